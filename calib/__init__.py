@@ -1,0 +1,1 @@
+"""Calibration on training material: now the decoder's thresholds."""

@@ -1,0 +1,92 @@
+"""The decoder's thresholds, fitted on the posteriors and alignment of the training videos.
+
+What hysteresis is right depends on the procedure: 0.6 s serves one set and 2.5 s destroys another. So the
+thresholds come from the data; with transcripts, from the alignment they gave.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.decoder import Decision, Decoder, DecoderConfig
+from edge_hal.metrics import (
+    TransitionPoint,
+    runs_of,
+    score_transitions,
+    score_videos,
+    transitions_of,
+)
+from edge_hal.spec import PyramidSpec
+
+SMOOTH_S = (0.3, 0.6, 1.0)
+CONFIRM_S = (0.0, 0.3, 0.6, 1.0, 1.5)
+SHORTEST_QUANTILE = 0.05
+TOLERANCE = 0.01
+"""Of settings this close to the best (scores in 0..1), the steadiest is taken: training posteriors flatter."""
+
+
+def decode_all(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> list[Decision]:
+    """The decisions a stream would take on log posteriors (T, K), one epoch from its start."""
+    decoder, decisions = Decoder(config, spec.model_hz), []
+    lookback = spec.ring_capacity
+    for tick in range(spec.first_stride - 1, len(log_posterior), spec.first_stride):
+        decision = decoder.decide(tick, log_posterior[max(0, tick + 1 - lookback) : tick + 1])
+        if decision is not None:
+            decisions.append(decision)
+    return decisions
+
+
+def labels_of(decisions: Sequence[Decision], length: int) -> NDArray[np.int64]:
+    """(length,) label of each tick by the boundaries placed; before the first decision, its label."""
+    labels = np.zeros(length, np.int64)
+    for decision in decisions:
+        labels[decision.boundary_tick :] = decision.label
+    return labels
+
+
+def points_of(decisions: Sequence[Decision], model_hz: float) -> list[TransitionPoint]:
+    """The transitions among the decisions: the first label of a stream is none."""
+    return [
+        TransitionPoint(d.label, d.boundary_tick / model_hz, d.decision_tick / model_hz)
+        for d in decisions
+        if d.previous is not None
+    ]
+
+
+def fit_decoder(
+    log_posteriors: Sequence[NDArray[np.float32]],
+    labels: Sequence[NDArray[np.int64]],
+    spec: PyramidSpec,
+    given: Mapping[str, float],
+) -> DecoderConfig:
+    """Search `smooth_s` and `confirm_s` for the best mean of transition F1 and F1@50; the shortest action follows from the
+    durations. `given` thresholds stay as they are."""
+    durations_s = np.concatenate(
+        [(stops - starts) / spec.model_hz for _, starts, stops in map(runs_of, labels)]
+    )
+    shortest_s = 0.5 * float(np.quantile(durations_s, SHORTEST_QUANTILE))
+    base = replace(DecoderConfig(min_duration_s=round(min(shortest_s, 60.0), 2)), **given)
+    truth = [transitions_of(y, spec.model_hz) for y in labels]
+    lengths_s = [len(y) / spec.model_hz for y in labels]
+
+    def score(config: DecoderConfig) -> float:
+        decisions = [decode_all(p, config, spec) for p in log_posteriors]
+        predicted = [labels_of(d, len(y)) for d, y in zip(decisions, labels, strict=True)]
+        events = score_transitions(
+            [points_of(d, spec.model_hz) for d in decisions], truth, lengths_s
+        )
+        segments = score_videos(predicted, list(labels), background=None)
+        return 0.5 * (events.transition_f1 + segments.f1_50 / 100)
+
+    grid = [
+        replace(base, **{"smooth_s": smooth_s, "confirm_s": confirm_s, **given})
+        for smooth_s, confirm_s in itertools.product(SMOOTH_S, CONFIRM_S)
+    ]
+    scores = [score(config) for config in grid]
+    good = [c for c, s in zip(grid, scores, strict=True) if s >= max(scores) - TOLERANCE]
+    return max(good, key=lambda config: config.confirm_s + config.smooth_s)

@@ -1,0 +1,220 @@
+"""The bundle: what `export` writes and `run` reads. A directory of graphs, a manifest, a certificate, thresholds.
+
+`manifest.json` holds the table of rates and shapes, the hash of each graph and where it came from.
+`certificate.json` vouches for the manifest's hash. `decoder.json` is outside both, because people edit it.
+A bundle is untrusted input: no pickle, no path outside it, every hash checked before a graph is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_hal.decoder import DecoderConfig
+from edge_hal.errors import EdgeHalError
+from edge_hal.spec import PyramidSpec
+
+SCHEMA = 1
+PRECISIONS = ("fp32", "fp16", "int8")
+DEFAULT_PATH = Path("bundle")
+REEXPORT = "export again: edge-hal export --ckpt RUN_DIR --out {path}"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on disk. `fingerprint` is the manifest's SHA-256."""
+
+    path: Path
+    spec: PyramidSpec
+    precision: str
+    decoder: DecoderConfig
+    fingerprint: str
+    provenance: Mapping[str, Any]
+    certified: bool
+
+    def graph(self, level: int, chunk: int = 1) -> Path:
+        return self.path / graph_name(level, chunk, self.precision)
+
+    @property
+    def encoder(self) -> Path | None:
+        return None if self.spec.encoder is None else self.path / encoder_name(self.precision)
+
+
+def graph_name(level: int, chunk: int, precision: str) -> str:
+    return f"level{level}.c{chunk}.{precision}.onnx"
+
+
+def encoder_name(precision: str) -> str:
+    return f"encoder.{precision}.onnx"
+
+
+def expected_graphs(spec: PyramidSpec, precision: str) -> list[str]:
+    """Every file a bundle of this table must hold."""
+    names = [
+        graph_name(level, chunk, precision)
+        for level in range(len(spec.levels))
+        for chunk in spec.chunks(level)
+    ]
+    return names if spec.encoder is None else [*names, encoder_name(precision)]
+
+
+def file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
+    """Open a bundle and check every hash and the certificate.
+
+    Raises:
+        EdgeHalError: not a bundle, another schema, a changed or missing file, a certificate that failed
+            or vouches for something else (unless `allow_uncertified`).
+    """
+    path = Path(path)
+    todo = REEXPORT.format(path=path)
+    if not (path / "manifest.json").is_file():
+        raise EdgeHalError(f"{path} is no bundle", "it has no manifest.json", todo)
+    raw = (path / "manifest.json").read_bytes()
+    manifest = _json(path / "manifest.json", todo)
+    if manifest.get("schema") != SCHEMA:
+        raise EdgeHalError(
+            f"the bundle {path} has schema {manifest.get('schema')!r}",
+            f"this version of edge-hal reads schema {SCHEMA}",
+            todo,
+        )
+    try:
+        spec = PyramidSpec.from_dict(manifest["spec"])
+        precision, graphs = manifest["precision"], dict(manifest["graphs"])
+        provenance = dict(manifest.get("provenance", {}))
+        if precision not in PRECISIONS:  # it becomes part of file names
+            raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise EdgeHalError(f"the manifest of {path} is incomplete", str(error), todo) from error
+    expected = expected_graphs(spec, precision)
+    if set(graphs) != set(expected):
+        odd = sorted(map(str, set(graphs) ^ set(expected)))[0]
+        raise EdgeHalError(f"the manifest of {path} does not fit its table", f"see '{odd}'", todo)
+    for name, digest in sorted(graphs.items()):
+        if not (path / name).is_file():
+            raise EdgeHalError(f"the bundle {path} lacks {name}", "", todo)
+        if file_hash(path / name) != digest:
+            raise EdgeHalError(
+                f"{path / name} is not the file that was exported",
+                "its SHA-256 differs from the manifest's",
+                todo,
+            )
+    fingerprint = hashlib.sha256(raw).hexdigest()
+    problem = _certificate_problem(path, fingerprint)
+    if problem and not allow_uncertified:
+        raise EdgeHalError(
+            f"the bundle {path} is not certified", problem, f"{todo} (or --allow-uncertified)"
+        )
+    return Bundle(
+        path=path,
+        spec=spec,
+        precision=precision,
+        decoder=DecoderConfig.from_file(path / "decoder.json"),
+        fingerprint=fingerprint,
+        provenance=provenance,
+        certified=not problem,
+    )
+
+
+def write_bundle(
+    path: Path,
+    spec: PyramidSpec,
+    precision: str,
+    decoder: DecoderConfig,
+    provenance: Mapping[str, Any],
+    write_graphs: Callable[[Path], None],
+    certify: Callable[[Bundle], dict[str, Any]],
+) -> Bundle:
+    """Write beside, certify, then rename: a bundle appears whole or not at all, and an old one stays until then.
+
+    Args:
+        write_graphs: fills the given directory with every file of `expected_graphs`.
+        certify: runs the graphs and returns the certificate's body, with the key `passed`.
+
+    Raises:
+        EdgeHalError: the place cannot be written, or the certificate failed (nothing is left behind).
+    """
+    path = Path(path)
+    staging = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    if path.exists() and not (path / "manifest.json").is_file():
+        raise EdgeHalError(
+            f"{path} exists and is no bundle", "it will not be overwritten", "choose another --out"
+        )
+    try:
+        staging.mkdir(parents=True)
+        write_graphs(staging)
+        manifest = {
+            "schema": SCHEMA,
+            "precision": precision,
+            "spec": spec.to_dict(),
+            "graphs": {name: file_hash(staging / name) for name in expected_graphs(spec, precision)},
+            "provenance": dict(provenance),
+        }
+        raw = (json.dumps(manifest, indent=2) + "\n").encode()
+        (staging / "manifest.json").write_bytes(raw)
+        (staging / "decoder.json").write_text(decoder.to_json())
+        body = certify(load_bundle(staging, allow_uncertified=True))
+        certificate = {"manifest": hashlib.sha256(raw).hexdigest(), **body}
+        (staging / "certificate.json").write_text(json.dumps(certificate, indent=2) + "\n")
+        if not body["passed"]:
+            failed = [check["name"] for check in body["checks"] if not check["passed"]]
+            raise EdgeHalError(
+                "the exported graphs do not compute what was trained",
+                f"failed: {', '.join(failed[:3])}",
+                "report this with the run directory; no bundle was written",
+            )
+        _replace(staging, path)
+    except OSError as error:
+        raise EdgeHalError(f"cannot write the bundle {path}", str(error), "choose another --out") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return load_bundle(path)
+
+
+def _replace(staging: Path, path: Path) -> None:
+    if not path.exists():
+        staging.rename(path)
+        return
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    path.rename(old)
+    try:
+        staging.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _certificate_problem(path: Path, fingerprint: str) -> str:
+    if not (path / "certificate.json").is_file():
+        return "it has no certificate.json"
+    try:
+        certificate = json.loads((path / "certificate.json").read_text())
+        if certificate["manifest"] != fingerprint:
+            return "its certificate vouches for another manifest"
+        return "" if certificate["passed"] is True else "its certificate failed"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"its certificate cannot be read ({type(error).__name__})"
+
+
+def _json(path: Path, todo: str) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise EdgeHalError(f"cannot read {path}", str(error), todo) from error
+    if not isinstance(data, dict):
+        raise EdgeHalError(f"cannot read {path}", "it is not a JSON object", todo)
+    return data

@@ -1,0 +1,210 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` is there at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from edge_hal.commands.evaluate import evaluate
+from edge_hal.commands.export import export
+from edge_hal.commands.train import train
+from edge_hal.errors import EdgeHalError
+
+if TYPE_CHECKING:
+    from edge_hal.events import Event, Moment
+
+app = typer.Typer(
+    name="edge-hal",
+    help="Learn the steps of a procedure, recognise them live, publish each transition.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("export")(export)
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. Bad input never shows a traceback."""
+    try:
+        app(prog_name="edge-hal")
+    except EdgeHalError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def fail(error: EdgeHalError) -> NoReturn:
+    """Print what happened, why and what to do next, and exit."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    text = Text("error: ", style="bold red").append(error.what, style="default")
+    if error.why:
+        text.append(f": {error.why}", style="default")
+    console.print(text)
+    if error.todo:
+        console.print(Text("  -> ", style="bold").append(error.todo, style="default"))
+    sys.exit(error.exit_code)
+
+
+@app.command()
+def run(
+    bundle: Annotated[Path, typer.Option(help="What `edge-hal export` wrote.")] = Path("bundle"),
+    camera: Annotated[
+        str, typer.Option(help="0, a video file, rtsp://..., http://... or features:FILE.npy@HZ.")
+    ] = "0",
+    pub: Annotated[str, typer.Option(help="Where to publish.")] = "tcp://127.0.0.1:5570",
+    pace: Annotated[
+        str, typer.Option(help="realtime: as a camera would; asap: wait for every frame (files).")
+    ] = "realtime",
+    stream: Annotated[str, typer.Option(help="The stream's name, first part of every topic.")] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a threshold: decoder.confirm_s=0.4 (repeatable)."),
+    ] = None,
+    decide_every: Annotated[
+        int | None, typer.Option(min=1, help="Ticks between decisions (default: a bin).")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    wait_subscribers: Annotated[
+        int, typer.Option(min=0, help="Hold the start until so many have subscribed.")
+    ] = 0,
+    max_hold_ms: Annotated[float, typer.Option(help="How long one frame may stand for the next.")] = 500.0,
+    fps: Annotated[float | None, typer.Option(help="Frames per second, where a file lies.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so much stream time.")] = None,
+    allow_uncertified: Annotated[bool, typer.Option("--allow-uncertified")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Publish beyond this machine.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line: the summary.")] = False,
+) -> None:
+    """Recognise a camera, file or feature stream and publish each transition as it happens."""
+    from edge_hal.runtime import loop
+
+    options = loop.RunOptions(
+        bundle=bundle,
+        camera=camera,
+        endpoint=pub,
+        pace=pace,
+        stream=stream,
+        decoder=parse_settings(settings or []),
+        decide_every=decide_every,
+        threads=threads,
+        wait_subscribers=wait_subscribers,
+        max_hold_ms=max_hold_ms,
+        fps=fps,
+        seconds=seconds,
+        allow_uncertified=allow_uncertified,
+        insecure=insecure,
+    )
+    summary = loop.run(
+        options,
+        on_ready=lambda endpoint: print(f"publishing '{stream}' on {endpoint}", file=sys.stderr, flush=True),
+        on_event=None if as_json else lambda event: print(describe(event), flush=True),
+    )
+    if as_json:
+        print(json.dumps(summary.to_dict()), flush=True)
+    else:
+        print(_describe_summary(summary.to_dict()), flush=True)
+    if summary.reason == "source":
+        raise EdgeHalError(
+            "the camera delivers no more frames", "", "check its cable or address, then run again"
+        )
+
+
+@app.command()
+def listen(
+    connect: Annotated[str, typer.Option(help="The publisher's endpoint.")] = "tcp://127.0.0.1:5570",
+    stream: Annotated[str | None, typer.Option(help="One stream only (default: all).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One event a line, as received.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
+    until_end: Annotated[bool, typer.Option("--until-end", help="Stop when the stream ends.")] = False,
+) -> None:
+    """Print the events of a running `edge-hal run`, as they come. It may be started before or after it."""
+    from edge_hal.events import End, decode
+    from edge_hal.runtime.client import receive
+
+    for number, message in enumerate(receive(connect, stream), start=1):
+        event = decode(message)
+        print(message.decode() if as_json else describe(event), flush=True)
+        if number == count or (until_end and isinstance(event, End)):
+            return
+
+
+def parse_settings(settings: list[str]) -> dict[str, float]:
+    """`decoder.NAME=NUMBER` -> {NAME: number}. Raises EdgeHalError for a key or value that cannot be."""
+    import difflib
+
+    from edge_hal.decoder import DecoderConfig
+
+    known = [f"decoder.{name}" for name in DecoderConfig.__dataclass_fields__]
+    values: dict[str, float] = {}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            todo = f"did you mean {near[0]}?" if near else ""
+            raise EdgeHalError(
+                f"unknown key '{key}' in --set", f"known: {', '.join(known)}", todo, exit_code=2
+            )
+        try:
+            values[key.removeprefix("decoder.")] = float(text)
+        except ValueError:
+            raise EdgeHalError(
+                f"--set {setting}", f"'{text}' is no number", f"write --set {key}=0.5", exit_code=2
+            ) from None
+    return values
+
+
+def describe(event: Event) -> str:
+    """One event as one line for people."""
+    from edge_hal import events
+
+    head = f"[{event.stream}]"
+    if isinstance(event, events.Transition):
+        text = f"{event.from_ or '(start)'} -> {event.to}"
+        late_s = (event.decision.t_ns - event.boundary.t_ns) / 1e9
+        warm = "" if event.warm else ", warming up"
+        return (
+            f"{head} {_clock(event.boundary)}  {text}  "
+            f"(confidence {event.confidence:.2f}, seen {late_s:.2f} s later{warm})"
+        )
+    if isinstance(event, events.Gap):
+        lost_s = (event.end.t_ns - event.begin.t_ns) / 1e9
+        return f"{head} {_clock(event.begin)}  gap of {lost_s:.2f} s ({event.reason})"
+    if isinstance(event, events.Start):
+        return f"{head} start: {event.source} at {event.model_hz:g} Hz, {len(event.labels)} actions"
+    if isinstance(event, events.End):
+        return f"{head} {_clock(event.last)}  end ({event.reason})"
+    if isinstance(event, (events.Heartbeat, events.Snapshot)):
+        since = "" if event.since is None else f" since {_clock(event.since)}"
+        return f"{head} {event.kind}: {event.action or 'nothing recognised yet'}{since}"
+    return f"{head} {event.kind}"
+
+
+def _clock(moment: Moment) -> str:
+    minutes, seconds = divmod(moment.t_ns / 1e9, 60)
+    return f"{int(minutes):02d}:{seconds:05.2f}"
+
+
+def _describe_summary(summary: dict[str, Any]) -> str:
+    lost = ", ".join(f"{count} {name}" for name, count in summary["dropped"].items() if count) or "none"
+    stages = ", ".join(
+        f"{name} {value['p50']:g}/{value['p99']:g}" for name, value in summary["latency_ms"].items()
+    )
+    return (
+        f"frames: {summary['captured']} captured, {summary['used']} used, dropped: {lost}, "
+        f"{summary['in_flight']} in flight\n"
+        f"ticks: {summary['ticks']} at {summary['fps']:g} per second: {summary['fresh']} fresh, "
+        f"{summary['held']} held, {summary['cut']} cut\n"
+        f"latency in ms (p50/p99): {stages}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands that learn and export; `edge_hal.cli` registers them. Heavy imports stay inside each."""

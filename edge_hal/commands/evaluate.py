@@ -1,0 +1,106 @@
+"""`edge-hal eval`: scores of a run on labelled videos, beside the floor and a fully supervised run."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from edge_hal.commands.extras import require
+from edge_hal.errors import EdgeHalError
+
+if TYPE_CHECKING:
+    from edge_hal.commands.progress import Stages
+    from edge_hal.config import Config
+
+Scores = dict[str, float | None]
+
+PARTS: dict[str, Literal["train", "valid", "test"]] = {"train": "train", "valid": "valid", "test": "test"}
+ROWS = (
+    ("mof", "frames right, %"),
+    ("mof_bg", "frames right without background, %"),
+    ("mof_live", "frames right as shown live, %"),
+    ("edit", "edit score, %"),
+    ("f1_10", "segments F1@10, %"),
+    ("f1_25", "segments F1@25, %"),
+    ("f1_50", "segments F1@50, %"),
+    ("transition_f1", "transition F1 within 1 s"),
+    ("delay_s_median", "detection delay, s (median)"),
+    ("boundary_error_s_median", "boundary error, s (median)"),
+    ("false_per_min", "false transitions per minute"),
+)
+
+
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="Folder with features/ or videos/, and frame labels.")],
+    ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote.")],
+    split: Annotated[int | None, typer.Option(help="Split to score (default: all videos).")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="train, valid or test (default: test; train for the alignment).")
+    ] = None,
+    full: Annotated[Path | None, typer.Option(help="A fully supervised run, for the upper bound.")] = None,
+    stage: Annotated[
+        str, typer.Option(help="stream: events as a device would publish them; alignment: of the training.")
+    ] = "stream",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key of the run: data.rate_hz=30.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Score a run, streamed as on a device. The floor: each video's own step list, split evenly."""
+    if stage not in ("stream", "alignment"):
+        raise EdgeHalError(f"--stage {stage}", "it is stream or alignment", exit_code=2)
+    part = part or ("test" if stage == "stream" else "train")
+    if part not in PARTS:
+        raise EdgeHalError(f"--part {part}", "it is train, valid or test", exit_code=2)
+    require("torch", "safetensors")
+    from edge_hal.commands.progress import Stages
+    from edge_hal.commands.train import load_videos
+    from edge_hal.evaluation import alignment_scores, checkpoint_scores, floor_scores
+    from edge_hal.model.checkpoint import load_checkpoint
+
+    for path in (ckpt, full):
+        if path is not None:
+            load_checkpoint(path)  # a bad one is told before minutes of work
+    videos = load_videos(data, run_config(ckpt, settings or []), split, PARTS[part], with_labels=True)
+    scores: dict[str, Scores] = {"floor": floor_scores(videos)}
+    with Stages() as report:
+        for name, path in (("ours", ckpt), ("full", full)):
+            if path is None:
+                continue
+            if stage == "alignment":
+                scores[name] = alignment_scores(path, videos)
+            else:
+                scores[name] = checkpoint_scores(path, videos, partial(_report, report, name))
+    print(json.dumps(scores)) if as_json else _print_table(scores, f"{len(videos)} videos, {part}, {stage}")
+
+
+def _report(stages: Stages, name: str, done: int, total: int) -> None:
+    stages(name, done, total, "")
+
+
+def run_config(ckpt: Path, overrides: list[str]) -> Config:
+    """The configuration that a run was trained with."""
+    from edge_hal.config import load_config
+
+    path = (ckpt if ckpt.is_dir() else ckpt.parent) / "config.yaml"
+    if not path.is_file():
+        raise EdgeHalError(f"{path} is missing", "it says how the data were read", "give the run directory")
+    return load_config(str(path), overrides)
+
+
+def _print_table(scores: dict[str, Scores], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in scores:
+        table.add_column(name, justify="right")
+    for key, text in ROWS:
+        values = [column.get(key) for column in scores.values()]
+        table.add_row(text, *("-" if value is None else f"{value:.2f}" for value in values))
+    Console().print(table)

@@ -1,0 +1,260 @@
+"""Configuration: a preset or a YAML file, overridden by `--set a.b=c`. Unknown keys are refused, with the nearest."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge_hal.decoder import DecoderConfig
+from edge_hal.errors import EdgeHalError
+from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec
+
+PRESETS = Path(__file__).parent / "configs"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Level(Section):
+    """One level of a pyramid, as in `spec.LevelSpec`."""
+
+    stride: int = 1
+    window: int
+    width: int
+    heads: int = 4
+    blocks: int = 2
+
+    def spec(self) -> LevelSpec:
+        return LevelSpec(self.stride, self.window, self.width, self.heads, self.blocks)
+
+
+class Encoder(Section):
+    """The frame encoder. `onnx`: your own graph (uint8 BGR in, vector out) instead of ours."""
+
+    height: int = 48
+    width: int = 64
+    size: int = 64
+    onnx: Path | None = None
+
+
+class Model(Section):
+    """The causal pyramid that runs on the device."""
+
+    model_hz: float = 10.0
+    front_end_window_s: float = 0.5
+    clip: float = 5.0
+    change_window_s: float = 0.5
+    lookback_s: float = 30.0
+    encoder: Encoder | None = None
+    levels: tuple[Level, ...]
+
+    def spec(self, labels: tuple[str, ...], background: str | None, size: int) -> PyramidSpec:
+        """The table for these labels and input vectors of `size` numbers."""
+        window = max(1, round(self.front_end_window_s * self.model_hz))
+        encoder = self.encoder
+        return PyramidSpec(
+            model_hz=self.model_hz,
+            labels=labels,
+            background=background,
+            front_end=FrontEndSpec(size, window, self.clip),
+            levels=tuple(level.spec() for level in self.levels),
+            encoder=encoder and EncoderSpec(encoder.height, encoder.width, encoder.size),
+            change_window_s=self.change_window_s,
+            lookback_s=self.lookback_s,
+        )
+
+
+class Data(Section):
+    """`rate_hz`: frames per second of feature files (video files say their own)."""
+
+    rate_hz: float | None = None
+    background: str | None = None
+    layout: Literal["DT", "TD"] | None = None
+
+
+class Weights(Section):
+    """Weights of the losses; the first six are the paper's (arXiv 2602.24275)."""
+
+    video: float = 1.0
+    frame: float = 1.0
+    contrast: float = 0.1
+    reconstruction: float = 0.1
+    kl: float = 1e-3
+    sparse: float = 1e-3
+    action: float = 0.5
+    change: float = 0.2
+    distil: float = 0.5
+    smooth: float = 0.15
+
+
+class EncoderLearning(Section):
+    """Frame encoder: trained on the starter's labels, frames drawn at `hz`."""
+
+    epochs: int = 8
+    dropout: float = 0.3
+    hz: float = 2.0
+    batch: int = 64
+    lr: float = 1e-3
+
+
+class TeacherLearning(Section):
+    """Offline teacher at the alignment rate: `warm_epochs` on the starter's labels, then `epochs` with the
+    boundary alignment every `realign_every`; None keeps the starter's labels."""
+
+    levels: tuple[Level, ...] = (
+        Level(window=8, width=64),
+        Level(stride=3, window=8, width=96),
+    )
+    warm_epochs: int = 6
+    epochs: int = 14
+    realign_every: int | None = 2
+    batch: int = 8
+    lr: float = 1e-3
+
+
+class StudentLearning(Section):
+    """Causal pyramid: crops of `crop_s`, labels from the teacher's alignment."""
+
+    epochs: int = 20
+    batch: int = 8
+    crop_s: float = 40.0
+    lr: float = 2e-3
+    noise: float = 0.5
+
+
+class Learning(Section):
+    """`supervision`: `transcripts` sees ordered step lists and nothing else; `frames` uses frame labels.
+    `starter` gives the first labels; the HMM starts from `restarts` guesses and keeps the best."""
+
+    supervision: Literal["transcripts", "frames"] = "transcripts"
+    starter: Literal["hmm", "uniform"] = "hmm"
+    restarts: int = 8
+    align_hz: float | None = Field(None, description="None: chosen from the transcripts")
+    dropout: float = 0.3
+    weight_decay: float = 1e-2
+    weights: Weights = Weights()
+    encoder: EncoderLearning = EncoderLearning()
+    teacher: TeacherLearning = TeacherLearning()
+    student: StudentLearning = StudentLearning()
+
+
+class Decoder(Section):
+    """Thresholds of the decoder; what is left out is fitted on the training alignment."""
+
+    smooth_s: float | None = None
+    confirm_s: float | None = None
+    margin: float | None = None
+    min_duration_s: float | None = None
+
+    def given(self) -> dict[str, float]:
+        return {key: value for key, value in self.model_dump().items() if value is not None}
+
+
+class Config(Section):
+    model: Model
+    data: Data = Data()
+    learning: Learning = Learning()
+    decoder: Decoder = Decoder()
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
+    """A preset's name or a YAML file, with `a.b=value` overrides.
+
+    Raises:
+        EdgeHalError: no such preset or file, bad YAML, an unknown key (named, with the nearest valid one) or a
+            value of the wrong type. Exit code 2.
+    """
+    path = PRESETS / f"{source}.yaml"
+    if not path.is_file():
+        path = Path(source)
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise EdgeHalError(
+            f"no preset and no file '{source}'", "", f"presets: {names}", exit_code=2
+        )
+    try:
+        data = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise EdgeHalError(f"cannot read {path}", str(error), exit_code=2) from error
+    if not isinstance(data, dict):
+        raise EdgeHalError(f"cannot read {path}", "it is not a mapping of keys to values", exit_code=2)
+    for override in overrides:
+        _apply(data, override)
+    return parse_config(data, str(path))
+
+
+def parse_config(data: Mapping[str, Any], where: str) -> Config:
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise EdgeHalError(
+                f"{where}: unknown key '{key}'", "", _nearest(first["loc"]), exit_code=2
+            ) from error
+        raise EdgeHalError(f"{where}: '{key}'", first["msg"], exit_code=2) from error
+
+
+def override_decoder(decoder: DecoderConfig, overrides: Iterable[str]) -> DecoderConfig:
+    """`decoder.KEY=SECONDS` overrides of `run`. Raises EdgeHalError (exit code 2) for anything else."""
+    values: dict[str, Any] = {}
+    known = tuple(f"decoder.{name}" for name in DecoderConfig.__dataclass_fields__)
+    for override in overrides:
+        key, _, text = override.partition("=")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, 0.0)
+            raise EdgeHalError(f"--set: unknown key '{key}'", "", f"did you mean {near[0]}?", exit_code=2)
+        try:
+            values[key.removeprefix("decoder.")] = float(text)
+        except ValueError:
+            raise EdgeHalError(f"--set {override}", "the value is no number", exit_code=2) from None
+    return replace(decoder, **values)
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise EdgeHalError(f"--set {override}", "it must read key.path=value", exit_code=2)
+    *path, last = key.split(".")
+    node: Any = data
+    for part in path:
+        node = node.setdefault(part, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise EdgeHalError(f"--set {override}", f"'{part}' holds no keys", exit_code=2)
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise EdgeHalError(f"--set {override}", str(error), exit_code=2) from error
+
+
+def _nearest(location: tuple[Any, ...]) -> str:
+    """The valid key closest to an unknown one, at the same place of the tree."""
+    model: Any = Config
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        model = _section(model.model_fields[part].annotation)
+    names = list(model.model_fields)
+    near = difflib.get_close_matches(str(location[-1]), names, 1, 0.5)
+    return f"did you mean '{near[0]}'?" if near else f"valid keys here: {', '.join(names)}"
+
+
+def _section(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _section(inner)
+        if found is not None:
+            return found
+    return None

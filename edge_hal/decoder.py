@@ -1,0 +1,131 @@
+"""From posteriors to transitions, online: hysteresis, minimum duration, and a boundary placed at full rate.
+
+The decoder decides when the first level completes a bin, from the frame posteriors of the last seconds. It
+may be late (that is `confirm_s`), so it says two times: when it decided, and where the boundary was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+
+LOG_RATIO_LIMIT = 4.0
+"""One frame may argue this much (in nats) for or against a boundary, so that a single confident blunder
+of the model cannot drag it."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Thresholds in seconds and probabilities; people edit them in `decoder.json`.
+
+    `smooth_s`: posteriors are averaged over this long. `confirm_s`: a new label must lead this long.
+    `margin`: by how much its averaged posterior must lead the current label's.
+    `min_duration_s`: no action is shorter.
+    """
+
+    smooth_s: float = 0.5
+    confirm_s: float = 0.5
+    margin: float = 0.0
+    min_duration_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("smooth_s", "confirm_s", "min_duration_s"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= 600):
+                raise EdgeHalError(f"decoder.{name} = {value!r}", "it must lie in 0..600 seconds", exit_code=2)
+        if not (isinstance(self.margin, (int, float)) and 0 <= self.margin < 1):
+            raise EdgeHalError(f"decoder.margin = {self.margin!r}", "it must lie in [0, 1)", exit_code=2)
+
+    def fingerprint(self) -> str:
+        """Short hash that every event carries: which thresholds decided."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_file(cls, path: Path) -> DecoderConfig:
+        """Raises EdgeHalError where the file is no decoder configuration."""
+        todo = f"correct {path.name}, or export the checkpoint again"
+        try:
+            data = json.loads(path.read_text())
+            unknown = sorted(data.keys() - cls.__dataclass_fields__.keys())
+        except (OSError, ValueError, AttributeError) as error:
+            raise EdgeHalError(f"cannot read {path}", str(error), todo) from error
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise EdgeHalError(f"{path} has an unknown key '{unknown[0]}'", f"known: {known}", todo)
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`label` took over from `previous` (None at the start of an epoch) at `boundary_tick`; decided at
+    `decision_tick`, with the averaged posterior `confidence`."""
+
+    label: int
+    previous: int | None
+    boundary_tick: int
+    decision_tick: int
+    confidence: float
+
+
+class Decoder:
+    """One epoch of one stream. `decide` is called with the posteriors of the last ticks, newest last."""
+
+    def __init__(self, config: DecoderConfig, model_hz: float) -> None:
+        self.config = config
+        self._smooth = max(1, round(config.smooth_s * model_hz))
+        self._confirm = round(config.confirm_s * model_hz)
+        self._shortest = max(1, round(config.min_duration_s * model_hz))
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to `from: None`, tick 0: a new epoch."""
+        self.label: int | None = None
+        self.since = 0
+        self._challenger: int | None = None
+        self._challenged = 0
+
+    def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
+        """Args:
+            tick: index within the epoch of the newest row.
+            log_posterior: (n, K) log posteriors of ticks tick-n+1 .. tick; n as far back as is kept.
+        """
+        mean = np.exp(log_posterior[-self._smooth :]).mean(axis=0)
+        leader = int(mean.argmax())
+        if leader == self.label or (
+            self.label is not None and mean[leader] - mean[self.label] < self.config.margin
+        ):
+            self._challenger = None
+            return None
+        if leader != self._challenger:
+            self._challenger, self._challenged = leader, tick
+        if tick - self._challenged < self._confirm:
+            return None
+        if self.label is None:
+            boundary = 0
+        elif tick - self.since < self._shortest:
+            return None
+        else:
+            boundary = self._place(tick, log_posterior, leader)
+        decision = Decision(leader, self.label, boundary, tick, float(mean[leader]))
+        self.label, self.since, self._challenger = leader, boundary, None
+        return decision
+
+    def _place(self, tick: int, log_posterior: NDArray[np.float32], leader: int) -> int:
+        """The tick b that maximises sum_{t<b} log p(from) + sum_{t>=b} log p(to), no earlier than the
+        shortest action allows. Only the sum of log p(to) - log p(from) over t >= b depends on b."""
+        earliest = self.since + self._shortest
+        rows = log_posterior[-(tick - earliest + 1) :]
+        ratio = rows[:, leader] - rows[:, self.label]
+        gain = np.clip(ratio, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)[::-1].cumsum()
+        return tick - int(gain.argmax())

@@ -1,0 +1,22 @@
+"""The one error a user sees: what happened, why, and what to do next."""
+
+from __future__ import annotations
+
+
+class EdgeHalError(Exception):
+    """A failure the user can act on. The command line prints it and exits; it never shows a traceback.
+
+    Args:
+        what: what happened, one clause, naming the file, key or address.
+        why: the cause, when it is known and not already said.
+        todo: the next thing to do, a command where there is one.
+        exit_code: 1 the work failed, 2 the command was used wrongly.
+    """
+
+    def __init__(self, what: str, why: str = "", todo: str = "", *, exit_code: int = 1) -> None:
+        self.what, self.why, self.todo, self.exit_code = what, why, todo, exit_code
+        super().__init__(self.__str__())
+
+    def __str__(self) -> str:
+        text = self.what if not self.why else f"{self.what}: {self.why}"
+        return text if not self.todo else f"{text}\n  -> {self.todo}"

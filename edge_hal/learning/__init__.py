@@ -1,0 +1,1 @@
+"""Learning actions from transcripts: data, alignment, losses, training of teacher and student."""

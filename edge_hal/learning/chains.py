@@ -1,0 +1,202 @@
+"""Hidden Markov chains of Gaussian sub-states, one chain for each transcript.
+
+State k * S + j is sub-state j of action k; the chain of a video passes through the sub-states of
+its transcript's actions in order, from the first frame to the last. With a pause, every action ends
+in one more state that all of them share. Sums are kept as logarithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+NEVER = -1e30  # log of an impossible event: finite, so that differences stay numbers
+LEAVE = (0.01, 0.99)  # least and greatest chance of leaving a state
+PAUSE_SHARE = 0.25  # of a sub-state's share of a segment, in the first guess
+LOWEST_VARIANCE = 0.05  # of whitened features: no state may shrink to a point
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Means and variances (S, d) of the states."""
+
+    mean: Array
+    variance: Array
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over frames: weights (S, 1), of x and of x squared (S, d); visits and frames (S,)."""
+
+    mass: Array
+    first: Array
+    second: Array
+    visits: Array
+    frames: Array
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, n) + getattr(other, n) for n in self.__dataclass_fields__))
+
+    def gaussians(self) -> Gaussians:
+        """The likeliest model, with one frame of variance 1 as a prior."""
+        mean = self.first / (self.mass + 1e-9)
+        spread = np.maximum(self.second - self.mass * mean**2, 0)
+        return Gaussians(mean, np.maximum((spread + 1) / (self.mass + 1), LOWEST_VARIANCE))
+
+    def leave(self) -> Array:
+        """Chance (S,) of leaving a state after a frame."""
+        return np.clip((self.visits + 1e-3) / (self.frames + 2e-3), *LEAVE)
+
+
+class Batch:
+    """A few videos of like length padded together: frames (T, N), chain positions (N, P)."""
+
+    def __init__(
+        self,
+        videos: Sequence[Array],
+        transcripts: Sequence[Sequence[int]],
+        sub_states: int,
+        pause: int | None = None,
+    ) -> None:
+        """`pause` is the shared state's number, None for no pause."""
+        self.transcripts = transcripts
+        self.lengths = np.array([len(x) for x in videos])
+        self.rows = np.arange(len(videos))
+        self.x = np.zeros((self.lengths.max(), len(videos), videos[0].shape[1]))
+        for i, video in enumerate(videos):
+            self.x[: len(video), i] = video
+        self.valid = np.arange(len(self.x))[:, None] < self.lengths
+
+        # A video too short for all sub-states passes through fewer of them, and pauses nowhere.
+        room = [n // len(t) for n, t in zip(self.lengths, transcripts, strict=True)]
+        pauses = [pause is not None and fit > sub_states for fit in room]
+        self.subs = [min(sub_states, fit) + int(p) for fit, p in zip(room, pauses, strict=True)]
+        self.share = [
+            np.append(np.ones(s - int(p)), [PAUSE_SHARE] * int(p)) for s, p in zip(self.subs, pauses, strict=True)
+        ]
+        sizes = [len(t) * s for t, s in zip(transcripts, self.subs, strict=True)]
+        self.last = np.array(sizes) - 1
+        self.chain = np.zeros((len(videos), max(sizes)), np.int64)
+        self.depth = np.zeros(self.chain.shape)  # segments from the nearer end
+        self.real = np.arange(max(sizes)) <= self.last[:, None]
+        for i, (transcript, s) in enumerate(zip(transcripts, self.subs, strict=True)):
+            own = s - int(pauses[i])
+            states = np.asarray(transcript)[:, None] * sub_states + np.arange(own) * sub_states // own
+            if pauses[i]:
+                states = np.pad(states, ((0, 0), (0, 1)), constant_values=pause)
+            self.chain[i, : sizes[i]] = states.ravel()
+            segment = np.repeat(np.arange(len(transcript)), s)
+            self.depth[i, : sizes[i]] = np.minimum(segment, segment[::-1])
+
+    def draw(self, per_label: Array) -> tuple[Array, Array]:
+        """Chances of leaving (N, P) and beliefs (T, N, P) of a split with these durations."""
+        leave = np.full(self.chain.shape, 0.5)
+        gamma = np.zeros((len(self.x), *self.chain.shape))
+        for i, transcript in enumerate(self.transcripts):
+            share = np.outer(per_label[np.asarray(transcript)], self.share[i]).ravel()
+            count, length = share.size, self.lengths[i]
+            # Every position keeps one frame; the rest is shared out.
+            edges = np.cumsum(share) / share.sum() * (length - count)
+            stops = np.round(edges).astype(np.int64) + np.arange(1, count + 1)
+            leave[i, :count] = 1 / np.diff(stops, prepend=0)
+            where = np.searchsorted(stops, np.arange(length), side="right")
+            gamma[np.arange(length), i, where] = 1.0
+        return np.clip(leave, *LEAVE), gamma
+
+    def count(self, gamma: Array, weight: Array, states: int) -> Counts:
+        """What beliefs (T, N, P) say of the states, frames weighted by position (N, P)."""
+        to_state = np.zeros((*self.chain.shape, states))
+        np.put_along_axis(to_state, self.chain[..., None], (self.real * weight)[..., None], axis=2)
+        belief = (gamma.transpose(1, 0, 2) @ to_state).transpose(1, 0, 2)[self.valid]
+        x = self.x[self.valid]
+        state = self.chain[self.real]
+        return Counts(
+            belief.sum(axis=0)[:, None],
+            belief.T @ x,
+            belief.T @ (x * x),
+            np.bincount(state, minlength=states).astype(np.float64),
+            np.bincount(state, gamma.sum(axis=0)[self.real], minlength=states).astype(np.float64),
+        )
+
+    def emission(self, model: Gaussians, power: float) -> Array:
+        """Log-likelihood (T, N, S) of every frame under every state, raised to `power`."""
+        precision = 1 / model.variance
+        quadratic = (self.x**2) @ precision.T - 2 * self.x @ (model.mean * precision).T
+        constant = (model.mean**2 * precision + np.log(2 * np.pi * model.variance)).sum(axis=1)
+        return np.asarray(-0.5 * power * (quadratic + constant))
+
+    def expect(self, emission: Array, leave: Array) -> tuple[Array, Array]:
+        """Log-likelihood (N,) and beliefs (T, N, P) of the chains: forward-backward.
+
+        The first frame is at the first position and the last frame at the last.
+        """
+        shape = (len(emission), *self.chain.shape)
+        seen = np.take_along_axis(emission, np.broadcast_to(self.chain, shape), axis=2)
+        stay, move = np.log1p(-leave), np.log(leave)
+        forward = np.full(shape, NEVER)
+        forward[0, :, 0] = seen[0, :, 0]
+        for t in range(1, len(forward)):
+            before = forward[t - 1]
+            now = before + stay
+            now[:, 1:] = _log_add(now[:, 1:], (before + move)[:, :-1])
+            np.add(now, seen[t], out=forward[t])
+        backward = np.full(shape, NEVER)
+        backward[self.lengths - 1, self.rows, self.last] = 0.0
+        ended = self.lengths - 1 <= np.arange(len(backward))[:, None]
+        for t in range(len(backward) - 2, -1, -1):
+            after = backward[t + 1] + seen[t + 1]
+            now = after + stay
+            now[:, :-1] = _log_add(now[:, :-1], after[:, 1:] + move[:, :-1])
+            np.copyto(backward[t], np.maximum(now, NEVER), where=~ended[t][:, None])
+        total = forward[self.lengths - 1, self.rows, self.last]
+        forward += backward
+        forward -= total[:, None]
+        gamma = np.exp(np.minimum(forward, 0.0, out=forward), out=forward)
+        return total, gamma * self.valid[..., None]
+
+    def free(self, emission: Array, leave: Array, sub_states: int) -> Array:
+        """Log-likelihood (N,) of the same states where any action may follow any other.
+
+        leave (S,) is the chance of leaving a state.
+        """
+        labels = leave.size // sub_states
+        stay, move = np.log1p(-leave), np.log(leave)
+        first = np.arange(0, labels * sub_states, sub_states)
+        end = first + sub_states - 1
+        pause = leave.size > labels * sub_states
+        last = np.array([leave.size - 1]) if pause else end
+        now = np.full(emission.shape[1:], NEVER)
+        now[:, first] = emission[0][:, first] - np.log(labels)
+        total = np.zeros(len(self.lengths))
+        for t in range(len(emission)):
+            if t:
+                step = now + move
+                enter = np.logaddexp.reduce(step[:, last], axis=1) - np.log(labels)
+                rest = np.logaddexp.reduce(step[:, end], axis=1)
+                step = np.roll(step, 1, axis=1)
+                if pause:
+                    step[:, -1] = rest
+                step[:, first] = enter[:, None]
+                now = _log_add(now + stay, step) + emission[t]
+            done = self.lengths - 1 == t
+            total[done] = np.logaddexp.reduce(now[done][:, last], axis=1)
+        return total
+
+    def beliefs(self, gamma: Array) -> list[Array]:
+        """Belief (T_i, M_i) in every segment of every video."""
+        return [
+            np.add.reduceat(gamma[:n, i, : last + 1], np.arange(0, last + 1, subs), axis=1)
+            for i, (n, last, subs) in enumerate(
+                zip(self.lengths, self.last, self.subs, strict=True)
+            )
+        ]
+
+
+def _log_add(a: Array, b: Array) -> Array:
+    high = np.maximum(a, b)
+    return high + np.log1p(np.exp(np.minimum(a, b) - high))

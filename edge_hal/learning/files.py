@@ -1,0 +1,281 @@
+"""The files of a data set in the layout of MS-TCN: found, parsed, and every fault named."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+
+Kind = Literal["features", "video"]
+Layout = Literal["DT", "TD"]
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov")
+
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Stripped lines without trailing blank ones; a byte order mark and CRLF are fine."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise EdgeHalError(f"cannot read {path}", _reason(error)) from error
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _list(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise EdgeHalError(f"cannot read the folder {folder}", _reason(error)) from error
+
+
+def find_kind(root: Path) -> Kind:
+    found = {path.name for path in _list(root) if path.is_dir()}
+    if "features" in found:
+        return "features"
+    if "videos" in found:
+        return "video"
+    raise EdgeHalError(
+        f"{root} is no data set",
+        "it has neither a folder features/ nor a folder videos/",
+        "put features/<video>.npy or videos/<video>.mp4 there",
+    )
+
+
+def index_media(root: Path, kind: Kind) -> dict[str, Path]:
+    folder, suffixes = ("features", (".npy",)) if kind == "features" else ("videos", VIDEO_SUFFIXES)
+    files: dict[str, Path] = {}
+    for path in _list(root / folder):
+        if path.suffix.lower() in suffixes:
+            if path.stem in files:
+                raise EdgeHalError(
+                    f"two files are called {path.stem}",
+                    f"{files[path.stem].name} and {path.name} in {root / folder}",
+                    "rename or remove one of them",
+                )
+            files[path.stem] = path
+    if not files:
+        raise EdgeHalError(f"{root / folder} is empty", f"it has no {' or '.join(suffixes)} file")
+    return files
+
+
+def read_split(root: Path, split: int, part: str) -> list[str]:
+    path = root / "splits" / f"{part}.split{split}.bundle"
+    if not path.is_file():
+        found = sorted(p.name for p in (root / "splits").glob("*.bundle"))
+        raise EdgeHalError(
+            f"there is no {part} part of split {split}: {path} is missing",
+            f"found {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}"
+            if found
+            else "found no splits at all",
+            "name one of those, or no split to take all videos",
+        )
+    names = [_stem(line) for line in _read_lines(path) if line]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise EdgeHalError(f"{path} lists {count_of(repeated, 'video')} more than once")
+    if not names:
+        raise EdgeHalError(f"{path} lists no video")
+    return names
+
+
+def _stem(line: str) -> str:
+    name = line.replace("\\", "/").rsplit("/", 1)[-1]
+    for suffix in (".txt", ".npy", *VIDEO_SUFFIXES):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def label_paths(root: Path, name: str) -> tuple[Path, Path]:
+    """The transcript and the frame labels of a video."""
+    return root / "transcripts" / f"{name}.txt", root / "groundTruth" / f"{name}.txt"
+
+
+def check_present(
+    root: Path, kind: Kind, names: Sequence[str], files: dict[str, Path], with_labels: bool
+) -> None:
+    missing = []
+    for name in names:
+        if name not in files:
+            missing.append(f"features/{name}.npy" if kind == "features" else f"videos/{name}.mp4")
+        written, per_frame = label_paths(root, name)
+        if not per_frame.is_file() and (with_labels or not written.is_file()):
+            missing.append(f"groundTruth/{name}.txt")
+    if missing:
+        raise EdgeHalError(
+            f"{count_of(missing, 'file')} missing under {root}",
+            f"needed for {len(names)} videos"
+            + ("" if with_labels else " (transcripts/<video>.txt serves as well as groundTruth)"),
+            "add the files, or take the videos out of the split",
+        )
+
+
+def count_of(names: Sequence[str], noun: str) -> str:
+    """'7 videos (a, b, c, d, e, ...)'."""
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'} ({shown})"
+
+
+def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
+    path = root / "mapping.txt"
+    if not path.is_file():
+        written = sorted((root / "transcripts").glob("*.txt"))
+        if not written:
+            raise EdgeHalError(
+                f"{path} is missing",
+                "there are no transcripts to take the actions from either",
+                "write one line `id name` for each action, ids from 0",
+            )
+        found = sorted({line for file in written for line in _read_lines(file) if line})
+        notes.append(
+            f"no mapping.txt: {len(found)} actions numbered in alphabetical order,"
+            f" found in {len(written)} transcripts"
+        )
+        return tuple(found)
+    by_id: dict[int, str] = {}
+    for number, line in enumerate(_read_lines(path), 1):
+        if not line:
+            continue
+        head, *rest = line.split(maxsplit=1)
+        if not rest or not (head.isascii() and head.isdigit()):
+            raise _bad_mapping(path, f"line {number} reads {line!r}")
+        if int(head) in by_id or rest[0] in by_id.values():
+            raise _bad_mapping(path, f"line {number} repeats an id or a name: {line!r}")
+        by_id[int(head)] = rest[0]
+    if sorted(by_id) != list(range(len(by_id))) or not by_id:
+        raise _bad_mapping(path, f"its ids are {sorted(by_id)[:12]}, not 0 .. K-1")
+    return tuple(by_id[i] for i in range(len(by_id)))
+
+
+def _bad_mapping(path: Path, why: str) -> EdgeHalError:
+    return EdgeHalError(
+        f"{path} is malformed", why, "write one line `id name` for each action, ids from 0"
+    )
+
+
+def read_names(path: Path, ids: dict[str, int]) -> list[int]:
+    """Ids of the action names of a file, one a line."""
+    lines = _read_lines(path)
+    if not lines:
+        raise EdgeHalError(
+            f"video {path.stem} has no action: {path} is empty",
+            todo="write its actions there, or take the video out of the split",
+        )
+    try:
+        return [ids[line] for line in lines]
+    except KeyError:
+        number, name = next((i, x) for i, x in enumerate(lines, 1) if x not in ids)
+        raise EdgeHalError(
+            f"video {path.stem}: line {number} of {path} names the unknown action {name!r}",
+            nearest(name, tuple(ids)),
+            "correct the line, or add the action to mapping.txt",
+        ) from None
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    if near:
+        return f"the nearest known action is {near[0]!r}"
+    return f"known actions are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, mapped into memory, not read."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise EdgeHalError(
+            f"cannot read {path}",
+            f"not a whole .npy file ({_reason(error)})",
+            "extract the features of this video again, or take it out of the split",
+        ) from error
+    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
+        raise EdgeHalError(
+            f"{path} holds {array.dtype} {array.shape}",
+            "features are real numbers (D, T) or (T, D)",
+        )
+    return array
+
+
+def find_layout(
+    root: Path, files: dict[str, Path], names: Sequence[str], lengths: dict[str, int]
+) -> Layout:
+    """Which axis is D: the one all files of the *set* share, whatever part is asked for."""
+    shapes = {name: open_array(files[name]).shape for name in names}
+    for name in files.keys() - shapes.keys():
+        try:
+            shapes[name] = open_array(files[name]).shape
+        except EdgeHalError:  # damaged, but no video of this part: not our business here
+            continue
+    same = [len({shape[axis] for shape in shapes.values()}) == 1 for axis in (0, 1)]
+    if same == [True, False]:
+        return "DT"
+    if same == [False, True]:
+        return "TD"
+    if same == [True, True]:
+        known = [name for name in names if name in lengths]
+        gaps = [sum(abs(shapes[name][axis] - lengths[name]) for name in known) for axis in (0, 1)]
+        if gaps[0] != gaps[1]:
+            return "TD" if gaps[0] < gaps[1] else "DT"
+        raise EdgeHalError(
+            f"cannot tell time from features under {root}",
+            f"all arrays are {next(iter(shapes.values()))}",
+            "say the layout: DT or TD",
+        )
+    common = [Counter(shape[i] for shape in shapes.values()).most_common(1)[0] for i in (0, 1)]
+    axis = 0 if common[0][1] >= common[1][1] else 1
+    width = common[axis][0]
+    odd = [f"{n} {s}" for n, s in sorted(shapes.items()) if s[axis] != width]
+    raise EdgeHalError(
+        f"the feature arrays under {root} have no axis of one size",
+        f"most have {width} features, but not {count_of(odd, 'video')}"
+        if common[axis][1] > 1
+        else f"for example {count_of(odd, 'video')}",
+        "extract all with the same settings",
+    )
+
+
+def feature_length(
+    files: dict[str, Path], names: Sequence[str], name: str, layout: Layout | None
+) -> int:
+    axes = (0, 1) if layout == "DT" else (1, 0)  # (features, time)
+    shape, first = (open_array(files[x]).shape for x in (name, names[0]))
+    if shape[axes[0]] != first[axes[0]]:
+        raise EdgeHalError(
+            f"video {name} has {shape[axes[0]]} features, video {names[0]} {first[axes[0]]}",
+            f"their arrays are {shape} and {first}, read as {layout}",
+            "extract all with the same settings",
+        )
+    return int(shape[axes[1]])
+
+
+def probe_video(path: Path, rate_hz: float | None) -> tuple[int, float | None]:
+    """(frames, frames per second) as the file says; `rate_hz` where it does not."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise EdgeHalError(
+            f"cannot open {path}", "OpenCV is not installed", "pip install 'edge-hal[camera]'"
+        ) from error
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened():
+            raise EdgeHalError(f"cannot open the video {path}", "it is damaged or of an odd codec")
+        frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        fps = float(capture.get(cv2.CAP_PROP_FPS))
+    finally:
+        capture.release()
+    return max(frames, 0), fps if fps > 0 else rate_hz

@@ -1,0 +1,57 @@
+"""The losses of ATBA and HAL, restated, and those of the causal student. All are means over what exists."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CONTRAST_TEMPERATURE = 0.2
+SMOOTH_LIMIT = 4.0
+"""Truncation of the smoothing loss, in nats (MS-TCN, arXiv 1903.01945, section 3.3)."""
+
+
+def video_loss(classes: Tensor, present: Tensor) -> Tensor:
+    """Which actions occur in the video: BCE of class-token logits (B, K) with {0, 1} (B, K)."""
+    return F.binary_cross_entropy_with_logits(classes, present)
+
+
+def frame_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of (B, T, K) with labels (B, T); -1 marks what does not exist."""
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-1)
+
+
+def contrast_loss(tokens: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+    """Global-local contrast (ATBA, CVPR 2024): the mean feature of an action should be nearest to its own class
+    token, by cosine over a temperature; tokens carry no gradient.
+
+    Args:
+        tokens: (B, K, w). features: (B, n, w). labels: (B, n), -1 where nothing exists.
+    """
+    count = tokens.shape[1]
+    chosen = F.one_hot(labels.clamp_min(0), count).to(features.dtype) * (labels >= 0).unsqueeze(-1)
+    number = chosen.sum(1)  # (B, K)
+    mean = torch.einsum("bnk,bnw->bkw", chosen, features) / number.clamp_min(1).unsqueeze(-1)
+    unit, target = F.normalize(mean, dim=-1), F.normalize(tokens.detach(), dim=-1)
+    similarity = torch.einsum("bkw,bjw->bkj", unit, target) / CONTRAST_TEMPERATURE
+    loss = -torch.log_softmax(similarity, -1).diagonal(dim1=1, dim2=2)
+    occurs = (number > 0).to(loss.dtype)
+    return ((loss * occurs).sum(1) / occurs.sum(1).clamp_min(1)).mean()
+
+
+def distil_loss(logits: Tensor, teacher: Tensor, exists: Tensor) -> Tensor:
+    """KL(teacher || student) of (B, T, K) logits against log posteriors, where `exists` (B, T)."""
+    divergence = (teacher.exp() * (teacher - torch.log_softmax(logits, -1))).sum(-1)
+    return divergence[exists].mean()
+
+
+def smooth_loss(logits: Tensor, exists: Tensor) -> Tensor:
+    """Truncated mean squared change of log posteriors from tick to tick (MS-TCN, eq. 9 and 10)."""
+    log_p = torch.log_softmax(logits, -1)
+    change = (log_p[:, 1:] - log_p[:, :-1].detach()).clamp(-SMOOTH_LIMIT, SMOOTH_LIMIT)
+    return (change**2)[exists[:, 1:]].mean()
+
+
+def change_loss(logits: Tensor, target: Tensor, exists: Tensor) -> Tensor:
+    """BCE of (B, T) logits with: did a boundary lie within the last `change_window_s`?"""
+    return F.binary_cross_entropy_with_logits(logits[exists], target[exists])

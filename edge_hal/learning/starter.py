@@ -1,0 +1,103 @@
+"""Where alignment begins: unsupervised vectors of each video, and a hidden Markov model over its transcript.
+
+Gradient learning from a uniform split confirms its own mistakes; a small HMM restarted from many guesses
+does not (see `hmm.py`). For pictures the vectors are principal components of thumbnails, which show where the
+hand and the parts are; for feature streams they are the front-end features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_hal.config import Learning
+from edge_hal.learning.hmm import StartConfig, start_alignment
+from edge_hal.learning.optimise import Report
+from edge_hal.learning.recordings import Labels, Recording
+from edge_hal.metrics import uniform_split
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.preprocess import resize
+from edge_hal.spec import FrontEndSpec
+
+START_HZ = 2.0
+THUMBNAIL = (12, 16)
+THUMBNAIL_COMPONENTS = 24
+
+
+def start(
+    vectors: Sequence[NDArray[np.float32]],
+    transcripts: Sequence[Sequence[int]],
+    count: int,
+    model_hz: float,
+    window: int,
+    config: Learning,
+    seed: int,
+    report: Report,
+    *,
+    learned: bool = True,
+) -> list[Labels]:
+    """First labels (T,) of every video, from (T, D) vectors at the model's ticks and the transcripts.
+
+    Args:
+        window: ticks of the trailing windows whose mean, change and deviation the HMM looks at.
+        learned: the vectors come from a sensor or a trained encoder. In raw pictures the change is mostly
+            transit between actions: it is left out, more directions are kept, and a pause between two
+            steps is given to the step before it.
+    """
+    if config.starter == "uniform":
+        return [uniform_split(t, len(x)) for x, t in zip(vectors, transcripts, strict=True)]
+    front_end = FrontEnd(FrontEndSpec(vectors[0].shape[1], window))
+    period = max(1, round(model_hz / START_HZ))
+    # A bin is seen at its last tick, where the trailing window has taken all of it in.
+    ends = [np.minimum(np.arange(period - 1, len(x) + period - 1, period), len(x) - 1) for x in vectors]
+    sampled = []
+    for x, end in zip(vectors, ends, strict=True):
+        mean, change, deviation = front_end(torch.from_numpy(x))[end].chunk(3, 1)
+        kept = [mean, change, deviation] if learned else [mean, deviation]
+        sampled.append(torch.cat(kept, 1).numpy())
+    result = start_alignment(
+        sampled,
+        transcripts,
+        count,
+        seed=seed,
+        restarts=config.restarts,
+        config=StartConfig() if learned else StartConfig(components=20, pause=True),
+        progress=lambda done, total: report("starter", done, total, ""),
+    )
+    return [
+        np.repeat(np.asarray(label, np.int64), period)[: len(x)]
+        for label, x in zip(result.labels, vectors, strict=True)
+    ]
+
+
+def thumbnail_vectors(recordings: Sequence[Recording]) -> list[NDArray[np.float32]]:
+    """Pictures (T, H, W, 3) -> (T, D): principal components of thumbnails, over all videos.
+
+    Each thumbnail is divided by its own brightness (light flickers) and freed of the video's median
+    picture (what lies still tells nothing).
+    """
+    flat = []
+    for recording in recordings:
+        small = np.stack([resize(picture, *THUMBNAIL) for picture in np.asarray(recording.inputs, np.uint8)])
+        pixels = small.reshape(len(small), -1).astype(np.float32)
+        pixels /= pixels.mean(1, keepdims=True) + 1e-3
+        flat.append(pixels - np.median(pixels, 0))
+    centre = np.concatenate(flat).mean(0)
+    covariance = sum((x - centre).T @ (x - centre) for x in flat)
+    values, directions = np.linalg.eigh(np.asarray(covariance, np.float64))
+    basis = directions[:, np.argsort(values)[::-1][:THUMBNAIL_COMPONENTS]].astype(np.float32)
+    return [(x - centre) @ basis for x in flat]
+
+
+def statistics(vectors: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation (D,) over all ticks of all videos."""
+    count = sum(len(x) for x in vectors)
+    mean = sum(x.sum(0, dtype=np.float64) for x in vectors) / count
+    variance = sum(((x - mean) ** 2).sum(0) for x in vectors) / count
+    return (
+        torch.from_numpy(np.asarray(mean, np.float32)),
+        torch.from_numpy(np.sqrt(np.asarray(variance, np.float32))),
+    )

@@ -1,0 +1,104 @@
+"""The causal student: learns the teacher's alignment of the training videos, and its posteriors.
+
+Supervision stays what it was: with transcripts, no frame label reaches this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge_hal.config import Learning
+from edge_hal.learning.losses import change_loss, distil_loss, frame_loss, smooth_loss
+from edge_hal.learning.optimise import Stage, batches
+from edge_hal.learning.recordings import Labels
+from edge_hal.learning.teacher import labels_padded, majority, padded
+from edge_hal.model.latents import Latents
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.spec import PyramidSpec
+
+
+def learn_student(
+    features: Sequence[Tensor],
+    labels: Sequence[Labels],
+    teacher: Sequence[NDArray[np.float32]] | None,
+    spec: PyramidSpec,
+    config: Learning,
+    stage: Stage,
+) -> Pyramid:
+    """Train the causal pyramid.
+
+    Args:
+        features: front-end features (T, 3 D) per video.
+        labels: (T,) per video, aligned or given.
+        teacher: log posteriors (T, K) per video, or None.
+    """
+    settings, weights = config.student, config.weights
+    torch.manual_seed(stage.seed)
+    pyramid = Pyramid(spec, dropout=config.dropout)
+    latents = Latents(spec)
+    module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
+    crop = max(2 * spec.period(spec.top), round(settings.crop_s * spec.model_hz))
+    changes = [_recent_change(y, max(1, round(spec.change_window_s * spec.model_hz))) for y in labels]
+
+    def crops(generator: torch.Generator) -> list[tuple[int, int]]:
+        """(video, first tick): each video cut into crops, at a random phase. A crop starts from a fresh
+        state, as a stream does; bins start with it."""
+        pieces = []
+        for index, x in enumerate(features):
+            phase = int(torch.randint(0, crop, (1,), generator=generator))
+            starts = [0, *range(crop - phase, max(1, len(x) - crop // 4), crop)]
+            pieces += [(index, start) for start in starts]
+        return pieces
+
+    def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
+        pieces = crops(generator)
+        for batch in batches(len(pieces), settings.batch, generator):
+            where = [(pieces[i][0], slice(pieces[i][1], pieces[i][1] + crop)) for i in batch]
+            x, exists = padded([features[i][part] for i, part in where])
+            x = x + settings.noise * torch.randn(x.shape, generator=generator)
+            target = labels_padded([labels[i][part] for i, part in where], x.shape[1])
+            outputs = pyramid(x, exists)
+            terms = latents(outputs)
+            change, _ = padded([changes[i][part] for i, part in where])
+            loss = (
+                weights.frame * frame_loss(outputs.frame, target)
+                + weights.smooth * smooth_loss(outputs.frame, exists)
+                + weights.change * change_loss(outputs.change, change, exists)
+                + weights.reconstruction * terms.reconstruction
+                + weights.kl * terms.kl
+                + weights.sparse * terms.sparse
+            )
+            if outputs.action is not None:
+                coarse = majority(target, spec.period(spec.top), len(spec.labels))
+                loss = loss + weights.action * frame_loss(
+                    outputs.action, coarse[:, : outputs.action.shape[1]]
+                )
+            if teacher is not None:
+                known, _ = padded([torch.from_numpy(teacher[i][part]) for i, part in where])
+                loss = loss + weights.distil * distil_loss(outputs.frame, known, exists)
+            yield loss
+
+    expected = sum(1 + len(x) // crop for x in features)
+    stage.optimise(
+        module,
+        epoch,
+        epochs=settings.epochs,
+        steps=-(-expected // settings.batch),
+        lr=settings.lr,
+        weight_decay=config.weight_decay,
+    )
+    return pyramid
+
+
+def _recent_change(labels: Labels, window: int) -> Tensor:
+    """(T,): 1 where a boundary lies within the last `window` ticks."""
+    change = np.flatnonzero(np.diff(labels)) + 1
+    recent = np.zeros(len(labels), np.float32)
+    for boundary in change:
+        recent[boundary : boundary + window] = 1
+    return torch.from_numpy(recent)

@@ -1,0 +1,173 @@
+"""Training, from ordered step lists to a run directory: read, encode, start, align, teach, fit, write."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_hal import __version__
+from edge_hal.calib.decoder import fit_decoder
+from edge_hal.config import Config
+from edge_hal.features import encode_pictures
+from edge_hal.learning.dataset import VideoSet
+from edge_hal.learning.frames import learn_encoder
+from edge_hal.learning.optimise import Report, Stage
+from edge_hal.learning.recordings import Labels, Recording, read_recordings
+from edge_hal.learning.run_directory import RunDirectory
+from edge_hal.learning.starter import start, statistics, thumbnail_vectors
+from edge_hal.learning.student import learn_student
+from edge_hal.learning.teacher import learn_alignment
+from edge_hal.metrics import runs_of
+from edge_hal.model.checkpoint import ENCODER
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.spec import EncoderSpec
+
+REFERENCE_TICKS = 3000
+REFERENCE_PICTURES = 64
+
+
+def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report) -> Path:
+    """Train on `videos` and write the run directory `out`; an interrupted run goes on where it stopped.
+
+    With `learning.supervision: transcripts` the videos carry no frame labels, and none is read.
+
+    Raises:
+        EdgeHalError: bad data or configuration, or `out` cannot be used.
+    """
+    run = RunDirectory(out, config, seed)
+    learning, full = config.learning, config.learning.supervision == "frames"
+
+    def stage(name: str) -> Stage:
+        return Stage(name, run.last, seed, report)
+
+    background = None if videos.background is None else videos.labels[videos.background]
+    encoder = config.model.encoder
+    picture = encoder and EncoderSpec(encoder.height, encoder.width, encoder.size)
+    recordings = read_recordings(
+        videos, config.model.model_hz, picture, lambda done, total: report("read", done, total, "")
+    )
+    transcripts = [recording.transcript for recording in recordings]
+
+    def started(vectors: list[NDArray[np.float32]], *, learned: bool) -> list[Labels]:
+        window = max(1, round(config.model.front_end_window_s * config.model.model_hz))
+        hz, count = config.model.model_hz, len(videos.labels)
+        return start(
+            vectors, transcripts, count, hz, window, learning, seed, report, learned=learned
+        )
+
+    if picture is not None:
+        first = [_given(r) for r in recordings] if full else started(thumbnail_vectors(recordings), learned=False)
+        vectors = _encode(recordings, first, picture, len(videos.labels), config, run, stage("encoder"))
+    else:
+        vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
+    spec = config.model.spec(videos.labels, background, vectors[0].shape[1])
+    front_end = FrontEnd(spec.front_end)
+    front_end.fit(*statistics(vectors))
+    features = [front_end(torch.from_numpy(x)) for x in vectors]
+
+    posteriors = None
+    if full:
+        labels = [_given(recording) for recording in recordings]
+    else:
+        labels = started(vectors, learned=True)
+        alignment = learn_alignment(features, transcripts, labels, spec, learning, stage("teacher"))
+        labels, posteriors = alignment.labels, alignment.log_posteriors
+    pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"))
+
+    report("decoder", 0, 1, "")
+    decoder = fit_decoder(_streamed(pyramid, features), labels, spec, config.decoder.given())
+    report("decoder", 1, 1, "")
+    run.complete(
+        config,
+        pyramid,
+        front_end,
+        decoder,
+        _provenance(config, seed, videos),
+        _reference(recordings, vectors),
+        _alignment(recordings, labels, videos.labels),
+    )
+    return out
+
+
+def _given(recording: Recording) -> Labels:
+    assert recording.labels is not None, "frame supervision reads its videos with labels"
+    return recording.labels
+
+
+def _encode(
+    recordings: Sequence[Recording],
+    labels: Sequence[Labels],
+    picture: EncoderSpec,
+    count: int,
+    config: Config,
+    run: RunDirectory,
+    stage: Stage,
+) -> list[NDArray[np.float32]]:
+    """Vectors by the graph that will run on the device: ours, trained here, or the user's own."""
+    from edge_hal.export.graphs import export_encoder, import_encoder
+
+    graph = run.path / ENCODER
+    assert config.model.encoder is not None
+    if config.model.encoder.onnx is not None:
+        import_encoder(config.model.encoder.onnx, picture, graph)
+    else:
+        module = learn_encoder(
+            recordings, labels, picture, count, config.model.model_hz, config.learning, stage
+        )
+        export_encoder(module, picture, graph)
+    vectors = []
+    for number, recording in enumerate(recordings):
+        vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
+        stage.report("encode", number + 1, len(recordings), "")
+    return vectors
+
+
+@torch.inference_mode()
+def _streamed(pyramid: Pyramid, features: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+    """Log posteriors as the stream will see them: the causal one-pass equals it, tick by tick."""
+    return [torch.log_softmax(pyramid(x[None]).frame[0], -1).numpy() for x in features]
+
+
+def _reference(
+    recordings: Sequence[Recording], vectors: Sequence[NDArray[np.float32]]
+) -> dict[str, NDArray[Any]]:
+    reference: dict[str, NDArray[Any]] = {"x": np.concatenate(vectors)[:REFERENCE_TICKS]}
+    if recordings[0].inputs.ndim == 4:
+        reference["pictures"] = recordings[0].inputs[:REFERENCE_PICTURES]
+    return reference
+
+
+def _alignment(
+    recordings: Sequence[Recording], labels: Sequence[Labels], names: Sequence[str]
+) -> dict[str, Any]:
+    """Where each step was found: [step, first frame], by video."""
+    found = {}
+    for recording, label in zip(recordings, labels, strict=True):
+        actions, starts, _ = runs_of(label)
+        found[recording.name] = {
+            "frames": int(recording.frames[-1]) + 1,
+            "segments": [
+                [names[action], int(recording.frames[start])]
+                for action, start in zip(actions, starts, strict=True)
+            ],
+        }
+    return found
+
+
+def _provenance(config: Config, seed: int, videos: VideoSet) -> dict[str, Any]:
+    return {
+        "edge_hal": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "supervision": config.learning.supervision,
+        "seed": seed,
+        "videos": len(videos),
+    }

@@ -1,0 +1,391 @@
+"""Scores: segmentation as the field computes it, and the transition events a subscriber sees.
+
+Segmentation scores are per cent over whole videos, as in the MS-TCN evaluation (arXiv 1903.01945)
+and, for IoU and IoD, in the two incompatible protocols in use: the best match of each segment
+(ISBA, arXiv 1803.10699) and frame masks per class (TASL). Event scores compare what was
+published, and when, with the true transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+
+IntArray: TypeAlias = NDArray[np.integer[Any]]
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+
+OVERLAPS = (0.10, 0.25, 0.50)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames `start <= t < stop` carry `label`, and neither neighbour does."""
+
+    label: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Segmentation scores of a set of videos, in per cent. `mof_bg` leaves background out."""
+
+    mof: float
+    mof_bg: float
+    edit: float
+    f1_10: float
+    f1_25: float
+    f1_50: float
+    iou_isba: float
+    iod_isba: float
+    iou_tasl: float
+    iod_tasl: float
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TransitionPoint:
+    """One action gives way to `label` at `boundary_s`; it was known (published) at `decision_s`."""
+
+    label: int
+    boundary_s: float
+    decision_s: float
+
+
+@dataclass(frozen=True)
+class TransitionScores:
+    """Event scores pooled over streams. `transition_f1` is 0-1; None where nothing was matched."""
+
+    transition_f1: float
+    delay_s_median: float | None
+    delay_s_p90: float | None
+    boundary_error_s_median: float | None
+    false_per_min: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+# Segments -----------------------------------------------------------------------------------
+
+
+def runs_of(labels: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Labels, starts and stops (exclusive) of the maximal constant runs of `labels` (T,)."""
+    labels = np.asarray(labels)
+    changed = np.append(np.full(min(labels.size, 1), True), labels[1:] != labels[:-1])
+    starts = np.flatnonzero(changed)
+    return labels[starts], starts, np.append(starts[1:], labels.size)[: starts.size]
+
+
+def segments_of(labels: IntArray) -> list[Segment]:
+    """The maximal constant runs of `labels` (T,), in time order."""
+    return [Segment(int(k), int(a), int(b)) for k, a, b in zip(*runs_of(labels), strict=True)]
+
+
+def transcript_of(labels: IntArray) -> tuple[int, ...]:
+    """Frame labels (T,) with repeats collapsed."""
+    return tuple(int(label) for label in runs_of(labels)[0])
+
+
+def uniform_split(transcript: Sequence[int], length: int) -> IntArray:
+    """Labels (length,) that give every action of the transcript the same time: the floor.
+
+    Shorter videos than transcripts skip actions.
+    """
+    if len(transcript) == 0:
+        raise EdgeHalError("cannot split a video uniformly", "its transcript is empty")
+    return np.asarray(transcript)[np.arange(length) * len(transcript) // max(length, 1)]
+
+
+# Segmentation scores ------------------------------------------------------------------------
+
+
+def mof(predicted: Sequence[IntArray], truth: Sequence[IntArray]) -> float:
+    """Mean over frames: per cent of all frames, pooled over videos, labelled right."""
+    return mof_without_background(predicted, truth, background=None)
+
+
+def mof_without_background(
+    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, background: int | None
+) -> float:
+    """MoF over the frames whose *true* label is not background (all frames if there is none)."""
+    _check_pairs(predicted, truth)
+    p, t = np.concatenate(list(predicted)), np.concatenate(list(truth))
+    counted = np.ones(t.shape, bool) if background is None else t != background
+    return 100.0 * float(np.mean(p[counted] == t[counted])) if counted.any() else 0.0
+
+
+def edit_score(
+    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
+) -> float:
+    """100 (1 - Levenshtein / longer length) between collapsed segments, mean over videos.
+
+    Segments of a label in `ignore` are dropped after collapsing, as MS-TCN does.
+    """
+    _check_pairs(predicted, truth)
+    scores = []
+    for p, t in zip(predicted, truth, strict=True):
+        a, b = _counted_runs(p, ignore)[0], _counted_runs(t, ignore)[0]
+        longer = max(a.size, b.size)
+        scores.append(1.0 - _levenshtein(a, b) / longer if longer else 1.0)
+    return 100.0 * float(np.mean(scores))
+
+
+def f1_at(
+    overlap: float,
+    predicted: Sequence[IntArray],
+    truth: Sequence[IntArray],
+    *,
+    ignore: Collection[int] = (),
+) -> float:
+    """F1@overlap (0-1) in per cent: hits, false and missed segments pooled over videos.
+
+    As MS-TCN: predicted segments in time order; each looks at the true segment of its label with
+    the highest IoU, and is a hit if that IoU >= overlap and the segment is not yet taken (MS-TCN's
+    last frame, which its script cuts off, is counted here).
+    """
+    _check_pairs(predicted, truth)
+    hits = predictions = truths = 0
+    for p, t in zip(predicted, truth, strict=True):
+        iou, _ = _segment_overlaps(p, t, ignore)
+        predictions, truths = predictions + iou.shape[0], truths + iou.shape[1]
+        if iou.size == 0:
+            continue
+        best = iou.argmax(axis=1)
+        enough = iou[np.arange(best.size), best] >= overlap
+        # The first prediction that reaches a true segment takes it, so distinct ones are hits.
+        hits += np.unique(best[enough]).size
+    return 100.0 * 2 * hits / (predictions + truths) if predictions + truths else 0.0
+
+
+def iou_isba(
+    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
+) -> float:
+    """Best intersection over union of each true segment with a predicted one of its label.
+
+    Per cent; mean over the true segments of a video, then over videos (ISBA protocol).
+    """
+    return _best_match(predicted, truth, ignore, 0)
+
+
+def iod_isba(
+    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
+) -> float:
+    """As `iou_isba` with intersection over detection: over the length of the predicted segment."""
+    return _best_match(predicted, truth, ignore, 1)
+
+
+def iou_tasl(
+    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
+) -> float:
+    """Intersection over union of the frame masks of each true class, per cent.
+
+    Mean over the classes present in a video's truth, then over videos (TASL protocol).
+    """
+    return _class_masks(predicted, truth, ignore, 0)
+
+
+def iod_tasl(
+    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
+) -> float:
+    """As `iou_tasl` over the frames predicted as the class (0 if there are none)."""
+    return _class_masks(predicted, truth, ignore, 1)
+
+
+def score_videos(
+    predicted: Sequence[IntArray],
+    truth: Sequence[IntArray],
+    *,
+    background: int | None,
+    count_background: bool = True,
+) -> Scores:
+    """All segmentation scores of predicted labels against true ones, both (T_i,) per video.
+
+    `mof_bg` always leaves background out; the segment scores do with `count_background=False`.
+
+    Raises:
+        EdgeHalError: no video, an empty video, or lengths that differ.
+    """
+    ignore = () if background is None or count_background else (background,)
+    f1 = [f1_at(overlap, predicted, truth, ignore=ignore) for overlap in OVERLAPS]
+    return Scores(
+        mof=mof(predicted, truth),
+        mof_bg=mof_without_background(predicted, truth, background=background),
+        edit=edit_score(predicted, truth, ignore=ignore),
+        f1_10=f1[0],
+        f1_25=f1[1],
+        f1_50=f1[2],
+        iou_isba=iou_isba(predicted, truth, ignore=ignore),
+        iod_isba=iod_isba(predicted, truth, ignore=ignore),
+        iou_tasl=iou_tasl(predicted, truth, ignore=ignore),
+        iod_tasl=iod_tasl(predicted, truth, ignore=ignore),
+    )
+
+
+# Event scores -------------------------------------------------------------------------------
+
+
+def transitions_of(labels: IntArray, rate_hz: float) -> list[TransitionPoint]:
+    """The transitions of frame labels (T,), frame i at i / rate_hz; the first label is none."""
+    kinds, starts, _ = runs_of(labels)
+    times_s = starts / rate_hz
+    return [
+        TransitionPoint(int(k), float(t), float(t))
+        for k, t in zip(kinds[1:], times_s[1:], strict=True)
+    ]
+
+
+def match_transitions(
+    predicted: Sequence[TransitionPoint], truth: Sequence[TransitionPoint], tolerance_s: float
+) -> list[tuple[int, int]]:
+    """Pairs (index into predicted, index into truth) of the largest matching monotone in time.
+
+    A pair has one label and boundaries at most `tolerance_s` apart; of the matchings with most
+    pairs, one with the smallest sum of boundary errors is returned, in time order.
+    """
+    if not predicted or not truth:
+        return []
+    p_time = np.array([point.boundary_s for point in predicted])
+    t_time = np.array([point.boundary_s for point in truth])
+    p_order, t_order = np.argsort(p_time, kind="stable"), np.argsort(t_time, kind="stable")
+    same = np.array([x.label for x in predicted])[p_order, None] == np.array(
+        [x.label for x in truth]
+    )[t_order]
+    error_s = np.abs(p_time[p_order, None] - t_time[t_order])
+    # All errors together weigh less than one pair, so that the number of pairs decides first.
+    scale = max(tolerance_s, 1e-9) * (min(error_s.shape) + 1)
+    allowed = same & (error_s <= tolerance_s + 1e-9)
+    gain = np.where(allowed, 1.0 - error_s / scale, -np.inf)
+
+    best = np.zeros((gain.shape[0] + 1, gain.shape[1] + 1))
+    for i, row in enumerate(gain):
+        best[i + 1, 1:] = np.maximum.accumulate(np.maximum(best[i, 1:], best[i, :-1] + row))
+    pairs = []
+    i, j = gain.shape
+    while i and j:
+        if best[i, j] == best[i - 1, j]:
+            i -= 1
+        elif best[i, j] == best[i, j - 1]:
+            j -= 1
+        else:
+            i, j = i - 1, j - 1
+            pairs.append((int(p_order[i]), int(t_order[j])))
+    return pairs[::-1]
+
+
+def score_transitions(
+    predicted: Sequence[Sequence[TransitionPoint]],
+    truth: Sequence[Sequence[TransitionPoint]],
+    durations_s: Sequence[float],
+    tolerance_s: float = 1.0,
+) -> TransitionScores:
+    """Scores of published transitions, one sequence and one duration per stream, pooled.
+
+    Only real transitions are passed: the first label of a stream is none. Delay is the decision
+    time of a matched prediction minus the true boundary; `false_per_min` counts the unmatched
+    predictions per minute of stream. Nothing predicted where nothing happened is an F1 of 1.
+    """
+    if not len(predicted) == len(truth) == len(durations_s):
+        raise EdgeHalError(
+            "cannot score transitions",
+            f"{len(predicted)} streams predicted, {len(truth)} true, {len(durations_s)} durations",
+        )
+    delays_s: list[float] = []
+    errors_s: list[float] = []
+    for p, t in zip(predicted, truth, strict=True):
+        for i, j in match_transitions(p, t, tolerance_s):
+            delays_s.append(p[i].decision_s - t[j].boundary_s)
+            errors_s.append(abs(p[i].boundary_s - t[j].boundary_s))
+    count = sum(map(len, predicted))
+    either = count + sum(map(len, truth))
+    minutes = sum(durations_s) / 60
+    return TransitionScores(
+        transition_f1=2 * len(delays_s) / either if either else 1.0,
+        delay_s_median=float(np.median(delays_s)) if delays_s else None,
+        delay_s_p90=float(np.percentile(delays_s, 90)) if delays_s else None,
+        boundary_error_s_median=float(np.median(errors_s)) if errors_s else None,
+        false_per_min=(count - len(delays_s)) / minutes if minutes > 0 else 0.0,
+    )
+
+
+# --------------------------------------------------------------------------------------------
+
+
+def _check_pairs(predicted: Sequence[IntArray], truth: Sequence[IntArray]) -> None:
+    if len(predicted) != len(truth) or not len(truth):
+        raise EdgeHalError(
+            "cannot score videos", f"{len(predicted)} predicted and {len(truth)} true labelings"
+        )
+    for index, (p, t) in enumerate(zip(predicted, truth, strict=True)):
+        if np.shape(p) != np.shape(t) or np.ndim(t) != 1 or not np.size(t):
+            raise EdgeHalError(
+                f"cannot score video {index}",
+                f"its predicted labels have shape {np.shape(p)}, the true ones {np.shape(t)}",
+                "give one label per frame to both",
+            )
+
+
+def _counted_runs(
+    labels: IntArray, ignore: Collection[int]
+) -> tuple[IntArray, IntArray, IntArray]:
+    kinds, starts, stops = runs_of(labels)
+    keep = ~np.isin(kinds, list(ignore))
+    return kinds[keep], starts[keep], stops[keep]
+
+
+def _segment_overlaps(
+    predicted: IntArray, truth: IntArray, ignore: Collection[int]
+) -> tuple[FloatArray, FloatArray]:
+    """IoU and IoD of every predicted (rows) with every true (columns) segment, 0 across labels."""
+    p_kind, p_start, p_stop = _counted_runs(predicted, ignore)
+    t_kind, t_start, t_stop = _counted_runs(truth, ignore)
+    both = np.minimum(p_stop[:, None], t_stop) - np.maximum(p_start[:, None], t_start)
+    both = np.where(p_kind[:, None] == t_kind, np.maximum(both, 0), 0)
+    detected = (p_stop - p_start)[:, None]
+    return both / (detected + (t_stop - t_start) - both), both / detected
+
+
+def _best_match(
+    predicted: Sequence[IntArray], truth: Sequence[IntArray], ignore: Collection[int], which: int
+) -> float:
+    _check_pairs(predicted, truth)
+    scores = []
+    for p, t in zip(predicted, truth, strict=True):
+        overlap = _segment_overlaps(p, t, ignore)[which]
+        if overlap.shape[1]:
+            scores.append(overlap.max(axis=0, initial=0.0).mean())
+    return 100.0 * float(np.mean(scores)) if scores else 0.0
+
+
+def _class_masks(
+    predicted: Sequence[IntArray], truth: Sequence[IntArray], ignore: Collection[int], which: int
+) -> float:
+    _check_pairs(predicted, truth)
+    scores = []
+    for p, t in zip(predicted, truth, strict=True):
+        classes = np.setdiff1d(t, list(ignore))[:, None]
+        if not classes.size:
+            continue
+        detected, present = p == classes, t == classes
+        both = (detected & present).sum(axis=1)
+        over = (detected | present if which == 0 else detected).sum(axis=1)
+        scores.append((both / np.maximum(over, 1)).mean())
+    return 100.0 * float(np.mean(scores)) if scores else 0.0
+
+
+def _levenshtein(a: IntArray, b: IntArray) -> int:
+    """Edit distance; insertions along a row are a running minimum of `value - column`."""
+    column = np.arange(b.size + 1)
+    row = column.copy()
+    for i, symbol in enumerate(a):
+        step = np.minimum(row[1:] + 1, row[:-1] + (b != symbol))
+        row = np.minimum.accumulate(np.append(i + 1, step) - column) + column
+    return int(row[-1])

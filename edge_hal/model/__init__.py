@@ -1,0 +1,1 @@
+"""The pyramid in torch: causal student, two-sided teacher, frame encoder, latents. Never needed on a device."""

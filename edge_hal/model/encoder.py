@@ -1,0 +1,59 @@
+"""The frame encoder: a small convolutional net from a uint8 BGR picture to a vector.
+
+It is a graph of its own: the same exported file makes training features and runs on the device. The place
+of things in the picture matters over a bench, so the last map is flattened, not averaged.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edge_hal.spec import EncoderSpec
+
+WIDTHS = (16, 32, 64, 96)
+
+
+class FrameEncoder(nn.Module):
+    """uint8 (H, W, 3) or (B, H, W, 3) -> float (B, size). Normalisation happens inside."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before, height, width = 3, spec.height, spec.width
+        for after in WIDTHS:
+            layers += [
+                nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(after),  # running statistics: a fixed affine at inference
+                nn.ReLU(),
+            ]
+            before, height, width = after, -(-height // 2), -(-width // 2)
+        self.convolutions = nn.Sequential(*layers)
+        self.head = nn.Linear(before * height * width, spec.size)
+        self.norm = nn.LayerNorm(spec.size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        pictures = image if image.dim() == 4 else image.unsqueeze(0)
+        x = pictures.permute(0, 3, 1, 2).to(self.head.weight.dtype) / 127.5 - 1.0
+        return self.norm(self.head(self.convolutions(x).flatten(1)))
+
+
+def augmented(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Photometric and geometric nuisance for training: gain, tint, offset, noise and a shift of a few pixels.
+
+    Args:
+        image: (B, H, W, 3) uint8.
+    """
+    batch, height, width, _ = image.shape
+    x = image.float()
+    gain = 1 + 0.25 * (2 * torch.rand(batch, 1, 1, 1, generator=generator) - 1)
+    tint = 1 + 0.08 * torch.randn(batch, 1, 1, 3, generator=generator)
+    offset = 12 * torch.randn(batch, 1, 1, 1, generator=generator)
+    x = x * gain * tint + offset + 5 * torch.randn(x.shape, generator=generator)
+    reach = (max(1, height // 24), max(1, width // 24))
+    rows = torch.randint(-reach[0], reach[0] + 1, (batch, 1), generator=generator)
+    columns = torch.randint(-reach[1], reach[1] + 1, (batch, 1), generator=generator)
+    rows = (rows + torch.arange(height)).clamp(0, height - 1)
+    columns = (columns + torch.arange(width)).clamp(0, width - 1)
+    index = torch.arange(batch)[:, None, None]
+    return x[index, rows[:, :, None], columns[:, None, :]].clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,87 @@
+"""HAL's two latents: fast (what is visible) and slow (the action). They regularise training and vanish at inference.
+
+Restated from arXiv 2602.24275 (objective and released configuration): each latent is (mu, logvar) of a
+token, decoded by an MLP to what entered its level; a KL term to N(0, I); and a term that wants the slow
+latent to change less than the fast one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_hal.model.pyramid import Outputs
+from edge_hal.spec import PyramidSpec
+
+SPARSITY_OF_SLOW = 0.1
+"""Weight of the slow latent's own changes inside the sparse-transition term (delta in the paper)."""
+
+
+@dataclass(frozen=True)
+class LatentTerms:
+    """Scalar losses: mean squared reconstruction, KL per token, sparse transitions."""
+
+    reconstruction: Tensor
+    kl: Tensor
+    sparse: Tensor
+
+
+class Latent(nn.Module):
+    """(mu, logvar) of a token and an MLP that decodes a sample of it."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.posterior = nn.Linear(width, 2 * size)
+        self.decoder = nn.Sequential(nn.Linear(size, width), nn.GELU(), nn.Linear(width, width))
+
+    def forward(self, trunk: Tensor, target: Tensor, exists: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns mu (B, T, size), reconstruction error and KL, both means over tokens that exist."""
+        mu, logvar = self.posterior(trunk).chunk(2, -1)
+        logvar = logvar.clamp(-8, 8)
+        sample = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar) if self.training else mu
+        error = ((self.decoder(sample) - target.detach()) ** 2).mean(-1)
+        kl = 0.5 * (mu**2 + logvar.exp() - logvar - 1).sum(-1)
+        return mu, error[exists].mean(), kl[exists].mean()
+
+
+class Latents(nn.Module):
+    """Fast latent v on level 0, slow latent c on the top level."""
+
+    def __init__(self, spec: PyramidSpec, size: int = 32) -> None:
+        super().__init__()
+        self.stride = spec.period(spec.top)
+        self.fast = Latent(spec.levels[0].width, size)
+        self.slow = Latent(spec.levels[-1].width, size)
+
+    def forward(self, outputs: Outputs) -> LatentTerms:
+        v, fast_error, fast_kl = self.fast(outputs.trunks[0], outputs.entries[0], outputs.valid[0])
+        c, slow_error, slow_kl = self.slow(outputs.trunks[-1], outputs.entries[-1], outputs.valid[-1])
+        # Averaged over c's bins first: otherwise the fast rate would only measure the shorter step.
+        bins = min(c.shape[1], v.shape[1] // self.stride)
+        binned = v[:, : bins * self.stride].unflatten(1, (bins, self.stride)).mean(2)
+        sparse = sparse_transitions(c[:, :bins], binned, outputs.valid[-1][:, :bins])
+        return LatentTerms(fast_error + slow_error, fast_kl + slow_kl, sparse)
+
+
+def sparse_transitions(slow: Tensor, fast: Tensor, exists: Tensor) -> Tensor:
+    """relu(sum w_c dC - sum w_v dV) + 0.1 sum w_c dC, with dX the change per step of unit-norm latents and
+    w the softmax of the changes (arXiv 2602.24275, sparse transition constraint).
+
+    Args:
+        slow, fast: (B, n, size) at the same rate. exists: (B, n).
+    """
+    both = exists[:, 1:] & exists[:, :-1]
+    if not both.any():
+        return slow.new_zeros(())
+
+    def change(x: Tensor) -> Tensor:
+        unit = F.normalize(x, dim=-1, eps=1e-6)
+        step = torch.sqrt(((unit[:, 1:] - unit[:, :-1]) ** 2).sum(-1) + 1e-12)
+        weight = torch.softmax(step.masked_fill(~both, float("-inf")), -1)
+        return (torch.nan_to_num(weight) * step).sum(-1)
+
+    slow_change, fast_change = change(slow), change(fast)
+    return (F.relu(slow_change - fast_change) + SPARSITY_OF_SLOW * slow_change).mean()

@@ -1,0 +1,99 @@
+"""One pass over a whole input, in the words of the step graphs: what every stream must equal."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_hal.model.attention import Block
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.pyramid import Level, Pyramid
+from edge_hal.spec import MASKED, PyramidSpec
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """`outputs[l]`: the outputs of level l, name -> (tokens, width). `z` (T, D): the z-scored input.
+    `qkv[l][b]` (tokens, 3 width): queries, keys and values of block b."""
+
+    spec: PyramidSpec
+    outputs: tuple[dict[str, Array], ...]
+    z: Array
+    qkv: tuple[tuple[Array, ...], ...]
+
+    def states(self, ticks: int) -> dict[str, Array]:
+        """Every state tensor as a stream holds it after `ticks` ticks."""
+        spec, found = self.spec, {}
+        for index, level in enumerate(spec.levels):
+            name, tokens, past = f"l{index}", ticks // spec.period(index), level.window - 1
+            if index == 0:
+                found[f"{name}.z"] = _newest(self.z[:ticks], spec.front_end.history)
+                found[f"{name}.n"] = _newest(np.ones((ticks, 1)), spec.front_end.history)
+            found[f"{name}.valid"] = _newest(np.zeros((tokens, 1)), past, MASKED).T
+            for block, qkv in enumerate(self.qkv[index]):
+                heads = qkv[:tokens].reshape(tokens, 3, level.heads, -1)
+                for part, letter in ((1, "k"), (2, "v")):
+                    found[f"{name}.b{block}.{letter}"] = _newest(heads[:, part], past).swapaxes(0, 1)
+        return found
+
+
+def _newest(rows: Array, count: int, fill: float = 0.0) -> Array:
+    """The last `count` rows, filled up in front where there are fewer."""
+    missing = max(0, count - len(rows))
+    front = np.full((missing, *rows.shape[1:]), fill)
+    return np.concatenate([front, rows[len(rows) - count + missing :]])
+
+
+def _keep(
+    seen: dict[tuple[int, int], Tensor],
+    key: tuple[int, int],
+    _module: object,
+    _inputs: object,
+    output: Tensor,
+) -> None:
+    seen[key] = output[0]
+
+
+@torch.inference_mode()
+def one_pass(
+    pyramid: Pyramid, front_end: FrontEnd, x: Array, dtype: torch.dtype = torch.float64
+) -> OnePass:
+    """The causal forward over vectors `x` (T, D), in `dtype`. The modules stay as they are."""
+    spec = pyramid.spec
+    pyramid = copy.deepcopy(pyramid).to(dtype).eval()
+    front_end = copy.deepcopy(front_end).to(dtype)
+    seen: dict[tuple[int, int], Tensor] = {}
+    for index, module in enumerate(pyramid.levels):
+        assert isinstance(module, Level)
+        for number, block in enumerate(module.blocks):
+            assert isinstance(block, Block)
+            block.qkv.register_forward_hook(partial(_keep, seen, (index, number)))
+    vectors = torch.as_tensor(np.asarray(x), dtype=dtype)
+    made = pyramid(front_end(vectors)[None])
+    outputs = []
+    for index in range(len(spec.levels)):
+        level = {"trunk": made.trunks[index][0], "fused": made.fused[index][0]}
+        if index == 0:
+            level["frame"] = torch.log_softmax(made.frame[0], -1)
+            level["change"] = torch.sigmoid(made.change[0])[:, None]
+        elif made.action is not None:
+            level["action"] = torch.log_softmax(made.action[0], -1)
+        outputs.append({tensor.name: level[tensor.name].numpy() for tensor in spec.outputs(index)})
+    clip = front_end.spec.clip
+    return OnePass(
+        spec=spec,
+        outputs=tuple(outputs),
+        z=((vectors - front_end.mean) * front_end.scale).clamp(-clip, clip).numpy(),
+        qkv=tuple(
+            tuple(seen[index, block].numpy() for block in range(level.blocks))
+            for index, level in enumerate(spec.levels)
+        ),
+    )

@@ -1,0 +1,151 @@
+"""The pyramid: a bottom-up trunk of slower and slower levels, a top-down fusion, heads at both ends.
+
+The trunk of level l+1 pools the trunk of level l over a bin; a fused output never enters a trunk, so the
+receptive field is finite. Slow and fast time are aligned by index arithmetic alone: token t of a level with
+stride s above it sees bin floor(t/s) - 1, the last one completed before it (causal), or bin floor(t/s), its
+own (two-sided teacher). "Deterministic alignment" of HAL (arXiv 2602.24275), made causal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_hal.model.attention import Block
+from edge_hal.spec import PyramidSpec
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One pass over a batch. Logits, not probabilities. `trunks[l]` and `entries[l]` are (B, T_l, width_l):
+    a level's trunk output and what entered its first block; `valid[l]` (B, T_l) which tokens exist."""
+
+    frame: Tensor
+    change: Tensor
+    action: Tensor | None
+    classes: Tensor | None
+    class_tokens: Tensor | None
+    fused: tuple[Tensor, ...]
+    trunks: tuple[Tensor, ...]
+    entries: tuple[Tensor, ...]
+    valid: tuple[Tensor, ...]
+
+
+class Level(nn.Module):
+    """One level: entry, blocks, fusion with the level above, heads."""
+
+    def __init__(self, spec: PyramidSpec, index: int, *, causal: bool, dropout: float) -> None:
+        super().__init__()
+        entry, top = spec.levels[index], index == spec.top
+        below = spec.front_end.features if index == 0 else 2 * spec.levels[index - 1].width
+        self.entry = nn.Linear(below, entry.width)
+        self.blocks = nn.ModuleList(
+            Block(entry, causal=causal, dropout=dropout) for _ in range(entry.blocks)
+        )
+        self.norm = nn.LayerNorm(entry.width)
+        if not top:
+            self.own = nn.Linear(entry.width, entry.width)
+            self.above = nn.Linear(spec.levels[index + 1].width, entry.width, bias=False)
+            self.mix = nn.Linear(entry.width, entry.width)
+        if index == 0:
+            self.frame = nn.Linear(entry.width, len(spec.labels))
+            self.change = nn.Linear(entry.width, 1)
+        elif top:
+            self.action = nn.Linear(entry.width, len(spec.labels))
+
+    def fuse(self, trunk: Tensor, held: Tensor | None) -> Tensor:
+        """Combine a level's trunk with the fused output held from above (None at the top)."""
+        own = self.norm(trunk)
+        if held is None:
+            return own
+        return own + self.mix(F.gelu(self.own(own) + self.above(held)))
+
+
+class Pyramid(nn.Module):
+    """All levels. `causal=False` gives the offline teacher, which alone has class tokens."""
+
+    def __init__(self, spec: PyramidSpec, *, causal: bool = True, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.spec, self.causal = spec, causal
+        self.levels = nn.ModuleList(
+            Level(spec, index, causal=causal, dropout=dropout) for index in range(len(spec.levels))
+        )
+        if not causal:
+            width = spec.levels[-1].width
+            self.class_tokens = nn.Parameter(torch.randn(len(spec.labels), width) * 0.02)
+            self.class_head = nn.Linear(width, len(spec.labels))
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Outputs:
+        """One pass over front-end features.
+
+        Args:
+            x: (B, T, 3 D). valid: (B, T) true where a tick exists, at the front of each row.
+
+        Returns:
+            Outputs at T ticks; a causal level l has floor(T / period(l)) tokens, the teacher one for the
+            incomplete last bin too.
+        """
+        spec, length = self.spec, x.shape[1]
+        period = spec.period(spec.top)
+        exists = valid if valid is not None else x.new_ones(x.shape[:2], dtype=torch.bool)
+        tail = -length % period
+        x, exists = F.pad(x, (0, 0, 0, tail)), F.pad(exists, (0, tail))
+
+        trunks, entries, valids = [], [], []
+        classes: Tensor | None = None
+        for index, level in enumerate(self.levels):
+            if index > 0:
+                x, exists = self._bins(trunks[-1], exists, spec.levels[index].stride)
+            x = level.entry(x)
+            entries.append(x)
+            if index == spec.top and not self.causal:
+                classes = self.class_tokens.expand(x.shape[0], -1, -1)
+            for block in level.blocks:
+                x, classes = block(x, exists, classes)
+            trunks.append(x)
+            valids.append(exists)
+
+        fused: list[Tensor] = []
+        above: Tensor | None = None
+        for index in range(spec.top, -1, -1):
+            held = None if above is None else self._hold(above, spec.levels[index + 1].stride)
+            above = self.levels[index].fuse(trunks[index], held)
+            fused.insert(0, above)
+
+        counts = [
+            -(-length // spec.period(index)) if not self.causal else length // spec.period(index)
+            for index in range(len(self.levels))
+        ]
+        bottom, top = self.levels[0], self.levels[-1]
+        tokens = None if classes is None else top.norm(classes)
+        return Outputs(
+            frame=bottom.frame(fused[0])[:, :length],
+            change=bottom.change(fused[0])[:, :length, 0],
+            action=top.action(fused[-1])[:, : counts[-1]] if spec.top > 0 else None,
+            # The logit of class c is entry c of class token c: the diagonal.
+            classes=None if tokens is None else self.class_head(tokens).diagonal(dim1=1, dim2=2),
+            class_tokens=tokens,
+            fused=tuple(f[:, :n] for f, n in zip(fused, counts, strict=True)),
+            trunks=tuple(t[:, :n] for t, n in zip(trunks, counts, strict=True)),
+            entries=tuple(e[:, :n] for e, n in zip(entries, counts, strict=True)),
+            valid=tuple(v[:, :n] for v, n in zip(valids, counts, strict=True)),
+        )
+
+    def _bins(self, trunk: Tensor, valid: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """(B, T, w) -> (B, T / stride, 2 w): mean and maximum over the tokens of a bin that exist."""
+        bins = trunk.unflatten(1, (-1, stride))
+        exists = valid.unflatten(1, (-1, stride)).unsqueeze(-1)
+        count = exists.sum(2)
+        mean = (bins * exists).sum(2) / count.clamp_min(1)
+        peak = bins.masked_fill(~exists, torch.finfo(bins.dtype).min).amax(2)
+        pooled = torch.cat([mean, peak.masked_fill(count == 0, 0.0)], -1)
+        return pooled, count[..., 0] > 0
+
+    def _hold(self, above: Tensor, stride: int) -> Tensor:
+        """(B, n, w) fused outputs above -> (B, n * stride, w) as each token below sees them."""
+        if self.causal:
+            above = F.pad(above, (0, 0, 1, 0))[:, :-1]
+        return above.repeat_interleave(stride, dim=1)

@@ -1,0 +1,113 @@
+"""One level, one step: the module that is exported, and an engine that runs it in torch.
+
+`LevelStep` computes on 2-D activations what `Pyramid.forward` computes in one pass; its inputs, outputs and
+state tensors are exactly those of `PyramidSpec`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge_hal.model.attention import Block
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.pyramid import Level, Pyramid
+
+
+class LevelStep(nn.Module):
+    """Level `level` of a causal pyramid for chunks of `chunk` tokens.
+
+    Called with the spec's inputs, then its states, positionally; returns the spec's outputs, then the
+    next states, in the spec's order.
+    """
+
+    def __init__(self, pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int) -> None:
+        super().__init__()
+        assert pyramid.causal, "only a causal pyramid can step"
+        self.spec, self.index, self.chunk = pyramid.spec, level, chunk
+        self.front_end = front_end if level == 0 else None
+        module = pyramid.levels[level]
+        assert isinstance(module, Level)
+        self.level = module
+        # Constants of the graph: the band of each block, so that no index arithmetic is exported.
+        for number, block in enumerate(module.blocks):
+            assert isinstance(block, Block)
+            self.register_buffer(f"band{number}", block.step_bias(chunk).detach().clone())
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        level, spec, index = self.level, self.spec, self.index
+        queue = list(tensors)
+        x = queue.pop(0)
+        held = queue.pop(0) if index < spec.top else None
+        next_states: list[Tensor] = []
+        if self.front_end is not None:
+            x, z, n = self.front_end.step(x, queue.pop(0), queue.pop(0))
+            next_states += [z, n]
+        else:  # a bin of the level below
+            x = torch.cat([x.mean(0, keepdim=True), x.amax(0, keepdim=True)], 1)
+        x = level.entry(x)
+
+        exists = torch.cat([queue.pop(0), x.new_zeros(1, self.chunk)], 1)
+        next_states.append(exists[:, self.chunk :])
+        for number, block in enumerate(level.blocks):
+            assert isinstance(block, Block)
+            bias = self.get_buffer(f"band{number}") + exists
+            x, k, v = block.step(x, queue.pop(0), queue.pop(0), bias)
+            next_states += [k, v]
+
+        fused = level.fuse(x, held)
+        outputs: list[Tensor] = []
+        if index < spec.top:
+            outputs.append(x)
+        if index > 0:
+            outputs.append(fused)
+        if index == 0:
+            outputs.append(torch.log_softmax(level.frame(fused), -1))
+            outputs.append(torch.sigmoid(level.change(fused)))
+        elif index == spec.top:
+            outputs.append(torch.log_softmax(level.action(fused), -1))
+        return (*outputs, *next_states)
+
+
+class TorchEngine:
+    """The step engine of one level in torch eager: what the exported graphs are compared with, and what
+    `eval` streams a checkpoint through. Same contract as the runtime's engines."""
+
+    def __init__(
+        self, pyramid: Pyramid, front_end: FrontEnd, level: int, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.spec, self.level, self.dtype = pyramid.spec, level, dtype
+        # Copies: `.to` converts a module in place, and the caller goes on using these.
+        self.steps = {
+            chunk: copy.deepcopy(LevelStep(pyramid, front_end, level, chunk)).to(dtype).eval()
+            for chunk in self.spec.chunks(level)
+        }
+        self.reset()
+
+    def reset(self) -> None:
+        self._state = [
+            torch.full(tensor.shape, tensor.fill, dtype=self.dtype)
+            for tensor in self.spec.states(self.level)
+        ]
+
+    def state(self) -> dict[str, NDArray[np.floating]]:
+        names = (tensor.name for tensor in self.spec.states(self.level))
+        return {name: value.numpy().copy() for name, value in zip(names, self._state, strict=True)}
+
+    @torch.inference_mode()
+    def step(self, inputs: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
+        names = [tensor.name for tensor in self.spec.inputs(self.level)]
+        values = [torch.as_tensor(np.asarray(inputs[name]), dtype=self.dtype) for name in names]
+        chunk = values[0].shape[0] if self.level == 0 else 1
+        results = self.steps[chunk](*values, *self._state)
+        outputs = self.spec.outputs(self.level, chunk)
+        self._state = list(results[len(outputs) :])
+        return {
+            tensor.name: value.numpy()
+            for tensor, value in zip(outputs, results[: len(outputs)], strict=True)
+        }

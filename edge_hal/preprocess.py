@@ -1,0 +1,28 @@
+"""The one resize: training, calibration and runtime shrink a picture with this function and no other."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+
+
+def resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """uint8 BGR (H, W, 3) of any size -> (height, width, 3), stretched to fit, area-averaged when shrinking.
+
+    Raises:
+        EdgeHalError: not a uint8 picture with three channels.
+    """
+    import cv2
+
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise EdgeHalError(
+            f"a frame has shape {frame.shape} and type {frame.dtype}",
+            "the encoder takes uint8 BGR pictures (height, width, 3)",
+        )
+    if frame.shape[:2] == (height, width):
+        return frame
+    shrinking = frame.shape[0] >= height and frame.shape[1] >= width
+    mode = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=mode), dtype=np.uint8)

@@ -1,0 +1,305 @@
+"""The one table of rates and shapes. Training, export, engines and runtime read it; nobody else types a shape.
+
+A *token* of level 0 is one tick of the model's clock. A token of level l+1 stands for a *bin* of `stride`
+consecutive tokens of level l and exists once that bin is complete. Token indices are dense within an epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from edge_hal.errors import EdgeHalError
+
+SCHEMA = 1
+MASKED = -1e4
+"""Additive bias of a key that is not there: exp() of it is zero, and two of them still fit in float16."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named tensor of a step graph. `fill` is the value a state starts from."""
+
+    name: str
+    shape: tuple[int, ...]
+    fill: float = 0.0
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """The frame encoder: uint8 BGR (height, width, 3) in, one float vector of `size` out."""
+
+    height: int
+    width: int
+    size: int
+
+    @property
+    def image(self) -> TensorSpec:
+        return TensorSpec("image", (self.height, self.width, 3))
+
+    @property
+    def vector(self) -> TensorSpec:
+        return TensorSpec("vector", (1, self.size))
+
+
+@dataclass(frozen=True)
+class FrontEndSpec:
+    """What level 0 makes of the input vector: z-score, clip, then trailing mean, change and deviation.
+
+    `size` is the length of the input vector, `window` the ticks of each trailing window, `clip` in
+    standard deviations.
+    """
+
+    size: int
+    window: int
+    clip: float = 5.0
+
+    @property
+    def history(self) -> int:
+        """Past vectors a tick needs: two windows side by side, less the tick itself."""
+        return 2 * self.window - 1
+
+    @property
+    def features(self) -> int:
+        return 3 * self.size
+
+
+@dataclass(frozen=True)
+class LevelSpec:
+    """One level of the pyramid. `stride`: tokens of the level below in a bin (1 at level 0); `window`:
+    tokens a token attends to, itself included; `blocks`: transformer blocks of `width` and `heads`."""
+
+    stride: int
+    window: int
+    width: int
+    heads: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class PyramidSpec:
+    """Everything that shapes the model: levels, model rate, labels, input.
+
+    Raises:
+        EdgeHalError: the numbers contradict each other; the message names the field.
+    """
+
+    model_hz: float
+    labels: tuple[str, ...]
+    front_end: FrontEndSpec
+    levels: tuple[LevelSpec, ...]
+    encoder: EncoderSpec | None = None
+    background: str | None = None
+    change_window_s: float = 0.5
+    lookback_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        def require(ok: bool, what: str, why: str) -> None:
+            if not ok:
+                raise EdgeHalError(f"the model's {what} cannot be used", why, "correct the configuration")
+
+        limit = 1 << 16  # a bundle is untrusted input: no absurd shape reaches an allocation
+        require(0 < self.model_hz <= 1000, "model_hz", f"{self.model_hz} is not in (0, 1000]")
+        require(0 < len(self.labels) <= limit, "labels", "there must be at least one")
+        require(len(set(self.labels)) == len(self.labels), "labels", "a name appears twice")
+        require(
+            self.background is None or self.background in self.labels,
+            "background",
+            f"'{self.background}' is not one of the labels {', '.join(self.labels)}",
+        )
+        require(1 <= len(self.levels) <= 8, "levels", f"{len(self.levels)} is not in 1..8")
+        require(1 <= self.front_end.size <= limit, "front_end.size", str(self.front_end.size))
+        require(1 <= self.front_end.window <= 4096, "front_end.window", str(self.front_end.window))
+        require(0 < self.lookback_s <= 3600, "lookback_s", f"{self.lookback_s} is not in (0, 3600]")
+        for part in (self.front_end, *self.levels, self.encoder):
+            for field in () if part is None else dataclasses.fields(part):
+                value = getattr(part, field.name)
+                whole = field.type != "int" or type(value) is int
+                require(whole, field.name, f"{value!r} is not a whole number")
+        for index, level in enumerate(self.levels):
+            name = f"levels[{index}]"
+            require(
+                level.stride == 1 if index == 0 else 2 <= level.stride <= 256,
+                f"{name}.stride",
+                f"{level.stride}: level 0 has stride 1, the others 2..256",
+            )
+            require(2 <= level.window <= 4096, f"{name}.window", f"{level.window} is not in 2..4096")
+            require(
+                1 <= level.heads <= level.width <= 8192 and level.width % level.heads == 0,
+                f"{name}.width",
+                f"{level.width} does not divide by {level.heads} heads",
+            )
+            require(1 <= level.blocks <= 64, f"{name}.blocks", f"{level.blocks} is not in 1..64")
+        if self.encoder is not None:
+            require(
+                self.encoder.size == self.front_end.size,
+                "encoder.size",
+                f"it gives {self.encoder.size} numbers, the front end takes {self.front_end.size}",
+            )
+            require(
+                1 <= self.encoder.height <= 4096 and 1 <= self.encoder.width <= 4096,
+                "encoder",
+                f"images of {self.encoder.width} x {self.encoder.height}",
+            )
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def period(self, level: int) -> int:
+        """Ticks per token of `level`: the product of the strides up to it."""
+        return math.prod(entry.stride for entry in self.levels[: level + 1])
+
+    @property
+    def first_stride(self) -> int:
+        """Ticks in a bin of the first level; a flat model decides at every tick."""
+        return self.levels[1].stride if len(self.levels) > 1 else 1
+
+    @property
+    def chunk_sizes(self) -> tuple[int, ...]:
+        """Ticks a level-0 step may take at once: divisors of the first stride, so that no bin completes
+        inside a step and chunking cannot change a result. A flat model has no bins: 1 and 8."""
+        if len(self.levels) == 1:
+            return (1, 8)
+        stride = self.first_stride
+        return tuple(c for c in range(1, stride + 1) if stride % c == 0)
+
+    def chunks(self, level: int) -> tuple[int, ...]:
+        return self.chunk_sizes if level == 0 else (1,)
+
+    @property
+    def receptive_field(self) -> int:
+        """Ticks that can change the output at a tick, the tick itself included.
+
+        Trunk of level l: T_l = T_{l-1} + (stride_l - 1) P_{l-1} + blocks_l (window_l - 1) P_l with P the
+        period. Fused: F_l = max(T_l, stride_{l+1} P_l + F_{l+1}): the bin held from above ended between 1
+        and stride_{l+1} tokens ago.
+        """
+        trunk: list[int] = []
+        for index, level in enumerate(self.levels):
+            reach = level.blocks * (level.window - 1) * self.period(index)
+            if index == 0:
+                trunk.append(self.front_end.history + 1 + reach)
+            else:
+                below = self.period(index - 1)
+                trunk.append(trunk[-1] + (level.stride - 1) * below + reach)
+        fused = trunk[-1]
+        for index in range(len(self.levels) - 2, -1, -1):
+            fused = max(trunk[index], self.period(index + 1) + fused)
+        return fused
+
+    @property
+    def warm_s(self) -> float:
+        """Seconds after which a fresh stream agrees with one of any age."""
+        return self.receptive_field / self.model_hz
+
+    @property
+    def ring_capacity(self) -> int:
+        """Level-0 tokens the runtime keeps: the lookback, rounded up so that every bin is one slice."""
+        total = self.period(len(self.levels) - 1)
+        ticks = max(math.ceil(self.lookback_s * self.model_hz), 2 * total)
+        return -(-ticks // total) * total
+
+    # --- tensors --------------------------------------------------------------------------------
+
+    @property
+    def top(self) -> int:
+        return len(self.levels) - 1
+
+    def inputs(self, level: int, chunk: int = 1) -> tuple[TensorSpec, ...]:
+        """Inputs of a step graph besides its state.
+
+        `x` (chunk, D): the input vectors. `bin` (stride, width below): trunk outputs of one completed bin.
+        `held` (1, width above): fused output of the last bin completed above, zeros before the first.
+        """
+        if level == 0:
+            tensors = [TensorSpec("x", (chunk, self.front_end.size))]
+        else:
+            below = self.levels[level - 1].width
+            tensors = [TensorSpec("bin", (self.levels[level].stride, below))]
+        if level < self.top:
+            tensors.append(TensorSpec("held", (1, self.levels[level + 1].width)))
+        return tuple(tensors)
+
+    def outputs(self, level: int, chunk: int = 1) -> tuple[TensorSpec, ...]:
+        """Outputs of a step graph besides its state.
+
+        `frame` (chunk, K): log posterior of the label at each tick. `change` (chunk, 1): probability that a
+        boundary lies within the last `change_window_s`. `action` (1, K): log posterior at the top.
+        `trunk` feeds the level above, `fused` the level below.
+        """
+        width, tensors = self.levels[level].width, []
+        if level < self.top:
+            tensors.append(TensorSpec("trunk", (chunk, width)))
+        if level > 0:
+            tensors.append(TensorSpec("fused", (chunk, width)))
+        if level == 0:
+            tensors.append(TensorSpec("frame", (chunk, len(self.labels))))
+            tensors.append(TensorSpec("change", (chunk, 1)))
+        elif level == self.top:
+            tensors.append(TensorSpec("action", (chunk, len(self.labels))))
+        return tuple(tensors)
+
+    def states(self, level: int) -> tuple[TensorSpec, ...]:
+        """State tensors, constant in size for ever. Output `NAME.next` of a step is input `NAME` of the next.
+
+        `lL.z` (history, D) and `lL.n` (history, 1): the front end's past vectors and which of them exist;
+        `lL.valid` (1, window - 1): 0 or `MASKED` for each cached key; `lL.bB.k`, `lL.bB.v` (heads,
+        window - 1, width / heads): keys and values of block B.
+        """
+        entry, name = self.levels[level], f"l{level}"
+        tensors: list[TensorSpec] = []
+        if level == 0:
+            tensors.append(TensorSpec(f"{name}.z", (self.front_end.history, self.front_end.size)))
+            tensors.append(TensorSpec(f"{name}.n", (self.front_end.history, 1)))
+        cache = (entry.heads, entry.window - 1, entry.width // entry.heads)
+        tensors.append(TensorSpec(f"{name}.valid", (1, entry.window - 1), fill=MASKED))
+        for block in range(entry.blocks):
+            tensors.append(TensorSpec(f"{name}.b{block}.k", cache))
+            tensors.append(TensorSpec(f"{name}.b{block}.v", cache))
+        return tuple(tensors)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of float32 state of one stream, all levels."""
+        return 4 * sum(
+            math.prod(tensor.shape)
+            for level in range(len(self.levels))
+            for tensor in self.states(level)
+        )
+
+    # --- travel ---------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> PyramidSpec:
+        """Inverse of `to_dict`, for data read from a file.
+
+        Raises:
+            EdgeHalError: a field is missing, unknown or of the wrong type.
+        """
+        try:
+            fields = dict(data)
+            encoder = fields.pop("encoder", None)
+            return cls(
+                labels=tuple(str(label) for label in fields.pop("labels")),
+                front_end=FrontEndSpec(**fields.pop("front_end")),
+                levels=tuple(LevelSpec(**level) for level in fields.pop("levels")),
+                encoder=None if encoder is None else EncoderSpec(**encoder),
+                **fields,
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise EdgeHalError(
+                "the model's table of rates and shapes cannot be read",
+                f"{type(error).__name__}: {error}",
+                "export the checkpoint again with this version",
+            ) from error
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the table, in hexadecimal."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

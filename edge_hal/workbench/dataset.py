@@ -1,0 +1,160 @@
+"""A data set of rendered videos in the layout most action segmentation code reads.
+
+videos/<id>.mp4  groundTruth/<id>.txt  transcripts/<id>.txt  mapping.txt
+splits/train.split1.bundle  splits/test.split1.bundle
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Generator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import closing
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.workbench.procedure import STEPS, Session, sample_session
+from edge_hal.workbench.render import iter_frames
+
+WIDTH_PX, HEIGHT_PX = 240, 180
+
+
+def render_dataset(
+    out: Path,
+    seed: int,
+    train: int = 32,
+    test: int = 8,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Render `train` + `test` videos with their labels and step lists.
+
+    Args:
+        out: folder to make; it must not exist or be empty.
+        seed: decides every byte, whatever `workers` is.
+        train, test: how many videos go into each bundle of split 1.
+        workers: processes that render; 1 renders in this one.
+        progress: called as (videos done, videos in all) after each video.
+
+    Returns:
+        `out`. It appears complete or not at all.
+
+    Raises:
+        EdgeHalError: `out` holds something already or cannot be written.
+    """
+    out = Path(out)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise EdgeHalError(
+            f"cannot render into {out}", "it exists already", "name a new or an empty folder"
+        )
+    total = train + test
+    if train < 1 or test < 0 or workers < 1:
+        raise EdgeHalError(
+            f"cannot render {train} + {test} videos with {workers} workers",
+            todo="ask for at least one training video and one worker",
+            exit_code=2,
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise EdgeHalError(f"cannot write {out}", str(error), "name a folder that can be") from None
+    try:
+        for folder in ("videos", "groundTruth", "transcripts", "splits"):
+            (beside / folder).mkdir()
+        # Closed before anything is removed: no worker may still be writing there.
+        with closing(_render_all(beside, seed, total, workers)) as rendered:
+            for done in rendered:
+                if progress is not None:
+                    progress(done, total)
+        names = [video_name(index) for index in range(total)]
+        _write(beside / "mapping.txt", [f"{i} {step}" for i, step in enumerate(STEPS)])
+        for split, ids in (("train", names[:train]), ("test", names[train:])):
+            _write(beside / "splits" / f"{split}.split1.bundle", [f"{name}.txt" for name in ids])
+        beside.chmod(0o755)
+        os.replace(beside, out)
+    except OSError as error:
+        raise EdgeHalError(f"cannot write {out}", str(error), "make room or name another") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return out
+
+
+def video_name(index: int) -> str:
+    return f"bench_{index:03d}"
+
+
+def video_session(seed: int, index: int) -> tuple[Session, np.random.SeedSequence]:
+    """What happens in one video of the data set, and the seed its frames are drawn with."""
+    story, look = np.random.SeedSequence(seed, spawn_key=(index,)).spawn(2)
+    return sample_session(np.random.default_rng(story)), look
+
+
+def _render_all(root: Path, seed: int, total: int, workers: int) -> Generator[int, None, None]:
+    """Yields how many videos are there, after each."""
+    if workers == 1:
+        for index in range(total):
+            _render_video(root, seed, index)
+            yield index + 1
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+    try:
+        waiting, running, done = iter(range(total)), set[Future[None]](), 0
+        while done < total:
+            # One video a worker and no queue: an interrupt waits for those and no more.
+            for index in islice(waiting, workers - len(running)):
+                running.add(pool.submit(_render_video, root, seed, index))
+            ready, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ready:
+                future.result()
+                done += 1
+                yield done
+    except BrokenExecutor:
+        raise EdgeHalError(
+            "a process that renders videos died",
+            "out of memory, or started from a script without `if __name__ == '__main__'`",
+            "render with workers=1",
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us, once
+    cv2.setNumThreads(1)
+
+
+def _render_video(root: Path, seed: int, index: int) -> None:
+    session, look = video_session(seed, index)
+    name = video_name(index)
+    path = root / "videos" / f"{name}.mp4"
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter.fourcc(*"mp4v"), session.fps, (WIDTH_PX, HEIGHT_PX)
+    )
+    if not writer.isOpened():
+        raise EdgeHalError(f"cannot write {path.name}", "OpenCV cannot encode mp4v here")
+    try:
+        for frame in iter_frames(session, look, WIDTH_PX, HEIGHT_PX):
+            writer.write(frame)
+    finally:
+        writer.release()
+    _write(root / "groundTruth" / f"{name}.txt", session.labels())
+    _write(root / "transcripts" / f"{name}.txt", list(session.transcript))
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,257 @@
+"""The hand: how it reaches, grasps, works and withdraws, and what that changes on the bench.
+
+A segment is reach, carry, work, put down, and then rest if there is idle time. The hand stands
+still at the instant it sets off, so that the instant is the boundary a viewer would mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_hal.workbench.pen import Points
+from edge_hal.workbench.procedure import Session
+from edge_hal.workbench.scene import CORNERS, METER_PADS, SLOTS, Scene, World
+
+# Offset (n, 2) of the item from its target, turn (n,) in radians and lift (n,) in 0..1, as
+# functions of the seconds since work began (n,) and the share of the work done (n,).
+Floats = npt.NDArray[np.float64]
+Pattern = Callable[[Floats, Floats], tuple[Points, Floats, Floats]]
+
+_WITHDRAW_S = 0.45
+
+
+@dataclass(frozen=True)
+class HandTrack:
+    """What moves, frame by frame (T frames), in bench units.
+
+    Attributes:
+        hand: (T, 2) where the finger tips are.
+        item: T names of what is held, or None.
+        angle: (T,) how the held item is turned, radians.
+        lift: (T,) height above the bench, 0 (on it) to 1.
+        world: T states of the bench.
+    """
+
+    hand: Points
+    item: list[str | None]
+    angle: Floats
+    lift: Floats
+    world: list[World]
+
+
+@dataclass(frozen=True)
+class _Leg:
+    end_s: float
+    item: str | None
+    world: World
+    pose: Callable[[Floats], tuple[Points, Floats, Floats]]
+
+
+@dataclass
+class _Choreography:
+    scene: Scene
+    rng: np.random.Generator
+    now_s: float = 0.0
+    world: World = field(default_factory=World)
+    legs: list[_Leg] = field(default_factory=list)
+    hand: Points = field(default_factory=lambda: np.zeros(2))
+    angle: float = 0.0
+    lift: float = 0.0
+
+    def add(self, seconds: float, pose: Callable[[Floats], tuple[Points, Floats, Floats]]) -> None:
+        self.now_s += seconds
+        self.legs.append(_Leg(self.now_s, self.world.in_hand, self.world, pose))
+        hand, angle, lift = pose(np.array([self.now_s]))
+        self.hand, self.angle, self.lift = hand[0], float(angle[0]), float(lift[0])
+
+    def move(self, to: Points, seconds: float, angle: float | None = None) -> None:
+        """A reach with the minimum-jerk profile of Flash and Hogan 1985, lifted on the way."""
+        start_s, hand, turn, low = self.now_s, self.hand, self.angle, self.lift
+        turn_to = turn if angle is None else angle
+        across = np.array([-(to - hand)[1], (to - hand)[0]]) * self.rng.normal(0.0, 0.06)
+
+        def pose(t: Floats) -> tuple[Points, Floats, Floats]:
+            u = np.clip((t - start_s) / seconds, 0.0, 1.0)
+            s = u**3 * (10 - 15 * u + 6 * u**2)
+            arc = np.sin(np.pi * s)
+            place = hand + s[:, None] * (to - hand) + arc[:, None] * across
+            return place, turn + s * (turn_to - turn), np.maximum(low * (1 - s), 0.8 * arc)
+
+        self.add(seconds, pose)
+
+    def work(
+        self, target: Points, seconds: float, pattern: Pattern, done: tuple[float, float]
+    ) -> None:
+        item = self.world.in_hand
+        assert item is not None
+        start_s, held = self.now_s, self.scene.held_angle[item]
+        began, grip, share = self.hand, self.scene.grip(item, held), done[1] - done[0]
+
+        def pose(t: Floats) -> tuple[Points, Floats, Floats]:
+            since_s = t - start_s
+            u = np.clip(since_s / seconds, 0.0, 1.0)
+            offset, turn, lift = pattern(since_s, done[0] + share * u)
+            ease = np.clip(since_s / 0.25, 0.0, 1.0)[:, None]
+            return began + ease * (target + grip + offset - began), held + turn, lift
+
+        self.add(seconds, pose)
+
+    def take(self, item: str, seconds: float) -> None:
+        angle = self.scene.home_angle[item]
+        self.move(self.scene.home[item] + self.scene.grip(item, angle), seconds)
+        self.angle, self.world = angle, self.world.take(item)
+
+    def bring(self, target: Points, seconds: float) -> None:
+        item = self.world.in_hand
+        assert item is not None
+        held = self.scene.held_angle[item]
+        self.move(target + self.scene.grip(item, held), seconds, held)
+
+    def put_back(self, seconds: float) -> None:
+        item = self.world.in_hand
+        assert item is not None
+        angle = self.scene.home_angle[item]
+        self.move(self.scene.home[item] + self.scene.grip(item, angle), seconds, angle)
+        self.world = self.world.put_back()
+
+
+def hand_track(session: Session, scene: Scene, rng: np.random.Generator) -> HandTrack:
+    """The hand's way through a session."""
+    show = _Choreography(scene, rng, hand=scene.rest.copy())
+    for segment in session.segments:
+        if segment.step == "inspect":
+            # The look of this step changes half way: other tool, other place, other motion.
+            _use_tool(show, "magnifier", segment.active_s / 2, "inspect")
+            _use_tool(show, "probe", segment.active_s / 2, "probe")
+        elif segment.step in _TOOL:
+            _use_tool(show, _TOOL[segment.step], segment.active_s, segment.step)
+        else:
+            _fit_part(show, segment.step, segment.active_s)
+        if segment.idle_s > 0:
+            withdraw_s = min(_WITHDRAW_S, segment.idle_s)
+            show.move(scene.rest + rng.normal(0.0, 2.5, 2), withdraw_s)
+            if segment.idle_s > withdraw_s:
+                show.move(show.hand, segment.idle_s - withdraw_s)
+    return _sample(show.legs, session)
+
+
+_TOOL = {
+    "grease_gear": "tube",
+    "drive_screws": "screwdriver",
+    "tap_cover": "screwdriver",
+    "wipe": "cloth",
+}
+_PART = {"place_base": "base", "insert_gear": "gear_1", "fit_cover": "cover"}
+
+
+def _sample(legs: list[_Leg], session: Session) -> HandTrack:
+    at_s = np.arange(session.frames) / session.fps
+    ends = np.array([leg.end_s for leg in legs])
+    of = np.minimum(np.searchsorted(ends, at_s + 1e-9, "right"), len(legs) - 1)
+    hand, angle, lift = np.zeros((len(at_s), 2)), np.zeros(len(at_s)), np.zeros(len(at_s))
+    for k in np.unique(of):
+        mine = of == k
+        hand[mine], angle[mine], lift[mine] = legs[k].pose(at_s[mine])
+    items = [legs[k].item for k in of]
+    return HandTrack(hand, items, angle, lift, [legs[k].world for k in of])
+
+
+def _transit_s(active_s: float, rng: np.random.Generator) -> float:
+    return float(np.clip(0.13 * active_s * rng.uniform(0.8, 1.2), 0.35, 0.75))
+
+
+def _use_tool(show: _Choreography, tool: str, active_s: float, step: str) -> None:
+    move_s = min(_transit_s(active_s, show.rng), active_s / 4)
+    target = show.scene.meter if step == "probe" else show.scene.fixture
+    show.take(tool, move_s)
+    show.bring(target, move_s)
+    work_s = active_s - 3 * move_s
+    pattern = _pattern(step, work_s, show.rng)
+    # Work is cut where it changes the bench: a screw is in, another blob of grease is out.
+    parts = {"drive_screws": 4, "grease_gear": 8}.get(step, 1)
+    # Long work has a hesitation: the hand draws back with the tool and looks.
+    pause_s = show.rng.uniform(0.5, 1.3) if work_s > 4 and show.rng.random() < 0.6 else 0.0
+    pause_at = int(show.rng.integers(1, parts)) if parts > 1 else 1
+    if parts == 1 and pause_s:
+        parts = 2
+    each_s = (work_s - pause_s) / parts
+    for k in range(parts):
+        if pause_s and k == pause_at:
+            away = show.hand + (show.scene.rest - show.hand) * show.rng.uniform(0.4, 0.8)
+            show.move(away, 0.3 * pause_s)
+            show.move(away, 0.7 * pause_s)
+        show.work(target, each_s, pattern, (k / parts, (k + 1) / parts))
+        if step == "drive_screws":
+            show.world = replace(show.world, screws=max(show.world.screws, k + 1))
+        elif step == "grease_gear":
+            show.world = replace(show.world, grease=show.world.grease + 2)
+    show.put_back(move_s)
+
+
+def _fit_part(show: _Choreography, step: str, active_s: float) -> None:
+    part = _PART[step]
+    if part in show.world.fitted:
+        part = "gear_2"
+    slot = {"gear_1": SLOTS[0], "gear_2": SLOTS[1]}.get(part, np.zeros(2))
+    move_s = _transit_s(active_s, show.rng)
+    show.take(part, move_s)
+    show.bring(show.scene.fixture + slot, move_s)
+    work_s = active_s - 2 * move_s
+    show.work(show.scene.fixture + slot, work_s, _pattern(step, work_s, show.rng), (0.0, 1.0))
+    show.world = show.world.fit(part)
+
+
+def _pattern(step: str, work_s: float, rng: np.random.Generator) -> Pattern:
+    """The motion of a step, at this person's tempo."""
+    tempo, size = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15)
+    phase = rng.uniform(0.0, 2 * np.pi)
+
+    def wave(t: Floats, hz: float, shift: float = 0.0) -> Floats:
+        return np.sin(2 * np.pi * hz * tempo * t + phase + shift)
+
+    def pattern(t: Floats, done: Floats) -> tuple[Points, Floats, Floats]:
+        zero = np.zeros_like(t)
+        settle = 1.0 - done  # parts come to rest in their place
+        quarter = np.pi / 2
+        if step == "place_base":  # slid to and fro until it seats
+            return np.stack([8 * size * wave(t, 0.8) * settle, zero], 1), zero, 0.25 * settle
+        if step == "insert_gear":  # turned until the teeth mesh
+            x, y = 2.0 * wave(t, 0.6) * settle, 2.0 * wave(t, 0.9, 1.0) * settle
+            return np.stack([x, y], 1), 0.7 * wave(t, 1.3) * settle, 0.3 * settle
+        if step == "fit_cover":  # rocked and pressed down
+            press = np.clip(wave(t, 0.9), 0, 1)
+            y = -7 * size * press * settle
+            return np.stack([zero, y], 1), 0.12 * wave(t, 0.9, quarter) * settle, 0.7 * press
+        if step == "grease_gear":  # a slow zigzag over the gears
+            return np.stack([-17 + 34 * done, 9 * size * wave(t, 0.7)], 1), zero, zero + 0.35
+        if step == "drive_screws":  # small circles at one corner after the other
+            corner = _visit(CORNERS, done * 4)
+            circle = np.stack([wave(t, 1.7), wave(t, 1.7, quarter)], 1)
+            return corner + 3.6 * size * circle, 0.22 * wave(t, 1.7), zero + 0.1
+        if step == "tap_cover":  # same tool, same corners, but it hops
+            corner = _visit(CORNERS[::-1], done * work_s / 1.1)
+            hop = np.abs(wave(t, 1.1))
+            return corner - np.stack([3 * hop, 13 * size * hop], 1), 0.1 * hop, hop
+        if step == "wipe":  # long strokes that work their way down
+            x, y = 26 * size * wave(t, 0.9), -15 + 30 * done + 3 * wave(t, 1.8)
+            return np.stack([x, y], 1), 0.15 * wave(t, 0.9), zero
+        if step == "inspect":  # a lens drifting over the work
+            x, y = 15 * size * wave(t, 0.16), 8 * wave(t, 0.11, 1.0)
+            return np.stack([x, y], 1), 0.05 * wave(t, 0.2), zero + 0.6
+        pad = _visit(METER_PADS, t / 1.4 * tempo)  # probe: touch one pad, then the other
+        lift = np.clip(wave(t, 0.7), 0, 1)
+        return pad - np.stack([zero, 6 * lift], 1), zero, lift
+
+    return pattern
+
+
+def _visit(places: Points, progress: Floats) -> Points:
+    """(n, 2): at place k while progress is in k..k+1 (round and round), moving there at first."""
+    k = np.maximum(np.ceil(progress).astype(int) - 1, 0)
+    u = np.clip((progress - k) / 0.2, 0.0, 1.0)[:, None]
+    there, before = places[k % len(places)], places[np.maximum(k - 1, 0) % len(places)]
+    return before + u**2 * (3 - 2 * u) * (there - before)

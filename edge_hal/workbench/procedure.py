@@ -1,0 +1,186 @@
+"""The procedure: assemble a small gearbox. Which steps, in which orders, for how long.
+
+Orders are random linear extensions of a partial order with optional and repeated steps. Durations
+are log-normal: in the 54 recordings of the 50 Salads timelines the standard deviation of the
+log-duration of an action is 0.38-0.79 (median 0.6; robustly, by the median absolute deviation,
+0.33-0.70, median 0.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+STEPS: tuple[str, ...] = (
+    "place_base",
+    "insert_gear",
+    "grease_gear",
+    "fit_cover",
+    "drive_screws",
+    "tap_cover",
+    "wipe",
+    "inspect",
+)
+
+MIN_STEP_S = 2.0
+MAX_STEP_S = 25.0
+MIN_SEGMENTS, MAX_SEGMENTS = 5, 10
+MIN_SESSION_S, MAX_SESSION_S = 32.0, 85.0
+IDLE_PROBABILITY = 0.6
+IDLE_S = (0.3, 2.5)
+
+# Median seconds and standard deviation of the log, per step.
+_DURATION: dict[str, tuple[float, float]] = {
+    "place_base": (4.5, 0.40),
+    "insert_gear": (5.5, 0.45),
+    "grease_gear": (5.5, 0.50),
+    "fit_cover": (4.5, 0.40),
+    "drive_screws": (8.5, 0.50),
+    "tap_cover": (5.0, 0.45),
+    "wipe": (5.5, 0.60),
+    "inspect": (8.0, 0.50),
+}
+
+# Steps that must have happened before this one, and steps after which it is no longer possible.
+_AFTER: dict[str, tuple[str, ...]] = {
+    "insert_gear": ("place_base",),
+    "grease_gear": ("place_base",),
+    "fit_cover": ("insert_gear",),
+    "drive_screws": ("fit_cover",),
+    "tap_cover": ("fit_cover",),
+    "inspect": ("insert_gear",),
+}
+_BEFORE: dict[str, str] = {"insert_gear": "fit_cover", "grease_gear": "fit_cover"}
+_AT_MOST = {"insert_gear": 2, "wipe": 2, "inspect": 2}
+
+_SAME_TOOL = {"drive_screws", "tap_cover"}
+
+# How likely each occurrence is: several entries of one step are repeats of it.
+_OCCURRENCES: tuple[tuple[str, float], ...] = (
+    ("place_base", 1.0),
+    ("insert_gear", 1.0),
+    ("insert_gear", 0.35),
+    ("grease_gear", 0.75),
+    ("fit_cover", 1.0),
+    ("drive_screws", 1.0),
+    ("tap_cover", 0.7),
+    ("wipe", 0.7),
+    ("wipe", 0.25),
+    ("inspect", 0.7),
+    ("inspect", 0.25),
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One step of a session.
+
+    Attributes:
+        step: a name of `STEPS`.
+        start_s: the instant the hand sets off for this step.
+        active_s: from setting off until the tool is back or the part is in its place.
+        idle_s: rest after it, which belongs to this step; 0 when the hand goes straight on.
+    """
+
+    step: str
+    start_s: float
+    active_s: float
+    idle_s: float
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.active_s + self.idle_s
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run through the procedure, filmed at `fps` frames per second."""
+
+    segments: tuple[Segment, ...]
+    fps: float = 10.0
+
+    @property
+    def duration_s(self) -> float:
+        return self.segments[-1].end_s
+
+    @property
+    def frames(self) -> int:
+        return round(self.duration_s * self.fps)
+
+    @property
+    def transcript(self) -> tuple[str, ...]:
+        """The ordered step list: all that a trainer may see."""
+        return tuple(segment.step for segment in self.segments)
+
+    def labels(self) -> list[str]:
+        """The step of each frame (`frames` names); frame k is taken at k / fps."""
+        starts = np.array([segment.start_s for segment in self.segments])
+        at_s = np.arange(self.frames) / self.fps
+        # A start that is a multiple of the frame period must not be lost to rounding.
+        return [self.transcript[i] for i in np.searchsorted(starts, at_s + 1e-9, "right") - 1]
+
+
+def is_valid_order(steps: tuple[str, ...]) -> bool:
+    """Whether the procedure allows this order (constraints only, not the length)."""
+    for i, step in enumerate(steps):
+        if not _possible(step, steps[:i]):
+            return False
+    return all(steps.count(s) >= 1 for s, p in _OCCURRENCES if p == 1.0)
+
+
+def sample_order(rng: np.random.Generator) -> tuple[str, ...]:
+    """A random valid order of 5 to 10 steps, neighbours different."""
+    while True:
+        pending = [step for step, probability in _OCCURRENCES if rng.random() < probability]
+        if not MIN_SEGMENTS <= len(pending) <= MAX_SEGMENTS:
+            continue
+        order: list[str] = []
+        while pending:
+            ready = [
+                step
+                for step in pending
+                if _possible(step, tuple(order)) and not _shuts_out(step, pending)
+            ]
+            if not ready:
+                break
+            order.append(ready[rng.integers(len(ready))])
+            pending.remove(order[-1])
+        if not pending:
+            return tuple(order)
+
+
+def sample_session(rng: np.random.Generator, fps: float = 10.0) -> Session:
+    """A session with random order, durations and idle times; a pure function of the generator."""
+    while True:
+        # One person is slow or fast throughout; the rest of the spread is the step's own.
+        pace = rng.normal(0.0, 0.15)
+        start_s, segments = 0.0, []
+        order = sample_order(rng)
+        for step, following in zip(order, (*order[1:], ""), strict=True):
+            median_s, log_std = _DURATION[step]
+            own_std = np.sqrt(log_std**2 - 0.15**2)
+            active_s = median_s * np.exp(pace + own_std * rng.normal())
+            idle_s = rng.uniform(*IDLE_S) if rng.random() < IDLE_PROBABILITY else 0.0
+            if {step, following} == _SAME_TOOL:
+                # Without a rest the tool would be put down and taken up again, and nobody
+                # could say when the hand set off.
+                idle_s = max(idle_s, rng.uniform(0.8, IDLE_S[1]))
+            active_s = float(np.clip(active_s, MIN_STEP_S, MAX_STEP_S - idle_s))
+            segments.append(Segment(step, start_s, active_s, float(idle_s)))
+            start_s = segments[-1].end_s
+        if MIN_SESSION_S <= start_s <= MAX_SESSION_S:
+            return Session(tuple(segments), fps)
+
+
+def _possible(step: str, done: tuple[str, ...]) -> bool:
+    return (
+        all(needed in done for needed in _AFTER.get(step, ()))
+        and _BEFORE.get(step) not in done
+        and done.count(step) < _AT_MOST.get(step, 1)
+        and done[-1:] != (step,)
+    )
+
+
+def _shuts_out(step: str, pending: list[str]) -> bool:
+    return any(_BEFORE.get(other) == step for other in pending)

@@ -1,0 +1,1 @@
+"""Step graphs, their lint, the certificate, and all of it as a bundle."""

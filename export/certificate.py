@@ -1,0 +1,264 @@
+"""The certificate: what runs computes what was trained, for every output, state tensor and chunk size.
+
+Torch in one pass (float64) is the truth. Torch in steps must equal it to rounding; ONNX Runtime in steps to
+float32. All of them run through the stream that the device runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+
+from edge_hal.bundle import Bundle
+from edge_hal.calib.decoder import decode_all, labels_of
+from edge_hal.metrics import score_videos
+from edge_hal.model.checkpoint import Checkpoint
+from edge_hal.model.one_pass import OnePass, one_pass
+from edge_hal.model.step import TorchEngine
+from edge_hal.runtime.engine import StepEngine
+from edge_hal.runtime.engine_onnxruntime import OnnxEncoder, open_engines
+from edge_hal.runtime.stream import PyramidStream
+from edge_hal.spec import PyramidSpec
+
+Array = NDArray[Any]
+Check = dict[str, Any]
+Progress = Callable[[str, int, int, str], None]
+"""progress(stage, done, total, remark)"""
+
+REFERENCE_TICKS = 3000
+SNAPSHOTS = 5
+SHIFT_TICKS = 1
+"""A boundary that float32 puts one tick elsewhere is a tie, not a fault."""
+RANDOM_PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """|found - expected| <= absolute + relative * |expected|. The relative part is for log posteriors, which
+    reach -100 where the model is sure."""
+
+    absolute: float
+    relative: float
+
+
+EXACT = Tolerance(1e-9, 0.0)
+FLOAT32 = Tolerance(1e-5, 1e-4)
+
+
+def certify(
+    bundle: Bundle, checkpoint: Checkpoint, reference: Array | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Compare the graphs of `bundle` with the checkpoint they came from.
+
+    Args:
+        reference: real input vectors (T, D); by default the checkpoint's own, without one random ones.
+
+    Returns:
+        `passed`, `reference` (`real` or `random`), `ticks`, `checks` and `metrics`, ready for JSON.
+    """
+    report = progress or (lambda stage, done, total, remark: None)
+    spec, real = bundle.spec, checkpoint.reference.get("x") if reference is None else reference
+    x, restart = reference_input(spec, real)
+    expected = one_pass(checkpoint.pyramid, checkpoint.front_end, x)
+    levels = range(len(spec.levels))
+
+    def in_torch(dtype: torch.dtype) -> list[StepEngine]:
+        return [TorchEngine(checkpoint.pyramid, checkpoint.front_end, level, dtype) for level in levels]
+
+    kinds: tuple[tuple[str, Sequence[StepEngine], DTypeLike, Tolerance], ...] = (
+        ("torch", in_torch(torch.float64), np.float64, EXACT),
+        ("onnxruntime", open_engines(bundle), np.float32, FLOAT32),
+    )
+    checks: list[Check] = []
+    streamed: dict[str, dict[str, Array]] = {}
+    total = len(kinds) * (len(spec.chunk_sizes) + 1) + 2
+
+    def add(check: Check) -> None:
+        checks.append(check)
+        report("certify", len(checks), total, check["name"])
+
+    for name, engines, dtype, tolerance in kinds:
+        for chunk in spec.chunk_sizes:
+            when = snapshots(len(x), chunk)
+            found = stream(spec, engines, x.astype(dtype), chunk, when)
+            add(compare(f"{name} in steps of {chunk} = one pass", found, named(expected, when), tolerance))
+            streamed[name] = found
+        chunk = spec.chunk_sizes[-1]
+        fresh = stream(spec, engines, x[restart:].astype(dtype), chunk, [len(x) - restart])
+        after = restart + spec.receptive_field - 1
+        add(compare(f"{name} from a fresh start", _from(spec, fresh, restart, after),
+                    _from(spec, streamed[name], 0, after), tolerance))  # fmt: skip
+
+    if bundle.encoder is not None:
+        add(_encoder_check(bundle, checkpoint))
+    eager = stream(spec, in_torch(torch.float32), x, spec.chunk_sizes[-1], [])
+    metrics = temporal(bundle, streamed["onnxruntime"]["level0.frame"], eager["level0.frame"])
+    add(
+        {
+            "name": "transitions of onnxruntime = torch in float32",
+            "passed": metrics["same_transitions"] and metrics["shift_ticks_max"] <= SHIFT_TICKS,
+            "shift_ticks_max": metrics["shift_ticks_max"],
+            "tolerance_ticks": SHIFT_TICKS,
+        }
+    )
+    report("certify", total, total, "")
+    return {
+        "passed": all(check["passed"] for check in checks),
+        "reference": "random" if real is None else "real",
+        "reference_ticks": 0 if real is None else min(len(real), len(x)),
+        "ticks": len(x),
+        "receptive_field": spec.receptive_field,
+        "checks": checks,
+        "metrics": metrics,
+    }
+
+
+def reference_input(spec: PyramidSpec, real: Array | None) -> tuple[NDArray[np.float32], int]:
+    """Vectors (T, D), longer than the receptive field, and the tick of a restart: a multiple of every
+    period that leaves a receptive field and some bins after it. Real input that is too short is repeated."""
+    period = spec.period(spec.top)
+    restart = max(1, spec.receptive_field // (2 * period)) * period
+    needed = restart + spec.receptive_field + 4 * period
+    if real is None:
+        drawn = np.random.default_rng(0).normal(size=(needed, spec.front_end.size))
+        return drawn.astype(np.float32), restart
+    ticks = max(needed, min(len(real), REFERENCE_TICKS))
+    return np.asarray(real, np.float32)[np.arange(ticks) % len(real)], restart
+
+
+def snapshots(ticks: int, chunk: int) -> list[int]:
+    """When states are compared: spread over the stream, at ends of steps, the last at the end of all."""
+    spread = np.linspace(0, ticks, SNAPSHOTS + 1)[1:-1].astype(int)
+    return sorted({max(chunk, int(tick) // chunk * chunk) for tick in spread} | {ticks})
+
+
+class _Recorder:
+    """An engine that keeps what it put out."""
+
+    def __init__(self, engine: StepEngine) -> None:
+        self._engine = engine
+        self.reset, self.state = engine.reset, engine.state
+        self.kept: list[dict[str, Array]] = []
+
+    def step(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        outputs = self._engine.step(inputs)
+        self.kept.append({name: value.copy() for name, value in outputs.items()})
+        return outputs
+
+
+def stream(
+    spec: PyramidSpec, engines: Sequence[StepEngine], x: Array, chunk: int, when: Sequence[int]
+) -> dict[str, Array]:
+    """A fresh stream over `x` (T, D) in steps of `chunk`: all outputs as `levelL.NAME` (tokens, width), all
+    states as `NAME@TICK` for each tick of `when`."""
+    recorders = [_Recorder(engine) for engine in engines]
+    pyramid = PyramidStream(spec, recorders, x.dtype)
+    pyramid.reset()
+    found: dict[str, Array] = {}
+    for start in range(0, len(x), chunk):
+        part = x[start : start + chunk]
+        pyramid.push(part, range(start, start + len(part)))
+        if start + len(part) in when:
+            for name, value in pyramid.states().items():
+                found[f"{name}@{start + len(part)}"] = value
+    for level, recorder in enumerate(recorders):
+        for tensor in spec.outputs(level):
+            rows = [kept[tensor.name] for kept in recorder.kept]
+            found[f"level{level}.{tensor.name}"] = np.concatenate(rows)
+    return found
+
+
+def named(expected: OnePass, when: Sequence[int]) -> dict[str, Array]:
+    """The one pass under the names that `stream` uses."""
+    found: dict[str, Array] = {
+        f"level{level}.{name}": value
+        for level, outputs in enumerate(expected.outputs)
+        for name, value in outputs.items()
+    }
+    return found | {f"{name}@{t}": value for t in when for name, value in expected.states(t).items()}
+
+
+def _from(spec: PyramidSpec, found: Mapping[str, Array], start: int, after: int) -> dict[str, Array]:
+    """Of a stream begun at tick `start`: outputs of tokens that end at `after` or later, last states."""
+    last = max(int(name.split("@")[1]) for name in found if "@" in name)
+    kept = {name.split("@")[0]: value for name, value in found.items() if name.endswith(f"@{last}")}
+    for level in range(len(spec.levels)):
+        period = spec.period(level)
+        first = -(-(after + 1) // period) - 1 - start // period
+        for tensor in spec.outputs(level):
+            name = f"level{level}.{tensor.name}"
+            kept[name] = found[name][first:]
+    return kept
+
+
+def compare(
+    name: str, found: Mapping[str, Array], expected: Mapping[str, Array], tolerance: Tolerance
+) -> Check:
+    """One check over all tensors; it names the worst. A number that is not finite fails."""
+    worst, worst_excess, max_abs, passed = "", -np.inf, 0.0, found.keys() == expected.keys()
+    for key in sorted(found.keys() & expected.keys()):
+        a, b = np.asarray(found[key], np.float64), np.asarray(expected[key], np.float64)
+        if a.shape != b.shape:
+            passed, worst, worst_excess = False, key, np.inf
+            continue
+        error = np.abs(a - b)
+        excess = error - (tolerance.absolute + tolerance.relative * np.abs(b))
+        passed = passed and bool((excess <= 0).all())  # false for NaN
+        largest = float(np.nan_to_num(excess, nan=np.inf).max(initial=-np.inf))
+        if largest > worst_excess:
+            worst, worst_excess = key, largest
+        max_abs = max(max_abs, float(np.nan_to_num(error, nan=np.finfo(float).max).max(initial=0.0)))
+    return {
+        "name": name,
+        "passed": passed,
+        "tensors": len(expected),
+        "max_abs": max_abs,
+        "worst": worst,
+        "tolerance_abs": tolerance.absolute,
+        "tolerance_rel": tolerance.relative,
+    }
+
+
+def _encoder_check(bundle: Bundle, checkpoint: Checkpoint) -> Check:
+    """The encoder gives the same vector twice, and on real pictures the one that training saw."""
+    assert bundle.encoder is not None and bundle.spec.encoder is not None
+    encoder = OnnxEncoder(bundle.encoder, bundle.spec.encoder)
+    pictures, x = checkpoint.reference.get("pictures"), checkpoint.reference.get("x")
+    trained = pictures is not None and x is not None
+    if not trained:
+        shape = (RANDOM_PICTURES, *bundle.spec.encoder.image.shape)
+        pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    assert pictures is not None
+    first, second = (np.stack([encoder.encode(p) for p in pictures]) for _ in range(2))
+    vectors = first if x is None or not trained else x[: len(pictures)]
+    check = compare("encoder = the one of training", {"vector": first}, {"vector": vectors}, FLOAT32)
+    same = bool(np.array_equal(first, second) and np.isfinite(first).all())
+    return {**check, "passed": check["passed"] and same, "pictures": "real" if trained else "random"}
+
+
+def temporal(bundle: Bundle, found: Array, expected: Array) -> dict[str, Any]:
+    """What a subscriber would notice between two log posteriors (T, K): frames, transitions, F1."""
+    spec = bundle.spec
+    decisions = [decode_all(p, bundle.decoder, spec) for p in (found, expected)]
+    pairs = list(zip(*decisions, strict=False))
+    same = len(decisions[0]) == len(decisions[1]) and all(a.label == b.label for a, b in pairs)
+    shifts = [
+        max(abs(a.boundary_tick - b.boundary_tick), abs(a.decision_tick - b.decision_tick)) for a, b in pairs
+    ]
+    scores = score_videos(
+        [labels_of(decisions[0], len(found))], [labels_of(decisions[1], len(found))], background=None
+    )
+    return {
+        "frame_agreement": float((found.argmax(1) == expected.argmax(1)).mean()),
+        "transitions": len(decisions[1]),
+        "same_transitions": same,
+        "shift_ticks_max": max(shifts, default=0),
+        "f1_10": scores.f1_10,
+        "f1_25": scores.f1_25,
+        "f1_50": scores.f1_50,
+    }

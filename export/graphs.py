@@ -1,0 +1,97 @@
+"""One ONNX step graph per level and chunk size: inputs + state -> outputs + next state, all shapes static."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from edge_hal.bundle import graph_name
+from edge_hal.errors import EdgeHalError
+from edge_hal.model.encoder import FrameEncoder
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.model.step import LevelStep
+from edge_hal.spec import EncoderSpec, TensorSpec
+
+from .lint import lint_encoder, lint_step_graph
+
+OPSET = 20
+"""The newest that TensorRT 10.3 (JetPack 6) reads."""
+
+
+def export_level(
+    pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int, precision: str, out: Path
+) -> None:
+    """Write `out`/level{level}.c{chunk}.{precision}.onnx, linted.
+
+    Raises:
+        EdgeHalError: the lint refused a node; the message names it.
+    """
+    spec = pyramid.spec
+    step = LevelStep(pyramid, front_end, level, chunk).eval()
+    sources = [*spec.inputs(level, chunk), *spec.states(level)]
+    results = [tensor.name for tensor in spec.outputs(level, chunk)]
+    results += [f"{tensor.name}.next" for tensor in spec.states(level)]
+    path = out / graph_name(level, chunk, precision)
+    _export(step, [_example(tensor) for tensor in sources], [t.name for t in sources], results, path)
+    lint_step_graph(onnx.load(path), spec, level, chunk, path.name)
+
+
+def export_encoder(encoder: FrameEncoder, spec: EncoderSpec, path: Path) -> None:
+    """Write the frame encoder's graph: uint8 BGR (height, width, 3) -> float32 (1, size)."""
+    image = torch.zeros(spec.image.shape, dtype=torch.uint8)
+    _export(encoder.eval(), [image], [spec.image.name], [spec.vector.name], path)
+    lint_encoder(onnx.load(path), spec, path.name)
+
+
+def import_encoder(graph: Path, spec: EncoderSpec, path: Path) -> None:
+    """Take a user's own encoder, once it passes the wider lint.
+
+    Raises:
+        EdgeHalError: it is no ONNX file, or the lint refused it.
+    """
+    try:
+        model = onnx.load(graph)
+        onnx.checker.check_model(model)
+    except Exception as error:  # onnx raises protobuf's and its own types
+        raise EdgeHalError(f"cannot read the encoder {graph}", str(error).splitlines()[0]) from error
+    lint_encoder(model, spec, graph.name)
+    onnx.save(model, path)
+
+
+def _example(tensor: TensorSpec) -> torch.Tensor:
+    return torch.full(tensor.shape, tensor.fill)
+
+
+def _export(
+    module: nn.Module, example: list[torch.Tensor], inputs: list[str], outputs: list[str], path: Path
+) -> None:
+    noise = io.StringIO()  # the exporter prints progress of its own
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(noise), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                tuple(example),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=inputs,
+                output_names=outputs,
+                external_data=False,
+                optimize=True,
+                verbose=False,
+            )
+            assert program is not None
+            program.save(path, external_data=False)
+    except OSError:
+        raise
+    except Exception as error:  # the exporter raises its own zoo of types
+        raise EdgeHalError(f"cannot export {path.name}", f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,87 @@
+"""What a graph may contain, so that ONNX Runtime and every TensorRT from 10.3 on compile it. Errors name the node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+from onnx import TensorProto
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.spec import EncoderSpec, PyramidSpec, TensorSpec
+
+OPSET_LIMIT = 20
+FORBIDDEN = {
+    "Shape": "shapes must be static",
+    "If": "control flow",
+    "Loop": "control flow",
+    "Scan": "control flow",
+    "Attention": "not compiled in float32",
+    "TensorScatter": "not in opset 20",
+    "NonZero": "its shape depends on data",
+}
+ARITHMETIC = {"Add", "Sub", "Mul", "Div", "Mod", "Range", "CumSum", "Where", "Gather", "ScatterND"}
+
+
+def lint_step_graph(
+    model: onnx.ModelProto, spec: PyramidSpec, level: int, chunk: int, name: str
+) -> None:
+    """Refuse what a step graph must not have: wrong names or shapes, dynamic axes, control flow, integers.
+
+    Raises:
+        EdgeHalError: naming graph, node and reason.
+    """
+    states = spec.states(level)
+    _signature(model.graph.input, [*spec.inputs(level, chunk), *states], name)
+    following = [TensorSpec(f"{state.name}.next", state.shape) for state in states]
+    _signature(model.graph.output, [*spec.outputs(level, chunk), *following], name)
+    _nodes(model, name)
+
+
+def lint_encoder(model: onnx.ModelProto, spec: EncoderSpec, name: str) -> None:
+    """The wider lint, which a user's own encoder must pass too: static shapes, opset, no control flow."""
+    _signature(model.graph.input, [spec.image], name)
+    _signature(model.graph.output, [spec.vector], name)
+    _nodes(model, name)
+
+
+def _nodes(model: onnx.ModelProto, name: str) -> None:
+    for imported in model.opset_import:
+        if imported.domain not in ("", "ai.onnx"):
+            raise _refused(name, f"the operator domain '{imported.domain}'", "only ai.onnx compiles everywhere")
+        if imported.version > OPSET_LIMIT:
+            raise _refused(name, f"opset {imported.version}", f"TensorRT 10.3 reads up to {OPSET_LIMIT}")
+    constants = {entry.name for entry in model.graph.initializer}
+    integers = {
+        entry.name
+        for entry in [*model.graph.value_info, *model.graph.input, *model.graph.output]
+        if entry.type.tensor_type.elem_type in (TensorProto.INT64, TensorProto.INT32)
+    }
+    for node in model.graph.node:
+        where = f"node '{node.name}' ({node.op_type})"
+        if node.op_type in FORBIDDEN:
+            raise _refused(name, where, FORBIDDEN[node.op_type])
+        if node.op_type == "Slice" and not all(i in constants for i in node.input[1:] if i):
+            raise _refused(name, where, "its bounds are not constant")
+        if node.op_type in ARITHMETIC and any(i in integers for i in node.output):
+            raise _refused(name, where, "integer arithmetic")
+
+
+def _signature(
+    values: Iterable[onnx.ValueInfoProto], expected: list[TensorSpec], name: str
+) -> None:
+    found: dict[str, tuple[int, ...]] = {}
+    for value in values:
+        shape = value.type.tensor_type.shape.dim
+        if any(not dim.HasField("dim_value") for dim in shape):
+            raise _refused(name, f"tensor '{value.name}'", "it has a dynamic axis")
+        found[value.name] = tuple(dim.dim_value for dim in shape)
+    for tensor in expected:
+        if found.pop(tensor.name, None) != tensor.shape:
+            raise _refused(name, f"tensor '{tensor.name}'", f"it must exist with shape {tensor.shape}")
+    if found:
+        raise _refused(name, f"tensor '{sorted(found)[0]}'", "the table of shapes does not know it")
+
+
+def _refused(graph: str, what: str, why: str) -> EdgeHalError:
+    return EdgeHalError(f"the graph {graph} was refused: {what}", why, "see docs/architecture.md, Export")

@@ -1,0 +1,216 @@
+"""The frame clock: irregular frames in, regular ticks out, and nothing lost without being counted.
+
+It reads no clock of its own. Times are arguments (nanoseconds of stream time), so the same arrivals
+always give the same ticks, and any arrival pattern can be tested.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from edge_hal.events import Moment
+
+from .rate import exact_rate, instant_ns
+from .slot import Intake
+from .source import Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Tick:
+    """Step `index` of `epoch`, at `t_ns`, shows `frame`: for the first time if `fresh`, else it is held."""
+
+    index: int
+    epoch: int
+    t_ns: int
+    frame: Frame
+    fresh: bool
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.index, self.frame.index, self.t_ns)
+
+
+@dataclass(frozen=True)
+class Break:
+    """`epoch` ended: from its last tick `begin` to the next epoch's first, `end`, the model saw nothing.
+
+    `reason`: `source` (no frame within the hold limit) or `overload` (frames came, nobody took them).
+    `lost_ticks`: steps of the old epoch's clock that never took place.
+    """
+
+    reason: str
+    epoch: int
+    begin: Moment
+    end: Moment
+    lost_ticks: int
+
+
+@dataclass
+class Counters:
+    """What became of the frames pushed and of the ticks due. `pending`: a frame no tick has shown yet."""
+
+    used: int = 0
+    decimated: int = 0
+    overload: int = 0
+    reset: int = 0
+    pending: int = 0
+    ticks: int = 0
+    fresh: int = 0
+    held: int = 0
+    cut: int = 0
+
+    def tally(self, intake: Intake) -> dict[str, Any]:
+        """The counters of both laws, with what the source counted:
+        captured = used + sum(dropped) + in_flight, and ticks = fresh + held + cut."""
+        return {
+            "captured": intake.captured,
+            "used": self.used,
+            "dropped": {
+                "superseded": intake.superseded,
+                "decimated": self.decimated,
+                "overload": self.overload,
+                "undecodable": intake.undecodable,
+                "reset": self.reset,
+            },
+            "in_flight": intake.waiting + self.pending,
+            "ticks": self.ticks,
+            "fresh": self.fresh,
+            "held": self.held,
+            "cut": self.cut,
+        }
+
+
+class FrameClock:
+    """Tick k of an epoch is due at epoch start + k / model_hz and takes the newest frame until then.
+
+    Args:
+        source_period_ns: nanoseconds between frames, None where the source does not say.
+        max_hold_ms: how long one frame may be shown; never less than two source periods.
+        phase_ns: how long after an epoch's first frame its first tick is due. For a camera as fast as
+            the model, half a period: jitter then never makes one tick hold and another skip a frame.
+    """
+
+    def __init__(
+        self,
+        model_hz: float,
+        source_period_ns: int | None,
+        max_hold_ms: float,
+        phase_ns: int = 0,
+    ) -> None:
+        self._rate = exact_rate(model_hz)
+        self._limit_ns = max(round(max_hold_ms * 1e6), 2 * (source_period_ns or 0))
+        self._phase_ns = phase_ns
+        self._frame: Frame | None = None
+        self._start_ns = 0
+        self._next = 0
+        self._begin = Moment(0, 0, 0)
+        self._broken: str | None = None
+        self.running = False
+        self.epoch = -1
+        self.counters = Counters()
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next tick is due; None while there is no epoch."""
+        return self._due_ns(self._next) if self.running else None
+
+    def push(self, frame: Frame, missed: int = 0) -> list[Tick | Break]:
+        """A frame came; `missed` were superseded between the last one pushed and this one.
+
+        Frames come in order of `t_ns`. Returns the ticks that this decides, in order, and the break
+        that it ends.
+        """
+        before = frame.t_ns - 1
+        if missed and self.running and self._age_ns(before) > self._limit_ns:
+            self._stop("overload")
+        done = self._run_until(before)
+        if not self.running:
+            done.extend(self._begin_epoch(frame))
+        elif self.counters.pending:
+            self.counters.decimated += 1
+        self._frame, self.counters.pending = frame, 1
+        return done + self._run_until(frame.t_ns)
+
+    def advance(self, now_ns: int) -> list[Tick | Break]:
+        """Time passed and no frame at or before `now_ns` is still to come. Returns the ticks now due."""
+        return self._run_until(now_ns)
+
+    def finish(self, now_ns: int) -> list[Tick | Break]:
+        """The stream ended. Returns the break that nothing ended, if there is one."""
+        self.counters.decimated += self.counters.pending
+        self.counters.pending = 0
+        if self._broken is None:
+            return []
+        end = Moment(self._begin.tick, self._begin.frame, max(now_ns, self._begin.t_ns))
+        return [self._close_break(end)]
+
+    def _run_until(self, now_ns: int) -> list[Tick | Break]:
+        done: list[Tick | Break] = []
+        while self.running and (due_ns := self._due_ns(self._next)) <= now_ns:
+            frame, counters = self._frame, self.counters
+            assert frame is not None
+            if due_ns - frame.t_ns > self._limit_ns:
+                self._stop("source")
+                break
+            tick = Tick(self._next, self.epoch, due_ns, frame, bool(counters.pending))
+            counters.ticks += 1
+            if tick.fresh:
+                counters.used += 1
+                counters.fresh += 1
+                counters.pending = 0
+            else:
+                counters.held += 1
+            self._next += 1
+            self._begin = tick.moment
+            done.append(tick)
+        return done
+
+    def _stop(self, reason: str) -> None:
+        """End the epoch here; the break is told when it is known how long it was."""
+        counters = self.counters
+        if reason == "overload":
+            counters.overload += counters.pending
+        else:
+            counters.reset += counters.pending
+        counters.pending = 0
+        self.running, self._broken = False, reason
+
+    def _begin_epoch(self, frame: Frame) -> list[Tick | Break]:
+        start_ns = frame.t_ns + self._phase_ns
+        done: list[Tick | Break] = []
+        if self._broken is not None:
+            done.append(self._close_break(Moment(0, frame.index, start_ns)))
+        self.epoch += 1
+        self.running = True
+        self._start_ns, self._next = start_ns, 0
+        self._begin = Moment(0, frame.index, start_ns)
+        return done
+
+    def _close_break(self, end: Moment) -> Break:
+        assert self._broken is not None
+        reason, self._broken = self._broken, None
+        lost = max(0, self._due_before(end.t_ns) - self._next)
+        if reason == "overload":
+            self.counters.ticks += lost
+            self.counters.cut += lost
+        return Break(reason, self.epoch, self._begin, end, lost)
+
+    def _due_ns(self, index: int) -> int:
+        return self._start_ns + instant_ns(index, self._rate)
+
+    def _due_before(self, t_ns: int) -> int:
+        """How many ticks of this epoch are due before `t_ns`."""
+        count = max(0, int(Fraction(t_ns - self._start_ns, 10**9) * self._rate))
+        while self._due_ns(count) < t_ns:
+            count += 1
+        while count and self._due_ns(count - 1) >= t_ns:
+            count -= 1
+        return count
+
+    def _age_ns(self, now_ns: int) -> int:
+        """How old the current frame is at the last tick due by `now_ns`; 0 if none is due."""
+        count = self._due_before(now_ns + 1)
+        assert self._frame is not None
+        return self._due_ns(count - 1) - self._frame.t_ns if count > self._next else 0

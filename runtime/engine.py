@@ -1,0 +1,32 @@
+"""What the runtime asks of whatever computes a level: one step, a reset, a look at the state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+
+class StepEngine(Protocol):
+    """One level of one stream. It owns the level's state; nothing else remembers between steps."""
+
+    def step(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Advance by one step.
+
+        Args:
+            inputs: the tensors of `spec.inputs(level, chunk)`, without state. At level 0 the chunk
+                is `x.shape[0]`. The arrays are read during the call only.
+
+        Returns:
+            The tensors of `spec.outputs(level, chunk)`, valid until the next call but one.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Every state tensor back to the fill its spec declares."""
+        ...
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Copies of all state tensors by name, as the next step would read them."""
+        ...

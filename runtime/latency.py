@@ -1,0 +1,36 @@
+"""How long each stage of a tick took, lately."""
+
+from __future__ import annotations
+
+import numpy as np
+
+STAGES = ("capture_to_tick", "encode", "step", "settle", "publish")
+RECENT = 4096
+
+
+class Latency:
+    """The last few thousand measurements of each stage: memory stays flat for months.
+
+    `capture_to_tick`: how old a fresh frame was when its tick began. `encode`: picture to vector.
+    `step`: level 0 and the decision. `settle`: the upper levels, after the event has left.
+    `publish`: from the loop's hand to the socket. Each stage is written by one thread.
+    """
+
+    def __init__(self) -> None:
+        self._recent = {name: np.zeros(RECENT, np.float32) for name in STAGES}
+        self._count = dict.fromkeys(STAGES, 0)
+
+    def add(self, stage: str, ms: float) -> None:
+        count = self._count[stage]
+        self._recent[stage][count % RECENT] = ms
+        self._count[stage] = count + 1
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Milliseconds: {stage: {p50, p99}} of the stages that took place."""
+        summary = {}
+        for name in STAGES:
+            values = self._recent[name][: self._count[name]]
+            if len(values):
+                p50, p99 = np.percentile(values, (50, 99))
+                summary[name] = {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
+        return summary

@@ -1,0 +1,241 @@
+"""The recogniser of one stream: ticks in, events out. The loop and the Python API both run this.
+
+A live tick costs `encode` (if its frame is fresh), then `tick`; the event leaves, then `settle`.
+Files may hand over many ticks at once, to `step`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.bundle import Bundle
+from edge_hal.decoder import Decision, Decoder, DecoderConfig
+from edge_hal.errors import EdgeHalError
+from edge_hal.events import End, Gap, Moment, Start, Transition
+from edge_hal.preprocess import resize
+
+from .clock import Break
+from .engine import StepEngine
+from .ring import TIME
+from .stream import PyramidStream
+
+
+class Recognizer:
+    """One stream through one bundle.
+
+    Args:
+        stream: the name events carry; `/` separates topics and cannot be part of it.
+        decoder: thresholds, default the bundle's own.
+        decide_every: ticks between decisions, default a bin of the first level.
+        next_seq: gives each durable event its number; default counts from 0.
+        engines: one for each level, default ONNX Runtime on `threads` threads.
+
+    Raises:
+        EdgeHalError: a bad name or number, or a graph that does not fit the bundle's table.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        stream: str = "default",
+        decoder: DecoderConfig | None = None,
+        decide_every: int | None = None,
+        next_seq: Callable[[], int] | None = None,
+        engines: Sequence[StepEngine] | None = None,
+        threads: int = 1,
+    ) -> None:
+        if not stream or "/" in stream:
+            raise EdgeHalError(
+                f"'{stream}' cannot name a stream",
+                "a name is not empty and has no '/'",
+                exit_code=2,
+            )
+        if decide_every is not None and decide_every < 1:
+            raise EdgeHalError(f"decide_every = {decide_every}", "it must be at least 1 tick", exit_code=2)
+        from .engine_onnxruntime import OnnxEncoder, open_engines
+
+        self.bundle, self.spec, self.stream = bundle, bundle.spec, stream
+        spec, thresholds = bundle.spec, decoder or bundle.decoder
+        self._encoder = None
+        if spec.encoder is not None and bundle.encoder is not None:
+            self._encoder = OnnxEncoder(bundle.encoder, spec.encoder, threads)
+        self.pyramid = PyramidStream(spec, engines or open_engines(bundle, threads))
+        self._decoder = Decoder(thresholds, spec.model_hz)
+        self._decoder_hash = thresholds.fingerprint()
+        self._decide_every = decide_every or spec.first_stride
+        self._next_seq = next_seq or itertools.count().__next__
+        self._shown = np.zeros(self.pyramid.ring.capacity[0], np.int64)
+        self._first = Moment(0, 0, 0)
+        self._last = Moment(0, 0, 0)
+        self.since: Moment | None = None
+
+    @property
+    def epoch(self) -> int:
+        return self.pyramid.epoch
+
+    @property
+    def action(self) -> str | None:
+        """What goes on now, since `since`; None before the first decision of an epoch."""
+        label = self._decoder.label
+        return None if label is None else self.spec.labels[label]
+
+    # --- ticks ----------------------------------------------------------------------------------
+
+    def encode(self, data: NDArray[Any]) -> NDArray[np.float32]:
+        """A frame as the vector level 0 takes: (D,) float32.
+
+        Args:
+            data: a uint8 BGR picture (H, W, 3) of any size, or a vector (D,) of finite numbers.
+
+        Raises:
+            EdgeHalError: it is neither, or the bundle has no encoder for pictures.
+        """
+        self.check(data)
+        if data.ndim == 1:
+            return data.astype(np.float32)
+        assert self._encoder is not None and self.spec.encoder is not None
+        return self._encoder.encode(resize(data, self.spec.encoder.height, self.spec.encoder.width))
+
+    def check(self, data: NDArray[Any]) -> None:
+        """Raises EdgeHalError where `encode` would, without the work."""
+        size, shape = self.spec.front_end.size, data.shape
+        if data.ndim == 1:
+            if shape != (size,) or data.dtype.kind not in "fiu":
+                raise EdgeHalError(
+                    f"a vector has shape {shape} and type {data.dtype}",
+                    f"the bundle takes ({size},)",
+                )
+            if not np.isfinite(data).all():
+                raise EdgeHalError(
+                    "a vector holds a number that is not finite",
+                    "it would spoil every tick that can still see it",
+                    "leave the frame out: a short hole is bridged",
+                )
+        elif self._encoder is None:
+            raise EdgeHalError(
+                f"a frame has shape {shape}",
+                f"the bundle has no encoder, it takes vectors ({size},)",
+            )
+        elif data.dtype != np.uint8 or data.ndim != 3 or shape[2] != 3 or 0 in shape:
+            raise EdgeHalError(
+                f"a frame has shape {shape} and type {data.dtype}",
+                "the encoder takes uint8 BGR pictures (height, width, 3)",
+            )
+
+    def tick(self, vector: NDArray[np.float32], moment: Moment) -> Transition | None:
+        """Step one tick and decide. Upper levels wait for `settle`: the event can leave first."""
+        transitions = self.step(vector[None, :], (moment,))
+        return transitions[0] if transitions else None
+
+    def step(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Transition]:
+        """Step any number of ticks, (n, D), in the longest legal chunks; decide where that is due.
+
+        The result does not depend on how ticks are grouped.
+        """
+        transitions: list[Transition] = []
+        done = 0
+        while done < len(moments):
+            now = self.pyramid.ticks
+            if moments[done].tick != now:
+                raise EdgeHalError(
+                    f"tick {moments[done].tick} came where tick {now} was due", "ticks never skip"
+                )
+            due = self._decide_every - now % self._decide_every
+            chunk = self.pyramid.legal_chunk(min(due, len(moments) - done))
+            part = moments[done : done + chunk]
+            self.pyramid.step(vectors[done : done + chunk], [moment.t_ns for moment in part])
+            for moment in part:
+                self._shown[moment.tick % len(self._shown)] = moment.frame
+            if now == 0:
+                self._first = part[0]
+            self._last = part[-1]
+            if chunk == due and (transition := self._decide()):
+                transitions.append(transition)
+            done += chunk
+        return transitions
+
+    def settle(self) -> None:
+        """Step the upper levels whose bins completed; what they say serves the next tick."""
+        self.pyramid.settle()
+
+    def reset(self) -> None:
+        """A new epoch: the model knows nothing, the next label comes from None."""
+        self.pyramid.reset()
+        self._decoder.reset()
+        self.since = None
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def start(self, source: str) -> Start:
+        return Start(
+            self.stream,
+            self.epoch,
+            seq=self._next_seq(),
+            source=source,
+            labels=self.spec.labels,
+            model_hz=self.spec.model_hz,
+            bundle=self.bundle.fingerprint,
+            decoder=self._decoder_hash,
+        )
+
+    def gap(self, due: Break) -> Gap:
+        """The epoch that a break ended, told and left behind."""
+        gap = Gap(
+            self.stream,
+            self.epoch,
+            seq=self._next_seq(),
+            reason=due.reason,
+            begin=due.begin,
+            end=due.end,
+            lost_ticks=due.lost_ticks,
+            reset=True,
+        )
+        self.reset()
+        self._last = due.end
+        return gap
+
+    def end(self, reason: str, counters: dict[str, Any]) -> End:
+        """`reason`: `eof`, `signal`, `source` or `error`."""
+        return End(
+            self.stream,
+            self.epoch,
+            seq=self._next_seq(),
+            reason=reason,
+            last=self._last,
+            counters=counters,
+        )
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _decide(self) -> Transition | None:
+        tick = self.pyramid.ticks - 1
+        decision = self._decoder.decide(tick, self.pyramid.posterior(len(self._shown)))
+        return None if decision is None else self._transition(decision)
+
+    def _transition(self, decision: Decision) -> Transition:
+        labels, tick = self.spec.labels, decision.decision_tick
+        self.since = self._moment(decision.boundary_tick)
+        return Transition(
+            self.stream,
+            self.epoch,
+            seq=self._next_seq(),
+            from_=None if decision.previous is None else labels[decision.previous],
+            to=labels[decision.label],
+            boundary=self.since,
+            decision=self._moment(tick),
+            confidence=decision.confidence,
+            warm=tick + 1 >= self.spec.receptive_field,
+            decoder=self._decoder_hash,
+        )
+
+    def _moment(self, tick: int) -> Moment:
+        if tick == 0:  # the first label of an epoch may be found after its tick has left the ring
+            return self._first
+        frame, t_ns = self._shown[tick % len(self._shown)], self.pyramid.ring.at(0, TIME, tick)
+        return Moment(tick, int(frame), int(t_ns))

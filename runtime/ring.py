@@ -1,0 +1,109 @@
+"""The ring of pyramid states: the recent outputs of every level, addressed by absolute token index.
+
+Every row is written twice, `capacity` apart. So any run of recent tokens, and any bin, is one
+contiguous slice wherever the ring has wrapped: reading copies and allocates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from edge_hal.spec import PyramidSpec
+
+TIME = "t_ns"
+
+
+class PyramidRing:
+    """Trunk, fused and head outputs of each level, and `t_ns` (int64 ns) of each token.
+
+    Level l keeps `spec.ring_capacity // spec.period(l)` tokens, in `dtype`. Indices count from 0 in
+    each epoch. A slice handed out stays true until its oldest token is overwritten.
+    """
+
+    def __init__(self, spec: PyramidSpec, dtype: DTypeLike = np.float32) -> None:
+        self._strides = tuple(level.stride for level in spec.levels)
+        levels = range(len(spec.levels))
+        self.capacity = tuple(spec.ring_capacity // spec.period(level) for level in levels)
+        self._written = [0 for _ in levels]
+        self._rows: list[dict[str, NDArray[Any]]] = []
+        for level in levels:
+            size = 2 * self.capacity[level]
+            rows: dict[str, NDArray[Any]] = {
+                tensor.name: np.zeros((size, tensor.shape[1]), dtype)
+                for tensor in spec.outputs(level)
+            }
+            rows[TIME] = np.zeros(size, np.int64)
+            self._rows.append(rows)
+
+    def reset(self) -> None:
+        """Forget everything: a new epoch."""
+        self._written = [0] * len(self._written)
+
+    def count(self, level: int) -> int:
+        """Tokens written at `level` in this epoch; the next index."""
+        return self._written[level]
+
+    def write(
+        self,
+        level: int,
+        index: int,
+        outputs: Mapping[str, NDArray[Any]],
+        t_ns: Sequence[int] | NDArray[np.int64],
+    ) -> None:
+        """Append the outputs of one step, `len(t_ns)` tokens of which `index` is the first.
+
+        Raises:
+            IndexError: `index` is not the next one, or the step is longer than the ring.
+        """
+        if index != self._written[level]:
+            raise IndexError(f"level {level} expects token {self._written[level]}, not {index}")
+        size, capacity = len(t_ns), self.capacity[level]
+        if size > capacity:
+            raise IndexError(f"{size} tokens do not fit a ring of {capacity}")
+        start = index % capacity
+        before = min(size, capacity - start)
+        for name, rows in self._rows[level].items():
+            values = np.asarray(t_ns, np.int64) if name == TIME else outputs[name]
+            for offset in (0, capacity):
+                rows[start + offset : start + offset + before] = values[:before]
+                if before < size:
+                    rows[offset : offset + size - before] = values[before:]
+        self._written[level] = index + size
+
+    def rows(self, level: int, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Tokens start..stop-1 of `name` (an output of the level, or `t_ns`), oldest first: a view.
+
+        Raises:
+            IndexError: one of them was overwritten, or is not there yet.
+        """
+        written, capacity = self._written[level], self.capacity[level]
+        if not 0 <= start <= stop <= written:
+            raise IndexError(
+                f"level {level} has tokens 0..{written - 1} so far, asked for {start}..{stop - 1}"
+            )
+        if start < written - capacity:
+            raise IndexError(
+                f"token {start} of level {level} was overwritten: "
+                f"the ring keeps {written - capacity}..{written - 1}"
+            )
+        first = start % capacity
+        return self._rows[level][name][first : first + stop - start]
+
+    def at(self, level: int, name: str, index: int) -> NDArray[Any]:
+        """One token: (width,), or an int64 scalar for `t_ns`. Raises IndexError as `rows` does."""
+        return self.rows(level, name, index, index + 1)[0]
+
+    def last(self, level: int, name: str, count: int) -> NDArray[Any]:
+        """The newest n <= `count` tokens kept, oldest first: (n, width), or (n,) for `t_ns`."""
+        written = self._written[level]
+        n = max(0, min(count, written, self.capacity[level]))
+        return self.rows(level, name, written - n, written)
+
+    def bin(self, level: int, index: int) -> NDArray[Any]:
+        """What token `index` of `level` is made of: (stride, width below) trunk rows from below."""
+        stride = self._strides[level]
+        return self.rows(level - 1, "trunk", index * stride, (index + 1) * stride)

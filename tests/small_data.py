@@ -1,0 +1,32 @@
+"""A small data set of vectors in the layout of MS-TCN: each action has a direction of its own, under noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+ACTIONS = ("reach", "grasp", "turn", "place")
+SIZE, RATE_HZ = 6, 20.0
+
+
+def write_small_data(root: Path, *, train: int = 6, test: int = 2, seed: int = 0) -> Path:
+    """Features (D, T), frame labels, transcripts, split 1. Orders and durations vary."""
+    rng = np.random.default_rng(seed)
+    directions = 2.0 * np.eye(len(ACTIONS), SIZE)
+    for folder in ("features", "groundTruth", "transcripts", "splits"):
+        (root / folder).mkdir(parents=True)
+    (root / "mapping.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(ACTIONS)))
+    names = [f"video{number}" for number in range(train + test)]
+    for name in names:
+        order = rng.permutation(len(ACTIONS)).tolist() + [int(rng.integers(len(ACTIONS)))]
+        order = [a for i, a in enumerate(order) if i == 0 or a != order[i - 1]]
+        labels = np.repeat(order, rng.integers(50, 150, len(order)))
+        vectors = directions[labels] + rng.normal(size=(len(labels), SIZE))
+        np.save(root / "features" / f"{name}.npy", vectors.T.astype(np.float32))
+        (root / "groundTruth" / f"{name}.txt").write_text("".join(f"{ACTIONS[a]}\n" for a in labels))
+        (root / "transcripts" / f"{name}.txt").write_text("".join(f"{ACTIONS[a]}\n" for a in order))
+    for part, listed in (("train", names[:train]), ("test", names[train:])):
+        text = "".join(f"{name}.txt\n" for name in listed)
+        (root / "splits" / f"{part}.split1.bundle").write_text(text)
+    return root

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_pyramid import toy_bundle, toy_spec, write_graphs
+
+from edge_hal.bundle import Bundle, expected_graphs, file_hash, load_bundle, write_bundle
+from edge_hal.decoder import DecoderConfig
+from edge_hal.errors import EdgeHalError
+from edge_hal.spec import EncoderSpec, PyramidSpec
+
+SPEC = toy_spec((2, 2), encoder=EncoderSpec(height=4, width=6, size=5))
+Rewrite = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_bundle(tmp_path_factory.mktemp("made") / "bundle", SPEC).path
+
+
+@pytest.fixture
+def bundle(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "bundle"))
+
+
+def rewrite(path: Path, change: Rewrite) -> None:
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(change(data) or data))
+
+
+def contents(path: Path) -> dict[str, str]:
+    return {entry.name: file_hash(entry) for entry in sorted(path.iterdir())}
+
+
+def test_a_written_bundle_loads_as_it_was_written(bundle: Path) -> None:
+    config = DecoderConfig(confirm_s=0.3)
+    (bundle / "decoder.json").write_text(config.to_json())  # people edit it: no hash covers it
+    loaded = load_bundle(bundle)
+    assert loaded.spec == SPEC and loaded.certified and loaded.decoder == config
+    assert loaded.provenance == {"made_by": "tests"}
+    names = {entry.name for entry in bundle.iterdir()}
+    assert names == {
+        *expected_graphs(SPEC, "fp32"),
+        "manifest.json",
+        "certificate.json",
+        "decoder.json",
+    }
+    assert loaded.graph(0, 2).is_file() and loaded.encoder is not None and loaded.encoder.is_file()
+
+
+@pytest.mark.parametrize("name", expected_graphs(SPEC, "fp32"))
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+def test_one_byte_changed_in_a_graph_is_found(bundle: Path, name: str, where: str) -> None:
+    data = bytearray((bundle / name).read_bytes())
+    index = {"first": 0, "middle": len(data) // 2, "last": len(data) - 1}[where]
+    data[index] ^= 1
+    (bundle / name).write_bytes(data)
+    for allow in (False, True):
+        with pytest.raises(EdgeHalError, match=f"{name} is not the file that was exported"):
+            load_bundle(bundle, allow_uncertified=allow)
+
+
+def test_any_byte_changed_in_the_manifest_is_found(bundle: Path) -> None:
+    data = (bundle / "manifest.json").read_bytes()
+    for index in range(0, len(data), 37):
+        (bundle / "manifest.json").write_bytes(
+            data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :]
+        )
+        with pytest.raises(EdgeHalError):
+            load_bundle(bundle)
+    (bundle / "manifest.json").write_bytes(data + b"\n")
+    with pytest.raises(EdgeHalError, match="vouches for another manifest"):
+        load_bundle(bundle)
+    assert not load_bundle(bundle, allow_uncertified=True).certified
+
+
+@pytest.mark.parametrize("name", [*expected_graphs(SPEC, "fp32"), "manifest.json", "decoder.json"])
+@pytest.mark.parametrize("how", ["missing", "empty", "a directory"])
+def test_a_file_that_is_gone_is_named(bundle: Path, name: str, how: str) -> None:
+    (bundle / name).unlink()
+    if how == "empty":
+        (bundle / name).touch()
+    elif how == "a directory":
+        (bundle / name).mkdir()
+    with pytest.raises(EdgeHalError, match=name.replace(".", r"\.")):
+        load_bundle(bundle, allow_uncertified=True)
+
+
+def test_a_directory_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(EdgeHalError, match="no bundle"):
+            load_bundle(path)
+
+
+@pytest.mark.parametrize("schema", [2, "1", None, True])
+def test_another_schema_is_refused(bundle: Path, schema: object) -> None:
+    rewrite(bundle / "manifest.json", lambda manifest: {**manifest, "schema": schema})
+    if schema is True:  # JSON's true is Python's 1: the certificate catches the edit
+        with pytest.raises(EdgeHalError, match="vouches for another"):
+            load_bundle(bundle)
+        return
+    with pytest.raises(EdgeHalError, match=f"schema {schema!r}"):
+        load_bundle(bundle, allow_uncertified=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "no certificate"),
+        ('{"manifest": "0000", "passed": true}', "another manifest"),
+        ("[]", "cannot be read"),
+        ("{", "cannot be read"),
+        ("{}", "cannot be read"),
+    ],
+)
+def test_a_foreign_certificate_does_not_pass(bundle: Path, text: str | None, reason: str) -> None:
+    if text is None:
+        (bundle / "certificate.json").unlink()
+    else:
+        (bundle / "certificate.json").write_text(text)
+    with pytest.raises(EdgeHalError, match=rf"not certified: .*{reason}"):
+        load_bundle(bundle)
+    assert not load_bundle(bundle, allow_uncertified=True).certified
+
+
+@pytest.mark.parametrize("passed", [False, "yes", 1, None])
+def test_only_a_certificate_that_says_true_passes(bundle: Path, passed: object) -> None:
+    rewrite(bundle / "certificate.json", lambda body: {**body, "passed": passed})
+    with pytest.raises(EdgeHalError, match="certificate failed"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["graphs"].update({"../outside.onnx": "00"}),
+        lambda manifest: manifest["graphs"].update({"/etc/hostname": "00"}),
+        lambda manifest: manifest["graphs"].pop("level0.c1.fp32.onnx") and None,
+        lambda manifest: manifest.update(graphs=sorted(manifest["graphs"])),
+        lambda manifest: manifest.update(graphs=[[1, "a"], ["b", 2]]),
+        lambda manifest: manifest.update(graphs=None),
+        lambda manifest: manifest.update(precision="fp32/../../outside"),
+        lambda manifest: manifest.update(precision=["fp32"]),
+        lambda manifest: manifest.update(provenance=3),
+        lambda manifest: manifest.pop("spec") and None,
+        lambda manifest: manifest.update(spec=[]),
+        lambda manifest: manifest["spec"].update(model_hz="fast"),
+        lambda manifest: manifest["spec"].update(model_hz=float("nan")),
+        lambda manifest: manifest["spec"].update(labels=5),
+        lambda manifest: manifest["spec"].update(surprise=1),
+        lambda manifest: manifest["spec"]["levels"][1].update(stride=2.5),
+        lambda manifest: manifest["spec"]["levels"][1].update(stride="2"),
+        lambda manifest: manifest["spec"]["levels"][1].update(width=None),
+        lambda manifest: manifest["spec"]["levels"][0].update(window=10**9),
+        lambda manifest: manifest["spec"].update(encoder={"height": "4"}),
+    ],
+)
+def test_a_manifest_of_tricks_is_one_clear_error(bundle: Path, change: Rewrite) -> None:
+    rewrite(bundle / "manifest.json", change)
+    with pytest.raises(EdgeHalError):
+        load_bundle(bundle, allow_uncertified=True)
+
+
+def test_a_precision_cannot_lead_out_of_the_bundle(bundle: Path) -> None:
+    """Whole and consistent: the graphs lie where the tampered manifest says, outside."""
+    precision = "x/../../outside/fp32"
+    outside = bundle.parent / "outside"
+    outside.mkdir()
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    names = []
+    for name in manifest["graphs"]:
+        renamed = name.replace("fp32", precision)
+        (bundle / renamed.split("/")[0]).mkdir(exist_ok=True)
+        shutil.copy(bundle / name, bundle / renamed)
+        names.append(renamed)
+    graphs = dict.fromkeys(names, file_hash(outside / "fp32.onnx"))
+    (bundle / "manifest.json").write_text(
+        json.dumps({**manifest, "precision": precision, "graphs": graphs})
+    )
+    with pytest.raises(EdgeHalError, match="precision 'x/"):
+        load_bundle(bundle, allow_uncertified=True)
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+
+def write(
+    path: Path,
+    spec: PyramidSpec = SPEC,
+    graphs: Callable[[Path], None] | None = None,
+    certify: Callable[[Bundle], dict[str, Any]] | None = None,
+) -> Bundle:
+    passing = {"passed": True, "checks": []}
+    return write_bundle(
+        path,
+        spec,
+        "fp32",
+        DecoderConfig(),
+        {},
+        graphs or write_graphs(spec),
+        certify or (lambda bundle: passing),
+    )
+
+
+def test_a_bundle_is_never_visible_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    looked = []
+
+    def graphs(directory: Path) -> None:
+        looked.append(path.exists())
+        write_graphs(SPEC)(directory)
+        looked.append(path.exists())
+
+    def certify(bundle: Bundle) -> dict[str, Any]:
+        looked.append(path.exists())
+        assert bundle.graph(0).is_file() and not bundle.certified
+        return {"passed": True, "checks": []}
+
+    assert write(path, graphs=graphs, certify=certify).certified
+    assert looked == [False, False, False]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+class Interrupted(BaseException):
+    """Stands for Ctrl-C."""
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), RuntimeError("bug"), Interrupted()])
+@pytest.mark.parametrize("stage", ["graphs", "certify"])
+def test_a_failure_leaves_the_old_bundle_and_nothing_else(
+    tmp_path: Path, error: BaseException, stage: str
+) -> None:
+    path = tmp_path / "bundle"
+    write(path)
+    before = contents(path)
+
+    def fail(directory: Any) -> Any:
+        if stage == "graphs":
+            (directory / "level0.c1.fp32.onnx").write_bytes(b"half")
+        raise error
+
+    expected = EdgeHalError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected):
+        write(path, **{stage: fail})
+    assert contents(path) == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_failed_certificate_leaves_the_old_bundle_and_names_the_check(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    write(path)
+    before = contents(path)
+    checks = [{"name": "chunked", "passed": True}, {"name": "engine c2 frame", "passed": False}]
+    with pytest.raises(EdgeHalError, match="failed: engine c2 frame"):
+        write(path, certify=lambda bundle: {"passed": False, "checks": checks})
+    assert contents(path) == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_good_export_replaces_the_old_bundle_whole(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    write(path)
+    (path / "left_over.txt").write_text("of the old one")
+    flat = toy_spec(())
+    assert write(path, flat).spec == flat
+    assert not (path / "left_over.txt").exists()
+    assert load_bundle(path).spec == flat
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_what_is_no_bundle_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.mkdir()
+    (path / "data.txt").write_text("mine")
+    with pytest.raises(EdgeHalError, match="will not be overwritten"):
+        write(path)
+    assert (path / "data.txt").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(EdgeHalError, match="cannot write the bundle"):
+        write(tmp_path / "file" / "bundle")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_old_bundle_comes_back_when_the_swap_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bundle"
+    write(path)
+    before = contents(path)
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name:
+            raise OSError("no space left")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(EdgeHalError, match="no space left"):
+        write(path, toy_spec(()))
+    assert contents(path) == before

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.events import KINDS, SCHEMA, Event, Moment, Start, Transition, decode, encode, topic
+from edge_hal.runtime.clock import Counters
+from edge_hal.runtime.latency import STAGES
+from edge_hal.runtime.slot import Intake
+
+DOC = (Path(__file__).parent.parent / "docs" / "events.md").read_text()
+
+names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
+integers = st.integers(-(2**62), 2**62)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+moments = st.builds(Moment, integers, integers, integers)
+scalars = st.one_of(names, integers, numbers, st.booleans(), st.none())
+objects = st.dictionaries(names, st.one_of(scalars, st.dictionaries(names, scalars, max_size=3)), max_size=4)
+BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
+    "str": names,
+    "str | None": st.one_of(names, st.none()),
+    "int": integers,
+    "float": numbers,
+    "bool": st.booleans(),
+    "Moment": moments,
+    "Moment | None": st.one_of(moments, st.none()),
+    "tuple[str, ...]": st.lists(names, max_size=4).map(tuple),
+    "dict[str, Any]": objects,
+}
+
+
+def any_event(kind: type[Event]) -> st.SearchStrategy[Event]:
+    return st.builds(kind, **{field.name: BY_TYPE[str(field.type)] for field in dataclasses.fields(kind)})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(*map(any_event, KINDS.values())))
+def test_every_event_survives_the_wire(event):
+    assert decode(encode(event)) == event
+    assert decode(encode(event).decode()) == event
+    assert b"\n" not in encode(event)
+    body = json.loads(encode(event))
+    assert list(body)[:3] == ["schema", "type", "stream"] and list(body)[-1] == "run"
+    assert body["schema"] == SCHEMA and body["type"] == event.kind
+    assert topic(event) == f"{event.stream}/{event.kind}".encode()
+    assert ("seq" in body) == event.durable
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.one_of(*map(any_event, KINDS.values())), st.data())
+def test_a_missing_field_is_named_and_an_unknown_one_ignored(event, data):
+    body = json.loads(encode(event))
+    assert decode(json.dumps({**body, "invented_later": [1]})) == event
+    gone = data.draw(st.sampled_from(sorted(set(body) - {"schema", "type"})))
+    del body[gone]
+    with pytest.raises(EdgeHalError, match=f"'{gone}'"):
+        decode(json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", '{"schema":1}', '{"schema":1,"type":"party"}', "\x00\xff"]
+)
+def test_what_is_no_event_is_refused(text):
+    with pytest.raises(EdgeHalError):
+        decode(text)
+    with pytest.raises(EdgeHalError):
+        decode(text.encode("latin-1"))
+
+
+def test_another_schema_is_refused_by_number():
+    body = json.loads(encode(Start("s", 0, seq=0, source="", labels=(), model_hz=1, bundle="", decoder="")))
+    with pytest.raises(EdgeHalError, match="schema 2"):
+        decode(json.dumps({**body, "schema": 2}))
+
+
+def test_numbers_json_does_not_know_never_leave():
+    moment = Moment(0, 0, 0)
+    with pytest.raises(ValueError, match="JSON"):
+        encode(
+            Transition(
+                "s",
+                0,
+                seq=0,
+                from_=None,
+                to="a",
+                boundary=moment,
+                decision=moment,
+                confidence=float("nan"),
+                warm=True,
+                decoder="",
+            )
+        )
+
+
+# --- the document --------------------------------------------------------------------------------
+
+
+def fields_of(section: str) -> list[str]:
+    """First column of the first table under the heading."""
+    text = re.split(rf"^### {re.escape(section)}$", DOC, flags=re.M)
+    assert len(text) == 2, f"docs/events.md has no section {section}"
+    table = re.split(r"^##", text[1], flags=re.M)[0]
+    return re.findall(r"^\| `([^`]+)` \|", table, flags=re.M)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_the_document_lists_each_field_of_each_kind_in_order(kind):
+    common = [field.name for field in dataclasses.fields(Event)]
+    own = [field.name for field in dataclasses.fields(kind) if field.name not in common]
+    assert fields_of(f"`{kind.kind}`") == [name.rstrip("_") for name in own]
+
+
+def test_the_document_lists_the_common_fields_the_counters_and_the_stages():
+    common = [field.name for field in dataclasses.fields(Event)]
+    assert sorted(fields_of("All events")) == sorted(["schema", "type", *common])
+    tally = Counters().tally(Intake())
+    listed = [*tally, *(f"dropped.{reason}" for reason in tally["dropped"])]
+    assert sorted(fields_of("`counters`")) == sorted(listed)
+    assert all(f"`{stage}`" in DOC for stage in STAGES)
+    assert fields_of("`run`") == ["session", "utc_ns", "latency_ms", "latency_ms"]
+
+
+def test_the_example_in_the_document_is_an_event():
+    [example] = re.findall(r"```json\n(.+?)```", DOC, flags=re.S)
+    event = decode(example)
+    assert isinstance(event, Transition) and event.from_ == "pick screw"
+    assert json.loads(encode(event)) == json.loads(example)

@@ -1,0 +1,150 @@
+"""The starter recovers a known model from transcripts; its sums are those of the definitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.learning.chains import Batch
+from edge_hal.learning.hmm import StartConfig, start_alignment, whitened
+from edge_hal.metrics import transcript_of, uniform_split
+
+
+def make_videos(seed, videos=12, actions=5, segments=(6, 10), noise=1.0, width=8):
+    """Features, transcripts and true labels of a hidden Markov model with uneven durations."""
+    rng = np.random.default_rng(seed)
+    means = rng.normal(size=(actions, 2, width)) * 2
+    typical = np.exp(rng.normal(np.log(12), 0.6, actions))
+    features, transcripts, truth = [], [], []
+    for _ in range(videos):
+        order = [int(rng.integers(actions))]
+        while len(order) < rng.integers(*segments):
+            order.append(int(rng.choice([k for k in range(actions) if k != order[-1]])))
+        labels, rows = [], []
+        for action in order:
+            length = int(max(typical[action] * np.exp(rng.normal(0, 0.3)), 4))
+            half = np.arange(length) * 2 // length
+            labels += [action] * length
+            rows.append(means[action, half] + noise * rng.normal(size=(length, width)))
+        features.append(np.concatenate(rows).astype(np.float32))
+        transcripts.append(tuple(order))
+        truth.append(np.array(labels))
+    return features, transcripts, truth
+
+
+def accuracy(labels, truth):
+    return float((np.concatenate(labels) == np.concatenate(truth)).mean())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_recovers_a_known_model_far_above_the_uniform_split(seed):
+    features, transcripts, truth = make_videos(seed)
+    floor = [uniform_split(t, len(y)) for t, y in zip(transcripts, truth, strict=True)]
+    result = start_alignment(features, transcripts, 5, seed=seed, restarts=6)
+    assert [transcript_of(labels) for labels in result.labels] == transcripts
+    ours = accuracy(result.labels, truth)
+    assert ours > 0.85 and ours > accuracy(floor, truth) + 0.2
+
+
+def test_the_seed_decides_and_threads_do_not():
+    features, transcripts, _ = make_videos(7, videos=5)
+    done: list[tuple[int, int]] = []
+    options = {"restarts": 3, "config": StartConfig(iterations=8)}
+    one = start_alignment(
+        features, transcripts, 5, seed=3, progress=lambda *n: done.append(n), **options
+    )
+    two = start_alignment(features, transcripts, 5, seed=3, workers=2, **options)
+    other = start_alignment(features, transcripts, 5, seed=4, **options)
+    assert all(np.array_equal(a, b) for a, b in zip(one.labels, two.labels, strict=True))
+    assert one.restarts == two.restarts != other.restarts
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    assert one.score == max(run.score for run in one.restarts)
+
+
+def test_videos_shorter_than_their_sub_states_and_repeats():
+    rng = np.random.default_rng(0)
+    transcripts = [(0,), (0, 1, 2, 1, 0), (2, 2, 1), (1, 0)]
+    features = [rng.normal(size=(n, 4)) for n in (1, 5, 11, 40)]
+    got = start_alignment(features, transcripts, 3, seed=0, restarts=2).labels
+    assert [labels.size for labels in got] == [1, 5, 11, 40]
+    assert got[1].tolist() == [0, 1, 2, 1, 0]
+    assert transcript_of(got[2]) == (2, 1)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(3, 7))
+def test_expectations_equal_a_sum_over_all_paths(seed, length):
+    rng = np.random.default_rng(seed)
+    features = [rng.normal(size=(length, 3)), rng.normal(size=(length + 2, 3))]
+    problem = Batch(features, [(1, 0), (0, 1, 0)], 2)
+    emission = rng.normal(size=(length + 2, 2, 4)) * 3
+    leave = rng.uniform(0.1, 0.9, problem.chain.shape)
+    total, gamma = problem.expect(emission, leave)
+    for i, frames in enumerate((length, length + 2)):
+        last = int(problem.last[i])
+        likelihood, visits = 0.0, np.zeros((frames, last + 1))
+        for steps in itertools.combinations(range(1, frames), last):
+            path = np.searchsorted(steps, np.arange(frames), side="right")
+            log_p = emission[np.arange(frames), i, problem.chain[i, path]].sum()
+            moved = np.diff(path) > 0
+            chance = np.where(moved, leave[i, path[:-1]], 1 - leave[i, path[:-1]])
+            weight = np.exp(log_p) * chance.prod()
+            likelihood += weight
+            visits[np.arange(frames), path] += weight
+        assert total[i] == pytest.approx(np.log(likelihood))
+        assert gamma[:frames, i, : last + 1] == pytest.approx(visits / likelihood, abs=1e-9)
+        assert not gamma[frames:, i].any() and not gamma[:, i, last + 1 :].any()
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+def test_the_free_model_sums_over_all_orders(seed, length):
+    """Two labels of two states: enter at a first state, leave a last one to any first one."""
+    rng = np.random.default_rng(seed)
+    leave = rng.uniform(0.1, 0.9, 4)
+    emission = rng.normal(size=(length + 3, 2, 4)) * 3
+    step = np.diag(1 - leave)
+    step[[0, 2], [1, 3]] += leave[[0, 2]]
+    step[np.ix_([1, 3], [0, 2])] += leave[[1, 3], None] / 2
+    features = [np.ones((n, 3)) for n in (length, length + 3)]
+    got = Batch(features, [(0,), (1,)], 2).free(emission, leave, 2)
+    for i, frames in enumerate((length, length + 3)):
+        now = np.array([0.5, 0, 0.5, 0]) * np.exp(emission[0, i])
+        for t in range(1, frames):
+            now = now @ step * np.exp(emission[t, i])
+        assert got[i] == pytest.approx(np.log(now[[1, 3]].sum()))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_whitened_features_are_uncorrelated_and_of_unit_variance(seed, per_video):
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(size=(6, 6))
+    features = [rng.normal(size=(n, 6)) @ mix for n in (80, 120)]
+    features = [np.c_[x, x[:, 0], np.ones(len(x))] for x in features]  # one twice, one constant
+    got = np.concatenate(whitened(features, 12, per_video))
+    assert got.shape[1] <= 6
+    assert np.cov(got, rowvar=False) == pytest.approx(np.eye(got.shape[1]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "transcripts"),
+    [((9,), [()]), ((9,), [(0, 3)]), ((2,), [(0, 1, 2)]), ((9, 9), [(0,)]), ((), [])],
+)
+def test_impossible_problems_are_refused(lengths, transcripts):
+    with pytest.raises(EdgeHalError, match="cannot align"):
+        start_alignment([np.ones((n, 2)) for n in lengths], transcripts, 3, seed=0)
+    with pytest.raises(EdgeHalError, match="video 1"):
+        start_alignment([np.ones((9, 2)), np.ones((9, 3))], [(0,), (0,)], 1, seed=0)
+    with pytest.raises(EdgeHalError, match="restarts"):
+        start_alignment([np.ones((9, 2))], [(0,)], 1, seed=0, restarts=0)
+
+
+def test_features_that_say_nothing_still_give_an_alignment():
+    got = start_alignment([np.ones((20, 3)), np.ones((9, 3))], [(0, 1), (1, 0)], 2, seed=0)
+    assert [transcript_of(labels) for labels in got.labels] == [(0, 1), (1, 0)]
