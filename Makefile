@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv test test-slow lint clean
+.PHONY: venv demo test test-slow lint clean
 
 venv: .venv/ready
 
@@ -15,6 +15,9 @@ venv: .venv/ready
 	@$(BIN)/python -c "import cv2" 2>/dev/null || \
 	  (apt-get update -qq && apt-get install -y -qq libgl1 libglib2.0-0)
 	touch $@
+
+demo: venv
+	$(BIN)/edge-hal demo
 
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"

@@ -14,13 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.decoder import Decision, Decoder, DecoderConfig
-from edge_hal.metrics import (
-    TransitionPoint,
-    runs_of,
-    score_transitions,
-    score_videos,
-    transitions_of,
-)
+from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitions, score_videos, transitions_of
 from edge_hal.spec import PyramidSpec
 
 SMOOTH_S = (0.3, 0.6, 1.0)
@@ -60,12 +54,12 @@ def points_of(decisions: Sequence[Decision], model_hz: float) -> list[Transition
 
 def fit_decoder(
     log_posteriors: Sequence[NDArray[np.float32]],
-    labels: Sequence[NDArray[np.int64]],
+    labels: Sequence[IntArray],
     spec: PyramidSpec,
     given: Mapping[str, float],
 ) -> DecoderConfig:
-    """Search `smooth_s` and `confirm_s` for the best mean of transition F1 and F1@50; the shortest action follows from the
-    durations. `given` thresholds stay as they are."""
+    """Search `smooth_s` and `confirm_s` for the best mean of transition F1 and F1@50; the shortest action
+    follows from the durations. `given` thresholds stay as they are."""
     durations_s = np.concatenate(
         [(stops - starts) / spec.model_hz for _, starts, stops in map(runs_of, labels)]
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from edge_hal.commands.demo import demo
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
 from edge_hal.commands.train import train
@@ -24,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
@@ -43,6 +43,9 @@ class Encoder(Section):
     size: int = 64
     onnx: Path | None = None
 
+    def spec(self) -> EncoderSpec:
+        return EncoderSpec(self.height, self.width, self.size)
+
 
 class Model(Section):
     """The causal pyramid that runs on the device."""
@@ -65,7 +68,7 @@ class Model(Section):
             background=background,
             front_end=FrontEndSpec(size, window, self.clip),
             levels=tuple(level.spec() for level in self.levels),
-            encoder=encoder and EncoderSpec(encoder.height, encoder.width, encoder.size),
+            encoder=None if encoder is None else encoder.spec(),
             change_window_s=self.change_window_s,
             lookback_s=self.lookback_s,
         )
@@ -131,12 +134,13 @@ class StudentLearning(Section):
 
 class Learning(Section):
     """`supervision`: `transcripts` sees ordered step lists and nothing else; `frames` uses frame labels.
-    `starter` gives the first labels; the HMM starts from `restarts` guesses and keeps the best."""
+    `align_hz`: rate of the teacher, None chooses it from the transcripts. `starter` gives the first
+    labels; the HMM starts from `restarts` guesses and keeps the best."""
 
     supervision: Literal["transcripts", "frames"] = "transcripts"
     starter: Literal["hmm", "uniform"] = "hmm"
     restarts: int = 8
-    align_hz: float | None = Field(None, description="None: chosen from the transcripts")
+    align_hz: float | None = None
     dropout: float = 0.3
     weight_decay: float = 1e-2
     weights: Weights = Weights()

@@ -20,6 +20,7 @@ from edge_hal.features import encode_pictures
 from edge_hal.learning.dataset import VideoSet, expand_labels
 from edge_hal.learning.recordings import read_recordings
 from edge_hal.metrics import (
+    IntArray,
     TransitionPoint,
     score_transitions,
     score_videos,
@@ -29,7 +30,7 @@ from edge_hal.metrics import (
 from edge_hal.runtime.stream import PyramidStream
 from edge_hal.spec import PyramidSpec
 
-Labels = NDArray[np.int64]
+Labels = IntArray
 SCORE_KEYS = ("mof", "edit", "f1_10", "f1_25", "f1_50")
 
 

@@ -46,7 +46,7 @@ def _pictures(
                 ok, decoded = capture.retrieve()
                 if not ok:
                     return
-                picture = resize(decoded, height, width)
+                picture = resize(np.asarray(decoded, np.uint8), height, width)
             yield picture
     finally:
         capture.release()

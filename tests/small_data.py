@@ -19,7 +19,7 @@ def write_small_data(root: Path, *, train: int = 6, test: int = 2, seed: int = 0
     (root / "mapping.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(ACTIONS)))
     names = [f"video{number}" for number in range(train + test)]
     for name in names:
-        order = rng.permutation(len(ACTIONS)).tolist() + [int(rng.integers(len(ACTIONS)))]
+        order = [*rng.permutation(len(ACTIONS)).tolist(), int(rng.integers(len(ACTIONS)))]
         order = [a for i, a in enumerate(order) if i == 0 or a != order[i - 1]]
         labels = np.repeat(order, rng.integers(50, 150, len(order)))
         vectors = directions[labels] + rng.normal(size=(len(labels), SIZE))

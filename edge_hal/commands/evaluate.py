@@ -75,7 +75,7 @@ def evaluate(
                 scores[name] = alignment_scores(path, videos)
             else:
                 scores[name] = checkpoint_scores(path, videos, partial(_report, report, name))
-    print(json.dumps(scores)) if as_json else _print_table(scores, f"{len(videos)} videos, {part}, {stage}")
+    print(json.dumps(scores)) if as_json else print_table(scores, f"{len(videos)} videos, {part}, {stage}")
 
 
 def _report(stages: Stages, name: str, done: int, total: int) -> None:
@@ -92,7 +92,7 @@ def run_config(ckpt: Path, overrides: list[str]) -> Config:
     return load_config(str(path), overrides)
 
 
-def _print_table(scores: dict[str, Scores], title: str) -> None:
+def print_table(scores: dict[str, Scores], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

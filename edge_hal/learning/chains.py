@@ -88,7 +88,7 @@ class Batch:
             own = s - int(pauses[i])
             states = np.asarray(transcript)[:, None] * sub_states + np.arange(own) * sub_states // own
             if pauses[i]:
-                states = np.pad(states, ((0, 0), (0, 1)), constant_values=pause)
+                states = np.pad(states, ((0, 0), (0, 1)), constant_values=int(pause or 0))
             self.chain[i, : sizes[i]] = states.ravel()
             segment = np.repeat(np.arange(len(transcript)), s)
             self.depth[i, : sizes[i]] = np.minimum(segment, segment[::-1])

@@ -68,7 +68,7 @@ class Stage:
                 for group in optimiser.param_groups:
                     group["lr"] = lr * _schedule((number + min(1.0, step / steps)) / epochs)
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 nn.utils.clip_grad_norm_(module.parameters(), 1.0)
                 optimiser.step()
                 losses.append(loss.detach())

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import read_pictures
 from edge_hal.learning.dataset import Video, VideoSet, ticks_of
+from edge_hal.metrics import IntArray
 from edge_hal.spec import EncoderSpec
 
-Labels = NDArray[np.int64]
+Labels = IntArray
 
 
 @dataclass(frozen=True)

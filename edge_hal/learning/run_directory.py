@@ -65,7 +65,7 @@ class RunDirectory:
         write_beside(self.path / "config.yaml", config.to_yaml().encode())
         write_beside(self.path / "alignment.json", json.dumps(alignment, indent=1).encode())
         beside = self.last / "reference.npz"
-        np.savez_compressed(beside, **dict(reference))
+        np.savez_compressed(beside, allow_pickle=False, **reference)
         os.replace(beside, self.path / REFERENCE)
         model = self.last / MODEL
         save_model(model, pyramid, front_end, decoder, provenance)

@@ -50,7 +50,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
 
     background = None if videos.background is None else videos.labels[videos.background]
     encoder = config.model.encoder
-    picture = encoder and EncoderSpec(encoder.height, encoder.width, encoder.size)
+    picture = None if encoder is None else encoder.spec()
     recordings = read_recordings(
         videos, config.model.model_hz, picture, lambda done, total: report("read", done, total, "")
     )

@@ -113,7 +113,7 @@ class Block(nn.Module):
         extra_v: Tensor | None = None,
     ) -> Tensor:
         """Windowed attention in blocks of `window` queries: memory grows with T x window, not T x T."""
-        batch, heads, length, width = q.shape
+        batch, heads, length, _ = q.shape
         size = min(self.window, length)
         blocks = -(-length // size)
         tail = blocks * size - length

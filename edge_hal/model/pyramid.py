@@ -9,6 +9,7 @@ own (two-sided teacher). "Deterministic alignment" of HAL (arXiv 2602.24275), ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -94,16 +95,19 @@ class Pyramid(nn.Module):
         tail = -length % period
         x, exists = F.pad(x, (0, 0, 0, tail)), F.pad(exists, (0, tail))
 
-        trunks, entries, valids = [], [], []
+        trunks: list[Tensor] = []
+        entries: list[Tensor] = []
+        valids: list[Tensor] = []
         classes: Tensor | None = None
-        for index, level in enumerate(self.levels):
+        levels = cast("list[Level]", list(self.levels))
+        for index, level in enumerate(levels):
             if index > 0:
                 x, exists = self._bins(trunks[-1], exists, spec.levels[index].stride)
             x = level.entry(x)
             entries.append(x)
             if index == spec.top and not self.causal:
                 classes = self.class_tokens.expand(x.shape[0], -1, -1)
-            for block in level.blocks:
+            for block in cast("list[Block]", list(level.blocks)):
                 x, classes = block(x, exists, classes)
             trunks.append(x)
             valids.append(exists)
@@ -112,14 +116,14 @@ class Pyramid(nn.Module):
         above: Tensor | None = None
         for index in range(spec.top, -1, -1):
             held = None if above is None else self._hold(above, spec.levels[index + 1].stride)
-            above = self.levels[index].fuse(trunks[index], held)
+            above = levels[index].fuse(trunks[index], held)
             fused.insert(0, above)
 
         counts = [
             -(-length // spec.period(index)) if not self.causal else length // spec.period(index)
             for index in range(len(self.levels))
         ]
-        bottom, top = self.levels[0], self.levels[-1]
+        bottom, top = levels[0], levels[-1]
         tokens = None if classes is None else top.norm(classes)
         return Outputs(
             frame=bottom.frame(fused[0])[:, :length],
