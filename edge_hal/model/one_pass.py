@@ -39,7 +39,7 @@ class OnePass:
                 found[f"{name}.n"] = _newest(np.ones((ticks, 1)), spec.front_end.history)
             found[f"{name}.valid"] = _newest(np.zeros((tokens, 1)), past, MASKED).T
             for block, qkv in enumerate(self.qkv[index]):
-                heads = qkv[:tokens].reshape(tokens, 3, level.heads, -1)
+                heads = qkv[:tokens].reshape(tokens, 3, level.heads, level.width // level.heads)
                 for part, letter in ((1, "k"), (2, "v")):
                     found[f"{name}.b{block}.{letter}"] = _newest(heads[:, part], past).swapaxes(0, 1)
         return found
