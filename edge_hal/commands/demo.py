@@ -61,6 +61,7 @@ def demo(
         "ours": scores_of(timelines, truths(unseen), rates(unseen), unseen.background),
         "full": full,
     }
+    (out / "events.sock").unlink(missing_ok=True)
     (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
     draw(out / "timeline.png", unseen, timelines)
     _videos(unseen, out / "videos")
