@@ -6,16 +6,22 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec
 
 PRESETS = Path(__file__).parent / "configs"
+
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -50,11 +56,11 @@ class Encoder(Section):
 class Model(Section):
     """The causal pyramid that runs on the device."""
 
-    model_hz: float = 10.0
-    front_end_window_s: float = 0.5
-    clip: float = 5.0
-    change_window_s: float = 0.5
-    lookback_s: float = 30.0
+    model_hz: Positive = 10.0
+    front_end_window_s: Positive = 0.5
+    clip: Positive = 5.0
+    change_window_s: Positive = 0.5
+    lookback_s: Positive = 30.0
     encoder: Encoder | None = None
     levels: tuple[Level, ...]
 
@@ -77,7 +83,7 @@ class Model(Section):
 class Data(Section):
     """`rate_hz`: frames per second of feature files (video files say their own)."""
 
-    rate_hz: float | None = None
+    rate_hz: Positive | None = None
     background: str | None = None
     layout: Literal["DT", "TD"] | None = None
 
@@ -85,26 +91,26 @@ class Data(Section):
 class Weights(Section):
     """Weights of the losses; the first six are the paper's (arXiv 2602.24275)."""
 
-    video: float = 1.0
-    frame: float = 1.0
-    contrast: float = 0.1
-    reconstruction: float = 0.1
-    kl: float = 1e-3
-    sparse: float = 1e-3
-    action: float = 0.5
-    change: float = 0.2
-    distil: float = 0.5
-    smooth: float = 0.15
+    video: Weight = 1.0
+    frame: Weight = 1.0
+    contrast: Weight = 0.1
+    reconstruction: Weight = 0.1
+    kl: Weight = 1e-3
+    sparse: Weight = 1e-3
+    action: Weight = 0.5
+    change: Weight = 0.2
+    distil: Weight = 0.5
+    smooth: Weight = 0.15
 
 
 class EncoderLearning(Section):
     """Frame encoder: trained on the starter's labels, frames drawn at `hz`."""
 
-    epochs: int = 8
-    dropout: float = 0.3
-    hz: float = 2.0
-    batch: int = 64
-    lr: float = 1e-3
+    epochs: Epochs = 8
+    dropout: Share = 0.3
+    hz: Positive = 2.0
+    batch: Count = 64
+    lr: Positive = 1e-3
 
 
 class TeacherLearning(Section):
@@ -115,21 +121,21 @@ class TeacherLearning(Section):
         Level(window=8, width=64),
         Level(stride=3, window=8, width=96),
     )
-    warm_epochs: int = 6
-    epochs: int = 14
-    realign_every: int | None = 2
-    batch: int = 8
-    lr: float = 1e-3
+    warm_epochs: Epochs = 6
+    epochs: Epochs = 14
+    realign_every: Count | None = 2
+    batch: Count = 8
+    lr: Positive = 1e-3
 
 
 class StudentLearning(Section):
     """Causal pyramid: crops of `crop_s`, labels from the teacher's alignment."""
 
-    epochs: int = 20
-    batch: int = 8
-    crop_s: float = 40.0
-    lr: float = 2e-3
-    noise: float = 0.5
+    epochs: Epochs = 20
+    batch: Count = 8
+    crop_s: Positive = 40.0
+    lr: Positive = 2e-3
+    noise: Weight = 0.5
 
 
 class Learning(Section):
@@ -139,10 +145,10 @@ class Learning(Section):
 
     supervision: Literal["transcripts", "frames"] = "transcripts"
     starter: Literal["hmm", "uniform"] = "hmm"
-    restarts: int = 8
-    align_hz: float | None = None
-    dropout: float = 0.3
-    weight_decay: float = 1e-2
+    restarts: Count = 8
+    align_hz: Positive | None = None
+    dropout: Share = 0.3
+    weight_decay: Weight = 1e-2
     weights: Weights = Weights()
     encoder: EncoderLearning = EncoderLearning()
     teacher: TeacherLearning = TeacherLearning()
@@ -175,8 +181,8 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
     """A preset's name or a YAML file, with `a.b=value` overrides.
 
     Raises:
-        EdgeHalError: no such preset or file, bad YAML, an unknown key (named, with the nearest valid one) or a
-            value of the wrong type. Exit code 2.
+        EdgeHalError: no such preset or file, bad YAML, an unknown key (named, with the nearest valid one), a
+            value of the wrong type or out of range. Exit code 2.
     """
     path = PRESETS / f"{source}.yaml"
     if not path.is_file():
@@ -188,42 +194,38 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         )
     try:
         data = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise EdgeHalError(f"cannot read {path}", str(error), exit_code=2) from error
     if not isinstance(data, dict):
         raise EdgeHalError(f"cannot read {path}", "it is not a mapping of keys to values", exit_code=2)
+    overrides = list(overrides)
     for override in overrides:
         _apply(data, override)
-    return parse_config(data, str(path))
+    return parse_config(data, f"{source} with --set" if overrides else source)
 
 
 def parse_config(data: Mapping[str, Any], where: str) -> Config:
+    """`where` the data came from begins each error; see `load_config`."""
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A slip in a key that must be there gives two errors: the unknown key says more.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise EdgeHalError(
                 f"{where}: unknown key '{key}'", "", _nearest(first["loc"]), exit_code=2
             ) from error
         raise EdgeHalError(f"{where}: '{key}'", first["msg"], exit_code=2) from error
-
-
-def override_decoder(decoder: DecoderConfig, overrides: Iterable[str]) -> DecoderConfig:
-    """`decoder.KEY=SECONDS` overrides of `run`. Raises EdgeHalError (exit code 2) for anything else."""
-    values: dict[str, Any] = {}
-    known = tuple(f"decoder.{name}" for name in DecoderConfig.__dataclass_fields__)
-    for override in overrides:
-        key, _, text = override.partition("=")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.0)
-            raise EdgeHalError(f"--set: unknown key '{key}'", "", f"did you mean {near[0]}?", exit_code=2)
-        try:
-            values[key.removeprefix("decoder.")] = float(text)
-        except ValueError:
-            raise EdgeHalError(f"--set {override}", "the value is no number", exit_code=2) from None
-    return replace(decoder, **values)
+    # What contradicts itself is told now, not after minutes of training.
+    encoder = config.model.encoder
+    try:
+        spec = config.model.spec(("any",), None, 1 if encoder is None else encoder.size)
+        replace(spec, encoder=None, levels=tuple(level.spec() for level in config.learning.teacher.levels))
+        DecoderConfig(**config.decoder.given())
+    except EdgeHalError as error:
+        raise EdgeHalError(f"{where}: {error.what}", error.why, error.todo, exit_code=2) from error
+    return config
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -238,7 +240,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
             raise EdgeHalError(f"--set {override}", f"'{part}' holds no keys", exit_code=2)
     try:
         node[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise EdgeHalError(f"--set {override}", str(error), exit_code=2) from error
 
 

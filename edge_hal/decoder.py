@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,12 +36,17 @@ class DecoderConfig:
     min_duration_s: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("smooth_s", "confirm_s", "min_duration_s"):
+        for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= 600):
-                raise EdgeHalError(f"decoder.{name} = {value!r}", "it must lie in 0..600 seconds", exit_code=2)
-        if not (isinstance(self.margin, (int, float)) and 0 <= self.margin < 1):
-            raise EdgeHalError(f"decoder.margin = {self.margin!r}", "it must lie in [0, 1)", exit_code=2)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if name == "margin":
+                ok, why = number and 0 <= value < 1, "it must lie in [0, 1)"
+            else:
+                ok, why = number and 0 <= value <= 600, "it must lie in 0..600 seconds"
+            if not ok:
+                raise EdgeHalError(f"decoder.{name} = {value!r}", why, exit_code=2)
+            # 0, 0.0 and -0.0 decide alike: one fingerprint for all of them.
+            object.__setattr__(self, name, float(value) + 0.0)
 
     def fingerprint(self) -> str:
         """Short hash that every event carries: which thresholds decided."""

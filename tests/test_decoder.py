@@ -184,6 +184,13 @@ def test_the_fingerprint_follows_the_thresholds(tmp_path: Path) -> None:
     assert DecoderConfig.from_file(path).fingerprint() != config.fingerprint()
 
 
+def test_equal_thresholds_have_one_fingerprint_however_they_are_written() -> None:
+    """0, 0.0 and -0.0 decide alike, so subscribers must see the same hash."""
+    one = DecoderConfig(smooth_s=1, confirm_s=0, margin=0, min_duration_s=2)
+    two = DecoderConfig(smooth_s=1.0, confirm_s=0.0, margin=-0.0, min_duration_s=2.0)
+    assert one == two and one.fingerprint() == two.fingerprint() and one.to_json() == two.to_json()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -194,6 +201,8 @@ def test_the_fingerprint_follows_the_thresholds(tmp_path: Path) -> None:
         ('{"confirm_s": -1}', "confirm_s = -1"),
         ('{"confirm_s": "soon"}', "confirm_s = 'soon'"),
         ('{"smooth_s": NaN}', "smooth_s = nan"),
+        ('{"smooth_s": true}', "smooth_s = True"),
+        ('{"margin": 1' + "0" * 400 + "}", "margin = 1000"),
         ('{"min_duration_s": 1e9}', "min_duration_s"),
         ('{"margin": 1}', "margin = 1"),
         ('{"margin": NaN}', "margin = nan"),
