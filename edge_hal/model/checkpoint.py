@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
@@ -77,22 +81,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise EdgeHalError(f"{path} is no checkpoint", why, todo)
     try:
         with safe_open(file, "pt") as stored:
-            metadata = json.loads((stored.metadata() or {})["edge_hal"])
+            metadata = json.loads((stored.metadata() or {}).get("edge_hal", "null"))
+            if metadata is None:
+                raise ValueError("another program wrote it")
             if metadata["schema"] != SCHEMA:
-                raise EdgeHalError(
-                    f"the checkpoint {file} has schema {metadata['schema']}",
-                    f"this version reads {SCHEMA}",
-                    todo,
-                )
+                raise ValueError(f"it has schema {metadata['schema']}, this version reads {SCHEMA}")
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         spec = PyramidSpec.from_dict(metadata["spec"])
+        _check_tensors(tensors, spec)
         pyramid, front_end = Pyramid(spec), FrontEnd(spec.front_end)
         for name, module in (("pyramid.", pyramid), ("front_end.", front_end)):
             part = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
             module.load_state_dict(part)
-        decoder = DecoderConfig(**metadata["decoder"])
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
+        decoder, provenance = DecoderConfig(**metadata["decoder"]), dict(metadata["provenance"])
+    except (EdgeHalError, OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise EdgeHalError(f"{file} is no edge-hal checkpoint", why, todo) from error
     encoder = file.with_name(ENCODER) if spec.encoder is not None else None
     if encoder is not None and not encoder.is_file():
@@ -104,9 +107,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
         front_end=front_end,
         decoder=decoder,
         encoder=encoder,
-        provenance=metadata["provenance"],
+        provenance=provenance,
         reference=_reference(file.with_name(REFERENCE)),
     )
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], spec: PyramidSpec) -> None:
+    """The file must hold every tensor of the table and no other. Told before a model is made: a table in
+    a file of a few bytes may ask for terabytes."""
+    with torch.device("meta"):
+        parts = {"pyramid.": Pyramid(spec), "front_end.": FrontEnd(spec.front_end)}
+    needed = {
+        f"{name}{key}": tuple(value.shape) for name, part in parts.items() for key, value in part.state_dict().items()
+    }
+    odd = sorted(needed.keys() ^ tensors.keys())
+    if odd:
+        raise ValueError(f"it {'lacks' if odd[0] in needed else 'has a strange'} tensor {odd[0]}")
+    for key, shape in needed.items():
+        if tuple(tensors[key].shape) != shape:
+            raise ValueError(f"{key} has shape {tuple(tensors[key].shape)}, its table says {shape}")
+        if not torch.isfinite(tensors[key]).all():
+            raise ValueError(f"{key} holds a number that is not finite")
 
 
 def _reference(path: Path) -> dict[str, NDArray[Any]]:
@@ -115,5 +136,5 @@ def _reference(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
         raise EdgeHalError(f"cannot read {path}", str(error), "delete it to certify on random input") from error
