@@ -1,10 +1,13 @@
-"""The losses of ATBA and HAL, restated, and those of the causal student. All are means over what exists."""
+"""The losses of ATBA and HAL, restated, and those of the causal student. All are means over what exists, and zero
+where nothing does: a mean of nothing would be nan, and one such batch would end the training."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from edge_hal.model.latents import mean_of
 
 CONTRAST_TEMPERATURE = 0.2
 SMOOTH_LIMIT = 4.0
@@ -18,6 +21,8 @@ def video_loss(classes: Tensor, present: Tensor) -> Tensor:
 
 def frame_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of (B, T, K) with labels (B, T); -1 marks what does not exist."""
+    if not (labels >= 0).any():
+        return logits.new_zeros(())
     return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-1)
 
 
@@ -42,16 +47,16 @@ def contrast_loss(tokens: Tensor, features: Tensor, labels: Tensor) -> Tensor:
 def distil_loss(logits: Tensor, teacher: Tensor, exists: Tensor) -> Tensor:
     """KL(teacher || student) of (B, T, K) logits against log posteriors, where `exists` (B, T)."""
     divergence = (teacher.exp() * (teacher - torch.log_softmax(logits, -1))).sum(-1)
-    return divergence[exists].mean()
+    return mean_of(divergence, exists)
 
 
 def smooth_loss(logits: Tensor, exists: Tensor) -> Tensor:
     """Truncated mean squared change of log posteriors from tick to tick (MS-TCN, eq. 9 and 10)."""
     log_p = torch.log_softmax(logits, -1)
     change = (log_p[:, 1:] - log_p[:, :-1].detach()).clamp(-SMOOTH_LIMIT, SMOOTH_LIMIT)
-    return (change**2)[exists[:, 1:]].mean()
+    return mean_of(change**2, exists[:, 1:])
 
 
 def change_loss(logits: Tensor, target: Tensor, exists: Tensor) -> Tensor:
     """BCE of (B, T) logits with: did a boundary lie within the last `change_window_s`?"""
-    return F.binary_cross_entropy_with_logits(logits[exists], target[exists])
+    return mean_of(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), exists)

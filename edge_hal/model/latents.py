@@ -20,6 +20,12 @@ SPARSITY_OF_SLOW = 0.1
 """Weight of the slow latent's own changes inside the sparse-transition term (delta in the paper)."""
 
 
+def mean_of(values: Tensor, exists: Tensor) -> Tensor:
+    """Mean of `values` (B, n, ...) over the tokens that exist (B, n); zero where there is none."""
+    chosen = values[exists]
+    return chosen.mean() if len(chosen) else values.new_zeros(())
+
+
 @dataclass(frozen=True)
 class LatentTerms:
     """Scalar losses: mean squared reconstruction, KL per token, sparse transitions."""
@@ -44,7 +50,7 @@ class Latent(nn.Module):
         sample = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar) if self.training else mu
         error = ((self.decoder(sample) - target.detach()) ** 2).mean(-1)
         kl = 0.5 * (mu**2 + logvar.exp() - logvar - 1).sum(-1)
-        return mu, error[exists].mean(), kl[exists].mean()
+        return mu, mean_of(error, exists), mean_of(kl, exists)
 
 
 class Latents(nn.Module):
@@ -59,10 +65,13 @@ class Latents(nn.Module):
     def forward(self, outputs: Outputs) -> LatentTerms:
         v, fast_error, fast_kl = self.fast(outputs.trunks[0], outputs.entries[0], outputs.valid[0])
         c, slow_error, slow_kl = self.slow(outputs.trunks[-1], outputs.entries[-1], outputs.valid[-1])
-        # Averaged over c's bins first: otherwise the fast rate would only measure the shorter step.
+        # Averaged over c's bins first: otherwise the fast rate would only measure the shorter step. Over complete
+        # bins, so that padding has no say.
         bins = min(c.shape[1], v.shape[1] // self.stride)
-        binned = v[:, : bins * self.stride].unflatten(1, (bins, self.stride)).mean(2)
-        sparse = sparse_transitions(c[:, :bins], binned, outputs.valid[-1][:, :bins])
+        ticks, shape = slice(bins * self.stride), (bins, self.stride)
+        binned = v[:, ticks].unflatten(1, shape).mean(2)
+        complete = outputs.valid[0][:, ticks].unflatten(1, shape).all(2)
+        sparse = sparse_transitions(c[:, :bins], binned, complete)
         return LatentTerms(fast_error + slow_error, fast_kl + slow_kl, sparse)
 
 
