@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -97,7 +98,7 @@ def test_losses_equal_their_definitions(seed: int, lengths: list[int], tail: int
     steps = [
         min(abs(after - before), SMOOTH_LIMIT) ** 2
         for logits in b.rows(b.logits)
-        for one, two in zip(logits[:-1], logits[1:], strict=True)
+        for one, two in itertools.pairwise(logits)
         for before, after in zip(log_softmax(one), log_softmax(two), strict=True)
     ]
     assert smooth_loss(b.logits, b.exists).item() == pytest.approx(np.mean(steps) if steps else 0.0)
@@ -132,7 +133,7 @@ def test_contrast_equals_its_definition(seed: int, lengths: list[int]) -> None:
 
 def sparse_by_loop(slow: list[Array], fast: list[Array]) -> float:
     def rate(row: Array) -> float:
-        steps = np.array([np.linalg.norm(unit(b) - unit(a)) for a, b in zip(row[:-1], row[1:], strict=True)])
+        steps = np.array([np.linalg.norm(unit(b) - unit(a)) for a, b in itertools.pairwise(row)])
         return float((np.exp(steps) / np.exp(steps).sum() * steps).sum()) if steps.size else 0.0
 
     return float(

@@ -8,6 +8,7 @@ complete.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,35 +22,43 @@ from numpy.typing import NDArray
 from edge_hal.config import Config
 from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.dataset import VideoSet
 from edge_hal.model.checkpoint import MODEL, REFERENCE, save_model
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
 
 
 class RunDirectory:
-    """A run being written. A directory that holds a run with other settings is refused."""
+    """A run to be written: nothing is there before `begin`. A directory that holds a run with other settings or
+    videos is refused at once."""
 
-    def __init__(self, path: Path, config: Config, seed: int) -> None:
+    def __init__(self, path: Path, config: Config, seed: int, videos: VideoSet) -> None:
         self.path, self.last = path, path / "last"
-        identity = json.dumps({"seed": seed, **config.model_dump(mode="json")}, sort_keys=True)
-        settings = self.last / "settings.json"
-        if (path / MODEL).exists():
-            raise EdgeHalError(
-                f"{path} already holds a complete run", "", "choose another --out, or delete it"
-            )
+        self._settings, self._identity = self.last / "settings.json", _identity(config, seed, videos)
         try:
-            if settings.is_file() and settings.read_text() != identity:
+            if (path / MODEL).exists():
+                raise EdgeHalError(f"{path} already holds a complete run", "", "choose another --out, or delete it")
+            if self._settings.is_file() and self._settings.read_text() != self._identity:
                 raise EdgeHalError(
-                    f"{path} holds an unfinished run with other settings",
+                    f"{path} holds an unfinished run with other settings or videos",
                     "resuming it would mix the two",
                     "choose another --out, or delete it",
                 )
-            if path.exists() and any(path.iterdir()) and not settings.is_file():
+            if path.exists() and any(path.iterdir()) and not self._settings.is_file():
                 raise EdgeHalError(f"{path} is not empty and no run", "", "choose another --out")
+            place = next(each for each in (path, *path.absolute().parents) if each.exists())
+            if not (place.is_dir() and os.access(place, os.W_OK)):
+                raise NotADirectoryError(f"{place} is no folder that can be written")
+        except (OSError, ValueError) as error:
+            raise _cannot_write(path, error) from error
+
+    def begin(self) -> None:
+        """From here on there is something to resume."""
+        try:
             self.last.mkdir(parents=True, exist_ok=True)
-            write_beside(settings, identity.encode())
+            write_beside(self._settings, self._identity.encode())
         except OSError as error:
-            raise EdgeHalError(f"cannot write {path}", str(error), "choose another --out") from error
+            raise _cannot_write(self.path, error) from error
 
     def complete(
         self,
@@ -71,6 +80,17 @@ class RunDirectory:
         save_model(model, pyramid, front_end, decoder, provenance)
         os.replace(model, self.path / MODEL)
         shutil.rmtree(self.last)
+
+
+def _identity(config: Config, seed: int, videos: VideoSet) -> str:
+    """What must be the same for a run to go on: settings, seed, and which videos with which steps."""
+    told = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos]]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    return json.dumps({"seed": seed, "videos": digest, **config.model_dump(mode="json")}, sort_keys=True)
+
+
+def _cannot_write(path: Path, error: Exception) -> EdgeHalError:
+    return EdgeHalError(f"cannot write {path}", str(error), "choose another --out")
 
 
 def write_beside(path: Path, data: bytes) -> None:

@@ -15,15 +15,16 @@ from torch import Tensor
 from edge_hal import __version__
 from edge_hal.calib.decoder import fit_decoder
 from edge_hal.config import Config
+from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.learning.dataset import VideoSet
 from edge_hal.learning.frames import learn_encoder
 from edge_hal.learning.optimise import Report, Stage
 from edge_hal.learning.recordings import Labels, Recording, read_recordings
 from edge_hal.learning.run_directory import RunDirectory
-from edge_hal.learning.starter import start, statistics, thumbnail_vectors
+from edge_hal.learning.starter import START_HZ, start, statistics, thumbnail_vectors
 from edge_hal.learning.student import learn_student
-from edge_hal.learning.teacher import learn_alignment
+from edge_hal.learning.teacher import choose_align_hz, learn_alignment
 from edge_hal.metrics import runs_of
 from edge_hal.model.checkpoint import ENCODER
 from edge_hal.model.front_end import FrontEnd
@@ -42,7 +43,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     Raises:
         EdgeHalError: bad data or configuration, or `out` cannot be used.
     """
-    run = RunDirectory(out, config, seed)
+    run = RunDirectory(out, config, seed, videos)
     learning, full = config.learning, config.learning.supervision == "frames"
 
     def stage(name: str) -> Stage:
@@ -55,6 +56,9 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
         videos, config.model.model_hz, picture, lambda done, total: report("read", done, total, "")
     )
     transcripts = [recording.transcript for recording in recordings]
+    if not full:
+        check_lengths(recordings, config)
+    run.begin()
 
     def started(vectors: list[NDArray[np.float32]], *, learned: bool) -> list[Labels]:
         window = max(1, round(config.model.front_end_window_s * config.model.model_hz))
@@ -95,6 +99,22 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
         _alignment(recordings, labels, videos.labels),
     )
     return out
+
+
+def check_lengths(recordings: Sequence[Recording], config: Config) -> None:
+    """Raises EdgeHalError for a video too short for its steps: each needs a sample of its own at the rates of
+    starter and teacher."""
+    model_hz = config.model.model_hz
+    durations_s = [len(recording.inputs) / model_hz for recording in recordings]
+    hz = config.learning.align_hz or choose_align_hz(durations_s, [r.transcript for r in recordings])
+    period = max(1, round(model_hz / min(hz, START_HZ)))
+    for recording, duration_s in zip(recordings, durations_s, strict=True):
+        if -(-len(recording.inputs) // period) < len(recording.transcript):
+            raise EdgeHalError(
+                f"video {recording.name} is too short for its {len(recording.transcript)} steps",
+                f"it lasts {duration_s:.1f} s, and the alignment looks {model_hz / period:g} times a second",
+                "correct its step list, or take it out of the split",
+            )
 
 
 def _given(recording: Recording) -> Labels:
