@@ -8,6 +8,8 @@ import numpy as np
 
 ACTIONS = ("reach", "grasp", "turn", "place")
 SIZE, RATE_HZ = 6, 20.0
+CONFIG = Path(__file__).parent / "small.yaml"
+"""Two small levels that learn these data in seconds."""
 
 
 def write_small_data(root: Path, *, train: int = 6, test: int = 2, seed: int = 0) -> Path:

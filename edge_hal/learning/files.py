@@ -56,6 +56,12 @@ def find_kind(root: Path) -> Kind:
 
 def index_media(root: Path, kind: Kind) -> dict[str, Path]:
     folder, suffixes = ("features", (".npy",)) if kind == "features" else ("videos", VIDEO_SUFFIXES)
+    if root.is_dir() and not (root / folder).is_dir():
+        raise EdgeHalError(
+            f"{root} has no folder {folder}/",
+            f"the configuration reads {'feature files' if kind == 'features' else 'camera recordings'}",
+            "presets: kinematics for features/, tiny or jetson for videos/",
+        )
     files: dict[str, Path] = {}
     for path in _list(root / folder):
         if path.suffix.lower() in suffixes:
