@@ -26,18 +26,20 @@ def start(*arguments: str, code: str | None = None, cwd: Path | None = None) -> 
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> tuple[int, str, str]:
     """Exit code, standard output, standard error."""
     try:
-        out, err = process.communicate(timeout=TIMEOUT_S)
+        out, err = process.communicate(timeout=timeout_s)
     finally:
         process.kill()
         process.wait()
     return process.returncode, out, err
 
 
-def call(*arguments: str, code: str | None = None, cwd: Path | None = None) -> tuple[int, str, str]:
-    return finish(start(*arguments, code=code, cwd=cwd))
+def call(
+    *arguments: str, code: str | None = None, cwd: Path | None = None, timeout_s: float = TIMEOUT_S
+) -> tuple[int, str, str]:
+    return finish(start(*arguments, code=code, cwd=cwd), timeout_s)
 
 
 def until_exists(path: Path, process: subprocess.Popen[str]) -> None:

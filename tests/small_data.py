@@ -15,7 +15,7 @@ CONFIG = Path(__file__).parent / "small.yaml"
 def write_small_data(root: Path, *, train: int = 6, test: int = 2, seed: int = 0) -> Path:
     """Features (D, T), frame labels, transcripts, split 1. Orders and durations vary."""
     rng = np.random.default_rng(seed)
-    directions = 2.0 * np.eye(len(ACTIONS), SIZE)
+    directions = 3.0 * np.eye(len(ACTIONS), SIZE)
     for folder in ("features", "groundTruth", "transcripts", "splits"):
         (root / folder).mkdir(parents=True)
     (root / "mapping.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(ACTIONS)))
@@ -32,3 +32,18 @@ def write_small_data(root: Path, *, train: int = 6, test: int = 2, seed: int = 0
         text = "".join(f"{name}.txt\n" for name in listed)
         (root / "splits" / f"{part}.split1.bundle").write_text(text)
     return root
+
+
+def scramble_boundaries(root: Path, *, seed: int) -> float:
+    """Move every boundary of the frame labels at random, order and length kept; the share of frames changed."""
+    rng = np.random.default_rng(seed)
+    changed = total = 0
+    for path in sorted((root / "groundTruth").iterdir()):
+        labels = path.read_text().split()
+        order = [label for i, label in enumerate(labels) if i == 0 or label != labels[i - 1]]
+        cuts = np.sort(rng.choice(np.arange(1, len(labels)), len(order) - 1, replace=False))
+        moved = np.repeat(order, np.diff([0, *cuts, len(labels)])).tolist()
+        path.write_text("".join(f"{label}\n" for label in moved))
+        changed += sum(a != b for a, b in zip(labels, moved, strict=True))
+        total += len(labels)
+    return changed / total
