@@ -20,6 +20,7 @@ from edge_hal.spec import PyramidSpec
 SMOOTH_S = (0.3, 0.6, 1.0)
 CONFIRM_S = (0.0, 0.3, 0.6, 1.0, 1.5)
 SHORTEST_QUANTILE = 0.05
+LATE_S = 2.0
 TOLERANCE = 0.01
 """Of settings this close to the best (scores in 0..1), the steadiest is taken: training posteriors flatter."""
 
@@ -59,7 +60,7 @@ def fit_decoder(
     given: Mapping[str, float],
 ) -> DecoderConfig:
     """Search `smooth_s` and `confirm_s` for the best mean of transition F1 and F1@50; the shortest action
-    follows from the durations. `given` thresholds stay as they are."""
+    follows from the durations, and the lead from how late the boundaries come. `given` thresholds stay."""
     durations_s = np.concatenate(
         [(stops - starts) / spec.model_hz for _, starts, stops in map(runs_of, labels)]
     )
@@ -83,4 +84,21 @@ def fit_decoder(
     ]
     scores = [score(config) for config in grid]
     good = [c for c, s in zip(grid, scores, strict=True) if s >= max(scores) - TOLERANCE]
-    return max(good, key=lambda config: config.confirm_s + config.smooth_s)
+    best = max(good, key=lambda config: config.confirm_s + config.smooth_s)
+    decisions = [decode_all(p, best, spec) for p in log_posteriors]
+    late_s = lateness_s([points_of(d, spec.model_hz) for d in decisions], truth)
+    return replace(best, **{"lead_s": round(best.lead_s + late_s, 2), **given})
+
+
+def lateness_s(
+    predicted: Sequence[Sequence[TransitionPoint]], truth: Sequence[Sequence[TransitionPoint]]
+) -> float:
+    """Median of boundary - true boundary, over transitions to the same label at most `LATE_S` apart; 0 if early."""
+    late = []
+    for found, true in zip(predicted, truth, strict=True):
+        for point in found:
+            apart = [point.boundary_s - t.boundary_s for t in true if t.label == point.label]
+            nearest = min(apart, key=abs, default=LATE_S + 1)
+            if abs(nearest) <= LATE_S:
+                late.append(nearest)
+    return max(0.0, float(np.median(late))) if late else 0.0

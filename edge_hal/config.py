@@ -162,6 +162,7 @@ class Decoder(Section):
     confirm_s: float | None = None
     margin: float | None = None
     min_duration_s: float | None = None
+    lead_s: float | None = None
 
     def given(self) -> dict[str, float]:
         return {key: value for key, value in self.model_dump().items() if value is not None}

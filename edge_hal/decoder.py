@@ -27,13 +27,15 @@ class DecoderConfig:
 
     `smooth_s`: posteriors are averaged over this long. `confirm_s`: a new label must lead this long.
     `margin`: by how much its averaged posterior must lead the current label's.
-    `min_duration_s`: no action is shorter.
+    `min_duration_s`: no action is shorter. `lead_s`: a step begins this long before the posteriors turn to it,
+    since a causal model must see some of it first; boundaries are placed that much earlier.
     """
 
     smooth_s: float = 0.5
     confirm_s: float = 0.5
     margin: float = 0.0
     min_duration_s: float = 1.0
+    lead_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -90,6 +92,7 @@ class Decoder:
         self._smooth = max(1, round(config.smooth_s * model_hz))
         self._confirm = round(config.confirm_s * model_hz)
         self._shortest = max(1, round(config.min_duration_s * model_hz))
+        self._lead = round(config.lead_s * model_hz)
         self.reset()
 
     def reset(self) -> None:
@@ -126,10 +129,10 @@ class Decoder:
         return decision
 
     def _place(self, tick: int, log_posterior: NDArray[np.float32], leader: int) -> int:
-        """The tick b that maximises sum_{t<b} log p(from) + sum_{t>=b} log p(to), no earlier than the
-        shortest action allows. Only the sum of log p(to) - log p(from) over t >= b depends on b."""
+        """`lead_s` before the tick b that maximises sum_{t<b} log p(from) + sum_{t>=b} log p(to), no earlier
+        than the shortest action allows. Only the sum of log p(to) - log p(from) over t >= b depends on b."""
         earliest = self.since + self._shortest
         rows = log_posterior[-(tick - earliest + 1) :]
         ratio = rows[:, leader] - rows[:, self.label]
         gain = np.clip(ratio, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)[::-1].cumsum()
-        return tick - int(gain.argmax())
+        return max(earliest, tick - int(gain.argmax()) - self._lead)

@@ -204,3 +204,12 @@ def test_decisions_off_line_are_the_events_of_the_runtime(tmp_path: Path) -> Non
         ]
         seen += len(made)
     assert seen > 20
+
+
+@pytest.mark.parametrize("late_ticks", [0, 3, 6])
+def test_the_lead_is_how_late_the_posteriors_turn(late_ticks: int) -> None:
+    rng = np.random.default_rng(late_ticks)
+    truth = [segments(rng, 8, 40, 90) for _ in range(3)]
+    late = [certain(np.concatenate([y[:1].repeat(late_ticks), y])[: len(y)]) for y in truth]
+    assert fit_decoder(late, truth, SPEC, {}).lead_s == pytest.approx(late_ticks / HZ)
+    assert fit_decoder(late, truth, SPEC, {"lead_s": 0.2}).lead_s == 0.2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -218,3 +219,20 @@ def test_a_bad_threshold_file_is_one_clear_error(tmp_path: Path, text: str, mess
 def test_a_missing_threshold_file_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(EdgeHalError, match=r"cannot read .*decoder\.json"):
         DecoderConfig.from_file(tmp_path / "decoder.json")
+
+
+@given(st.floats(0, 2), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=50)
+def test_the_lead_moves_boundaries_earlier_and_never_into_the_shortest_action(lead_s: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(rng.permutation(3), rng.integers(12, 40, 3)).tolist()
+    plain = DecoderConfig(0.3, 0.2, 0.0, 1.0)
+    without = decode(plain, certain(labels))
+    led = decode(replace(plain, lead_s=lead_s), certain(labels))
+    assert [d.label for d in led] == [d.label for d in without]
+    since = 0
+    for early, late in zip(led, without, strict=True):
+        if late.previous is not None:
+            assert early.boundary_tick == max(since + 10, late.boundary_tick - round(lead_s * HZ))
+            assert early.decision_tick == late.decision_tick
+        since = early.boundary_tick

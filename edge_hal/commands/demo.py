@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.watch import timeline, watch
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from edge_hal.learning.dataset import Video, VideoSet
 
 STREAM = "demo"
-TRAIN_VIDEOS, TEST_VIDEOS = 48, 8
-STARTED_S = 60.0
+TRAIN_VIDEOS, TEST_VIDEOS = 64, 8
 
 
 def demo(
@@ -51,7 +49,12 @@ def demo(
     with Stages() as report:
         export_bundle(out / "run", out / "bundle", reference=None, progress=report)
     unseen = load_dataset(data, split=1, part="test", with_labels=True)
-    timelines = [_watch(video, unseen, out, tell=number == 0) for number, video in enumerate(unseen.videos)]
+    heard, timelines = [], []
+    for number, video in enumerate(unseen.videos):
+        assert video.labels is not None
+        tell = partial(_tell, video=video, labels=unseen.labels) if number == 0 else None
+        heard.append(watch(out / "bundle", str(video.path), out / "events.sock", STREAM, tell))
+        timelines.append(timeline(heard[-1], len(video.labels), unseen.labels))
     with Stages() as report:
         labelled = load_dataset(data, split=1, part="train", with_labels=True)
         train(labelled, load_config("tiny", ["learning.supervision=frames"]), out / "full", seed, report)
@@ -61,9 +64,8 @@ def demo(
         "ours": scores_of(timelines, truths(unseen), rates(unseen), unseen.background),
         "full": full,
     }
-    (out / "events.sock").unlink(missing_ok=True)
     (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
-    draw(out / "timeline.png", unseen, timelines)
+    draw(out / "timeline.png", unseen, timelines, heard)
     _videos(unseen, out / "videos")
     from edge_hal.commands.evaluate import print_table
 
@@ -73,36 +75,6 @@ def demo(
 
 def _report(report: Any, done: int, total: int) -> None:
     report("full", done, total, "")
-
-
-def _watch(video: Video, unseen: VideoSet, out: Path, *, tell: bool) -> Timeline:
-    """Replay one video through the real `run` in a process of its own, and subscribe to its events."""
-    from edge_hal.events import End, Transition, decode
-    from edge_hal.runtime.client import receive
-
-    endpoint = f"ipc://{(out / 'events.sock').absolute()}"
-    command = [sys.executable, "-m", "edge_hal", "run", "--bundle", str(out / "bundle")]
-    command += ["--camera", str(video.path), "--pace", "asap", "--pub", endpoint, "--stream", STREAM]
-    transitions: list[Transition] = []
-    process = subprocess.Popen(
-        [*command, "--wait-subscribers", "1", "--json"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        for message in receive(endpoint, STREAM, timeout_s=STARTED_S):
-            event = decode(message)
-            if isinstance(event, Transition):
-                transitions.append(event)
-                if tell:
-                    _tell(event, video, unseen.labels)
-            elif isinstance(event, End):
-                break
-        _, errors = process.communicate(timeout=STARTED_S)
-    finally:
-        process.kill()
-        process.wait()
-    if process.returncode:
-        raise EdgeHalError(f"the run over {video.name} failed", errors.strip())
-    return _timeline(transitions, video, unseen.labels)
 
 
 def _tell(event: Transition, video: Video, labels: tuple[str, ...]) -> None:
@@ -115,43 +87,29 @@ def _tell(event: Transition, video: Video, labels: tuple[str, ...]) -> None:
     )
 
 
-def _timeline(transitions: list[Transition], video: Video, labels: tuple[str, ...]) -> Timeline:
-    import numpy as np
-
-    from edge_hal.evaluation import Timeline
-    from edge_hal.metrics import TransitionPoint
-
-    assert video.labels is not None
-    told, live = np.zeros(len(video.labels), np.int64), np.zeros(len(video.labels), np.int64)
-    points = []
-    for number, event in enumerate(transitions):
-        label = labels.index(event.to)
-        told[event.boundary.frame :] = label
-        live[event.decision.frame if number else 0 :] = label
-        if event.from_ is not None:
-            points.append(TransitionPoint(label, event.boundary.t_ns / 1e9, event.decision.t_ns / 1e9))
-    return Timeline(told, live, points)
-
-
-def draw(path: Path, videos: VideoSet, timelines: list[Timeline]) -> None:
-    """Truth and streamed result of the first videos, one colour a step."""
+def draw(path: Path, videos: VideoSet, timelines: list[Timeline], heard: list[list[Transition]]) -> None:
+    """Truth, streamed result and confidence of the first videos, one colour a step."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
 
-    shown = list(zip(videos.videos, timelines, strict=True))[:3]
-    figure, axes = plt.subplots(len(shown), 1, figsize=(11, 1.3 * len(shown) + 1), squeeze=False)
+    shown = list(zip(videos.videos, timelines, heard, strict=True))[:3]
+    figure, axes = plt.subplots(len(shown), 1, figsize=(11, 1.6 * len(shown) + 1), squeeze=False)
     colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    for axis, (video, timeline) in zip(axes[:, 0], shown, strict=True):
+    for axis, (video, told, transitions) in zip(axes[:, 0], shown, strict=True):
         assert video.labels is not None and video.rate_hz is not None
-        for row, labels in ((1, video.labels), (0, timeline.labels)):
+        for row, labels in ((1, video.labels), (0, told.labels)):
             cuts = [0, *[i for i in range(1, len(labels)) if labels[i] != labels[i - 1]], len(labels)]
             for start, stop in itertools.pairwise(cuts):
                 span = [(start / video.rate_hz, (stop - start) / video.rate_hz)]
                 axis.broken_barh(span, (row, 0.9), facecolors=colours[labels[start] % len(colours)])
-        axis.set_yticks([0.45, 1.45], ["streamed", "truth"])
+        # Each event's confidence, from its boundary to the next.
+        at_s = [*[event.boundary.t_ns / 1e9 for event in transitions], len(video.labels) / video.rate_hz]
+        confidence = [event.confidence for event in transitions]
+        axis.stairs([c * 0.8 - 0.9 for c in confidence], at_s, baseline=-0.9, fill=True, color="0.6")
+        axis.set_yticks([-0.5, 0.45, 1.45], ["confidence", "streamed", "truth"])
         axis.set_xlim(0, len(video.labels) / video.rate_hz)
         axis.set_title(video.name, loc="left", fontsize=8)
     axes[-1, 0].set_xlabel("seconds")

@@ -51,20 +51,25 @@ def start(
         return [uniform_split(t, len(x)) for x, t in zip(vectors, transcripts, strict=True)]
     front_end = FrontEnd(FrontEndSpec(vectors[0].shape[1], window))
     period = max(1, round(model_hz / START_HZ))
-    # A bin is seen at its last tick, where the trailing window has taken all of it in.
-    ends = [np.minimum(np.arange(period - 1, len(x) + period - 1, period), len(x) - 1) for x in vectors]
+    # A step begins, to people, with the reach for it, before anybody can tell what it will be: each bin
+    # looks half a window past its last tick. Boundaries are 0.3 s late without (docs/results.md).
+    seen = period - 1 + (window + 1) // 2
+    ends = [np.minimum(np.arange(seen, len(x) + seen, period), len(x) - 1) for x in vectors]
     sampled = []
     for x, end in zip(vectors, ends, strict=True):
         mean, change, deviation = front_end(torch.from_numpy(x))[end].chunk(3, 1)
         kept = [mean, change, deviation] if learned else [mean, deviation]
         sampled.append(torch.cat(kept, 1).numpy())
+    consensus = max(1, config.restarts // 2)  # the best half outvote a lucky or an unlucky one
     result = start_alignment(
         sampled,
         transcripts,
         count,
         seed=seed,
         restarts=config.restarts,
-        config=StartConfig() if learned else StartConfig(components=20, pause=True),
+        config=StartConfig(consensus=consensus)
+        if learned
+        else StartConfig(consensus=consensus, components=20, pause=True),
         progress=lambda done, total: report("starter", done, total, ""),
     )
     return [

@@ -1,0 +1,50 @@
+"""Videos streamed through `edge-hal run` in a process of its own, scored from the events a subscriber receives.
+
+    python benchmarks/live.py DATA_DIR --split 1 --bundle BUNDLE [--rate-hz 30] [--videos 5]
+
+Prints the uniform-split floor beside the scores, as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from edge_hal.bundle import load_bundle
+from edge_hal.commands.watch import timeline, watch
+from edge_hal.evaluation import floor_scores, scores_of, truths
+from edge_hal.learning.dataset import VideoSet, load_dataset
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--split", type=int, default=1)
+    parser.add_argument("--bundle", type=Path, default=Path("bundle"))
+    parser.add_argument("--rate-hz", type=float, help="frames per second of feature files")
+    parser.add_argument("--videos", type=int, help="only the first so many")
+    arguments = parser.parse_args()
+    found = load_dataset(
+        arguments.data, split=arguments.split, part="test", with_labels=True, rate_hz=arguments.rate_hz
+    )
+    videos = VideoSet(found.labels, found.videos[: arguments.videos], found.rate_hz, found.background)
+    labels = load_bundle(arguments.bundle).spec.labels
+    assert labels == videos.labels, f"the bundle knows {labels}, the data {videos.labels}"
+    timelines, rates_hz = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for video, truth in zip(videos.videos, truths(videos), strict=True):
+            assert video.rate_hz is not None
+            pictures = video.path.suffix != ".npy"
+            camera = str(video.path) if pictures else f"features:{video.path}@{video.rate_hz:g}"
+            events = watch(arguments.bundle, camera, Path(folder) / "events.sock", "live")
+            timelines.append(timeline(events, len(truth), labels))
+            rates_hz.append(video.rate_hz)
+            print(f"{video.name}: {len(events)} transitions", flush=True)
+    scores = scores_of(timelines, truths(videos), rates_hz, videos.background)
+    print(json.dumps({"videos": len(timelines), "floor": floor_scores(videos), "live": scores}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
