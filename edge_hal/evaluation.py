@@ -171,8 +171,12 @@ def alignment_scores(run: Path, videos: VideoSet) -> dict[str, float | None]:
         if video.name not in found:
             raise EdgeHalError(f"{path} has no video '{video.name}'", "", "use the split of the training")
         labels = np.zeros(len(truth), np.int64)
-        for name, frame in found[video.name]["segments"]:
-            labels[frame:] = ids[name]
+        try:
+            for name, frame in found[video.name]["segments"]:
+                labels[frame:] = ids[name]
+        except (KeyError, TypeError, ValueError) as error:
+            why = f"its entry for '{video.name}' does not fit the data"
+            raise EdgeHalError(f"cannot use {path}", why, "train again") from error
         timelines.append(Timeline(labels, labels, transitions_of(labels, hz)))
     scores = scores_of(timelines, truths(videos), rates(videos), videos.background)
     return {key: None if key.startswith("delay") else value for key, value in scores.items()}

@@ -238,6 +238,20 @@ CASES = {
     "run without an alignment": Case(
         "eval data --ckpt run --split 1 --stage alignment", 1, ("alignment.json",), both(data, run)
     ),
+    **{
+        f"alignment {entry}": Case(
+            "eval data --ckpt run --split 1 --stage alignment",
+            1,
+            ("alignment.json", "video0"),
+            both(data, run, lambda root, entry=entry: (root / "run" / "alignment.json").write_text(entry)),
+        )
+        for entry in (
+            "{}",
+            '{"video0": 3}',
+            '{"video0": {"segments": [["dance", 0]]}}',
+            '{"video0": {"segments": [0]}}',
+        )
+    },
     "labels of another set": Case(
         "eval data --ckpt run",
         1,

@@ -144,6 +144,21 @@ def test_a_run_is_not_resumed_on_other_videos_settings_or_seed(data: Path, tmp_p
     assert contents(tmp_path / "run") == before
 
 
+def test_a_video_may_have_as_many_steps_as_the_alignment_has_samples_and_no_more(data: Path, tmp_path: Path) -> None:
+    """Three seconds, looked at twice a second."""
+    root = shutil.copytree(data, tmp_path / "short")
+    path = root / "features" / "video1.npy"
+    np.save(path, np.load(path)[:, : round(3 * RATE_HZ)])
+    steps = [*ACTIONS, *ACTIONS][:7]
+    (root / "transcripts" / "video1.txt").write_text("\n".join(steps[:6]))
+    found = json.loads((learn(root, tmp_path / "run") / "alignment.json").read_text())
+    assert [name for name, _ in found["video1"]["segments"]] == steps[:6]
+    (root / "transcripts" / "video1.txt").write_text("\n".join(steps))
+    with pytest.raises(EdgeHalError, match=r"video1 is too short for its 7 steps: it lasts 3\.0 s"):
+        learn(root, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_no_frame_label_is_read(data: Path, tmp_path: Path) -> None:
     """The same weights without any frame label, with false ones, with files that cannot be parsed; and where step
     lists come from frame labels, from those with every boundary moved."""
