@@ -26,6 +26,7 @@ def open_stream(
     threads: int = 1,
     allow_uncertified: bool = False,
     max_hold_ms: float = 500.0,
+    source_hz: float | None = None,
 ) -> EventStream:
     """Open a bundle for recognition in this process; see `edge_hal.runtime.api.EventStream`.
 
@@ -33,7 +34,10 @@ def open_stream(
         bundle: the directory that `edge-hal export` wrote.
         stream: the name that events carry.
         threads: threads of ONNX Runtime.
-        max_hold_ms: how long one frame may be shown; then a `Gap` and a fresh start.
+        max_hold_ms: how long one frame may be shown, never less than two periods of the source;
+            then a `Gap` and a fresh start.
+        source_hz: frames per second that will be pushed. Without it a source slower than
+            `max_hold_ms` is recognised as such from its first frames.
 
     Raises:
         EdgeHalError: the bundle is damaged, uncertified or of another version.
@@ -46,4 +50,5 @@ def open_stream(
         threads=threads,
         allow_uncertified=allow_uncertified,
         max_hold_ms=max_hold_ms,
+        source_hz=source_hz,
     )

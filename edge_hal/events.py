@@ -94,7 +94,8 @@ class End(Event):
 
 @dataclass(frozen=True)
 class Heartbeat(Event):
-    """Once a second: what goes on now, since when, the last durable `seq`, and the counters."""
+    """Once a second: what goes on now, since when, the last durable `seq`, the counters, and how the source
+    and the state are."""
 
     kind: ClassVar[str] = "heartbeat"
     durable: ClassVar[bool] = False
@@ -102,6 +103,7 @@ class Heartbeat(Event):
     since: Moment | None
     last_seq: int
     counters: dict[str, Any]
+    health: dict[str, Any]
 
 
 @dataclass(frozen=True)

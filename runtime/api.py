@@ -14,6 +14,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 
 from .clock import Break, FrameClock, Tick
+from .rate import exact_rate, instant_ns
 from .recognizer import Recognizer
 from .slot import Intake
 from .source import Frame
@@ -25,9 +26,12 @@ class EventStream:
     Not for several threads at once; several streams in several threads are fine.
     """
 
-    def __init__(self, recognizer: Recognizer, *, max_hold_ms: float) -> None:
+    def __init__(
+        self, recognizer: Recognizer, *, max_hold_ms: float, source_hz: float | None = None
+    ) -> None:
         self.recognizer = recognizer
-        self._clock = FrameClock(recognizer.spec.model_hz, None, max_hold_ms)
+        period_ns = None if source_hz is None else instant_ns(1, exact_rate(source_hz))
+        self._clock = FrameClock(recognizer.spec.model_hz, period_ns, max_hold_ms)
         self._vector: NDArray[np.float32] | None = None
         self._captured = 0
         self._began_ns = 0
@@ -91,9 +95,8 @@ class EventStream:
             return self.recognizer.gap(due)
         if due.fresh or self._vector is None:
             self._vector = self.recognizer.encode(due.frame.data)
-        transition = self.recognizer.tick(self._vector, due.moment)
-        self.recognizer.settle()
-        return transition
+        transitions = self.recognizer.follow(self._vector[None, :], (due.moment,))
+        return transitions[0] if transitions else None
 
     def __enter__(self) -> EventStream:
         return self
@@ -114,6 +117,7 @@ def open_stream(
     threads: int = 1,
     allow_uncertified: bool = False,
     max_hold_ms: float = 500.0,
+    source_hz: float | None = None,
 ) -> EventStream:
     """Open a bundle for recognition in this process.
 
@@ -121,11 +125,16 @@ def open_stream(
         bundle: the directory that `edge-hal export` wrote.
         stream: the name that events carry.
         threads: threads of ONNX Runtime.
-        max_hold_ms: how long one frame may be shown; then a `Gap` and a fresh start.
+        max_hold_ms: how long one frame may be shown, never less than two periods of the source;
+            then a `Gap` and a fresh start.
+        source_hz: frames per second that will be pushed. Without it a source slower than
+            `max_hold_ms` is recognised as such from its first frames.
 
     Raises:
-        EdgeHalError: the bundle is damaged, uncertified or of another version.
+        EdgeHalError: the bundle is damaged, uncertified or of another version, or no such rate.
     """
+    if source_hz is not None and not 0 < source_hz <= 1000:
+        raise EdgeHalError(f"source_hz = {source_hz}", "it must lie in 0..1000", exit_code=2)
     opened = load_bundle(Path(bundle), allow_uncertified=allow_uncertified)
     recognizer = Recognizer(opened, stream=stream, threads=threads)
-    return EventStream(recognizer, max_hold_ms=max_hold_ms)
+    return EventStream(recognizer, max_hold_ms=max_hold_ms, source_hz=source_hz)

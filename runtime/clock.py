@@ -6,6 +6,7 @@ always give the same ticks, and any arrival pattern can be tested.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,6 +16,9 @@ from edge_hal.events import Moment
 from .rate import exact_rate, instant_ns
 from .slot import Intake
 from .source import Frame
+
+INTERVALS = 5
+"""As many intervals between frames must agree, by their median, on how slow the source is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +38,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class Break:
-    """`epoch` ended: from its last tick `begin` to the next epoch's first, `end`, the model saw nothing.
+    """The model saw nothing from the tick `begin` of `epoch` until `end`, the next tick there is.
 
     `reason`: `source` (no frame within the hold limit) or `overload` (frames came, nobody took them).
-    `lost_ticks`: steps of the old epoch's clock that never took place.
+    `lost_ticks`: steps of the clock that never took place. `reset`: `epoch` ended, and `end` is the
+    first tick of the next one; otherwise tick indices go on without a hole, and times tell of it.
     """
 
     reason: str
@@ -45,6 +50,7 @@ class Break:
     begin: Moment
     end: Moment
     lost_ticks: int
+    reset: bool = True
 
 
 @dataclass
@@ -86,10 +92,16 @@ class FrameClock:
     """Tick k of an epoch is due at epoch start + k / model_hz and takes the newest frame until then.
 
     Args:
-        source_period_ns: nanoseconds between frames, None where the source does not say.
+        source_period_ns: nanoseconds between frames, None where the source does not say. What frames
+            then show is believed before what was announced, if it is slower.
         max_hold_ms: how long one frame may be shown; never less than two source periods.
-        phase_ns: how long after an epoch's first frame its first tick is due. For a camera as fast as
-            the model, half a period: jitter then never makes one tick hold and another skip a frame.
+        live: frames jitter, so an epoch's first tick is due half a source period after its first frame:
+            then a camera as fast as the model never has one tick hold and another skip a frame.
+        cut: a loop that comes late makes up for `backlog` ticks and no more: the rest are cut. Without
+            it every tick takes place, however late.
+
+    `limit_ns` is the hold limit in force. `backlog`: so many ticks may be due at once, those of half
+    the hold limit.
     """
 
     def __init__(
@@ -97,24 +109,36 @@ class FrameClock:
         model_hz: float,
         source_period_ns: int | None,
         max_hold_ms: float,
-        phase_ns: int = 0,
+        *,
+        live: bool = False,
+        cut: bool = False,
     ) -> None:
         self._rate = exact_rate(model_hz)
-        self._limit_ns = max(round(max_hold_ms * 1e6), 2 * (source_period_ns or 0))
-        self._phase_ns = phase_ns
+        self._max_hold_ns = round(max_hold_ms * 1e6)
+        self._announced_ns = source_period_ns
+        self._intervals: deque[int] = deque(maxlen=INTERVALS)
+        self._live, self._cut = live, cut
         self._frame: Frame | None = None
         self._start_ns = 0
         self._next = 0
+        self._skipped = 0  # grid instants of this epoch that were cut: tick k is due at k + _skipped
         self._begin = Moment(0, 0, 0)
         self._broken: str | None = None
         self.running = False
         self.epoch = -1
         self.counters = Counters()
+        self._learn()
 
     @property
     def next_ns(self) -> int | None:
         """When the next tick is due; None while there is no epoch."""
         return self._due_ns(self._next) if self.running else None
+
+    def announce(self, source_period_ns: int | None) -> None:
+        """The source said how far apart its frames are; a reconnected one may say something else."""
+        if source_period_ns != self._announced_ns:
+            self._announced_ns = source_period_ns
+            self._learn()
 
     def push(self, frame: Frame, missed: int = 0) -> list[Tick | Break]:
         """A frame came; `missed` were superseded between the last one pushed and this one.
@@ -123,9 +147,11 @@ class FrameClock:
         that it ends.
         """
         before = frame.t_ns - 1
-        if missed and self.running and self._age_ns(before) > self._limit_ns:
+        if missed and self.running and self._age_ns(before) > self.limit_ns:
             self._stop("overload")
         done = self._run_until(before)
+        if self._frame is not None:
+            self._learn((frame.t_ns - self._frame.t_ns) // (missed + 1))
         if not self.running:
             done.extend(self._begin_epoch(frame))
         elif self.counters.pending:
@@ -146,12 +172,23 @@ class FrameClock:
         end = Moment(self._begin.tick, self._begin.frame, max(now_ns, self._begin.t_ns))
         return [self._close_break(end)]
 
+    def _learn(self, interval_ns: int | None = None) -> None:
+        """Cameras announce 30 frames per second and deliver 15 in the dark, or announce nothing: the
+        median of the last intervals is believed where it is longer."""
+        if interval_ns is not None:
+            self._intervals.append(interval_ns)
+        self._period_ns = self._announced_ns or 0
+        if len(self._intervals) == INTERVALS:
+            self._period_ns = max(self._period_ns, sorted(self._intervals)[INTERVALS // 2])
+        self.limit_ns = max(self._max_hold_ns, 2 * self._period_ns)
+        self.backlog = max(2, int(Fraction(self.limit_ns // 2, 10**9) * self._rate))
+
     def _run_until(self, now_ns: int) -> list[Tick | Break]:
-        done: list[Tick | Break] = []
+        done: list[Tick | Break] = self._catch_up(now_ns) if self._cut and self.running else []
         while self.running and (due_ns := self._due_ns(self._next)) <= now_ns:
             frame, counters = self._frame, self.counters
             assert frame is not None
-            if due_ns - frame.t_ns > self._limit_ns:
+            if due_ns - frame.t_ns > self.limit_ns:
                 self._stop("source")
                 break
             tick = Tick(self._next, self.epoch, due_ns, frame, bool(counters.pending))
@@ -167,6 +204,22 @@ class FrameClock:
             done.append(tick)
         return done
 
+    def _catch_up(self, now_ns: int) -> list[Tick | Break]:
+        """Too many ticks are due at once: all but the last of them never take place."""
+        if self._due_ns(self._next + self.backlog) > now_ns:
+            return []
+        late = self._due_before(now_ns + 1) - self._next - 1
+        end_ns = self._due_ns(self._next + late)
+        assert self._frame is not None
+        if end_ns - self._frame.t_ns > self.limit_ns:
+            self._stop("overload")
+            return []
+        self._skipped += late
+        self.counters.ticks += late
+        self.counters.cut += late
+        end = Moment(self._next, self._frame.index, end_ns)
+        return [Break("overload", self.epoch, self._begin, end, late, reset=False)]
+
     def _stop(self, reason: str) -> None:
         """End the epoch here; the break is told when it is known how long it was."""
         counters = self.counters
@@ -178,13 +231,13 @@ class FrameClock:
         self.running, self._broken = False, reason
 
     def _begin_epoch(self, frame: Frame) -> list[Tick | Break]:
-        start_ns = frame.t_ns + self._phase_ns
+        start_ns = frame.t_ns + (self._period_ns // 2 if self._live else 0)
         done: list[Tick | Break] = []
         if self._broken is not None:
             done.append(self._close_break(Moment(0, frame.index, start_ns)))
         self.epoch += 1
         self.running = True
-        self._start_ns, self._next = start_ns, 0
+        self._start_ns, self._next, self._skipped = start_ns, 0, 0
         self._begin = Moment(0, frame.index, start_ns)
         return done
 
@@ -198,11 +251,11 @@ class FrameClock:
         return Break(reason, self.epoch, self._begin, end, lost)
 
     def _due_ns(self, index: int) -> int:
-        return self._start_ns + instant_ns(index, self._rate)
+        return self._start_ns + instant_ns(index + self._skipped, self._rate)
 
     def _due_before(self, t_ns: int) -> int:
-        """How many ticks of this epoch are due before `t_ns`."""
-        count = max(0, int(Fraction(t_ns - self._start_ns, 10**9) * self._rate))
+        """The index of the first tick of this epoch that is due at `t_ns` or later."""
+        count = max(0, int(Fraction(t_ns - self._start_ns, 10**9) * self._rate) - self._skipped)
         while self._due_ns(count) < t_ns:
             count += 1
         while count and self._due_ns(count - 1) >= t_ns:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-STAGES = ("capture_to_tick", "encode", "step", "settle", "publish")
+STAGES = ("capture_to_tick", "encode", "step", "decide", "settle", "publish")
 RECENT = 4096
 
 
@@ -12,13 +14,18 @@ class Latency:
     """The last few thousand measurements of each stage: memory stays flat for months.
 
     `capture_to_tick`: how old a fresh frame was when its tick began. `encode`: picture to vector.
-    `step`: level 0 and the decision. `settle`: the upper levels, after the event has left.
+    `step`: level 0, over one tick or several at once. `decide`: the decoder, where a decision is due.
+    `settle`: the upper levels, after the event has left.
     `publish`: from the loop's hand to the socket. Each stage is written by one thread.
     """
 
     def __init__(self) -> None:
         self._recent = {name: np.zeros(RECENT, np.float32) for name in STAGES}
         self._count = dict.fromkeys(STAGES, 0)
+
+    def add_all(self, spent_ns: Mapping[str, int]) -> None:
+        for stage, ns in spent_ns.items():
+            self.add(stage, ns / 1e6)
 
     def add(self, stage: str, ms: float) -> None:
         count = self._count[stage]

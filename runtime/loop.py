@@ -1,92 +1,42 @@
-"""The run: frame, tick, encode, step, decide, publish, settle; until the source ends or a signal comes."""
+"""The run: frame, tick, step, decide, publish, settle; until the source ends or a signal comes.
+
+    source -> clock -> recogniser -> publisher
+    frames    ticks    transitions   events (journalled, then sent)
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import os
+import logging
 import secrets
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.bundle import DEFAULT_PATH, Bundle, load_bundle
+from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event
+from edge_hal.events import Event, Moment
 
 from .clock import Break, FrameClock, Tick
-from .endpoint import DEFAULT_ENDPOINT
+from .credentials import read_auth
 from .latency import Latency
+from .options import RunOptions, Summary
 from .publisher import Publisher, Status
 from .recognizer import Recognizer
-from .source import Source, open_source
+from .source import Source
+from .sources import open_source
+from .stop import Stop, signals
 
+__all__ = ["RunOptions", "Stop", "Summary", "run"]
 
-@dataclass(frozen=True)
-class RunOptions:
-    """Everything a run can be told. `decoder` overrides thresholds of the bundle by name; `seconds`
-    ends the run after so much stream time; `decide_every` counts ticks."""
+EPISODE_S = 10.0
+"""An overload this long after the last one is another episode, and is warned of again."""
 
-    bundle: Path = DEFAULT_PATH
-    camera: str = "0"
-    endpoint: str = DEFAULT_ENDPOINT
-    pace: str = "realtime"
-    stream: str = "default"
-    decoder: Mapping[str, float] = field(default_factory=dict)
-    decide_every: int | None = None
-    threads: int = 1
-    wait_subscribers: int = 0
-    max_hold_ms: float = 500.0
-    fps: float | None = None
-    seconds: float | None = None
-    allow_uncertified: bool = False
-    insecure: bool = False
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run did. `counters` obey both conservation laws; `events` counts the durable ones;
-    `fps` is ticks per second of wall time; `latency_ms` holds p50 and p99 of each stage over the
-    last ticks."""
-
-    reason: str
-    counters: Mapping[str, Any]
-    events: int
-    fps: float
-    latency_ms: Mapping[str, Mapping[str, float]]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            **self.counters,
-            "events": self.events,
-            "fps": self.fps,
-            "latency_ms": self.latency_ms,
-            "reason": self.reason,
-        }
-
-
-class Stop:
-    """Asked for by a signal (or by whoever calls the run); wakes what waits."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._wakers: list[Callable[[], None]] = []
-
-    def on_ask(self, waker: Callable[[], None]) -> None:
-        self._wakers.append(waker)
-
-    def ask(self) -> None:
-        self.asked = True
-        for waker in self._wakers:
-            waker()
+log = logging.getLogger("edge_hal.run")
 
 
 def run(
@@ -108,7 +58,7 @@ def run(
     """
     stop = stop or Stop()
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified)
-    _check(options, bundle)
+    options.check(bundle)
     recognizer = Recognizer(
         bundle,
         stream=options.stream,
@@ -117,11 +67,19 @@ def run(
         threads=options.threads,
     )
     latency = Latency()
-    size = bundle.spec.front_end.size
-    source = open_source(options.camera, options.pace, vector_size=size, fps=options.fps)
+    source = open_source(
+        options.camera,
+        options.pace,
+        vector_size=bundle.spec.front_end.size,
+        fps=options.fps,
+        size=options.size,
+        fourcc=options.fourcc,
+        auth=read_auth(options.camera_auth),
+        limits=options.limits,
+    )
     try:
         with (
-            _signals(stop),
+            signals(stop),
             Publisher(
                 options.endpoint, options.stream, insecure=options.insecure, latency=latency
             ) as publisher,
@@ -136,7 +94,18 @@ def run(
     finally:
         source.close()
     ticks_per_s = counters["ticks"] / elapsed_s if elapsed_s > 0 else 0.0
-    return Summary(reason, counters, session.events, round(ticks_per_s, 2), latency.summary())
+    return Summary(
+        reason, counters, session.events, round(ticks_per_s, 2), latency.summary(), session.health()
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Due:
+    """A tick that waits to be stepped: its vector, and what it has cost so far (ns by stage)."""
+
+    moment: Moment
+    vector: NDArray[np.float32]
+    spent_ns: dict[str, int]
 
 
 class _Session:
@@ -157,9 +126,16 @@ class _Session:
         self._publisher, self._latency = publisher, latency
         self._stop, self._on_event = stop, on_event
         self._name = secrets.token_hex(8)
+        self._waits = options.pace == "asap"
         self._vector: NDArray[np.float32] | None = None
+        self._due: list[_Due] = []
+        self._overload_ns: int | None = None
         self._clock = FrameClock(
-            recognizer.spec.model_hz, source.period_ns, options.max_hold_ms, source.phase_ns
+            recognizer.spec.model_hz,
+            source.period_ns,
+            options.max_hold_ms,
+            live=source.live,
+            cut=options.cut,
         )
 
     def run(self) -> tuple[str, dict[str, Any], float]:
@@ -171,69 +147,113 @@ class _Session:
             self._source.start()
         try:
             reason = self._recognise()
-            for item in self._clock.finish(self._source.now_ns()):
-                self._handle(item)
+            self._follow(self._clock.finish(self._source.now_ns()))
+            self._step()
         except EdgeHalError:
             self._end("error")
             raise
         counters = self._end(reason)
         return reason, counters, (time.monotonic_ns() - begun_ns) / 1e9
 
+    def health(self) -> dict[str, Any]:
+        """How the source is, and the state."""
+        return {"source": self._source.health()}
+
+    # --- the flow -------------------------------------------------------------------------------
+
     def _recognise(self) -> str:
-        """The loop. Returns why it is over."""
+        """A frame comes, or time passes: both make ticks due. Returns why it is over."""
         source, clock = self._source, self._clock
         until_ns = None if self._options.seconds is None else round(self._options.seconds * 1e9)
         while not self._stop.asked:
-            if until_ns is not None and source.now_ns() >= until_ns:
+            now_ns, due_ns = source.now_ns(), clock.next_ns
+            if until_ns is not None and now_ns >= until_ns:
                 return "eof"
-            due_ns = clock.next_ns
             taken = source.take(due_ns)
-            happened: list[Tick | Break] = []
             if taken is not None:
-                happened = clock.push(*taken)
+                clock.announce(source.period_ns)
+                self._follow(clock.push(*taken))
             elif source.ended is not None:
                 return source.ended
             elif due_ns is not None and due_ns <= source.now_ns():
-                happened = clock.advance(due_ns)  # not to now: a frame may have come since
-            for item in happened:
-                self._handle(item)
+                # Not up to this instant: a frame may have come since the look at the clock.
+                self._follow(clock.advance(max(due_ns, now_ns)))
             self._report()
         return "signal"
 
-    def _handle(self, item: Tick | Break) -> None:
-        if isinstance(item, Break):
-            self._publish(self._recognizer.gap(item))
-            return
-        due_ns = time.monotonic_ns()
-        if item.fresh or self._vector is None:
-            self._vector = self._recognizer.encode(item.frame.data)
-        encoded_ns = time.monotonic_ns()
-        transition = self._recognizer.tick(self._vector, item.moment)
-        stepped_ns = time.monotonic_ns()
-        spent = {"encode": encoded_ns - due_ns, "step": stepped_ns - encoded_ns}
-        if item.fresh:
-            spent = {"capture_to_tick": due_ns - item.frame.captured_ns, **spent}
-        if transition is not None:
-            self._publish(transition, {name: round(ns / 1e6, 3) for name, ns in spent.items()})
-        left_ns = time.monotonic_ns()
-        self._recognizer.settle()
-        spent["settle"] = time.monotonic_ns() - left_ns
-        for name, ns in spent.items():
-            self._latency.add(name, ns / 1e6)
+    def _follow(self, happened: list[Tick | Break]) -> None:
+        """Ticks that are due together are stepped together: a loop that comes late catches up. A file
+        that waits gathers them, up to the next decision."""
+        for item in happened:
+            if isinstance(item, Tick):
+                self._due.append(self._encode(item))
+            else:
+                self._step()
+                self._tell(item)
+        if not self._waits or len(self._due) >= self._recognizer.room:
+            self._step()
 
-    def _publish(self, event: Event, latency_ms: Mapping[str, float] | None = None) -> None:
-        run = {"session": self._name, "utc_ns": time.time_ns()}
-        if latency_ms is not None:
-            run["latency_ms"] = dict(latency_ms)
+    def _encode(self, tick: Tick) -> _Due:
+        """The vector of a tick; a frame that is held was encoded before."""
+        spent_ns: dict[str, int] = {}
+        if tick.fresh or self._vector is None:
+            begun_ns = time.monotonic_ns()
+            self._vector = self._recognizer.encode(tick.frame.data)
+            spent_ns["capture_to_tick"] = begun_ns - tick.frame.captured_ns
+            spent_ns["encode"] = time.monotonic_ns() - begun_ns
+        return _Due(tick.moment, self._vector, spent_ns)
+
+    def _step(self) -> None:
+        """Step all ticks that wait, in the longest legal chunks: step, decide, publish, settle."""
+        recognizer, due = self._recognizer, self._due
+        while due:
+            begun_ns = time.monotonic_ns()
+            vectors = np.stack([item.vector for item in due[: recognizer.room]])
+            count = recognizer.step(vectors, [item.moment for item in due[: len(vectors)]])
+            stepped_ns = time.monotonic_ns()
+            spent_ns = {**due[count - 1].spent_ns, "step": stepped_ns - begun_ns}
+            if recognizer.decision_due:
+                transition = recognizer.decide()
+                spent_ns["decide"] = time.monotonic_ns() - stepped_ns
+                if transition is not None:
+                    self._publish(transition, spent_ns)
+            left_ns = time.monotonic_ns()
+            recognizer.settle()  # the upper levels: the event has left
+            spent_ns["settle"] = time.monotonic_ns() - left_ns
+            self._latency.add_all(spent_ns)
+            for item in due[: count - 1]:
+                self._latency.add_all(item.spent_ns)
+            del due[:count]
+
+    def _tell(self, broken: Break) -> None:
+        if broken.reason == "overload":
+            now_ns = time.monotonic_ns()
+            if self._overload_ns is None or now_ns - self._overload_ns > EPISODE_S * 1e9:
+                log.warning(
+                    "%s: too slow for %g ticks a second, %d were cut; a smaller model, a lower model_hz or "
+                    "fewer streams would help",
+                    self._recognizer.stream,
+                    self._recognizer.spec.model_hz,
+                    broken.lost_ticks,
+                )
+            self._overload_ns = now_ns
+        self._publish(self._recognizer.gap(broken))
+
+    # --- what others see ------------------------------------------------------------------------
+
+    def _publish(self, event: Event, spent_ns: Mapping[str, int] | None = None) -> None:
+        run: dict[str, Any] = {"session": self._name, "utc_ns": time.time_ns()}
+        if spent_ns is not None:
+            run["latency_ms"] = {stage: round(ns / 1e6, 3) for stage, ns in spent_ns.items()}
         event = dataclasses.replace(event, run=run)
-        self._publisher.publish(event, wait=self._options.pace == "asap")
+        self._publisher.publish(event, wait=self._waits)
         self.events += 1
         if self._on_event is not None:
             self._on_event(event)
 
     def _report(self) -> None:
         blind = not self._clock.running
-        self._publisher.status(Status(self._tally(), blind, {"session": self._name}))
+        self._publisher.status(Status(self._tally(), blind, {"session": self._name}, self.health()))
 
     def _tally(self) -> dict[str, Any]:
         return self._clock.counters.tally(self._source.intake())
@@ -243,42 +263,3 @@ class _Session:
         counters = self._tally()
         self._publish(self._recognizer.end(reason, counters))
         return counters
-
-
-def _check(options: RunOptions, bundle: Bundle) -> None:
-    """Refuse before anything is opened what cannot work."""
-    if bundle.spec.encoder is None and not options.camera.startswith("features:"):
-        raise EdgeHalError(
-            f"the bundle {options.bundle} takes feature vectors, not pictures",
-            "it was exported without a frame encoder",
-            "run it on an array: --camera features:FILE.npy@HZ",
-        )
-    for name in ("max_hold_ms", "seconds", "threads"):
-        value = getattr(options, name)
-        if value is not None and not 0 < value < 1e9:
-            raise EdgeHalError(
-                f"{name} = {value}",
-                "it must be positive",
-                f"correct --{name.replace('_', '-')}",
-                exit_code=2,
-            )
-
-
-@contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for a stop; the second one ends the process. Only the main thread can listen."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def heard(number: int, _frame: FrameType | None) -> None:
-        if stop.asked:
-            os._exit(128 + number)
-        stop.ask()
-
-    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

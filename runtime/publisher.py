@@ -44,11 +44,12 @@ HEARTBEAT_S = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """What only the loop knows: the counters, and whether the model sees anything now."""
+    """What only the loop knows: the counters, whether the model sees anything now, how the source is."""
 
     counters: dict[str, Any] = dataclasses.field(default_factory=dict)
     blind: bool = False
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
+    health: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Publisher:
@@ -284,6 +285,7 @@ class Publisher:
                 since=since,
                 last_seq=self._last_seq,
                 counters=status.counters,
+                health=status.health,
                 run={**self._run(status), "latency_ms": self._latency.summary()},
             )
         )

@@ -1,10 +1,9 @@
-"""Readers: one blocking read each, out of a video file, a feature array, a camera or an address."""
+"""Readers of files: one blocking read each, out of a video, a folder of pictures or a feature array."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -19,21 +18,11 @@ from .rate import exact_rate
 
 FPS_RANGE = (0.01, 1000.0)
 """Frames per second a file may claim; outside of it the file is not believed."""
-OPEN_TIMEOUT_MS = 10_000
-WITHOUT_CAMERA = "connect one, or run without: edge-hal run --camera FILE"
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 class Undecodable(Exception):
     """A frame was captured but holds no picture or vector."""
-
-
-def redact(uri: str) -> str:
-    """The same address without user, password and query, fit for logs and events."""
-    scheme, found, rest = uri.partition("://")
-    if not found:
-        return uri
-    # Passwords hold anything, '/' and '#' included: what follows the last '@' is all that is shown.
-    return f"{scheme}://" + re.split(r"[?#]", rest.rpartition("@")[2])[0]
 
 
 class Reader(Protocol):
@@ -52,11 +41,11 @@ class VideoReader:
 
     def __init__(self, path: Path, fps: float | None) -> None:
         if not path.is_file():
-            why = "it is a directory" if path.is_dir() else "there is no such file"
-            raise EdgeHalError(f"cannot open the video {path}", why, "check the path given to --camera")
+            todo = "check the path given to --camera"
+            raise EdgeHalError(f"cannot open the video {path}", "there is no such file", todo)
         if not os.access(path, os.R_OK):
             raise EdgeHalError(f"cannot open the video {path}", "permission denied", f"chmod u+r {path}")
-        self._capture = _cv2().VideoCapture(str(path))
+        self._capture = opencv().VideoCapture(str(path))
         try:
             if not self._capture.isOpened():
                 raise EdgeHalError(
@@ -64,7 +53,7 @@ class VideoReader:
                     "" if path.stat().st_size else "the file is empty",
                     "try: ffprobe " + str(path),
                 )
-            claimed = float(self._capture.get(_cv2().CAP_PROP_FPS)) if fps is None else fps
+            claimed = float(self._capture.get(opencv().CAP_PROP_FPS)) if fps is None else fps
             self.rate: Fraction | None = checked_rate(claimed, f"the video {path}")
             self._first = self._next()
             if self._first is None:
@@ -131,42 +120,55 @@ class FeatureReader:
         self._array = np.empty((0, 0), np.float32)  # lets go of the memory map
 
 
-class DeviceReader:
-    """A camera or a URL through OpenCV, asked for as little buffering as it offers."""
+class FolderReader:
+    """The pictures in a folder, in the order of their names; the size of the first one holds for all."""
 
-    def __init__(self, uri: str) -> None:
-        cv2 = _cv2()
-        if uri.isdigit():
-            if os.name == "posix" and not Path(f"/dev/video{uri}").exists():
-                raise EdgeHalError(f"there is no camera {uri}", _cameras(), WITHOUT_CAMERA)
-            backend = getattr(cv2, "CAP_V4L2", cv2.CAP_ANY) if os.name == "posix" else cv2.CAP_ANY
-            self._capture = cv2.VideoCapture(int(uri), backend)
-            self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG"))
-            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        else:
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
-            limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
-            self._capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, limits)
-        if not self._capture.isOpened():
-            self._capture.release()
-            why = _cameras() if uri.isdigit() else "it does not answer, or is not a video stream"
-            raise EdgeHalError(f"cannot open the camera {redact(uri)}", why, WITHOUT_CAMERA)
-        claimed = float(self._capture.get(cv2.CAP_PROP_FPS))
-        believed = math.isfinite(claimed) and 1.0 <= claimed <= FPS_RANGE[1]
-        self.rate: Fraction | None = exact_rate(claimed) if believed else None
-
-    def grab(self) -> bool:
-        return bool(self._capture.grab())
+    def __init__(self, path: Path, fps: float | None) -> None:
+        todo = f"say how many pictures a second there are: --camera {path} --fps 10"
+        if fps is None:
+            raise EdgeHalError(f"the folder {path} has no frame rate", "pictures carry none", todo, exit_code=2)
+        self.rate: Fraction | None = checked_rate(fps, f"the folder {path}")
+        self._paths = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES)
+        if not self._paths:
+            why = f"known: {', '.join(sorted(PICTURES))}"
+            raise EdgeHalError(f"the folder {path} holds no picture", why, "check the path given to --camera")
+        self._shape: tuple[int, ...] | None = None
+        self._index = 0
 
     def read(self) -> NDArray[Any] | None:
-        """Decode what was grabbed."""
-        ok, picture = self._capture.retrieve()
-        if not ok:
+        if self._index >= len(self._paths):
+            return None
+        picture = opencv().imread(str(self._paths[self._index]), opencv().IMREAD_COLOR)
+        self._index += 1
+        if picture is None or (self._shape or picture.shape) != picture.shape:
             raise Undecodable
+        self._shape = picture.shape
         return picture
 
-    def close(self) -> None:
-        self._capture.release()
+    def close(self) -> None: ...
+
+
+def open_file(uri: str, vector_size: int | None, fps: float | None) -> Reader:
+    """A video, a folder of pictures, or `features:FILE.npy@HZ`.
+
+    Args:
+        vector_size: the length of feature vectors, which tells (T, D) from (D, T).
+        fps: what a video claims is not believed; what a folder needs.
+
+    Raises:
+        EdgeHalError: it cannot be opened.
+    """
+    if not uri.startswith("features:"):
+        path = Path(uri)
+        return FolderReader(path, fps) if path.is_dir() else VideoReader(path, fps)
+    name, _, hz = uri.removeprefix("features:").rpartition("@")
+    todo = "write features:FILE.npy@HZ, for example features:hand.npy@30"
+    try:
+        rate = checked_rate(float(hz), f"'{uri}'", todo)
+    except ValueError as error:
+        why = "the rate after @ is missing or no number"
+        raise EdgeHalError(f"cannot read '{uri}'", why, todo, exit_code=2) from error
+    return FeatureReader(Path(name), rate, vector_size)
 
 
 def checked_rate(fps: float, what: str, todo: str = "say how many: --fps N") -> Fraction:
@@ -175,12 +177,8 @@ def checked_rate(fps: float, what: str, todo: str = "say how many: --fps N") -> 
     return exact_rate(fps)
 
 
-def _cameras() -> str:
-    found = sorted(str(path) for path in Path("/dev").glob("video*"))
-    return f"there is {', '.join(found)}" if found else "this machine has no /dev/video*"
-
-
-def _cv2() -> ModuleType:
+def opencv() -> ModuleType:
+    """OpenCV, silent. Raises EdgeHalError where it is not installed."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our own errors say it once, and clearly
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:

@@ -1,7 +1,7 @@
 """The recogniser of one stream: ticks in, events out. The loop and the Python API both run this.
 
-A live tick costs `encode` (if its frame is fresh), then `tick`; the event leaves, then `settle`.
-Files may hand over many ticks at once, to `step`.
+A tick costs `encode` (if its frame is fresh), `step` and, where it is due, `decide`; the event leaves,
+then `settle`. Several ticks may be stepped at once, as far as `room` says; that changes no result.
 """
 
 from __future__ import annotations
@@ -128,36 +128,59 @@ class Recognizer:
                 "the encoder takes uint8 BGR pictures (height, width, 3)",
             )
 
-    def tick(self, vector: NDArray[np.float32], moment: Moment) -> Transition | None:
-        """Step one tick and decide. Upper levels wait for `settle`: the event can leave first."""
-        transitions = self.step(vector[None, :], (moment,))
-        return transitions[0] if transitions else None
+    @property
+    def room(self) -> int:
+        """Ticks until the next decision or the end of the bin: as many may be stepped at once."""
+        due, bin_left = self._decide_every - self.pyramid.ticks % self._decide_every, self.pyramid.room
+        return due if bin_left is None else min(due, bin_left)
 
-    def step(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Transition]:
-        """Step any number of ticks, (n, D), in the longest legal chunks; decide where that is due.
+    @property
+    def decision_due(self) -> bool:
+        """Whether the last step ended where decisions are made."""
+        return self.pyramid.ticks > 0 and self.pyramid.ticks % self._decide_every == 0
 
-        The result does not depend on how ticks are grouped.
+    def step(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> int:
+        """Step level 0 once over the first of these ticks, as many as one step may take.
+
+        Upper levels wait for `settle`: the event can leave first.
+
+        Args:
+            vectors: (n, D).
+
+        Returns:
+            How many ticks were stepped, at least 1.
+
+        Raises:
+            EdgeHalError: a tick was left out.
         """
+        now = self.pyramid.ticks
+        if moments[0].tick != now:
+            raise EdgeHalError(f"tick {moments[0].tick} came where tick {now} was due", "ticks never skip")
+        chunk = self.pyramid.legal_chunk(min(self.room, len(moments)))
+        part = moments[:chunk]
+        self.pyramid.step(vectors[:chunk], [moment.t_ns for moment in part])
+        for moment in part:
+            self._shown[moment.tick % len(self._shown)] = moment.frame
+        if now == 0:
+            self._first = part[0]
+        self._last = part[-1]
+        return chunk
+
+    def decide(self) -> Transition | None:
+        """Whether an action has begun, as of the last tick stepped."""
+        tick = self.pyramid.ticks - 1
+        decision = self._decoder.decide(tick, self.pyramid.posterior(len(self._shown)))
+        return None if decision is None else self._transition(decision)
+
+    def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Transition]:
+        """Step any number of ticks, (n, D), decide where that is due, and settle."""
         transitions: list[Transition] = []
         done = 0
         while done < len(moments):
-            now = self.pyramid.ticks
-            if moments[done].tick != now:
-                raise EdgeHalError(
-                    f"tick {moments[done].tick} came where tick {now} was due", "ticks never skip"
-                )
-            due = self._decide_every - now % self._decide_every
-            chunk = self.pyramid.legal_chunk(min(due, len(moments) - done))
-            part = moments[done : done + chunk]
-            self.pyramid.step(vectors[done : done + chunk], [moment.t_ns for moment in part])
-            for moment in part:
-                self._shown[moment.tick % len(self._shown)] = moment.frame
-            if now == 0:
-                self._first = part[0]
-            self._last = part[-1]
-            if chunk == due and (transition := self._decide()):
+            done += self.step(vectors[done:], moments[done:])
+            if self.decision_due and (transition := self.decide()):
                 transitions.append(transition)
-            done += chunk
+            self.settle()
         return transitions
 
     def settle(self) -> None:
@@ -185,7 +208,7 @@ class Recognizer:
         )
 
     def gap(self, due: Break) -> Gap:
-        """The epoch that a break ended, told and left behind."""
+        """A break, told; the epoch that it ended is left behind."""
         gap = Gap(
             self.stream,
             self.epoch,
@@ -194,10 +217,11 @@ class Recognizer:
             begin=due.begin,
             end=due.end,
             lost_ticks=due.lost_ticks,
-            reset=True,
+            reset=due.reset,
         )
-        self.reset()
-        self._last = due.end
+        if due.reset:
+            self.reset()
+            self._last = due.end
         return gap
 
     def end(self, reason: str, counters: dict[str, Any]) -> End:
@@ -212,11 +236,6 @@ class Recognizer:
         )
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _decide(self) -> Transition | None:
-        tick = self.pyramid.ticks - 1
-        decision = self._decoder.decide(tick, self.pyramid.posterior(len(self._shown)))
-        return None if decision is None else self._transition(decision)
 
     def _transition(self, decision: Decision) -> Transition:
         labels, tick = self.spec.labels, decision.decision_tick

@@ -32,25 +32,34 @@ class LatestFrameSlot:
         self._woken = False
         self.closed = False
 
-    def put(self, frame: Frame) -> bool:
-        """Replace what is there. False, and not counted, once the slot is closed."""
+    def put(self, frame: Frame, lost: int = 0) -> bool:
+        """Replace what is there; `lost` more were captured just before `frame` and superseded on
+        their way here. False, and nothing counted, once the slot is closed."""
         with self._changed:
             if self.closed:
                 return False
-            self._captured += 1
-            if self._frame is not None:
-                self._superseded += 1
-                self._missed += 1
+            self._captured += 1 + lost
+            lost += self._frame is not None
+            self._superseded += lost
+            self._missed += lost
             self._frame = frame
             self._changed.notify_all()
             return True
 
-    def skip(self) -> None:
-        """Count a frame that was captured and could not be decoded."""
+    def skip(self, count: int = 1) -> None:
+        """Count frames that were captured and could not be decoded."""
         with self._changed:
             if not self.closed:
-                self._captured += 1
-                self._undecodable += 1
+                self._captured += count
+                self._undecodable += count
+
+    def lose(self, count: int) -> None:
+        """Count frames that were captured and superseded by none: nothing came after them."""
+        with self._changed:
+            if not self.closed:
+                self._captured += count
+                self._superseded += count
+                self._missed += count
 
     def get(self, timeout_s: float | None) -> tuple[Frame, int] | None:
         """The newest frame and how many were superseded since the last one taken.

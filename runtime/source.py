@@ -1,26 +1,26 @@
-"""Where frames come from: cameras, addresses, videos and feature arrays, each read the way it can be read.
+"""Where frames come from: cameras, addresses, videos, folders and feature arrays, each read the way it can be.
 
-Files and features read `asap` wait for the loop. Everything else is read by a thread that keeps
-only the newest frame, because a camera's own buffer lags behind (OpenCV keeps several frames;
-opencv/opencv#13145).
+Files and features read `asap` wait for the loop. At their own pace a thread reads them and keeps only the
+newest frame, because a camera's own buffer lags behind (OpenCV keeps several frames; opencv/opencv#13145).
+Devices and addresses: `live.py`.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 
+from .fault import FaultScript, Timed, afflict
 from .rate import instant_ns
-from .readers import DeviceReader, FeatureReader, Reader, Undecodable, VideoReader, checked_rate, redact
+from .readers import Reader, Undecodable
 from .slot import Intake, LatestFrameSlot
 
 IDLE_S = 0.5
@@ -42,17 +42,17 @@ class Frame:
 class Source(ABC):
     """Frames in order, with what became of those the loop never saw.
 
-    `name` carries no credentials. `ended` is None, or why there are no more frames: `eof`,
-    `source`.
+    `name` carries no credentials. `period_ns`: nanoseconds between frames, None where nobody says.
+    `live`: time passes whether frames come or not. `ended` is None, or why there are no more frames:
+    `eof`, `source`.
     """
 
-    def __init__(self, name: str, reader: Reader) -> None:
+    live = False
+
+    def __init__(self, name: str, period_ns: int | None) -> None:
         self.name = name
-        self.rate = reader.rate
-        self.period_ns = None if reader.rate is None else instant_ns(1, reader.rate)
-        self.phase_ns = 0
+        self.period_ns = period_ns
         self.ended: str | None = None
-        self._reader = reader
 
     def start(self) -> None:  # noqa: B027 - a source that waits starts when it is asked
         """Begin to capture; before that nothing is read."""
@@ -70,11 +70,15 @@ class Source(ABC):
     @abstractmethod
     def intake(self) -> Intake: ...
 
+    def health(self) -> dict[str, Any]:
+        """What a heartbeat tells of the source; nothing for files, which cannot fail."""
+        return {}
+
     def wake(self) -> None:  # noqa: B027 - a source that never waits has nothing to wake
         """Let a waiting `take` return."""
 
-    def close(self) -> None:
-        self._reader.close()
+    @abstractmethod
+    def close(self) -> None: ...
 
     def __enter__(self) -> Source:
         self.start()
@@ -85,30 +89,27 @@ class Source(ABC):
 
 
 class WaitingSource(Source):
-    """A file read as fast as the loop takes it; nothing is dropped."""
+    """A file read as fast as the loop takes it; nothing is dropped, but by a fault script."""
 
-    def __init__(self, name: str, reader: Reader) -> None:
-        super().__init__(name, reader)
+    def __init__(self, name: str, reader: Reader, faults: FaultScript | None = None) -> None:
         assert reader.rate is not None
-        self._rate = reader.rate
+        super().__init__(name, instant_ns(1, reader.rate))
+        self._reader, self._rate = reader, reader.rate
+        self._frames = self._read_all() if faults is None else afflict(faults, self._read_all())
         self._captured = self._undecodable = 0
-        self._last_ns = 0
+        self._last_ns = self._moved_ns = 0
 
     def take(self, due_ns: int | None) -> tuple[Frame, int] | None:
-        while self.ended is None:
-            try:
-                data = self._reader.read()
-            except Undecodable:
-                self._captured += 1
-                self._undecodable += 1
-                continue
-            if data is None:
-                self.ended = "eof"
-                break
+        for t_ns, data in self._frames:
             index = self._captured
             self._captured += 1
-            self._last_ns = instant_ns(index, self._rate)
+            if data is None:
+                self._undecodable += 1
+                continue
+            self._moved_ns = max(self._moved_ns, self._last_ns - t_ns)  # a clock that was put back
+            self._last_ns = t_ns + self._moved_ns
             return Frame(index, self._last_ns, time.monotonic_ns(), data), 0
+        self.ended = "eof"
         return None
 
     def now_ns(self) -> int:
@@ -117,12 +118,27 @@ class WaitingSource(Source):
     def intake(self) -> Intake:
         return Intake(captured=self._captured, undecodable=self._undecodable)
 
+    def close(self) -> None:
+        self._reader.close()
+
+    def _read_all(self) -> Iterator[Timed]:
+        index = 0
+        while True:
+            try:
+                data = self._reader.read()
+                if data is None:
+                    return
+            except Undecodable:
+                data = None
+            yield instant_ns(index, self._rate), data
+            index += 1
+
 
 class ThreadedSource(Source):
-    """A reading thread and a latest-frame slot. What the thread does is the subclass's `_read_all`."""
+    """A thread and a latest-frame slot. What the thread does is the subclass's `_read_all`."""
 
-    def __init__(self, name: str, reader: Reader) -> None:
-        super().__init__(name, reader)
+    def __init__(self, name: str, period_ns: int | None) -> None:
+        super().__init__(name, period_ns)
         self._slot = LatestFrameSlot()
         self._stop = threading.Event()
         self._begun_ns: int | None = None
@@ -168,16 +184,14 @@ class ThreadedSource(Source):
         self._stop.set()
         self._slot.close()
         if self._thread.ident is not None:
-            self._thread.join(timeout=2.0)
-        if not self._thread.is_alive():  # a hung read keeps its handle until the process ends
-            self._reader.close()
+            self._thread.join(timeout=5.0)
 
     def _read_guarded(self) -> None:
         try:
             self._why = self._read_all()
         except EdgeHalError as error:
             self._failure = error
-        except Exception as error:  # whatever a driver raises must reach the loop, not die with the thread
+        except Exception as error:  # whatever it is must reach the loop, not die with the thread
             self._failure = EdgeHalError(f"reading {self.name} failed", f"{type(error).__name__}: {error}")
         finally:
             self._slot.close()
@@ -186,10 +200,13 @@ class ThreadedSource(Source):
 class PacedSource(ThreadedSource):
     """A file replayed at its own frame rate, as if it were a camera. Stream time is the file's."""
 
-    _last_ns = 0
+    def __init__(self, name: str, reader: Reader) -> None:
+        assert reader.rate is not None
+        super().__init__(name, instant_ns(1, reader.rate))
+        self._reader, self._rate = reader, reader.rate
+        self._last_ns = 0
 
     def _read_all(self) -> str:
-        assert self.rate is not None
         index = 0
         while not self._stop.is_set():
             try:
@@ -200,7 +217,7 @@ class PacedSource(ThreadedSource):
                 continue
             if data is None:
                 return "eof"
-            t_ns = instant_ns(index, self.rate)
+            t_ns = instant_ns(index, self._rate)
             now_ns = time.monotonic_ns()
             if self._begun_ns is None:
                 self._begun_ns = now_ns - t_ns
@@ -216,81 +233,11 @@ class PacedSource(ThreadedSource):
             self._last_ns = taken[0].t_ns
         return taken
 
+    def close(self) -> None:
+        super().close()
+        if not self._thread.is_alive():
+            self._reader.close()
+
     def _bound_ns(self) -> int | None:
         assert self.period_ns is not None
         return self._last_ns + self.period_ns - 1
-
-
-class DeviceSource(ThreadedSource):
-    """A camera or URL. Frames are stamped as they are grabbed; time passes whether they come or not."""
-
-    _reader: DeviceReader
-
-    def __init__(self, name: str, reader: DeviceReader) -> None:
-        super().__init__(name, reader)
-        self.phase_ns = (self.period_ns or 0) // 2
-
-    def _read_all(self) -> str:
-        index = 0
-        while not self._stop.is_set() and self._reader.grab():
-            captured_ns = time.monotonic_ns()
-            if self._begun_ns is None:
-                self._begun_ns = captured_ns
-            try:
-                data = self._reader.read()
-            except Undecodable:
-                self._slot.skip()
-            else:
-                assert data is not None
-                self._slot.put(Frame(index, captured_ns - self._begun_ns, captured_ns, data))
-            index += 1
-        return "source"
-
-    def _bound_ns(self) -> int | None:
-        return None
-
-
-def open_source(
-    uri: str, pace: str = "realtime", *, vector_size: int | None = None, fps: float | None = None
-) -> Source:
-    """Open `0` (a camera), a video file, `rtsp://`, `http://`, or `features:FILE.npy@HZ`.
-
-    Nothing is captured before `start` (or `with`).
-
-    Args:
-        pace: `realtime` plays files at their own rate and drops what the loop cannot take; `asap`
-            waits.
-        vector_size: the length of feature vectors, which tells (T, D) from (D, T).
-        fps: overrides what a video file claims.
-
-    Raises:
-        EdgeHalError: it cannot be opened; nothing is left behind.
-    """
-    name = redact(uri)
-    if pace not in ("asap", "realtime"):
-        raise EdgeHalError(f"there is no pace '{pace}'", "", "use asap or realtime", exit_code=2)
-    live = uri.isdigit() or re.match(r"(rtsp|rtsps|http|https)://", uri) is not None
-    if live:
-        if pace == "asap":
-            todo = "use --pace realtime, or a file"
-            raise EdgeHalError(
-                f"the camera {name} cannot wait", "--pace asap is for files", todo, exit_code=2
-            )
-        return DeviceSource(name, DeviceReader(uri))
-    if "://" in uri:
-        known = "a camera index, a video file, rtsp://, http:// or features:FILE.npy@HZ"
-        raise EdgeHalError(f"cannot open the source {name}", "unknown scheme", f"use {known}", exit_code=2)
-    featured = uri.startswith("features:")
-    reader: Reader = _open_features(uri, vector_size) if featured else VideoReader(Path(uri), fps)
-    return WaitingSource(name, reader) if pace == "asap" else PacedSource(name, reader)
-
-
-def _open_features(uri: str, size: int | None) -> FeatureReader:
-    path, _, hz = uri.removeprefix("features:").rpartition("@")
-    todo = "write features:FILE.npy@HZ, for example features:hand.npy@30"
-    try:
-        rate = checked_rate(float(hz), f"'{uri}'", todo)
-    except ValueError as error:
-        why = "the rate after @ is missing or no number"
-        raise EdgeHalError(f"cannot read '{uri}'", why, todo, exit_code=2) from error
-    return FeatureReader(Path(path), rate, size)

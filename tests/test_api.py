@@ -131,7 +131,7 @@ def test_silence_is_a_gap_and_a_fresh_start(bundle: Bundle) -> None:
 
 def test_an_end_after_a_gap_speaks_of_the_epoch_it_names(bundle: Bundle) -> None:
     recognizer = Recognizer(bundle)
-    recognizer.step(vectors([0] * 8), moments(0, 8))
+    recognizer.follow(vectors([0] * 8), moments(0, 8))
     recognizer.gap(Break("source", 0, moments(7, 8)[0], Moment(0, 9, 10**10), 92))
     end = recognizer.end("eof", {})
     assert (end.epoch, end.last) == (1, Moment(0, 9, 10**10))
@@ -230,7 +230,7 @@ def test_the_first_label_may_come_after_its_tick_left_the_ring(bundle: Bundle) -
     flicker = ([0] * 4 + [1] * 4) * 60  # longer than the ring, and never confirmed
     assert len(flicker) > recognizer.pyramid.ring.capacity[0]
     x = vectors(flicker + [2] * 20)
-    found = recognizer.step(x, moments(0, len(x)))
+    found = recognizer.follow(x, moments(0, len(x)))
     assert [(event.from_, event.to, event.boundary) for event in found] == [(None, "red", Moment(0, 0, 0))]
     assert found[0].decision == moments(0, len(x))[found[0].decision.tick]
 
@@ -238,7 +238,7 @@ def test_the_first_label_may_come_after_its_tick_left_the_ring(bundle: Bundle) -
 def test_warm_is_told_when_a_full_receptive_field_was_seen(bundle: Bundle) -> None:
     field = bundle.spec.receptive_field
     labels = [tick // 8 % 3 for tick in range(field + 24)]
-    found = Recognizer(bundle).step(vectors(labels), moments(0, len(labels)))
+    found = Recognizer(bundle).follow(vectors(labels), moments(0, len(labels)))
     assert {event.warm for event in found} == {False, True}
     for event in found:
         assert event.warm == (event.decision.tick >= field - 1)
@@ -248,7 +248,7 @@ def test_warm_is_told_when_a_full_receptive_field_was_seen(bundle: Bundle) -> No
 def test_decisions_come_when_they_are_due(bundle: Bundle, every: int) -> None:
     recognizer = Recognizer(bundle, decoder=AT_ONCE, decide_every=every)
     labels = [tick // 11 % 3 for tick in range(110)]
-    found = recognizer.step(vectors(labels), moments(0, 110))
+    found = recognizer.follow(vectors(labels), moments(0, 110))
     assert found and all((event.decision.tick + 1) % every == 0 for event in found)
     if every == 1:
         assert [event.boundary.tick for event in found] == list(range(0, 110, 11))
@@ -273,12 +273,11 @@ def test_grouping_ticks_changes_no_event(
         return Recognizer(toy, decide_every=every, engines=numpy_engines(toy.spec))
 
     single, grouped = recognizer(), recognizer()
-    one_by_one = [single.tick(vector, moment) for vector, moment in zip(x, when, strict=True)]
-    expected = [event for event in one_by_one if event is not None]
+    expected = [event for i, moment in enumerate(when) for event in single.follow(x[i : i + 1], (moment,))]
     found, done, turn = [], 0, 0
     while done < len(x):
         end = done + cuts[turn % len(cuts)]
-        found += grouped.step(x[done:end], when[done:end])
+        found += grouped.follow(x[done:end], when[done:end])
         if settle:
             grouped.settle()
         done, turn = end, turn + 1
@@ -292,17 +291,17 @@ def test_grouping_ticks_changes_no_event(
 
 def test_a_tick_that_skips_is_refused(bundle: Bundle) -> None:
     recognizer = Recognizer(bundle)
-    recognizer.tick(vectors([0])[0], moments(0, 1)[0])
+    recognizer.follow(vectors([0]), moments(0, 1))
     for tick in (0, 2):
         with pytest.raises(EdgeHalError, match=f"tick {tick} came where tick 1 was due"):
-            recognizer.tick(vectors([0])[0], moments(tick, tick + 1)[0])
+            recognizer.follow(vectors([0]), moments(tick, tick + 1))
 
 
 def test_numbers_come_from_whoever_keeps_them(bundle: Bundle) -> None:
     taken = iter(range(41, 99))
     recognizer = Recognizer(bundle, next_seq=lambda: next(taken))
     start = recognizer.start("file.mp4")
-    found = recognizer.step(vectors(LABELLED), moments(0, 40))
+    found = recognizer.follow(vectors(LABELLED), moments(0, 40))
     end = recognizer.end("signal", {})
     assert [event.seq for event in (start, *found, end)] == [41, 42, 43, 44, 45]
     assert end.last == moments(39, 40)[0] and end.reason == "signal" and start.source == "file.mp4"

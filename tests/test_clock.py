@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_hal.events import Moment
 from edge_hal.runtime.clock import Break, FrameClock, Tick
 from edge_hal.runtime.rate import exact_rate, instant_ns
 from edge_hal.runtime.slot import Intake
@@ -43,7 +44,7 @@ arrivals = st.lists(
 rates = st.sampled_from([0.5, 5.0, 10.0, 15.0, 29.97, 30.0, 30000 / 1001, 100.0])
 periods = st.one_of(st.none(), st.integers(MS, 400 * MS))
 holds = st.floats(1, 1000)
-phases = st.integers(0, 50 * MS)
+live = st.booleans()
 
 
 def play(clock: FrameClock, pattern: list[Arrival], *, tell: bool) -> tuple[list[Frame], list[Tick | Break]]:
@@ -61,10 +62,10 @@ def play(clock: FrameClock, pattern: list[Arrival], *, tell: bool) -> tuple[list
     return frames, out
 
 
-@settings(max_examples=200, deadline=None)
-@given(arrivals, rates, periods, holds, phases)
-def test_every_arrival_pattern_keeps_both_laws(pattern, hz, period, hold, phase):
-    clock = FrameClock(hz, period, hold, phase)
+@settings(max_examples=300, deadline=None)
+@given(arrivals, rates, periods, holds, live, st.booleans())
+def test_every_arrival_pattern_keeps_both_laws(pattern, hz, period, hold, jittery, cut):
+    clock = FrameClock(hz, period, hold, live=jittery, cut=cut)
     frames, out = play(clock, pattern, tell=True)
 
     def check(in_flight: bool) -> None:
@@ -81,6 +82,7 @@ def test_every_arrival_pattern_keeps_both_laws(pattern, hz, period, hold, phase)
         assert tally["held"] == sum(not tick.fresh for tick in ticks)
         breaks = [item for item in out if isinstance(item, Break)]
         assert tally["cut"] == sum(item.lost_ticks for item in breaks if item.reason == "overload")
+        assert cut or all(item.reset for item in breaks)
 
     check(in_flight=True)
     out += clock.finish(frames[-1].t_ns)
@@ -88,38 +90,50 @@ def test_every_arrival_pattern_keeps_both_laws(pattern, hz, period, hold, phase)
     assert clock.finish(frames[-1].t_ns) == []
 
 
-@settings(max_examples=200, deadline=None)
-@given(arrivals, rates, periods, holds, phases)
-def test_ticks_are_dense_regular_and_never_show_their_future(pattern, hz, period, hold, phase):
-    clock = FrameClock(hz, period, hold, phase)
+@settings(max_examples=300, deadline=None)
+@given(arrivals, rates, periods, holds, live, st.booleans())
+def test_ticks_are_dense_and_regular_and_never_show_their_future(pattern, hz, period, hold, jittery, cut):
+    clock = FrameClock(hz, period, hold, live=jittery, cut=cut)
     frames, out = play(clock, pattern, tell=True)
-    limit_ns = max(round(hold * 1e6), 2 * (period or 0))
+    assert jittery or isinstance(out[0], Tick)  # else half a period after the first frame
+    intervals = [(b.t_ns - a.t_ns) // (b.index - a.index) for a, b in pairwise(frames)]
+    limit_ns = max(round(hold * 1e6), 2 * (period or 0), 2 * max(intervals, default=0))
     rate = exact_rate(hz)
-    epoch, next_index, start_ns = 0, 0, frames[0].t_ns + phase
+    epoch = index = skipped = 0
+    first = next((item for item in out if isinstance(item, Tick)), None)
+    start_ns = None if first is None else first.t_ns
+    told_ns = 0
     for item in out:
+        assert start_ns is not None
         if isinstance(item, Break):
-            assert item.epoch == epoch
-            assert item.lost_ticks >= 0 and item.begin.t_ns < item.end.t_ns
-            epoch, next_index, start_ns = epoch + 1, 0, item.end.t_ns
-            assert start_ns - phase in {shown.t_ns for shown in frames}
+            assert item.epoch == epoch and item.lost_ticks >= 0
+            assert item.begin.t_ns < item.end.t_ns and told_ns in (0, item.begin.t_ns)
+            if item.reset:
+                epoch, index, skipped, start_ns = epoch + 1, 0, 0, item.end.t_ns
+                shown = next(entry for entry in frames if entry.index == item.end.frame)
+                assert start_ns >= shown.t_ns and (jittery or start_ns == shown.t_ns)
+            else:
+                skipped += item.lost_ticks
+                assert item.end.t_ns == start_ns + instant_ns(index + skipped, rate)
+                assert item.lost_ticks >= clock.backlog or clock.limit_ns > round(hold * 1e6)
             continue
-        assert (item.epoch, item.index) == (epoch, next_index)
-        assert item.t_ns == start_ns + instant_ns(item.index, rate)
+        assert (item.epoch, item.index) == (epoch, index)
+        assert item.t_ns == start_ns + instant_ns(index + skipped, rate)
         newest = max((shown for shown in frames if shown.t_ns <= item.t_ns), key=lambda shown: shown.index)
         assert item.frame is newest or not any(
             shown.index > item.frame.index and shown.t_ns < item.t_ns for shown in frames
         )
         assert 0 <= item.t_ns - item.frame.t_ns <= limit_ns
-        next_index += 1
+        index, told_ns = index + 1, item.t_ns
     ticks = [item for item in out if isinstance(item, Tick)]
     assert all(a.t_ns < b.t_ns for a, b in pairwise(ticks))
 
 
 @settings(max_examples=100, deadline=None)
-@given(arrivals, rates, periods, holds, phases)
-def test_telling_time_changes_when_ticks_come_but_not_which(pattern, hz, period, hold, phase):
+@given(arrivals, rates, periods, holds, live)
+def test_telling_time_changes_when_ticks_come_but_not_which(pattern, hz, period, hold, jittery):
     calm = [Arrival(a.gap_ns, 0, a.told) for a in pattern]
-    told, silent = (FrameClock(hz, period, hold, phase) for _ in range(2))
+    told, silent = (FrameClock(hz, period, hold, live=jittery) for _ in range(2))
     _, early = play(told, calm, tell=True)
     _, late = play(silent, calm, tell=False)
 
@@ -192,6 +206,59 @@ def test_a_loop_that_lags_cuts_counts_and_starts_afresh():
     assert [t.fresh for t in held] == [False, False] and fresh.fresh and clock.counters.cut == 19
 
 
+def test_a_loop_that_comes_late_catches_up_cuts_or_starts_afresh_by_how_late_it_is():
+    """500 ms of hold limit at 100 Hz: 25 ticks at once are caught up with, more are cut, 50 are too many."""
+    for late, expected in [(20, "held"), (26, "held"), (27, "cut"), (45, "cut"), (60, "reset")]:
+        clock = FrameClock(100, 10 * MS, max_hold_ms=500, cut=True)
+        clock.push(frame(0, 0))
+        out = clock.push(frame(late, 10 * late * MS), missed=late - 1)
+        breaks, ticks = ([i for i in out if isinstance(i, kind)] for kind in (Break, Tick))
+        counters = clock.counters
+        assert counters.ticks == late + 1 == counters.fresh + counters.held + counters.cut
+        assert ticks[-1].t_ns == 10 * late * MS and ticks[-1].frame.index == late and ticks[-1].fresh
+        if expected == "held":
+            assert not breaks and [tick.index for tick in ticks] == list(range(1, late + 1))
+        elif expected == "cut":
+            [broken] = breaks
+            assert broken == Break(
+                "overload",
+                0,
+                Moment(0, 0, 0),
+                Moment(1, 0, 10 * (late - 1) * MS),
+                late - 2,
+                reset=False,
+            )
+            assert [(tick.index, tick.epoch) for tick in ticks] == [(1, 0), (2, 0)]
+            assert counters.cut == late - 2 and clock.next_ns == 10 * (late + 1) * MS
+        else:
+            [broken] = breaks
+            assert broken.reset and broken.lost_ticks == late - 1 == counters.cut
+            assert [(tick.index, tick.epoch) for tick in ticks] == [(0, 1)]
+
+
+def test_a_loop_that_comes_late_to_a_silent_source_cuts_as_well():
+    clock = FrameClock(100, 10 * MS, max_hold_ms=500, cut=True)
+    clock.push(frame(0, 0))
+    broken, tick = clock.advance(400 * MS)
+    assert isinstance(broken, Break) and isinstance(tick, Tick) and not tick.fresh
+    assert (broken.lost_ticks, broken.reset, tick.index, tick.t_ns) == (39, False, 1, 400 * MS)
+    assert clock.advance(2000 * MS) == [] and not clock.running
+    broken, _ = clock.push(frame(1, 3000 * MS))
+    assert isinstance(broken, Break) and broken.reset and broken.reason == "overload"
+
+
+def test_a_source_slower_than_it_says_is_believed_after_five_frames():
+    """One frame a second where 30 were announced, or nothing: held by design, no gap each time."""
+    for announced in (None, 33 * MS):
+        clock = FrameClock(10, announced, max_hold_ms=500)
+        out = [item for index in range(20) for item in clock.push(frame(index, index * 1000 * MS))]
+        breaks = [item for item in out if isinstance(item, Break)]
+        assert len(breaks) == 5 and all(item.begin.t_ns <= 4500 * MS for item in breaks)
+        assert clock.epoch == 5 and clock.limit_ns == 2000 * MS
+        clock.announce(3000 * MS)
+        assert clock.limit_ns == 6000 * MS
+
+
 def test_a_break_nothing_ended_is_told_at_the_end():
     clock = FrameClock(10, None, max_hold_ms=300)
     clock.push(frame(0, 0))
@@ -205,7 +272,7 @@ def test_half_a_period_of_phase_keeps_jitter_from_holding_and_dropping():
     period = instant_ns(1, exact_rate(30))
     times = np.arange(3000) * period + rng.integers(-5 * MS, 5 * MS, 3000)
     times -= times[0]
-    plain, phased = FrameClock(30, period, 500), FrameClock(30, period, 500, phase_ns=period // 2)
+    plain, phased = FrameClock(30, period, 500), FrameClock(30, period, 500, live=True)
     for clock in (plain, phased):
         for index, t_ns in enumerate(times):
             clock.push(frame(index, int(t_ns)))

@@ -1,0 +1,102 @@
+"""What a run can be told, and what it says when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_hal.bundle import DEFAULT_PATH, Bundle
+from edge_hal.errors import EdgeHalError
+
+from .endpoint import DEFAULT_ENDPOINT
+from .watchdog import Limits
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything a run can be told. `decoder` overrides thresholds of the bundle by name; `seconds`
+    ends the run after so much stream time; `decide_every` counts ticks; `overload` is `cut` or `lag`
+    (None: cut, but files read `asap` lag); `selfcheck_s`: seconds between checks of the state; `fps`,
+    `size` and `fourcc` are asked of cameras; `record` is a folder to write."""
+
+    bundle: Path = DEFAULT_PATH
+    camera: str = "0"
+    endpoint: str = DEFAULT_ENDPOINT
+    pace: str = "realtime"
+    stream: str = "default"
+    decoder: Mapping[str, float] = field(default_factory=dict)
+    decide_every: int | None = None
+    threads: int = 1
+    wait_subscribers: int = 0
+    max_hold_ms: float = 500.0
+    fps: float | None = None
+    size: tuple[int, int] | None = None
+    fourcc: str | None = None
+    camera_auth: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    overload: str | None = None
+    selfcheck_s: float | None = None
+    record: Path | None = None
+    seconds: float | None = None
+    allow_uncertified: bool = False
+    insecure: bool = False
+
+    @property
+    def cut(self) -> bool:
+        return self.pace != "asap" if self.overload is None else self.overload == "cut"
+
+    def check(self, bundle: Bundle) -> None:
+        """Refuse before anything is opened what cannot work.
+
+        Raises:
+            EdgeHalError: what and why.
+        """
+        if bundle.spec.encoder is None and "features:" not in self.camera:
+            raise EdgeHalError(
+                f"the bundle {self.bundle} takes feature vectors, not pictures",
+                "it was exported without a frame encoder",
+                "run it on an array: --camera features:FILE.npy@HZ",
+            )
+        numbers = {name: getattr(self, name) for name in ("max_hold_ms", "seconds", "threads", "selfcheck_s")}
+        numbers |= {name: getattr(self.limits, name) for name in ("open_s", "stall_s", "give_up_s")}
+        for name, value in numbers.items():
+            if value is not None and not 0 < value < 1e9:
+                option = name.removesuffix("_s").replace("_", "-")
+                raise EdgeHalError(
+                    f"{name} = {value}", "it must be positive", f"correct --{option}", exit_code=2
+                )
+        if self.overload not in (None, "cut", "lag"):
+            raise EdgeHalError(f"--overload {self.overload}", "it is cut or lag", exit_code=2)
+        if self.overload == "cut" and self.pace == "asap":
+            raise EdgeHalError(
+                "--overload cut with --pace asap", "a file that waits is never too fast", exit_code=2
+            )
+        if self.fourcc is not None and len(self.fourcc) != 4:
+            why = "a pixel format has four characters"
+            raise EdgeHalError(f"--fourcc {self.fourcc}", why, "for example MJPG", exit_code=2)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did. `counters` obey both conservation laws; `events` counts the durable ones;
+    `fps` is ticks per second of wall time; `latency_ms` holds p50 and p99 of each stage over the
+    last ticks; `health` is what the last heartbeat would have told."""
+
+    reason: str
+    counters: Mapping[str, Any]
+    events: int
+    fps: float
+    latency_ms: Mapping[str, Mapping[str, float]]
+    health: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **self.counters,
+            "events": self.events,
+            "fps": self.fps,
+            "health": self.health,
+            "latency_ms": self.latency_ms,
+            "reason": self.reason,
+        }
