@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from edge_hal.commands.cameras import cameras
 from edge_hal.commands.demo import demo
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
@@ -26,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo)
+app.command("cameras")(cameras)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)
@@ -60,8 +63,24 @@ def fail(error: EdgeHalError) -> NoReturn:
 def run(
     bundle: Annotated[Path, typer.Option(help="What `edge-hal export` wrote.")] = Path("bundle"),
     camera: Annotated[
-        str, typer.Option(help="0, a video file, rtsp://..., http://... or features:FILE.npy@HZ.")
+        str,
+        typer.Option(
+            help="0, rtsp://..., http://..., gst:PIPELINE, csi:0, a video, a folder of pictures or "
+            "features:FILE.npy@HZ; fault:SCRIPT:SOURCE rehearses failures."
+        ),
     ] = "0",
+    camera_auth: Annotated[
+        Path | None, typer.Option(help="File with user:password of the address (or EDGE_HAL_CAMERA_AUTH).")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Ask the camera for 1280x720.")] = None,
+    fourcc: Annotated[str | None, typer.Option(help="Ask the camera for a pixel format (MJPG).")] = None,
+    stall: Annotated[str, typer.Option(help="A camera that is silent for so long is opened again.")] = "5s",
+    still: Annotated[
+        str, typer.Option(help="So is one that shows the same picture for so long, bit by bit; 0: never.")
+    ] = "30s",
+    give_up: Annotated[
+        str | None, typer.Option(help="Stop when no frame came for so long (default: try for ever).")
+    ] = None,
     pub: Annotated[str, typer.Option(help="Where to publish.")] = "tcp://127.0.0.1:5570",
     pace: Annotated[
         str, typer.Option(help="realtime: as a camera would; asap: wait for every frame (files).")
@@ -79,7 +98,15 @@ def run(
         int, typer.Option(min=0, help="Hold the start until so many have subscribed.")
     ] = 0,
     max_hold_ms: Annotated[float, typer.Option(help="How long one frame may stand for the next.")] = 500.0,
-    fps: Annotated[float | None, typer.Option(help="Frames per second, where a file lies.")] = None,
+    overload: Annotated[
+        str | None, typer.Option(help="Too slow: cut ticks, and say so, or lag (default: cut; lag for --pace asap).")
+    ] = None,
+    selfcheck: Annotated[
+        str | None, typer.Option(help="Compare the state with that of a fresh stream every so often: 10m.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second: asked of a camera, believed of a file.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so much stream time.")] = None,
     allow_uncertified: Annotated[bool, typer.Option("--allow-uncertified")] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Publish beyond this machine.")] = False,
@@ -87,7 +114,13 @@ def run(
 ) -> None:
     """Recognise a camera, file or feature stream and publish each transition as it happens."""
     from edge_hal.runtime import loop
+    from edge_hal.runtime.watchdog import Limits
 
+    limits = Limits(
+        stall_s=parse_duration(stall),
+        still_s=parse_duration(still),
+        give_up_s=None if give_up is None else parse_duration(give_up),
+    )
     options = loop.RunOptions(
         bundle=bundle,
         camera=camera,
@@ -100,6 +133,12 @@ def run(
         wait_subscribers=wait_subscribers,
         max_hold_ms=max_hold_ms,
         fps=fps,
+        size=None if size is None else parse_size(size),
+        fourcc=fourcc,
+        camera_auth=camera_auth,
+        limits=limits,
+        overload=overload,
+        selfcheck_s=None if selfcheck is None else parse_duration(selfcheck),
         seconds=seconds,
         allow_uncertified=allow_uncertified,
         insecure=insecure,
@@ -115,7 +154,7 @@ def run(
         print(_describe_summary(summary.to_dict()), flush=True)
     if summary.reason == "source":
         raise EdgeHalError(
-            "the camera delivers no more frames", "", "check its cable or address, then run again"
+            "the camera delivers no more frames", "", "check its cable or address, or run without --give-up"
         )
 
 
@@ -161,6 +200,22 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
                 f"--set {setting}", f"'{text}' is no number", f"write --set {key}=0.5", exit_code=2
             ) from None
     return values
+
+
+def parse_duration(text: str) -> float:
+    """`30s`, `10m`, `2h`, `500ms` or a number of seconds -> seconds. Raises EdgeHalError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
+    if match is None:
+        raise EdgeHalError(f"'{text}' is no duration", "", "write 30s, 10m or 2h", exit_code=2)
+    return float(match[1]) * {"ms": 0.001, "m": 60.0, "h": 3600.0}.get(match[2], 1.0)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`1280x720` -> (1280, 720). Raises EdgeHalError for anything else."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text.strip())
+    if match is None:
+        raise EdgeHalError(f"'{text}' is no size", "", "write --size 1280x720", exit_code=2)
+    return int(match[1]), int(match[2])
 
 
 def describe(event: Event) -> str:

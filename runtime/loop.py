@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,12 @@ from edge_hal.events import Event, Moment
 
 from .clock import Break, FrameClock, Tick
 from .credentials import read_auth
+from .engine_onnxruntime import open_engines
 from .latency import Latency
 from .options import RunOptions, Summary
 from .publisher import Publisher, Status
 from .recognizer import Recognizer
+from .selfcheck import SelfCheck
 from .source import Source
 from .sources import open_source
 from .stop import Stop, signals
@@ -130,6 +133,10 @@ class _Session:
         self._vector: NDArray[np.float32] | None = None
         self._due: list[_Due] = []
         self._overload_ns: int | None = None
+        self._selfcheck: SelfCheck | None = None
+        if options.selfcheck_s is not None:
+            opened = partial(open_engines, recognizer.bundle, options.threads)
+            self._selfcheck = SelfCheck(recognizer.spec, options.selfcheck_s, opened)
         self._clock = FrameClock(
             recognizer.spec.model_hz,
             source.period_ns,
@@ -157,7 +164,8 @@ class _Session:
 
     def health(self) -> dict[str, Any]:
         """How the source is, and the state."""
-        return {"source": self._source.health()}
+        health = {"source": self._source.health()}
+        return health if self._selfcheck is None else {**health, "selfcheck": self._selfcheck.health()}
 
     # --- the flow -------------------------------------------------------------------------------
 
@@ -220,6 +228,8 @@ class _Session:
             left_ns = time.monotonic_ns()
             recognizer.settle()  # the upper levels: the event has left
             spent_ns["settle"] = time.monotonic_ns() - left_ns
+            if self._selfcheck is not None:
+                self._selfcheck.saw(vectors[:count], due[count - 1].moment.t_ns, recognizer.pyramid)
             self._latency.add_all(spent_ns)
             for item in due[: count - 1]:
                 self._latency.add_all(item.spent_ns)
@@ -238,6 +248,8 @@ class _Session:
                 )
             self._overload_ns = now_ns
         self._publish(self._recognizer.gap(broken))
+        if broken.reset and self._selfcheck is not None:
+            self._selfcheck.reset()
 
     # --- what others see ------------------------------------------------------------------------
 
@@ -259,6 +271,8 @@ class _Session:
         return self._clock.counters.tally(self._source.intake())
 
     def _end(self, reason: str) -> dict[str, Any]:
+        if self._selfcheck is not None:
+            self._selfcheck.close()
         self._source.close()  # nothing is captured after this: the counters are final
         counters = self._tally()
         self._publish(self._recognizer.end(reason, counters))

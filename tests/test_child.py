@@ -140,7 +140,7 @@ def test_what_hangs_while_it_opens_is_killed(caplog):
     with socket.create_server(("127.0.0.1", 0)) as silent, nothing_left_behind():
         limits = Limits(open_s=1.0, give_up_s=0.5)  # OpenCV itself would wait ten seconds
         with (
-            pytest.raises(EdgeHalError, match="does not open") as caught,
+            pytest.raises(EdgeHalError, match="does not open"),
             open_source(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam", limits=limits) as source,
         ):
             until(source, lambda: source.ended)

@@ -16,7 +16,7 @@ import pytest
 import zmq
 from bundles import LABELS, expected_transitions, known_bundle, vectors
 
-from edge_hal.cli import describe, parse_settings
+from edge_hal.cli import describe, parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Gap, Heartbeat, Moment, Transition, decode
 
@@ -151,7 +151,7 @@ def test_a_signal_ends_the_wait_for_subscribers_and_a_second_one_everything(plac
         assert process.wait(timeout=TIMEOUT_S) == 0
     code = (
         "import os, signal; from edge_hal.runtime import loop\n"
-        "with loop._signals(loop.Stop()):\n"
+        "with loop.signals(loop.Stop()):\n"
         "    os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM)\n"
         "    print('still here')"
     )
@@ -202,7 +202,7 @@ def test_bad_input_is_one_clear_error_without_a_traceback(place, tmp_path):
     busy = context.socket(zmq.PUB)
     port = busy.bind_to_random_port("tcp://127.0.0.1")
     cases: list[tuple[tuple[str, ...], int, str]] = [
-        ((*pictures,), 1, "camera 0"),
+        ((*pictures, "--give-up", "100ms"), 1, "camera 0"),
         ((*pictures, "--camera", "/no/such.mp4"), 1, "no such file"),
         ((*pictures, "--camera", f"{tmp_path}/text.mp4"), 1, "not a video"),
         ((*bundle, "--camera", f"features:{place}/f.npy"), 2, "@"),
@@ -216,13 +216,20 @@ def test_bad_input_is_one_clear_error_without_a_traceback(place, tmp_path):
         ((*bundle, *source, "--stream", "a/b"), 2, "stream"),
         ((*bundle, *source, "--pace", "slow"), 2, "pace"),
         ((*bundle, *source, "--nonsense"), 2, "nonsense"),
+        ((*bundle, *source, "--stall", "soon"), 2, "no duration"),
+        ((*bundle, *source, "--size", "big"), 2, "no size"),
+        ((*bundle, *source, "--overload", "panic"), 2, "cut or lag"),
+        ((*pictures, "--camera", "gst:videotestsrc ! appsink"), 1, "GStreamer"),
+        ((*pictures, "--camera", "fault:party@3s:0"), 2, "no fault"),
+        ((*pictures, "--camera", "rtsp://h/x", "--camera-auth", "/none"), 1, "credentials"),
     ]
     running = [(start("run", *arguments), code, text) for arguments, code, text in cases[:7]]
     running += [(start("run", *arguments), code, text) for arguments, code, text in cases[7:]]
     for process, code, text in running:
         out, err = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == code, (process.args, err)
-        assert text in err.replace("\n", " ") and "Traceback" not in err and out == "", err
+        assert text in err.replace("\n", " ") and "Traceback" not in err, err
+        assert out == "" or (text == "camera 0" and out.endswith("end (error)\n"))
     busy.close(linger=0)
     context.term()
 
@@ -298,6 +305,16 @@ def test_settings_name_the_nearest_key():
         with pytest.raises(EdgeHalError) as error:
             parse_settings([setting])
         assert near in error.value.todo and error.value.exit_code == 2
+
+
+def test_durations_and_sizes():
+    texts = ("500ms", "30s", "10m", "2h", "7", "0")
+    assert [parse_duration(text) for text in texts] == [0.5, 30.0, 600.0, 7200.0, 7.0, 0.0]
+    assert parse_size("1280x720") == (1280, 720)
+    for parse, text in [(parse_duration, "-1s"), (parse_duration, "s"), (parse_size, "0x5"), (parse_size, "5")]:
+        with pytest.raises(EdgeHalError) as error:
+            parse(text)
+        assert error.value.exit_code == 2
 
 
 def test_events_are_described_in_one_line():
