@@ -91,12 +91,15 @@ class Counters:
 class FrameClock:
     """Tick k of an epoch is due at epoch start + k / model_hz and takes the newest frame until then.
 
+    Cameras jitter. Of a live source a tick takes the first frame at most `slack_ns` (half a period)
+    before it is due, at once, and waits as long for one that is late: so a camera as fast as the model
+    never has one tick hold and another skip a frame, and no frame waits for its tick.
+
     Args:
         source_period_ns: nanoseconds between frames, None where the source does not say. What frames
             then show is believed before what was announced, if it is slower.
         max_hold_ms: how long one frame may be shown; never less than two source periods.
-        live: frames jitter, so an epoch's first tick is due half a source period after its first frame:
-            then a camera as fast as the model never has one tick hold and another skip a frame.
+        live: frames come when they come.
         cut: a loop that comes late makes up for `backlog` ticks and no more: the rest are cut. Without
             it every tick takes place, however late.
 
@@ -117,6 +120,7 @@ class FrameClock:
         self._max_hold_ns = round(max_hold_ms * 1e6)
         self._announced_ns = source_period_ns
         self._intervals: deque[int] = deque(maxlen=INTERVALS)
+        self._period_ns = -1
         self._live, self._cut = live, cut
         self._frame: Frame | None = None
         self._start_ns = 0
@@ -131,8 +135,8 @@ class FrameClock:
 
     @property
     def next_ns(self) -> int | None:
-        """When the next tick is due; None while there is no epoch."""
-        return self._due_ns(self._next) if self.running else None
+        """When the next tick takes place without a new frame; None while there is no epoch."""
+        return self._due_ns(self._next) + self.slack_ns if self.running else None
 
     def announce(self, source_period_ns: int | None) -> None:
         """The source said how far apart its frames are; a reconnected one may say something else."""
@@ -157,7 +161,9 @@ class FrameClock:
         elif self.counters.pending:
             self.counters.decimated += 1
         self._frame, self.counters.pending = frame, 1
-        return done + self._run_until(frame.t_ns)
+        if self._due_ns(self._next) - self.slack_ns <= frame.t_ns:
+            done.append(self._tick())
+        return done
 
     def advance(self, now_ns: int) -> list[Tick | Break]:
         """Time passed and no frame at or before `now_ns` is still to come. Returns the ticks now due."""
@@ -177,38 +183,46 @@ class FrameClock:
         median of the last intervals is believed where it is longer."""
         if interval_ns is not None:
             self._intervals.append(interval_ns)
-        self._period_ns = self._announced_ns or 0
+        period_ns = self._announced_ns or 0
         if len(self._intervals) == INTERVALS:
-            self._period_ns = max(self._period_ns, sorted(self._intervals)[INTERVALS // 2])
+            period_ns = max(period_ns, sorted(self._intervals)[INTERVALS // 2])
+        if period_ns == self._period_ns:
+            return
+        self._period_ns = period_ns
+        self.slack_ns = min(self._period_ns, instant_ns(1, self._rate)) // 2 if self._live else 0
         self.limit_ns = max(self._max_hold_ns, 2 * self._period_ns)
         self.backlog = max(2, int(Fraction(self.limit_ns // 2, 10**9) * self._rate))
 
     def _run_until(self, now_ns: int) -> list[Tick | Break]:
         done: list[Tick | Break] = self._catch_up(now_ns) if self._cut and self.running else []
-        while self.running and (due_ns := self._due_ns(self._next)) <= now_ns:
-            frame, counters = self._frame, self.counters
-            assert frame is not None
-            if due_ns - frame.t_ns > self.limit_ns:
+        while self.running and (due_ns := self._due_ns(self._next)) + self.slack_ns <= now_ns:
+            assert self._frame is not None
+            if due_ns - self._frame.t_ns > self.limit_ns:
                 self._stop("source")
                 break
-            tick = Tick(self._next, self.epoch, due_ns, frame, bool(counters.pending))
-            counters.ticks += 1
-            if tick.fresh:
-                counters.used += 1
-                counters.fresh += 1
-                counters.pending = 0
-            else:
-                counters.held += 1
-            self._next += 1
-            self._begin = tick.moment
-            done.append(tick)
+            done.append(self._tick())
         return done
+
+    def _tick(self) -> Tick:
+        frame, counters = self._frame, self.counters
+        assert frame is not None
+        tick = Tick(self._next, self.epoch, self._due_ns(self._next), frame, bool(counters.pending))
+        counters.ticks += 1
+        if tick.fresh:
+            counters.used += 1
+            counters.fresh += 1
+            counters.pending = 0
+        else:
+            counters.held += 1
+        self._next += 1
+        self._begin = tick.moment
+        return tick
 
     def _catch_up(self, now_ns: int) -> list[Tick | Break]:
         """Too many ticks are due at once: all but the last of them never take place."""
-        if self._due_ns(self._next + self.backlog) > now_ns:
+        if self._due_ns(self._next + self.backlog) + self.slack_ns > now_ns:
             return []
-        late = self._due_before(now_ns + 1) - self._next - 1
+        late = self._due_before(now_ns - self.slack_ns + 1) - self._next - 1
         end_ns = self._due_ns(self._next + late)
         assert self._frame is not None
         if end_ns - self._frame.t_ns > self.limit_ns:
@@ -231,14 +245,13 @@ class FrameClock:
         self.running, self._broken = False, reason
 
     def _begin_epoch(self, frame: Frame) -> list[Tick | Break]:
-        start_ns = frame.t_ns + (self._period_ns // 2 if self._live else 0)
         done: list[Tick | Break] = []
+        start = Moment(0, frame.index, frame.t_ns)
         if self._broken is not None:
-            done.append(self._close_break(Moment(0, frame.index, start_ns)))
+            done.append(self._close_break(start))
         self.epoch += 1
         self.running = True
-        self._start_ns, self._next, self._skipped = start_ns, 0, 0
-        self._begin = Moment(0, frame.index, start_ns)
+        self._start_ns, self._next, self._skipped, self._begin = frame.t_ns, 0, 0, start
         return done
 
     def _close_break(self, end: Moment) -> Break:
@@ -264,6 +277,6 @@ class FrameClock:
 
     def _age_ns(self, now_ns: int) -> int:
         """How old the current frame is at the last tick due by `now_ns`; 0 if none is due."""
-        count = self._due_before(now_ns + 1)
+        count = self._due_before(now_ns - self.slack_ns + 1)
         assert self._frame is not None
         return self._due_ns(count - 1) - self._frame.t_ns if count > self._next else 0

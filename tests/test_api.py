@@ -113,6 +113,21 @@ def test_rates_are_thinned_and_held_by_time_alone(bundle: Bundle) -> None:
         assert (counters["dropped"]["decimated"] > 0) == (source_hz > HZ)
 
 
+def test_a_slow_source_is_held_once_its_rate_is_known(bundle: Bundle) -> None:
+    """One frame a second where half a second may be held: told the rate, or after five frames."""
+    for source_hz, expected in ((1.0, 0), (None, 5)):
+        events: list[Event] = []
+        stream = edge_hal.open_stream(bundle.path, source_hz=source_hz)
+        for frame in range(20):
+            events += stream.push(vectors([frame // 10])[0], frame * 10**9)
+        events += stream.close()
+        assert sum(isinstance(event, Gap) for event in events) == expected
+        assert said(events)[-1] == ("blue", "green", 100 if source_hz else 50)
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(EdgeHalError, match="source_hz"):
+            edge_hal.open_stream(bundle.path, source_hz=wrong)
+
+
 def test_silence_is_a_gap_and_a_fresh_start(bundle: Bundle) -> None:
     events: list[Event] = []
     stream = edge_hal.open_stream(bundle.path, max_hold_ms=300)
