@@ -14,6 +14,7 @@ from edge_hal.commands.cameras import cameras
 from edge_hal.commands.demo import demo
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
+from edge_hal.commands.replay import replay
 from edge_hal.commands.train import train
 from edge_hal.errors import EdgeHalError
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo)
 app.command("cameras")(cameras)
+app.command("replay")(replay)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)
@@ -104,6 +106,9 @@ def run(
     selfcheck: Annotated[
         str | None, typer.Option(help="Compare the state with that of a fresh stream every so often: 10m.")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Keep what the model saw, and when, in this folder: edge-hal replay FOLDER.")
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames per second: asked of a camera, believed of a file.")
     ] = None,
@@ -139,6 +144,7 @@ def run(
         limits=limits,
         overload=overload,
         selfcheck_s=None if selfcheck is None else parse_duration(selfcheck),
+        record=record,
         seconds=seconds,
         allow_uncertified=allow_uncertified,
         insecure=insecure,

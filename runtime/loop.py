@@ -29,6 +29,7 @@ from .latency import Latency
 from .options import RunOptions, Summary
 from .publisher import Publisher, Status
 from .recognizer import Recognizer
+from .record import Recorder
 from .selfcheck import SelfCheck
 from .source import Source
 from .sources import open_source
@@ -129,7 +130,10 @@ class _Session:
         self._publisher, self._latency = publisher, latency
         self._stop, self._on_event = stop, on_event
         self._name = secrets.token_hex(8)
-        self._waits = options.pace == "asap"
+        self._gathers = options.pace == "asap"
+        self._recorder: Recorder | None = None
+        if options.record is not None:
+            self._recorder = Recorder(options.record, options, recognizer.bundle, source)
         self._vector: NDArray[np.float32] | None = None
         self._due: list[_Due] = []
         self._overload_ns: int | None = None
@@ -154,12 +158,18 @@ class _Session:
             self._source.start()
         try:
             reason = self._recognise()
-            self._follow(self._clock.finish(self._source.now_ns()))
+            now_ns = self._source.now_ns()
+            self._follow(self._clock.finish(now_ns))
             self._step()
+            counters = self._end(reason)
+            if self._recorder is not None:
+                self._recorder.ended(reason, now_ns, self._source.intake())
         except EdgeHalError:
             self._end("error")
             raise
-        counters = self._end(reason)
+        finally:
+            if self._recorder is not None:
+                self._recorder.close()
         return reason, counters, (time.monotonic_ns() - begun_ns) / 1e9
 
     def health(self) -> dict[str, Any]:
@@ -179,13 +189,17 @@ class _Session:
                 return "eof"
             taken = source.take(due_ns)
             if taken is not None:
+                if self._recorder is not None:
+                    self._recorder.took(*taken, source.period_ns)
                 clock.announce(source.period_ns)
                 self._follow(clock.push(*taken))
             elif source.ended is not None:
                 return source.ended
             elif due_ns is not None and due_ns <= source.now_ns():
-                # Not up to this instant: a frame may have come since the look at the clock.
-                self._follow(clock.advance(max(due_ns, now_ns)))
+                now_ns = max(due_ns, now_ns)  # not this instant: a frame may have come since
+                if self._recorder is not None:
+                    self._recorder.passed(now_ns)
+                self._follow(clock.advance(now_ns))
             self._report()
         return "signal"
 
@@ -198,13 +212,15 @@ class _Session:
             else:
                 self._step()
                 self._tell(item)
-        if not self._waits or len(self._due) >= self._recognizer.room:
+        if not self._gathers or len(self._due) >= self._recognizer.room:
             self._step()
 
     def _encode(self, tick: Tick) -> _Due:
         """The vector of a tick; a frame that is held was encoded before."""
         spent_ns: dict[str, int] = {}
         if tick.fresh or self._vector is None:
+            if self._recorder is not None:
+                self._recorder.shows(tick)
             begun_ns = time.monotonic_ns()
             self._vector = self._recognizer.encode(tick.frame.data)
             spent_ns["capture_to_tick"] = begun_ns - tick.frame.captured_ns
@@ -258,8 +274,10 @@ class _Session:
         if spent_ns is not None:
             run["latency_ms"] = {stage: round(ns / 1e6, 3) for stage, ns in spent_ns.items()}
         event = dataclasses.replace(event, run=run)
-        self._publisher.publish(event, wait=self._waits)
+        self._publisher.publish(event, wait=self._source.patient)
         self.events += 1
+        if self._recorder is not None:
+            self._recorder.told(event)
         if self._on_event is not None:
             self._on_event(event)
 

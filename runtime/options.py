@@ -53,7 +53,8 @@ class RunOptions:
         Raises:
             EdgeHalError: what and why.
         """
-        if bundle.spec.encoder is None and "features:" not in self.camera:
+        vectors = "features:" in self.camera or self.camera.startswith("replay:")
+        if bundle.spec.encoder is None and not vectors:
             raise EdgeHalError(
                 f"the bundle {self.bundle} takes feature vectors, not pictures",
                 "it was exported without a frame encoder",

@@ -43,11 +43,12 @@ class Source(ABC):
     """Frames in order, with what became of those the loop never saw.
 
     `name` carries no credentials. `period_ns`: nanoseconds between frames, None where nobody says.
-    `live`: time passes whether frames come or not. `ended` is None, or why there are no more frames:
-    `eof`, `source`.
+    `live`: time passes whether frames come or not. `patient`: it waits for the loop. `ended` is None,
+    or why there are no more frames: `eof`, `source`.
     """
 
     live = False
+    patient = False
 
     def __init__(self, name: str, period_ns: int | None) -> None:
         self.name = name
@@ -90,6 +91,8 @@ class Source(ABC):
 
 class WaitingSource(Source):
     """A file read as fast as the loop takes it; nothing is dropped, but by a fault script."""
+
+    patient = True
 
     def __init__(self, name: str, reader: Reader, faults: FaultScript | None = None) -> None:
         assert reader.rate is not None

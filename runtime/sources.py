@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from edge_hal.errors import EdgeHalError
 
@@ -11,6 +12,7 @@ from .credentials import has_password, mask_arguments, redact
 from .fault import EXAMPLE, FaultScript
 from .live import CameraSource
 from .readers import open_file
+from .record import ReplaySource
 from .source import PacedSource, Source, WaitingSource
 from .watchdog import Limits
 
@@ -29,7 +31,8 @@ def open_source(
     limits: Limits | None = None,
 ) -> Source:
     """Open `0` (a camera), `rtsp://`, `http://`, `gst:PIPELINE`, `csi:N`, a video file, a folder of
-    pictures, or `features:FILE.npy@HZ`; any of them as `fault:SCRIPT:SOURCE`.
+    pictures, `features:FILE.npy@HZ` or `replay:FOLDER` (a recording); any but the last as
+    `fault:SCRIPT:SOURCE`.
 
     Nothing is captured before `start` (or `with`). Files are opened here, and refused here; cameras are
     opened then, and again for as long as it takes.
@@ -48,6 +51,8 @@ def open_source(
     name, limits = redact(uri), limits or Limits()
     if pace not in ("asap", "realtime"):
         raise EdgeHalError(f"there is no pace '{pace}'", "", "use asap or realtime", exit_code=2)
+    if uri.startswith("replay:"):
+        return ReplaySource(Path(uri.removeprefix("replay:")))
     script = None
     if uri.startswith("fault:"):
         _, script, uri = (*uri.split(":", 2), "")[:3]
