@@ -151,7 +151,7 @@ def test_what_is_no_recording_and_where_none_can_be_written(tmp_path, bundle):
     camera = f"features:{tmp_path}/f.npy@10"
     (tmp_path / "file").write_text("")
     for folder in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(EdgeHalError, match="not empty|cannot record"):
+        with pytest.raises(EdgeHalError, match=r"not empty|cannot record"):
             run(RunOptions(bundle, camera, ANY_PORT, "asap", record=folder))
     for text in ("", "{}\n", "[]\n", "no json\n", '{"schema": 99}\n'):
         (tmp_path / LOG).write_text(text)
