@@ -101,7 +101,7 @@ def run(
     ] = 0,
     max_hold_ms: Annotated[float, typer.Option(help="How long one frame may stand for the next.")] = 500.0,
     overload: Annotated[
-        str | None, typer.Option(help="Too slow: cut ticks, and say so, or lag (default: cut; lag for --pace asap).")
+        str | None, typer.Option(help="Too slow: cut ticks, and say so, or lag (default: cameras cut, files lag).")
     ] = None,
     selfcheck: Annotated[
         str | None, typer.Option(help="Compare the state with that of a fresh stream every so often: 10m.")

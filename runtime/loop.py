@@ -146,7 +146,7 @@ class _Session:
             source.period_ns,
             options.max_hold_ms,
             live=source.live,
-            cut=options.cut,
+            cut=source.live if options.overload is None else options.overload == "cut",
         )
 
     def run(self) -> tuple[str, dict[str, Any], float]:

@@ -18,7 +18,7 @@ from .watchdog import Limits
 class RunOptions:
     """Everything a run can be told. `decoder` overrides thresholds of the bundle by name; `seconds`
     ends the run after so much stream time; `decide_every` counts ticks; `overload` is `cut` or `lag`
-    (None: cut, but files read `asap` lag); `selfcheck_s`: seconds between checks of the state; `fps`,
+    (None: cameras cut, files lag); `selfcheck_s`: seconds between checks of the state; `fps`,
     `size` and `fourcc` are asked of cameras; `record` is a folder to write."""
 
     bundle: Path = DEFAULT_PATH
@@ -42,10 +42,6 @@ class RunOptions:
     seconds: float | None = None
     allow_uncertified: bool = False
     insecure: bool = False
-
-    @property
-    def cut(self) -> bool:
-        return self.pace != "asap" if self.overload is None else self.overload == "cut"
 
     def check(self, bundle: Bundle) -> None:
         """Refuse before anything is opened what cannot work.

@@ -252,21 +252,27 @@ def test_a_real_video_is_replayed_through_the_command(place, tmp_path, endpoint,
     assert summary["captured"] == 100 and summary["dropped"]["decimated"] > 50
 
 
-def test_heartbeats_of_a_live_run_obey_the_laws(place, endpoint, socket):
+def test_heartbeats_of_a_live_run_obey_the_laws_and_tell_how_it_is(place, endpoint, socket):
+    np.save(place / "long.npy", vectors(LABELS_SEEN * 20))
     with start(
-        *("run", "--bundle", str(place / "bundle"), "--camera", f"features:{place}/f.npy@30"),
-        *("--pub", endpoint, "--wait-subscribers", "1"),
+        *("run", "--bundle", str(place / "bundle"), "--camera", f"fault:drop=1%:features:{place}/long.npy@30"),
+        *("--pub", endpoint, "--wait-subscribers", "1", "--selfcheck", "500ms"),
     ) as process:
-        beats = [until(socket, "heartbeat")[-1] for _ in range(2)]
+        beats = [until(socket, "heartbeat")[-1]]
+        while len(beats) < 2 or not beats[-1]["health"]["selfcheck"]["checks"]:
+            beats.append(until(socket, "heartbeat")[-1])
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=TIMEOUT_S)
     for beat in beats:
         counters = beat["counters"]
         dropped = sum(counters["dropped"].values())
-        assert counters["captured"] == counters["used"] + dropped + counters["in_flight"] > 0
-        assert counters["ticks"] == counters["fresh"] + counters["held"] + counters["cut"] > 0
+        assert counters["captured"] == counters["used"] + dropped + counters["in_flight"]
+        assert counters["ticks"] == counters["fresh"] + counters["held"] + counters["cut"]
         assert isinstance(decode(json.dumps(beat)), Heartbeat)
-    assert beats[0]["counters"]["captured"] < beats[1]["counters"]["captured"]
+    assert beats[0]["counters"]["captured"] < beats[-1]["counters"]["captured"]
+    health = beats[-1]["health"]
+    assert health["source"]["state"] == "running" and health["source"]["connections"] == 1
+    assert health["selfcheck"]["failed"] == 0 and health["selfcheck"]["worst"] <= 1
 
 
 def test_the_runtime_needs_neither_torch_nor_onnx(place):

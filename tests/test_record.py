@@ -86,7 +86,8 @@ def test_a_loop_that_was_late(tmp_path, bundle, monkeypatch):
     camera = f"features:{tmp_path}/f.npy@20"
     with monkeypatch.context() as patch:
         patch.setattr(Recognizer, "step", stuck)
-        summary, events, told = played(RunOptions(bundle, camera, max_hold_ms=2000, record=tmp_path / "rec"))
+        options = RunOptions(bundle, camera, max_hold_ms=2000, overload="cut", record=tmp_path / "rec")
+        summary, events, told = played(options)
     assert any(isinstance(event, Gap) and event.reason == "overload" for event in told)
     check_replay(tmp_path / "rec", bundle, summary, events)
 
