@@ -65,11 +65,12 @@ class CameraSource(ThreadedSource):
             try:
                 with ReadingProcess(replace(self._request, first_ns=self._stamps.first_ns)) as process:
                     return self._read(process)
-            except CameraLost as lost:
+            except (CameraLost, OSError) as error:  # OSError: no process or handle is to be had just now
+                lost = error if isinstance(error, CameraLost) else self._lost(error.strerror or str(error))
                 silent_s = (time.monotonic_ns() - self._latest_ns) / 1e9
                 if give_up_s is not None and silent_s >= give_up_s:
                     if not self._captured:
-                        raise
+                        raise lost from None
                     return "source"
                 delay_s = backoff.failed(max(0, self._latest_ns - opened_ns) / 1e9)
                 if give_up_s is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import random
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -135,8 +137,6 @@ def test_a_failed_connect_leaves_nothing_behind(uri, tmp_path):
 
 
 def test_what_hangs_while_it_opens_is_killed(caplog):
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent, nothing_left_behind():
         limits = Limits(open_s=1.0, give_up_s=0.5)  # OpenCV itself would wait ten seconds
         with (
@@ -170,15 +170,35 @@ def test_a_reading_process_that_is_killed_is_replaced_at_any_moment():
         open_source(f"http://127.0.0.1:{port}/cam") as source,
     ):
         frames: list[Frame] = []
-        for _ in range(4):
-            seen = len(frames)
-            until(source, lambda seen=seen: len(frames) > seen + rng.randrange(20), frames)
-            for child in children():
-                os.kill(child, signal.SIGKILL)
+        for number in range(1, 5):
+            until(source, lambda number=number: source.health()["connections"] == number, frames)
+            more = len(frames) + rng.randrange(20)
+            until(source, lambda more=more: len(frames) >= more, frames)
+            [child] = children()
+            os.kill(child, signal.SIGKILL)
         until(source, lambda: source.health()["connections"] == 5, frames)
         check(frames, source)
     for frame in frames:
         assert 30 < frame.data.mean() < 210 and 5 < frame.data.std() < 40
+
+
+def test_a_machine_out_of_handles_is_a_reason_to_try_again():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (
+        serving("http") as (_, port),
+        nothing_left_behind(),
+        open_source(f"http://127.0.0.1:{port}/cam") as source,
+    ):
+        frames = until(source, lambda: source.intake().captured)
+        [child] = children()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            os.kill(child, signal.SIGKILL)
+            until(source, lambda: "Too many open files" in str(source.health()["lost"]), frames)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        until(source, lambda: source.health()["connections"] == 2, frames)
+        check(frames, source)
 
 
 def test_a_frozen_picture_is_reported_and_opened_again(caplog):
