@@ -33,11 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from methods import METHODS, Method, flat_level
+from methods import METHODS, Method, flat_level, write_beside
 
 from edge_hal.commands.train import choose_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.run_directory import write_beside
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("edge-hal", "numpy", "torch")
@@ -148,17 +147,27 @@ def call(arguments: list[str]) -> Ended:
     """
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    began_s = time.monotonic()
+    process: subprocess.Popen[str] | None = None
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
-        )
+        began_s = time.monotonic()
+        _hear(False)  # a signal between the child's start and the `finally` that ends it would leave it behind
         try:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=environment,
+                text=True,
+                preexec_fn=_hear,  # the child would inherit the deafness
+            )
+            _hear()
             # wait4 alone tells what this one child used: RUSAGE_CHILDREN keeps the largest of all so far.
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         finally:
-            if process.returncode is None:
+            _hear()
+            if process is not None and process.returncode is None:
                 process.kill()
                 process.wait()
         wall_s = time.monotonic() - began_s
@@ -168,6 +177,10 @@ def call(arguments: list[str]) -> Ended:
             words = err.read().strip() or "it said nothing"
             raise EdgeHalError(f"python {shlex.join(arguments)} ended with {process.returncode}", words)
         return Ended(out.read(), wall_s, usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2))
+
+
+def _hear(hear: bool = True) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK if hear else signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _set(settings: list[str]) -> list[str]:
@@ -254,7 +267,7 @@ def main() -> int:
             print(f"failed: {cell.name}: {error}", file=sys.stderr, flush=True)
             continue
         bench.out.mkdir(parents=True, exist_ok=True)
-        write_beside(bench.out / f"{cell.name}.json", (json.dumps(result, indent=1) + "\n").encode())
+        write_beside(bench.out / f"{cell.name}.json", json.dumps(result, indent=1) + "\n")
         test = result["test"]
         print(
             f"{cell.name}: MoF {test['mof']:.1f}  F1@50 {test['f1_50']:.1f}  "

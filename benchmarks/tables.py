@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from methods import METHODS
+from methods import METHODS, write_beside
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.run_directory import write_beside
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN, END = "<!-- learning tables -->", "<!-- end of learning tables -->"
@@ -185,7 +184,7 @@ def main() -> int:
         if wanted != written:
             print(f"{path.name} is not what its files say: python benchmarks/tables.py", file=sys.stderr)
         return int(wanted != written)
-    write_beside(path, wanted.encode())
+    write_beside(path, wanted)
     return 0
 
 
