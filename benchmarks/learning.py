@@ -109,12 +109,19 @@ def commands_of(cell: Cell, bench: Bench, run: Path) -> dict[str, list[str]]:
     return commands
 
 
+def options_of(bench: Bench) -> str:
+    """What the user chose for every method: cells that differ in it are not to be compared."""
+    config = [] if bench.config is None else ["--config", Path(bench.config).name]
+    return shlex.join(["--name", bench.name, *config, *_set(list(bench.settings))])
+
+
 def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
     """Train and score. Raises EdgeHalError where a process fails, with its last words."""
     with tempfile.TemporaryDirectory(prefix="edge-hal-bench-") as folder:
         commands = commands_of(cell, bench, Path(folder) / "run")
         ended = {what: call(command) for what, command in commands.items()}
         told = {str(Path(folder, "run")): "RUN", str(bench.data): "DATA"}
+        told |= {} if bench.config is None else {bench.config: Path(bench.config).name}
     printed = {what: json.loads(each.out) for what, each in ended.items() if what != "train"}
     wall_s = ended["train"].wall_s if "train" in ended else 0.0
     total_s = sum(each.wall_s for each in ended.values())
@@ -134,6 +141,7 @@ def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
         "wall_s": round(wall_s, 1),
         "score_s": round(total_s - wall_s, 1),
         "peak_mb": round(max(each.peak_mb for each in ended.values())),
+        "options": options_of(bench),
         "commands": [_readable(command, told) for command in commands.values()],
         **_origin(),
     }

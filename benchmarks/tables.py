@@ -68,6 +68,7 @@ def load_runs(folder: Path) -> list[Run]:
             run = json.loads(path.read_text())
             name = f"{run['method']}.split{run['split']}.seed{run['seed']}"
             scores = [read(run) for _, read, _ in COLUMNS]
+            _origin([run])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise EdgeHalError(f"cannot read {path}", repr(error), "delete it, and run its cell again") from error
         if name != path.stem or run["method"] not in METHODS:
@@ -153,14 +154,22 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _origin(runs: Sequence[Run]) -> str:
-    """Machines and commits of the runs, and how many runs each."""
+    """Commands, machines and commits of the runs, and how many runs each."""
 
     def told(key: Callable[[Run], str]) -> str:
         counts = Counter(key(run) for run in runs)
         return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
 
-    threads = told(lambda run: f"{run['machine']}, torch {run['versions']['torch']}, threads: {run['threads']}")
-    return f"Runs by machine: {threads}. By commit: {told(lambda run: str(run['commit']))}."
+    def command(run: Run) -> str:
+        return f"`python benchmarks/learning.py DATA {run['options']} --out docs/results/{run['data']}`"
+
+    def machine(run: Run) -> str:
+        return f"{run['machine']}, torch {run['versions']['torch']}, threads: {run['threads']}"
+
+    return (
+        f"Runs by command (with the `--methods`, `--splits` and `--seeds` of the rows): {told(command)}. "
+        f"By machine: {told(machine)}. By commit: {told(lambda run: str(run['commit']))}."
+    )
 
 
 def replaced(text: str, section: str) -> str:
