@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,32 @@ def test_without_coupling_the_signals_say_nothing_of_the_slow_latent() -> None:
         made = world.recording(1500, 0)
         told.append(block_r2(split(made.x), split(made.slow)))
     assert told[0] < 0.1 and told[1] > 0.6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_optimal_filter_is_the_sum_over_all_paths(seed: int) -> None:
+    """Against brute force: every path of states, weighed by its chance and by the density of what was drawn."""
+    process = Process(states=3, dwell=3.0, memory=2.0)
+    world = World(process, seed)
+    fast, rho = world.recording(5, seed).fast, np.exp(-1 / 2.0)
+    for length in range(1, 6):
+        chance = np.zeros(3)
+        for path in itertools.product(range(3), repeat=length):
+            log_p = -0.5 * ((fast[0] - world.means[path[0]]) ** 2).sum()
+            for t in range(1, length):
+                log_p += np.log(2 / 3 if path[t] == path[t - 1] else 1 / 6)
+                away = fast[t] - rho * fast[t - 1] - (1 - rho) * world.means[path[t]]
+                log_p -= 0.5 * (away**2).sum() / (1 - rho**2)
+            chance[path[-1]] += np.exp(log_p)
+        np.testing.assert_allclose(world.filter(fast[:length])[-1], chance / chance.sum(), rtol=1e-9)
+
+
+def test_the_optimal_filter_knows_more_than_one_look_and_less_than_all() -> None:
+    world = World(Process(), 0)
+    made = world.recording(5000, 0)
+    near = np.linalg.norm(made.fast[:, None] - world.means, axis=-1).argmin(1)
+    right = np.mean(world.filter(made.fast).argmax(1) == made.states)
+    assert np.mean(near == made.states) + 0.1 < right < 1
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,29 @@ class World:
             x = np.where(x > 0, x, x / NEGATIVE_SLOPE)
         return np.asarray(x @ self._layers[0].T)
 
+    def filter(self, fast: Array) -> Array:
+        """P(state at t | fast latents up to t), (T, fast_size) -> (T, states), by who knows the world: no causal
+        learner can know more. Exact, since v[t] given v[t-1] and the state is Gaussian."""
+        process = self.process
+        rho = np.exp(-1 / process.memory)
+        stay = 1 - 1 / process.dwell
+        before = np.vstack([np.zeros((1, process.fast_size)), rho * fast[:-1]])
+        drive = np.full((len(fast), 1), 1 - rho)
+        variance = np.full((len(fast), 1), 1 - rho**2)
+        drive[0] = variance[0] = 1.0  # the first is drawn about the mean of its state
+        apart = ((fast - before)[:, None] - drive[:, None] * self.means) ** 2
+        log_seen = -apart.sum(-1) / (2 * variance)
+        seen = np.exp(log_seen - log_seen.max(1, keepdims=True))
+        belief = np.empty_like(seen)
+        now = np.full(process.states, 1 / process.states)
+        for t, likelihood in enumerate(seen):
+            if t:
+                now = stay * now + (1 - stay) * (1 - now) / (process.states - 1)
+            now = now * likelihood
+            now = now / now.sum()
+            belief[t] = now
+        return belief
+
 
 def _whitened(points: Array) -> Array:
     """Mean 0 and covariance 1, so that no direction of the slow space is favoured (where there are enough points)."""
