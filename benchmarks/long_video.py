@@ -70,31 +70,47 @@ def measure(minutes: float, starter: str, limit_gb: float) -> dict[str, Any]:
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
         )
         assert child.stderr is not None
-        told = child.stderr.read()
+        told, stages = "", {}
+        for line in child.stderr:  # the command says a line when a stage is complete
+            told += line
+            stages[line.partition(":")[0]] = _peak_so_far_gb(child.pid)
         # Of this child alone: RUSAGE_CHILDREN would keep the greatest of all rows.
         _, status, usage = os.wait4(child.pid, 0)
     code = os.waitstatus_to_exitcode(status)
     kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     found: dict[str, Any] = {"minutes": minutes, "starter": starter, "peak_gb": round(kilobytes * 1024 / 1e9, 3)}
     found |= {"cpu_s": round(usage.ru_utime + usage.ru_stime, 1), "wall_s": round(time.monotonic() - began_s, 1)}
+    found["stages"] = {name: peak for name, peak in stages.items() if peak is not None}
     if code != 0:
         last = told.strip().splitlines()[-1] if told.strip() else ""
         found["failed"] = f"{last or f'exit code {code}'} (limit {limit_gb:g} GB)"
     return found
 
 
+def _peak_so_far_gb(pid: int) -> float | None:
+    """Greatest resident size of a running process; None where there is no /proc."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) * 1024 / 1e9, 3)
+    except OSError:
+        pass
+    return None
+
+
+STAGES = ("read", "starter", "teacher", "student", "decoder")
+
+
 def table(rows: list[dict[str, Any]]) -> str:
+    """Peaks of the whole run, and so far when each stage was complete: where it rises, that stage holds most."""
     text = [
-        "| long video, minutes | starter | peak, GB | above no long video, MB a minute | CPU, s |",
-        "|---|---|---|---|---|",
+        f"| long video, minutes | starter | peak, GB | {' | '.join(f'after {name}' for name in STAGES)} | CPU, s |",
+        f"|{'---|' * (len(STAGES) + 4)}",
     ]
-    base = {row["starter"]: row["peak_gb"] for row in rows if row["minutes"] == 0 and "failed" not in row}
     for row in sorted(rows, key=lambda row: (row["starter"], row["minutes"])):
-        slope = "-"
-        if row["minutes"] and row["starter"] in base and "failed" not in row:
-            slope = f"{1000 * (row['peak_gb'] - base[row['starter']]) / row['minutes']:.1f}"
-        peak = f"over: {row['failed']}" if "failed" in row else f"{row['peak_gb']:.2f}"
-        text.append(f"| {row['minutes']:g} | {row['starter']} | {peak} | {slope} | {row['cpu_s']:.0f} |")
+        peak = row.get("failed", f"{row['peak_gb']:.2f}")
+        known = [f"{row['stages'][name]:.2f}" if name in row["stages"] else "-" for name in STAGES]
+        text.append(f"| {row['minutes']:g} | {row['starter']} | {peak} | {' | '.join(known)} | {row['cpu_s']:.0f} |")
     return "\n".join(text)
 
 

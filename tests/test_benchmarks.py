@@ -88,14 +88,19 @@ def write_set(root: Path, name: str, *, train: int = 4, test: int = 2, seed: int
     return root
 
 
-@pytest.fixture(scope="module")
-def field() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("field", REPOSITORY / "benchmarks" / "field.py")
+def program(name: str) -> ModuleType:
+    """A program of benchmarks/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "benchmarks" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["field"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def field() -> ModuleType:
+    return program("field")
 
 
 def test_every_benchmark_has_a_preset_a_row_of_facts_and_its_commands(field: ModuleType) -> None:
@@ -198,13 +203,11 @@ def test_one_command_makes_the_row_and_goes_on_where_it_stopped(tmp_path: Path, 
     for part in ("train", "test"):
         bundle = (root / "splits" / f"{part}.split1.bundle").read_text()
         (root / "splits" / f"{part}.split2.bundle").write_text(bundle)
-    program = str(REPOSITORY / "benchmarks" / "field.py")
+    path = str(REPOSITORY / "benchmarks" / "field.py")
     brief = [part for setting in BRIEF for part in ("--set", setting)]
     runs = tmp_path / "runs"
     arguments = ["gtea", str(root), "--runs", str(runs), *brief]
-    code = (
-        f"import runpy, sys; sys.argv = ['field.py', *sys.argv[1:]]; runpy.run_path({program!r}, run_name='__main__')"
-    )
+    code = f"import runpy, sys; sys.argv = ['field.py', *sys.argv[1:]]; runpy.run_path({path!r}, run_name='__main__')"
     status, out, err = call(*arguments, "--splits", "1", code=code)
     assert status == 0, err
     assert out.count("$ edge-hal train") == 1 and "| gtea, 1 of 4 splits |" in out
@@ -217,3 +220,19 @@ def test_one_command_makes_the_row_and_goes_on_where_it_stopped(tmp_path: Path, 
     assert first == (runs / "gtea.transcripts.seed0.split2.json").read_text() and "+- 0.0" in out
     status, out, err = call(*arguments, "--splits", "3", code=code)
     assert status == 1 and "train.split3.bundle is missing" in err and "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_peak_memory_is_that_of_the_child_and_a_run_over_the_limit_is_said_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    long_video = program("long_video")
+    found = long_video.measure(1, "uniform", 8.0)
+    assert "failed" not in found and 0.1 < found["peak_gb"] < 3
+    peaks = [found["stages"][name] for name in ("read", "teacher", "student", "decoder")]
+    assert peaks == sorted(peaks) and peaks[-1] <= found["peak_gb"] + 1e-3
+    small = long_video.measure(1, "uniform", 0.05)
+    assert "0.05 GB" in small["failed"]
+    text = long_video.table([found, small])
+    assert small["failed"] in text and f"{found['peak_gb']:.2f}" in text
