@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.demo import demo
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
@@ -29,6 +30,7 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)
+app.command("calibrate")(calibrate)
 
 
 def main() -> None:
