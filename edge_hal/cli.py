@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from edge_hal.commands.bench import bench
 from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.demo import demo
 from edge_hal.commands.evaluate import evaluate
@@ -31,6 +32,7 @@ app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
+app.command("bench")(bench)
 
 
 def main() -> None:

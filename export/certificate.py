@@ -57,10 +57,11 @@ EXACT = Tolerance(1e-9, 0.0)
 TOLERANCES = {
     "fp32": Tolerance(1e-5, 1e-4),
     # Unit roundoff 2^-11 = 5e-4. Some 20 rounded operations a block and as many residual additions, errors adding
-    # like a random walk, times the gain of the layers behind: 7e-4 of the RMS measured (docs/tensorrt.md). What a miswired graph computes is off by 0.1 to 1.
+    # like a random walk, times the gain of the layers behind: 7e-4 of the RMS measured (docs/tensorrt.md). What a
+    # miswired graph computes is off by 0.1 to 1.
     "fp16": Tolerance(2e-3, 0.0, peak=0.05, rms=0.02),
-    # A layer's input and weights at 25 to 40 dB: 1 to 6 % of the RMS a layer, less what residuals keep. Tensors can be
-    # held to no more than that they are recognisably the same; layers, state moves and events are checked by themselves.
+    # A layer's input and weights at 25 to 40 dB: 1 to 6 % of the RMS a layer, less what residuals keep. Tensors can
+    # be held to no more than that they are recognisably the same; layers, state moves and events have their own checks.
     "int8": Tolerance(2e-2, 0.0, peak=0.75, rms=0.3),
 }
 

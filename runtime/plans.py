@@ -281,7 +281,7 @@ def _refused(parser: Any, log: Any) -> str:
 def _log(trt: Any) -> Any:
     """A logger that keeps what matters instead of printing it."""
 
-    class Log(trt.ILogger):  # type: ignore[misc]
+    class Log(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.kept: list[str] = []
@@ -298,7 +298,7 @@ def _log(trt: Any) -> Any:
 
 
 def _monitor(trt: Any, name: str, report: Report) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):
         """Phases nest; the outermost one is what a person waits for."""
 
         def __init__(self) -> None:
