@@ -39,6 +39,7 @@ def export_bundle(
     target: str = "onnxruntime",
     recordings: Sequence[CalibrationRecording] = (),
     budget: Budget | None = None,
+    allowed: Budget | None = None,
     work: Path | None = None,
     reference: Path | None = None,
     progress: Progress | None = None,
@@ -50,7 +51,8 @@ def export_bundle(
         precision: `fp32`, `fp16` or `int8`.
         target: of int8, `onnxruntime` (dynamic, CPUs) or `tensorrt` (explicit Q/DQ on float16).
         recordings: int8 needs them: for the ranges, and to see what each layer costs.
-        budget: what int8 may cost.
+        budget: what int8 may cost on the recordings.
+        allowed: what the certificate bears on the reference, for int8 and fp16.
         work: where int8 keeps what it has found out; default `calibration` in the run directory.
         reference: input vectors for the certificate (.npy, or .npz with `x`); default the checkpoint's own.
         progress: progress(stage, done, total, remark).
@@ -76,7 +78,7 @@ def export_bundle(
         checkpoint.decoder,
         provenance,
         lambda folder: write_graphs(checkpoint, precision, calibration, folder, report),
-        lambda bundle: certify(bundle, checkpoint, vectors, report),
+        lambda bundle: certify(bundle, checkpoint, vectors, report, allowed),
         target=target if calibration is not None else "any",
     )
 

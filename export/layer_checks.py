@@ -7,6 +7,7 @@ float weight to half a step of its grid. Activations are checked by their signal
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,8 @@ HALF_ROUNDING = 2.0**-10
 
 def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], chunk: int) -> Check:
     """Over real steps: what a state holds after n tokens is what it held before, n places on, bit for bit."""
-    start = min(len(x) // 2, spec.receptive_field) // spec.period(spec.top) * spec.period(spec.top)
+    unit = math.lcm(spec.period(spec.top), chunk)
+    start = min(len(x) // 2, spec.receptive_field) // unit * unit
     ends = sorted({start, start + chunk, *(start + spec.period(level) for level in range(1, len(spec.levels)))})
     stream = PyramidStream(spec, engines, x.dtype)
     stream.reset()
@@ -52,8 +54,7 @@ def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArr
         tokens = chunk if level == 0 else 1
         after = start + (chunk if level == 0 else spec.period(level))
         for tensor in spec.states(level):
-            # Time is the axis that has `window - 1` or `history` entries: first, last or second.
-            axis = {"z": 0, "n": 0, "valid": 1}.get(tensor.name.split(".")[-1], 1)
+            axis = 0 if tensor.name.split(".")[-1] in ("z", "n") else 1  # time
             before, now = (np.moveaxis(seen[t][tensor.name], axis, 0) for t in (start, after))
             if len(now) > tokens and not np.array_equal(now[: len(now) - tokens], before[tokens:]):
                 wrong.append(tensor.name)

@@ -6,7 +6,8 @@ from 10.3 on reads as int8. Biases stay as they are (an int32 DequantizeLinear i
 
 *Dynamic* (ONNX Runtime on CPUs): the input's scale is found at each step (DynamicQuantizeLinear, MatMulInteger); no
 calibration. Weights have 7 bits: without VNNI, x86 adds pairs of u8 x s8 products in 16 bits, and 255 * 127 * 2 does
-not fit, so that the same graph would compute something else on an older CPU. 255 * 64 * 2 does.
+not fit, so that the same graph would compute something else on an older CPU. 255 * 64 * 2 does. The rows of a chunk
+are quantised one by one: a scale for all of them would let a tick see the next, and chunks change the result.
 
 A *layer* is named by the weights' initializer, which is the same in the graphs of all chunk sizes.
 """
@@ -78,6 +79,7 @@ def quantise_dynamic(model: onnx.ModelProto, prefix: str, layers: Collection[str
         EdgeHalError: the graph has no such Gemm.
     """
     copy, weights = _copied(model, prefix, layers)
+    rows = _rows(model)
     nodes: list[onnx.NodeProto] = []
     for node in copy.graph.node:
         layer = f"{prefix}.{_name(node)}" if _is_layer(node, weights) else ""
@@ -90,46 +92,36 @@ def quantise_dynamic(model: onnx.ModelProto, prefix: str, layers: Collection[str
         values = weight.T if _attribute(node, "transB") else weight
         scale = np.maximum(np.abs(values).max(axis=0) / DYNAMIC_MAX, SMALLEST_SCALE).astype(np.float32)
         stored = np.clip(np.round(values / scale), -DYNAMIC_MAX, DYNAMIC_MAX).astype(np.int8)
-        q, s, z, product, real, scaled = (f"{layer}.{part}" for part in ("q", "s", "z", "int", "real", "scaled"))
         copy.graph.initializer.append(numpy_helper.from_array(stored, f"{layer}.int8"))
         copy.graph.initializer.append(numpy_helper.from_array(scale, f"{layer}.scale"))
-        nodes += [
-            helper.make_node("DynamicQuantizeLinear", [node.input[0]], [q, s, z], f"{layer}.quantize"),
-            helper.make_node("MatMulInteger", [q, f"{layer}.int8", z], [product], f"{layer}.matmul"),
-            helper.make_node("Cast", [product], [real], f"{layer}.cast", to=TensorProto.FLOAT),
-            helper.make_node("Mul", [s, f"{layer}.scale"], [f"{layer}.factor"], f"{layer}.factor"),
-        ]
-        last = scaled if len(node.input) > 2 else node.output[0]
-        nodes.append(helper.make_node("Mul", [real, f"{layer}.factor"], [last], f"{layer}.rescale"))
-        if len(node.input) > 2:
-            nodes.append(helper.make_node("Add", [scaled, node.input[2]], list(node.output), f"{layer}.bias"))
+        parts = [node.input[0]]
+        if rows[node.input[0]] > 1:
+            parts = [f"{layer}.row{i}" for i in range(rows[node.input[0]])]
+            split = helper.make_node("Split", [node.input[0]], parts, f"{layer}.split", num_outputs=len(parts))
+            nodes.append(split)  # along axis 0, the default
+        biased = len(node.input) > 2
+        product = f"{layer}.product" if biased else node.output[0]
+        outs = [product] if len(parts) == 1 else [f"{part}.out" for part in parts]
+        for part, out in zip(parts, outs, strict=True):
+            _dynamic_row(nodes, layer, part, out)
+        if len(parts) > 1:
+            nodes.append(helper.make_node("Concat", outs, [product], f"{layer}.concat", axis=0))
+        if biased:
+            nodes.append(helper.make_node("Add", [product, node.input[2]], list(node.output), f"{layer}.bias"))
     return _finished(copy, nodes)
 
 
 def quantised_layers(model: onnx.ModelProto) -> dict[str, NDArray[np.floating]]:
     """The quantised layers of a graph and the weights they compute with, in the float graph's layout."""
-    weights = _weights(model)
+    weights, nodes = _weights(model), {node.name for node in model.graph.node}
     found = {}
     for name, stored in weights.items():
         if name.endswith(".int8") and stored.dtype == np.int8:
             layer = name.removesuffix(".int8")
             scale = weights[f"{layer}.scale"].astype(np.float64)
-            dynamic = any(node.name == f"{layer}.matmul" for node in model.graph.node)
+            dynamic = any(node.startswith(f"{layer}.dynamic.") for node in nodes)
             shape = (-1, *[1] * (stored.ndim - 1))
             found[layer] = (stored * scale).T if dynamic else stored * scale.reshape(shape)
-    return found
-
-
-def float_weights(model: onnx.ModelProto, prefix: str) -> dict[str, NDArray[np.floating]]:
-    """The float weights of the layers that could be quantised, output channel first."""
-    weights = _weights(model)
-    layers = layers_of(model, prefix)
-    found = {}
-    for node in _layers(model):
-        layer = f"{prefix}.{_name(node)}"
-        if layer in layers:
-            value = weights[node.input[1]]
-            found[layer] = value if _channel_axis(node) == 0 else value.T
     return found
 
 
@@ -168,6 +160,26 @@ def _attribute(node: onnx.NodeProto, name: str) -> int:
 
 def _channel_axis(node: onnx.NodeProto) -> int:
     return 0 if node.op_type == "Conv" or _attribute(node, "transB") else 1
+
+
+def _rows(model: onnx.ModelProto) -> dict[str, int]:
+    """The length of each tensor's first axis."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    values = [*graph.input, *graph.value_info, *graph.output]
+    return {v.name: v.type.tensor_type.shape.dim[0].dim_value for v in values if v.type.tensor_type.shape.dim}
+
+
+def _dynamic_row(nodes: list[onnx.NodeProto], layer: str, row: str, out: str) -> None:
+    """`out` = one row times the layer's weights, the row quantised by its own largest values."""
+    name = f"{layer}.dynamic.{out}"
+    q, s, z, product, real, factor = (f"{name}.{part}" for part in ("q", "s", "z", "int", "real", "factor"))
+    nodes += [
+        helper.make_node("DynamicQuantizeLinear", [row], [q, s, z], f"{name}.quantize"),
+        helper.make_node("MatMulInteger", [q, f"{layer}.int8", z], [product], f"{name}.matmul"),
+        helper.make_node("Cast", [product], [real], f"{name}.cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", [s, f"{layer}.scale"], [factor], f"{name}.factor"),
+        helper.make_node("Mul", [real, factor], [out], f"{name}.rescale"),
+    ]
 
 
 def _quantise_input(

@@ -87,8 +87,20 @@ class TensorRtEngine:
         self._device, self._level = device, level
         self._role = 0
         states = spec.states(level)
-        first = next(iter(engines.values()))
-        types = _types(trt, first)
+        nexts = [TensorSpec(f"{tensor.name}.next", tensor.shape) for tensor in states]
+        checked = {
+            chunk: _check(
+                trt,
+                engine,
+                f"level {level}, chunk {chunk}",
+                [*spec.inputs(level, chunk), *states],
+                [*spec.outputs(level, chunk), *nexts],
+            )
+            for chunk, engine in sorted(engines.items())
+        }
+        types = next(iter(checked.values()))
+        if any(found[tensor.name] != types[tensor.name] for found in checked.values() for tensor in states):
+            raise EdgeHalError(f"level {level}: a state differs in type between chunk sizes")
         self._fills = {tensor.name: tensor.fill for tensor in states}
         self._sets = tuple(
             {tensor.name: _tensor(device, tensor, types[tensor.name]) for tensor in states} for _ in (0, 1)
@@ -97,9 +109,7 @@ class TensorRtEngine:
         self._runs: dict[int, tuple[_Run, ...]] = {}
         self.captured = True
         for chunk, engine in sorted(engines.items()):
-            inputs, outputs = spec.inputs(level, chunk), spec.outputs(level, chunk)
-            nexts = [TensorSpec(f"{tensor.name}.next", tensor.shape) for tensor in states]
-            types = _check(trt, engine, f"level {level}, chunk {chunk}", [*inputs, *states], [*outputs, *nexts])
+            inputs, outputs, types = spec.inputs(level, chunk), spec.outputs(level, chunk), checked[chunk]
             given = {tensor.name: _tensor(device, tensor, types[tensor.name]) for tensor in inputs}
             self._inputs[chunk] = given
             self._runs[chunk] = tuple(self._bind(engine, given, outputs, types, role) for role in (0, 1))
