@@ -12,6 +12,7 @@ import typer
 from edge_hal.commands.bench import bench
 from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.demo import demo
+from edge_hal.commands.doctor import doctor
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
 from edge_hal.commands.train import train
@@ -33,6 +34,7 @@ app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("bench")(bench)
+app.command("doctor")(doctor)
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from edge_hal import __version__
 from edge_hal.bundle import Bundle, encoder_name, file_hash, graph_name, write_bundle
 from edge_hal.calib.recordings import CalibrationRecording
 from edge_hal.calib.sensitivity import Budget
+from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.model.checkpoint import MODEL, Checkpoint, load_checkpoint
 from edge_hal.spec import PyramidSpec
@@ -29,6 +32,7 @@ from .precision import half_graph
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
 CALIBRATION = "calibration"
+CONFIDENCE = "confidence.json"
 
 
 def export_bundle(
@@ -75,7 +79,7 @@ def export_bundle(
         out,
         spec,
         precision,
-        checkpoint.decoder,
+        calibrated_decoder(checkpoint),
         provenance,
         lambda folder: write_graphs(checkpoint, precision, calibration, folder, report),
         lambda bundle: certify(bundle, checkpoint, vectors, report, allowed),
@@ -111,6 +115,22 @@ def write_graphs(
             lint_encoder(eye, spec.encoder, name)
             onnx.save(eye, folder / name)
     report("export", len(jobs), len(jobs), "")
+
+
+def calibrated_decoder(checkpoint: Checkpoint) -> DecoderConfig:
+    """The run's thresholds, with the temperature of `edge-hal calibrate --confidence` where it was fitted.
+
+    Raises:
+        EdgeHalError: its file is damaged.
+    """
+    path = checkpoint.path / CONFIDENCE
+    if not path.is_file():
+        return checkpoint.decoder
+    try:
+        return replace(checkpoint.decoder, temperature=json.loads(path.read_text())["temperature"])
+    except (OSError, ValueError, KeyError, TypeError, EdgeHalError) as error:
+        todo = "fit it again: edge-hal calibrate DATA_DIR --confidence, or delete the file"
+        raise EdgeHalError(f"cannot read {path}", f"{type(error).__name__}: {error}", todo) from error
 
 
 def float_precision(precision: str, calibration: Calibration | None) -> str:

@@ -24,9 +24,13 @@ L4T = Path("/etc/nv_tegra_release")
 
 
 class CudaDevice:
-    """The first GPU, its primary context and a stream of our own. Belongs to the thread that made it."""
+    """The first GPU, its primary context and a stream of our own. Belongs to the thread that made it.
 
-    def __init__(self, index: int = 0) -> None:
+    Args:
+        graphs: capture CUDA graphs where that is possible; False compares with plain launches.
+    """
+
+    def __init__(self, index: int = 0, *, graphs: bool = True) -> None:
         try:
             self._cuda = importlib.import_module("pycuda.driver")
             self._cuda.init()
@@ -41,7 +45,7 @@ class CudaDevice:
         major, minor = device.compute_capability()
         platform = L4T.read_text().splitlines()[0] if L4T.is_file() else f"driver {self._cuda.get_driver_version()}"
         self.id = DeviceId(device.name(), f"{major}.{minor}", platform)
-        self._runtime = _cudart()
+        self._runtime = _cudart() if graphs else None
 
     def alloc(self, size: int) -> int:
         memory = self._cuda.mem_alloc(max(1, size))

@@ -35,7 +35,12 @@ class Engines:
 
 
 def choose_engines(
-    bundle: Bundle, kind: str = "auto", threads: int = 1, cache: Path | None = None, report: Report | None = None
+    bundle: Bundle,
+    kind: str = "auto",
+    threads: int = 1,
+    cache: Path | None = None,
+    report: Report | None = None,
+    graphs: bool = True,
 ) -> Engines:
     """Open the engines of a bundle.
 
@@ -43,6 +48,7 @@ def choose_engines(
         kind: `auto`, `onnxruntime` or `tensorrt`.
         cache: where TensorRT plans are kept; default the user's cache folder.
         report: of building plans, which takes a while on first use.
+        graphs: capture CUDA graphs on TensorRT; False launches plainly.
 
     Raises:
         EdgeHalError: `tensorrt` was asked for and cannot be, or a graph does not fit.
@@ -54,7 +60,7 @@ def choose_engines(
     why_not = "" if bundle.target != "onnxruntime" else "the bundle is int8 for onnxruntime"
     if not why_not:
         try:
-            return _tensorrt(bundle, cache, report)
+            return _tensorrt(bundle, cache, report, graphs)
         except EdgeHalError as error:
             if kind == "tensorrt":
                 raise
@@ -75,7 +81,7 @@ def _onnxruntime(bundle: Bundle, threads: int, why: str) -> Engines:
     return Engines("onnxruntime", why, open_engines(bundle, threads), encoder)
 
 
-def _tensorrt(bundle: Bundle, cache: Path | None, report: Report | None) -> Engines:
+def _tensorrt(bundle: Bundle, cache: Path | None, report: Report | None, graphs: bool) -> Engines:
     try:
         trt: Any = importlib.import_module("tensorrt")
     except ImportError as error:
@@ -86,7 +92,7 @@ def _tensorrt(bundle: Bundle, cache: Path | None, report: Report | None) -> Engi
     from .engine_tensorrt import TensorRtEncoder, TensorRtEngine
     from .plans import PlanCache, default_cache
 
-    device, spec = CudaDevice(), bundle.spec
+    device, spec = CudaDevice(graphs=graphs), bundle.spec
     runtime, plans = trt.Runtime(trt.Logger(trt.Logger.ERROR)), PlanCache(cache or default_cache())
 
     def engine(graph: Path) -> Any:
@@ -100,6 +106,7 @@ def _tensorrt(bundle: Bundle, cache: Path | None, report: Report | None) -> Engi
     if bundle.encoder is not None and spec.encoder is not None:
         encoder = TensorRtEncoder(trt, engine(bundle.encoder), spec.encoder, device)
     captured = all(level.captured for level in levels if isinstance(level, TensorRtEngine))
-    how = "captured CUDA graphs" if captured else "plain launches: no CUDA graph could be captured"
+    how = "captured CUDA graphs" if captured else "plain launches"
+    how += "" if captured or not graphs else ": no CUDA graph could be captured"
     notes = "".join(f"; {note}" for note in plans.notes)
     return Engines("tensorrt", f"TensorRT {trt.__version__} on {device.id.name}, {how}{notes}", levels, encoder)

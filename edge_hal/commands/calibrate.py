@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,14 +30,23 @@ def calibrate(
         Path | None, typer.Option(help="Where ranges and search are kept (default: calibration/ in the run).")
     ] = None,
     rate_hz: Annotated[float | None, typer.Option(help="Rate of feature files (default: the run's).")] = None,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Instead: make confidences probabilities, on labelled videos.")
+    ] = False,
+    part: Annotated[str, typer.Option(help="Of --confidence: valid or test, not trained on.")] = "valid",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Measure ranges and what each layer costs in int8; `export --precision int8` goes on from here.
 
-    Interrupted, the same command goes on where it stopped.
+    Interrupted, the same command goes on where it stopped. With --confidence a temperature is fitted instead,
+    and every later export of the run uses it.
     """
     one_of("--target", target, TARGETS)
+    one_of("--part", part, ("valid", "test"))
     require("torch", "safetensors", "onnx", "onnxscript")
+    if confidence:
+        fit_run(data, ckpt, split, part, as_json)
+        return
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import CALIBRATION
     from edge_hal.export.int8 import calibrate as measure
@@ -48,6 +58,53 @@ def calibrate(
         recordings = read_folder(data, checkpoint, split, rate_hz, report)
         found = measure(checkpoint, recordings, target, place, report)
     print(json.dumps(found.report) if as_json else describe(found, place))
+
+
+def fit_run(data: Path, ckpt: Path, split: int | None, part: str, as_json: bool) -> None:
+    """Fit the temperature on labelled videos; it and the reliability diagram go into the run directory."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from edge_hal.calib.confidence import collect, draw, fit_confidence
+    from edge_hal.calib.ranges import write_beside
+    from edge_hal.commands.evaluate import PARTS, run_config
+    from edge_hal.commands.progress import Stages
+    from edge_hal.commands.train import load_videos
+    from edge_hal.export.bundle import CONFIDENCE
+    from edge_hal.features import encode_pictures
+    from edge_hal.learning.recordings import read_recordings
+    from edge_hal.model.checkpoint import load_checkpoint
+    from edge_hal.model.one_pass import one_pass
+
+    if split is None:
+        raise EdgeHalError("--confidence needs --split", "its videos must not have been trained on", exit_code=2)
+    checkpoint = load_checkpoint(ckpt)
+    videos = load_videos(data, run_config(ckpt, []), split, PARTS[part], with_labels=True)
+    posteriors, labels = [], []
+    with Stages() as report:
+        recordings = read_recordings(videos, checkpoint.spec.model_hz, checkpoint.spec.encoder)
+        for number, recording in enumerate(recordings):
+            vectors = recording.inputs
+            if checkpoint.encoder is not None:
+                vectors = encode_pictures(checkpoint.encoder, np.asarray(vectors, np.uint8))
+            made = one_pass(checkpoint.pyramid, checkpoint.front_end, np.asarray(vectors, np.float32))
+            posteriors.append(made.outputs[0]["frame"].astype(np.float32))
+            assert recording.labels is not None, "the videos were read with labels"
+            labels.append(recording.labels)
+            report("confidence", number + 1, len(recordings), "")
+    found = fit_confidence(collect(posteriors, labels, checkpoint.decoder, checkpoint.spec))
+    place = checkpoint.path / CONFIDENCE
+    seen = {"split": split, "part": part, "videos": [video.name for video in videos.videos]}
+    write_beside(place, json.dumps({**asdict(found), **seen}, indent=1) + "\n")
+    with contextlib.suppress(ImportError):  # a picture for people; the numbers are what counts
+        draw(place.with_suffix(".png"), found)
+    text = (
+        f"temperature {found.temperature:g} from {found.events} events, {100 * found.right:.1f} % of them right:"
+        f" expected calibration error {found.ece_before:.3f} -> {found.ece_after:.3f}\n"
+        f"kept in {place}; the next edge-hal export --ckpt {ckpt} uses it"
+    )
+    print(json.dumps({**asdict(found), **seen}) if as_json else text)
 
 
 def read_folder(
