@@ -43,7 +43,6 @@ def export_bundle(
     target: str = "onnxruntime",
     recordings: Sequence[CalibrationRecording] = (),
     budget: Budget | None = None,
-    allowed: Budget | None = None,
     work: Path | None = None,
     reference: Path | None = None,
     progress: Progress | None = None,
@@ -55,8 +54,7 @@ def export_bundle(
         precision: `fp32`, `fp16` or `int8`.
         target: of int8, `onnxruntime` (dynamic, CPUs) or `tensorrt` (explicit Q/DQ on float16).
         recordings: int8 needs them: for the ranges, and to see what each layer costs.
-        budget: what int8 may cost on the recordings.
-        allowed: what the certificate bears on the reference, for int8 and fp16.
+        budget: what a lower precision may cost: of int8 on the recordings, of both on the reference.
         work: where int8 keeps what it has found out; default `calibration` in the run directory.
         reference: input vectors for the certificate (.npy, or .npz with `x`); default the checkpoint's own.
         progress: progress(stage, done, total, remark).
@@ -82,7 +80,7 @@ def export_bundle(
         calibrated_decoder(checkpoint),
         provenance,
         lambda folder: write_graphs(checkpoint, precision, calibration, folder, report),
-        lambda bundle: certify(bundle, checkpoint, vectors, report, allowed),
+        lambda bundle: certify(bundle, checkpoint, vectors, report, budget),
         target=target if calibration is not None else "any",
     )
 

@@ -71,13 +71,13 @@ def certify(
     checkpoint: Checkpoint,
     reference: Array | None = None,
     progress: Progress | None = None,
-    allowed: Budget | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Compare the graphs of `bundle` with the checkpoint they came from.
 
     Args:
         reference: real input vectors (T, D); by default the checkpoint's own, without one random ones.
-        allowed: what a lower precision may cost in events; float32 may cost nothing.
+        budget: what a lower precision may cost in events; float32 may cost nothing.
 
     Returns:
         `passed`, `reference` (`real` or `random`), `ticks`, `checks` and `metrics`, ready for JSON.
@@ -125,7 +125,7 @@ def certify(
         add(_encoder_check(bundle, checkpoint))
     eager = stream(spec, in_torch(torch.float32), x, spec.chunk_sizes[-1], [])["level0.frame"]
     streamed_frame = streamed["onnxruntime"]["level0.frame"]
-    budget = allowed or Budget()
+    budget = budget or Budget()
     shift = compare_events([streamed_frame], [eager], bundle.decoder, spec, budget)
     metrics = temporal(bundle, streamed_frame, eager) | {"moved": shift.moved, "posterior_rms": shift.posterior_rms}
     exact = bundle.precision == "fp32"

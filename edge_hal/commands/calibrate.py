@@ -30,6 +30,10 @@ def calibrate(
         Path | None, typer.Option(help="Where ranges and search are kept (default: calibration/ in the run).")
     ] = None,
     rate_hz: Annotated[float | None, typer.Option(help="Rate of feature files (default: the run's).")] = None,
+    budget_f1: Annotated[float, typer.Option(min=0, help="Points of F1@50 that a lower precision may cost.")] = 0.5,
+    budget_within: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of transitions that must stay within one tick.")
+    ] = 0.99,
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Instead: make confidences probabilities, on labelled videos.")
     ] = False,
@@ -47,6 +51,7 @@ def calibrate(
     if confidence:
         fit_run(data, ckpt, split, part, as_json)
         return
+    from edge_hal.calib.sensitivity import Budget
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import CALIBRATION
     from edge_hal.export.int8 import calibrate as measure
@@ -56,7 +61,7 @@ def calibrate(
     place = work or checkpoint.path / CALIBRATION
     with Stages() as report:
         recordings = read_folder(data, checkpoint, split, rate_hz, report)
-        found = measure(checkpoint, recordings, target, place, report)
+        found = measure(checkpoint, recordings, target, place, report, Budget(budget_f1, budget_within))
     print(json.dumps(found.report) if as_json else describe(found, place))
 
 

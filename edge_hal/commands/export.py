@@ -31,6 +31,10 @@ def export(
     rate_hz: Annotated[
         float | None, typer.Option(help="Of --calib: rate of feature files (default: the run's).")
     ] = None,
+    budget_f1: Annotated[float, typer.Option(min=0, help="Points of F1@50 that a lower precision may cost.")] = 0.5,
+    budget_within: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of transitions that must stay within one tick.")
+    ] = 0.99,
     reference: Annotated[
         Path | None, typer.Option(help="Vectors for the certificate, .npy or .npz (default: the run's).")
     ] = None,
@@ -44,6 +48,7 @@ def export(
             "int8 needs recordings of the procedure", "", "give them: --calib DATA_DIR --split 1", exit_code=2
         )
     require("torch", "safetensors", "onnx", "onnxscript")
+    from edge_hal.calib.sensitivity import Budget
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import export_bundle
     from edge_hal.model.checkpoint import load_checkpoint
@@ -53,7 +58,14 @@ def export(
         if precision == "int8" and calib is not None:
             recordings = read_folder(calib, load_checkpoint(ckpt), split, rate_hz, report)
         bundle = export_bundle(
-            ckpt, out, precision=precision, target=target, recordings=recordings, reference=reference, progress=report
+            ckpt,
+            out,
+            precision=precision,
+            target=target,
+            recordings=recordings,
+            budget=Budget(budget_f1, budget_within),
+            reference=reference,
+            progress=report,
         )
     certificate = json.loads((bundle.path / "certificate.json").read_text())
     print(json.dumps(certificate) if as_json else _summary(bundle, certificate))
