@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from edge_hal.commands.bench import bench
+from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.demo import demo
+from edge_hal.commands.doctor import doctor
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
 from edge_hal.commands.train import train
@@ -29,6 +32,9 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)
+app.command("calibrate")(calibrate)
+app.command("bench")(bench)
+app.command("doctor")(doctor)
 
 
 def main() -> None:
