@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,17 @@ class Position:
     seq: int
 
 
+@dataclass(frozen=True)
+class _Live:
+    """A message as it came. Every durable event before number `until` had been published by then: the message is that
+    event, or a report. `kept`: the publisher has a journal."""
+
+    event: Event
+    raw: bytes
+    until: int
+    kept: bool
+
+
 class Subscription:
     """Iterate over it; leave the `with` block, or `close` it. For one thread.
 
@@ -81,25 +93,22 @@ class Subscription:
                 why = f"it belongs to the stream '{position.stream}'"
                 raise EdgeHalError(f"cannot use the cursor {cursor}", why, "use one file for each", exit_code=2)
             self._next, self._numbers = position.seq + 1, position.journal
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        try:
-            self._live = self._connect(zmq.SUB, endpoint, keys, "--connect")
-            self._live.setsockopt(zmq.SUBSCRIBE, b"" if stream is None else f"{stream}/".encode())
-            self._past = self._connect(zmq.DEALER, replay or _replay_of(endpoint), keys, "--replay")
-        except BaseException:
-            self._context.destroy(linger=0)
-            raise
-        self._messages = self._follow()
+        self._live: _Live | None = None  # received; waits until everything before it is there
+        self._ready: deque[tuple[Event, bytes]] = deque()
+        self._now = _connect(zmq.SUB, endpoint, keys, "--connect")
+        self._now.setsockopt(zmq.SUBSCRIBE, b"" if stream is None else f"{stream}/".encode())
+        self._past = _connect(zmq.DEALER, replay or _replay_of(endpoint), keys, "--replay")
 
     def __iter__(self) -> Subscription:
         return self
 
     def __next__(self) -> Event:
         try:
-            event, raw = next(self._messages)
+            while not self._ready:
+                self._advance()
         except _Silence:
             raise StopIteration from None
-        self.raw = raw
+        event, self.raw = self._ready.popleft()
         if event.durable or isinstance(event, Lost):
             seq = event.to if isinstance(event, Lost) else event.seq  # type: ignore[attr-defined]
             self._last = Position(self._numbers, event.stream, seq)
@@ -126,7 +135,8 @@ class Subscription:
             raise EdgeHalError(f"cannot write the cursor {self._cursor}", str(error.strerror)) from error
 
     def close(self) -> None:
-        self._context.destroy(linger=0)
+        self._now.close()
+        self._past.close()
 
     def __enter__(self) -> Subscription:
         return self
@@ -136,22 +146,18 @@ class Subscription:
 
     # --- order -----------------------------------------------------------------------------------
 
-    def _follow(self) -> Iterator[tuple[Event, bytes]]:
-        while True:
-            raw = self._receive()
-            event = decode(raw)
-            # Everything before `until` has been published; the live event itself is number `until`, or a report.
-            until = event.seq if event.durable else event.last_seq + 1  # type: ignore[attr-defined]
-            kept = event.run.get("journal") is not None
-            self._recognise(str(event.run.get("journal") or event.run.get("session")))
-            if self._next is None:
-                self._next = self._first(until, kept)
-            yield from self._fill(event, until, kept)
-            if event.durable and until == self._next:
-                self._next += 1
-                yield event, raw
-            elif not event.durable and until >= self._next:  # else it is older than what replay has told
-                yield event, raw
+    def _advance(self) -> None:
+        """Make something ready: a page of the hole before the live message, else the message itself, if it is due."""
+        live = self._live = self._live or self._receive()
+        if self._next is None:
+            self._next = self._first(live)
+        if self._next < live.until:
+            self._ready.extend(self._fill(live))
+            return
+        self._live = None
+        if live.until == self._next:  # else replay has told it, or something newer, already
+            self._next += live.event.durable
+            self._ready.append((live.event, live.raw))
 
     def _recognise(self, numbers: str) -> None:
         """Another journal, or another run without one, counts from 0: what was there before can be had no more."""
@@ -159,68 +165,52 @@ class Subscription:
             self._next = 0
         self._numbers = numbers
 
-    def _first(self, until: int, kept: bool) -> int:
+    def _first(self, live: _Live) -> int:
         """The number to begin with."""
         if isinstance(self._begin, int):
             return self._begin
-        if self._begin == "now" or not kept:
-            return until
+        if self._begin == "now" or not live.kept:
+            return live.until
         if isinstance(self._begin, Since):
             return int(self._ask({"since": self._begin.utc_ns, "limit": 0})[0]["from"])
         return int(self._ask({"from": 0, "limit": 0})[0]["first"])
 
-    def _fill(self, live: Event, until: int, kept: bool) -> Iterator[tuple[Event, bytes]]:
-        """The events from `_next` to before `until`, or word that they are lost."""
+    def _fill(self, live: _Live) -> Iterator[tuple[Event, bytes]]:
+        """One page of the events before the live one, or word that they are lost."""
         assert self._next is not None
-        while self._next < until:
-            begin = until
-            bodies: list[bytes] = []
-            if kept:
-                header, bodies = self._ask({"from": self._next, "limit": until - self._next})
-                if header["journal"] == self._numbers and bodies:
-                    begin = min(until, header["from"])
-            if begin > self._next:
-                run = {key: value for key, value in live.run.items() if key in ("session", "journal")}
-                lost = Lost(live.stream, live.epoch, from_=self._next, to=begin - 1, run=run)
-                self._next = begin
-                yield lost, encode(lost)
-            for body in bodies if self._next < until else ():
-                event = decode(body)
-                if getattr(event, "seq", None) != self._next:
-                    raise EdgeHalError(f"the journal of {self.endpoint} skips event {self._next}")
-                self._next += 1
-                yield event, body
+        begin, bodies = live.until, list[bytes]()
+        if live.kept:
+            header, bodies = self._ask({"from": self._next, "limit": live.until - self._next})
+            if header["journal"] == self._numbers and bodies:
+                begin = min(live.until, header["from"])
+        if begin > self._next:
+            run = {key: value for key, value in live.event.run.items() if key in ("session", "journal")}
+            lost = Lost(live.event.stream, live.event.epoch, from_=self._next, to=begin - 1, run=run)
+            self._next = begin
+            yield lost, encode(lost)
+        for body in bodies if self._next < live.until else ():
+            event = decode(body)
+            if getattr(event, "seq", None) != self._next:
+                raise EdgeHalError(f"the journal of {self.endpoint} skips event {self._next}")
+            self._next += 1
+            yield event, body
 
     # --- sockets ---------------------------------------------------------------------------------
 
-    def _connect(self, kind: int, endpoint: str, keys: ClientKeys | None, option: str) -> zmq.Socket[bytes]:
-        socket = self._context.socket(kind)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.RCVHWM, QUEUE_EVENTS)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # a cut line is noticed, and dialled again
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6000)
-        if kind == zmq.DEALER:
-            socket.setsockopt(zmq.IMMEDIATE, 1)  # questions do not pile up for a publisher that is away
-        if keys is not None:
-            keys.secure(socket)
-        try:
-            socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            todo = f"use {option} {DEFAULT_ENDPOINT}"
-            raise EdgeHalError(f"cannot connect to '{endpoint}'", str(error.strerror), todo, exit_code=2) from error
-        return socket
-
-    def _receive(self) -> bytes:
+    def _receive(self) -> _Live:
         """The next live message. Raises _Silence after `timeout_s`."""
-        if not self._live.poll(self._patience_ms()):
+        if not self._now.poll(self._patience_ms()):
             raise _Silence
-        parts = self._live.recv_multipart()
+        parts = self._now.recv_multipart()
         self._heard_s = time.monotonic()
         if len(parts) != 2:
             why = f"its messages have {len(parts)} parts"
             raise EdgeHalError(f"{self.endpoint} is no edge-hal publisher", why, "check --connect")
-        return parts[1]
+        event = decode(parts[1])
+        until = event.seq if event.durable else event.last_seq + 1  # type: ignore[attr-defined]
+        journal = event.run.get("journal")
+        self._recognise(str(journal or event.run.get("session")))
+        return _Live(event, parts[1], until, journal is not None)
 
     def _ask(self, question: dict[str, int]) -> tuple[dict[str, Any], list[bytes]]:
         """The answer to one question, asked until it comes. Raises _Silence after `timeout_s`."""
@@ -278,6 +268,25 @@ def subscribe(
     return Subscription(
         endpoint, stream, replay=replay, begin=begin, cursor=cursor, timeout_s=timeout_s, keys=keys
     )
+
+
+def _connect(kind: int, endpoint: str, keys: ClientKeys | None, option: str) -> zmq.Socket[bytes]:
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)  # shared: an abandoned subscription must not end it
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVHWM, QUEUE_EVENTS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # a cut line is noticed, and dialled again
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6000)
+    if kind == zmq.DEALER:
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # questions do not pile up for a publisher that is away
+    if keys is not None:
+        keys.secure(socket)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        todo = f"use {option} {DEFAULT_ENDPOINT}"
+        raise EdgeHalError(f"cannot connect to '{endpoint}'", str(error.strerror), todo, exit_code=2) from error
+    return socket
 
 
 def _replay_of(endpoint: str) -> str:

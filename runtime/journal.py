@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import fcntl
+import math
 import os
 import re
 import secrets
@@ -123,9 +124,10 @@ class Journal:
         if first is None:
             return 0
         until = min(self._last_seq, first + PRUNE_ROWS)
-        if not self._oversized():
-            oldest_ns = max(time.time_ns(), self._last_ns) - self.retention.age_s * 1e9
-            until = bisect.bisect_left(range(first, until), oldest_ns, key=lambda seq: _kept_ns(self._db, seq)) + first
+        oldest_ns = max(time.time_ns(), self._last_ns) - self.retention.age_s * 1e9
+        aged = first + bisect.bisect_left(range(first, until), oldest_ns, key=lambda seq: _kept_ns(self._db, seq))
+        excess = math.ceil(self._excess() * (self._last_seq + 1 - first))
+        until = min(until, max(aged, first + excess))
         if until <= first:
             return 0
         with self._transaction():
@@ -171,11 +173,13 @@ class Journal:
             )
         return str(identity)
 
-    def _oversized(self) -> bool:
+    def _excess(self) -> float:
+        """The part of the journal that is more than its size allows, at most 1."""
         pages, free, size = (
             self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
-        return bool((pages - free) * size > self.retention.size_bytes)
+        used = (pages - free) * size
+        return float(max(0.0, 1 - self.retention.size_bytes / used))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -52,8 +52,8 @@ class ServerKeys:
         socket.setsockopt(zmq.CURVE_SERVER, 1)
 
     def callback(self, _domain: str, key: bytes) -> bool:
-        """Is this key (32 bytes) allowed now? The folder is read anew, so `allow` and `revoke` need no restart."""
-        return zmq.utils.z85.encode(key) in allowed_keys(self.allowed).values()
+        """Is this key (Z85) allowed now? The folder is read anew, so `allow` and `revoke` need no restart."""
+        return key in allowed_keys(self.allowed).values()
 
 
 @dataclass(frozen=True)
