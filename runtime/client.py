@@ -22,7 +22,7 @@ import zmq
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost, decode, encode
 
-from .endpoint import DEFAULT_ENDPOINT, default_replay
+from .endpoint import DEFAULT_ENDPOINT, default_replay, keep_alive
 from .keys import ClientKeys
 
 QUEUE_EVENTS = 10_000
@@ -275,8 +275,7 @@ def _connect(kind: int, endpoint: str, keys: ClientKeys | None, option: str) -> 
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, QUEUE_EVENTS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # a cut line is noticed, and dialled again
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6000)
+    keep_alive(socket)
     if kind == zmq.DEALER:
         socket.setsockopt(zmq.IMMEDIATE, 1)  # questions do not pile up for a publisher that is away
     if keys is not None:

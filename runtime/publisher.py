@@ -22,7 +22,7 @@ import zmq
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, encode, topic
 
-from .endpoint import bind, check_endpoint, check_stream, default_replay
+from .endpoint import bind, check_endpoint, check_stream, default_replay, keep_alive
 from .journal import Journal
 from .keys import ServerKeys
 from .latency import Latency
@@ -97,8 +97,7 @@ class Publisher:
         self._socket.setsockopt(zmq.SNDHWM, SEND_EVENTS)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)  # a subscriber that vanished frees what was kept for it
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
+        keep_alive(self._socket)
         try:
             if keys is not None:
                 keys.secure(self._socket)
@@ -177,7 +176,7 @@ class Publisher:
         self._nudge()
         self._thread.join()
         if self._replay is not None:
-            self._replay.close()
+            self._replay.close(grace=self._subscriptions > 0)
         if self._guard is not None:
             self._guard.stop()
         self._wake.close(linger=0)

@@ -20,7 +20,7 @@ import zmq
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import SCHEMA
 
-from .endpoint import bind
+from .endpoint import bind, keep_alive
 from .journal import Journal, JournalReader, Page
 from .keys import ServerKeys
 
@@ -32,6 +32,7 @@ REST = 4.0
 WAITING_REQUESTS, WAITING_PAGES = 64, 2
 """What ZeroMQ keeps for one peer: requests it sent and pages it does not read. More is dropped."""
 LIMIT = 2**63 - 1
+GRACE_S, LONGEST_GRACE_S = 0.5, 3.0
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,15 @@ class ReplayServer:
     ) -> None:
         self.answered = 0
         self.refused = 0
+        self._grace = False
+        self._until_s: float | None = None  # when grace ends
         self._path, self._stream, self._journal_id = journal.path, journal.stream, journal.id
         self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.MAXMSGSIZE, REQUEST_BYTES)
         self._socket.setsockopt(zmq.RCVHWM, WAITING_REQUESTS)
         self._socket.setsockopt(zmq.SNDHWM, WAITING_PAGES)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
+        keep_alive(self._socket)
         if keys is not None:
             keys.secure(self._socket)
         try:
@@ -108,7 +110,9 @@ class ReplayServer:
         self._thread = threading.Thread(target=self._serve, name="edge-hal-replay", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
+    def close(self, *, grace: bool) -> None:
+        """With `grace`, first answer those who found a hole in the last events: until nobody has asked for half a second."""
+        self._grace = grace
         self._stop.send(b"")
         self._thread.join()
         self._stop.close(linger=0)
@@ -116,8 +120,8 @@ class ReplayServer:
     def _serve(self) -> None:
         reader: JournalReader | None = None
         try:
-            while not self._stopped.poll(0):
-                if not (self._wait() and (parts := self._receive())):
+            while (asked := self._wait()) or not self._stopped.poll(0):
+                if not (asked and (parts := self._receive())):
                     continue
                 began_s = time.monotonic()
                 try:
@@ -136,10 +140,18 @@ class ReplayServer:
             self._stopped.close()
 
     def _wait(self) -> bool:
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._stopped, zmq.POLLIN)
-        return self._socket in dict(poller.poll())
+        """Until somebody asks, or it is time to stop: then False."""
+        if not self._stopped.poll(0):
+            poller = zmq.Poller()
+            poller.register(self._socket, zmq.POLLIN)
+            poller.register(self._stopped, zmq.POLLIN)
+            if self._socket in dict(poller.poll()):
+                return True
+        if not self._grace:
+            return False
+        self._until_s = self._until_s or time.monotonic() + LONGEST_GRACE_S
+        left_s = min(GRACE_S, self._until_s - time.monotonic())
+        return left_s > 0 and bool(self._socket.poll(round(left_s * 1000)))
 
     def _receive(self) -> list[bytes]:
         try:

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import random
 import socket as tcp
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 import zmq
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sample_events import ANY_PORT, STREAM, start, transition
+from sample_events import ANY_PORT, STREAM, Server, start, transition
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime import replay as module
@@ -24,53 +22,11 @@ from edge_hal.runtime.replay import PAGE_BYTES, PAGE_EVENTS, REQUEST_BYTES, pars
 
 COUNT = 3000
 TIMEOUT_MS = 20_000
-SERVER = """
-import pathlib, sys
-from sample_events import start, transition
-from edge_hal.runtime.journal import Journal
-from edge_hal.runtime.publisher import Publisher
-
-with Journal(pathlib.Path(sys.argv[1]), "bench") as journal:
-    with Publisher("tcp://127.0.0.1:*", "bench", journal=journal) as publisher:
-        publisher.publish(start())
-        for seq in range(1, int(sys.argv[2])):
-            publisher.publish(transition(seq), wait=True)
-        print(publisher.endpoint, publisher.replay, flush=True)
-        for seq, line in enumerate(sys.stdin, start=int(sys.argv[2])):
-            publisher.publish(transition(seq))
-"""
-
-
-class Server:
-    """A publisher in a process of its own: what it holds can be weighed."""
-
-    def __init__(self, folder: Path, count: int = COUNT) -> None:
-        environment = {"PYTHONPATH": f"{Path(__file__).parent.parent}:{Path(__file__).parent}"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(folder / "journal"), str(count)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        assert self.process.stdout is not None
-        self.endpoint, self.replay = self.process.stdout.readline().split()
-
-    def publish(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def resident_bytes(self) -> int:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) * 1024
-        raise AssertionError("the server is gone")
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    opened = Server(tmp_path)
+    opened = Server(tmp_path, COUNT)
     yield opened
     assert opened.process.poll() is None, "the server did not survive"
     opened.process.communicate(timeout=20)
