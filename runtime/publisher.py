@@ -28,6 +28,7 @@ from .keys import ServerKeys
 from .latency import Latency
 from .replay import ReplayServer
 from .report import Report, Status
+from .service import Notifier
 
 HELD_EVENTS = 1000
 """Events that may wait, for the journal or for the processor, before the run is given up."""
@@ -83,6 +84,8 @@ class Publisher:
         self._changed = threading.Condition()  # guards what both threads touch: held, subscriptions, failure
         self._closing = threading.Event()
         self._status = Status()
+        self._reported = False  # the loop has gone round since the last beat
+        self._notifier = Notifier()
         self._subscriptions = 0
         self._report = Report(stream, -1 if journal is None else journal.next_seq - 1)
         self._replay: ReplayServer | None = None
@@ -146,8 +149,10 @@ class Publisher:
         self._nudge()
 
     def status(self, status: Status) -> None:
-        """What the next heartbeat reports; costs the loop one assignment."""
+        """What the next heartbeat reports; costs the loop two assignments. A loop that stops reporting is not reported
+        alive to systemd."""
         self._status = status
+        self._reported = True
 
     def wait_subscribers(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Until `count` subscriptions to this stream have arrived. False if `cancelled` (see `wake`)."""
@@ -173,6 +178,7 @@ class Publisher:
         if self._context.closed:
             return
         self._closing.set()
+        self._notifier.stopping()
         self._nudge()
         self._thread.join()
         if self._replay is not None:
@@ -228,6 +234,9 @@ class Publisher:
                 return
             if beating:
                 beat = time.monotonic() + HEARTBEAT_S
+                if self._reported:
+                    self._reported = False
+                    self._notifier.alive()
                 self._beat()
             if self._journal is not None and time.monotonic() >= prune:
                 prune = time.monotonic() + PRUNE_S

@@ -111,7 +111,7 @@ class ReplayServer:
         self._thread.start()
 
     def close(self, *, grace: bool) -> None:
-        """With `grace`, first answer those who found a hole in the last events: until nobody has asked for half a second."""
+        """With `grace`, first answer those who found a hole in the last events, until nobody asks for half a second."""
         self._grace = grace
         self._stop.send(b"")
         self._thread.join()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket as tcp
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -142,6 +143,31 @@ def test_the_heartbeat_tells_counters_and_the_last_seq(monkeypatch, context):
         assert topic == "bench/heartbeat" and beat["action"] == "a" and beat["run"]["session"] == "x"
         assert beat["run"]["latency_ms"]["publish"]["p99"] >= 0
         assert decode(json.dumps(beat)).kind == "heartbeat"
+
+
+def test_systemd_hears_of_a_loop_that_goes_round_and_of_no_other(monkeypatch, context, tmp_path):
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with tcp.socket(tcp.AF_UNIX, tcp.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        with (
+            Publisher(ANY_PORT, "bench") as publisher,
+            subscriber(context, publisher.endpoint, b"bench/heartbeat") as socket,
+        ):
+            publisher.publish(start())
+            publisher.status(Status({"captured": 1}))
+            assert systemd.recv(100) == b"READY=1\nWATCHDOG=1"
+            for _ in range(5):  # the publisher beats on, the loop hangs
+                next_event(socket)
+            systemd.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                systemd.recv(100)
+            systemd.settimeout(20)
+            publisher.status(Status({"captured": 2}))
+            assert systemd.recv(100) == b"WATCHDOG=1"
+        assert systemd.recv(100) == b"STOPPING=1"
+    Publisher(ANY_PORT, "bench").close()  # nobody listens there any more: no matter
 
 
 def test_only_subscriptions_to_this_stream_count(publisher, context):
