@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -94,6 +95,9 @@ def run(
     allowed: Annotated[
         Path | None, typer.Option(help="Folder of the listeners' public keys (default: allowed/ beside --key).")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Serve /metrics (Prometheus) and /health here: 127.0.0.1:9570.")
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Publish beyond this machine without encryption.")
     ] = False,
@@ -104,6 +108,7 @@ def run(
     from edge_hal.runtime.journal import Retention
     from edge_hal.runtime.keys import server_keys
 
+    journal = _journal(journal, no_journal, camera, stream)
     options = loop.RunOptions(
         bundle=bundle,
         camera=camera,
@@ -118,15 +123,16 @@ def run(
         fps=fps,
         seconds=seconds,
         allow_uncertified=allow_uncertified,
-        journal=_journal(journal, no_journal, camera, stream),
+        journal=journal,
         retention=Retention.parse(retention),
         replay=replay,
         keys=None if key is None else server_keys(key, allowed),
+        metrics=metrics,
         insecure=insecure,
     )
     summary = loop.run(
         options,
-        on_ready=lambda endpoint: print(f"publishing '{stream}' on {endpoint}", file=sys.stderr, flush=True),
+        on_ready=partial(_say_where, stream, journal),
         on_event=None if as_json else lambda event: print(describe(event), flush=True),
     )
     if as_json:
@@ -137,6 +143,11 @@ def run(
         raise EdgeHalError(
             "the camera delivers no more frames", "", "check its cable or address, then run again"
         )
+
+
+def _say_where(stream: str, journal: Path | None, endpoint: str) -> None:
+    kept = "" if journal is None else f", events are kept in {journal}"
+    print(f"publishing '{stream}' on {endpoint}{kept}", file=sys.stderr, flush=True)
 
 
 def _journal(given: Path | None, none: bool, camera: str, stream: str) -> Path | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost, decode, encode
@@ -26,6 +27,7 @@ from .endpoint import DEFAULT_ENDPOINT, default_replay, keep_alive
 from .keys import ClientKeys
 
 QUEUE_EVENTS = 10_000
+REFUSALS = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 RETRY_S = 1.0
 """A question that the publisher did not answer is asked again: it may have been restarted."""
 
@@ -98,6 +100,10 @@ class Subscription:
         self._now = _connect(zmq.SUB, endpoint, keys, "--connect")
         self._now.setsockopt(zmq.SUBSCRIBE, b"" if stream is None else f"{stream}/".encode())
         self._past = _connect(zmq.DEALER, replay or _replay_of(endpoint), keys, "--replay")
+        self._refusals = self._now.get_monitor_socket()
+        self._poller = zmq.Poller()
+        self._poller.register(self._now, zmq.POLLIN)
+        self._poller.register(self._refusals, zmq.POLLIN)
 
     def __iter__(self) -> Subscription:
         return self
@@ -135,8 +141,10 @@ class Subscription:
             raise EdgeHalError(f"cannot write the cursor {self._cursor}", str(error.strerror)) from error
 
     def close(self) -> None:
-        self._now.close()
-        self._past.close()
+        for socket in (self._now, self._past):
+            if not socket.closed:
+                socket.disable_monitor()
+                socket.close()
 
     def __enter__(self) -> Subscription:
         return self
@@ -199,8 +207,14 @@ class Subscription:
 
     def _receive(self) -> _Live:
         """The next live message. Raises _Silence after `timeout_s`."""
-        if not self._now.poll(self._patience_ms()):
+        ready = dict(self._poller.poll(self._patience_ms()))
+        if not ready:
             raise _Silence
+        if self._now not in ready:
+            refused = recv_monitor_message(self._refusals)["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            why = "this key is not allowed there" if refused else "one side encrypts and the other does not"
+            todo = "there: edge-hal keys allow FILE.key; here: --key and --server-key"
+            raise EdgeHalError(f"the publisher on {self.endpoint} refuses us", why, todo)
         parts = self._now.recv_multipart()
         self._heard_s = time.monotonic()
         if len(parts) != 2:
@@ -280,6 +294,7 @@ def _connect(kind: int, endpoint: str, keys: ClientKeys | None, option: str) -> 
         socket.setsockopt(zmq.IMMEDIATE, 1)  # questions do not pile up for a publisher that is away
     if keys is not None:
         keys.secure(socket)
+    socket.get_monitor_socket(REFUSALS)
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:

@@ -28,7 +28,7 @@ def check_endpoint(endpoint: str, *, insecure: bool = False, encrypted: bool = F
     match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}|\*)", endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
         raise EdgeHalError(f"cannot publish on '{endpoint}'", "it is no endpoint", todo, exit_code=2)
-    if not (_is_loopback(match[1].strip("[]")) or insecure or encrypted):
+    if not (is_loopback(match[1].strip("[]")) or insecure or encrypted):
         raise EdgeHalError(
             f"will not publish on {endpoint}",
             "other machines could read it, unencrypted",
@@ -53,7 +53,7 @@ def default_replay(endpoint: str) -> str:
     return f"{host}:{int(port) + 1}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -84,7 +84,8 @@ class Journal:
                 self._last_seq: int
                 self._last_ns: int
                 self._last_seq, self._last_ns = row or (-1, 0)
-                self.prune()
+                while self.prune():
+                    pass
             except BaseException:
                 self._db.close()
                 raise

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ from .endpoint import DEFAULT_ENDPOINT
 from .journal import Journal, Retention, default_path
 from .keys import ServerKeys
 from .latency import Latency
+from .metrics import MetricsServer
 from .publisher import Publisher
 from .recognizer import Recognizer
 from .report import Status
@@ -57,6 +58,7 @@ class RunOptions:
     retention: Retention | None = None
     replay: str | None = None
     keys: ServerKeys | None = None
+    metrics: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def run(
     size = bundle.spec.front_end.size
     source = open_source(options.camera, options.pace, vector_size=size, fps=options.fps)
     try:
-        with _signals(stop), _journal(options) as journal:
+        with _signals(stop), _journal(options) as journal, ExitStack() as closing:
             recognizer = Recognizer(
                 bundle,
                 stream=options.stream,
@@ -140,6 +142,8 @@ def run(
                 insecure=options.insecure,
                 latency=latency,
             ) as publisher:
+                if options.metrics is not None:
+                    closing.enter_context(MetricsServer(options.metrics, publisher.vitals, insecure=options.insecure))
                 stop.on_ask(source.wake)
                 stop.on_ask(publisher.wake)
                 if on_ready is not None:

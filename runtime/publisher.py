@@ -26,6 +26,7 @@ from .endpoint import bind, check_endpoint, check_stream, default_replay, keep_a
 from .journal import Journal
 from .keys import ServerKeys
 from .latency import Latency
+from .metrics import Vitals
 from .replay import ReplayServer
 from .report import Report, Status
 from .service import Notifier
@@ -40,6 +41,8 @@ SUBSCRIPTION_BYTES = 1024
 LINGER_MS = 1000
 HEARTBEAT_S = 1.0
 PRUNE_S = 60.0
+SILENCE_S = 5.0
+"""A loop that reports nothing for so long is not well."""
 
 
 class Publisher:
@@ -54,7 +57,8 @@ class Publisher:
         insecure: allow an unencrypted address that other machines reach.
 
     Raises:
-        EdgeHalError: an endpoint is malformed, in use, or open to others without `keys` or `insecure`.
+        EdgeHalError: an endpoint is malformed, in use, or open to others without `keys` or `insecure`; `replay`
+            without a journal.
     """
 
     def __init__(
@@ -70,6 +74,9 @@ class Publisher:
     ) -> None:
         check_stream(stream)
         check_endpoint(endpoint, insecure=insecure, encrypted=keys is not None)
+        if journal is None and replay is not None:
+            todo = "add --journal FILE, or leave --replay out"
+            raise EdgeHalError("no past can be asked for", "this run keeps no journal", todo, exit_code=2)
         if journal is not None:
             replay = replay or default_replay(endpoint)
             check_endpoint(replay, insecure=insecure, encrypted=keys is not None)
@@ -84,7 +91,8 @@ class Publisher:
         self._changed = threading.Condition()  # guards what both threads touch: held, subscriptions, failure
         self._closing = threading.Event()
         self._status = Status()
-        self._reported = False  # the loop has gone round since the last beat
+        self._reported_s = self._beat_s = -math.inf
+        self._events = 0
         self._notifier = Notifier()
         self._subscriptions = 0
         self._report = Report(stream, -1 if journal is None else journal.next_seq - 1)
@@ -152,7 +160,25 @@ class Publisher:
         """What the next heartbeat reports; costs the loop two assignments. A loop that stops reporting is not reported
         alive to systemd."""
         self._status = status
-        self._reported = True
+        self._reported_s = time.monotonic()
+
+    def vitals(self) -> Vitals:
+        """How the run is; any thread may ask."""
+        troubles = []
+        if self.failure is not None:
+            troubles.append(str(self.failure))
+        if self._ailing is not None:
+            troubles.append(f"journal: {self._ailing.why}")
+        if time.monotonic() - self._reported_s > SILENCE_S:
+            troubles.append(f"the loop has not gone round for {SILENCE_S:g} s")
+        return Vitals(
+            self.stream,
+            self._status.counters,
+            self._latency.summary(),
+            self._events,
+            len(self._held),
+            tuple(troubles),
+        )
 
     def wait_subscribers(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Until `count` subscriptions to this stream have arrived. False if `cancelled` (see `wake`)."""
@@ -234,9 +260,9 @@ class Publisher:
                 return
             if beating:
                 beat = time.monotonic() + HEARTBEAT_S
-                if self._reported:
-                    self._reported = False
+                if self._reported_s > self._beat_s:
                     self._notifier.alive()
+                self._beat_s = time.monotonic()
                 self._beat()
             if self._journal is not None and time.monotonic() >= prune:
                 prune = time.monotonic() + PRUNE_S
@@ -280,6 +306,7 @@ class Publisher:
             for event, body in zip(events, bodies, strict=True) if kept else ():
                 self._send(topic(event), body)
                 self._report.follow(event)
+                self._events += 1
             with self._changed:
                 for _ in events if kept else ():
                     self._held.popleft()

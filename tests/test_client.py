@@ -72,6 +72,7 @@ def test_whoever_comes_late_gets_everything_in_order(endpoint, journal):
             publish(publisher, 2600, 2601)
             assert durable(events, 1) == [2600]
             assert decode(events.raw).seq == 2600
+            events.close()  # as often as one likes
 
 
 def test_since_begins_with_the_first_event_kept_then(endpoint, journal):
