@@ -6,6 +6,7 @@ A pair is two files in the format that pyzmq and czmq share: `NAME.key` (public,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -133,11 +134,10 @@ def revoke(folder: Path, name: str) -> None:
 def allowed_keys(folder: Path) -> dict[str, bytes]:
     """{name: public key as Z85}. What cannot be read allows nobody."""
     found = {}
-    for file in sorted(folder.glob("*.key")):
-        try:
-            found[file.stem] = _load(file)[0]
-        except EdgeHalError:
-            continue
+    with contextlib.suppress(OSError):
+        for file in sorted(folder.glob("*.key")):
+            with contextlib.suppress(EdgeHalError):
+                found[file.stem] = _load(file)[0]
     return found
 
 

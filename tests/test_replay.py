@@ -179,6 +179,18 @@ def test_nonsense_neither_kills_nor_grows(server, context, attack: Callable[[ran
     assert server.resident_bytes() - before < 12e6
 
 
+def test_subscriptions_too_large_or_too_many_kill_nothing(server, context):
+    alive(context, server)
+    with connect(context, zmq.SUB, server.endpoint) as large, connect(context, zmq.SUB, server.endpoint) as many:
+        large.setsockopt(zmq.SUBSCRIBE, b"x" * 100_000)
+        for index in range(5000):
+            many.setsockopt(zmq.SUBSCRIBE, f"{STREAM}/{index}".encode())
+        alive(context, server)
+        for index in range(5000):
+            many.setsockopt(zmq.UNSUBSCRIBE, f"{STREAM}/{index}".encode())
+        alive(context, server)
+
+
 def test_bytes_that_are_no_zeromq_are_ignored(server, context):
     alive(context, server)
     before = server.resident_bytes()
