@@ -299,7 +299,7 @@ def _connect(kind: int, endpoint: str, keys: ClientKeys | None, option: str) -> 
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         todo = f"use {option} {DEFAULT_ENDPOINT}"
-        raise EdgeHalError(f"cannot connect to '{endpoint}'", str(error.strerror), todo, exit_code=2) from error
+        raise EdgeHalError(f"cannot connect to '{endpoint}'", str(error.strerror), todo) from error
     return socket
 
 

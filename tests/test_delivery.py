@@ -126,7 +126,7 @@ def test_wrong_use_is_said_in_a_line(place, endpoint, tmp_path):
         ((*run, "--key", str(tmp_path / "none")), 2, "cannot read the key"),
         (("listen", "--from-start", "--from", "3"), 2, "two places"),
         (("listen", "--since", "yesterday"), 2, "no time"),
-        (("listen", "--connect", "nonsense"), 2, "cannot connect"),
+        (("listen", "--connect", "nonsense"), 1, "cannot connect"),
     ]
     for process, code, text in [(spawn("-m", "edge_hal", *case[0]), *case[1:]) for case in cases]:
         out, err = process.communicate(timeout=TIMEOUT_S)
