@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket as tcp
 import sqlite3
 import subprocess
 import sys
@@ -354,9 +355,25 @@ def test_twenty_subscribers_come_and_go_and_each_is_welcomed(tmp_path):
 # --- kill -9 -------------------------------------------------------------------------------------
 
 
+def free_ports() -> int:
+    """A port that is free, and so is the next."""
+    for port in range(20_000 + os.getpid() % 1000 * 10, 30_000):
+        with tcp.socket() as first, tcp.socket() as second:
+            try:
+                first.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + 1))
+                return port
+            except OSError:
+                continue
+    raise AssertionError("every port is taken")
+
+
 @pytest.mark.slow
-def test_fifty_kills_of_the_runtime_lose_and_repeat_nothing(place, endpoint, tmp_path):
-    rng = random.Random(9)
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_twice_twenty_five_kills_of_the_runtime_lose_and_repeat_nothing(place, endpoint, tmp_path, transport):
+    rng = random.Random(transport)
+    if transport == "tcp":
+        endpoint = f"tcp://127.0.0.1:{free_ports()}"
     received: list[bytes] = []
     sent: dict[int, bytes] = {}
     finished = threading.Event()
@@ -389,7 +406,7 @@ def test_fifty_kills_of_the_runtime_lose_and_repeat_nothing(place, endpoint, tmp
         thread.start()
     arguments = run_arguments(place, endpoint, tmp_path / "j")
     lengths = []
-    for _ in range(50):
+    for _ in range(25):
         with spawn("-m", "edge_hal", *arguments, stdout=subprocess.DEVNULL) as process:
             assert process.stderr is not None and "publishing" in process.stderr.readline()
             threads[0].join(timeout=rng.uniform(0, 0.4))
@@ -403,9 +420,9 @@ def test_fifty_kills_of_the_runtime_lose_and_repeat_nothing(place, endpoint, tmp
     assert received == everything
     assert [json.loads(body)["seq"] for body in everything] == list(range(len(everything)))
     assert len(sent) > 100 and all(everything[seq] == body for seq, body in sent.items())
-    assert len(set(lengths)) > 25  # the kills came in the midst of it
+    assert len(set(lengths)) > 12  # the kills came in the midst of it
     starts = [body for body in map(json.loads, everything) if body["type"] == "start"]
-    assert len({body["run"]["session"] for body in starts}) == len(starts) > 25
+    assert len({body["run"]["session"] for body in starts}) == len(starts) > 12
 
 
 WORKER = """
