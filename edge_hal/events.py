@@ -94,7 +94,8 @@ class End(Event):
 
 @dataclass(frozen=True)
 class Heartbeat(Event):
-    """Once a second: what goes on now, since when, the last durable `seq`, and the counters."""
+    """Once a second: what goes on now, since when, the last durable `seq`, the counters, and whether events are kept
+    (`delivery`)."""
 
     kind: ClassVar[str] = "heartbeat"
     durable: ClassVar[bool] = False
@@ -102,6 +103,7 @@ class Heartbeat(Event):
     since: Moment | None
     last_seq: int
     counters: dict[str, Any]
+    delivery: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,18 @@ class Snapshot(Event):
     decoder: str
 
 
+@dataclass(frozen=True)
+class Lost(Event):
+    """Never sent: what the client tells where durable events `from_` to `to` can no longer be had."""
+
+    kind: ClassVar[str] = "lost"
+    durable: ClassVar[bool] = False
+    from_: int
+    to: int
+
+
 KINDS: dict[str, type[Event]] = {
-    kind.kind: kind for kind in (Start, Transition, Gap, End, Heartbeat, Snapshot)
+    kind.kind: kind for kind in (Start, Transition, Gap, End, Heartbeat, Snapshot, Lost)
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-STAGES = ("capture_to_tick", "encode", "step", "settle", "publish")
+STAGES = ("capture_to_tick", "encode", "step", "settle", "publish", "journal")
 RECENT = 4096
 
 
@@ -13,7 +13,8 @@ class Latency:
 
     `capture_to_tick`: how old a fresh frame was when its tick began. `encode`: picture to vector.
     `step`: level 0 and the decision. `settle`: the upper levels, after the event has left.
-    `publish`: from the loop's hand to the socket. Each stage is written by one thread.
+    `publish`: from the loop's hand to the publisher's. `journal`: the write to the disk, before events leave.
+    Each stage is written by one thread.
     """
 
     def __init__(self) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -24,16 +25,20 @@ from edge_hal.events import Event
 
 from .clock import Break, FrameClock, Tick
 from .endpoint import DEFAULT_ENDPOINT
+from .journal import Journal, Retention, default_path
+from .keys import ServerKeys
 from .latency import Latency
-from .publisher import Publisher, Status
+from .metrics import MetricsServer
+from .publisher import Publisher
 from .recognizer import Recognizer
+from .report import Status
 from .source import Source, open_source
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """Everything a run can be told. `decoder` overrides thresholds of the bundle by name; `seconds`
-    ends the run after so much stream time; `decide_every` counts ticks."""
+    ends the run after so much stream time; `decide_every` counts ticks; `journal` None keeps no events."""
 
     bundle: Path = DEFAULT_PATH
     camera: str = "0"
@@ -49,6 +54,11 @@ class RunOptions:
     seconds: float | None = None
     allow_uncertified: bool = False
     insecure: bool = False
+    journal: Path | None = None
+    retention: Retention | None = None
+    replay: str | None = None
+    keys: ServerKeys | None = None
+    metrics: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,30 +119,38 @@ def run(
     stop = stop or Stop()
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified)
     _check(options, bundle)
-    recognizer = Recognizer(
-        bundle,
-        stream=options.stream,
-        decoder=dataclasses.replace(bundle.decoder, **options.decoder),
-        decide_every=options.decide_every,
-        threads=options.threads,
-    )
+    decoder = dataclasses.replace(bundle.decoder, **options.decoder)
     latency = Latency()
     size = bundle.spec.front_end.size
     source = open_source(options.camera, options.pace, vector_size=size, fps=options.fps)
     try:
-        with (
-            _signals(stop),
-            Publisher(
-                options.endpoint, options.stream, insecure=options.insecure, latency=latency
-            ) as publisher,
-        ):
-            stop.on_ask(source.wake)
-            stop.on_ask(publisher.wake)
-            if on_ready is not None:
-                on_ready(publisher.endpoint)
-            publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
-            session = _Session(options, recognizer, source, publisher, latency, stop, on_event)
-            reason, counters, elapsed_s = session.run()
+        with _signals(stop), _journal(options) as journal, ExitStack() as closing:
+            recognizer = Recognizer(
+                bundle,
+                stream=options.stream,
+                decoder=decoder,
+                decide_every=options.decide_every,
+                next_seq=itertools.count(0 if journal is None else journal.next_seq).__next__,
+                threads=options.threads,
+            )
+            with Publisher(
+                options.endpoint,
+                options.stream,
+                journal=journal,
+                replay=options.replay,
+                keys=options.keys,
+                insecure=options.insecure,
+                latency=latency,
+            ) as publisher:
+                if options.metrics is not None:
+                    closing.enter_context(MetricsServer(options.metrics, publisher.vitals, insecure=options.insecure))
+                stop.on_ask(source.wake)
+                stop.on_ask(publisher.wake)
+                if on_ready is not None:
+                    on_ready(publisher.endpoint)
+                publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
+                session = _Session(options, recognizer, source, publisher, latency, stop, on_event)
+                reason, counters, elapsed_s = session.run()
     finally:
         source.close()
     ticks_per_s = counters["ticks"] / elapsed_s if elapsed_s > 0 else 0.0
@@ -262,6 +280,19 @@ def _check(options: RunOptions, bundle: Bundle) -> None:
                 f"correct --{name.replace('_', '-')}",
                 exit_code=2,
             )
+
+
+@contextmanager
+def _journal(options: RunOptions) -> Iterator[Journal | None]:
+    """The journal of a run, if it keeps one. Only the default folder is made; a given one must be there."""
+    if options.journal is None:
+        yield None
+        return
+    if options.journal == default_path(options.stream):
+        with suppress(OSError):  # opening it says why
+            options.journal.parent.mkdir(parents=True, exist_ok=True)
+    with Journal(options.journal, options.stream, options.retention) as journal:
+        yield journal
 
 
 @contextmanager
