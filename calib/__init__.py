@@ -1,1 +1,1 @@
-"""Calibration on training material: now the decoder's thresholds."""
+"""Calibration: the decoder's thresholds, ranges and layers for int8, confidence."""

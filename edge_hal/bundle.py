@@ -22,13 +22,15 @@ from edge_hal.spec import PyramidSpec
 
 SCHEMA = 1
 PRECISIONS = ("fp32", "fp16", "int8")
+TARGETS = ("any", "onnxruntime", "tensorrt")
 DEFAULT_PATH = Path("bundle")
 REEXPORT = "export again: edge-hal export --ckpt RUN_DIR --out {path}"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle on disk. `fingerprint` is the manifest's SHA-256."""
+    """A verified bundle on disk. `fingerprint` is the manifest's SHA-256; `target` the engine its graphs are made
+    for: float ones serve any, int8 ones have a form for each."""
 
     path: Path
     spec: PyramidSpec
@@ -37,6 +39,7 @@ class Bundle:
     fingerprint: str
     provenance: Mapping[str, Any]
     certified: bool
+    target: str = "any"
 
     def graph(self, level: int, chunk: int = 1) -> Path:
         return self.path / graph_name(level, chunk, self.precision)
@@ -94,9 +97,11 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
     try:
         spec = PyramidSpec.from_dict(manifest["spec"])
         precision, graphs = manifest["precision"], dict(manifest["graphs"])
-        provenance = dict(manifest.get("provenance", {}))
+        provenance, target = dict(manifest.get("provenance", {})), manifest.get("target", "any")
         if precision not in PRECISIONS:  # it becomes part of file names
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+        if target not in TARGETS:
+            raise ValueError(f"target {target!r} is not one of {', '.join(TARGETS)}")
     except (KeyError, TypeError, ValueError) as error:
         raise EdgeHalError(f"the manifest of {path} is incomplete", str(error), todo) from error
     expected = expected_graphs(spec, precision)
@@ -126,6 +131,7 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
         fingerprint=fingerprint,
         provenance=provenance,
         certified=not problem,
+        target=target,
     )
 
 
@@ -137,6 +143,7 @@ def write_bundle(
     provenance: Mapping[str, Any],
     write_graphs: Callable[[Path], None],
     certify: Callable[[Bundle], dict[str, Any]],
+    target: str = "any",
 ) -> Bundle:
     """Write beside, certify, then rename: a bundle appears whole or not at all, and an old one stays until then.
 
@@ -159,6 +166,7 @@ def write_bundle(
         manifest = {
             "schema": SCHEMA,
             "precision": precision,
+            "target": target,
             "spec": spec.to_dict(),
             "graphs": {name: file_hash(staging / name) for name in expected_graphs(spec, precision)},
             "provenance": dict(provenance),
@@ -174,7 +182,9 @@ def write_bundle(
             raise EdgeHalError(
                 "the exported graphs do not compute what was trained",
                 f"failed: {', '.join(failed[:3])}",
-                "report this with the run directory; no bundle was written",
+                "report this with the run directory; no bundle was written"
+                if precision == "fp32"
+                else "no bundle was written; a higher precision may pass: --precision fp16, fp32",
             )
         _replace(staging, path)
     except OSError as error:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from edge_hal.commands.bench import bench
+from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.cameras import cameras
 from edge_hal.commands.demo import demo
+from edge_hal.commands.doctor import doctor
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
+from edge_hal.commands.keys import keys
+from edge_hal.commands.listen import describe, listen
 from edge_hal.commands.replay import replay
 from edge_hal.commands.train import train
 from edge_hal.errors import EdgeHalError
-
-if TYPE_CHECKING:
-    from edge_hal.events import Event, Moment
 
 app = typer.Typer(
     name="edge-hal",
@@ -34,6 +37,11 @@ app.command("replay")(replay)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)
+app.command("calibrate")(calibrate)
+app.command("bench")(bench)
+app.command("doctor")(doctor)
+app.command("listen")(listen)
+app.add_typer(keys, name="keys")
 
 
 def main() -> None:
@@ -114,11 +122,28 @@ def run(
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so much stream time.")] = None,
     allow_uncertified: Annotated[bool, typer.Option("--allow-uncertified")] = False,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Publish beyond this machine.")] = False,
+    journal: Annotated[
+        Path | None, typer.Option(help="Keep events here (default: cameras under XDG_STATE_HOME, files nowhere).")
+    ] = None,
+    no_journal: Annotated[bool, typer.Option("--no-journal", help="Keep nothing.")] = False,
+    retention: Annotated[str, typer.Option(help="How long events are kept: an age, a size or both.")] = "30d,1GB",
+    replay: Annotated[str | None, typer.Option(help="Answers about the past (default: the next port).")] = None,
+    key: Annotated[Path | None, typer.Option(help="Encrypt: a .key_secret file of `edge-hal keys new`.")] = None,
+    allowed: Annotated[
+        Path | None, typer.Option(help="Folder of the listeners' public keys (default: allowed/ beside --key).")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Serve /metrics (Prometheus) and /health here: 127.0.0.1:9570.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Publish beyond this machine without encryption.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line: the summary.")] = False,
 ) -> None:
     """Recognise a camera, file or feature stream and publish each transition as it happens."""
     from edge_hal.runtime import loop
+    from edge_hal.runtime.journal import Retention
+    from edge_hal.runtime.keys import server_keys
     from edge_hal.runtime.watchdog import Limits
 
     limits = Limits(
@@ -126,6 +151,7 @@ def run(
         still_s=parse_duration(still),
         give_up_s=None if give_up is None else parse_duration(give_up),
     )
+    journal = _journal(journal, no_journal, camera, stream)
     options = loop.RunOptions(
         bundle=bundle,
         camera=camera,
@@ -147,11 +173,16 @@ def run(
         record=record,
         seconds=seconds,
         allow_uncertified=allow_uncertified,
+        journal=journal,
+        retention=Retention.parse(retention),
+        replay=replay,
+        keys=None if key is None else server_keys(key, allowed),
+        metrics=metrics,
         insecure=insecure,
     )
     summary = loop.run(
         options,
-        on_ready=lambda endpoint: print(f"publishing '{stream}' on {endpoint}", file=sys.stderr, flush=True),
+        on_ready=partial(_say_where, stream, journal),
         on_event=None if as_json else lambda event: print(describe(event), flush=True),
     )
     if as_json:
@@ -164,23 +195,24 @@ def run(
         )
 
 
-@app.command()
-def listen(
-    connect: Annotated[str, typer.Option(help="The publisher's endpoint.")] = "tcp://127.0.0.1:5570",
-    stream: Annotated[str | None, typer.Option(help="One stream only (default: all).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One event a line, as received.")] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
-    until_end: Annotated[bool, typer.Option("--until-end", help="Stop when the stream ends.")] = False,
-) -> None:
-    """Print the events of a running `edge-hal run`, as they come. It may be started before or after it."""
-    from edge_hal.events import End, decode
-    from edge_hal.runtime.client import receive
+def _say_where(stream: str, journal: Path | None, endpoint: str) -> None:
+    kept = "" if journal is None else f", events are kept in {journal}"
+    print(f"publishing '{stream}' on {endpoint}{kept}", file=sys.stderr, flush=True)
 
-    for number, message in enumerate(receive(connect, stream), start=1):
-        event = decode(message)
-        print(message.decode() if as_json else describe(event), flush=True)
-        if number == count or (until_end and isinstance(event, End)):
-            return
+
+def _journal(given: Path | None, none: bool, camera: str, stream: str) -> Path | None:
+    """Where to keep events. A recording can be run again, so its events are kept on request; a camera's always are."""
+    from edge_hal.runtime.endpoint import check_stream
+    from edge_hal.runtime.journal import default_path
+
+    if given is not None and none:
+        raise EdgeHalError("--journal and --no-journal", "they exclude each other", exit_code=2)
+    camera = re.sub(r"^(fault:[^:]*:)+", "", camera)
+    recording = camera.startswith(("features:", "replay:")) or Path(camera).is_file() or Path(camera).is_dir()
+    if given is not None or none or recording:
+        return given
+    check_stream(stream)
+    return default_path(stream)
 
 
 def parse_settings(settings: list[str]) -> dict[str, float]:
@@ -222,37 +254,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise EdgeHalError(f"'{text}' is no size", "", "write --size 1280x720", exit_code=2)
     return int(match[1]), int(match[2])
-
-
-def describe(event: Event) -> str:
-    """One event as one line for people."""
-    from edge_hal import events
-
-    head = f"[{event.stream}]"
-    if isinstance(event, events.Transition):
-        text = f"{event.from_ or '(start)'} -> {event.to}"
-        late_s = (event.decision.t_ns - event.boundary.t_ns) / 1e9
-        warm = "" if event.warm else ", warming up"
-        return (
-            f"{head} {_clock(event.boundary)}  {text}  "
-            f"(confidence {event.confidence:.2f}, seen {late_s:.2f} s later{warm})"
-        )
-    if isinstance(event, events.Gap):
-        lost_s = (event.end.t_ns - event.begin.t_ns) / 1e9
-        return f"{head} {_clock(event.begin)}  gap of {lost_s:.2f} s ({event.reason})"
-    if isinstance(event, events.Start):
-        return f"{head} start: {event.source} at {event.model_hz:g} Hz, {len(event.labels)} actions"
-    if isinstance(event, events.End):
-        return f"{head} {_clock(event.last)}  end ({event.reason})"
-    if isinstance(event, (events.Heartbeat, events.Snapshot)):
-        since = "" if event.since is None else f" since {_clock(event.since)}"
-        return f"{head} {event.kind}: {event.action or 'nothing recognised yet'}{since}"
-    return f"{head} {event.kind}"
-
-
-def _clock(moment: Moment) -> str:
-    minutes, seconds = divmod(moment.t_ns / 1e9, 60)
-    return f"{int(minutes):02d}:{seconds:05.2f}"
 
 
 def _describe_summary(summary: dict[str, Any]) -> str:

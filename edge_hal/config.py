@@ -123,7 +123,7 @@ class TeacherLearning(Section):
     )
     warm_epochs: Epochs = 6
     epochs: Epochs = 14
-    realign_every: Count | None = 2
+    realign_every: Count | None = None
     batch: Count = 8
     lr: Positive = 1e-3
 
@@ -140,10 +140,13 @@ class StudentLearning(Section):
 
 class Learning(Section):
     """`supervision`: `transcripts` sees ordered step lists and nothing else; `frames` uses frame labels.
-    `align_hz`: rate of the teacher, None chooses it from the transcripts. `starter` gives the first
-    labels; the HMM starts from `restarts` guesses and keeps the best."""
+    `labelled`: how many training videos (drawn by the seed), or which, carry frame labels all the same;
+    with `timestamps` one labelled frame a step. `align_hz`: rate of the teacher, None chooses it from the
+    transcripts. `starter` gives the first labels; the HMM starts from `restarts` guesses and keeps the best."""
 
     supervision: Literal["transcripts", "frames"] = "transcripts"
+    labelled: int | tuple[str, ...] = 0
+    timestamps: bool = False
     starter: Literal["hmm", "uniform"] = "hmm"
     restarts: Count = 8
     align_hz: Positive | None = None

@@ -28,7 +28,8 @@ class DecoderConfig:
     `smooth_s`: posteriors are averaged over this long. `confirm_s`: a new label must lead this long.
     `margin`: by how much its averaged posterior must lead the current label's.
     `min_duration_s`: no action is shorter. `lead_s`: a step begins this long before the posteriors turn to it,
-    since a causal model must see some of it first; boundaries are placed that much earlier.
+    since a causal model must see some of it first; boundaries are placed that much earlier. `temperature`: log
+    posteriors are divided by it for an event's confidence, and for nothing else (`calib/confidence.py`).
     """
 
     smooth_s: float = 0.5
@@ -36,6 +37,7 @@ class DecoderConfig:
     margin: float = 0.0
     min_duration_s: float = 1.0
     lead_s: float = 0.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -43,6 +45,8 @@ class DecoderConfig:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if name == "margin":
                 ok, why = number and 0 <= value < 1, "it must lie in [0, 1)"
+            elif name == "temperature":
+                ok, why = number and 0.01 <= value <= 100, "it must lie in 0.01..100"
             else:
                 ok, why = number and 0 <= value <= 600, "it must lie in 0..600 seconds"
             if not ok:
@@ -72,6 +76,13 @@ class DecoderConfig:
         return cls(**data)
 
 
+def tempered(log_posterior: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Mean over rows (n, K) of softmax(log_posterior / temperature): (K,)."""
+    scaled = log_posterior / np.float32(temperature)
+    p = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray((p / p.sum(axis=1, keepdims=True)).mean(axis=0), np.float32)
+
+
 @dataclass(frozen=True)
 class Decision:
     """`label` took over from `previous` (None at the start of an epoch) at `boundary_tick`; decided at
@@ -89,7 +100,7 @@ class Decoder:
 
     def __init__(self, config: DecoderConfig, model_hz: float) -> None:
         self.config = config
-        self._smooth = max(1, round(config.smooth_s * model_hz))
+        self.smooth_ticks = max(1, round(config.smooth_s * model_hz))
         self._confirm = round(config.confirm_s * model_hz)
         self._shortest = max(1, round(config.min_duration_s * model_hz))
         self._lead = round(config.lead_s * model_hz)
@@ -107,7 +118,8 @@ class Decoder:
             tick: index within the epoch of the newest row.
             log_posterior: (n, K) log posteriors of ticks tick-n+1 .. tick; n as far back as is kept.
         """
-        mean = np.exp(log_posterior[-self._smooth :]).mean(axis=0)
+        recent = log_posterior[-self.smooth_ticks :]
+        mean = np.exp(recent).mean(axis=0)
         leader = int(mean.argmax())
         if leader == self.label or (
             self.label is not None and mean[leader] - mean[self.label] < self.config.margin
@@ -124,7 +136,8 @@ class Decoder:
             return None
         else:
             boundary = self._place(tick, log_posterior, leader)
-        decision = Decision(leader, self.label, boundary, tick, float(mean[leader]))
+        confidence = float(tempered(recent, self.config.temperature)[leader])
+        decision = Decision(leader, self.label, boundary, tick, confidence)
         self.label, self.since, self._challenger = leader, boundary, None
         return decision
 

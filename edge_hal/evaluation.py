@@ -49,15 +49,19 @@ def scores_of(
     rates_hz: Sequence[float],
     background: int | None,
 ) -> dict[str, float | None]:
-    """All metrics of DESIGN section 4 in one flat dictionary."""
-    segments = score_videos([t.labels for t in timelines], list(truth), background=background)
+    """All metrics of DESIGN section 4 in one flat dictionary. `edit_bg` and `f1_*_bg` leave segments of background out,
+    as MS-TCN's script does with a class called background (and not with the SIL of Breakfast)."""
+    labels = [t.labels for t in timelines]
+    segments = score_videos(labels, list(truth), background=background)
+    without = score_videos(labels, list(truth), background=background, count_background=False)
     live = score_videos([t.live for t in timelines], list(truth), background=background)
     events = score_transitions(
         [t.points for t in timelines],
         [transitions_of(y, hz) for y, hz in zip(truth, rates_hz, strict=True)],
         [len(y) / hz for y, hz in zip(truth, rates_hz, strict=True)],
     )
-    return {**vars(segments), **vars(events), "mof_live": live.mof}
+    steps = {f"{key}_bg": getattr(without, key) for key in ("edit", "f1_10", "f1_25", "f1_50")}
+    return {**vars(segments), **steps, **vars(events), "mof_live": live.mof}
 
 
 def floor(videos: VideoSet) -> list[Timeline]:

@@ -94,8 +94,8 @@ class End(Event):
 
 @dataclass(frozen=True)
 class Heartbeat(Event):
-    """Once a second: what goes on now, since when, the last durable `seq`, the counters, and how the source
-    and the state are."""
+    """Once a second: what goes on now, since when, the last durable `seq`, the counters, how the source and the
+    state are (`health`), and whether events are kept (`delivery`)."""
 
     kind: ClassVar[str] = "heartbeat"
     durable: ClassVar[bool] = False
@@ -104,6 +104,7 @@ class Heartbeat(Event):
     last_seq: int
     counters: dict[str, Any]
     health: dict[str, Any]
+    delivery: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,18 @@ class Snapshot(Event):
     decoder: str
 
 
+@dataclass(frozen=True)
+class Lost(Event):
+    """Never sent: what the client tells where durable events `from_` to `to` can no longer be had."""
+
+    kind: ClassVar[str] = "lost"
+    durable: ClassVar[bool] = False
+    from_: int
+    to: int
+
+
 KINDS: dict[str, type[Event]] = {
-    kind.kind: kind for kind in (Start, Transition, Gap, End, Heartbeat, Snapshot)
+    kind.kind: kind for kind in (Start, Transition, Gap, End, Heartbeat, Snapshot, Lost)
 }
 
 

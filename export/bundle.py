@@ -1,64 +1,141 @@
-"""From a checkpoint to a certified bundle: graphs exported and linted, the encoder copied, all proved."""
+"""From a checkpoint to a certified bundle: graphs exported in a precision and linted, all proved."""
 
 from __future__ import annotations
 
+import json
 import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from edge_hal import __version__
-from edge_hal.bundle import Bundle, encoder_name, file_hash, write_bundle
+from edge_hal.bundle import Bundle, encoder_name, file_hash, graph_name, write_bundle
+from edge_hal.calib.recordings import CalibrationRecording
+from edge_hal.calib.sensitivity import Budget
+from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.model.checkpoint import MODEL, Checkpoint, load_checkpoint
 from edge_hal.spec import PyramidSpec
 
 from .certificate import Progress, certify
 from .graphs import OPSET, export_level
+from .int8 import ENCODER, Calibration, calibrate
+from .lint import lint_encoder, lint_step_graph
+from .precision import half_graph
 
-PRECISION = "fp32"
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
+CALIBRATION = "calibration"
+CONFIDENCE = "confidence.json"
 
 
 def export_bundle(
-    ckpt: Path, out: Path, *, reference: Path | None = None, progress: Progress | None = None
+    ckpt: Path,
+    out: Path,
+    *,
+    precision: str = "fp32",
+    target: str = "onnxruntime",
+    recordings: Sequence[CalibrationRecording] = (),
+    budget: Budget | None = None,
+    work: Path | None = None,
+    reference: Path | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Write the bundle `out` of the checkpoint `ckpt`, or nothing. A bundle already there is replaced last.
 
     Args:
         ckpt: a run directory, or its `model.safetensors`.
+        precision: `fp32`, `fp16` or `int8`.
+        target: of int8, `onnxruntime` (dynamic, CPUs) or `tensorrt` (explicit Q/DQ on float16).
+        recordings: int8 needs them: for the ranges, and to see what each layer costs.
+        budget: what a lower precision may cost: of int8 on the recordings, of both on the reference.
+        work: where int8 keeps what it has found out; default `calibration` in the run directory.
         reference: input vectors for the certificate (.npy, or .npz with `x`); default the checkpoint's own.
         progress: progress(stage, done, total, remark).
 
     Raises:
-        EdgeHalError: no checkpoint, a graph the lint refuses, a certificate that failed, no place to write.
+        EdgeHalError: no checkpoint, a graph the lint refuses, recordings that cannot calibrate, a certificate that
+            failed, no place to write.
     """
     report = progress or (lambda stage, done, total, remark: None)
     checkpoint = load_checkpoint(ckpt)
     spec = checkpoint.spec
     vectors = None if reference is None else read_reference(reference, spec)
-    jobs = [(level, chunk) for level in range(len(spec.levels)) for chunk in spec.chunks(level)]
-
-    def write(folder: Path) -> None:
-        for number, (level, chunk) in enumerate(jobs):
-            report("export", number, len(jobs), f"level {level}, steps of {chunk}")
-            export_level(checkpoint.pyramid, checkpoint.front_end, level, chunk, PRECISION, folder)
-        if checkpoint.encoder is not None:  # the same bytes that made the training vectors
-            shutil.copyfile(checkpoint.encoder, folder / encoder_name(PRECISION))
-        report("export", len(jobs), len(jobs), "")
-
+    calibration = None
+    if precision == "int8":
+        calibration = calibrate(checkpoint, recordings, target, work or checkpoint.path / CALIBRATION, report, budget)
+    provenance = _provenance(checkpoint)
+    if calibration is not None:
+        provenance["quantisation"] = calibration.report
     return write_bundle(
         out,
         spec,
-        PRECISION,
-        checkpoint.decoder,
-        _provenance(checkpoint),
-        write,
-        lambda bundle: certify(bundle, checkpoint, vectors, report),
+        precision,
+        calibrated_decoder(checkpoint),
+        provenance,
+        lambda folder: write_graphs(checkpoint, precision, calibration, folder, report),
+        lambda bundle: certify(bundle, checkpoint, vectors, report, budget),
+        target=target if calibration is not None else "any",
     )
+
+
+def write_graphs(
+    checkpoint: Checkpoint, precision: str, calibration: Calibration | None, folder: Path, report: Progress
+) -> None:
+    """Every graph of a bundle into `folder`, linted; int8 ones out of float ones."""
+    spec = checkpoint.spec
+    jobs = [(level, chunk) for level in range(len(spec.levels)) for chunk in spec.chunks(level)]
+    base = float_precision(precision, calibration)
+    with tempfile.TemporaryDirectory() as beside:
+        place = folder if calibration is None else Path(beside)
+        for number, (level, chunk) in enumerate(jobs):
+            report("export", number, len(jobs), f"level {level}, steps of {chunk}")
+            export_level(checkpoint.pyramid, checkpoint.front_end, level, chunk, base, place)
+            if calibration is not None:
+                name = graph_name(level, chunk, precision)
+                model = calibration.apply(onnx.load(place / graph_name(level, chunk, base)), f"l{level}")
+                lint_step_graph(model, spec, level, chunk, name)
+                onnx.save(model, folder / name)
+    if checkpoint.encoder is not None and spec.encoder is not None:
+        name = encoder_name(precision)
+        if precision == "fp32":
+            shutil.copyfile(checkpoint.encoder, folder / name)  # the same bytes that made the training vectors
+        else:
+            eye = onnx.load(checkpoint.encoder)
+            eye = half_graph(eye) if base == "fp16" else eye
+            eye = eye if calibration is None else calibration.apply(eye, ENCODER)
+            lint_encoder(eye, spec.encoder, name)
+            onnx.save(eye, folder / name)
+    report("export", len(jobs), len(jobs), "")
+
+
+def calibrated_decoder(checkpoint: Checkpoint) -> DecoderConfig:
+    """The run's thresholds, with the temperature of `edge-hal calibrate --confidence` where it was fitted.
+
+    Raises:
+        EdgeHalError: its file is damaged.
+    """
+    path = checkpoint.path / CONFIDENCE
+    if not path.is_file():
+        return checkpoint.decoder
+    try:
+        return replace(checkpoint.decoder, temperature=json.loads(path.read_text())["temperature"])
+    except (OSError, ValueError, KeyError, TypeError, EdgeHalError) as error:
+        todo = "fit it again: edge-hal calibrate DATA_DIR --confidence, or delete the file"
+        raise EdgeHalError(f"cannot read {path}", f"{type(error).__name__}: {error}", todo) from error
+
+
+def float_precision(precision: str, calibration: Calibration | None) -> str:
+    """What everything that is not int8 computes in."""
+    if calibration is None:
+        return precision
+    return "fp16" if calibration.target == "tensorrt" else "fp32"
 
 
 def read_reference(path: Path, spec: PyramidSpec) -> NDArray[np.float32]:

@@ -18,9 +18,10 @@ from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.model.step import LevelStep
-from edge_hal.spec import EncoderSpec, TensorSpec
+from edge_hal.spec import EncoderSpec
 
 from .lint import lint_encoder, lint_step_graph
+from .precision import half_step, input_type
 
 OPSET = 20
 """The newest that TensorRT 10.3 (JetPack 6) reads."""
@@ -31,16 +32,21 @@ def export_level(
 ) -> None:
     """Write `out`/level{level}.c{chunk}.{precision}.onnx, linted.
 
+    Args:
+        precision: `fp32` or `fp16`; int8 graphs are made from these (`quantise.py`).
+
     Raises:
         EdgeHalError: the lint refused a node; the message names it.
     """
     spec = pyramid.spec
-    step = LevelStep(pyramid, front_end, level, chunk).eval()
+    make = half_step if precision == "fp16" else LevelStep
+    step = make(pyramid, front_end, level, chunk).eval()
     sources = [*spec.inputs(level, chunk), *spec.states(level)]
     results = [tensor.name for tensor in spec.outputs(level, chunk)]
     results += [f"{tensor.name}.next" for tensor in spec.states(level)]
     path = out / graph_name(level, chunk, precision)
-    _export(step, [_example(tensor) for tensor in sources], [t.name for t in sources], results, path)
+    examples = [torch.full(t.shape, t.fill, dtype=input_type(t.name, precision)) for t in sources]
+    _export(step, examples, [t.name for t in sources], results, path)
     lint_step_graph(onnx.load(path), spec, level, chunk, path.name)
 
 
@@ -64,10 +70,6 @@ def import_encoder(graph: Path, spec: EncoderSpec, path: Path) -> None:
         raise EdgeHalError(f"cannot read the encoder {graph}", str(error).splitlines()[0]) from error
     lint_encoder(model, spec, graph.name)
     onnx.save(model, path)
-
-
-def _example(tensor: TensorSpec) -> torch.Tensor:
-    return torch.full(tensor.shape, tensor.fill)
 
 
 def _export(

@@ -19,24 +19,41 @@ def check_stream(stream: str) -> None:
         raise EdgeHalError(f"'{stream}' cannot name a stream", why, "choose another --stream", exit_code=2)
 
 
-def check_endpoint(endpoint: str, *, insecure: bool) -> None:
-    """Raises EdgeHalError where `endpoint` is malformed, or open to other machines without `insecure`."""
-    todo = f"use --pub {DEFAULT_ENDPOINT} or --pub ipc:///tmp/edge-hal"
+def check_endpoint(endpoint: str, *, insecure: bool = False, encrypted: bool = False) -> None:
+    """Raises EdgeHalError where `endpoint` is malformed, or open to other machines neither `encrypted` nor with
+    `insecure`."""
+    todo = f"use {DEFAULT_ENDPOINT} or ipc:///tmp/edge-hal"
     if re.fullmatch(r"ipc://.+", endpoint):
         return
     match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}|\*)", endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
         raise EdgeHalError(f"cannot publish on '{endpoint}'", "it is no endpoint", todo, exit_code=2)
-    if not _is_loopback(match[1].strip("[]")) and not insecure:
+    if not (is_loopback(match[1].strip("[]")) or insecure or encrypted):
         raise EdgeHalError(
             f"will not publish on {endpoint}",
             "other machines could read it, unencrypted",
-            f"{todo}, or add --insecure where the network is trusted",
+            f"{todo}, encrypt with --key FILE (edge-hal keys new), or add --insecure where the network is trusted",
             exit_code=2,
         )
 
 
-def _is_loopback(host: str) -> bool:
+def default_replay(endpoint: str) -> str:
+    """Where past events are asked for, unless told: the next port, `.replay` for ipc.
+
+    Raises:
+        EdgeHalError: there is no next port.
+    """
+    if endpoint.startswith("ipc://"):
+        return f"{endpoint}.replay"
+    host, _, port = endpoint.rpartition(":")
+    if port == "*":
+        return endpoint
+    if not port.isdigit() or int(port) >= 65535:
+        raise EdgeHalError(f"no port follows '{endpoint}'", "", "choose one with --replay", exit_code=2)
+    return f"{host}:{int(port) + 1}"
+
+
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
@@ -45,10 +62,31 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def bind_error(endpoint: str, error: zmq.ZMQError) -> EdgeHalError:
-    """What binding to `endpoint` failed on, in words."""
-    if error.errno == zmq.EADDRINUSE:
+def keep_alive(socket: zmq.Socket[bytes]) -> None:
+    """Notice within half a minute that the other end has vanished, and free what was kept for it.
+
+    By the kernel's probes: ZeroMQ's own heartbeats abort the process (libzmq 4.3.5, `!_io_error`) when a peer leaves
+    whose messages have been left waiting.
+    """
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str, option: str) -> str:
+    """Bind, and say where: a `*` has become a port. `option` is the one that chose the address.
+
+    Raises:
+        EdgeHalError: the address is taken, or none of this machine.
+    """
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        what = f"cannot publish on {endpoint}"
+        if error.errno != zmq.EADDRINUSE:
+            raise EdgeHalError(what, str(error.strerror), f"use {option} {DEFAULT_ENDPOINT}") from error
         port = endpoint.rpartition(":")[2]
-        todo = f"see who holds it: ss -ltnp 'sport = :{port}'; or choose another: --pub tcp://127.0.0.1:*"
-        return EdgeHalError(f"cannot publish on {endpoint}", "another process uses this address", todo)
-    return EdgeHalError(f"cannot publish on {endpoint}", str(error.strerror), f"use --pub {DEFAULT_ENDPOINT}")
+        todo = f"see who holds it: ss -ltnp 'sport = :{port}'; or choose another: {option} tcp://127.0.0.1:*"
+        raise EdgeHalError(what, "another process uses this address", todo) from error
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)

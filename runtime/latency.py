@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-STAGES = ("capture_to_tick", "encode", "step", "decide", "settle", "publish")
+STAGES = ("capture_to_tick", "encode", "step", "decide", "settle", "publish", "journal")
 RECENT = 4096
 
 
@@ -16,7 +16,8 @@ class Latency:
     `capture_to_tick`: how old a fresh frame was when its tick began. `encode`: picture to vector.
     `step`: level 0, over one tick or several at once. `decide`: the decoder, where a decision is due.
     `settle`: the upper levels, after the event has left.
-    `publish`: from the loop's hand to the socket. Each stage is written by one thread.
+    `publish`: from the loop's hand to the publisher's. `journal`: the write to the disk, before events leave.
+    Each stage is written by one thread.
     """
 
     def __init__(self) -> None:

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,11 +27,14 @@ from edge_hal.events import Event, Moment
 from .clock import Break, FrameClock, Tick
 from .credentials import read_auth
 from .engine_onnxruntime import open_engines
+from .journal import Journal, default_path
 from .latency import Latency
+from .metrics import MetricsServer
 from .options import RunOptions, Summary
-from .publisher import Publisher, Status
+from .publisher import Publisher
 from .recognizer import Recognizer
 from .record import Recorder
+from .report import Status
 from .selfcheck import SelfCheck
 from .source import Source
 from .sources import open_source
@@ -63,13 +68,7 @@ def run(
     stop = stop or Stop()
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified)
     options.check(bundle)
-    recognizer = Recognizer(
-        bundle,
-        stream=options.stream,
-        decoder=dataclasses.replace(bundle.decoder, **options.decoder),
-        decide_every=options.decide_every,
-        threads=options.threads,
-    )
+    decoder = dataclasses.replace(bundle.decoder, **options.decoder)
     latency = Latency()
     source = open_source(
         options.camera,
@@ -82,19 +81,33 @@ def run(
         limits=options.limits,
     )
     try:
-        with (
-            signals(stop),
-            Publisher(
-                options.endpoint, options.stream, insecure=options.insecure, latency=latency
-            ) as publisher,
-        ):
-            stop.on_ask(source.wake)
-            stop.on_ask(publisher.wake)
-            if on_ready is not None:
-                on_ready(publisher.endpoint)
-            publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
-            session = _Session(options, recognizer, source, publisher, latency, stop, on_event)
-            reason, counters, elapsed_s = session.run()
+        with signals(stop), _journal(options) as journal, ExitStack() as closing:
+            recognizer = Recognizer(
+                bundle,
+                stream=options.stream,
+                decoder=decoder,
+                decide_every=options.decide_every,
+                next_seq=itertools.count(0 if journal is None else journal.next_seq).__next__,
+                threads=options.threads,
+            )
+            with Publisher(
+                options.endpoint,
+                options.stream,
+                journal=journal,
+                replay=options.replay,
+                keys=options.keys,
+                insecure=options.insecure,
+                latency=latency,
+            ) as publisher:
+                if options.metrics is not None:
+                    closing.enter_context(MetricsServer(options.metrics, publisher.vitals, insecure=options.insecure))
+                stop.on_ask(source.wake)
+                stop.on_ask(publisher.wake)
+                if on_ready is not None:
+                    on_ready(publisher.endpoint)
+                publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
+                session = _Session(options, recognizer, source, publisher, latency, stop, on_event)
+                reason, counters, elapsed_s = session.run()
     finally:
         source.close()
     ticks_per_s = counters["ticks"] / elapsed_s if elapsed_s > 0 else 0.0
@@ -295,3 +308,16 @@ class _Session:
         counters = self._tally()
         self._publish(self._recognizer.end(reason, counters))
         return counters
+
+
+@contextmanager
+def _journal(options: RunOptions) -> Iterator[Journal | None]:
+    """The journal of a run, if it keeps one. Only the default folder is made; a given one must be there."""
+    if options.journal is None:
+        yield None
+        return
+    if options.journal == default_path(options.stream):
+        with suppress(OSError):  # opening it says why
+            options.journal.parent.mkdir(parents=True, exist_ok=True)
+    with Journal(options.journal, options.stream, options.retention) as journal:
+        yield journal

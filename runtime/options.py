@@ -11,6 +11,8 @@ from edge_hal.bundle import DEFAULT_PATH, Bundle
 from edge_hal.errors import EdgeHalError
 
 from .endpoint import DEFAULT_ENDPOINT
+from .journal import Retention
+from .keys import ServerKeys
 from .watchdog import Limits
 
 
@@ -19,7 +21,7 @@ class RunOptions:
     """Everything a run can be told. `decoder` overrides thresholds of the bundle by name; `seconds`
     ends the run after so much stream time; `decide_every` counts ticks; `overload` is `cut` or `lag`
     (None: cameras cut, files lag); `selfcheck_s`: seconds between checks of the state; `fps`,
-    `size` and `fourcc` are asked of cameras; `record` is a folder to write."""
+    `size` and `fourcc` are asked of cameras; `record` is a folder to write; `journal` None keeps no events."""
 
     bundle: Path = DEFAULT_PATH
     camera: str = "0"
@@ -42,6 +44,11 @@ class RunOptions:
     seconds: float | None = None
     allow_uncertified: bool = False
     insecure: bool = False
+    journal: Path | None = None
+    retention: Retention | None = None
+    replay: str | None = None
+    keys: ServerKeys | None = None
+    metrics: str | None = None
 
     def check(self, bundle: Bundle) -> None:
         """Refuse before anything is opened what cannot work.

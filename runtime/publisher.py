@@ -1,67 +1,64 @@
-"""One thread between the loop and the world: it sends events, answers subscriptions, beats once a second.
+"""One thread between the loop and the world: it keeps events, then sends them, answers subscriptions, beats once a
+second.
 
-The loop hands events over through a bounded queue and never waits for a subscriber. The thread
-tells the state (snapshot, heartbeat) from the events it has itself sent, so a snapshot never runs
-ahead of the stream.
+The loop hands events over and never waits, neither for the disk nor for a subscriber. The thread tells the state
+(snapshot, heartbeat) from the events it has itself sent, so a snapshot never runs ahead of the stream.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
-import queue
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import (
-    End,
-    Event,
-    Gap,
-    Heartbeat,
-    Moment,
-    Snapshot,
-    Start,
-    Transition,
-    encode,
-    topic,
-)
+from edge_hal.events import Event, encode, topic
 
-from .endpoint import bind_error, check_endpoint, check_stream
+from .endpoint import bind, check_endpoint, check_stream, default_replay, keep_alive
+from .journal import Journal
+from .keys import ServerKeys
 from .latency import Latency
+from .metrics import Vitals
+from .replay import ReplayServer
+from .report import Report, Status
+from .service import Notifier
 
-QUEUE_EVENTS = 1000
+HELD_EVENTS = 1000
+"""Events that may wait, for the journal or for the processor, before the run is given up."""
+BATCH_EVENTS = 256
+"""Events of one transaction."""
 SEND_EVENTS = 10_000
 """Messages ZeroMQ keeps for one subscriber that does not read; beyond it that subscriber loses."""
+SUBSCRIPTION_BYTES = 1024
 LINGER_MS = 1000
 HEARTBEAT_S = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """What only the loop knows: the counters, whether the model sees anything now, how the source is."""
-
-    counters: dict[str, Any] = dataclasses.field(default_factory=dict)
-    blind: bool = False
-    run: dict[str, Any] = dataclasses.field(default_factory=dict)
-    health: dict[str, Any] = dataclasses.field(default_factory=dict)
+PRUNE_S = 60.0
+SILENCE_S = 5.0
+"""A loop that reports nothing for so long is not well."""
 
 
 class Publisher:
-    """Publishes the events of one stream on an XPUB socket.
+    """Publishes the events of one stream on an XPUB socket, after the journal has them.
 
     Args:
         endpoint: `tcp://HOST:PORT` (`*` for any free port) or `ipc://PATH`.
         stream: the name in every topic; without `/`.
-        insecure: allow an address that other machines reach.
+        journal: keeps events; whoever opened it closes it, after this. None: nothing is kept.
+        replay: where past events are asked for; default the next port, or `.replay`.
+        keys: encrypt, and let in only whom they allow.
+        insecure: allow an unencrypted address that other machines reach.
 
     Raises:
-        EdgeHalError: the endpoint is malformed, in use, or open to others without `insecure`.
+        EdgeHalError: an endpoint is malformed, in use, or open to others without `keys` or `insecure`; `replay`
+            without a journal.
     """
 
     def __init__(
@@ -69,27 +66,39 @@ class Publisher:
         endpoint: str,
         stream: str,
         *,
+        journal: Journal | None = None,
+        replay: str | None = None,
+        keys: ServerKeys | None = None,
         insecure: bool = False,
         latency: Latency | None = None,
     ) -> None:
         check_stream(stream)
-        check_endpoint(endpoint, insecure=insecure)
+        check_endpoint(endpoint, insecure=insecure, encrypted=keys is not None)
+        if journal is None and replay is not None:
+            todo = "add --journal FILE, or leave --replay out"
+            raise EdgeHalError("no past can be asked for", "this run keeps no journal", todo, exit_code=2)
+        if journal is not None:
+            replay = replay or default_replay(endpoint)
+            check_endpoint(replay, insecure=insecure, encrypted=keys is not None)
         self.stream = stream
         self.sent = 0
         self.failure: EdgeHalError | None = None
         self._prefix = f"{stream}/".encode()
         self._latency = latency or Latency()
-        self._queue: queue.Queue[tuple[Event, int]] = queue.Queue(QUEUE_EVENTS)
+        self._journal = journal
+        self._ailing: EdgeHalError | None = None  # why the journal could not be written just now
+        self._held: deque[tuple[Event, int]] = deque()
+        self._changed = threading.Condition()  # guards what both threads touch: held, subscriptions, failure
         self._closing = threading.Event()
         self._status = Status()
+        self._reported_s = self._beat_s = -math.inf
+        self._events = 0
+        self._notifier = Notifier()
         self._subscriptions = 0
-        self._subscribed = threading.Condition()
-        self._start: Start | None = None
-        self._action: str | None = None
-        self._since: Moment | None = None
-        self._last_seq = -1
-        self._epoch = 0
+        self._report = Report(stream, -1 if journal is None else journal.next_seq - 1)
+        self._replay: ReplayServer | None = None
         self._context = zmq.Context()
+        self._guard = None if keys is None else keys.guard(self._context)
         self._wake: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
         self._woken: zmq.Socket[bytes] = self._context.socket(zmq.PAIR)
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
@@ -98,49 +107,83 @@ class Publisher:
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._socket.setsockopt(zmq.SNDHWM, SEND_EVENTS)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES)
+        keep_alive(self._socket)
         try:
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
+            if keys is not None:
+                keys.secure(self._socket)
+            self.endpoint = bind(self._socket, endpoint, "--pub")
+            if journal is not None and replay is not None:
+                self._replay = ReplayServer(self._context, replay, journal, keys)
+        except BaseException:
+            if self._guard is not None:
+                self._guard.stop()
             self._context.destroy(linger=0)
-            raise bind_error(endpoint, error) from error
-        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            raise
         self._thread = threading.Thread(target=self._serve, name="edge-hal-publisher", daemon=True)
         self._thread.start()
+
+    @property
+    def replay(self) -> str | None:
+        """Where past events are asked for."""
+        return None if self._replay is None else self._replay.endpoint
 
     def publish(self, event: Event, *, wait: bool = False) -> None:
         """Hand an event over.
 
         Args:
-            wait: for room in the queue; only a source that can wait may ask for it.
+            wait: for room; only a source that can wait may ask for it.
 
         Raises:
-            EdgeHalError: the thread died, or fell a full queue behind: an event must not be lost
-                unsaid.
+            EdgeHalError: the thread died, the journal cannot be written, or the thread fell too far behind: an event
+                must not be lost unsaid.
         """
-        entry = (event, time.monotonic_ns())
-        while True:
-            if self.failure is not None:
-                raise self.failure
-            try:
-                self._queue.put(entry, timeout=0.1) if wait else self._queue.put_nowait(entry)
-                break
-            except queue.Full:
+        with self._changed:
+            while self.failure is None and len(self._held) >= HELD_EVENTS:
+                if self._ailing is not None:
+                    raise EdgeHalError(
+                        f"{HELD_EVENTS} events could not be kept, nor published", self._ailing.why, self._ailing.todo
+                    )
                 if not wait:
                     raise EdgeHalError(
-                        f"{QUEUE_EVENTS} events wait to be published on {self.endpoint}",
+                        f"{HELD_EVENTS} events wait to be published on {self.endpoint}",
                         "the publisher does not keep up",
-                        "give the process more time (--threads 1, fewer streams)",
-                    ) from None
+                        "give the process more time (--threads 1, fewer streams) or the journal a faster disk",
+                    )
+                self._changed.wait()
+            if self.failure is not None:
+                raise self.failure
+            self._held.append((event, time.monotonic_ns()))
         self._nudge()
 
     def status(self, status: Status) -> None:
-        """What the next heartbeat reports; costs the loop one assignment."""
+        """What the next heartbeat reports; costs the loop two assignments. A loop that stops reporting is not reported
+        alive to systemd."""
         self._status = status
+        self._reported_s = time.monotonic()
+
+    def vitals(self) -> Vitals:
+        """How the run is; any thread may ask."""
+        troubles = []
+        if self.failure is not None:
+            troubles.append(str(self.failure))
+        if self._ailing is not None:
+            troubles.append(f"journal: {self._ailing.why}")
+        if time.monotonic() - self._reported_s > SILENCE_S:
+            troubles.append(f"the loop has not gone round for {SILENCE_S:g} s")
+        return Vitals(
+            self.stream,
+            self._status.counters,
+            self._latency.summary(),
+            self._events,
+            len(self._held),
+            tuple(troubles),
+        )
 
     def wait_subscribers(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Until `count` subscriptions to this stream have arrived. False if `cancelled` (see `wake`)."""
-        with self._subscribed:
-            self._subscribed.wait_for(
+        with self._changed:
+            self._changed.wait_for(
                 lambda: self._subscriptions >= count or cancelled() or self.failure is not None
             )
             if self.failure is not None:
@@ -149,23 +192,40 @@ class Publisher:
 
     def wake(self) -> None:
         """Let `wait_subscribers` look at `cancelled` again."""
-        with self._subscribed:
-            self._subscribed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
     def close(self) -> None:
-        """Send what is queued, then close; subscribers that read have everything by then."""
-        if not self._context.closed:
-            self._closing.set()
-            self._nudge()
-            self._thread.join()
-            self._wake.close(linger=0)
-            self._context.term()  # bounded: every socket has a linger
+        """Keep and send what is held, then close; subscribers that read have everything by then.
+
+        Raises:
+            EdgeHalError: the journal could not be written to the last; what was not kept was not published.
+        """
+        if self._context.closed:
+            return
+        self._closing.set()
+        self._notifier.stopping()
+        self._nudge()
+        self._thread.join()
+        if self._replay is not None:
+            self._replay.close(grace=self._subscriptions > 0)
+        if self._guard is not None:
+            self._guard.stop()
+        self._wake.close(linger=0)
+        self._context.term()  # bounded: every socket has a linger
+        if self._ailing is not None:
+            what = f"{len(self._held)} events were not kept, nor published"
+            raise EdgeHalError(what, self._ailing.why, self._ailing.todo)
 
     def __enter__(self) -> Publisher:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        try:
+            self.close()
+        except EdgeHalError:
+            if kind is None:  # else the same has been said already
+                raise
 
     # --- the thread ------------------------------------------------------------------------------
 
@@ -173,10 +233,11 @@ class Publisher:
         try:
             self._serve_until_closed()
         except Exception as error:  # whatever it is, the loop must hear of it
-            self.failure = EdgeHalError(
-                f"publishing on {self.endpoint} failed", f"{type(error).__name__}: {error}"
-            )
-            self.wake()
+            with self._changed:
+                self.failure = EdgeHalError(
+                    f"publishing on {self.endpoint} failed", f"{type(error).__name__}: {error}"
+                )
+                self._changed.notify_all()
         finally:
             self._socket.close(linger=LINGER_MS)
             self._woken.close(linger=0)
@@ -185,20 +246,28 @@ class Publisher:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._woken, zmq.POLLIN)
-        beat = time.monotonic() + HEARTBEAT_S
+        beat = prune = time.monotonic() + HEARTBEAT_S
         while True:
             ready = dict(poller.poll(max(0, math.ceil((beat - time.monotonic()) * 1000))))
             if self._woken in ready:
                 self._drain(self._woken)
             if self._socket in ready:
                 self._welcome(self._drain(self._socket))
-            closing = self._closing.is_set()  # before the last look into the queue
-            self._send_queued()
+            closing, beating = self._closing.is_set(), time.monotonic() >= beat  # before the last look at what is held
+            if self._ailing is None or beating or closing:  # an ailing journal is tried again once a second
+                self._send_held()
             if closing:
                 return
-            if time.monotonic() >= beat:
+            if beating:
                 beat = time.monotonic() + HEARTBEAT_S
+                if self._reported_s > self._beat_s:
+                    self._notifier.alive()
+                self._beat_s = time.monotonic()
                 self._beat()
+            if self._journal is not None and time.monotonic() >= prune:
+                prune = time.monotonic() + PRUNE_S
+                with contextlib.suppress(EdgeHalError):  # the next append will tell
+                    self._journal.prune()
 
     def _drain(self, socket: zmq.Socket[bytes]) -> list[bytes]:
         messages: list[bytes] = []
@@ -219,79 +288,71 @@ class Publisher:
                 ours += 1
         if not ours:
             return
-        with self._subscribed:
+        with self._changed:
             self._subscriptions += ours
-            self._subscribed.notify_all()
-        self._snapshot()
+            self._changed.notify_all()
+        if self._report.start is not None:
+            self._tell(self._report.snapshot(self._status, self._journal_id))
 
-    def _send_queued(self) -> None:
-        while True:
-            try:
-                event, handed_ns = self._queue.get_nowait()
-            except queue.Empty:
+    def _send_held(self) -> None:
+        """Keep, then send, then let go: an event leaves `held` when nothing can lose it any more."""
+        while self._held:
+            with self._changed:
+                held = list(itertools.islice(self._held, BATCH_EVENTS))
+            now_ns = time.monotonic_ns()
+            events = [self._dated(event, now_ns - handed_ns) for event, handed_ns in held]
+            bodies = [encode(event) for event in events]
+            kept = self._keep(events, bodies)
+            for event, body in zip(events, bodies, strict=True) if kept else ():
+                self._send(topic(event), body)
+                self._report.follow(event)
+                self._events += 1
+            with self._changed:
+                for _ in events if kept else ():
+                    self._held.popleft()
+                self._changed.notify_all()
+            if not kept:
                 return
-            waited_ms = (time.monotonic_ns() - handed_ns) / 1e6
-            latency = {**event.run.get("latency_ms", {}), "publish": round(waited_ms, 3)}
-            self._send(dataclasses.replace(event, run={**event.run, "latency_ms": latency}))
-            self._follow(event)
-            self._latency.add("publish", waited_ms)
 
-    def _send(self, event: Event) -> None:
-        self._socket.send_multipart([topic(event), encode(event)])
+    def _dated(self, event: Event, waited_ns: int) -> Event:
+        """The event as it is kept and sent, the same bytes both times."""
+        waited_ms = waited_ns / 1e6
+        self._latency.add("publish", waited_ms)
+        latency_ms = {**event.run.get("latency_ms", {}), "publish": round(waited_ms, 3)}
+        return dataclasses.replace(event, run={**event.run, "latency_ms": latency_ms, "journal": self._journal_id})
+
+    def _keep(self, events: Sequence[Event], bodies: Sequence[bytes]) -> bool:
+        if self._journal is None:
+            return True
+        began_ns = time.monotonic_ns()
+        try:
+            seqs = [event.seq for event in events]  # type: ignore[attr-defined]
+            self._journal.append(list(zip(seqs, bodies, strict=True)))
+        except EdgeHalError as error:
+            self._ailing = error
+            return False
+        self._ailing = None
+        self._latency.add("journal", (time.monotonic_ns() - began_ns) / 1e6)
+        return True
+
+    def _tell(self, report: Event) -> None:
+        self._send(topic(report), encode(report))
+
+    def _send(self, topic: bytes, body: bytes) -> None:
+        self._socket.send_multipart([topic, body])
         self.sent += 1
 
-    def _follow(self, event: Event) -> None:
-        """Keep the state that snapshots and heartbeats tell."""
-        if isinstance(event, Start):
-            self._start = event
-        elif isinstance(event, Transition):
-            self._action, self._since = event.to, event.boundary
-        elif isinstance(event, End) or (isinstance(event, Gap) and event.reset):
-            self._action = self._since = None
-        self._last_seq = getattr(event, "seq", self._last_seq)
-        self._epoch = event.epoch + (isinstance(event, Gap) and event.reset)
-
-    def _now(self) -> tuple[Status, str | None, Moment | None]:
-        status = self._status
-        return (status, None, None) if status.blind else (status, self._action, self._since)
-
-    def _snapshot(self) -> None:
-        if self._start is None:
-            return
-        status, action, since = self._now()
-        self._send(
-            Snapshot(
-                stream=self.stream,
-                epoch=self._epoch,
-                action=action,
-                since=since,
-                last_seq=self._last_seq,
-                labels=self._start.labels,
-                bundle=self._start.bundle,
-                decoder=self._start.decoder,
-                run=self._run(status),
-            )
-        )
-
     def _beat(self) -> None:
-        if self._start is None:
+        if self._report.start is None and self._ailing is None:
             return
-        status, action, since = self._now()
-        self._send(
-            Heartbeat(
-                stream=self.stream,
-                epoch=self._epoch,
-                action=action,
-                since=since,
-                last_seq=self._last_seq,
-                counters=status.counters,
-                health=status.health,
-                run={**self._run(status), "latency_ms": self._latency.summary()},
-            )
-        )
+        delivery: dict[str, Any] = {"journal": None, "held": len(self._held), "replay": self.replay}
+        if self._journal is not None:
+            delivery["journal"] = "ok" if self._ailing is None else self._ailing.why
+        self._tell(self._report.heartbeat(self._status, self._journal_id, self._latency.summary(), delivery))
 
-    def _run(self, status: Status) -> dict[str, Any]:
-        return {**status.run, "utc_ns": time.time_ns()}
+    @property
+    def _journal_id(self) -> str | None:
+        return None if self._journal is None else self._journal.id
 
     def _nudge(self) -> None:
         with contextlib.suppress(zmq.Again):  # then enough nudges are under way

@@ -125,7 +125,8 @@ def test_the_document_lists_the_common_fields_the_counters_and_the_stages():
     listed = [*tally, *(f"dropped.{reason}" for reason in tally["dropped"])]
     assert sorted(fields_of("`counters`")) == sorted(listed)
     assert all(f"`{stage}`" in DOC for stage in STAGES)
-    assert fields_of("`run`") == ["session", "utc_ns", "latency_ms", "latency_ms"]
+    assert fields_of("`run`") == ["session", "journal", "utc_ns", "latency_ms", "latency_ms"]
+    assert fields_of("`delivery`") == ["journal", "held", "replay"]
 
 
 def test_the_example_in_the_document_is_an_event():

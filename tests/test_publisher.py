@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket as tcp
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Gap, Moment, Start, Transition, decode
 from edge_hal.runtime import publisher as module
-from edge_hal.runtime.client import receive, subscribe
+from edge_hal.runtime.client import subscribe
 from edge_hal.runtime.endpoint import check_endpoint, check_stream
-from edge_hal.runtime.publisher import Publisher, Status
+from edge_hal.runtime.publisher import Publisher
+from edge_hal.runtime.report import Status
 
 ANY_PORT = "tcp://127.0.0.1:*"
 
@@ -143,6 +145,31 @@ def test_the_heartbeat_tells_counters_and_the_last_seq(monkeypatch, context):
         assert decode(json.dumps(beat)).kind == "heartbeat"
 
 
+def test_systemd_hears_of_a_loop_that_goes_round_and_of_no_other(monkeypatch, context, tmp_path):
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with tcp.socket(tcp.AF_UNIX, tcp.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        with (
+            Publisher(ANY_PORT, "bench") as publisher,
+            subscriber(context, publisher.endpoint, b"bench/heartbeat") as socket,
+        ):
+            publisher.publish(start())
+            publisher.status(Status({"captured": 1}))
+            assert systemd.recv(100) == b"READY=1\nWATCHDOG=1"
+            for _ in range(5):  # the publisher beats on, the loop hangs
+                next_event(socket)
+            systemd.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                systemd.recv(100)
+            systemd.settimeout(20)
+            publisher.status(Status({"captured": 2}))
+            assert systemd.recv(100) == b"WATCHDOG=1"
+        assert systemd.recv(100) == b"STOPPING=1"
+    Publisher(ANY_PORT, "bench").close()  # nobody listens there any more: no matter
+
+
 def test_only_subscriptions_to_this_stream_count(publisher, context):
     with (
         subscriber(context, publisher.endpoint, b"other/"),
@@ -188,33 +215,33 @@ def test_closing_sends_what_is_queued(context):
 
 
 def test_a_full_queue_is_an_error_unless_the_source_can_wait(monkeypatch):
-    monkeypatch.setattr(module, "QUEUE_EVENTS", 5)
+    monkeypatch.setattr(module, "HELD_EVENTS", 5)
     held, entered = threading.Event(), threading.Event()
     real = Publisher._send
 
-    def slow(self: Publisher, event: Any) -> None:
+    def slow(self: Publisher, topic: bytes, body: bytes) -> None:
         entered.set()
         held.wait()
-        real(self, event)
+        real(self, topic, body)
 
     monkeypatch.setattr(Publisher, "_send", slow)
     with Publisher(ANY_PORT, "bench") as publisher:
         publisher.publish(start(0))
         entered.wait()
-        for seq in range(1, 6):
+        for seq in range(1, 5):
             publisher.publish(transition(seq))
         with pytest.raises(EdgeHalError, match="wait to be published"):
-            publisher.publish(transition(6))
-        waiting = threading.Thread(target=publisher.publish, args=(transition(6),), kwargs={"wait": True})
+            publisher.publish(transition(5))
+        waiting = threading.Thread(target=publisher.publish, args=(transition(5),), kwargs={"wait": True})
         waiting.start()
         held.set()
         waiting.join(timeout=20)
         assert not waiting.is_alive()
-    assert publisher.sent == 7
+    assert publisher.sent == 6
 
 
 def test_a_publisher_that_fails_tells_the_loop(monkeypatch):
-    def broken(self: Publisher, event: Any) -> None:
+    def broken(self: Publisher, topic: bytes, body: bytes) -> None:
         raise zmq.ZMQError(zmq.ETERM)
 
     monkeypatch.setattr(Publisher, "_send", broken)
@@ -306,9 +333,10 @@ def test_the_client_decodes_what_was_published(publisher):
 
 
 def test_the_client_waits_no_longer_than_told_and_refuses_strangers(context):
-    assert list(receive("tcp://127.0.0.1:9", timeout_s=0.05)) == []
+    with subscribe("tcp://127.0.0.1:9", timeout_s=0.05) as nobody:
+        assert list(nobody) == []
     with pytest.raises(EdgeHalError, match="cannot connect"):
-        next(receive("nonsense"))
+        subscribe("nonsense")
     stranger = context.socket(zmq.XPUB)
     stranger.setsockopt(zmq.LINGER, 0)
     port = stranger.bind_to_random_port("tcp://127.0.0.1")
@@ -316,7 +344,8 @@ def test_the_client_waits_no_longer_than_told_and_refuses_strangers(context):
 
     def read() -> None:
         try:
-            next(receive(f"tcp://127.0.0.1:{port}", timeout_s=20))
+            with subscribe(f"tcp://127.0.0.1:{port}", timeout_s=20) as events:
+                next(events)
         except EdgeHalError as error:
             failures.append(error)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from edge_hal.commands.extras import require
+
+TRUSTED = 0.8
+"""Agreement of restarts above which alignments turned out good, and below which not (docs/results.md)."""
 
 if TYPE_CHECKING:
     from edge_hal.config import Config
@@ -31,11 +36,19 @@ def train(
     supervision: Annotated[
         str | None, typer.Option(help="transcripts: ordered step lists alone; frames: frame labels.")
     ] = None,
+    labelled: Annotated[
+        str | None, typer.Option(help="Videos whose frame labels may be used: a number (drawn by --seed) or names.")
+    ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", help="Their labels are stamps: timestamps/<video>.txt, 'frame step' a line.")
+    ] = False,
 ) -> None:
     """Learn from ordered step lists. Interrupted, the same command goes on where it stopped."""
     began_s = time.monotonic()
-    chosen = choose_config(data, config, [*(settings or []), *_supervised(supervision)])
-    videos = load_videos(data, chosen, split, "train", with_labels=chosen.learning.supervision == "frames")
+    overrides = [*(settings or []), *_supervised(supervision, labelled, timestamps)]
+    chosen = choose_config(data, config, overrides)
+    shown = _labelled(data, chosen, split, seed)
+    videos = load_videos(data, chosen, split, "train", with_labels=shown, timestamps=chosen.learning.timestamps)
     require("torch", "safetensors")
     if chosen.model.encoder is not None:
         require("onnx", "onnxscript")
@@ -51,7 +64,26 @@ def train(
         raise typer.Exit(130) from None
     minutes, seconds = divmod(round(time.monotonic() - began_s), 60)
     print(f"trained on {len(videos)} videos in {minutes}:{seconds:02d}: {out}")
+    _advise(out)
     print(f"next: edge-hal export --ckpt {shlex.quote(str(out))}")
+
+
+def _advise(run: Path) -> None:
+    """Whether the alignment can be trusted, as far as that shows without labels, and what to label if not."""
+    found = json.loads((run / "alignment.json").read_text())
+    doubtful = sorted((one["agreement"], name) for name, one in found.items() if not one["labelled"])
+    if not doubtful or len(doubtful) < len(found):
+        return
+    mean = sum(agreement for agreement, _ in doubtful) / len(doubtful)
+    if mean >= TRUSTED:
+        print(f"the restarts of the alignment agree on {mean:.0%} of the frames")
+        return
+    names = " and ".join(name for _, name in doubtful[:2])
+    print(
+        f"CAUTION: the restarts of the alignment agree on {mean:.0%} of the frames only: step lists alone may not do.\n"
+        f"label the frames of one or two videos, these first: {names}; then train with --labelled NAME,NAME",
+        file=sys.stderr,
+    )
 
 
 def choose_config(data: Path, config: str | None, overrides: list[str]) -> Config:
@@ -70,7 +102,8 @@ def load_videos(
     split: int | None,
     part: Literal["train", "valid", "test"],
     *,
-    with_labels: bool,
+    with_labels: bool | Collection[str],
+    timestamps: bool = False,
 ) -> VideoSet:
     """The videos the configuration asks for; what was assumed about them goes to standard error."""
     from edge_hal.learning.dataset import load_dataset
@@ -80,6 +113,7 @@ def load_videos(
         split=split,
         part=part,
         with_labels=with_labels,
+        timestamps=timestamps,
         background=config.data.background,
         rate_hz=config.data.rate_hz,
         layout=config.data.layout,
@@ -90,5 +124,22 @@ def load_videos(
     return videos
 
 
-def _supervised(supervision: str | None) -> list[str]:
-    return [] if supervision is None else [f"learning.supervision={supervision}"]
+def _supervised(supervision: str | None, labelled: str | None, timestamps: bool) -> list[str]:
+    overrides = [] if supervision is None else [f"learning.supervision={supervision}"]
+    if labelled is not None:
+        names = [name.strip() for name in labelled.split(",")]
+        overrides.append(f"learning.labelled={labelled if labelled.isdigit() else json.dumps(names)}")
+    return [*overrides, "learning.timestamps=true"] if timestamps else overrides
+
+
+def _labelled(data: Path, config: Config, split: int | None, seed: int) -> bool | Collection[str]:
+    """Which training videos may show their labels: all, none, or the chosen few."""
+    from edge_hal.learning.files import find_kind, index_media, read_split
+
+    learning = config.learning
+    if learning.supervision == "frames" or not learning.labelled:
+        return learning.supervision == "frames" or learning.timestamps
+    from edge_hal.learning.pins import choose_labelled
+
+    names = sorted(index_media(data, find_kind(data))) if split is None else read_split(data, split, "train")
+    return choose_labelled(names, learning.labelled, seed)

@@ -34,8 +34,8 @@ def watch(
     Raises:
         EdgeHalError: the run failed, or nothing was heard for `STARTED_S` seconds.
     """
-    from edge_hal.events import End, Transition, decode
-    from edge_hal.runtime.client import receive
+    from edge_hal.events import End, Transition
+    from edge_hal.runtime.client import subscribe
 
     endpoint = f"ipc://{socket.absolute()}"
     command = [sys.executable, "-m", "edge_hal", "run", "--bundle", str(bundle), "--camera", camera]
@@ -43,14 +43,14 @@ def watch(
     transitions: list[Transition] = []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        for message in receive(endpoint, stream, timeout_s=STARTED_S):
-            event = decode(message)
-            if isinstance(event, Transition):
-                transitions.append(event)
-                if tell is not None:
-                    tell(event)
-            elif isinstance(event, End):
-                break
+        with subscribe(endpoint, stream, timeout_s=STARTED_S) as events:
+            for event in events:
+                if isinstance(event, Transition):
+                    transitions.append(event)
+                    if tell is not None:
+                        tell(event)
+                elif isinstance(event, End):
+                    break
         _, errors = process.communicate(timeout=STARTED_S)
     finally:
         process.kill()

@@ -62,8 +62,10 @@ class Batch:
         transcripts: Sequence[Sequence[int]],
         sub_states: int,
         pause: int | None = None,
+        pins: Sequence[Array | None] | None = None,
     ) -> None:
-        """`pause` is the shared state's number, None for no pause."""
+        """`pause` is the shared state's number, None for no pause. `pins` holds, per video, None or the segment
+        (T,) that each frame is known to belong to, -1 where it is not known."""
         self.transcripts = transcripts
         self.lengths = np.array([len(x) for x in videos])
         self.rows = np.arange(len(videos))
@@ -92,18 +94,35 @@ class Batch:
             self.chain[i, : sizes[i]] = states.ravel()
             segment = np.repeat(np.arange(len(transcript)), s)
             self.depth[i, : sizes[i]] = np.minimum(segment, segment[::-1])
+        self.pins = list(pins) if pins is not None else [None] * len(videos)
+        self.pinned = np.array([pin is not None for pin in self.pins])
+        self.excluded = self._excluded() if self.pinned.any() else None
+
+    def _excluded(self) -> NDArray[np.bool_]:
+        """(T, N, P): where a pinned frame of a video cannot be."""
+        excluded = np.zeros((len(self.x), *self.chain.shape), bool)
+        for i, pin in enumerate(self.pins):
+            if pin is not None:
+                segment = np.arange(self.chain.shape[1]) // self.subs[i]
+                known = np.flatnonzero(pin >= 0)
+                excluded[known, i] = pin[known, None] != segment
+        return excluded
 
     def draw(self, per_label: Array) -> tuple[Array, Array]:
         """Chances of leaving (N, P) and beliefs (T, N, P) of a split with these durations."""
         leave = np.full(self.chain.shape, 0.5)
         gamma = np.zeros((len(self.x), *self.chain.shape))
         for i, transcript in enumerate(self.transcripts):
-            share = np.outer(per_label[np.asarray(transcript)], self.share[i]).ravel()
+            share = np.outer(per_label[np.asarray(transcript)], self.share[i])
             count, length = share.size, self.lengths[i]
-            # Every position keeps one frame; the rest is shared out.
-            edges = np.cumsum(share) / share.sum() * (length - count)
-            stops = np.round(edges).astype(np.int64) + np.arange(1, count + 1)
-            leave[i, :count] = 1 / np.diff(stops, prepend=0)
+            pin = self.pins[i]
+            if pin is None:
+                # Every position keeps one frame; the rest is shared out.
+                edges = share.cumsum() / share.sum() * (length - count)
+                stops = np.round(edges).astype(np.int64) + np.arange(1, count + 1)
+            else:
+                stops = _stops_of(pin, share)
+            leave[i, :count] = 1 / np.maximum(np.diff(stops, prepend=0), 1)
             where = np.searchsorted(stops, np.arange(length), side="right")
             gamma[np.arange(length), i, where] = 1.0
         return np.clip(leave, *LEAVE), gamma
@@ -137,6 +156,8 @@ class Batch:
         """
         shape = (len(emission), *self.chain.shape)
         seen = np.take_along_axis(emission, np.broadcast_to(self.chain, shape), axis=2)
+        if self.excluded is not None:
+            seen[self.excluded] = NEVER
         stay, move = np.log1p(-leave), np.log(leave)
         forward = np.full(shape, NEVER)
         forward[0, :, 0] = seen[0, :, 0]
@@ -195,6 +216,18 @@ class Batch:
                 zip(self.lengths, self.last, self.subs, strict=True)
             )
         ]
+
+
+def _stops_of(pin: Array, share: Array) -> NDArray[np.int64]:
+    """Where each position (M * S,) of a pinned video ends: a segment half-way from its last pin to the next
+    segment's first, its sub-states by their shares (M, S)."""
+    known = np.flatnonzero(pin >= 0)
+    segments = pin[known]
+    first = np.array([known[segments == m][0] for m in range(len(share))])
+    last = np.array([known[segments == m][-1] for m in range(len(share))])
+    edges = np.concatenate([[0], (last[:-1] + first[1:] + 1) // 2, [len(pin)]])
+    inside = np.diff(edges)[:, None] * share.cumsum(axis=1) / share.sum(axis=1, keepdims=True)
+    return np.asarray(np.round(edges[:-1, None] + inside).astype(np.int64).ravel())
 
 
 def _log_add(a: Array, b: Array) -> Array:

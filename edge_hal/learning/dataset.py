@@ -11,6 +11,7 @@ Whoever learns from transcripts calls with `with_labels=False` and never holds a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -36,13 +37,14 @@ from edge_hal.learning.files import (
     read_mapping,
     read_names,
     read_split,
+    read_timestamps,
 )
 from edge_hal.metrics import IntArray, transcript_of
 
 
 @dataclass(frozen=True)
 class Video:
-    """One recording. `labels` (length,) is None unless it was asked for.
+    """One recording. `labels` (length,) is None unless it was asked for; -1 where a frame is not labelled.
 
     `length` counts frames (0: a camera file that does not say); `rate_hz` is None if unknown.
     """
@@ -94,7 +96,8 @@ def load_dataset(
     *,
     split: int | None,
     part: Literal["train", "valid", "test"],
-    with_labels: bool = False,
+    with_labels: bool | Collection[str] = False,
+    timestamps: bool = False,
     background: str | None = None,
     rate_hz: float | None = None,
     layout: Layout | None = None,
@@ -103,7 +106,9 @@ def load_dataset(
     """The videos of `part` of `split`; with `split=None` all videos there are.
 
     Args:
-        with_labels: also load frame labels, for full supervision or scoring.
+        with_labels: also load frame labels, for full supervision or scoring; of all videos or of those named.
+        timestamps: take these labels from `timestamps/<video>.txt` (lines `frame step`, one or more a step)
+            instead of `groundTruth/`.
         background: name of the background action, if there is one.
         rate_hz: frames per second of the features (a camera file says its own).
         layout: axis order of the feature files, where it cannot be told from their shapes.
@@ -118,7 +123,8 @@ def load_dataset(
     names = sorted(files) if split is None else read_split(root, split, part)
     notes: list[str] = []
 
-    check_present(root, kind, names, files, with_labels)
+    labelled = set(names if with_labels is True else with_labels or ())
+    check_present(root, kind, names, files, labelled, timestamps)
     labels = read_mapping(root, notes)
     ids = {name: i for i, name in enumerate(labels)}
     if background is not None and background not in ids:
@@ -135,12 +141,13 @@ def load_dataset(
         written, per_frame = label_paths(root, name)
         if written.is_file():
             transcripts[name] = tuple(read_names(written, ids))
-        if with_labels or not written.is_file():
+        stamped = timestamps and name in labelled
+        if (name in labelled and not stamped) or not written.is_file():
             read = np.array(read_names(per_frame, ids), np.int64)
             lengths[name] = read.size
             if transcripts.setdefault(name, transcript_of(read)) != transcript_of(read):
                 disagree.append(name)
-            if with_labels:
+            if name in labelled and not stamped:
                 frame_labels[name] = read
     if disagree:
         notes.append(f"{count_of(disagree, 'transcript')} differ from the frame labels collapsed")
@@ -167,6 +174,8 @@ def load_dataset(
             cut.append(name)
         length = min(length or lengths.get(name, 0), lengths.get(name, length))
         kept = frame_labels[name][:length] if name in frame_labels else None
+        if timestamps and name in labelled:
+            kept = read_timestamps(root, name, ids, length)
         videos.append(
             Video(
                 name=name,

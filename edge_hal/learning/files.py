@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,20 +111,28 @@ def label_paths(root: Path, name: str) -> tuple[Path, Path]:
 
 
 def check_present(
-    root: Path, kind: Kind, names: Sequence[str], files: dict[str, Path], with_labels: bool
+    root: Path,
+    kind: Kind,
+    names: Sequence[str],
+    files: dict[str, Path],
+    labelled: Collection[str],
+    timestamps: bool = False,
 ) -> None:
     missing = []
     for name in names:
         if name not in files:
             missing.append(f"features/{name}.npy" if kind == "features" else f"videos/{name}.mp4")
         written, per_frame = label_paths(root, name)
-        if not per_frame.is_file() and (with_labels or not written.is_file()):
+        stamps = timestamps and name in labelled
+        if not per_frame.is_file() and ((name in labelled and not stamps) or not written.is_file()):
             missing.append(f"groundTruth/{name}.txt")
+        if stamps and not (root / "timestamps" / f"{name}.txt").is_file():
+            missing.append(f"timestamps/{name}.txt")
     if missing:
         raise EdgeHalError(
             f"{count_of(missing, 'file')} missing under {root}",
             f"needed for {len(names)} videos"
-            + ("" if with_labels else " (transcripts/<video>.txt serves as well as groundTruth)"),
+            + ("" if labelled else " (transcripts/<video>.txt serves as well as groundTruth)"),
             "add the files, or take the videos out of the split",
         )
 
@@ -189,6 +197,30 @@ def read_names(path: Path, ids: dict[str, int]) -> list[int]:
             nearest(name, tuple(ids)),
             "correct the line, or add the action to mapping.txt",
         ) from None
+
+
+def read_timestamps(root: Path, name: str, ids: dict[str, int], length: int) -> NDArray[np.int64]:
+    """Labels (length,) of the stamped frames, -1 elsewhere. `length` 0 (unknown): up to the last stamp.
+
+    Raises:
+        EdgeHalError: a line is not `frame step`, the step is unknown, or the frame lies outside the video.
+    """
+    path = root / "timestamps" / f"{name}.txt"
+    stamps = {}
+    for number, line in enumerate(_read_lines(path), 1):
+        if not line.strip():
+            continue
+        frame, _, step = line.strip().partition(" ")
+        if not frame.isdigit() or step not in ids or (length and int(frame) >= length):
+            raise EdgeHalError(
+                f"{path}, line {number}: '{line.strip()[:80]}' is no stamp",
+                f"it must read 'frame step', with a frame below {length or 'the length'} and a step of mapping.txt",
+                nearest(step, list(ids)) if step not in ids else "",
+            )
+        stamps[int(frame)] = ids[step]
+    labels = np.full(length or max(stamps, default=-1) + 1, -1, np.int64)
+    labels[list(stamps)] = list(stamps.values())
+    return labels
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -68,11 +68,16 @@ class Restart:
 
 @dataclass(frozen=True)
 class StartResult:
-    """`labels` (T_i,) per video of the chosen restart, its `score`, all restarts, best first."""
+    """`labels` (T_i,) per video, the `score` of the best restart, all restarts, best first.
+
+    `agreement`: per video, the share of frames where a restart of the consensus alone would say the same, averaged
+    over them: what disagrees with itself is wrong somewhere.
+    """
 
     labels: tuple[IndexArray, ...]
     score: float
     restarts: tuple[Restart, ...]
+    agreement: tuple[float, ...] = ()
 
 
 def start_alignment(
@@ -85,6 +90,7 @@ def start_alignment(
     config: StartConfig | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    pins: Sequence[IndexArray | None] | None = None,
 ) -> StartResult:
     """Align videos with their transcripts, from nothing else.
 
@@ -94,6 +100,8 @@ def start_alignment(
         restarts: how many guesses; the first is the uniform split.
         workers: threads; the result does not depend on them.
         progress: called with (restarts done, restarts).
+        pins: per video None, or the segment (T_i,) that each frame is known to be in, -1 where unknown, each
+            segment pinned somewhere. The first model is then made of the pinned videos alone.
 
     Raises:
         EdgeHalError: no videos, an empty transcript, fewer frames than actions.
@@ -110,6 +118,7 @@ def start_alignment(
             [transcripts[i] for i in ids],
             config.sub_states,
             num_labels * config.sub_states if config.pause else None,
+            None if pins is None else [pins[i] for i in ids],
         )
         for ids in (order[a : a + BATCH] for a in range(0, len(order), BATCH))
     ]
@@ -126,10 +135,13 @@ def start_alignment(
     ranking = np.argsort(-scores, kind="stable")
     best = [found[i][1] for i in ranking[: max(config.consensus, 1)]]
     labels: list[IndexArray] = [np.zeros(0, np.int64)] * len(videos)
+    agreement = [1.0] * len(videos)
     for i, beliefs in zip(order, zip(*best, strict=True), strict=True):
-        labels[i] = np.asarray(transcripts[i], np.int64)[_decode(sum(beliefs))]
+        steps = np.asarray(transcripts[i], np.int64)
+        labels[i] = steps[_decode(sum(beliefs))]
+        agreement[i] = float(np.mean([(steps[_decode(b)] == labels[i]).mean() for b in beliefs]))
     ranked = tuple(replace(found[i][0], score=float(scores[i])) for i in ranking)
-    return StartResult(tuple(labels), ranked[0].score, ranked)
+    return StartResult(tuple(labels), ranked[0].score, ranked, tuple(agreement))
 
 
 def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool) -> list[Array]:
@@ -162,12 +174,14 @@ def _restart(
     per_label = np.exp((config.duration_spread if index else 0.0) * rng.normal(size=num_labels))
     leave = []
     counts = []
+    pinned = any(batch.pinned.any() for batch in batches)
     for batch in batches:
         chances, gamma = batch.draw(per_label)
         leave.append(chances)
-        counts.append(batch.count(gamma, np.exp(-batch.depth), states))
+        weight = np.where(batch.pinned[:, None], 1.0, 0.0 if pinned else np.exp(-batch.depth))
+        counts.append(batch.count(gamma, weight, states))
     total = _sum(counts)
-    warm = round(config.anchored * config.iterations)
+    warm = 0 if pinned else round(config.anchored * config.iterations)
     for step in range(config.iterations):
         model = total.gaussians()
         if step > warm:

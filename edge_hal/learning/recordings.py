@@ -20,7 +20,7 @@ Labels = IntArray
 @dataclass(frozen=True)
 class Recording:
     """`inputs`: (T, D) float32 vectors or (T, H, W, 3) uint8 pictures at the model's ticks; `frames` (T,):
-    which frame each tick shows; `labels` (T,) only where frame labels were asked for."""
+    which frame each tick shows; `labels` (T,) only where labels were asked for, -1 where they are not known."""
 
     name: str
     transcript: tuple[int, ...]
@@ -67,5 +67,15 @@ def _read(video: Video, model_hz: float, encoder: EncoderSpec | None) -> Recordi
     else:
         inputs = read_pictures(video.path, frames, encoder.height, encoder.width)
         frames = frames[: len(inputs)]
-    labels = None if video.labels is None else video.labels[np.minimum(frames, len(video.labels) - 1)]
+    labels = None if video.labels is None else _at_ticks(video.labels, frames)
     return Recording(video.name, video.transcript, inputs, frames, labels)
+
+
+def _at_ticks(labels: Labels, frames: NDArray[np.int64]) -> Labels:
+    """Labels of frames at the ticks that show them; a single labelled frame is kept at the nearest tick after."""
+    if (labels >= 0).all():
+        return np.asarray(labels[np.minimum(frames, len(labels) - 1)])
+    known = np.flatnonzero(labels >= 0)
+    ticks = np.full(len(frames), -1, np.int64)
+    ticks[np.minimum(np.searchsorted(frames, known), len(frames) - 1)] = labels[known]
+    return ticks

@@ -8,6 +8,7 @@ hand and the parts are; for feature streams they are the front-end features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from edge_hal.config import Learning
 from edge_hal.learning.hmm import StartConfig, start_alignment
 from edge_hal.learning.optimise import Report
+from edge_hal.learning.pins import Pins, binned
 from edge_hal.learning.recordings import Labels, Recording
 from edge_hal.metrics import uniform_split
 from edge_hal.model.front_end import FrontEnd
@@ -25,6 +27,14 @@ from edge_hal.spec import FrontEndSpec
 START_HZ = 2.0
 THUMBNAIL = (12, 16)
 THUMBNAIL_COMPONENTS = 24
+
+
+@dataclass(frozen=True)
+class Started:
+    """First labels (T,) of every video, and how far the restarts agree about each, 0..1."""
+
+    labels: list[Labels]
+    agreement: list[float]
 
 
 def start(
@@ -37,18 +47,22 @@ def start(
     seed: int,
     report: Report,
     *,
+    pins: Sequence[Pins | None] | None = None,
     learned: bool = True,
-) -> list[Labels]:
+) -> Started:
     """First labels (T,) of every video, from (T, D) vectors at the model's ticks and the transcripts.
 
     Args:
+        pins: what is known of each video (T,), see `pins.py`. The HMM is then fitted to the pinned videos and
+            aligns the others, without EM: it would drift from what is known.
         window: ticks of the trailing windows whose mean, change and deviation the HMM looks at.
         learned: the vectors come from a sensor or a trained encoder. In raw pictures the change is mostly
             transit between actions: it is left out, more directions are kept, and a pause between two
             steps is given to the step before it.
     """
     if config.starter == "uniform":
-        return [uniform_split(t, len(x)) for x, t in zip(vectors, transcripts, strict=True)]
+        labels = [uniform_split(t, len(x)) for x, t in zip(vectors, transcripts, strict=True)]
+        return Started(labels, [1.0] * len(labels))
     front_end = FrontEnd(FrontEndSpec(vectors[0].shape[1], window))
     period = max(1, round(model_hz / START_HZ))
     # A step begins, to people, with the reach for it, before anybody can tell what it will be: each bin
@@ -60,22 +74,28 @@ def start(
         mean, change, deviation = front_end(torch.from_numpy(x))[end].chunk(3, 1)
         kept = [mean, change, deviation] if learned else [mean, deviation]
         sampled.append(torch.cat(kept, 1).numpy())
-    consensus = max(1, config.restarts // 2)  # the best half outvote a lucky or an unlucky one
+    known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(vectors)]
+    pinned = any(pin is not None for pin in known)
+    restarts = 1 if pinned else config.restarts
+    settings = StartConfig() if learned else StartConfig(components=20, pause=True)
+    settings = replace(settings, consensus=max(1, restarts // 2))  # the best half outvote a lucky or an unlucky one
+    if pinned:
+        settings = replace(settings, iterations=0)
     result = start_alignment(
         sampled,
         transcripts,
         count,
         seed=seed,
-        restarts=config.restarts,
-        config=StartConfig(consensus=consensus)
-        if learned
-        else StartConfig(consensus=consensus, components=20, pause=True),
+        restarts=restarts,
+        config=settings,
         progress=lambda done, total: report("starter", done, total, ""),
+        pins=known if pinned else None,
     )
-    return [
+    labels = [
         np.repeat(np.asarray(label, np.int64), period)[: len(x)]
         for label, x in zip(result.labels, vectors, strict=True)
     ]
+    return Started(labels, list(result.agreement))
 
 
 def thumbnail_vectors(recordings: Sequence[Recording]) -> list[NDArray[np.float32]]:

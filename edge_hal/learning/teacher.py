@@ -19,6 +19,7 @@ from edge_hal.config import Learning
 from edge_hal.learning.alignment import align
 from edge_hal.learning.losses import contrast_loss, frame_loss, video_loss
 from edge_hal.learning.optimise import Stage, batches
+from edge_hal.learning.pins import Pins, between, binned
 from edge_hal.learning.recordings import Labels
 from edge_hal.model.latents import Latents
 from edge_hal.model.pyramid import Pyramid
@@ -59,12 +60,14 @@ def learn_alignment(
     spec: PyramidSpec,
     config: Learning,
     stage: Stage,
+    pins: Sequence[Pins | None] | None = None,
 ) -> Alignment:
     """Align every training video with its transcript.
 
     Args:
         features: front-end features (T, 3 D) per video, at the model's ticks.
         starter: labels (T,) per video to warm up on.
+        pins: what is known of each video, at the model's ticks; alignments keep to it.
         spec: the student's table; the teacher's follows from it and the configuration.
     """
     settings, weights = config.teacher, config.weights
@@ -92,10 +95,12 @@ def learn_alignment(
     for index, transcript in enumerate(transcripts):
         present[index, list(transcript)] = 1
 
+    known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(tokens)]
+
     def realign() -> None:
         labels = [
-            align(p.exp().numpy(), transcript).labels
-            for p, transcript in zip(posteriors(), transcripts, strict=True)
+            align(p.exp().numpy(), transcript).labels if pin is None else between(p.numpy(), transcript, pin)
+            for p, transcript, pin in zip(posteriors(), transcripts, known, strict=True)
         ]
         memory["labels"] = torch.from_numpy(np.concatenate(labels))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from edge_hal.features import encode_pictures
 from edge_hal.learning.dataset import VideoSet
 from edge_hal.learning.frames import learn_encoder
 from edge_hal.learning.optimise import Report, Stage
+from edge_hal.learning.pins import pins_of
 from edge_hal.learning.recordings import Labels, Recording, read_recordings
 from edge_hal.learning.run_directory import RunDirectory
-from edge_hal.learning.starter import START_HZ, start, statistics, thumbnail_vectors
+from edge_hal.learning.starter import START_HZ, Started, start, statistics, thumbnail_vectors
 from edge_hal.learning.student import learn_student
 from edge_hal.learning.teacher import choose_align_hz, learn_alignment
 from edge_hal.metrics import runs_of
@@ -38,13 +40,14 @@ REFERENCE_PICTURES = 64
 def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report) -> Path:
     """Train on `videos` and write the run directory `out`; an interrupted run goes on where it stopped.
 
-    With `learning.supervision: transcripts` the videos carry no frame labels, and none is read.
+    A video may carry labels of all its frames or of one frame a step; the others are aligned with their
+    transcripts. With labels of all frames of all videos nothing is aligned.
 
     Raises:
         EdgeHalError: bad data or configuration, or `out` cannot be used.
     """
     run = RunDirectory(out, config, seed, videos)
-    learning, full = config.learning, config.learning.supervision == "frames"
+    learning = config.learning
 
     def stage(name: str) -> Stage:
         return Stage(name, run.last, seed, report)
@@ -56,19 +59,30 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
         videos, config.model.model_hz, picture, lambda done, total: report("read", done, total, "")
     )
     transcripts = [recording.transcript for recording in recordings]
+    given = [r.labels if r.labels is not None and (r.labels >= 0).all() else None for r in recordings]
+    full = all(labels is not None for labels in given)
+    pins = None
     if not full:
         check_lengths(recordings, config)
+        pins = [pins_of(recording) for recording in recordings]
     run.begin()
 
-    def started(vectors: list[NDArray[np.float32]], *, learned: bool) -> list[Labels]:
+    def kept(labels: Sequence[Labels]) -> list[Labels]:
+        """Where all frames are labelled, the labels stay as they are."""
+        return [found if known is None else known for found, known in zip(labels, given, strict=True)]
+
+    def started(vectors: list[NDArray[np.float32]], *, learned: bool) -> Started:
+        if full:
+            return Started(kept([np.zeros(0, np.int64)] * len(given)), [1.0] * len(given))
         window = max(1, round(config.model.front_end_window_s * config.model.model_hz))
         hz, count = config.model.model_hz, len(videos.labels)
-        return start(
-            vectors, transcripts, count, hz, window, learning, seed, report, learned=learned
+        found = start(
+            vectors, transcripts, count, hz, window, learning, seed, report, pins=pins, learned=learned
         )
+        return replace(found, labels=kept(found.labels))
 
     if picture is not None:
-        first = [_given(r) for r in recordings] if full else started(thumbnail_vectors(recordings), learned=False)
+        first = started(thumbnail_vectors(recordings), learned=False).labels
         vectors = _encode(recordings, first, picture, len(videos.labels), config, run, stage("encoder"))
     else:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
@@ -78,12 +92,11 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     features = [front_end(torch.from_numpy(x)) for x in vectors]
 
     posteriors = None
-    if full:
-        labels = [_given(recording) for recording in recordings]
-    else:
-        labels = started(vectors, learned=True)
-        alignment = learn_alignment(features, transcripts, labels, spec, learning, stage("teacher"))
-        labels, posteriors = alignment.labels, alignment.log_posteriors
+    found = started(vectors, learned=True)
+    labels = found.labels
+    if not full:
+        alignment = learn_alignment(features, transcripts, labels, spec, learning, stage("teacher"), pins)
+        labels, posteriors = kept(alignment.labels), alignment.log_posteriors
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"))
 
     report("decoder", 0, 1, "")
@@ -96,7 +109,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
         decoder,
         _provenance(config, seed, videos),
         _reference(recordings, vectors),
-        _alignment(recordings, labels, videos.labels),
+        _alignment(recordings, labels, videos.labels, found.agreement),
     )
     return out
 
@@ -115,11 +128,6 @@ def check_lengths(recordings: Sequence[Recording], config: Config) -> None:
                 f"it lasts {duration_s:.1f} s, and the alignment looks {model_hz / period:g} times a second",
                 "correct its step list, or take it out of the split",
             )
-
-
-def _given(recording: Recording) -> Labels:
-    assert recording.labels is not None, "frame supervision reads its videos with labels"
-    return recording.labels
 
 
 def _encode(
@@ -166,14 +174,17 @@ def _reference(
 
 
 def _alignment(
-    recordings: Sequence[Recording], labels: Sequence[Labels], names: Sequence[str]
+    recordings: Sequence[Recording], labels: Sequence[Labels], names: Sequence[str], agreement: Sequence[float]
 ) -> dict[str, Any]:
-    """Where each step was found: [step, first frame], by video."""
+    """Where each step was found: [step, first frame], by video; `labelled`: it was told, wholly or in part;
+    `agreement`: how far the restarts of the starter agree about it."""
     found = {}
-    for recording, label in zip(recordings, labels, strict=True):
+    for recording, label, agreed in zip(recordings, labels, agreement, strict=True):
         actions, starts, _ = runs_of(label)
         found[recording.name] = {
             "frames": int(recording.frames[-1]) + 1,
+            "labelled": recording.labels is not None,
+            "agreement": round(agreed, 3),
             "segments": [
                 [names[action], int(recording.frames[start])]
                 for action, start in zip(actions, starts, strict=True)
@@ -190,4 +201,5 @@ def _provenance(config: Config, seed: int, videos: VideoSet) -> dict[str, Any]:
         "supervision": config.learning.supervision,
         "seed": seed,
         "videos": len(videos),
+        "labelled": sum(video.labels is not None for video in videos.videos),
     }

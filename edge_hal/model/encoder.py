@@ -33,8 +33,9 @@ class FrameEncoder(nn.Module):
         self.norm = nn.LayerNorm(spec.size)
 
     def forward(self, image: Tensor) -> Tensor:
-        pictures = image if image.dim() == 4 else image.unsqueeze(0)
-        x = pictures.permute(0, 3, 1, 2).to(self.head.weight.dtype) / 127.5 - 1.0
+        pictures = image.to(self.head.weight.dtype)  # first: TensorRT moves no uint8 about
+        pictures = pictures if image.dim() == 4 else pictures.unsqueeze(0)
+        x = pictures.permute(0, 3, 1, 2) / 127.5 - 1.0
         return self.norm(self.head(self.convolutions(x).flatten(1)))
 
 

@@ -1,0 +1,116 @@
+"""The offline teacher made to run live, as people do who have an offline model: again and again on a window."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_hal.calib.decoder import fit_decoder
+from edge_hal.decoder import DecoderConfig
+from edge_hal.learning.losses import contrast_loss, frame_loss, video_loss
+from edge_hal.learning.optimise import Stage, batches
+from edge_hal.learning.recordings import Labels, Recording
+from edge_hal.learning.teacher import choose_align_hz, labels_padded, majority, padded, pooled
+from edge_hal.model.pyramid import Pyramid
+
+from .harness import Data, Learnt, Look
+
+FITTED_VIDEOS = 20
+"""The thresholds are fitted on so many training videos: a pass for each token is slow."""
+WINDOWS = 64
+
+
+def alignment_of(run: Path, recordings: Sequence[Recording], names: Sequence[str]) -> list[Labels]:
+    """Labels (T,) at the model's ticks that a run found for its training videos."""
+    found = json.loads((run / "alignment.json").read_text())
+    ids = {name: index for index, name in enumerate(names)}
+    aligned: list[Labels] = []
+    for recording in recordings:
+        labels = np.zeros(len(recording.frames), np.int64)
+        for name, frame in found[recording.name]["segments"]:
+            labels[recording.frames >= frame] = ids[name]
+        aligned.append(labels)
+    return aligned
+
+
+def learn_offline(data: Data, stage: Stage, run: Path) -> Learnt:
+    """The teacher's architecture at the teacher's rate, on whole videos and the alignment of `run`."""
+    settings, weights, spec = data.config.learning.teacher, data.config.learning.weights, data.spec
+    labels = alignment_of(run, data.recordings, spec.labels)
+    transcripts = [recording.transcript for recording in data.recordings]
+    durations_s = [len(x) / spec.model_hz for x in data.features]
+    hz = data.config.learning.align_hz or choose_align_hz(durations_s, transcripts)
+    period = max(1, round(spec.model_hz / hz))
+    levels = tuple(level.spec() for level in settings.levels)
+    slow = replace(spec, model_hz=spec.model_hz / period, levels=levels, encoder=None)
+    pyramid = Pyramid(slow, causal=False, dropout=data.config.learning.dropout)
+    tokens = [pooled(x, period) for x in data.features]
+    targets = [majority(torch.from_numpy(y)[None], period, len(spec.labels))[0].numpy() for y in labels]
+    present = torch.zeros(len(tokens), len(spec.labels))
+    for index, transcript in enumerate(transcripts):
+        present[index, list(transcript)] = 1
+
+    def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
+        for batch in batches(len(tokens), settings.batch, generator):
+            x, exists = padded([tokens[i] for i in batch])
+            outputs = pyramid(x, exists)
+            target = labels_padded([targets[i] for i in batch], x.shape[1])
+            coarse = majority(target, slow.period(slow.top), len(spec.labels))
+            assert outputs.classes is not None and outputs.class_tokens is not None
+            loss = weights.frame * frame_loss(outputs.frame, target)
+            loss = loss + weights.video * video_loss(outputs.classes, present[batch])
+            loss = loss + weights.contrast * contrast_loss(outputs.class_tokens, outputs.fused[-1], coarse)
+            if outputs.action is not None:
+                loss = loss + weights.action * frame_loss(outputs.action, coarse)
+            yield loss
+
+    stage.optimise(
+        pyramid,
+        epoch,
+        epochs=settings.warm_epochs + settings.epochs,
+        steps=-(-len(tokens) // settings.batch),
+        lr=settings.lr,
+        weight_decay=data.config.learning.weight_decay,
+    )
+    window = max(1, round(spec.receptive_field / period))
+
+    def stream(x: Tensor) -> NDArray[np.float32]:
+        return held(windowed(pyramid, pooled(x, period), window), period, len(x))
+
+    def offline(x: Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            known = torch.log_softmax(pyramid(pooled(x, period)[None]).frame[0], -1).numpy()
+        return np.repeat(known, period, 0)[: len(x)]
+
+    def fitted(look: Look) -> DecoderConfig:
+        some = data.features[:FITTED_VIDEOS]
+        return fit_decoder([look(x) for x in some], labels[:FITTED_VIDEOS], spec, data.config.decoder.given())
+
+    return Learnt(stream, fitted(stream), labels, (offline, fitted(offline)))
+
+
+@torch.inference_mode()
+def windowed(pyramid: Pyramid, tokens: Tensor, window: int) -> NDArray[np.float32]:
+    """(n, F) -> log posteriors (n, K): token j from a pass of its own over the last `window` tokens, j included."""
+    rows: list[Tensor] = []
+    for first in range(0, len(tokens), WINDOWS):
+        ends = range(first, min(first + WINDOWS, len(tokens)))
+        x, exists = padded([tokens[max(0, end + 1 - window) : end + 1] for end in ends])
+        newest = exists.sum(1) - 1
+        rows.append(pyramid(x, exists).frame[torch.arange(len(x)), newest])
+    return torch.log_softmax(torch.cat(rows), -1).numpy()
+
+
+def held(log_p: NDArray[np.float32], period: int, ticks: int) -> NDArray[np.float32]:
+    """(n, K) at tokens of `period` ticks -> (ticks, K): each tick sees the newest token complete at it; before the
+    first nothing is known. (The token of an incomplete last bin is never seen.)"""
+    newest = (np.arange(ticks) + 1) // period - 1
+    unknown = np.full(log_p.shape[1], -np.log(log_p.shape[1]), np.float32)
+    return np.where((newest >= 0)[:, None], log_p[np.maximum(newest, 0)], unknown)

@@ -1,0 +1,101 @@
+"""What the learning benchmark compares: one row of the tables each."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_hal.config import Level
+
+NO_TEACHER = (
+    "learning.teacher.warm_epochs=0",
+    "learning.teacher.epochs=0",
+    "learning.teacher.realign_every=null",
+    "learning.weights.distil=0",  # nothing to distil: that teacher has learnt nothing
+)
+LATENTS = ("reconstruction", "sparse", "kl")
+
+
+@dataclass(frozen=True)
+class Method:
+    """`settings`: what `edge-hal train` overrides; `labelled`: training videos that carry frame labels, None for
+    all. `baseline`: `benchmarks/baselines.py` learns it, after `edge-hal train` where `trained`. `flat`: the levels
+    are `flat_level` of the preset's. Without chance (`seeded` false) one seed is enough."""
+
+    name: str
+    text: str
+    settings: tuple[str, ...] = ()
+    labelled: int | None = 0
+    baseline: bool = False
+    trained: bool = True
+    flat: bool = False
+    seeded: bool = True
+
+
+def _latents(*kept: str) -> tuple[str, ...]:
+    """Settings that switch off HAL's auxiliary terms, but for those kept."""
+    return tuple(f"learning.weights.{term}=0" for term in LATENTS if term not in kept)
+
+
+_METHODS = (
+    Method(
+        "uniform",
+        "uniform split of each video's own step list (the floor)",
+        baseline=True,
+        trained=False,
+        seeded=False,
+    ),
+    Method("viterbi-em", "hard EM: causal TCN, Viterbi from the uniform split", baseline=True, trained=False),
+    Method("atba", "boundary alignment alone, from the uniform split", ("learning.starter=uniform",)),
+    Method("hmm", "HMM alone, then the causal student", NO_TEACHER),
+    Method(
+        "offline-window",
+        "offline teacher on a sliding window",
+        ("learning.student.epochs=0",),
+        baseline=True,
+    ),
+    Method("ours", "ours, step lists only"),
+    Method("flat", "ours with one level of equal compute", flat=True),
+    Method("ablation-base", "ours without reconstruction, sparsity, KL", _latents()),
+    Method("ablation-recon", "base + reconstruction", _latents("reconstruction")),
+    Method("ablation-sparse", "base + sparse transitions", _latents("sparse")),
+    Method("ablation-kl", "base + KL", _latents("kl")),
+    Method("ours-k1", "ours, 1 labelled video", labelled=1),
+    Method("ours-k3", "ours, 3 labelled videos", labelled=3),
+    Method("ours-k10", "ours, 10 labelled videos", labelled=10),
+    Method("ours-full", "ours, all frame labels", ("learning.supervision=frames",), labelled=None),
+    Method("gru-full", "causal GRU, all frame labels", labelled=None, baseline=True, trained=False),
+    Method("tcn-full", "causal TCN, all frame labels", labelled=None, baseline=True, trained=False),
+)
+METHODS = {method.name: method for method in _METHODS}
+"""In the order of the tables. The ablation's row with all terms is `ours`."""
+
+
+def multiply_adds(levels: tuple[Level, ...]) -> float:
+    """Multiply-adds a tick of a causal pyramid, without the entry of level 0 and the heads."""
+    total, rate = 0.0, 1.0
+    for index, level in enumerate(levels):
+        rate /= level.stride
+        width = level.width
+        tick = level.blocks * (8 * width**2 + 2 * level.window * width)
+        if index > 0:
+            tick += 2 * levels[index - 1].width * width
+        if index < len(levels) - 1:
+            tick += 2 * width**2 + levels[index + 1].width * width
+        total += rate * tick
+    return total
+
+
+def flat_level(levels: tuple[Level, ...]) -> Level:
+    """Level 0 alone, its window widened until it costs what the whole pyramid did. It also sees about as far."""
+    first = levels[0]
+    spare = multiply_adds(levels) - multiply_adds((first,))
+    return first.model_copy(update={"window": first.window + round(spare / (2 * first.width * first.blocks))})
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Write, then rename: the file is whole or not there. (That of `learning.run_directory` imports torch.)"""
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(text)
+    os.replace(beside, path)

@@ -1,0 +1,130 @@
+"""One temperature, so that an event's `confidence` is the probability that it is right.
+
+Networks trained to the end are too sure of themselves; dividing log posteriors by a temperature before they are
+averaged mends that without changing any decision (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
+It is fitted on events, not on frames: a decision falls where frames are least sure. The events must be of videos
+that the model was not trained on, or the temperature flatters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.decoder import Decoder, DecoderConfig, tempered
+from edge_hal.errors import EdgeHalError
+from edge_hal.metrics import IntArray
+from edge_hal.spec import PyramidSpec
+
+MIN_EVENTS = 30
+TEMPERATURES = np.geomspace(0.25, 8.0, 141)
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One decision: the log posteriors (n, K) it averaged, the label it chose, and whether that was right."""
+
+    log_posterior: NDArray[np.float32]
+    label: int
+    right: bool
+
+    def confidence(self, temperature: float) -> float:
+        return float(tempered(self.log_posterior, temperature)[self.label])
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What was fitted. `ece_*`: expected calibration error, 0..1, at temperature 1 and at `temperature`; `bins_*`:
+    rows (mean confidence, share that was right, events) of a reliability diagram."""
+
+    temperature: float
+    events: int
+    right: float
+    ece_before: float
+    ece_after: float
+    bins_before: tuple[tuple[float, float, int], ...]
+    bins_after: tuple[tuple[float, float, int], ...]
+
+
+def collect(
+    log_posteriors: Sequence[NDArray[np.float32]], labels: Sequence[IntArray], config: DecoderConfig, spec: PyramidSpec
+) -> list[Evidence]:
+    """The decisions on log posteriors (T, K) of labelled videos, right where the label is that of the decision's
+    tick."""
+    found = []
+    for posterior, truth in zip(log_posteriors, labels, strict=True):
+        decoder = Decoder(config, spec.model_hz)
+        for tick in range(spec.first_stride - 1, min(len(posterior), len(truth)), spec.first_stride):
+            rows = posterior[max(0, tick + 1 - spec.ring_capacity) : tick + 1]
+            decision = decoder.decide(tick, rows)
+            if decision is not None:
+                right = int(truth[tick]) == decision.label
+                found.append(Evidence(rows[-decoder.smooth_ticks :].copy(), decision.label, right))
+    return found
+
+
+def fit_confidence(evidence: Sequence[Evidence]) -> Confidence:
+    """The temperature with the least cross-entropy of confidence against being right.
+
+    Raises:
+        EdgeHalError: too few events to tell.
+    """
+    if len(evidence) < MIN_EVENTS:
+        why = f"there are {len(evidence)} events, at least {MIN_EVENTS} are needed"
+        raise EdgeHalError("confidence cannot be calibrated", why, "give more labelled videos that were held out")
+    right = np.array([event.right for event in evidence])
+
+    def cost(temperature: float) -> float:
+        p = np.clip([event.confidence(temperature) for event in evidence], 1e-4, 1 - 1e-4)
+        return float(-np.where(right, np.log(p), np.log(1 - p)).mean())
+
+    best = float(min(TEMPERATURES, key=cost))
+    before, after = (np.array([e.confidence(t) for e in evidence]) for t in (1.0, best))
+    return Confidence(
+        round(best, 3),
+        len(evidence),
+        float(right.mean()),
+        calibration_error(before, right),
+        calibration_error(after, right),
+        reliability(before, right),
+        reliability(after, right),
+    )
+
+
+def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[tuple[float, float, int], ...]:
+    """Rows (mean confidence, share right, count) of up to `BINS` bins with equally many events each."""
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, BINS) if len(part)]
+    return tuple((float(confidence[p].mean()), float(right[p].mean()), len(p)) for p in parts)
+
+
+def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
+    """Expected calibration error over bins of equal mass: the mean of |confidence - share right|."""
+    rows = reliability(confidence, right)
+    return float(sum(count * abs(mean - share) for mean, share, count in rows) / len(confidence))
+
+
+def draw(path: Path, found: Confidence) -> None:
+    """The reliability diagram, before and after, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(4.5, 4.5))
+    axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    for rows, ece, name in (
+        (found.bins_before, found.ece_before, "as trained"),
+        (found.bins_after, found.ece_after, f"temperature {found.temperature:g}"),
+    ):
+        axis.plot([row[0] for row in rows], [row[1] for row in rows], "o-", label=f"{name}: ECE {ece:.3f}")
+    axis.set(xlabel="confidence of an event", ylabel="share that was right", xlim=(0, 1), ylim=(0, 1.02))
+    axis.legend(loc="lower right", frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,147 @@
+"""Ranges by observation: recordings streamed through the float32 graphs, with rolled-out state, layer by layer.
+
+What enters a layer at tick 1,000 of a stream is not what enters it at tick 1: states start from zeros. So the
+graphs run as on the device, from a fresh start through each recording. After each one its counts are on disk, and
+an interrupted calibration goes on behind the last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.runtime.engine_onnxruntime import open_session
+from edge_hal.runtime.stream import PyramidStream
+from edge_hal.spec import PyramidSpec
+
+from .ranges import BINS, METHODS, Counts, Ranges, count, cut, write_beside
+from .recordings import CalibrationRecording
+
+Layers = Mapping[str, str]
+"""layer name -> the tensor that enters it"""
+PARTIAL, RANGES = "partial", "ranges.json"
+PICTURE_EVERY = 5
+
+
+class Observer:
+    """A graph that also tells what enters its layers; a step engine for levels, a function for encoders.
+
+    Args:
+        layers: of this graph, names as `Ranges` knows them.
+        spec, level: of a step graph; None for an encoder.
+    """
+
+    def __init__(
+        self, graph: Path, layers: Layers, work: Path, spec: PyramidSpec | None = None, level: int = 0
+    ) -> None:
+        model = onnx.load(graph)
+        known = {value.name for value in (*model.graph.input, *model.graph.output)}
+        wanted = sorted(set(layers.values()) - known)
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+        work.mkdir(parents=True, exist_ok=True)
+        seen = work / f"observed.{graph.name}"
+        onnx.save(model, seen)
+        self._session = open_session(seen)
+        seen.unlink()
+        self.layers = layers
+        self.counts: dict[str, Counts] = {name: np.zeros(BINS + 1, np.int64) for name in layers}
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._states = [] if spec is None else list(spec.states(level))
+        self._outputs = [] if spec is None else [tensor.name for tensor in spec.outputs(level)]
+        self.reset()
+
+    def reset(self) -> None:
+        self._state = {s.name: np.full(s.shape, s.fill, np.float32) for s in self._states}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {name: value.copy() for name, value in self._state.items()}
+
+    def step(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        given = {name: np.asarray(value) for name, value in inputs.items()} | self._state
+        found = dict(zip(self._names, self._session.run(None, given), strict=True))
+        for layer, tensor in self.layers.items():
+            self.counts[layer] += count(found[tensor] if tensor in found else given[tensor])
+        self._state = {name: found[f"{name}.next"] for name in self._state}
+        return {name: found[name] for name in self._outputs}
+
+
+def observe(
+    spec: PyramidSpec,
+    levels: Sequence[tuple[Path, Layers]],
+    encoder: tuple[Path, Layers] | None,
+    recordings: Sequence[CalibrationRecording],
+    work: Path,
+    report: Callable[[str, int, int, str], None],
+) -> Ranges:
+    """Stream `recordings` through float32 graphs and write `work`/ranges.json.
+
+    Args:
+        levels: for each level the step graph of the largest chunk, and its layers.
+        encoder: the float32 encoder and its layers, where the recordings have pictures.
+        work: kept between runs; results of the same graphs and recordings are taken from there.
+
+    Raises:
+        EdgeHalError: a graph cannot be opened, `work` cannot be written.
+    """
+    graphs = hashlib.sha256()
+    for path, _ in (*levels, *([] if encoder is None else [encoder])):
+        graphs.update(path.read_bytes())
+    fingerprint = graphs.hexdigest()
+    seen = {recording.name: recording.sha256() for recording in recordings}
+    ticks = sum(recording.ticks for recording in recordings)
+    if (work / RANGES).is_file():
+        kept = Ranges.from_file(work / RANGES)
+        if (kept.graphs, dict(kept.seen), kept.ticks) == (fingerprint, seen, ticks):
+            report("observe", len(recordings), len(recordings), "kept from before")
+            return kept
+    try:
+        (work / PARTIAL).mkdir(parents=True, exist_ok=True)
+        engines = [Observer(path, layers, work, spec, i) for i, (path, layers) in enumerate(levels)]
+        eye = None if encoder is None else Observer(encoder[0], encoder[1], work)
+        observers = [*engines, *([] if eye is None else [eye])]
+        total: dict[str, Counts] = {name: np.zeros(BINS + 1, np.int64) for o in observers for name in o.layers}
+        for number, recording in enumerate(recordings):
+            report("observe", number, len(recordings), recording.name)
+            partial = work / PARTIAL / f"{fingerprint[:12]}.{seen[recording.name][:24]}.npz"
+            if not partial.is_file():
+                _count_one(spec, engines, eye, recording)
+                counts = {name: value for o in observers for name, value in o.counts.items()}
+                beside = partial.with_suffix(".partial.npz")
+                np.savez_compressed(beside, **counts)  # type: ignore[arg-type]
+                beside.replace(partial)
+            with np.load(partial, allow_pickle=False) as stored:
+                for name in total:
+                    total[name] += stored[name]
+        layers = {name: {method: cut(value, method) for method in METHODS} for name, value in total.items()}
+        ranges = Ranges(fingerprint, seen, ticks, layers)
+        write_beside(work / RANGES, ranges.to_json())
+        for old in (work / PARTIAL).iterdir():
+            old.unlink()
+        (work / PARTIAL).rmdir()
+    except OSError as error:
+        raise EdgeHalError(f"cannot write the calibration {work}", str(error)) from error
+    report("observe", len(recordings), len(recordings), f"{ticks} ticks")
+    return ranges
+
+
+def _count_one(
+    spec: PyramidSpec, engines: Sequence[Observer], eye: Observer | None, recording: CalibrationRecording
+) -> None:
+    for observer in (*engines, *([] if eye is None else [eye])):
+        for value in observer.counts.values():
+            value[:] = 0
+    if eye is not None and recording.pictures is not None:
+        for picture in recording.pictures[::PICTURE_EVERY]:
+            eye.step({"image": picture})
+    stream = PyramidStream(spec, engines)
+    stream.reset()
+    chunk = spec.chunk_sizes[-1]
+    for start in range(0, recording.ticks - recording.ticks % chunk, chunk):
+        stream.push(recording.vectors[start : start + chunk], range(start, start + chunk))

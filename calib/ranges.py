@@ -1,0 +1,124 @@
+"""Ranges of the activations that enter quantised layers: histograms while streaming, three ways to cut them.
+
+Magnitudes are counted in bins of equal ratio, 64 to a factor of two, so that counts of recordings simply add up:
+whatever the order, whatever was interrupted. A range is the largest magnitude that int8 keeps; what lies beyond is
+clipped. `max` clips nothing, `percentile` all but 99.99 % of the values, `entropy` where the quantised distribution
+diverges least from the true one (Kullback-Leibler, after Migacz, 8-bit inference with TensorRT, GTC 2017).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+
+SCHEMA = 1
+METHODS = ("max", "percentile", "entropy")
+PER_OCTAVE = 64
+LOWEST, HIGHEST = -24, 16
+"""Octaves: magnitudes below 2**-24 count as zero, beyond 2**16 nothing fits float16 anyway."""
+BINS = (HIGHEST - LOWEST) * PER_OCTAVE
+PERCENTILE = 0.9999
+LEVELS = 128
+FINE = 2048
+Counts = NDArray[np.int64]
+
+
+def count(values: NDArray[np.floating]) -> Counts:
+    """(BINS + 1,) how many magnitudes fall into each bin; bin 0 holds zero and what is close to it."""
+    magnitude = np.abs(np.asarray(values, np.float64)).ravel()
+    octave = np.log2(np.maximum(magnitude, 2.0**LOWEST))
+    index = np.clip(np.ceil((octave - LOWEST) * PER_OCTAVE), 0, BINS).astype(np.int64)
+    return np.bincount(index, minlength=BINS + 1)
+
+
+def upper_edge(index: int) -> float:
+    """The largest magnitude of a bin."""
+    return float(2.0 ** (LOWEST + index / PER_OCTAVE))
+
+
+def cut(counts: Counts, method: str) -> float:
+    """The range of a histogram by `max`, `percentile` or `entropy`; 0 where everything was zero."""
+    filled = np.flatnonzero(counts[1:]) + 1
+    if not len(filled):
+        return 0.0
+    if method == "max":
+        return upper_edge(int(filled[-1]))
+    if method == "percentile":
+        share = np.cumsum(counts) / counts.sum()
+        return upper_edge(max(1, int(np.searchsorted(share, PERCENTILE))))
+    if method == "entropy":
+        return _entropy(counts, upper_edge(int(filled[-1])))
+    raise EdgeHalError(f"unknown range method '{method}'", f"it is one of {', '.join(METHODS)}", exit_code=2)
+
+
+def _entropy(counts: Counts, largest: float) -> float:
+    """The cut between 1/16 of the largest magnitude and all of it with the least divergence."""
+    centres = 2.0 ** (LOWEST + (np.arange(BINS + 1) - 0.5) / PER_OCTAVE)
+    fine = np.histogram(centres, FINE, (0.0, largest), weights=counts)[0]
+    fine[0] = 0.0  # exact zeros are kept exactly by any cut
+    if not fine.any():
+        return largest
+    best, where = np.inf, FINE
+    for stop in range(FINE // 16, FINE + 1, FINE // 128):
+        reference = fine[:stop].copy()
+        reference[-1] += fine[stop:].sum()
+        part = np.arange(stop) * LEVELS // stop
+        occupied = fine[:stop] > 0
+        total = np.bincount(part, fine[:stop], LEVELS)
+        share = np.bincount(part, occupied, LEVELS)
+        quantised = np.where(occupied, (total / np.maximum(share, 1))[part], 0.0)
+        p, q = reference / reference.sum(), quantised / max(quantised.sum(), 1e-12)
+        seen = p > 0
+        divergence = float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))).sum())
+        if divergence < best:
+            best, where = divergence, stop
+    return largest * where / FINE
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What `ranges.json` holds. `layers`: name -> method -> range. `seen`: recording -> SHA-256 of its contents;
+    `graphs`: SHA-256 over the float32 graphs that were observed."""
+
+    graphs: str
+    seen: Mapping[str, str]
+    ticks: int
+    layers: Mapping[str, Mapping[str, float]]
+    schema: int = SCHEMA
+
+    def by(self, method: str) -> dict[str, float]:
+        return {layer: values[method] for layer, values in self.layers.items()}
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_file(cls, path: Path) -> Ranges:
+        """Raises EdgeHalError where the file is damaged or of another schema."""
+        todo = "calibrate again: edge-hal calibrate DATA_DIR --ckpt RUN_DIR"
+        try:
+            data = json.loads(path.read_text())
+            if data["schema"] != SCHEMA:
+                raise EdgeHalError(f"{path} has schema {data['schema']}", f"this version reads {SCHEMA}", todo)
+            ranges = cls(**data)
+            complete = all(set(METHODS) <= set(values) for values in ranges.layers.values())
+            if not complete or not np.isfinite([v for m in ranges.layers.values() for v in m.values()]).all():
+                raise ValueError("a layer lacks a range")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EdgeHalError(f"cannot read the ranges {path}", f"{type(error).__name__}: {error}", todo) from error
+        return ranges
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Write, then rename: the file is whole or not there."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    beside.write_text(text)
+    os.replace(beside, path)

@@ -1,0 +1,197 @@
+"""Which layers may be quantised, decided by what a subscriber would notice: transitions and segments.
+
+An error of a tensor says little: 3 % in a layer may move no event, 0.5 % in another many. So each candidate set of
+layers streams the calibration recordings, and its events are compared with those of float32 under a `Budget`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.decoder import Decision, DecoderConfig
+from edge_hal.errors import EdgeHalError
+from edge_hal.metrics import TransitionPoint, match_transitions, score_videos
+from edge_hal.spec import PyramidSpec
+
+from .decoder import decode_all, labels_of
+from .ranges import write_beside
+
+Posteriors = Sequence[NDArray[np.float32]]
+Evaluate = Callable[[frozenset[str]], "Shift"]
+Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a lower precision may cost against float32, counted on its events.
+
+    `f1_points`: F1@50 of its segments, taken against float32's, may lack this much of 100. `within`: the share of
+    float32's transitions that it must have, `ticks` at most aside. Where there are few, one may differ: a tie
+    that rounding breaks is no fault, and 1 % of 20 is none.
+    """
+
+    f1_points: float = 0.5
+    within: float = 0.99
+    ticks: int = 1
+
+    def allows(self, shift: Shift) -> bool:
+        moved = max(1, int(np.floor((1 - self.within) * shift.transitions)))
+        one_segment = 100.0 / max(1, shift.transitions)
+        return shift.moved <= moved and 100.0 - shift.f1_50 <= max(self.f1_points, one_segment) + 1e-9
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A precision against float32 over some recordings. `transitions` counts float32's, the first label of a
+    stream among them; `moved`: those of either without a partner within the budget's ticks;
+    `decision_ticks_max`: how far apart partners were decided; `posterior_rms`: of the difference of
+    probabilities; `f1_50` in per cent, float32's segments as truth."""
+
+    transitions: int
+    moved: int
+    f1_50: float
+    frame_agreement: float
+    posterior_rms: float
+    decision_ticks_max: int
+
+    @property
+    def within(self) -> float:
+        return 1.0 - self.moved / max(1, self.transitions)
+
+
+def compare_events(
+    found: Posteriors, expected: Posteriors, decoder: DecoderConfig, spec: PyramidSpec, budget: Budget | None = None
+) -> Shift:
+    """Log posteriors (T, K) of each recording, decoded as on the device: `found` against `expected`."""
+    tolerance_s = ((budget or Budget()).ticks + 0.5) / spec.model_hz
+    transitions, moved, late = 0, 0, 0
+    timelines: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    for p, q in zip(found, expected, strict=True):
+        a, b = decode_all(p, decoder, spec), decode_all(q, decoder, spec)
+        pairs = match_transitions(_points(a, spec), _points(b, spec), tolerance_s)
+        transitions += len(b)
+        moved += max(len(a), len(b)) - len(pairs)
+        late = max([late, *(abs(a[i].decision_tick - b[j].decision_tick) for i, j in pairs)])
+        timelines[0].append(labels_of(a, len(p)))
+        timelines[1].append(labels_of(b, len(q)))
+    rms = np.sqrt(
+        np.mean([np.mean((np.exp(p) - np.exp(q)) ** 2) for p, q in zip(found, expected, strict=True)])
+    )
+    same = [(p.argmax(1) == q.argmax(1)).mean() for p, q in zip(found, expected, strict=True)]
+    return Shift(
+        transitions=transitions,
+        moved=moved,
+        f1_50=score_videos(timelines[0], timelines[1], background=None).f1_50,
+        frame_agreement=float(np.mean(same)),
+        posterior_rms=float(rms),
+        decision_ticks_max=late,
+    )
+
+
+def _points(decisions: Sequence[Decision], spec: PyramidSpec) -> list[TransitionPoint]:
+    """All labels of a stream by their boundaries, the first one too."""
+    hz = spec.model_hz
+    return [TransitionPoint(d.label, d.boundary_tick / hz, d.decision_tick / hz) for d in decisions]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`layers`: which are quantised. `costs`: each layer alone. `shift`: the chosen set, `all_shift`: everything."""
+
+    layers: frozenset[str]
+    costs: dict[str, Shift]
+    shift: Shift
+    all_shift: Shift
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "shift": {**asdict(self.shift), "within": self.shift.within},
+            "all_quantised": {**asdict(self.all_shift), "within": self.all_shift.within},
+            "layers": {
+                name: {
+                    "verdict": "int8" if name in self.layers else "float",
+                    "moved": cost.moved,
+                    "f1_50": cost.f1_50,
+                    "posterior_rms": cost.posterior_rms,
+                }
+                for name, cost in sorted(self.costs.items())
+            },
+        }
+
+
+@dataclass
+class Memory:
+    """Evaluations on disk, so that an interrupted search does none of them twice. `key` says of what."""
+
+    path: Path
+    key: str
+    known: dict[str, Shift] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            data = json.loads(self.path.read_text())
+            if data["key"] == self.key:
+                self.known = {name: Shift(**shift) for name, shift in data["known"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # nothing kept, or nothing of use: all is evaluated again
+
+    def through(self, evaluate: Evaluate, method: str) -> Evaluate:
+        def remembered(layers: frozenset[str]) -> Shift:
+            text = f"{method} {' '.join(sorted(layers))}"
+            name = hashlib.sha256(text.encode()).hexdigest()[:24]
+            if name not in self.known:
+                self.known[name] = evaluate(layers)
+                shifts = {key: asdict(shift) for key, shift in self.known.items()}
+                write_beside(self.path, json.dumps({"key": self.key, "known": shifts}, indent=1) + "\n")
+            return self.known[name]
+
+        return remembered
+
+
+def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Report) -> Verdict:
+    """As many layers as the budget bears: from the one set of all, the costliest fall back until it holds.
+
+    Raises:
+        EdgeHalError: not even the cheapest layer alone keeps within the budget.
+    """
+    total = len(layers) + 1
+    report("sensitivity", 0, total, "all layers")
+    everything = evaluate(frozenset(layers))
+    costs = {}
+    for number, layer in enumerate(layers):
+        report("sensitivity", 1 + number, total, layer)
+        costs[layer] = evaluate(frozenset([layer]))
+    report("sensitivity", total, total, "")
+    cheap = sorted(layers, key=lambda name: (not budget.allows(costs[name]), costs[name].posterior_rms, name))
+
+    def first(count: int) -> tuple[frozenset[str], Shift]:
+        chosen = frozenset(cheap[:count])
+        return chosen, everything if count == len(cheap) else evaluate(chosen)
+
+    # Bisection finds a large set that keeps within the budget; costs need not be monotone, so it is made sure of.
+    low, high = 0, len(cheap) + 1
+    while high - low > 1:
+        middle = (low + high) // 2 if high <= len(cheap) else len(cheap)
+        report("search", len(cheap) - (high - low) + 1, len(cheap), f"{middle} of {len(cheap)} layers in int8")
+        if budget.allows(first(middle)[1]):
+            low = middle
+        else:
+            high = middle
+    report("search", len(cheap), len(cheap), f"{low} of {len(cheap)} layers in int8")
+    if low == 0:
+        worst = costs[cheap[0]]
+        raise EdgeHalError(
+            "no layer can be quantised within the budget",
+            f"the cheapest, {cheap[0]}, moves {worst.moved} of {worst.transitions} transitions",
+            "use --precision fp16, or give more calibration recordings",
+        )
+    chosen, shift = first(low)
+    return Verdict(chosen, costs, shift, everything)

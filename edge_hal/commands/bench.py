@@ -1,0 +1,87 @@
+"""`edge-hal bench`: what a bundle costs on this device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_hal.errors import EdgeHalError
+
+
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="What `edge-hal export` wrote.")] = Path("bundle"),
+    compare: Annotated[Path | None, typer.Option(help="Another bundle, or the --json of another bench.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, onnxruntime or tensorrt.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 1,
+    ticks: Annotated[int, typer.Option(min=1, help="Ticks back to back.")] = 3000,
+    paced_s: Annotated[float, typer.Option("--paced", min=0, help="Seconds at the model's rate; 0: none.")] = 5.0,
+    allow_uncertified: Annotated[bool, typer.Option("--allow-uncertified")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Latency of each level, back to back and paced at the model's rate; memory, clocks, streams a core bears."""
+
+    def figures(path: Path) -> dict[str, Any]:
+        from edge_hal.bundle import load_bundle
+        from edge_hal.commands.progress import Stages
+        from edge_hal.runtime.bench import measure
+        from edge_hal.runtime.engines import choose_engines
+
+        opened = load_bundle(path, allow_uncertified=allow_uncertified)
+        with Stages() as report:
+            return measure(opened, choose_engines(opened, engine, threads, report=report), ticks, paced_s)
+
+    mine = figures(bundle)
+    other = None
+    if compare is not None:
+        other = figures(compare) if compare.is_dir() else read_figures(compare)
+    if as_json:
+        print(json.dumps(mine if other is None else {"this": mine, "other": other}))
+        return
+    print_figures(mine, other)
+
+
+def read_figures(path: Path) -> dict[str, Any]:
+    """What an earlier `edge-hal bench --json` printed. Raises EdgeHalError where it is something else."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+        data = data.get("this", data)
+        _ = data["back_to_back_us"]["tick"]["mean"], data["weight_bytes"], data["bundle"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        todo = "give a bundle, or a file of edge-hal bench --json"
+        raise EdgeHalError(f"{path} holds no bench", f"{type(error).__name__}: {error}", todo) from error
+    return data
+
+
+def print_figures(mine: dict[str, Any], other: dict[str, Any] | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"{mine['bundle']}: {mine['precision']} on {mine['engine']} ({mine['why']})", markup=False)
+    table = Table(title="microseconds a step", title_justify="left")
+    columns = ("count", "mean", "p50", "p90", "p99", "p99.9")
+    for column in ("", *columns, *([] if other is None else ["p50 of other", "ratio"])):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for kind, text in (("back_to_back_us", "flat out"), ("paced_us", "paced")):
+        for part, values in mine[kind].items():
+            row = [f"{part}, {text}", *(f"{values[c]:g}" if c in values else "-" for c in columns)]
+            if other is not None:
+                p50 = other[kind].get(part, {}).get("p50")
+                row += ["-", "-"] if not p50 else [f"{p50:g}", f"{values.get('p50', 0) / p50:.2f}"]
+            table.add_row(*row)
+    console.print(table)
+    lines = [
+        f"weights {mine['weight_bytes'] / 1024:.0f} KiB, state {mine['state_bytes'] / 1024:.1f} KiB",
+        f"{mine['streams_per_core']:g} streams at {mine['model_hz']:g} Hz on one core, going by the mean tick",
+    ]
+    if other is not None:
+        ratio = mine["weight_bytes"] / other["weight_bytes"]
+        lines.append(f"weights: {ratio:.2f} times those of {other['bundle']} ({other['precision']})")
+    if mine["resident_bytes"]:
+        lines.append(f"process {mine['resident_bytes'] / 2**20:.0f} MiB")
+    for name, value in mine["readings"]["after_paced"].items():
+        lines.append(f"{name}: {value:g}")
+    console.print("\n".join(lines), markup=False)

@@ -1,0 +1,45 @@
+"""`edge-hal doctor`: what this machine can do, and proof of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_hal.errors import EdgeHalError
+
+
+def doctor(
+    bundle: Annotated[Path, typer.Option(help="What `edge-hal export` wrote.")] = Path("bundle"),
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="Prove TensorRT against ONNX Runtime on this device (a minute).")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+) -> None:
+    """Which engine a bundle would run on here, and why. With --selftest: a report to paste into an issue."""
+    from edge_hal.bundle import load_bundle
+    from edge_hal.runtime.engines import choose_engines
+    from edge_hal.runtime.selftest import Finding, describe_machine
+    from edge_hal.runtime.selftest import selftest as prove
+
+    opened = load_bundle(bundle)
+    if selftest:
+        findings = prove(opened)
+    else:
+        engines = choose_engines(opened)
+        findings = [
+            Finding("machine", True, describe_machine()),
+            Finding("bundle", True, f"{opened.precision} for {opened.target}, {opened.fingerprint[:12]}"),
+            Finding("engine", True, f"{engines.kind}: {engines.why}"),
+        ]
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            print(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name}: {finding.detail}")
+    failed = [finding.name for finding in findings if not finding.passed]
+    if failed:
+        raise EdgeHalError(f"not proved on this device: {failed[0]}", "", "see docs/tensorrt.md")

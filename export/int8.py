@@ -1,0 +1,221 @@
+"""Graphs in int8: ranges from recordings, layers chosen by the events, all of it reported.
+
+`tensorrt`: explicit Q/DQ in float16 graphs. The search runs the same Q/DQ in float32 graphs: a CPU emulates float16
+slowly, and the certificate checks the float16 ones afterwards. `onnxruntime`: dynamic quantisation of float32 graphs,
+which needs no ranges but the same search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edge_hal.bundle import encoder_name, graph_name
+from edge_hal.calib.observe import RANGES, observe
+from edge_hal.calib.ranges import METHODS
+from edge_hal.calib.recordings import CalibrationRecording, bounded, check_recordings
+from edge_hal.calib.sensitivity import Budget, Memory, Shift, Verdict, compare_events, search
+from edge_hal.decoder import DecoderConfig
+from edge_hal.features import encode_pictures
+from edge_hal.model.checkpoint import Checkpoint
+from edge_hal.runtime.engine_onnxruntime import OnnxRuntimeEngine
+from edge_hal.runtime.stream import PyramidStream
+from edge_hal.spec import PyramidSpec
+
+from .graphs import export_level
+from .quantise import layers_of, quantise_dynamic, quantise_static
+
+Report = Callable[[str, int, int, str], None]
+ENCODER = "encoder"
+MAX_TICKS = 20_000
+MAX_PICTURE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns a float graph into an int8 one: `ranges` by layer (empty for dynamic), and the report."""
+
+    target: str
+    ranges: dict[str, float]
+    layers: frozenset[str]
+    report: dict[str, Any]
+
+    def apply(self, model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
+        """The int8 form of the graph `l0`, `l1`, ... or `encoder`."""
+        mine = [layer for layer in self.layers if layer.split(".")[0] == prefix]
+        if self.target == "tensorrt":
+            return quantise_static(model, prefix, {layer: self.ranges[layer] for layer in mine})
+        return quantise_dynamic(model, prefix, mine)
+
+
+def limit(recordings: Sequence[CalibrationRecording], spec: PyramidSpec) -> list[CalibrationRecording]:
+    """As many as the search can stream dozens of times."""
+    ticks = MAX_TICKS
+    if spec.encoder is not None:
+        ticks = min(ticks, MAX_PICTURE_BYTES // int(np.prod(spec.encoder.image.shape)))
+    chosen = bounded(recordings, max(ticks, 4 * spec.receptive_field))
+    return [recording for recording in chosen if recording.ticks >= spec.chunk_sizes[-1]]
+
+
+def float_graphs(checkpoint: Checkpoint, folder: Path) -> list[Path]:
+    """The float32 step graphs that calibration runs: the largest chunk of each level."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = checkpoint.spec
+    for level in range(len(spec.levels)):
+        export_level(checkpoint.pyramid, checkpoint.front_end, level, spec.chunks(level)[-1], "fp32", folder)
+    return [folder / graph_name(i, spec.chunks(i)[-1], "fp32") for i in range(len(spec.levels))]
+
+
+def calibrate(
+    checkpoint: Checkpoint,
+    recordings: Sequence[CalibrationRecording],
+    target: str,
+    work: Path,
+    report: Report,
+    budget: Budget | None = None,
+) -> Calibration:
+    """Ranges, then the choice of layers. Both are kept in `work`, and taken from there where nothing has changed.
+
+    Raises:
+        EdgeHalError: recordings that cannot calibrate, or a budget that nothing keeps.
+    """
+    spec, budget = checkpoint.spec, budget or Budget()
+    check_recordings(recordings, spec)
+    chosen = limit(recordings, spec)
+    graphs = float_graphs(checkpoint, work / "graphs")
+    trial = _Trial(checkpoint, graphs, chosen, target, work, budget)
+    report("expect", 0, 1, "float32")
+    trial.expect()
+    report("expect", 1, 1, f"{sum(r.ticks for r in chosen)} ticks")
+    evidence: dict[str, Any] = {}
+    method = ""
+    if target == "tensorrt":
+        levels = [(path, layers_of(onnx.load(path), f"l{i}")) for i, path in enumerate(graphs)]
+        eye = trial.encoder
+        encoder = None if eye is None else (eye, layers_of(onnx.load(eye), ENCODER))
+        ranges = observe(spec, levels, encoder, chosen, work, report)
+        trial.ranges = {name: ranges.by(name) for name in METHODS}
+        evidence["ranges_sha256"] = hashlib.sha256((work / RANGES).read_bytes()).hexdigest()
+    memory = Memory(work / f"search.{target}.json", trial.key(chosen))
+    layers = trial.layers()
+    if target == "tensorrt":
+        whole = {}
+        for number, name in enumerate(METHODS):
+            report("method", number, len(METHODS), name)
+            whole[name] = memory.through(trial.evaluate(name), name)(frozenset(layers))
+        method = min(METHODS, key=lambda name: (not budget.allows(whole[name]), whole[name].posterior_rms))
+        report("method", len(METHODS), len(METHODS), f"{method} ranges")
+        evidence["methods"] = {name: asdict(shift) for name, shift in whole.items()}
+    verdict: Verdict = search(layers, memory.through(trial.evaluate(method), method), budget, report)
+    return Calibration(
+        target,
+        {layer: trial.ranges[method][layer] for layer in verdict.layers} if method else {},
+        verdict.layers,
+        {
+            "target": target,
+            "method": method or "dynamic",
+            "budget": asdict(budget),
+            "ticks": sum(r.ticks for r in chosen),
+            "recordings": {r.name: r.sha256() for r in chosen},
+            **evidence,
+            **verdict.to_dict(),
+        },
+    )
+
+
+class _Trial:
+    """Streams the recordings through float or quantised graphs of the largest chunk."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        graphs: Sequence[Path],
+        recordings: Sequence[CalibrationRecording],
+        target: str,
+        work: Path,
+        budget: Budget,
+    ) -> None:
+        self.spec: PyramidSpec = checkpoint.spec
+        self.decoder: DecoderConfig = checkpoint.decoder
+        pictures = all(recording.pictures is not None for recording in recordings)
+        self.encoder = checkpoint.encoder if pictures else None  # not calibrated: stays float
+        self.graphs, self.recordings, self.target, self.work = graphs, recordings, target, work
+        self.budget = budget
+        self.models = {f"l{i}": onnx.load(path) for i, path in enumerate(graphs)}
+        if self.encoder is not None:
+            self.models[ENCODER] = onnx.load(self.encoder)
+        self.ranges: dict[str, dict[str, float]] = {}
+        self.expected: list[NDArray[np.float32]] = []
+
+    def key(self, recordings: Sequence[CalibrationRecording]) -> str:
+        """Says when evaluations may be taken from before: same graphs, thresholds, recordings, budget."""
+        parts = [path.read_bytes() for path in (*self.graphs, *([self.encoder] if self.encoder else []))]
+        parts += [r.sha256().encode() for r in recordings]
+        parts.append(json.dumps([self.decoder.to_json(), asdict(self.budget), self.ranges], sort_keys=True).encode())
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+    def layers(self) -> list[str]:
+        found = [layer for prefix, model in self.models.items() for layer in layers_of(model, prefix)]
+        if self.target == "onnxruntime":  # a convolution has no dynamic form that pays on a CPU
+            gemms = {
+                f"{prefix}.{node.input[1].removesuffix('.weight').removeprefix('level.')}"
+                for prefix, model in self.models.items()
+                for node in model.graph.node
+                if node.op_type == "Gemm"
+            }
+            found = [layer for layer in found if layer in gemms]
+        return found
+
+    def expect(self) -> None:
+        self.expected = self._posteriors(list(self.graphs), [r.vectors for r in self.recordings])
+
+    def evaluate(self, method: str) -> Callable[[frozenset[str]], Shift]:
+        ranges = self.ranges.get(method, {})
+
+        def run(layers: frozenset[str]) -> Shift:
+            calibration = Calibration(self.target, ranges, layers, {})
+            folder = self.work / "trial"
+            folder.mkdir(exist_ok=True)
+            touched = {layer.split(".")[0] for layer in layers}
+            graphs = list(self.graphs)
+            for index, path in enumerate(graphs):
+                if f"l{index}" in touched:
+                    graphs[index] = folder / path.name
+                    onnx.save(calibration.apply(self.models[f"l{index}"], f"l{index}"), graphs[index])
+            vectors = [r.vectors for r in self.recordings]
+            if ENCODER in touched:
+                eye = folder / encoder_name("int8")
+                onnx.save(calibration.apply(self.models[ENCODER], ENCODER), eye)
+                vectors = [
+                    r.vectors if r.pictures is None else encode_pictures(eye, r.pictures) for r in self.recordings
+                ]
+            found = self._posteriors(graphs, vectors)
+            return compare_events(found, self.expected, self.decoder, self.spec, self.budget)
+
+        return run
+
+    def _posteriors(
+        self, graphs: Sequence[Path], vectors: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        spec, chunk = self.spec, self.spec.chunk_sizes[-1]
+        engines = [
+            OnnxRuntimeEngine({spec.chunks(level)[-1]: path}, spec, level) for level, path in enumerate(graphs)
+        ]
+        stream = PyramidStream(spec, engines)
+        found = []
+        for x in vectors:
+            stream.reset()
+            rows = []
+            for start in range(0, len(x) - len(x) % chunk, chunk):
+                stream.push(x[start : start + chunk], range(start, start + chunk))
+                rows.append(stream.ring.last(0, "frame", chunk).copy())
+            found.append(np.concatenate(rows) if rows else np.zeros((0, len(spec.labels)), np.float32))
+        return found

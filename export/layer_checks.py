@@ -1,0 +1,147 @@
+"""What a tolerance on outputs cannot see in a lower precision: each quantised layer, and how states move.
+
+Int8 costs per cents, and in real recordings two ticks differ by little more. So two things are checked that are
+exact in any precision: a state that moves by n tokens keeps the others bit for bit, and a quantised weight is its
+float weight to half a step of its grid. Activations are checked by their signal-to-noise ratio on the reference.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from edge_hal.bundle import Bundle
+from edge_hal.calib.observe import Observer
+from edge_hal.calib.ranges import BINS, LOWEST, PER_OCTAVE, Counts
+from edge_hal.model.checkpoint import Checkpoint
+from edge_hal.runtime.engine import StepEngine
+from edge_hal.runtime.stream import PyramidStream
+from edge_hal.spec import PyramidSpec
+
+from .quantise import DYNAMIC_MAX, INT8_MAX, SMALLEST_SCALE, layers_of, quantised_layers
+
+Check = dict[str, Any]
+MIN_SNR_DB = 12.0
+"""8 bits give 50 dB for a full-scale sine, less 20 log10(peak / rms): 25 to 40 dB here. Under 12 dB (noise a quarter
+of the signal) a range was measured elsewhere than where it is used."""
+HALF_ROUNDING = 2.0**-10
+"""Weights may have been rounded to float16 before, and their scale too: 2**-11 each."""
+
+
+def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], chunk: int) -> Check:
+    """Over real steps: what a state holds after n tokens is what it held before, n places on, bit for bit."""
+    unit = math.lcm(spec.period(spec.top), chunk)
+    start = min(len(x) // 2, spec.receptive_field) // unit * unit
+    ends = sorted({start, start + chunk, *(start + spec.period(level) for level in range(1, len(spec.levels)))})
+    stream = PyramidStream(spec, engines, x.dtype)
+    stream.reset()
+    seen: dict[int, dict[str, NDArray[Any]]] = {}
+    for tick in range(0, ends[-1], chunk):
+        if tick in ends:
+            seen[tick] = stream.states()
+        stream.push(x[tick : tick + chunk], range(tick, tick + chunk))
+    seen[ends[-1]] = stream.states()
+    wrong = []
+    for level in range(len(spec.levels)):
+        tokens = chunk if level == 0 else 1
+        after = start + (chunk if level == 0 else spec.period(level))
+        for tensor in spec.states(level):
+            axis = 0 if tensor.name.split(".")[-1] in ("z", "n") else 1  # time
+            before, now = (np.moveaxis(seen[t][tensor.name], axis, 0) for t in (start, after))
+            if len(now) > tokens and not np.array_equal(now[: len(now) - tokens], before[tokens:]):
+                wrong.append(tensor.name)
+    return {"name": f"states move by whole tokens in steps of {chunk}", "passed": not wrong, "wrong": wrong}
+
+
+def check_layers(bundle: Bundle, checkpoint: Checkpoint, x: NDArray[np.float32]) -> list[Check]:
+    """Every quantised layer of every graph against the checkpoint's float weights, and on `x` (T, D)."""
+    spec = bundle.spec
+    if bundle.precision != "int8":
+        return []
+    worst, wrong = 0.0, []
+    snr: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        counts = _observed(checkpoint, x, Path(folder)) if bundle.target == "tensorrt" else {}
+    for level in range(len(spec.levels)):
+        floats = {
+            f"l{level}.{name.removesuffix('.weight')}": value.numpy()
+            for name, value in checkpoint.pyramid.levels[level].state_dict().items()
+        }
+        for chunk in spec.chunks(level):
+            model = onnx.load(bundle.graph(level, chunk))
+            for layer, weight in quantised_layers(model).items():
+                excess = _grid_excess(weight, floats[layer], INT8_MAX if counts else DYNAMIC_MAX)
+                worst = max(worst, excess)
+                if not excess <= 1.0:
+                    wrong.append(f"{bundle.graph(level, chunk).name} {layer}")
+            for layer, scale in _input_scales(model).items():
+                found = signal_to_noise_db(counts[layer], scale)
+                snr[layer] = min(found, snr.get(layer, np.inf))
+    checks: list[Check] = [
+        {"name": "int8 weights = float weights", "passed": not wrong, "worst_of_allowed": worst, "wrong": wrong[:5]}
+    ]
+    if snr:
+        low = sorted(layer for layer, value in snr.items() if not value >= MIN_SNR_DB)
+        checks.append(
+            {
+                "name": "int8 inputs on the reference",
+                "passed": not low,
+                "snr_db_min": min(snr.values()),
+                "tolerance_db": MIN_SNR_DB,
+                "wrong": low[:5],
+            }
+        )
+    return checks
+
+
+def signal_to_noise_db(counts: Counts, scale: float) -> float:
+    """Of a histogram of magnitudes, quantised to int8 with `scale`: rounding inside the range, clipping beyond."""
+    centres = 2.0 ** (LOWEST + (np.arange(BINS + 1) - 0.5) / PER_OCTAVE)
+    centres[0] = 0.0
+    clipped = np.maximum(centres - scale * (INT8_MAX + 0.5), 0.0)
+    rounding = np.where(centres == 0, 0.0, np.minimum(centres**2, scale**2 / 12))
+    noise = float((counts * np.maximum(rounding, clipped**2)).sum())
+    signal = float((counts * centres**2).sum())
+    return 10 * np.log10(max(signal, 1e-30) / max(noise, 1e-30)) if signal > 0 else np.inf
+
+
+def _grid_excess(found: NDArray[np.floating], expected: NDArray[np.floating], levels: int) -> float:
+    """Largest error in units of what the grid allows: half a step of each output channel."""
+    if found.shape != expected.shape:
+        return float("inf")
+    axes = tuple(range(1, expected.ndim))
+    largest = np.abs(expected).max(axis=axes, keepdims=True)
+    allowed = np.maximum(largest / levels, SMALLEST_SCALE) / 2 + 2 * HALF_ROUNDING * largest
+    return float((np.abs(found - expected) / allowed).max())
+
+
+def _input_scales(model: onnx.ModelProto) -> dict[str, float]:
+    """layer -> scale of its input; layers that share a quantised input are under the first one's name."""
+    return {
+        entry.name.removesuffix(".x.scale"): float(numpy_helper.to_array(entry))
+        for entry in model.graph.initializer
+        if entry.name.endswith(".x.scale")
+    }
+
+
+def _observed(checkpoint: Checkpoint, x: NDArray[np.float32], folder: Path) -> Mapping[str, Counts]:
+    from .int8 import float_graphs
+
+    spec, chunk = checkpoint.spec, checkpoint.spec.chunk_sizes[-1]
+    observers = [
+        Observer(path, layers_of(onnx.load(path), f"l{level}"), folder, spec, level)
+        for level, path in enumerate(float_graphs(checkpoint, folder))
+    ]
+    stream = PyramidStream(spec, observers)
+    stream.reset()
+    for start in range(0, len(x) - len(x) % chunk, chunk):
+        stream.push(x[start : start + chunk], range(start, start + chunk))
+    return {name: counts for observer in observers for name, counts in observer.counts.items()}

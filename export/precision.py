@@ -1,0 +1,114 @@
+"""The step of a level in half precision: which parts stay in float32, and why.
+
+Everything is cast but three things. Each was measured (`benchmarks/precision.py`, docs/tensorrt.md):
+
+- the *front end* until its features are made: a sensor that reads 1013.2 +- 0.1 has no digits left in float16
+  before the z-score, and sums of squares over a long window exceed 65504. Its state, z-scores clipped at 5, is
+  float16: it is only ever moved, never added to, so its rounding (2^-9 at worst) cannot grow.
+- the *heads' last step* (log softmax, sigmoid): log p = -1e-4 and -12.3 in one float16 vector cost the digits that
+  confidences are made of. They are K numbers a tick.
+- inside LayerNormalization mean and variance are float32 by ONNX's own definition (`stash_type` 1).
+
+The attention softmax needs nothing: its arguments are at most MASKED * 2 = -2e4 in size, its result lies in 0..1.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.model.step import LevelStep
+
+HALF_LIMIT = 65504.0
+
+
+class FrontEndInFloat32(nn.Module):
+    """A front end between float32 vectors and a float16 pyramid, its state in float16."""
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        super().__init__()
+        self.inner = copy.deepcopy(front_end).float()
+
+    def step(self, x: Tensor, z: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features, z, n = self.inner.step(x, z.float(), n.float())
+        return features.half(), z.half(), n.half()
+
+
+class ResultInFloat32(nn.Module):
+    """A float16 layer whose result goes on in float32."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.inner = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.inner(x)
+        return result.float()
+
+
+def half_step(pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int) -> LevelStep:
+    """`LevelStep` in float16: vectors `x` and what the heads say in float32, everything else that enters or
+    leaves (state, `bin`, `held`, `trunk`, `fused`) in float16. The given modules stay as they are."""
+    step = copy.deepcopy(LevelStep(pyramid, front_end, level, chunk)).half().eval()
+    if step.front_end is not None:
+        step.add_module("front_end", FrontEndInFloat32(front_end))
+    for name in ("frame", "change", "action"):
+        if hasattr(step.level, name):
+            setattr(step.level, name, ResultInFloat32(getattr(step.level, name)))
+    return step
+
+
+def input_type(name: str, precision: str) -> torch.dtype:
+    """The type of an input or state of a step graph."""
+    return torch.float16 if precision == "fp16" and name != "x" else torch.float32
+
+
+def half_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A float32 graph (a frame encoder, ours or the user's) computing in float16; its output stays float32.
+
+    Raises:
+        EdgeHalError: a weight beyond float16, or a graph that cannot be retyped.
+    """
+    copy_ = onnx.ModelProto()
+    copy_.CopyFrom(model)
+    graph = copy_.graph
+    keep = {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:3]}
+    for entry in graph.initializer:
+        if entry.data_type == TensorProto.FLOAT and entry.name not in keep:
+            entry.CopyFrom(numpy_helper.from_array(_halved(entry, entry.name), entry.name))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+            if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
+                attribute.t.CopyFrom(numpy_helper.from_array(_halved(attribute.t, node.name), attribute.t.name))
+    del graph.value_info[:]
+    for output in graph.output:
+        for node in graph.node:
+            for index, name in enumerate(node.output):
+                if name == output.name:
+                    node.output[index] = f"{name}.half"
+        cast, half = f"{output.name}.cast", f"{output.name}.half"
+        graph.node.append(helper.make_node("Cast", [half], [output.name], cast, to=TensorProto.FLOAT))
+    try:
+        onnx.checker.check_model(copy_, full_check=True)
+    except Exception as error:  # onnx raises protobuf's and its own types
+        reason = str(error).splitlines()[0]
+        raise EdgeHalError("the encoder cannot be cast to float16", reason, "--precision fp32") from error
+    return copy_
+
+
+def _halved(tensor: onnx.TensorProto, name: str) -> NDArray[np.float16]:
+    value = numpy_helper.to_array(tensor)
+    if np.abs(value).max(initial=0.0) > HALF_LIMIT:
+        raise EdgeHalError(f"the encoder's {name} does not fit float16", f"it reaches {np.abs(value).max():.3g}")
+    return np.asarray(value, np.float16)

@@ -1,0 +1,140 @@
+"""Numbers for Prometheus on `/metrics`, and `/health`: 200 while the run is well, 503 with the reasons otherwise."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from edge_hal.errors import EdgeHalError
+
+from .endpoint import is_loopback
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """How a run is. `counters` and `latency_ms` as in heartbeats; `troubles` is empty while it is well."""
+
+    stream: str
+    counters: dict[str, Any]
+    latency_ms: dict[str, dict[str, float]]
+    events: int
+    held: int
+    troubles: tuple[str, ...]
+
+
+class MetricsServer:
+    """Serves `HOST:PORT` from threads of its own, until it is closed.
+
+    Raises:
+        EdgeHalError: the address is malformed, taken, or open to others without `insecure`; prometheus-client is
+            missing.
+    """
+
+    def __init__(self, address: str, vitals: Callable[[], Vitals], *, insecure: bool = False) -> None:
+        match = re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})", address)
+        if match is None or int(match[2]) > 65535:
+            raise EdgeHalError(f"--metrics {address}", "it is no address", "write 127.0.0.1:9570", exit_code=2)
+        host, port = match[1].strip("[]"), int(match[2])
+        if not (is_loopback(host) or insecure):
+            todo = "use 127.0.0.1, or add --insecure where the network is trusted"
+            why = "other machines could read it"
+            raise EdgeHalError(f"will not serve metrics on {address}", why, todo, exit_code=2)
+        app = _app(vitals)
+        try:
+            self._server = make_server(host, port, app, _Server, _Quiet)
+        except OSError as error:
+            todo = "choose another --metrics HOST:PORT"
+            raise EdgeHalError(f"cannot serve metrics on {address}", str(error.strerror), todo) from error
+        self.address = f"{match[1]}:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="edge-hal-metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> MetricsServer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 10  # seconds; who says nothing is hung up on
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def _app(vitals: Callable[[], Vitals]) -> Callable[..., Iterable[bytes]]:
+    try:
+        from prometheus_client import CollectorRegistry, make_wsgi_app
+    except ImportError as error:
+        todo = "pip install 'edge-hal[metrics]'"
+        raise EdgeHalError("prometheus-client is not installed", "--metrics needs it", todo) from error
+    registry = CollectorRegistry()
+    registry.register(_Collector(vitals))
+    metrics = make_wsgi_app(registry)
+
+    def app(environ: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/metrics":
+            return metrics(environ, respond)
+        if environ["PATH_INFO"] != "/health":
+            respond("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"/metrics or /health\n"]
+        now = vitals()
+        respond(
+            "503 Service Unavailable" if now.troubles else "200 OK", [("Content-Type", "application/json")]
+        )
+        return [json.dumps({"stream": now.stream, "troubles": now.troubles}).encode()]
+
+    return app
+
+
+class _Collector:
+    """What heartbeats report, under Prometheus's names."""
+
+    def __init__(self, vitals: Callable[[], Vitals]) -> None:
+        self._vitals = vitals
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        now = self._vitals()
+        frames = CounterMetricFamily("edge_hal_frames", "Frames by what became of them.", labels=["stream", "fate"])
+        ticks = CounterMetricFamily("edge_hal_ticks", "Ticks by kind.", labels=["stream", "kind"])
+        counters = now.counters
+        for fate in ("captured", "used"):
+            frames.add_metric([now.stream, fate], counters.get(fate, 0))
+        for reason, count in counters.get("dropped", {}).items():
+            frames.add_metric([now.stream, f"dropped_{reason}"], count)
+        for kind in ("fresh", "held", "cut"):
+            ticks.add_metric([now.stream, kind], counters.get(kind, 0))
+        latency = GaugeMetricFamily(
+            "edge_hal_latency_seconds", "Of the last ticks.", labels=["stream", "stage", "quantile"]
+        )
+        for stage, quantiles in now.latency_ms.items():
+            for name, ms in quantiles.items():
+                latency.add_metric([now.stream, stage, f"0.{name[1:]}"], ms / 1e3)
+        events = CounterMetricFamily("edge_hal_events", "Durable events published.", labels=["stream"])
+        events.add_metric([now.stream], now.events)
+        yield from (frames, ticks, latency, events)
+        for name, text, value in (
+            ("in_flight_frames", "Frames on their way.", counters.get("in_flight", 0)),
+            ("held_events", "Durable events that wait to be kept.", now.held),
+            ("healthy", "1 while nothing is wrong.", int(not now.troubles)),
+        ):
+            gauge = GaugeMetricFamily(f"edge_hal_{name}", text, labels=["stream"])
+            gauge.add_metric([now.stream], value)
+            yield gauge

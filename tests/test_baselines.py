@@ -1,0 +1,393 @@
+"""The learning benchmark: baselines that cannot look ahead or at labels, a runner that goes on where it stopped,
+tables that say what their files say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from processes import REPOSITORY, TIMEOUT_S, contents
+from small_data import CONFIG, scramble_boundaries, write_small_data
+from torch import nn
+
+from edge_hal.config import load_config
+from edge_hal.errors import EdgeHalError
+from edge_hal.learning.optimise import Stage
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.spec import FrontEndSpec
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+sys.path.insert(0, str(REPOSITORY))
+from methods import METHODS, flat_level, multiply_adds
+from tables import BEGIN, END, load_runs, replaced, tables
+
+from benchmarks.baselines.causal import CausalGRU, CausalTCN, learn_supervised, learn_viterbi_em
+from benchmarks.baselines.harness import aligned_scores, read_data, streamed_scores
+from benchmarks.baselines.offline import alignment_of, held, learn_offline, windowed
+from edge_hal.learning.dataset import load_dataset
+
+ONE_EPOCH = ("--set", "learning.student.epochs=1", "--set", "learning.teacher.epochs=1", "--set", "learning.restarts=1")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_data(tmp_path_factory.mktemp("bench") / "data")
+
+
+def stage(folder: Path, seed: int = 0) -> Stage:
+    return Stage("baseline", folder, seed, lambda *told: None)
+
+
+def started(*arguments: str, temporary: Path | None = None) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    if temporary is not None:
+        environment["TMPDIR"] = str(temporary)
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "benchmarks" / arguments[0]), *arguments[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def ended(*arguments: str) -> tuple[int, str, str]:
+    process = started(*arguments)
+    try:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, out, err
+
+
+# Networks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", [CausalGRU(5, 3), CausalTCN(5, 3, memory=40)], ids=["gru", "tcn"])
+def test_the_future_changes_no_past_output(network: nn.Module) -> None:
+    network.double().eval()
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 90, 5, generator=generator, dtype=torch.float64)
+    other = x.clone()
+    other[:, 60:] = torch.randn(2, 30, 5, generator=generator, dtype=torch.float64)
+    with torch.inference_mode():
+        one, two = network(x), network(other)
+    assert torch.equal(one[:, :60], two[:, :60])
+    assert (one[:, 60:] - two[:, 60:]).abs().amin() > 0
+
+
+@given(memory=st.integers(2, 600))
+def test_a_tcn_sees_at_least_its_memory_and_less_than_twice_that(memory: int) -> None:
+    seen = 1 + 2 * sum(CausalTCN(1, 2, memory).dilations)
+    assert memory <= seen <= 2 * memory + 1
+
+
+def test_a_tcn_sees_its_memory_and_no_further() -> None:
+    network = CausalTCN(2, 3, memory=15).double().eval()
+    x = torch.randn(1, 40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x.requires_grad_()
+    network(x)[0, 39].sum().backward()
+    assert x.grad is not None
+    reached = x.grad[0].abs().sum(1) > 0
+    assert reached[40 - 15 :].all() and not reached[: 40 - 15].any()
+
+
+def test_a_window_is_a_pass_of_its_own_over_the_newest_tokens() -> None:
+    levels = load_config(str(CONFIG)).learning.teacher.levels
+    spec = load_config(str(CONFIG)).model.spec(("a", "b", "c"), None, 4)
+    spec = replace(spec, levels=tuple(level.spec() for level in levels), front_end=FrontEndSpec(4, 1))
+    torch.manual_seed(0)
+    pyramid = Pyramid(spec, causal=False).eval()
+    tokens = torch.randn(80, 12)
+    rows = windowed(pyramid, tokens, window=9)
+    assert np.allclose(np.exp(rows).sum(1), 1, atol=1e-5)
+    with torch.inference_mode():
+        for j in (0, 3, 8, 9, 40, 79):
+            alone = pyramid(tokens[max(0, j - 8) : j + 1][None]).frame[0, -1]
+            assert np.allclose(rows[j], torch.log_softmax(alone, -1), atol=1e-5)
+    changed = tokens.clone()
+    changed[41:] += 1.0
+    assert np.allclose(windowed(pyramid, changed, window=9)[:41], rows[:41], atol=1e-5)
+
+
+@given(period=st.integers(1, 9), ticks=st.integers(1, 60))
+def test_a_tick_sees_only_tokens_that_are_complete(period: int, ticks: int) -> None:
+    tokens = -(-ticks // period)
+    log_p = np.arange(tokens, dtype=np.float32)[:, None] + np.zeros((1, 2), np.float32)
+    seen = held(log_p, period, ticks)
+    for tick in range(ticks):
+        complete = [j for j in range(tokens) if (j + 1) * period - 1 <= tick]
+        assert np.allclose(seen[tick], complete[-1] if complete else np.log(0.5))
+
+
+# Learning ---------------------------------------------------------------------------------------
+
+
+def test_full_labels_beat_the_floor_streamed(small: Path, tmp_path: Path) -> None:
+    config = load_config(str(CONFIG), ["learning.student.epochs=12"])
+    data = read_data(small, config, 1, with_labels=True)
+    learnt = learn_supervised("tcn-full", data, stage(tmp_path))
+    test = load_dataset(small, split=1, part="test", with_labels=True, rate_hz=20.0)
+    scores = streamed_scores(learnt.look, learnt.decoder, data, test)
+    assert learnt.labels is None and scores["mof"] is not None and scores["mof"] > 88
+    assert scores["delay_s_median"] is not None and scores["delay_s_median"] > 0
+
+
+def test_hard_em_never_sees_a_frame_label_and_keeps_the_order(small: Path, tmp_path: Path) -> None:
+    config = load_config(str(CONFIG), ["learning.student.epochs=1", "learning.teacher.epochs=2"])
+    scrambled = shutil.copytree(small, tmp_path / "scrambled")
+    assert scramble_boundaries(scrambled, seed=1) > 0.1
+    found = []
+    for number, root in enumerate((small, scrambled)):
+        torch.manual_seed(0)
+        data = read_data(root, config, 1, with_labels=False)
+        assert all(recording.labels is None for recording in data.recordings)
+        learnt = learn_viterbi_em(data, stage(tmp_path / str(number)))
+        assert learnt.labels is not None
+        for labels, recording in zip(learnt.labels, data.recordings, strict=True):
+            runs = labels[np.flatnonzero(np.diff(labels, prepend=-1))]
+            assert tuple(runs) == recording.transcript
+        found.append(learnt)
+    assert all(np.array_equal(a, b) for a, b in zip(found[0].labels or [], found[1].labels or [], strict=True))
+    assert found[0].decoder == found[1].decoder
+
+
+def test_the_offline_model_learns_the_alignment_of_a_run(small: Path, tmp_path: Path) -> None:
+    config = load_config(str(CONFIG), ["learning.teacher.epochs=30"])
+    data = read_data(small, config, 1, with_labels=False)
+    truth = load_dataset(small, split=1, part="train", with_labels=True, rate_hz=20.0)
+    segments = {}
+    for video in truth.videos:
+        assert video.labels is not None
+        starts = np.flatnonzero(np.diff(video.labels, prepend=-1))
+        segments[video.name] = {"segments": [[truth.labels[video.labels[s]], int(s)] for s in starts]}
+    (tmp_path / "alignment.json").write_text(json.dumps(segments))
+    labels = alignment_of(tmp_path, data.recordings, truth.labels)
+    scores = aligned_scores(labels, data.spec.model_hz, truth)
+    assert scores["mof"] is not None and scores["mof"] > 99 and scores["f1_50"] == 100
+
+    torch.manual_seed(0)
+    learnt = learn_offline(data, stage(tmp_path), tmp_path)
+    assert learnt.offline is not None
+    test = load_dataset(small, split=1, part="test", with_labels=True, rate_hz=20.0)
+    live = streamed_scores(learnt.look, learnt.decoder, data, test)
+    whole = streamed_scores(*learnt.offline, data, test)
+    assert live["mof"] is not None and whole["mof"] is not None
+    assert whole["mof"] > 85 and whole["mof"] > live["mof"] - 2
+    # What a device would get: no row may change with what comes after it.
+    x = data.features[0]
+    changed = x.clone()
+    changed[60:] += 1.0
+    assert np.allclose(learnt.look(x)[:55], learnt.look(changed)[:55], atol=1e-5)
+
+
+# Methods ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["kinematics", "tiny", "jetson"])
+def test_the_flat_model_costs_what_the_pyramid_costs(preset: str) -> None:
+    levels = load_config(preset).model.levels
+    flat = flat_level(levels)
+    assert flat.stride == 1 and flat.width == levels[0].width
+    assert multiply_adds((flat,)) == pytest.approx(multiply_adds(levels), rel=0.01)
+
+
+@pytest.mark.parametrize("preset", ["kinematics", "tiny", "jetson"])
+def test_multiply_adds_are_those_of_the_layers(preset: str) -> None:
+    config = load_config(preset)
+    size = 8 if config.model.encoder is None else config.model.encoder.size
+    spec = config.model.spec(("a", "b"), None, size)
+    heads = ("frame", "change", "action", "levels.0.entry")
+    counted = 0.0
+    for name, module in Pyramid(spec).named_modules():
+        if isinstance(module, nn.Linear) and not name.endswith(heads):
+            counted += module.weight.numel() / spec.period(int(name.split(".")[1]))
+    for index, level in enumerate(spec.levels):
+        counted += 2 * level.blocks * level.window * level.width / spec.period(index)
+    assert multiply_adds(config.model.levels) == pytest.approx(counted)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_is_a_configuration_that_exists(name: str) -> None:
+    ours, config = load_config("kinematics"), load_config("kinematics", METHODS[name].settings)
+    assert (config == ours) == (not METHODS[name].settings)
+    if name.startswith("ablation-"):
+        kept = {"recon": "reconstruction"}.get(name.split("-")[1], name.split("-")[1])
+        for term in ("reconstruction", "sparse", "kl"):
+            wanted = getattr(ours.learning.weights, term) if term == kept else 0
+            assert getattr(config.learning.weights, term) == wanted
+
+
+# The runner -------------------------------------------------------------------------------------
+
+
+def test_the_runner_fills_what_is_missing_and_a_failed_cell_stops_nothing(tmp_path: Path) -> None:
+    data = write_small_data(tmp_path / "data", train=2, test=1)
+    out = tmp_path / "results"
+    asked = ("learning.py", str(data), "--out", str(out), "--config", str(CONFIG), "--methods", "uniform")
+    asked += ("--splits", "2,1", "--seeds", "4,5")
+    rc, told, _ = ended(*asked, "--dry-run")
+    assert rc == 0 and not out.exists()
+    # The uniform split knows no chance: one seed.
+    assert [line for line in told.splitlines() if line.startswith("missing")] == [
+        "missing: uniform.split2.seed4",
+        "missing: uniform.split1.seed4",
+    ]
+    rc, _, errors = ended(*asked)
+    assert rc == 1 and "failed: uniform.split2.seed4" in errors and "Traceback" not in errors
+    assert [path.name for path in out.iterdir()] == ["uniform.split1.seed4.json"]
+    first = contents(out)
+    run = json.loads((out / "uniform.split1.seed4.json").read_text())
+    assert run["test"] == run["floor"] and run["test"]["edit"] == 100 and run["alignment"]["mof"] < 100
+    assert run["peak_mb"] > 20 and run["data"] == "data" and run["commands"][0].startswith("python -m benchmarks")
+    # A reader types the command on another machine: no path of this one.
+    assert "/" not in json.dumps(run["commands"]) and run["options"] == "--name data --config small.yaml"
+    for part in ("train", "test"):
+        shutil.copy(data / "splits" / f"{part}.split1.bundle", data / "splits" / f"{part}.split2.bundle")
+    rc, told, _ = ended(*asked)
+    assert rc == 0 and told.startswith("1 of 2 cells are there") and len(list(out.iterdir())) == 2
+    assert contents(out) | first == contents(out)
+
+
+def test_a_method_that_is_none_is_named_with_the_nearest(tmp_path: Path) -> None:
+    rc, _, errors = ended("learning.py", str(tmp_path), "--out", str(tmp_path / "out"), "--methods", "gru-ful")
+    assert rc == 2 and "gru-ful" in errors and "did you mean 'gru-full'" in errors and "Traceback" not in errors
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the child in /proc")
+def test_a_terminated_runner_takes_its_child_along_and_leaves_nothing(small: Path, tmp_path: Path) -> None:
+    out, temporary = tmp_path / "results", tmp_path / "temporary"
+    temporary.mkdir()
+    asked = ("learning.py", str(small), "--out", str(out), "--config", str(CONFIG), "--methods", "ours")
+    process = started(*asked, temporary=temporary)
+    try:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        assert process.stdout is not None
+        while "ours.split1.seed0 ..." not in process.stdout.readline():
+            assert process.poll() is None
+        child = 0
+        while not child:  # between the line and the start of the child there is nothing to wait for
+            assert process.poll() is None
+            child = next((int(pid) for pid in children.read_text().split() if _is_train(pid)), 0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=TIMEOUT_S) == 143
+    finally:
+        process.kill()
+        process.communicate()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    assert not out.exists() and list(temporary.iterdir()) == []
+
+
+def _is_train(pid: str) -> bool:
+    return b"edge_hal" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+@pytest.mark.slow
+def test_every_kind_of_cell_leaves_its_scores(small: Path, tmp_path: Path) -> None:
+    kinds = ("uniform", "viterbi-em", "atba", "hmm", "offline-window", "flat", "ours-full", "gru-full")
+    asked = ("learning.py", str(small), "--out", str(tmp_path), "--config", str(CONFIG), *ONE_EPOCH)
+    rc, _, errors = ended(*asked, "--methods", ",".join(kinds))
+    assert rc == 0, errors
+    runs = {path.name.split(".")[0]: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert sorted(runs) == sorted(kinds)
+    for name, run in runs.items():
+        assert 0 <= run["test"]["mof"] <= 100 and run["floor"] == runs["uniform"]["test"], name
+        assert (run["alignment"] is None) == (METHODS[name].labelled is None), name
+        assert ("offline" in run) == (name == "offline-window")
+        assert run["wall_s"] >= 0 and run["score_s"] > 0 and run["machine"] and run["versions"]["torch"]
+    assert "model.levels=" in runs["flat"]["commands"][0]
+
+
+# Tables -----------------------------------------------------------------------------------------
+
+
+def write_run(folder: Path, method: str, split: int, seed: int, mof: float, **more: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = ("mof", "edit", "f1_10", "f1_25", "f1_50", "transition_f1", "delay_s_median", "false_per_min")
+    run = {"data": folder.name, "method": method, "split": split, "seed": seed, "wall_s": 60.0, "peak_mb": 300}
+    run |= {
+        "test": {**dict.fromkeys(keys, 1.0), "mof": mof},
+        "alignment": {"mof": 70.0},
+        "commit": "abc",
+        "options": "--name vts",
+    }
+    run |= {"machine": "2-core x86_64", "threads": "1", "versions": {"torch": "2"}, **more}
+    path = folder / f"{method}.split{split}.seed{seed}.json"
+    path.write_text(json.dumps(run))
+    return path
+
+
+def test_tables_tell_mean_and_spread_and_name_what_was_not_run(tmp_path: Path) -> None:
+    for seed, mof in ((2, 60.0), (0, 50.0), (1, 55.3)):
+        write_run(tmp_path / "vts", "ours", 1, seed, mof)
+    write_run(tmp_path / "vts", "gru-full", 1, 0, 78.0, alignment=None)
+    write_run(tmp_path / "vts", "ours", 3, 0, 40.0)
+    offline = {"mof": 66.6} | dict.fromkeys(("edit", "f1_10", "f1_25", "f1_50", "transition_f1"), 2.0)
+    offline |= {"delay_s_median": None, "false_per_min": 0.0}
+    write_run(tmp_path / "vts", "offline-window", 1, 0, 44.0, offline=offline)
+    text = tables(load_runs(tmp_path))
+    first = text.split("Split 1")[1].split("Split 3")[0]
+    rows = {line.split("`")[1]: line for line in first.splitlines() if "`: " in line}
+    assert rows["ours"].split(" | ")[1:3] == ["0, 1, 2", "55.1 (50.0..60.0)"]
+    assert rows["gru-full"].split(" | ")[1:3] == ["0", "78.0"] and rows["gru-full"].split(" | ")[-3] == "-"
+    assert list(rows) == ["offline-window", "ours", "gru-full"]
+    assert "whole videos (offline) | 0 | 66.6" in text and "Splits not run: 2, 4, 5." in text
+    missing = text.split("Not run: ")[1].partition("\n")[0]
+    assert "`tcn-full`" in missing and "`ours`" not in missing and "`gru-full`" not in missing
+    across = next(line for line in text.split("Over splits")[1].splitlines() if "`ours`" in line)
+    assert across.split(" | ")[1:3] == ["1, 3", "47.5 (40.0..55.1)"]
+    again = load_runs(tmp_path)
+    assert tables(again[::-1]) == text
+
+
+@pytest.mark.parametrize("damage", ["empty", "misnamed", "lacks a score", "of no method"])
+def test_a_file_that_is_no_run_is_named(tmp_path: Path, damage: str) -> None:
+    path = write_run(tmp_path / "vts", "ours", 1, 0, 50.0)
+    run = json.loads(path.read_text())
+    if damage == "empty":
+        path.write_text("")
+    elif damage == "misnamed":
+        path = path.rename(path.with_name("ours.split2.seed0.json"))
+    elif damage == "lacks a score":
+        del run["test"]["edit"]
+        path.write_text(json.dumps(run))
+    else:
+        path.unlink()
+        path = write_run(tmp_path / "vts", "theirs", 1, 0, 50.0)
+    with pytest.raises(EdgeHalError, match=path.name.replace(".", r"\.")):
+        load_runs(tmp_path)
+
+
+def test_only_what_lies_between_the_markers_is_replaced() -> None:
+    page = f"# Before\n\n{BEGIN}\nold\n{END}\n\nafter\n"
+    once = replaced(page, "new")
+    assert once == f"# Before\n\n{BEGIN}\n\nnew\n\n{END}\n\nafter\n" and replaced(once, "new") == once
+    with pytest.raises(EdgeHalError, match="markers"):
+        replaced("# Before\n", "new")
+
+
+def test_the_committed_tables_are_what_the_committed_files_say() -> None:
+    rc, _, errors = ended("tables.py", "--check")
+    assert rc == 0, errors

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import known_bundle, known_spec
+
+from edge_hal.bundle import load_bundle
+from edge_hal.errors import EdgeHalError
+from edge_hal.runtime.bench import PERCENTILES, measure, readings, summary
+from edge_hal.runtime.engine_onnxruntime import open_engines
+from edge_hal.runtime.engines import Engines, choose_engines
+from edge_hal.runtime.selftest import compare_engines, selftest
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return known_bundle(tmp_path_factory.mktemp("bench") / "bundle", model_hz=100.0, pictures=True)
+
+
+def edge_hal(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "edge_hal", *arguments], capture_output=True, text=True)
+
+
+def test_every_level_is_measured_as_often_as_it_steps(bundle: Any) -> None:
+    figures = measure(bundle, choose_engines(bundle, "onnxruntime"), 200, 0.2)
+    for kind, ticks in (("back_to_back_us", 200), ("paced_us", 20)):
+        parts = figures[kind]
+        assert parts["tick"]["count"] == parts["level0"]["count"] == parts["encoder"]["count"] == ticks
+        assert abs(parts["level1"]["count"] - ticks / 4) <= 1
+        for values in parts.values():
+            assert 0 < values["p50"] <= values["p90"] <= values["p99"] <= values["p99.9"]
+        assert parts["tick"]["p50"] >= parts["level0"]["p50"]
+    spec = known_spec(100.0, pictures=True)
+    assert figures["state_bytes"] == spec.state_bytes
+    used = [bundle.graph(0), bundle.graph(1), bundle.encoder]
+    assert figures["weight_bytes"] == sum(path.stat().st_size for path in used)
+    mean_us = figures["back_to_back_us"]["tick"]["mean"]
+    assert figures["streams_per_core"] == pytest.approx(1e6 / mean_us / 100, abs=0.1)
+    assert measure(bundle, choose_engines(bundle, "onnxruntime"), 10, 0.0)["paced_us"] == {}
+
+
+def test_percentiles_are_of_all_steps() -> None:
+    found = summary([float(i) for i in range(1, 1001)])
+    assert found["count"] == 1000 and found["mean"] == 500.5
+    assert [found[name] for name in PERCENTILES] == [500.5, 900.1, 990.0, 999.0]
+    assert summary([]) == {"count": 0}
+    assert all(np.isfinite(value) for value in readings().values())
+
+
+def test_the_command_compares_with_a_bundle_and_with_an_earlier_bench(bundle: Any, tmp_path: Path) -> None:
+    short = ("--ticks", "20", "--paced", "0.1")
+    done = edge_hal("bench", str(bundle.path), *short, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["precision"] == "fp32" and figures["engine"] == "onnxruntime" and figures["why"]
+    (tmp_path / "earlier.json").write_text(done.stdout)
+    done = edge_hal("bench", str(bundle.path), *short, "--json", "--compare", str(tmp_path / "earlier.json"))
+    assert json.loads(done.stdout)["other"] == figures
+    done = edge_hal("bench", str(bundle.path), *short, "--compare", str(bundle.path))
+    assert done.returncode == 0 and "1.00 times those of" in done.stdout and "level1" in done.stdout
+    (tmp_path / "empty.json").write_text("{}")
+    for wrong in (("--compare", str(tmp_path / "empty.json")), ("--engine", "abacus")):
+        done = edge_hal("bench", str(bundle.path), *short, *wrong)
+        assert done.returncode in (1, 2) and "error:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_selftest_proves_equal_engines_and_catches_others(bundle: Any, tmp_path: Path) -> None:
+    spec = bundle.spec
+    found = compare_engines(spec, open_engines(bundle), open_engines(bundle), 1e-6)
+    assert len(found) == 4 and all(one.passed for one in found)
+
+    class Louder:
+        """An engine whose posterior is a little off."""
+
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
+            self.reset, self.state = engine.reset, engine.state
+
+        def step(self, inputs: Any) -> Any:
+            return {k: v * 1.1 if k == "frame" else v for k, v in self._engine.step(inputs).items()}
+
+    other = [Louder(engine) for engine in open_engines(bundle)]
+    failed = [one.name for one in compare_engines(spec, other, open_engines(bundle), 1e-3) if not one.passed]
+    assert failed == ["posteriors from a start", "posteriors after a reset"]
+
+    class Forgetful(Louder):
+        def step(self, inputs: Any) -> Any:
+            return {k: np.full_like(v, np.nan) for k, v in self._engine.step(inputs).items()}
+
+    other = [Forgetful(engine) for engine in open_engines(bundle)]
+    assert not compare_engines(spec, other, open_engines(bundle), 1e-3)[0].passed
+
+    def choose(opened: Any, kind: str, graphs: bool = True) -> Engines:  # as on a device with a GPU
+        made = choose_engines(opened, "onnxruntime")
+        return Engines(kind, f"graphs {graphs}", made.levels, made.encoder)
+
+    findings = selftest(load_bundle(bundle.path), choose)
+    assert all(one.passed for one in findings) and len(findings) == 1 + 2 * 6 + 3
+
+
+def test_the_doctor_says_what_runs_here_and_fails_where_nothing_is_proved(bundle: Any) -> None:
+    done = edge_hal("doctor", "--bundle", str(bundle.path), "--json")
+    findings = {one["name"]: one for one in json.loads(done.stdout)}
+    assert done.returncode == 0 and "onnxruntime" in findings["machine"]["detail"]
+    if findings["engine"]["detail"].startswith("tensorrt"):
+        pytest.skip("TensorRT runs here")
+    done = edge_hal("doctor", "--bundle", str(bundle.path), "--selftest")
+    assert done.returncode == 1 and "FAIL  TensorRT with CUDA graphs" in done.stdout
+    assert "not proved on this device" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_engine_that_cannot_be_is_one_error(bundle: Any) -> None:
+    with pytest.raises(EdgeHalError, match="it is one of"):
+        choose_engines(bundle, "cuda")

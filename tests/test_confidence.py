@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_models import TWO, random_input, save_run, small_spec
+
+from edge_hal.calib.confidence import BINS, Evidence, calibration_error, collect, fit_confidence, reliability
+from edge_hal.calib.decoder import decode_all
+from edge_hal.decoder import DecoderConfig, tempered
+from edge_hal.errors import EdgeHalError
+from edge_hal.export.bundle import calibrated_decoder
+from edge_hal.model.checkpoint import load_checkpoint
+
+SPEC = small_spec(TWO)
+AT_ONCE = DecoderConfig(smooth_s=0.0, confirm_s=0.0, min_duration_s=0.0)
+
+
+def events(count: int, sharpness: float, seed: int) -> list[Evidence]:
+    """Decisions of one row each, right as often as their posterior says before it was sharpened."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        logits = 1.5 * rng.normal(size=4)
+        honest = np.exp(logits) / np.exp(logits).sum()
+        shown = sharpness * logits
+        shown = shown - np.log(np.exp(shown).sum())
+        label = int(shown.argmax())
+        found.append(Evidence(shown[None].astype(np.float32), label, bool(rng.choice(4, p=honest) == label)))
+    return found
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.0, 4.0])
+def test_the_temperature_undoes_what_made_posteriors_too_sure(sharpness: float) -> None:
+    found = fit_confidence(events(4000, sharpness, 1))
+    assert found.temperature == pytest.approx(sharpness, rel=0.15)
+    assert found.ece_after < 0.03 and found.ece_after <= found.ece_before + 0.005
+    if sharpness in (2.0, 4.0):
+        assert found.ece_before > 3 * found.ece_after
+    fresh = events(4000, sharpness, 2)  # events the temperature was not fitted on
+    right = np.array([event.right for event in fresh])
+    confidence = np.array([event.confidence(found.temperature) for event in fresh])
+    assert calibration_error(confidence, right) < 0.04
+
+
+def test_a_reliability_diagram_counts_every_event_once() -> None:
+    rng = np.random.default_rng(0)
+    confidence, right = rng.random(137), rng.random(137) < 0.5
+    rows = reliability(confidence, right)
+    assert len(rows) == BINS and sum(count for *_, count in rows) == 137
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+    assert sum(share * count for _, share, count in rows) == pytest.approx(right.sum())
+    assert calibration_error(np.full(50, 0.8), np.arange(50) < 40) == pytest.approx(0.0, abs=0.45)
+    assert calibration_error(np.ones(20), np.zeros(20, bool)) == 1.0
+
+
+def test_a_temperature_changes_confidences_and_no_decision() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat(rng.integers(0, 4, 40), 12)
+    logits = 3.0 * np.eye(4)[labels] + rng.normal(size=(len(labels), 4))
+    posterior = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
+    cold = decode_all(posterior, AT_ONCE, SPEC)
+    hot = decode_all(posterior, DecoderConfig(0.0, 0.0, 0.0, 0.0, temperature=3.0), SPEC)
+    assert [(d.label, d.boundary_tick, d.decision_tick) for d in cold] == [
+        (d.label, d.boundary_tick, d.decision_tick) for d in hot
+    ]
+    assert all(b.confidence < a.confidence for a, b in zip(cold, hot, strict=True))
+    evidence = collect([posterior], [labels], AT_ONCE, SPEC)
+    assert [e.confidence(1.0) for e in evidence] == pytest.approx([d.confidence for d in cold])
+    assert [e.right for e in evidence] == [labels[d.decision_tick] == d.label for d in cold]
+    np.testing.assert_allclose(tempered(posterior[:5], 1.0), np.exp(posterior[:5]).mean(0), rtol=1e-5)
+
+
+def test_too_few_events_are_refused() -> None:
+    with pytest.raises(EdgeHalError, match="at least 30"):
+        fit_confidence(events(12, 1.0, 0))
+
+
+def test_an_export_takes_the_temperature_and_refuses_a_damaged_file(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", SPEC, reference=random_input(50))
+    checkpoint = load_checkpoint(run)
+    assert calibrated_decoder(checkpoint) == checkpoint.decoder
+    (run / "confidence.json").write_text(json.dumps({"temperature": 2.5}))
+    assert calibrated_decoder(checkpoint).temperature == 2.5
+    for text in ("", "{}", '{"temperature": 0}', '{"temperature": "hot"}', "[]"):
+        (run / "confidence.json").write_text(text)
+        with pytest.raises(EdgeHalError, match=r"calibrate DATA_DIR --confidence"):
+            calibrated_decoder(checkpoint)
+
+
+def test_the_command_asks_for_a_split(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edge_hal", "calibrate", str(tmp_path), "--ckpt", str(tmp_path), "--confidence"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "--split" in done.stderr and "Traceback" not in done.stderr

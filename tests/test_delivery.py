@@ -1,0 +1,471 @@
+"""Delivery as a whole: real runs, real subscribers, killed, stopped, and with no room on the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket as tcp
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+from bundles import LABELS, known_bundle, vectors
+from sample_events import STREAM, Server, start, transition
+
+from edge_hal.cli import _journal
+from edge_hal.commands.listen import parse_time
+from edge_hal.errors import EdgeHalError
+from edge_hal.events import End, Lost
+from edge_hal.runtime.client import subscribe
+from edge_hal.runtime.journal import Journal, JournalReader, Retention, default_path
+from edge_hal.runtime.publisher import HELD_EVENTS, Publisher
+
+HERE = Path(__file__).resolve().parent
+TIMEOUT_S = 60.0
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": f"{HERE.parent}:{HERE}"}
+
+
+def spawn(*arguments: str | Path, **how: Any) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
+    return subprocess.Popen([sys.executable, *map(str, arguments)], **{**pipes, **how})  # type: ignore[call-overload,no-any-return]
+
+
+def edge_hal(*arguments: str | Path) -> tuple[int, str, str]:
+    with spawn("-m", "edge_hal", *arguments) as process:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, out, err
+
+
+def kept(path: Path) -> list[bytes]:
+    reader = JournalReader(path)
+    try:
+        return reader.page(0, 10**9, 10**12).bodies
+    finally:
+        reader.close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bundle`, and `f.npy`: 20,000 ticks at 10 Hz with a transition every second decision."""
+    root = tmp_path_factory.mktemp("delivery")
+    known_bundle(root / "bundle")
+    rng = np.random.default_rng(0)
+    np.save(root / "f.npy", vectors(np.repeat(rng.integers(0, len(LABELS), 2500), 8).tolist()))
+    return root
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/s"
+
+
+def run_arguments(place: Path, endpoint: str, journal: Path) -> tuple[str, ...]:
+    return (
+        *("run", "--bundle", str(place / "bundle"), "--camera", f"features:{place}/f.npy@10", "--pace", "asap"),
+        *("--pub", endpoint, "--journal", str(journal), "--stream", STREAM, "--json"),
+    )
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+def test_two_runs_are_one_stream_and_every_part_of_it_can_be_had(place, endpoint, tmp_path):
+    arguments = (*run_arguments(place, endpoint, tmp_path / "j"), "--seconds", "60", "--wait-subscribers", "1")
+    listen = ("-m", "edge_hal", "listen", "--connect", endpoint, "--json")
+    for _ in range(2):
+        live = spawn(*listen, "--until-end")
+        code, _, err = edge_hal(*arguments)
+        assert code == 0, err
+        out, err = live.communicate(timeout=TIMEOUT_S)
+        assert live.returncode == 0, err
+    bodies = kept(tmp_path / "j")
+    kinds = [json.loads(body)["type"] for body in bodies]
+    assert kinds.count("start") == kinds.count("end") == 2 and len(bodies) > 60
+    second = len(bodies) // 2
+    assert [line for line in out.splitlines() if '"seq"' in line] == [body.decode() for body in bodies[second:]]
+    # the same file again: the same events, but for their numbers
+    for first, again in zip(bodies[:second], bodies[second:], strict=True):
+        one, other = json.loads(first), json.loads(again)
+        assert (one.pop("seq") + second, one.pop("run")["journal"]) == (other.pop("seq"), other.pop("run")["journal"])
+        assert one == other
+    # a third run holds its start until everybody who asks for the past is there
+    third = spawn("-m", "edge_hal", *arguments[:-1], "4")
+    asked: list[tuple[tuple[str, ...], int]] = [
+        (("--from-start", "--count", "20"), 0),
+        (("--from", "7", "--count", "20"), 7),
+        (("--since", "1w", "--count", "20"), 0),
+        (("--cursor", str(tmp_path / "c"), "--count", "20"), 0),
+    ]
+    listeners = [spawn(*listen, *options) for options, _ in asked]
+    for listener, (options, first_seq) in zip(listeners, asked, strict=True):
+        out, err = listener.communicate(timeout=TIMEOUT_S)
+        assert listener.returncode == 0, (options, err)
+        seqs = [event["seq"] for event in map(json.loads, out.splitlines()) if "seq" in event]
+        assert len(seqs) >= 18 and seqs == list(range(first_seq, first_seq + len(seqs))), options
+    assert third.wait(timeout=TIMEOUT_S) == 0
+    third.communicate()
+    assert json.loads((tmp_path / "c").read_text())["seq"] < len(bodies)
+
+
+def test_wrong_use_is_said_in_a_line(place, endpoint, tmp_path):
+    run = run_arguments(place, endpoint, tmp_path / "j")
+    cases: list[tuple[tuple[str, ...], int, str]] = [
+        ((*run, "--retention", "1y"), 2, "--retention 1y"),
+        ((*run, "--no-journal"), 2, "exclude"),
+        (run_arguments(place, endpoint, tmp_path / "none" / "j"), 1, "cannot open the journal"),
+        ((*run, "--replay", "tcp://0.0.0.0:5599"), 2, "unencrypted"),
+        ((*run[:-5], "--stream", STREAM, "--replay", f"{endpoint}.r"), 2, "keeps no journal"),
+        ((*run, "--key", str(tmp_path / "none")), 2, "cannot read the key"),
+        (("listen", "--from-start", "--from", "3"), 2, "two places"),
+        (("listen", "--since", "yesterday"), 2, "no time"),
+        (("listen", "--connect", "nonsense"), 1, "cannot connect"),
+    ]
+    for process, code, text in [(spawn("-m", "edge_hal", *case[0]), *case[1:]) for case in cases]:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        assert (process.returncode, out) == (code, "") and text in err and "Traceback" not in err, err
+
+
+def test_cameras_are_kept_by_default_and_recordings_on_request(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "v.mp4").touch()
+    for camera in ("0", "rtsp://host/x", "csi:0", "gst:videotestsrc ! appsink", "/dev/null", "fault:drop=5%:0"):
+        assert _journal(None, False, camera, "bench") == default_path("bench")
+        assert _journal(None, True, camera, "bench") is None
+        assert _journal(tmp_path / "j", False, camera, "bench") == tmp_path / "j"
+    for camera in (str(tmp_path / "v.mp4"), str(tmp_path), "features:f.npy@10", f"fault:dup:{tmp_path}/v.mp4"):
+        assert _journal(None, False, camera, "bench") is None
+    assert list(tmp_path.iterdir()) == [tmp_path / "v.mp4"]
+
+
+def test_times_are_dates_or_ago():
+    now_ns = 1_700_000_000 * 10**9
+    assert parse_time("90m", now_ns) == now_ns - 5400 * 10**9
+    assert parse_time("2023-11-14T22:13:20Z", 0) == parse_time("2023-11-14T23:13:20+01:00", 0) == now_ns
+    for text in ("", "soon", "5y", "-3m", "2023-13-01", "9" * 30 + "d"):
+        with pytest.raises(EdgeHalError) as error:
+            parse_time(text, now_ns)
+        assert error.value.exit_code == 2
+
+
+# --- the disk ------------------------------------------------------------------------------------
+
+
+def test_the_loop_never_waits_for_the_disk_and_nothing_unkept_is_sent(endpoint, tmp_path):
+    with (
+        Journal(tmp_path / "j", STREAM) as journal,
+        Publisher(endpoint, STREAM, journal=journal) as publisher,
+        subscribe(endpoint, timeout_s=TIMEOUT_S) as events,
+    ):
+        publisher.wait_subscribers(1)
+        publisher.publish(start())
+        assert next(events).kind == "start"
+        holder = sqlite3.connect(tmp_path / "j", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")  # nobody but this thread can let the writer go on
+        for seq in range(1, 600):
+            publisher.publish(transition(seq))
+        while True:
+            event = next(events)
+            assert not event.durable
+            if event.kind == "heartbeat" and event.delivery["journal"] != "ok":
+                break
+        assert "locked" in event.delivery["journal"] and event.delivery["held"] == 599 and event.last_seq == 0
+        holder.execute("ROLLBACK")
+        holder.close()
+        assert [next(e for e in events if e.durable).seq for _ in range(599)] == list(range(1, 600))
+        while (event := next(events)).kind != "heartbeat":
+            pass
+        assert event.delivery == {"journal": "ok", "held": 0, "replay": f"{endpoint}.replay"}
+        assert "utc_ns" in event.run and event.run["journal"] == journal.id
+
+
+def test_a_journal_that_stays_away_is_an_error_after_a_thousand_events(endpoint, tmp_path):
+    with Journal(tmp_path / "j", STREAM) as journal:
+        publisher = Publisher(endpoint, STREAM, journal=journal)
+        holder = sqlite3.connect(tmp_path / "j", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        publisher.publish(start())
+        for seq in range(1, HELD_EVENTS):
+            publisher.publish(transition(seq))
+        with pytest.raises(EdgeHalError, match="1000 events could not be kept"):
+            publisher.publish(transition(HELD_EVENTS), wait=True)
+        with pytest.raises(EdgeHalError, match="1000 events were not kept"):
+            publisher.close()
+        assert publisher.sent <= 5  # heartbeats
+        holder.close()
+    assert kept(tmp_path / "j") == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_holds_events_back_until_there_is_room(endpoint, small_disk):
+    with Journal(small_disk / "j", STREAM) as journal:
+        with (
+            Publisher(endpoint, STREAM, journal=journal) as publisher,
+            subscribe(endpoint, timeout_s=TIMEOUT_S) as events,
+        ):
+            publisher.wait_subscribers(1)
+            publisher.publish(start())
+            assert next(events).kind == "start"
+            with (small_disk / "filler").open("wb", buffering=0) as filler:
+                try:
+                    while filler.write(b"x" * 512):
+                        pass
+                except OSError:
+                    pass
+            for seq in range(1, 900):
+                publisher.publish(transition(seq))
+            seqs, ailing = [0], None
+            while ailing is None:
+                event = next(events)
+                if event.durable:
+                    seqs.append(event.seq)
+                elif event.kind == "heartbeat" and event.delivery["journal"] != "ok":
+                    ailing = event
+            assert "full" in ailing.delivery["journal"] and ailing.delivery["held"] == 899 - ailing.last_seq > 0
+            assert seqs == list(range(ailing.last_seq + 1)) and len(kept(small_disk / "j")) == len(seqs)
+            (small_disk / "filler").unlink()
+            while len(seqs) < 900:
+                event = next(events)
+                if event.durable:
+                    seqs.append(event.seq)
+            assert seqs == list(range(900))
+        assert len(kept(small_disk / "j")) == 900
+
+
+def test_a_run_without_room_for_its_journal_stops_with_an_error(place, endpoint, tmp_path):
+    heard: list[bytes] = []
+
+    def listen() -> None:
+        with subscribe(endpoint, timeout_s=TIMEOUT_S) as events:
+            for event in events:
+                if event.durable:
+                    heard.append(events.raw)
+                if isinstance(event, End):
+                    return
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    arguments = (*run_arguments(place, endpoint, tmp_path / "j"), "--wait-subscribers", "1")
+    limited = ["bash", "-c", 'ulimit -f 200; exec "$@"', "-", sys.executable, "-m", "edge_hal", *arguments]
+    done = subprocess.run(limited, capture_output=True, text=True, env=ENVIRONMENT, timeout=TIMEOUT_S)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "could not be kept" in done.stderr and "free the disk" in done.stderr
+    before = kept(tmp_path / "j")
+    assert 0 < len(before) < 2000
+    code, _, err = edge_hal(*arguments)  # the disk is larger now
+    assert code == 0, err
+    listener.join(timeout=TIMEOUT_S)
+    after = kept(tmp_path / "j")
+    assert [json.loads(body)["seq"] for body in after] == list(range(len(after)))
+    assert after[: len(before)] == before and json.loads(after[len(before)])["type"] == "start"
+    assert heard == after
+
+
+# --- those who do not read -----------------------------------------------------------------------
+
+COUNTER = """
+import sys
+from edge_hal.runtime.client import subscribe
+
+expected = 0
+with subscribe(sys.argv[1], begin="oldest") as events:
+    for event in events:
+        if event.durable:
+            assert event.seq == expected, (event.seq, expected)
+            expected += 1
+            if expected == 100:
+                print("reading", flush=True)
+            if expected == int(sys.argv[2]):
+                break
+print("all", flush=True)
+"""
+
+
+def test_a_subscriber_that_is_stopped_costs_a_bounded_sum_and_misses_nothing(tmp_path):
+    server = Server(tmp_path, 100)
+    total = 100 + 3 * 15_000
+    code = COUNTER.replace("sys.argv[1]", "sys.argv[1], replay=sys.argv[3]")
+    with spawn("-c", code, server.endpoint, str(total), server.replay) as counter:
+        assert counter.stdout is not None and counter.stdout.readline() == "reading\n"
+        counter.send_signal(signal.SIGSTOP)
+        weights, last = [], 99
+        with subscribe(server.endpoint, replay=server.replay, timeout_s=TIMEOUT_S) as events:
+            for _ in range(3):
+                server.publish(15_000)  # each more than ZeroMQ keeps for one subscriber
+                last += 15_000
+                while getattr(event := next(events), "seq", getattr(event, "last_seq", -1)) < last:
+                    assert not isinstance(event, Lost)
+                weights.append(server.resident_bytes())
+        assert weights[2] - weights[1] < 3e6, weights
+        counter.send_signal(signal.SIGCONT)
+        out, err = counter.communicate(timeout=2 * TIMEOUT_S)
+        assert out == "all\n", err
+    server.process.communicate(timeout=20)
+
+
+def test_twenty_subscribers_come_and_go_and_each_is_welcomed(tmp_path):
+    server = Server(tmp_path, 200)
+    failures: list[BaseException] = []
+
+    def visit(number: int) -> None:
+        rng = random.Random(number)
+        try:
+            for _ in range(5):
+                begin = rng.randrange(200)
+                with subscribe(server.endpoint, replay=server.replay, begin=begin, timeout_s=TIMEOUT_S) as events:
+                    expected = begin
+                    for event in events:
+                        if event.durable:
+                            assert event.seq == expected
+                            expected += 1
+                        if expected >= begin + 100:
+                            break
+        except BaseException as error:
+            failures.append(error)
+
+    visitors = [threading.Thread(target=visit, args=(number,)) for number in range(20)]
+    for visitor in visitors:
+        visitor.start()
+    while any(visitor.is_alive() for visitor in visitors):
+        server.publish(5)
+        visitors[-1].join(timeout=0.05)
+        visitors.append(visitors.pop(0))
+    assert not failures
+    server.process.communicate(timeout=20)
+    assert server.process.returncode == 0
+
+
+# --- kill -9 -------------------------------------------------------------------------------------
+
+
+def free_ports() -> int:
+    """A port that is free, and so is the next."""
+    for port in range(20_000 + os.getpid() % 1000 * 10, 30_000):
+        with tcp.socket() as first, tcp.socket() as second:
+            try:
+                first.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + 1))
+                return port
+            except OSError:
+                continue
+    raise AssertionError("every port is taken")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_twice_twenty_five_kills_of_the_runtime_lose_and_repeat_nothing(place, endpoint, tmp_path, transport):
+    rng = random.Random(transport)
+    if transport == "tcp":
+        endpoint = f"tcp://127.0.0.1:{free_ports()}"
+    received: list[bytes] = []
+    sent: dict[int, bytes] = {}
+    finished = threading.Event()
+
+    def count() -> None:
+        with subscribe(endpoint, begin="oldest", timeout_s=120) as events:
+            for event in events:
+                assert not isinstance(event, Lost)
+                if event.durable:
+                    received.append(events.raw)
+                if isinstance(event, End):
+                    finished.set()
+                    return
+
+    def overhear() -> None:
+        """What left the socket, holes and all."""
+        with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.SUBSCRIBE, b"")
+            socket.connect(endpoint)
+            while not finished.is_set():
+                if socket.poll(100):
+                    body = socket.recv_multipart()[1]
+                    seq = json.loads(body).get("seq")
+                    if seq is not None:
+                        assert sent.setdefault(seq, body) == body
+
+    threads = [threading.Thread(target=count), threading.Thread(target=overhear)]
+    for thread in threads:
+        thread.start()
+    arguments = run_arguments(place, endpoint, tmp_path / "j")
+    lengths = []
+    for _ in range(25):
+        with spawn("-m", "edge_hal", *arguments, stdout=subprocess.DEVNULL) as process:
+            assert process.stderr is not None and "publishing" in process.stderr.readline()
+            threads[0].join(timeout=rng.uniform(0, 0.4))
+            process.send_signal(signal.SIGKILL)
+        lengths.append(len(kept(tmp_path / "j")))
+    code, _, err = edge_hal(*arguments, "--seconds", "20", "--wait-subscribers", "2")
+    assert code == 0, err
+    for thread in threads:
+        thread.join(timeout=TIMEOUT_S)
+    everything = kept(tmp_path / "j")
+    assert received == everything
+    assert [json.loads(body)["seq"] for body in everything] == list(range(len(everything)))
+    assert len(sent) > 100 and all(everything[seq] == body for seq, body in sent.items())
+    assert len(set(lengths)) > 12  # the kills came in the midst of it
+    starts = [body for body in map(json.loads, everything) if body["type"] == "start"]
+    assert len({body["run"]["session"] for body in starts}) == len(starts) > 12
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from edge_hal.runtime.client import subscribe
+
+with subscribe(sys.argv[1], begin="oldest", cursor=Path(sys.argv[2])) as events, open(sys.argv[3], "ab", 0) as done:
+    for event in events:
+        if event.durable:
+            done.write(events.raw + b"\\n")
+            events.ack()
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_the_subscriber_repeat_at_most_what_was_not_acknowledged(endpoint, tmp_path):
+    rng = random.Random(10)
+    with (
+        Journal(tmp_path / "j", STREAM, Retention()) as journal,
+        Publisher(endpoint, STREAM, journal=journal) as publisher,
+    ):
+        publisher.publish(start())
+        seq, handled = 0, tmp_path / "handled"
+        handled.touch()
+        for kill in range(21):
+            goal = handled.read_bytes().count(b"\n") + rng.randrange(1, 60)
+            with spawn("-c", WORKER, endpoint, tmp_path / "cursor", handled) as worker:
+                while (done := handled.read_bytes()).count(b"\n") < goal:
+                    assert worker.poll() is None, worker.communicate()
+                    if seq < done.count(b"\n") + 100:  # it is always a little behind
+                        seq += 1
+                        publisher.publish(transition(seq), wait=True)
+                while kill == 20 and f'"seq":{seq},'.encode() not in handled.read_bytes():  # the last one may finish
+                    assert worker.poll() is None, worker.communicate()
+                worker.send_signal(signal.SIGKILL)
+        everything, lines = kept(tmp_path / "j"), handled.read_bytes().splitlines()
+    repeated, position = 0, 0
+    for line in lines:
+        if position and line == everything[position - 1]:
+            repeated += 1
+            assert repeated <= 20
+        else:
+            assert line == everything[position]
+            position += 1
+    assert position == len(everything) == seq + 1
