@@ -84,7 +84,8 @@ def cells_of(methods: list[Method], splits: list[int], seeds: list[int]) -> list
 
 def commands_of(cell: Cell, bench: Bench, run: Path) -> dict[str, list[str]]:
     """Arguments of python by what they are for: `train`, then what prints scores: `test`, `alignment`, `baseline`."""
-    method, settings = cell.method, [*cell.method.settings, *bench.settings]
+    # The last one wins: what makes the method holds, whatever the user chose for all of them.
+    method, settings = cell.method, [*bench.settings, *cell.method.settings]
     where = ["--split", str(cell.split)]
     given = [] if bench.config is None else ["--config", bench.config]
     chance = ["--seed", str(cell.seed)]

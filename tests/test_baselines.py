@@ -3,6 +3,7 @@ tables that say what their files say."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from edge_hal.spec import FrontEndSpec
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 sys.path.insert(0, str(REPOSITORY))
+from learning import Bench, Cell, commands_of
 from methods import METHODS, flat_level, multiply_adds
 from tables import BEGIN, END, load_runs, replaced, tables
 
@@ -237,6 +239,23 @@ def test_every_method_is_a_configuration_that_exists(name: str) -> None:
         for term in ("reconstruction", "sparse", "kl"):
             wanted = getattr(ours.learning.weights, term) if term == kept else 0
             assert getattr(config.learning.weights, term) == wanted
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_the_commands_of_a_cell_say_which_cell_and_the_method_has_the_last_word(name: str, small: Path) -> None:
+    method, bench = METHODS[name], Bench(small, "small", Path("out"), None, ("learning.starter=hmm",))
+    commands = commands_of(Cell(method, 3, 7), bench, Path("run"))
+    assert ("train" in commands) == method.trained and ("baseline" in commands) != ("test" in commands)
+    for command in commands.values():
+        assert command[command.index("--split") + 1] == "3" and str(small) in command
+        assert "eval" in command or command[command.index("--seed") + 1] == "7"
+    train = commands.get("train", [])
+    settings = [word for before, word in itertools.pairwise(train) if before == "--set"]
+    assert settings[: len(bench.settings)] == list(bench.settings) or not method.trained
+    if name == "atba":
+        assert load_config("kinematics", settings).learning.starter == "uniform"
+    assert ("--labelled" in train) == (name in ("ours-k1", "ours-k3", "ours-k10"))
+    assert ("alignment" in commands) == (method.labelled is not None and not method.baseline)
 
 
 # The runner -------------------------------------------------------------------------------------
