@@ -355,7 +355,7 @@ def write_run(folder: Path, method: str, split: int, seed: int, mof: float, **mo
         "commit": "abc",
         "options": "--name vts",
     }
-    run |= {"machine": "2-core x86_64", "threads": "1", "versions": {"torch": "2"}, **more}
+    run |= {"agreement": None, "machine": "2-core x86_64", "threads": "1", "versions": {"torch": "2"}, **more}
     path = folder / f"{method}.split{split}.seed{seed}.json"
     path.write_text(json.dumps(run))
     return path
