@@ -106,8 +106,8 @@ class World:
         return np.asarray(x @ self._layers[0].T)
 
     def posterior(self, fast: Array, stride: int = 1) -> Array:
-        """P(state at t | fast latents up to the end of its bin of `stride` ticks), (T, fast_size) -> (T, states), by who
-        knows the world: no causal learner can tell the bins more. Forward-backward, exact, since v[t] given v[t-1] and
+        """P(state at t | fast latents up to the end of t's bin), (T, fast_size) -> (T, states), by who knows the world:
+        no causal learner can tell the bins of `stride` ticks more. Forward-backward, exact, since v[t] given v[t-1] and
         the state is Gaussian; T is a multiple of `stride`."""
         process = self.process
         rho, leave = np.exp(-1 / process.memory), 1 / process.dwell
