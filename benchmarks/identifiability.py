@@ -8,8 +8,8 @@ latents and the losses of the student, a number of steps. Three kinds of supervi
 sparse transitions alone: what the identifiability theory speaks of), `transcripts` (also cross-entropy on the labels
 that the HMM starter finds from ordered step lists) and `labels` (the same on true labels: the ceiling). Three kinds
 of row learn nothing: `input` regresses from the bins' mean features, `untrained` from the network as it was drawn, and
-`optimal` from the exact posterior of the state given all fast latents so far, by who knows the world: no causal learner
-can do better. Rows that are already in the file are not run again.
+`optimal` from the exact posterior of the states given all fast latents so far, by who knows the world: no causal
+learner can do better. Rows that are already in the file are not run again.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def recovery(run: Run, pyramid: Pyramid, latents: Latents, x: Tensor, recordings
     if run.supervision == "input":
         learnt = [binned(np.asarray(row)) for row in x.double().numpy()]
     elif run.supervision == "optimal":
-        learnt = [world.filter(r.fast)[stride - 1 :: stride] for r in recordings]
+        learnt = [binned(world.posterior(r.fast, stride)) for r in recordings]
     else:
         mean = latents.slow.posterior(pyramid(x).trunks[-1]).chunk(2, -1)[0]
         learnt = [np.asarray(row) for row in mean.double().numpy()]

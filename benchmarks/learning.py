@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 from methods import METHODS, Method, flat_level, write_beside
 
 from edge_hal.commands.train import choose_config
+from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -84,7 +85,8 @@ def cells_of(methods: list[Method], splits: list[int], seeds: list[int]) -> list
 
 def commands_of(cell: Cell, bench: Bench, run: Path) -> dict[str, list[str]]:
     """Arguments of python by what they are for: `train`, then what prints scores: `test`, `alignment`, `baseline`."""
-    method, settings = cell.method, [*cell.method.settings, *bench.settings]
+    # The last one wins: what makes the method holds, whatever the user chose for all of them.
+    method, settings = cell.method, [*bench.settings, *cell.method.settings]
     where = ["--split", str(cell.split)]
     given = [] if bench.config is None else ["--config", bench.config]
     chance = ["--seed", str(cell.seed)]
@@ -120,6 +122,7 @@ def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="edge-hal-bench-") as folder:
         commands = commands_of(cell, bench, Path(folder) / "run")
         ended = {what: call(command) for what, command in commands.items()}
+        agreement = agreement_of(Path(folder) / "run")
         told = {str(Path(folder, "run")): "RUN", str(bench.data): "DATA"}
         told |= {} if bench.config is None else {bench.config: Path(bench.config).name}
     printed = {what: json.loads(each.out) for what, each in ended.items() if what != "train"}
@@ -138,6 +141,7 @@ def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
         "split": cell.split,
         "seed": cell.seed,
         **{key: _rounded(value) for key, value in scores.items()},
+        "agreement": agreement,
         "wall_s": round(wall_s, 1),
         "score_s": round(total_s - wall_s, 1),
         "peak_mb": round(max(each.peak_mb for each in ended.values())),
@@ -145,6 +149,18 @@ def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
         "commands": [_readable(command, told) for command in commands.values()],
         **_origin(),
     }
+
+
+def agreement_of(run: Path) -> float | None:
+    """How far the restarts of a run agree, mean over its videos: what its user is told without labels. None where
+    no restarts were compared: no run, a given alignment or start, one restart."""
+    if not run.is_dir():
+        return None
+    learning = load_config(str(run / "config.yaml")).learning
+    videos = json.loads((run / "alignment.json").read_text()).values()
+    if learning.starter != "hmm" or learning.restarts < 2 or any(video["labelled"] for video in videos):
+        return None
+    return round(sum(video["agreement"] for video in videos) / len(videos), 3)
 
 
 def call(arguments: list[str]) -> Ended:

@@ -14,6 +14,7 @@ NO_TEACHER = (
     "learning.teacher.realign_every=null",
     "learning.weights.distil=0",  # nothing to distil: that teacher has learnt nothing
 )
+REALIGN = "learning.teacher.realign_every=2"
 LATENTS = ("reconstruction", "sparse", "kl")
 
 
@@ -47,7 +48,7 @@ _METHODS = (
         seeded=False,
     ),
     Method("viterbi-em", "hard EM: causal TCN, Viterbi from the uniform split", baseline=True, trained=False),
-    Method("atba", "boundary alignment alone, from the uniform split", ("learning.starter=uniform",)),
+    Method("atba", "boundary alignment alone, from the uniform split", ("learning.starter=uniform", REALIGN)),
     Method("hmm", "HMM alone, then the causal student", NO_TEACHER),
     Method(
         "offline-window",
@@ -56,6 +57,7 @@ _METHODS = (
         baseline=True,
     ),
     Method("ours", "ours, step lists only"),
+    Method("ours-realigned", "ours, boundary alignment again as the teacher learns", (REALIGN,)),
     Method("flat", "ours with one level of equal compute", flat=True),
     Method("ablation-base", "ours without reconstruction, sparsity, KL", _latents()),
     Method("ablation-recon", "base + reconstruction", _latents("reconstruction")),

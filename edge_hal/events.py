@@ -131,9 +131,7 @@ class Lost(Event):
     to: int
 
 
-KINDS: dict[str, type[Event]] = {
-    kind.kind: kind for kind in (Start, Transition, Gap, End, Heartbeat, Snapshot, Lost)
-}
+KINDS: dict[str, type[Event]] = {kind.kind: kind for kind in (Start, Transition, Gap, End, Heartbeat, Snapshot, Lost)}
 
 
 def topic(event: Event) -> bytes:
@@ -161,9 +159,7 @@ def decode(data: bytes | str) -> Event:
     except (ValueError, KeyError, TypeError) as error:
         raise EdgeHalError("a message is no edge-hal event", f"{type(error).__name__}: {error}") from error
     if schema != SCHEMA:
-        raise EdgeHalError(
-            f"an event has schema {schema}", f"this version reads {SCHEMA}", "update the older side"
-        )
+        raise EdgeHalError(f"an event has schema {schema}", f"this version reads {SCHEMA}", "update the older side")
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(kind):
         key = "from" if entry.name == "from_" else entry.name

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from zmq.utils.monitor import recv_monitor_message
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost, decode, encode
 
+from .cursor import Position, read_cursor, write_cursor
 from .endpoint import DEFAULT_ENDPOINT, default_replay, keep_alive
 from .keys import ClientKeys
 
@@ -41,15 +41,6 @@ class Since:
 
 Begin = Literal["now", "oldest"] | int | Since
 """`now`; the `oldest` event kept; a `seq`; or a time."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """`seq` is the last event dealt with; `journal` names the numbers it belongs to."""
-
-    journal: str
-    stream: str
-    seq: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +80,7 @@ class Subscription:
         self._acknowledged: Position | None = None
         self._asked = 0
         self._heard_s = time.monotonic()
-        position = None if cursor is None else _read_cursor(cursor)
+        position = None if cursor is None else read_cursor(cursor)
         if position is not None:
             if stream not in (None, position.stream):
                 why = f"it belongs to the stream '{position.stream}'"
@@ -127,18 +118,10 @@ class Subscription:
         Raises:
             EdgeHalError: the file cannot be written.
         """
-        if self._cursor is None or self._last == self._acknowledged:
+        if self._cursor is None or self._last is None or self._last == self._acknowledged:
             return
-        try:
-            beside = self._cursor.with_name(f"{self._cursor.name}.new")
-            with beside.open("w") as file:
-                json.dump(vars(self._last), file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._cursor)
-            self._acknowledged = self._last
-        except OSError as error:
-            raise EdgeHalError(f"cannot write the cursor {self._cursor}", str(error.strerror)) from error
+        write_cursor(self._cursor, self._last)
+        self._acknowledged = self._last
 
     def close(self) -> None:
         for socket in (self._now, self._past):
@@ -279,9 +262,7 @@ def subscribe(
         EdgeHalError: an endpoint is malformed, the cursor cannot be read; while iterating, something that is no
             edge-hal publisher answers.
     """
-    return Subscription(
-        endpoint, stream, replay=replay, begin=begin, cursor=cursor, timeout_s=timeout_s, keys=keys
-    )
+    return Subscription(endpoint, stream, replay=replay, begin=begin, cursor=cursor, timeout_s=timeout_s, keys=keys)
 
 
 def _connect(kind: int, endpoint: str, keys: ClientKeys | None, option: str) -> zmq.Socket[bytes]:
@@ -318,17 +299,3 @@ def _parse_answer(parts: list[bytes], endpoint: str) -> tuple[dict[str, Any], li
         return {"id": header["id"], "journal": header["journal"], **numbers}, parts[1:]
     except (ValueError, KeyError, TypeError) as error:
         raise EdgeHalError(f"what answers for {endpoint} is no edge-hal publisher", "", "check --replay") from error
-
-
-def _read_cursor(path: Path) -> Position | None:
-    try:
-        body = json.loads(path.read_text())
-        position = Position(str(body["journal"]), str(body["stream"]), body["seq"])
-        if not isinstance(position.seq, int) or isinstance(position.seq, bool) or position.seq < -1:
-            raise ValueError(f"seq is {position.seq!r}")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        todo = "delete it to begin anew"
-        raise EdgeHalError(f"cannot read the cursor {path}", f"{type(error).__name__}: {error}", todo) from error
-    return position

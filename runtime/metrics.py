@@ -94,9 +94,7 @@ def _app(vitals: Callable[[], Vitals]) -> Callable[..., Iterable[bytes]]:
             respond("404 Not Found", [("Content-Type", "text/plain")])
             return [b"/metrics or /health\n"]
         now = vitals()
-        respond(
-            "503 Service Unavailable" if now.troubles else "200 OK", [("Content-Type", "application/json")]
-        )
+        respond("503 Service Unavailable" if now.troubles else "200 OK", [("Content-Type", "application/json")])
         return [json.dumps({"stream": now.stream, "troubles": now.troubles}).encode()]
 
     return app

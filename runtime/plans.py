@@ -22,7 +22,7 @@ from edge_hal.errors import EdgeHalError
 
 SCHEMA = 1
 MAGIC = b"edge-hal plan\n"
-TODO = "see docs/tensorrt.md, or run on the CPU: --engine onnxruntime"
+TODO = "see docs/tensorrt.md"
 Report = Callable[[str, int, int, str], None]
 
 

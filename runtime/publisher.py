@@ -38,6 +38,8 @@ BATCH_EVENTS = 256
 SEND_EVENTS = 10_000
 """Messages ZeroMQ keeps for one subscriber that does not read; beyond it that subscriber loses."""
 SUBSCRIPTION_BYTES = 1024
+DRAIN_MESSAGES = 1000
+"""Subscriptions taken in one go: a flood of them must not keep events waiting."""
 LINGER_MS = 1000
 HEARTBEAT_S = 1.0
 PRUNE_S = 60.0
@@ -183,9 +185,7 @@ class Publisher:
     def wait_subscribers(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Until `count` subscriptions to this stream have arrived. False if `cancelled` (see `wake`)."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._subscriptions >= count or cancelled() or self.failure is not None
-            )
+            self._changed.wait_for(lambda: self._subscriptions >= count or cancelled() or self.failure is not None)
             if self.failure is not None:
                 raise self.failure
             return self._subscriptions >= count
@@ -234,9 +234,7 @@ class Publisher:
             self._serve_until_closed()
         except Exception as error:  # whatever it is, the loop must hear of it
             with self._changed:
-                self.failure = EdgeHalError(
-                    f"publishing on {self.endpoint} failed", f"{type(error).__name__}: {error}"
-                )
+                self.failure = EdgeHalError(f"publishing on {self.endpoint} failed", f"{type(error).__name__}: {error}")
                 self._changed.notify_all()
         finally:
             self._socket.close(linger=LINGER_MS)
@@ -248,15 +246,18 @@ class Publisher:
         poller.register(self._woken, zmq.POLLIN)
         beat = prune = time.monotonic() + HEARTBEAT_S
         while True:
-            ready = dict(poller.poll(max(0, math.ceil((beat - time.monotonic()) * 1000))))
+            waiting = self._held and self._ailing is None  # an ailing journal is tried again with the next beat
+            ready = dict(poller.poll(0 if waiting else max(0, math.ceil((beat - time.monotonic()) * 1000))))
             if self._woken in ready:
                 self._drain(self._woken)
             if self._socket in ready:
                 self._welcome(self._drain(self._socket))
             closing, beating = self._closing.is_set(), time.monotonic() >= beat  # before the last look at what is held
-            if self._ailing is None or beating or closing:  # an ailing journal is tried again once a second
-                self._send_held()
+            if self._ailing is None or beating or closing:
+                self._send_batch()
             if closing:
+                while self._held and self._ailing is None:
+                    self._send_batch()
                 return
             if beating:
                 beat = time.monotonic() + HEARTBEAT_S
@@ -271,20 +272,17 @@ class Publisher:
 
     def _drain(self, socket: zmq.Socket[bytes]) -> list[bytes]:
         messages: list[bytes] = []
-        while True:
-            try:
+        with contextlib.suppress(zmq.Again):
+            while len(messages) < DRAIN_MESSAGES:
                 messages.append(socket.recv(zmq.DONTWAIT))
-            except zmq.Again:
-                return messages
+        return messages
 
     def _welcome(self, messages: list[bytes]) -> None:
         """A message starting with 1 is a subscription to the prefix after it; one snapshot serves all."""
         ours = 0
         for message in messages:
             prefix = message[1:]
-            if message[:1] == b"\x01" and (
-                self._prefix.startswith(prefix) or prefix.startswith(self._prefix)
-            ):
+            if message[:1] == b"\x01" and (self._prefix.startswith(prefix) or prefix.startswith(self._prefix)):
                 ours += 1
         if not ours:
             return
@@ -294,25 +292,25 @@ class Publisher:
         if self._report.start is not None:
             self._tell(self._report.snapshot(self._status, self._journal_id))
 
-    def _send_held(self) -> None:
+    def _send_batch(self) -> None:
         """Keep, then send, then let go: an event leaves `held` when nothing can lose it any more."""
-        while self._held:
-            with self._changed:
-                held = list(itertools.islice(self._held, BATCH_EVENTS))
-            now_ns = time.monotonic_ns()
-            events = [self._dated(event, now_ns - handed_ns) for event, handed_ns in held]
-            bodies = [encode(event) for event in events]
-            kept = self._keep(events, bodies)
-            for event, body in zip(events, bodies, strict=True) if kept else ():
+        with self._changed:
+            held = list(itertools.islice(self._held, BATCH_EVENTS))
+        if not held:
+            return
+        now_ns = time.monotonic_ns()
+        events = [self._dated(event, now_ns - handed_ns) for event, handed_ns in held]
+        bodies = [encode(event) for event in events]
+        kept = self._keep(events, bodies)
+        if kept:
+            for event, body in zip(events, bodies, strict=True):
                 self._send(topic(event), body)
                 self._report.follow(event)
                 self._events += 1
-            with self._changed:
-                for _ in events if kept else ():
-                    self._held.popleft()
-                self._changed.notify_all()
-            if not kept:
-                return
+        with self._changed:
+            for _ in events if kept else ():
+                self._held.popleft()
+            self._changed.notify_all()  # whoever waits for room, or must hear that the journal ails
 
     def _dated(self, event: Event, waited_ns: int) -> Event:
         """The event as it is kept and sent, the same bytes both times."""

@@ -65,8 +65,17 @@ def test_what_is_no_key_is_refused(tmp_path):
     with pytest.raises(EdgeHalError, match="holds no secret key"):
         server_keys(public)
     lines = secret.read_text()
-    for number, content in enumerate([b"", b"\x00" * 99, b"public-key", b"public-key = x", b'public-key = "\xff\xfe"',
-                                      lines[:-3].encode(), b'public-key = "' + b"#" * 40 + b'"\n']):
+    for number, content in enumerate(
+        [
+            b"",
+            b"\x00" * 99,
+            b"public-key",
+            b"public-key = x",
+            b'public-key = "\xff\xfe"',
+            lines[:-3].encode(),
+            b'public-key = "' + b"#" * 40 + b'"\n',
+        ]
+    ):
         broken = tmp_path / f"broken{number}.key"
         broken.write_bytes(content)
         broken.chmod(0o600)

@@ -117,9 +117,7 @@ def test_a_snapshot_forgets_the_action_after_a_reset_and_while_blind(publisher, 
             assert next_event(second)[1]["action"] is None
         publisher.status(Status({"captured": 9}))
         moment = Moment(0, 0, 0)
-        publisher.publish(
-            Gap("bench", 0, seq=2, reason="source", begin=moment, end=moment, lost_ticks=1, reset=True)
-        )
+        publisher.publish(Gap("bench", 0, seq=2, reason="source", begin=moment, end=moment, lost_ticks=1, reset=True))
         assert durable(first)["seq"] == 2
         with subscriber(context, publisher.endpoint) as third:
             _, snapshot = next_event(third)

@@ -117,29 +117,32 @@ def test_without_coupling_the_signals_say_nothing_of_the_slow_latent() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_optimal_filter_is_the_sum_over_all_paths(seed: int) -> None:
+@pytest.mark.parametrize("stride", [1, 2, 3, 6])
+def test_the_optimal_posterior_is_the_sum_over_all_paths(seed: int, stride: int) -> None:
     """Against brute force: every path of states, weighed by its chance and by the density of what was drawn."""
     process = Process(states=3, dwell=3.0, memory=2.0)
     world = World(process, seed)
-    fast, rho = world.recording(5, seed).fast, np.exp(-1 / 2.0)
-    for length in range(1, 6):
-        chance = np.zeros(3)
-        for path in itertools.product(range(3), repeat=length):
+    fast, rho = world.recording(6, seed).fast, np.exp(-1 / 2.0)
+    found = world.posterior(fast, stride)
+    for end in range(stride, 7, stride):
+        chance = np.zeros((end, 3))
+        for path in itertools.product(range(3), repeat=end):
             log_p = -0.5 * ((fast[0] - world.means[path[0]]) ** 2).sum()
-            for t in range(1, length):
+            for t in range(1, end):
                 log_p += np.log(2 / 3 if path[t] == path[t - 1] else 1 / 6)
                 away = fast[t] - rho * fast[t - 1] - (1 - rho) * world.means[path[t]]
                 log_p -= 0.5 * (away**2).sum() / (1 - rho**2)
-            chance[path[-1]] += np.exp(log_p)
-        np.testing.assert_allclose(world.filter(fast[:length])[-1], chance / chance.sum(), rtol=1e-9)
+            chance[np.arange(end), path] += np.exp(log_p)
+        last = slice(end - stride, end)
+        np.testing.assert_allclose(found[last], chance[last] / chance.sum(1)[last, None], rtol=1e-9)
 
 
-def test_the_optimal_filter_knows_more_than_one_look_and_less_than_all() -> None:
+def test_the_optimal_posterior_knows_more_than_one_look_and_more_by_the_end_of_the_bin() -> None:
     world = World(Process(), 0)
     made = world.recording(5000, 0)
     near = np.linalg.norm(made.fast[:, None] - world.means, axis=-1).argmin(1)
-    right = np.mean(world.filter(made.fast).argmax(1) == made.states)
-    assert np.mean(near == made.states) + 0.1 < right < 1
+    right = [np.mean(world.posterior(made.fast, stride).argmax(1) == made.states) for stride in (1, 5, 5000)]
+    assert np.mean(near == made.states) + 0.1 < right[0] < right[1] < right[2] < 1
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ def export(
     calib: Annotated[
         Path | None, typer.Option(help="Of int8: folder with features/ or videos/ of the procedure.")
     ] = None,
-    split: Annotated[int | None, typer.Option(help="Of --calib: only the training part of this split.")] = None,
+    split: Annotated[
+        int | None, typer.Option(help="Of --calib: only the valid (else train) part of this split.")
+    ] = None,
     rate_hz: Annotated[
         float | None, typer.Option(help="Of --calib: rate of feature files (default: the run's).")
     ] = None,

@@ -105,12 +105,12 @@ class World:
             x = np.where(x > 0, x, x / NEGATIVE_SLOPE)
         return np.asarray(x @ self._layers[0].T)
 
-    def filter(self, fast: Array) -> Array:
-        """P(state at t | fast latents up to t), (T, fast_size) -> (T, states), by who knows the world: no causal
-        learner can know more. Exact, since v[t] given v[t-1] and the state is Gaussian."""
+    def posterior(self, fast: Array, stride: int = 1) -> Array:
+        """P(state at t | fast latents up to the end of t's bin), (T, fast_size) -> (T, states), by who knows the world:
+        no causal learner can tell the bins of `stride` ticks more. Forward-backward, exact, since v[t] given v[t-1] and
+        the state is Gaussian; T is a multiple of `stride`."""
         process = self.process
-        rho = np.exp(-1 / process.memory)
-        stay = 1 - 1 / process.dwell
+        rho, leave = np.exp(-1 / process.memory), 1 / process.dwell
         before = np.vstack([np.zeros((1, process.fast_size)), rho * fast[:-1]])
         drive = np.full((len(fast), 1), 1 - rho)
         variance = np.full((len(fast), 1), 1 - rho**2)
@@ -118,15 +118,19 @@ class World:
         apart = ((fast - before)[:, None] - drive[:, None] * self.means) ** 2
         log_seen = -apart.sum(-1) / (2 * variance)
         seen = np.exp(log_seen - log_seen.max(1, keepdims=True))
-        belief = np.empty_like(seen)
-        now = np.full(process.states, 1 / process.states)
-        for t, likelihood in enumerate(seen):
-            if t:
-                now = stay * now + (1 - stay) * (1 - now) / (process.states - 1)
-            now = now * likelihood
-            now = now / now.sum()
-            belief[t] = now
-        return belief
+
+        def moved(p: Array) -> Array:
+            """One tick on; the chain is symmetric, so also one tick back."""
+            return np.asarray((1 - leave) * p + leave * (p.sum() - p) / (process.states - 1))
+
+        known, expected = np.empty_like(seen), np.empty_like(seen)
+        for t in range(len(seen)):
+            expected[t] = moved(known[t - 1]) if t else 1 / process.states
+            known[t] = expected[t] * seen[t] / (expected[t] @ seen[t])
+        for t in range(len(seen) - 2, -1, -1):
+            if (t + 1) % stride:
+                known[t] = known[t] * moved(known[t + 1] / expected[t + 1])
+        return known
 
 
 def _whitened(points: Array) -> Array:

@@ -1,0 +1,47 @@
+"""Where a subscriber is, in a file that survives it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edge_hal.errors import EdgeHalError
+
+
+@dataclass(frozen=True)
+class Position:
+    """`seq` is the last event dealt with; `journal` names the numbers it belongs to."""
+
+    journal: str
+    stream: str
+    seq: int
+
+
+def write_cursor(path: Path, position: Position) -> None:
+    """On the disk when this returns; a crash leaves the old position or the new one. Raises EdgeHalError."""
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        with beside.open("w") as file:
+            json.dump(asdict(position), file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise EdgeHalError(f"cannot write the cursor {path}", str(error.strerror), "choose another --cursor") from error
+
+
+def read_cursor(path: Path) -> Position | None:
+    """None where there is no file yet. Raises EdgeHalError where it is damaged."""
+    try:
+        body = json.loads(path.read_text())
+        position = Position(str(body["journal"]), str(body["stream"]), body["seq"])
+        if not isinstance(position.seq, int) or isinstance(position.seq, bool) or position.seq < -1:
+            raise ValueError(f"seq is {position.seq!r}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        todo = "delete it to begin anew"
+        raise EdgeHalError(f"cannot read the cursor {path}", f"{type(error).__name__}: {error}", todo) from error
+    return position
