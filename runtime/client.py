@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,8 +27,12 @@ from .cursor import Position, read_cursor, write_cursor
 from .endpoint import DEFAULT_ENDPOINT, default_replay, keep_alive
 from .keys import ClientKeys
 
+log = logging.getLogger("edge_hal")
+
 QUEUE_EVENTS = 10_000
 REFUSALS = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+PATIENCE = 10
+"""Questions without an answer before a word is said about it."""
 RETRY_S = 1.0
 """A question that the publisher did not answer is asked again: it may have been restarted."""
 
@@ -90,7 +95,8 @@ class Subscription:
         self._ready: deque[tuple[Event, bytes]] = deque()
         self._now = _connect(zmq.SUB, endpoint, keys, "--connect")
         self._now.setsockopt(zmq.SUBSCRIBE, b"" if stream is None else f"{stream}/".encode())
-        self._past = _connect(zmq.DEALER, replay or _replay_of(endpoint), keys, "--replay")
+        self._address = replay or _replay_of(endpoint)
+        self._past = _connect(zmq.DEALER, self._address, keys, "--replay")
         self._refusals = self._now.get_monitor_socket()
         self._poller = zmq.Poller()
         self._poller.register(self._now, zmq.POLLIN)
@@ -213,7 +219,12 @@ class Subscription:
         """The answer to one question, asked until it comes. Raises _Silence after `timeout_s`."""
         self._asked += 1
         body = json.dumps({"id": self._asked, **question}).encode()
+        attempts = 0
         while True:
+            attempts += 1
+            if attempts == PATIENCE:
+                why = "is the publisher away, or --replay wrong?"
+                log.warning("nobody answers about the past on %s: %s", self._address, why)
             with contextlib.suppress(zmq.Again):
                 if self._past.poll(self._patience_ms(RETRY_S), zmq.POLLOUT):
                     self._past.send(body, zmq.DONTWAIT)

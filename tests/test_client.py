@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import socket as tcp
 import threading
@@ -14,6 +15,7 @@ from sample_events import STREAM, start, transition
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost, decode
+from edge_hal.runtime import client as module
 from edge_hal.runtime.client import Since, Subscription, subscribe
 from edge_hal.runtime.journal import Journal, JournalReader, Retention
 from edge_hal.runtime.publisher import Publisher
@@ -239,7 +241,8 @@ class Cable:
         self._whole = threading.Event()
         self._whole.set()
         self._ends: list[tcp.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
 
     def _accept(self) -> None:
         while True:
@@ -250,7 +253,8 @@ class Cable:
                 return
             self._ends += [near, far]
             for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                self._threads.append(threading.Thread(target=self._pump, args=(source, sink)))
+                self._threads[-1].start()
 
     def _pump(self, source: tcp.socket, sink: tcp.socket) -> None:
         try:
@@ -267,12 +271,18 @@ class Cable:
         ends, self._ends = self._ends, []
         self._whole.set()
         for end in ends:
-            end.shutdown(tcp.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # it has gone already
+                end.shutdown(tcp.SHUT_RDWR)
             end.close()
 
     def close(self) -> None:
+        self._server.shutdown(tcp.SHUT_RDWR)  # wakes `accept`, which `close` alone does not
         self._server.close()
+        self._threads[0].join(timeout=20)
         self.heal()
+        for thread in self._threads:
+            thread.join(timeout=20)
+            assert not thread.is_alive()
 
 
 def test_a_cut_and_healed_line_loses_nothing(journal):
@@ -320,6 +330,17 @@ def test_a_stranger_at_the_replay_address_is_named(endpoint, journal, tmp_path, 
         ):
             next(events)
         thread.join(timeout=20)
+
+
+def test_a_past_that_nobody_answers_for_is_said_once(endpoint, journal, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "RETRY_S", 0.02)
+    with Publisher(endpoint, STREAM, journal=journal) as publisher:
+        publish(publisher, 0, 3)
+        settle(endpoint, 2)
+        with subscribe(endpoint, begin=0, replay=f"ipc://{tmp_path}/nobody", timeout_s=2) as events:
+            assert list(events) == []
+    [record] = caplog.records
+    assert f"{tmp_path}/nobody" in record.getMessage() and "--replay" in record.getMessage()
 
 
 def test_subscriptions_left_open_hold_nothing_up(endpoint, journal):
