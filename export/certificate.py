@@ -7,6 +7,7 @@ its events: transitions and segments against float32, within the `Budget`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -157,7 +158,7 @@ def certify(
 def reference_input(spec: PyramidSpec, real: Array | None) -> tuple[NDArray[np.float32], int]:
     """Vectors (T, D), longer than the receptive field, and the tick of a restart: a multiple of every
     period that leaves a receptive field and some bins after it. Real input that is too short is repeated."""
-    period = spec.period(spec.top)
+    period = math.lcm(spec.period(spec.top), spec.chunk_sizes[-1])  # steps of both streams fall together
     restart = max(1, spec.receptive_field // (2 * period)) * period
     needed = restart + spec.receptive_field + 4 * period
     if real is None:

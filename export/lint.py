@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import EncoderSpec, PyramidSpec, TensorSpec
@@ -51,7 +51,7 @@ def _nodes(model: onnx.ModelProto, name: str) -> None:
             raise _refused(name, f"the operator domain '{imported.domain}'", "only ai.onnx compiles everywhere")
         if imported.version > OPSET_LIMIT:
             raise _refused(name, f"opset {imported.version}", f"TensorRT 10.3 reads up to {OPSET_LIMIT}")
-    constants = {entry.name for entry in model.graph.initializer}
+    constants = {entry.name: entry for entry in model.graph.initializer}
     integers = {
         entry.name
         for entry in [*model.graph.value_info, *model.graph.input, *model.graph.output]
@@ -63,6 +63,13 @@ def _nodes(model: onnx.ModelProto, name: str) -> None:
             raise _refused(name, where, FORBIDDEN[node.op_type])
         if node.op_type == "Slice" and not all(i in constants for i in node.input[1:] if i):
             raise _refused(name, where, "its bounds are not constant")
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = constants.get(node.input[2]) if len(node.input) > 2 else None
+            if zero is not None and numpy_helper.to_array(zero).any():
+                raise _refused(name, where, "its zero point is not 0; TensorRT reads symmetric int8 alone")
+            stored = constants.get(node.input[0])
+            if stored is not None and stored.data_type == TensorProto.INT32:
+                raise _refused(name, where, "it holds int32 (a quantised bias), which TensorRT does not read")
         if node.op_type in ARITHMETIC and any(i in integers for i in node.output):
             raise _refused(name, where, "integer arithmetic")
 

@@ -148,6 +148,22 @@ def test_quantised_weights_lie_half_a_step_from_float(graphs: Path) -> None:
             assert (np.abs(weight - exact) <= step * 0.5001).all()
 
 
+def test_the_lint_refuses_zero_points_and_quantised_biases(graphs: Path) -> None:
+    good = quantise_static(onnx.load(graphs / "level0.c2.fp32.onnx"), "l0", {"l0.entry": 2.0})
+    for name, value, told in (
+        ("l0.entry.x.zero", np.array(3, np.int8), "zero point"),
+        ("l0.entry.zero", np.full(16, -1, np.int8), "zero point"),
+        ("l0.entry.int8", None, "int32"),
+    ):
+        model = onnx.ModelProto()
+        model.CopyFrom(good)
+        entry = next(entry for entry in model.graph.initializer if entry.name == name)
+        changed = numpy_helper.to_array(entry).astype(np.int32) if value is None else value
+        entry.CopyFrom(numpy_helper.from_array(changed, name))
+        with pytest.raises(EdgeHalError, match=rf"l0\.entry.*{told}"):
+            lint_step_graph(model, SPEC, 0, 2, "graph")
+
+
 def test_an_unknown_layer_is_refused(graphs: Path) -> None:
     model = onnx.load(graphs / "level0.c2.fp32.onnx")
     for wrong in ("l0.frame", "l1.entry", "l0.blocks.9.qkv"):
