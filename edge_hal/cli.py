@@ -103,6 +103,7 @@ def run(
     decide_every: Annotated[
         int | None, typer.Option(min=1, help="Ticks between decisions (default: a bin).")
     ] = None,
+    engine: Annotated[str, typer.Option(help="auto (TensorRT where it can run), onnxruntime or tensorrt.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     wait_subscribers: Annotated[
         int, typer.Option(min=0, help="Hold the start until so many have subscribed.")
@@ -160,6 +161,7 @@ def run(
         stream=stream,
         decoder=parse_settings(settings or []),
         decide_every=decide_every,
+        engine=engine,
         threads=threads,
         wait_subscribers=wait_subscribers,
         max_hold_ms=max_hold_ms,

@@ -27,6 +27,7 @@ from edge_hal.events import Event, Moment
 from .clock import Break, FrameClock, Tick
 from .credentials import read_auth
 from .engine_onnxruntime import open_engines
+from .engines import choose_engines
 from .journal import Journal, default_path
 from .latency import Latency
 from .metrics import MetricsServer
@@ -88,7 +89,7 @@ def run(
                 decoder=decoder,
                 decide_every=options.decide_every,
                 next_seq=itertools.count(0 if journal is None else journal.next_seq).__next__,
-                threads=options.threads,
+                engines=choose_engines(bundle, options.engine, options.threads),
             )
             with Publisher(
                 options.endpoint,
@@ -152,6 +153,13 @@ class _Session:
         self._overload_ns: int | None = None
         self._selfcheck: SelfCheck | None = None
         if options.selfcheck_s is not None:
+            if recognizer.engines.kind != "onnxruntime":
+                raise EdgeHalError(
+                    f"--selfcheck cannot check {recognizer.engines.kind}",
+                    "a second set of engines would have to share the device with the first",
+                    "add --engine onnxruntime, or run without --selfcheck",
+                    exit_code=2,
+                )
             opened = partial(open_engines, recognizer.bundle, options.threads)
             self._selfcheck = SelfCheck(recognizer.spec, options.selfcheck_s, opened)
         self._clock = FrameClock(
@@ -186,8 +194,9 @@ class _Session:
         return reason, counters, (time.monotonic_ns() - begun_ns) / 1e9
 
     def health(self) -> dict[str, Any]:
-        """How the source is, and the state."""
-        health = {"source": self._source.health()}
+        """How the source is, what steps and why that, and how the state is."""
+        engines = self._recognizer.engines
+        health = {"source": self._source.health(), "engine": {"kind": engines.kind, "why": engines.why}}
         return health if self._selfcheck is None else {**health, "selfcheck": self._selfcheck.health()}
 
     # --- the flow -------------------------------------------------------------------------------

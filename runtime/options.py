@@ -18,10 +18,10 @@ from .watchdog import Limits
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Everything a run can be told. `decoder` overrides thresholds of the bundle by name; `seconds`
-    ends the run after so much stream time; `decide_every` counts ticks; `overload` is `cut` or `lag`
-    (None: cameras cut, files lag); `selfcheck_s`: seconds between checks of the state; `fps`,
-    `size` and `fourcc` are asked of cameras; `record` is a folder to write; `journal` None keeps no events."""
+    """Everything a run can be told. `decoder` overrides thresholds of the bundle by name; `engine` is `auto`,
+    `onnxruntime` or `tensorrt`; `seconds` ends the run after so much stream time; `decide_every` counts ticks;
+    `overload` is `cut` or `lag` (None: cameras cut, files lag); `selfcheck_s`: seconds between checks of the state;
+    `fps`, `size` and `fourcc` are asked of cameras; `record` is a folder to write; `journal` None keeps no events."""
 
     bundle: Path = DEFAULT_PATH
     camera: str = "0"
@@ -30,6 +30,7 @@ class RunOptions:
     stream: str = "default"
     decoder: Mapping[str, float] = field(default_factory=dict)
     decide_every: int | None = None
+    engine: str = "auto"
     threads: int = 1
     wait_subscribers: int = 0
     max_hold_ms: float = 500.0

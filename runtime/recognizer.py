@@ -20,7 +20,7 @@ from edge_hal.events import End, Gap, Moment, Start, Transition
 from edge_hal.preprocess import resize
 
 from .clock import Break
-from .engine import StepEngine
+from .engines import Engines, choose_engines
 from .ring import TIME
 from .stream import PyramidStream
 
@@ -33,7 +33,7 @@ class Recognizer:
         decoder: thresholds, default the bundle's own.
         decide_every: ticks between decisions, default a bin of the first level.
         next_seq: gives each durable event its number; default counts from 0.
-        engines: one for each level, default ONNX Runtime on `threads` threads.
+        engines: those of every level and the encoder, default what `choose_engines` finds, on `threads` threads.
 
     Raises:
         EdgeHalError: a bad name or number, or a graph that does not fit the bundle's table.
@@ -47,7 +47,7 @@ class Recognizer:
         decoder: DecoderConfig | None = None,
         decide_every: int | None = None,
         next_seq: Callable[[], int] | None = None,
-        engines: Sequence[StepEngine] | None = None,
+        engines: Engines | None = None,
         threads: int = 1,
     ) -> None:
         if not stream or "/" in stream:
@@ -58,14 +58,11 @@ class Recognizer:
             )
         if decide_every is not None and decide_every < 1:
             raise EdgeHalError(f"decide_every = {decide_every}", "it must be at least 1 tick", exit_code=2)
-        from .engine_onnxruntime import OnnxEncoder, open_engines
-
         self.bundle, self.spec, self.stream = bundle, bundle.spec, stream
         spec, thresholds = bundle.spec, decoder or bundle.decoder
-        self._encoder = None
-        if spec.encoder is not None and bundle.encoder is not None:
-            self._encoder = OnnxEncoder(bundle.encoder, spec.encoder, threads)
-        self.pyramid = PyramidStream(spec, engines or open_engines(bundle, threads))
+        self.engines = engines or choose_engines(bundle, threads=threads)
+        self._encoder = self.engines.encoder
+        self.pyramid = PyramidStream(spec, self.engines.levels)
         self._decoder = Decoder(thresholds, spec.model_hz)
         self._decoder_hash = thresholds.fingerprint()
         self._decide_every = decide_every or spec.first_stride

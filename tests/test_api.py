@@ -20,6 +20,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Start, Transition, encode
 from edge_hal.runtime.api import EventStream
 from edge_hal.runtime.clock import Break
+from edge_hal.runtime.engines import Engines
 from edge_hal.runtime.recognizer import Recognizer
 
 HZ = 10.0
@@ -285,7 +286,7 @@ def test_grouping_ticks_changes_no_event(
     when = moments(0, len(x))
 
     def recognizer() -> Recognizer:
-        return Recognizer(toy, decide_every=every, engines=numpy_engines(toy.spec))
+        return Recognizer(toy, decide_every=every, engines=Engines("numpy", "a toy", numpy_engines(toy.spec), None))
 
     single, grouped = recognizer(), recognizer()
     expected = [event for i, moment in enumerate(when) for event in single.follow(x[i : i + 1], (moment,))]
