@@ -323,3 +323,15 @@ def test_presets_fit_the_table_and_keep_their_promises():
         assert spec.warm_s < limit_s
         assert PyramidSpec.from_dict(spec.to_dict()) == spec
         assert dataclasses.replace(spec, lookback_s=1.0).fingerprint() != spec.fingerprint()
+
+
+@pytest.mark.parametrize("block", [40, 97, 1000])
+def test_log_posteriors_block_by_block_are_those_of_the_whole(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edge_hal.learning import train
+
+    monkeypatch.setattr(train, "BLOCK_TICKS", block)
+    pyramid, front_end = random_model(small_spec(), 3)
+    x = front_end(torch.from_numpy(random_input(411, seed=4))).detach()
+    (got,) = train._streamed(pyramid, [x])
+    whole = torch.log_softmax(pyramid(x[None]).frame[0], -1).detach().numpy()
+    np.testing.assert_allclose(got, whole, atol=1e-5 if got.dtype == np.float32 else 1e-9)

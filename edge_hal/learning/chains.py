@@ -62,7 +62,7 @@ class Batch:
         transcripts: Sequence[Sequence[int]],
         sub_states: int,
         pause: int | None = None,
-        pins: Sequence[Array | None] | None = None,
+        pins: Sequence[NDArray[np.int64] | None] | None = None,
     ) -> None:
         """`pause` is the shared state's number, None for no pause. `pins` holds, per video, None or the segment
         (T,) that each frame is known to belong to, -1 where it is not known."""
@@ -218,7 +218,7 @@ class Batch:
         ]
 
 
-def _stops_of(pin: Array, share: Array) -> NDArray[np.int64]:
+def _stops_of(pin: NDArray[np.int64], share: Array) -> NDArray[np.int64]:
     """Where each position (M * S,) of a pinned video ends: a segment half-way from its last pin to the next
     segment's first, its sub-states by their shares (M, S)."""
     known = np.flatnonzero(pin >= 0)

@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
 
 BATCH = 12  # videos padded together: small enough for the cache
+BATCH_CELLS = 4_000_000  # frames x chain positions of a padded batch: a long video stands alone
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def start_alignment(
             num_labels * config.sub_states if config.pause else None,
             None if pins is None else [pins[i] for i in ids],
         )
-        for ids in (order[a : a + BATCH] for a in range(0, len(order), BATCH))
+        for ids in _grouped(order, videos, transcripts, config.sub_states + config.pause)
     ]
     rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(restarts)]
     found: list[tuple[Restart, list[Array]]] = []
@@ -142,6 +143,21 @@ def start_alignment(
         agreement[i] = float(np.mean([(steps[_decode(b)] == labels[i]).mean() for b in beliefs]))
     ranked = tuple(replace(found[i][0], score=float(scores[i])) for i in ranking)
     return StartResult(tuple(labels), ranked[0].score, ranked, tuple(agreement))
+
+
+def _grouped(
+    order: IndexArray, videos: Sequence[Array], transcripts: Sequence[Sequence[int]], states: int
+) -> list[list[int]]:
+    """Videos by length, in groups of at most `BATCH` whose padded arrays stay within `BATCH_CELLS`, or of one."""
+    groups: list[list[int]] = []
+    for i in order:
+        group = [*groups[-1], int(i)] if groups else []
+        cells = len(group) * len(videos[i]) * states * max((len(transcripts[j]) for j in group), default=0)
+        if group and len(group) <= BATCH and cells <= BATCH_CELLS:
+            groups[-1] = group
+        else:
+            groups.append([int(i)])
+    return groups
 
 
 def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool) -> list[Array]:

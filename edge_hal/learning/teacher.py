@@ -26,6 +26,8 @@ from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import PyramidSpec
 
 TOKENS_PER_SEGMENT = 20.0
+LONGEST_CROP = 2048
+"""Tokens of a video that one step of training sees at most: memory stays bounded, whatever a video lasts."""
 SLOWEST_ALIGN_HZ, FASTEST_ALIGN_HZ = 1.5, 5.0
 """The windows of the boundary alignment (7 and 31 samples) fit segments of about this many samples."""
 
@@ -116,13 +118,18 @@ def learn_alignment(
             module.train()
         labels = np.split(memory["labels"].numpy(), sizes)
         for batch in batches(len(tokens), settings.batch, generator):
-            x, exists = padded([tokens[i] for i in batch])
-            target = labels_padded([labels[i] for i in batch], x.shape[1])
+            parts = [_crop(len(tokens[i]), generator) for i in batch]
+            x, exists = padded([tokens[i][part] for i, part in zip(batch, parts, strict=True)])
+            target = labels_padded([labels[i][part] for i, part in zip(batch, parts, strict=True)], x.shape[1])
+            occurs = present[batch]
+            for row, (i, part) in enumerate(zip(batch, parts, strict=True)):
+                if part.stop - part.start < len(tokens[i]):
+                    occurs[row] = F.one_hot(target[row][exists[row]], len(spec.labels)).amax(0).float()
             outputs = pyramid(x, exists)
             terms = latents(outputs)
             assert outputs.classes is not None and outputs.class_tokens is not None
             loss = (
-                weights.video * video_loss(outputs.classes, present[batch])
+                weights.video * video_loss(outputs.classes, occurs)
                 + weights.frame * frame_loss(outputs.frame, target)
                 + weights.reconstruction * terms.reconstruction
                 + weights.kl * terms.kl
@@ -154,6 +161,14 @@ def learn_alignment(
         [np.repeat(y, period)[:n] for y, n in zip(labels, lengths, strict=True)],
         [np.repeat(p.numpy(), period, 0)[:n] for p, n in zip(posteriors(), lengths, strict=True)],
     )
+
+
+def _crop(length: int, generator: torch.Generator) -> slice:
+    """All of a video, or a random stretch of a long one."""
+    if length <= LONGEST_CROP:
+        return slice(0, length)
+    start = int(torch.randint(0, length - LONGEST_CROP + 1, (1,), generator=generator))
+    return slice(start, start + LONGEST_CROP)
 
 
 def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

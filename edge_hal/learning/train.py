@@ -34,6 +34,7 @@ from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import EncoderSpec
 
 REFERENCE_TICKS = 3000
+BLOCK_TICKS = 8192
 REFERENCE_PICTURES = 64
 
 
@@ -160,8 +161,20 @@ def _encode(
 
 @torch.inference_mode()
 def _streamed(pyramid: Pyramid, features: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """Log posteriors as the stream will see them: the causal one-pass equals it, tick by tick."""
-    return [torch.log_softmax(pyramid(x[None]).frame[0], -1).numpy() for x in features]
+    """Log posteriors (T, K) as the stream will see them: the causal one-pass equals it, tick by tick. Long videos
+    go block by block, each begun a receptive field early, at the end of a top-level bin."""
+    period = pyramid.spec.period(pyramid.spec.top)
+    early = -(-pyramid.spec.receptive_field // period) * period
+    block = -(-BLOCK_TICKS // period) * period
+
+    def posteriors(x: Tensor) -> Tensor:
+        parts = []
+        for first in range(0, len(x), block):
+            begin = max(0, first - early)
+            parts.append(pyramid(x[None, begin : first + block]).frame[0, first - begin :])
+        return torch.log_softmax(torch.cat(parts), -1)
+
+    return [posteriors(x).numpy() for x in features]
 
 
 def _reference(
