@@ -166,6 +166,7 @@ class Decoder(Section):
     margin: float | None = None
     min_duration_s: float | None = None
     lead_s: float | None = None
+    temperature: float | None = None
 
     def given(self) -> dict[str, float]:
         return {key: value for key, value in self.model_dump().items() if value is not None}

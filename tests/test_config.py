@@ -74,7 +74,7 @@ def test_an_override_changes_its_key_and_no_other() -> None:
     ),
     st.floats(1e-9, 1.0),
     st.none() | st.integers(1, 9),
-    st.fixed_dictionaries({}, optional={name: st.floats(0, 0.99) for name in DecoderConfig.__dataclass_fields__}),
+    st.fixed_dictionaries({}, optional={name: st.floats(0.01, 0.99) for name in DecoderConfig.__dataclass_fields__}),
     st.none() | st.text("abc/. é", min_size=1),
 )
 def test_any_configuration_survives_yaml(
