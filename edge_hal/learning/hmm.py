@@ -71,8 +71,8 @@ class Restart:
 class StartResult:
     """`labels` (T_i,) per video, the `score` of the best restart, all restarts, best first.
 
-    `agreement`: per video, the share of frames where a restart of the consensus alone would say the same, averaged
-    over them: what disagrees with itself is wrong somewhere.
+    `agreement`: per video, the share of frames where a restart alone says the same, averaged over all of them, the
+    poor ones too: the best few may share an error.
     """
 
     labels: tuple[IndexArray, ...]
@@ -134,12 +134,12 @@ def start_alignment(
                 progress(len(found), restarts)
     scores = _select([run for run, _ in found])
     ranking = np.argsort(-scores, kind="stable")
-    best = [found[i][1] for i in ranking[: max(config.consensus, 1)]]
+    ranked_beliefs = [found[i][1] for i in ranking]
     labels: list[IndexArray] = [np.zeros(0, np.int64)] * len(videos)
     agreement = [1.0] * len(videos)
-    for i, beliefs in zip(order, zip(*best, strict=True), strict=True):
+    for i, beliefs in zip(order, zip(*ranked_beliefs, strict=True), strict=True):
         steps = np.asarray(transcripts[i], np.int64)
-        labels[i] = steps[_decode(sum(beliefs))]
+        labels[i] = steps[_decode(sum(beliefs[: max(config.consensus, 1)]))]
         agreement[i] = float(np.mean([(steps[_decode(b)] == labels[i]).mean() for b in beliefs]))
     ranked = tuple(replace(found[i][0], score=float(scores[i])) for i in ranking)
     return StartResult(tuple(labels), ranked[0].score, ranked, tuple(agreement))
