@@ -10,7 +10,7 @@ venv: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[camera,train,export,plot,test]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[camera,train,export,plot,test,tensorrt-rtx]"
 	@# OpenCV's wheel wants libGL, which a bare machine lacks.
 	@$(BIN)/python -c "import cv2" 2>/dev/null || \
 	  (apt-get update -qq && apt-get install -y -qq libgl1 libglib2.0-0)
