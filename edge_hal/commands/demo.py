@@ -115,7 +115,7 @@ def draw(path: Path, videos: VideoSet, timelines: list[Timeline], heard: list[li
     axes[-1, 0].set_xlabel("seconds")
     handles = [Patch(color=colours[i % len(colours)], label=name) for i, name in enumerate(videos.labels)]
     figure.legend(handles=handles, loc="lower center", ncols=4, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.16, 1, 1))
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
