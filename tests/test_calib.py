@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from small_models import FLAT, THREE, TWO, random_input, random_model, small_spec
 
 import edge_hal
-from edge_hal.calib.decoder import CONFIRM_S, DELAY_COST_PER_S, SMOOTH_S, decode_all, fit_decoder, labels_of, points_of
+from edge_hal.calib.decoder import CONFIRM_S, SMOOTH_S, TOLERANCE, decode_all, fit_decoder, labels_of, points_of
 from edge_hal.decoder import DecoderConfig
 from edge_hal.evaluation import decide
 from edge_hal.events import Transition
@@ -59,9 +59,7 @@ def with_bursts(labels: Labels, rng: np.random.Generator, every: int, ticks: int
     return seen
 
 
-def score(
-    config: DecoderConfig, posteriors: list[Log], truth: list[Labels], *, late_costs: bool = False
-) -> float:
+def score(config: DecoderConfig, posteriors: list[Log], truth: list[Labels]) -> float:
     decisions = [decode_all(p, config, SPEC) for p in posteriors]
     events = score_transitions(
         [points_of(d, HZ) for d in decisions],
@@ -69,8 +67,7 @@ def score(
         [len(y) / HZ for y in truth],
     )
     predicted = [labels_of(d, len(y)) for d, y in zip(decisions, truth, strict=True)]
-    right = (events.transition_f1 + score_videos(predicted, truth, background=None).f1_50 / 100) / 2
-    return right - (DELAY_COST_PER_S * (events.delay_s_median or 0.0) if late_costs else 0.0)
+    return (events.transition_f1 + score_videos(predicted, truth, background=None).f1_50 / 100) / 2
 
 
 @settings(deadline=None, max_examples=25)
@@ -100,8 +97,8 @@ def test_given_thresholds_are_kept_and_the_others_come_from_the_search(given: di
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_best_score_less_the_cost_of_its_delay_is_taken(seed: int) -> None:
-    """Against the whole grid, scored here; on clean posteriors, where all decide alike, the quickest."""
+def test_of_settings_as_good_as_the_best_the_steadiest_is_taken(seed: int) -> None:
+    """Against the whole grid, scored here. Training posteriors flatter: steadiness costs nothing there."""
     rng = np.random.default_rng(seed)
     truth = [segments(rng, 8, 25, 80) for _ in range(3)]
     noisy = []
@@ -110,19 +107,18 @@ def test_the_best_score_less_the_cost_of_its_delay_is_taken(seed: int) -> None:
         logits[np.arange(len(y)), y] += 2.0
         noisy.append(torch.log_softmax(torch.from_numpy(logits), -1).numpy().astype(np.float32))
     for posteriors in (noisy, [certain(y) for y in truth]):
-        got = fit_decoder(posteriors, truth, SPEC, {"lead_s": 0.0})
-        worth = {
+        got = fit_decoder(posteriors, truth, SPEC, {})
+        scores = {
             (smooth_s, confirm_s): score(
-                DecoderConfig(smooth_s, confirm_s, got.margin, got.min_duration_s),
-                posteriors,
-                truth,
-                late_costs=True,
+                DecoderConfig(smooth_s, confirm_s, got.margin, got.min_duration_s), posteriors, truth
             )
             for smooth_s in SMOOTH_S
             for confirm_s in CONFIRM_S
         }
-        assert worth[got.smooth_s, got.confirm_s] == max(worth.values())
-    assert (got.smooth_s, got.confirm_s) == (min(SMOOTH_S), min(CONFIRM_S))
+        best = max(scores.values())
+        assert scores[got.smooth_s, got.confirm_s] >= best - TOLERANCE
+        good = [sum(setting) for setting, value in scores.items() if value >= best - TOLERANCE]
+        assert got.smooth_s + got.confirm_s == max(good)
 
 
 def test_bursts_of_a_known_length_are_sat_out() -> None:
