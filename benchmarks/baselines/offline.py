@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,9 @@ from torch import Tensor
 
 from edge_hal.calib.decoder import fit_decoder
 from edge_hal.decoder import DecoderConfig
-from edge_hal.learning.losses import contrast_loss, frame_loss, video_loss
-from edge_hal.learning.optimise import Stage, batches
+from edge_hal.learning.optimise import Stage
 from edge_hal.learning.recordings import Labels, Recording
-from edge_hal.learning.teacher import choose_align_hz, labels_padded, majority, padded, pooled
+from edge_hal.learning.teacher import learn_alignment, padded, pooled
 from edge_hal.model.pyramid import Pyramid
 
 from .harness import Data, Learnt, Look
@@ -41,44 +39,13 @@ def alignment_of(run: Path, recordings: Sequence[Recording], names: Sequence[str
 
 
 def learn_offline(data: Data, stage: Stage, run: Path) -> Learnt:
-    """The teacher's architecture at the teacher's rate, on whole videos and the alignment of `run`."""
-    settings, weights, spec = data.config.learning.teacher, data.config.learning.weights, data.spec
+    """The product's teacher, trained on the alignment of `run`."""
+    spec, learning = data.spec, data.config.learning
     labels = alignment_of(run, data.recordings, spec.labels)
     transcripts = [recording.transcript for recording in data.recordings]
-    durations_s = [len(x) / spec.model_hz for x in data.features]
-    hz = data.config.learning.align_hz or choose_align_hz(durations_s, transcripts)
-    period = max(1, round(spec.model_hz / hz))
-    levels = tuple(level.spec() for level in settings.levels)
-    slow = replace(spec, model_hz=spec.model_hz / period, levels=levels, encoder=None)
-    pyramid = Pyramid(slow, causal=False, dropout=data.config.learning.dropout)
-    tokens = [pooled(x, period) for x in data.features]
-    targets = [majority(torch.from_numpy(y)[None], period, len(spec.labels))[0].numpy() for y in labels]
-    present = torch.zeros(len(tokens), len(spec.labels))
-    for index, transcript in enumerate(transcripts):
-        present[index, list(transcript)] = 1
-
-    def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
-        for batch in batches(len(tokens), settings.batch, generator):
-            x, exists = padded([tokens[i] for i in batch])
-            outputs = pyramid(x, exists)
-            target = labels_padded([targets[i] for i in batch], x.shape[1])
-            coarse = majority(target, slow.period(slow.top), len(spec.labels))
-            assert outputs.classes is not None and outputs.class_tokens is not None
-            loss = weights.frame * frame_loss(outputs.frame, target)
-            loss = loss + weights.video * video_loss(outputs.classes, present[batch])
-            loss = loss + weights.contrast * contrast_loss(outputs.class_tokens, outputs.fused[-1], coarse)
-            if outputs.action is not None:
-                loss = loss + weights.action * frame_loss(outputs.action, coarse)
-            yield loss
-
-    stage.optimise(
-        pyramid,
-        epoch,
-        epochs=settings.warm_epochs + settings.epochs,
-        steps=-(-len(tokens) // settings.batch),
-        lr=settings.lr,
-        weight_decay=data.config.learning.weight_decay,
-    )
+    kept = learning.model_copy(update={"teacher": learning.teacher.model_copy(update={"realign_every": None})})
+    found = learn_alignment(data.features, transcripts, labels, spec, kept, stage)
+    pyramid, period = found.teacher, found.period
     window = max(1, round(spec.receptive_field / period))
 
     def stream(x: Tensor) -> NDArray[np.float32]:

@@ -34,10 +34,13 @@ SLOWEST_ALIGN_HZ, FASTEST_ALIGN_HZ = 1.5, 5.0
 
 @dataclass(frozen=True)
 class Alignment:
-    """What the teacher knows in the end, per video, on model ticks: labels (T,), log posteriors (T, K)."""
+    """What the teacher knows in the end, per video, on model ticks: labels (T,), log posteriors (T, K); and the
+    teacher itself, whose tokens are means over `period` ticks."""
 
     labels: list[Labels]
     log_posteriors: list[NDArray[np.float32]]
+    teacher: Pyramid
+    period: int
 
 
 def choose_align_hz(durations_s: Sequence[float], transcripts: Sequence[Sequence[int]]) -> float:
@@ -160,6 +163,8 @@ def learn_alignment(
     return Alignment(
         [np.repeat(y, period)[:n] for y, n in zip(labels, lengths, strict=True)],
         [np.repeat(p.numpy(), period, 0)[:n] for p, n in zip(posteriors(), lengths, strict=True)],
+        pyramid,
+        period,
     )
 
 
