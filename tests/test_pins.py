@@ -145,6 +145,21 @@ def test_only_the_labelled_videos_show_labels(tmp_path: Path) -> None:
     assert {video.name for video in videos.videos if video.labels is not None} == {"video1"}
 
 
+def test_a_step_shorter_than_a_tick_is_no_contradiction(tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "data")
+    path = root / "groundTruth" / "video1.txt"
+    labels = path.read_text().split()
+    brief = next(name for name in ACTIONS if name not in labels[20:23])
+    labels[21] = brief  # one frame of 50 ms between ticks of 100 ms
+    path.write_text("".join(f"{name}\n" for name in labels))
+    (root / "transcripts" / "video1.txt").unlink()
+    videos = load_dataset(root, split=1, part="train", with_labels=["video1"], rate_hz=20)
+    (one,) = [one for one in read_recordings(videos, 10.0, None) if one.name == "video1"]
+    pins = pins_of(one)
+    assert pins is not None and (pins >= 0).all()
+    assert one.transcript == transcript_of(one.labels if one.labels is not None else np.zeros(0))
+
+
 def test_a_stamp_survives_the_change_of_rate(tmp_path: Path) -> None:
     root = write_small_data(tmp_path / "data")
     (root / "timestamps").mkdir()

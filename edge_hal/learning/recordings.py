@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import read_pictures
 from edge_hal.learning.dataset import Video, VideoSet, ticks_of
-from edge_hal.metrics import IntArray
+from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.spec import EncoderSpec
 
 Labels = IntArray
@@ -19,8 +19,9 @@ Labels = IntArray
 
 @dataclass(frozen=True)
 class Recording:
-    """`inputs`: (T, D) float32 vectors or (T, H, W, 3) uint8 pictures at the model's ticks; `frames` (T,):
-    which frame each tick shows; `labels` (T,) only where labels were asked for, -1 where they are not known."""
+    """`transcript`: the steps, those of the ticks where all of them are labelled. `inputs`: (T, D) float32 vectors or
+    (T, H, W, 3) uint8 pictures at the model's ticks; `frames` (T,): which frame each tick shows; `labels` (T,) only
+    where labels were asked for, -1 where they are not known."""
 
     name: str
     transcript: tuple[int, ...]
@@ -67,8 +68,12 @@ def _read(video: Video, model_hz: float, encoder: EncoderSpec | None) -> Recordi
     else:
         inputs = read_pictures(video.path, frames, encoder.height, encoder.width)
         frames = frames[: len(inputs)]
-    labels = None if video.labels is None else _at_ticks(video.labels, frames)
-    return Recording(video.name, video.transcript, inputs, frames, labels)
+    transcript, labels = video.transcript, None
+    if video.labels is not None:
+        labels = _at_ticks(video.labels, frames)
+        if (labels >= 0).all():
+            transcript = transcript_of(labels)  # a step shorter than a tick is not there to be found
+    return Recording(video.name, transcript, inputs, frames, labels)
 
 
 def _at_ticks(labels: Labels, frames: NDArray[np.int64]) -> Labels:
