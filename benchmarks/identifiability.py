@@ -3,7 +3,7 @@
     python benchmarks/identifiability.py [--seeds 3] [--only recordings,dwell] [--out docs/results/identifiability.json]
     python benchmarks/identifiability.py --table
 
-Every row is one training run: a world (`edge_hal.learning.simulate`), recordings of it, the causal pyramid with its
+Every row is one training run: a world (`benchmarks/simulate.py`), recordings of it, the causal pyramid with its
 latents and the losses of the student, a number of steps. Three kinds of supervision: `none` (reconstruction, KL and
 sparse transitions alone: what the identifiability theory speaks of), `transcripts` (also cross-entropy on the labels
 that the HMM starter finds from ordered step lists) and `labels` (the same on true labels: the ceiling). Three kinds
@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from simulate import Array, Process, Recording, World, block_r2, mean_correlation
 from torch import Tensor, nn
 
 from edge_hal.config import Weights
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.hmm import start_alignment
 from edge_hal.learning.losses import frame_loss, smooth_loss
-from edge_hal.learning.simulate import Array, Process, Recording, World, block_r2, mean_correlation
 from edge_hal.learning.teacher import majority
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd

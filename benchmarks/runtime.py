@@ -120,7 +120,7 @@ def straight(bundle: Bundle, video: Path, send: Callable[[int, bytes], None], pa
     for index in range(count):
         if pace:
             due += 1 / HZ
-            time.sleep(max(0.0, due - time.monotonic()))
+            time.sleep(max(0.0, due - time.monotonic()))  # paced as a camera
         ok, picture = capture.read()
         captured_ns = time.monotonic_ns()
         if not ok:

@@ -31,7 +31,6 @@ from edge_hal.runtime.stream import PyramidStream
 from edge_hal.spec import PyramidSpec
 
 Labels = IntArray
-SCORE_KEYS = ("mof", "edit", "f1_10", "f1_25", "f1_50")
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
     if count > 0:
         due_s = time.monotonic()
         for _ in range(count):
-            time.sleep(max(0.0, due_s - time.monotonic()))
+            time.sleep(max(0.0, due_s - time.monotonic()))  # as a camera would pace it: idle clocks lie
             tick()
             due_s += 1 / spec.model_hz
         paced = taken()

@@ -186,7 +186,7 @@ class FileCamera:
 
     def grab(self) -> bool:
         ahead_ns = self._begun_ns + instant_ns(self._index, self.rate) - time.monotonic_ns()
-        time.sleep(max(0, ahead_ns) / 1e9)
+        time.sleep(max(0, ahead_ns) / 1e9)  # a file has no clock of its own: this is its frame rate
         self._data = self._take()
         self._index += 1
         return not self.over
@@ -237,12 +237,12 @@ class FaultyCamera:
         while True:
             if (hang := self._faults.hang(self.age_ns)) is not None:
                 length_ns = 10**18 if hang.end_ns is None else hang.end_ns - hang.begin_ns
-                time.sleep(length_ns / 1e9)
+                time.sleep(length_ns / 1e9)  # the fault itself: a read that does not come back
             if self._faults.unplugged(self.age_ns) or not self._inner.grab():
                 return False
             if not self._faults.dropped():
                 break
-        time.sleep(self._faults.late_ns() / 1e9)
+        time.sleep(self._faults.late_ns() / 1e9)  # the fault itself: jitter
         self._again = self._faults.doubled()
         return True
 

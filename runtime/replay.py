@@ -85,7 +85,6 @@ class ReplayServer:
         journal: Journal,
         keys: ServerKeys | None = None,
     ) -> None:
-        self.answered = 0
         self.refused = 0
         self._grace = False
         self._until_s: float | None = None  # when grace ends
@@ -172,7 +171,6 @@ class ReplayServer:
         assert begin is not None
         page = reader.page(begin, request.limit, PAGE_BYTES)
         self._send(parts, [self._header(request, page), *page.bodies])
-        self.answered += 1
 
     def _header(self, request: Request, page: Page) -> bytes:
         header = {

@@ -48,7 +48,7 @@ class Camera(socketserver.ThreadingTCPServer):
             noise = np.random.default_rng(seed).integers(-20, 20, (height, width, 3))
             yield cv2.imencode(".jpg", (level + noise).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
             due += 1 / self.options.fps
-            time.sleep(max(0.0, due - time.monotonic()))
+            time.sleep(max(0.0, due - time.monotonic()))  # the camera's frame rate; no test waits for it
 
     def allows(self, headers: dict[str, str]) -> bool:
         wanted = base64.b64encode(self.options.auth.encode()).decode()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bundles import known_bundle
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -25,3 +26,26 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
             patch.setenv(name, str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A known bundle that takes vectors. Nobody may write into it."""
+    return known_bundle(tmp_path_factory.mktemp("known") / "bundle").path
+
+
+@pytest.fixture(scope="session")
+def picture_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A known bundle that takes pictures. Nobody may write into it."""
+    return known_bundle(tmp_path_factory.mktemp("known") / "pictures", pictures=True).path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: the same sums in the same order."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

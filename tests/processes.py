@@ -42,6 +42,12 @@ def call(
     return finish(start(*arguments, code=code, cwd=cwd), timeout_s)
 
 
+def completed(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`edge-hal ARGUMENTS` to its end."""
+    texts = [str(argument) for argument in arguments]
+    return subprocess.CompletedProcess(texts, *call(*texts))
+
+
 def until_exists(path: Path, process: subprocess.Popen[str]) -> None:
     """Wait until a running process has made `path`."""
     waited_s = 0.0

@@ -40,15 +40,9 @@ from benchmarks.baselines.harness import aligned_scores, read_data, streamed_sco
 from benchmarks.baselines.offline import alignment_of, held, learn_offline, windowed
 from edge_hal.learning.dataset import load_dataset
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ONE_EPOCH = ("--set", "learning.student.epochs=1", "--set", "learning.teacher.epochs=1", "--set", "learning.restarts=2")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bundles import known_bundle, known_spec
+from processes import completed as edge_hal
 
 from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
@@ -21,10 +20,6 @@ from edge_hal.runtime.selftest import compare_engines, selftest
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return known_bundle(tmp_path_factory.mktemp("bench") / "bundle", model_hz=100.0, pictures=True)
-
-
-def edge_hal(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "edge_hal", *arguments], capture_output=True, text=True)
 
 
 def test_every_level_is_measured_as_often_as_it_steps(bundle: Any) -> None:

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import completed as edge_hal
 from small_data import RATE_HZ, SIZE, write_small_data
 from small_models import save_run, small_spec
 
@@ -20,10 +19,6 @@ from edge_hal.spec import LevelSpec
 
 SPEC = small_spec((LevelSpec(1, 4, 8, 2, 1), LevelSpec(2, 3, 12, 3, 1)), size=SIZE)
 GENEROUS = ("--budget-f1", "60", "--budget-within", "0.4")  # a random model wavers at every tick
-
-
-def edge_hal(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "edge_hal", *map(str, arguments)], capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -163,6 +163,7 @@ CASES = {
     "impossible value": Case(f"{TRAIN} --set learning.student.batch=0", 2, ("learning.student.batch",), data),
     "unknown supervision": Case(f"{TRAIN} --supervision both", 2, ("learning.supervision", "frames"), data),
     "unknown option": Case(f"{TRAIN} --nonsense", 2, ("--nonsense",), data),
+    "unknown engine": Case(f"{RUN} --engine gpu", 2, ("--engine gpu", "tensorrt"), bundle),
     "unknown threshold": Case(f"{RUN} --set decoder.confirm=1", 2, ("decoder.confirm_s",), bundle),
     # data
     "no data": Case(TRAIN, 1, ("data", "No such file")),

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,37 +13,13 @@ import numpy as np
 import pytest
 import zmq
 from bundles import LABELS, expected_transitions, known_bundle, vectors
+from processes import REPOSITORY, TIMEOUT_S, call, start
 
 from edge_hal.cli import describe, parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Gap, Heartbeat, Moment, Transition, decode
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 LABELS_SEEN = [0] * 23 + [2] * 31 + [1] * 18 + [0] * 40
-TIMEOUT_S = 60
-
-
-def start(*arguments: str, code: str | None = None) -> subprocess.Popen[str]:
-    program = ["-m", "edge_hal"] if code is None else ["-c", code]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(REPOSITORY),
-    }
-    return subprocess.Popen(
-        [sys.executable, *program, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-
-
-def call(*arguments: str, code: str | None = None) -> tuple[int, str, str]:
-    with start(*arguments, code=code) as process:
-        out, err = process.communicate(timeout=TIMEOUT_S)
-    return process.returncode, out, err
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +41,7 @@ def endpoint(tmp_path: Path) -> str:
 def socket(endpoint: str) -> Iterator[zmq.Socket[bytes]]:
     with zmq.Context() as context, context.socket(zmq.SUB) as opened:
         opened.setsockopt(zmq.LINGER, 0)
-        opened.setsockopt(zmq.RCVTIMEO, TIMEOUT_S * 1000)
+        opened.setsockopt(zmq.RCVTIMEO, int(TIMEOUT_S * 1000))
         opened.setsockopt(zmq.SUBSCRIBE, b"")
         opened.connect(endpoint)
         yield opened
@@ -343,3 +317,19 @@ def test_events_are_described_in_one_line():
     end = End("s", 0, seq=3, reason="eof", last=moment, counters={})
     assert "gap" in describe(gap) and "source" in describe(gap) and "eof" in describe(end)
     assert not any("\n" in describe(event) for event in (transition, gap, end))
+
+
+def test_a_run_says_which_engine_steps_and_why(tmp_path: Path) -> None:
+    bundle = known_bundle(tmp_path / "bundle").path
+    np.save(tmp_path / "f.npy", vectors([0] * 20 + [1] * 20))
+    command = ("run", "--bundle", str(bundle), "--camera", f"features:{tmp_path}/f.npy@10", "--pace", "asap")
+    command += ("--pub", f"ipc://{tmp_path}/events.sock", "--json", "--engine")
+    code, out, errors = call(*command, "onnxruntime")
+    assert code == 0, errors
+    assert json.loads(out)["health"]["engine"] == {"kind": "onnxruntime", "why": "as asked for"}
+    if importlib.util.find_spec("tensorrt") is None:
+        code, out, errors = call(*command, "auto")
+        engine = json.loads(out)["health"]["engine"]
+        assert code == 0 and engine["kind"] == "onnxruntime" and "TensorRT is not installed" in engine["why"]
+        code, out, errors = call(*command, "tensorrt")
+        assert code == 1 and "TensorRT is not installed" in errors and "Traceback" not in errors

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import completed
 from small_models import TWO, random_input, save_run, small_spec
 
 from edge_hal.calib.confidence import BINS, Evidence, calibration_error, collect, fit_confidence, reliability
@@ -93,6 +92,5 @@ def test_an_export_takes_the_temperature_and_refuses_a_damaged_file(tmp_path: Pa
 
 
 def test_the_command_asks_for_a_split(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "edge_hal", "calibrate", str(tmp_path), "--ckpt", str(tmp_path), "--confidence"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = completed("calibrate", tmp_path, "--ckpt", tmp_path, "--confidence")
     assert done.returncode == 2 and "--split" in done.stderr and "Traceback" not in done.stderr

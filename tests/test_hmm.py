@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning import hmm
 from edge_hal.learning.chains import Batch
 from edge_hal.learning.hmm import StartConfig, start_alignment, whitened
 from edge_hal.metrics import transcript_of, uniform_split
@@ -148,3 +149,41 @@ def test_impossible_problems_are_refused(lengths, transcripts):
 def test_features_that_say_nothing_still_give_an_alignment():
     got = start_alignment([np.ones((20, 3)), np.ones((9, 3))], [(0, 1), (1, 0)], 2, seed=0)
     assert [transcript_of(labels) for labels in got.labels] == [(0, 1), (1, 0)]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_agreement_is_high_where_restarts_find_the_same_and_lower_on_noise(seed):
+    features, transcripts, _ = make_videos(seed)
+    rng = np.random.default_rng(seed)
+    noise = [rng.normal(size=x.shape).astype(np.float32) for x in features]
+    clear = start_alignment(features, transcripts, 5, seed=seed, restarts=6, config=StartConfig(consensus=3))
+    lost = start_alignment(noise, transcripts, 5, seed=seed, restarts=6, config=StartConfig(consensus=3))
+    assert len(clear.agreement) == len(features)
+    # Not lower: of noise restarts make much the same, near the uniform split.
+    assert np.mean(clear.agreement) > 0.95 > 0.85 > np.mean(lost.agreement)
+    # With one restart there is nothing to disagree with.
+    assert set(start_alignment(noise, transcripts, 5, seed=seed, restarts=1).agreement) == {1.0}
+
+
+@given(st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 40)), min_size=1, max_size=40))
+@settings(deadline=None, max_examples=60)
+def test_groups_hold_every_video_once_and_stay_within_the_budget(sizes):
+    lengths, counts = zip(*sorted(sizes), strict=True)
+    videos = [np.zeros((n, 1)) for n in lengths]
+    transcripts = [[0] * m for m in counts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hmm, "BATCH_CELLS", 50_000)
+        groups = hmm._grouped(np.arange(len(videos)), videos, transcripts, 3)
+    assert [i for group in groups for i in group] == list(range(len(videos)))
+    for group in groups:
+        cells = len(group) * max(lengths[i] for i in group) * 3 * max(counts[i] for i in group)
+        assert len(group) == 1 or (len(group) <= hmm.BATCH and cells <= 50_000)
+
+
+def test_alone_or_together_a_video_is_aligned_alike(monkeypatch):
+    features, transcripts, _ = make_videos(5, videos=5)
+    together = start_alignment(features, transcripts, 5, seed=1, restarts=2)
+    monkeypatch.setattr(hmm, "BATCH_CELLS", 1)
+    alone = start_alignment(features, transcripts, 5, seed=1, restarts=2)
+    for a, b in zip(together.labels, alone.labels, strict=True):
+        np.testing.assert_array_equal(a, b)

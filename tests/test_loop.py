@@ -39,16 +39,6 @@ def segments(seed: int, count: int, shortest: int = 6, longest: int = 60) -> lis
     return labels
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return known_bundle(tmp_path_factory.mktemp("known") / "bundle").path
-
-
-@pytest.fixture(scope="module")
-def picture_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return known_bundle(tmp_path_factory.mktemp("known") / "pictures", pictures=True).path
-
-
 def features(path: Path, rows: NDArray[Any], hz: float) -> str:
     np.save(path / "f.npy", rows)
     return f"features:{path}/f.npy@{hz}"

@@ -10,6 +10,7 @@ import pytest
 import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sample_events import ANY_PORT, start, transition
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Gap, Moment, Start, Transition, decode
@@ -18,28 +19,6 @@ from edge_hal.runtime.client import subscribe
 from edge_hal.runtime.endpoint import check_endpoint, check_stream
 from edge_hal.runtime.publisher import Publisher
 from edge_hal.runtime.report import Status
-
-ANY_PORT = "tcp://127.0.0.1:*"
-
-
-def start(seq: int = 0) -> Start:
-    return Start("bench", 0, seq=seq, source="s", labels=("a", "b"), model_hz=10, bundle="b1", decoder="d1")
-
-
-def transition(seq: int, to: str = "a", from_: str | None = None) -> Transition:
-    moment = Moment(seq, seq, seq * 1000)
-    return Transition(
-        "bench",
-        0,
-        seq=seq,
-        from_=from_,
-        to=to,
-        boundary=moment,
-        decision=moment,
-        confidence=0.5,
-        warm=True,
-        decoder="d1",
-    )
 
 
 @pytest.fixture

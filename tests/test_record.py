@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundles import known_bundle, vectors
+from bundles import vectors
 from camera_server import serving
 
 from edge_hal.errors import EdgeHalError
@@ -22,16 +22,6 @@ from edge_hal.runtime.recognizer import Recognizer
 from edge_hal.runtime.record import FRAMES, LOG, Recorder, comparable, recorded_events, replay_options
 
 ANY_PORT = "tcp://127.0.0.1:*"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return known_bundle(tmp_path_factory.mktemp("known") / "bundle").path
-
-
-@pytest.fixture(scope="module")
-def picture_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return known_bundle(tmp_path_factory.mktemp("known") / "pictures", pictures=True).path
 
 
 def played(options: RunOptions, **how: Any) -> tuple[Summary, list[bytes], list[Event]]:

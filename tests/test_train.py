@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from processes import TIMEOUT_S, call, contents, finish, start, until_exists
 from safetensors import safe_open
 from small_data import ACTIONS, CONFIG, RATE_HZ, scramble_boundaries, write_small_data
@@ -25,6 +24,8 @@ from edge_hal.evaluation import stream_checkpoint, truths
 from edge_hal.learning.dataset import load_dataset
 from edge_hal.learning.train import train
 from edge_hal.metrics import TransitionPoint, score_transitions, transitions_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 BRIEF = [
     "learning.restarts=2",
@@ -40,14 +41,6 @@ PROMISED += ("boundary_error_s_median", "false_per_min")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_data(tmp_path_factory.mktemp("small") / "data")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def learn(data: Path, out: Path, *overrides: str, seed: int = 0, report: Any = None, split: int | None = 1) -> Path:

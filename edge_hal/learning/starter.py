@@ -25,6 +25,9 @@ from edge_hal.preprocess import resize
 from edge_hal.spec import FrontEndSpec
 
 START_HZ = 2.0
+LOOK_AHEAD_WINDOWS = 0.6
+"""How far past its last tick a bin looks. A step begins, to people, with the reach for it, before anybody can tell what
+it will be: without, boundaries come late (docs/results.md)."""
 THUMBNAIL = (12, 16)
 THUMBNAIL_COMPONENTS = 24
 
@@ -65,9 +68,7 @@ def start(
         return Started(labels, [1.0] * len(labels))
     front_end = FrontEnd(FrontEndSpec(vectors[0].shape[1], window))
     period = max(1, round(model_hz / START_HZ))
-    # A step begins, to people, with the reach for it, before anybody can tell what it will be: each bin
-    # looks half a window past its last tick. Boundaries are 0.3 s late without (docs/results.md).
-    seen = period - 1 + (window + 1) // 2
+    seen = period - 1 + round(LOOK_AHEAD_WINDOWS * window)
     ends = [np.minimum(np.arange(seen, len(x) + seen, period), len(x) - 1) for x in vectors]
     sampled = []
     for x, end in zip(vectors, ends, strict=True):

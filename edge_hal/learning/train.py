@@ -74,7 +74,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
 
     def started(vectors: list[NDArray[np.float32]], *, learned: bool) -> Started:
         if full:
-            return Started(kept([np.zeros(0, np.int64)] * len(given)), [1.0] * len(given))
+            return Started([labels for labels in given if labels is not None], [1.0] * len(given))
         window = max(1, round(config.model.front_end_window_s * config.model.model_hz))
         hz, count = config.model.model_hz, len(videos.labels)
         found = start(

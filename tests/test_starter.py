@@ -1,0 +1,107 @@
+"""Where alignment begins: what a bin of the starter looks at, and what a run says of its restarts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_hal.commands.train import TRUSTED, _advise
+from edge_hal.config import load_config
+from edge_hal.learning import starter, teacher
+from edge_hal.learning.optimise import Stage
+from edge_hal.learning.starter import start
+from edge_hal.learning.teacher import learn_alignment
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.spec import FrontEndSpec, LevelSpec, PyramidSpec
+
+HZ, WINDOW, COUNT = 10.0, 5, 4
+LEARNING = load_config("kinematics", ["learning.restarts=4"]).learning
+
+
+def made(seed: int, videos: int = 8) -> tuple[list[np.ndarray], list[tuple[int, ...]], list[np.ndarray]]:
+    """Vectors (T, 6) with a mean of their own for each of four steps, transcripts and labels (T,)."""
+    rng = np.random.default_rng(seed)
+    means = 3 * rng.normal(size=(COUNT, 6))
+    vectors, transcripts, truth = [], [], []
+    for _ in range(videos):
+        order = rng.permutation(COUNT)
+        labels = np.repeat(order, rng.integers(30, 90, COUNT))
+        vectors.append((means[labels] + 0.3 * rng.normal(size=(len(labels), 6))).astype(np.float32))
+        transcripts.append(tuple(int(a) for a in order))
+        truth.append(labels)
+    return vectors, transcripts, truth
+
+
+def lateness_ticks(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    """Mean of boundary - true boundary; the orders agree, so the n-th belongs to the n-th."""
+    late = [np.flatnonzero(np.diff(f)) - np.flatnonzero(np.diff(y)) for f, y in zip(found, truth, strict=True)]
+    return float(np.concatenate(late).mean())
+
+
+def test_looking_ahead_moves_boundaries_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, transcripts, truth = made(0)
+
+    def late(windows: float) -> float:
+        monkeypatch.setattr(starter, "LOOK_AHEAD_WINDOWS", windows)
+        found = start(vectors, transcripts, COUNT, HZ, WINDOW, LEARNING, 0, lambda *told: None)
+        return lateness_ticks(found.labels, truth)
+
+    none, half, whole = late(0.0), late(0.5), late(1.0)
+    assert none > half > whole
+    assert WINDOW / 2 < none - whole < 1.5 * WINDOW
+
+
+def test_a_teacher_of_long_videos_sees_crops_and_keeps_the_labels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    vectors, transcripts, truth = made(1)
+    monkeypatch.setattr(teacher, "LONGEST_CROP", 30)
+    widths: list[int] = []
+    forward = teacher.Pyramid.forward
+
+    def spied(self: teacher.Pyramid, x: torch.Tensor, *more: torch.Tensor) -> object:
+        if self.training:
+            widths.append(x.shape[1])
+        return forward(self, x, *more)
+
+    monkeypatch.setattr(teacher.Pyramid, "forward", spied)
+    spec = PyramidSpec(
+        model_hz=HZ,
+        labels=("a", "b", "c", "d"),
+        front_end=FrontEndSpec(6, WINDOW),
+        levels=(LevelSpec(1, 4, 8, 2, 1), LevelSpec(4, 3, 8, 2, 1)),
+    )
+    front_end = FrontEnd(spec.front_end)
+    features = [front_end(torch.from_numpy(x)) for x in vectors]
+    brief = LEARNING.model_copy(update={"teacher": LEARNING.teacher.model_copy(update={"warm_epochs": 1, "epochs": 2})})
+    found = learn_alignment(features, transcripts, truth, spec, brief, Stage("t", tmp_path, 0, lambda *told: None))
+    assert widths and max(widths) == 30  # whole videos have more tokens than that
+    assert min(len(x) for x in features) // found.period > 30
+    for labels, given, log_p in zip(found.labels, truth, found.log_posteriors, strict=True):
+        assert len(labels) == len(log_p) == len(given)
+        assert (labels == given).mean() > 0.9
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_run_whose_restarts_disagree_says_so_and_names_videos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], labelled: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    doubts = {f"v{i}": float(x) for i, x in enumerate(rng.uniform(0, TRUSTED - 0.05, 5))}
+    found = {n: {"agreement": x, "labelled": labelled and n == "v3", "segments": []} for n, x in doubts.items()}
+    (tmp_path / "alignment.json").write_text(json.dumps(found))
+    _advise(tmp_path)
+    told = capsys.readouterr()
+    worst = sorted(doubts, key=lambda name: doubts[name])[:2]
+    assert told.out == ""
+    assert (told.err == "") if labelled else (f"these first: {worst[0]} and {worst[1]}" in told.err)
+    for one in found.values():
+        one["agreement"] = TRUSTED + 0.01
+    (tmp_path / "alignment.json").write_text(json.dumps(found))
+    _advise(tmp_path)
+    told = capsys.readouterr()
+    assert told.err == "" and ("agree on 76%" in told.out) is not labelled
