@@ -16,6 +16,7 @@ from small_data import ACTIONS, CONFIG, write_small_data
 from test_hmm import accuracy, make_videos
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.chains import Batch, Counts
 from edge_hal.learning.dataset import load_dataset
 from edge_hal.learning.hmm import StartConfig, start_alignment
 from edge_hal.learning.pins import between, binned, choose_labelled, pins_of
@@ -134,6 +135,33 @@ def test_one_known_video_leads_the_others(stamps: bool) -> None:
     others = [i for i in range(len(truth)) if i != know]
     ours = accuracy([result.labels[i] for i in others], [truth[i] for i in others])
     assert ours > (0.75 if stamps else 0.85)
+
+
+def test_pins_hold_whatever_the_features_say() -> None:
+    _, transcripts, truth = make_videos(3)
+    rng = np.random.default_rng(3)
+    noise = [rng.normal(size=(len(y), 4)) for y in truth]
+    stamps = [one_stamp_each(y, rng) for y in truth]
+    pins = [pins_of(recording(known, t)) for known, t in zip(stamps, transcripts, strict=True)]
+    found = start_alignment(noise, transcripts, 5, seed=0, restarts=1, config=StartConfig(iterations=2), pins=pins)
+    for labels, known in zip(found.labels, stamps, strict=True):
+        np.testing.assert_array_equal(labels[known >= 0], known[known >= 0])
+
+
+def test_the_first_model_is_made_of_pinned_videos_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, transcripts, truth = make_videos(4)
+    weights: list[NDArray[np.float64]] = []
+    count = Batch.count
+
+    def spied(self: Batch, gamma: NDArray[np.float64], weight: NDArray[np.float64], states: int) -> Counts:
+        weights.append(np.broadcast_to(weight, self.chain.shape)[~self.pinned])
+        return count(self, gamma, weight, states)
+
+    monkeypatch.setattr(Batch, "count", spied)
+    pins = [None] * len(truth)
+    pins[2] = pins_of(recording(truth[2], transcripts[2]))
+    start_alignment(features, transcripts, 5, seed=0, restarts=1, config=StartConfig(iterations=0), pins=pins)
+    assert weights and all((weight == 0).all() for weight in weights)
 
 
 def test_only_the_labelled_videos_show_labels(tmp_path: Path) -> None:
