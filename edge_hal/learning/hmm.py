@@ -139,8 +139,8 @@ def start_alignment(
     agreement = [1.0] * len(videos)
     for i, beliefs in zip(order, zip(*ranked_beliefs, strict=True), strict=True):
         steps = np.asarray(transcripts[i], np.int64)
-        labels[i] = steps[_decode(sum(beliefs[: max(config.consensus, 1)]))]
-        agreement[i] = float(np.mean([(steps[_decode(b)] == labels[i]).mean() for b in beliefs]))
+        labels[i] = steps[decode(sum(beliefs[: max(config.consensus, 1)]))]
+        agreement[i] = float(np.mean([(steps[decode(b)] == labels[i]).mean() for b in beliefs]))
     ranked = tuple(replace(found[i][0], score=float(scores[i])) for i in ranking)
     return StartResult(tuple(labels), ranked[0].score, ranked, tuple(agreement))
 
@@ -185,18 +185,37 @@ def _restart(
     rng: np.random.Generator,
 ) -> tuple[Restart, list[Array]]:
     """EM from one guess: what it came to, and beliefs (T_i, M_i) in the segments of each video."""
-    states = num_labels * config.sub_states + config.pause
     # The first guess is the uniform split: it is what the field starts from.
     per_label = np.exp((config.duration_spread if index else 0.0) * rng.normal(size=num_labels))
-    leave = []
-    counts = []
+    return improve(batches, num_labels, config, *guess(batches, num_labels, config, per_label), index)
+
+
+def guess(
+    batches: Sequence[Batch], num_labels: int, config: StartConfig, per_label: Array
+) -> tuple[Counts, list[Array]]:
+    """First counts, and chances of leaving (N, P) of each batch, from durations in the proportion `per_label`;
+    where videos are pinned, the counts are theirs alone."""
     pinned = any(batch.pinned.any() for batch in batches)
+    leave, counts = [], []
     for batch in batches:
         chances, gamma = batch.draw(per_label)
         leave.append(chances)
         weight = np.where(batch.pinned[:, None], 1.0, 0.0 if pinned else np.exp(-batch.depth))
-        counts.append(batch.count(gamma, weight, states))
-    total = _sum(counts)
+        counts.append(batch.count(gamma, weight, num_labels * config.sub_states + config.pause))
+    return _sum(counts), leave
+
+
+def improve(
+    batches: Sequence[Batch],
+    num_labels: int,
+    config: StartConfig,
+    total: Counts,
+    leave: Sequence[Array],
+    index: int = 0,
+) -> tuple[Restart, list[Array]]:
+    """EM from counts: what it came to, and beliefs (T_i, M_i) in the segments of each video."""
+    states = num_labels * config.sub_states + config.pause
+    pinned = any(batch.pinned.any() for batch in batches)
     warm = 0 if pinned else round(config.anchored * config.iterations)
     for step in range(config.iterations):
         model = total.gaussians()
@@ -253,7 +272,7 @@ def _select(runs: Sequence[Restart]) -> Array:
     return (columns - columns.mean(axis=0)) @ (1 / np.maximum(columns.std(axis=0), 1e-12))
 
 
-def _decode(belief: Array) -> IndexArray:
+def decode(belief: Array) -> IndexArray:
     """Segment (T,) of every frame: in order, all present, the sum of beliefs (T, M) greatest."""
     return viterbi_align(belief, range(belief.shape[1])).labels
 

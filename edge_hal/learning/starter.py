@@ -28,6 +28,8 @@ START_HZ = 2.0
 LOOK_AHEAD_WINDOWS = 0.6
 """How far past its last tick a bin looks. A step begins, to people, with the reach for it, before anybody can tell what
 it will be: without, boundaries come late (docs/results.md)."""
+PINNED_ITERATIONS = 0
+"""Of EM where videos are pinned: it drifts from what is known (docs/results.md)."""
 THUMBNAIL = (12, 16)
 THUMBNAIL_COMPONENTS = 24
 
@@ -66,24 +68,16 @@ def start(
     if config.starter == "uniform":
         labels = [uniform_split(t, len(x)) for x, t in zip(vectors, transcripts, strict=True)]
         return Started(labels, [1.0] * len(labels))
-    front_end = FrontEnd(FrontEndSpec(vectors[0].shape[1], window))
     period = max(1, round(model_hz / START_HZ))
-    seen = period - 1 + round(LOOK_AHEAD_WINDOWS * window)
-    ends = [np.minimum(np.arange(seen, len(x) + seen, period), len(x) - 1) for x in vectors]
-    sampled = []
-    for x, end in zip(vectors, ends, strict=True):
-        mean, change, deviation = front_end(torch.from_numpy(x))[end].chunk(3, 1)
-        kept = [mean, change, deviation] if learned else [mean, deviation]
-        sampled.append(torch.cat(kept, 1).numpy())
     known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(vectors)]
     pinned = any(pin is not None for pin in known)
     restarts = 1 if pinned else config.restarts
     settings = StartConfig() if learned else StartConfig(components=20, pause=True)
     settings = replace(settings, consensus=max(1, restarts // 2))  # the best half outvote a lucky or an unlucky one
     if pinned:
-        settings = replace(settings, iterations=0)
+        settings = replace(settings, iterations=PINNED_ITERATIONS)
     result = start_alignment(
-        sampled,
+        binned_features(vectors, window, period, learned=learned),
         transcripts,
         count,
         seed=seed,
@@ -97,6 +91,20 @@ def start(
         for label, x in zip(result.labels, vectors, strict=True)
     ]
     return Started(labels, list(result.agreement))
+
+
+def binned_features(
+    vectors: Sequence[NDArray[np.float32]], window: int, period: int, *, learned: bool = True
+) -> list[NDArray[np.float32]]:
+    """What the HMM sees of vectors (T, D): (ceil(T / period), F) front-end features, one row a bin."""
+    front_end = FrontEnd(FrontEndSpec(vectors[0].shape[1], window))
+    seen = period - 1 + round(LOOK_AHEAD_WINDOWS * window)
+    rows = []
+    for x in vectors:
+        end = np.minimum(np.arange(seen, len(x) + seen, period), len(x) - 1)
+        mean, change, deviation = front_end(torch.from_numpy(x))[end].chunk(3, 1)
+        rows.append(torch.cat([mean, change, deviation] if learned else [mean, deviation], 1).numpy())
+    return rows
 
 
 def thumbnail_vectors(recordings: Sequence[Recording]) -> list[NDArray[np.float32]]:
