@@ -148,6 +148,7 @@ class _Session:
         self._recorder: Recorder | None = None
         if options.record is not None:
             self._recorder = Recorder(options.record, options, recognizer.bundle, source)
+        self._engine = {"kind": recognizer.engines.kind, "why": recognizer.engines.why}
         self._vector: NDArray[np.float32] | None = None
         self._due: list[_Due] = []
         self._overload_ns: int | None = None
@@ -195,8 +196,7 @@ class _Session:
 
     def health(self) -> dict[str, Any]:
         """How the source is, what steps and why that, and how the state is."""
-        engines = self._recognizer.engines
-        health = {"source": self._source.health(), "engine": {"kind": engines.kind, "why": engines.why}}
+        health = {"source": self._source.health(), "engine": self._engine}
         return health if self._selfcheck is None else {**health, "selfcheck": self._selfcheck.health()}
 
     # --- the flow -------------------------------------------------------------------------------
