@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoder import Decoder, DecoderConfig, tempered
+from edge_hal.decoder import DecoderConfig, open_decoder, tempered
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec
@@ -54,16 +54,16 @@ class Confidence:
 def collect(
     log_posteriors: Sequence[NDArray[np.float32]], labels: Sequence[IntArray], config: DecoderConfig, spec: PyramidSpec
 ) -> list[Evidence]:
-    """The decisions on log posteriors (T, K) of labelled videos, right where the label is that of the decision's
-    tick."""
+    """The decisions on log posteriors (T, K) of labelled videos, right where the label is that of the tick
+    the decision speaks of."""
     found = []
     for posterior, truth in zip(log_posteriors, labels, strict=True):
-        decoder = Decoder(config, spec.model_hz)
+        decoder = open_decoder(config, spec)
         for tick in range(spec.first_stride - 1, min(len(posterior), len(truth)), spec.first_stride):
             rows = posterior[max(0, tick + 1 - spec.ring_capacity) : tick + 1]
             decision = decoder.decide(tick, rows)
             if decision is not None:
-                right = int(truth[tick]) == decision.label
+                right = int(truth[max(0, tick - spec.lag_ticks)]) == decision.label
                 found.append(Evidence(rows[-decoder.smooth_ticks :].copy(), decision.label, right))
     return found
 

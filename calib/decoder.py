@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoder import Decision, Decoder, DecoderConfig
+from edge_hal.decoder import Decision, DecoderConfig, open_decoder
 from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitions, score_videos, transitions_of
 from edge_hal.spec import PyramidSpec
 
+from .procedure import learn_procedure
+
 SMOOTH_S = (0.3, 0.6, 1.0)
 CONFIRM_S = (0.0, 0.3, 0.6, 1.0, 1.5)
+EVIDENCE_HZ = (0.6, 1.2, 2.5, 5.0, 10.0)
+PROMPT_S = (0.0, 0.3, 0.6, 1.2)
 SHORTEST_QUANTILE = 0.05
 LATE_S = 2.0
 TOLERANCE = 0.01
-"""Of settings this close to the best (scores in 0..1), the steadiest is taken: training posteriors flatter, and a
-price on delay here was paid on unseen videos."""
+"""Of settings this close to the best (scores in 0..1), hysteresis takes the steadiest: training posteriors flatter, and
+a price on delay here was paid on unseen videos. The filter, steady by itself, takes the promptest."""
 
 
 def decode_all(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> list[Decision]:
     """The decisions a stream would take on log posteriors (T, K), one epoch from its start."""
-    decoder, decisions = Decoder(config, spec.model_hz), []
+    decoder, decisions = open_decoder(config, spec), []
     lookback = spec.ring_capacity
     for tick in range(spec.first_stride - 1, len(log_posterior), spec.first_stride):
         decision = decoder.decide(tick, log_posterior[max(0, tick + 1 - lookback) : tick + 1])
@@ -60,13 +63,16 @@ def fit_decoder(
     spec: PyramidSpec,
     given: Mapping[str, float],
 ) -> DecoderConfig:
-    """Search `smooth_s` and `confirm_s` for the best mean of transition F1 and F1@50; the shortest action
+    """Thresholds with the best mean of transition F1 and F1@50, and the procedure that `labels` show. Searched are
+    `evidence_hz` and `confirm_s`, or `smooth_s` and `confirm_s` where `given` says `evidence_hz` 0; the shortest action
     follows from the durations, and the lead from how late the boundaries come. `given` thresholds stay."""
     durations_s = np.concatenate(
         [(stops - starts) / spec.model_hz for _, starts, stops in map(runs_of, labels)]
     )
     shortest_s = 0.5 * float(np.quantile(durations_s, SHORTEST_QUANTILE))
-    base = replace(DecoderConfig(min_duration_s=round(min(shortest_s, 60.0), 2)), **given)
+    filters = given.get("evidence_hz", 1.0) > 0
+    procedure = learn_procedure(labels, spec.labels, spec.model_hz) if filters else None
+    base = DecoderConfig(min_duration_s=round(min(shortest_s, 60.0), 2), procedure=procedure)
     truth = [transitions_of(y, spec.model_hz) for y in labels]
     lengths_s = [len(y) / spec.model_hz for y in labels]
 
@@ -79,16 +85,20 @@ def fit_decoder(
         segments = score_videos(predicted, list(labels), background=None)
         return 0.5 * (events.transition_f1 + segments.f1_50 / 100)
 
+    first, confirm_s = ("evidence_hz", PROMPT_S) if filters else ("smooth_s", CONFIRM_S)
     grid = [
-        replace(base, **{"smooth_s": smooth_s, "confirm_s": confirm_s, **given})
-        for smooth_s, confirm_s in itertools.product(SMOOTH_S, CONFIRM_S)
+        base.changed({first: one, "confirm_s": other, **given})
+        for one, other in itertools.product(EVIDENCE_HZ if filters else SMOOTH_S, confirm_s)
     ]
     scores = [score(config) for config in grid]
-    good = [c for c, s in zip(grid, scores, strict=True) if s >= max(scores) - TOLERANCE]
-    best = max(good, key=lambda config: config.confirm_s + config.smooth_s)
+    good = [(c, s) for c, s in zip(grid, scores, strict=True) if s >= max(scores) - TOLERANCE]
+    if filters:
+        best = min(good, key=lambda each: (each[0].confirm_s, -each[1]))[0]
+    else:
+        best = max(good, key=lambda each: each[0].confirm_s + each[0].smooth_s)[0]
     decisions = [decode_all(p, best, spec) for p in log_posteriors]
     late_s = lateness_s([points_of(d, spec.model_hz) for d in decisions], truth)
-    return replace(best, **{"lead_s": round(best.lead_s + late_s, 2), **given})
+    return best.changed({"lead_s": round(best.lead_s + late_s, 2), **given})
 
 
 def lateness_s(

@@ -1,7 +1,8 @@
 """The bundle: what `export` writes and `run` reads. A directory of graphs, a manifest, a certificate, thresholds.
 
 `manifest.json` holds the table of rates and shapes, the hash of each graph and where it came from.
-`certificate.json` vouches for the manifest's hash. `decoder.json` is outside both, because people edit it.
+`certificate.json` vouches for the manifest's hash. `decoder.json` and `procedure.json` are outside both, because people
+edit them.
 A bundle is untrusted input: no pickle, no path outside it, every hash checked before a graph is opened.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.procedure import Procedure
 from edge_hal.spec import PyramidSpec
 
 SCHEMA = 1
@@ -123,11 +125,13 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
         raise EdgeHalError(
             f"the bundle {path} is not certified", problem, f"{todo} (or --allow-uncertified)"
         )
+    followed = path / "procedure.json"
+    procedure = Procedure.from_file(followed, spec.labels) if followed.is_file() else None
     return Bundle(
         path=path,
         spec=spec,
         precision=precision,
-        decoder=DecoderConfig.from_file(path / "decoder.json"),
+        decoder=DecoderConfig.from_file(path / "decoder.json", procedure),
         fingerprint=fingerprint,
         provenance=provenance,
         certified=not problem,
@@ -174,6 +178,8 @@ def write_bundle(
         raw = (json.dumps(manifest, indent=2) + "\n").encode()
         (staging / "manifest.json").write_bytes(raw)
         (staging / "decoder.json").write_text(decoder.to_json())
+        if decoder.procedure is not None:
+            (staging / "procedure.json").write_text(decoder.procedure.to_json())
         body = certify(load_bundle(staging, allow_uncertified=True))
         certificate = {"manifest": hashlib.sha256(raw).hexdigest(), **body}
         (staging / "certificate.json").write_text(json.dumps(certificate, indent=2) + "\n")

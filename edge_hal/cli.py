@@ -221,9 +221,9 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
     """`decoder.NAME=NUMBER` -> {NAME: number}. Raises EdgeHalError for a key or value that cannot be."""
     import difflib
 
-    from edge_hal.decoder import DecoderConfig
+    from edge_hal.decoder import THRESHOLDS
 
-    known = [f"decoder.{name}" for name in DecoderConfig.__dataclass_fields__]
+    known = [f"decoder.{name}" for name in THRESHOLDS]
     values: dict[str, float] = {}
     for setting in settings:
         key, _, text = setting.partition("=")

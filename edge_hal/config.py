@@ -54,29 +54,39 @@ class Encoder(Section):
 
 
 class Model(Section):
-    """The causal pyramid that runs on the device."""
+    """The causal pyramid that runs on the device. `model_hz`: None has training choose it (`learning/rates.py`)."""
 
-    model_hz: Positive = 10.0
+    model_hz: Positive | None = 10.0
     front_end_window_s: Positive = 0.5
     clip: Positive = 5.0
     change_window_s: Positive = 0.5
     lookback_s: Positive = 30.0
+    lag_s: Weight = 0.6
     encoder: Encoder | None = None
     levels: tuple[Level, ...]
 
+    @property
+    def hz(self) -> float:
+        """`model_hz`, and 10 while it is open: what contradicts itself does so at any rate."""
+        return 10.0 if self.model_hz is None else self.model_hz
+
+    @property
+    def front_end_ticks(self) -> int:
+        return max(1, round(self.front_end_window_s * self.hz))
+
     def spec(self, labels: tuple[str, ...], background: str | None, size: int) -> PyramidSpec:
         """The table for these labels and input vectors of `size` numbers."""
-        window = max(1, round(self.front_end_window_s * self.model_hz))
-        encoder = self.encoder
+        hz, encoder = self.hz, self.encoder
         return PyramidSpec(
-            model_hz=self.model_hz,
+            model_hz=hz,
             labels=labels,
             background=background,
-            front_end=FrontEndSpec(size, window, self.clip),
+            front_end=FrontEndSpec(size, self.front_end_ticks, self.clip),
             levels=tuple(level.spec() for level in self.levels),
             encoder=None if encoder is None else encoder.spec(),
             change_window_s=self.change_window_s,
             lookback_s=self.lookback_s,
+            lag_s=self.lag_s,
         )
 
 
@@ -136,19 +146,20 @@ class StudentLearning(Section):
     crop_s: Positive = 40.0
     lr: Positive = 2e-3
     noise: Weight = 0.5
+    offset: Weight = 0.0
 
 
 class Learning(Section):
     """`supervision`: `transcripts` sees ordered step lists and nothing else; `frames` uses frame labels.
     `labelled`: how many training videos (drawn by the seed), or which, carry frame labels all the same;
     with `timestamps` one labelled frame a step. `align_hz`: rate of the teacher, None chooses it from the
-    transcripts. `starter` gives the first labels; the HMM starts from `restarts` guesses and keeps the best."""
+    transcripts. `starter` gives the first labels; the HMM is searched for from `restarts` guesses."""
 
     supervision: Literal["transcripts", "frames"] = "transcripts"
     labelled: int | tuple[str, ...] = 0
     timestamps: bool = False
     starter: Literal["hmm", "uniform"] = "hmm"
-    restarts: Count = 8
+    restarts: Count = 64
     align_hz: Positive | None = None
     dropout: Share = 0.3
     weight_decay: Weight = 1e-2
@@ -167,6 +178,7 @@ class Decoder(Section):
     min_duration_s: float | None = None
     lead_s: float | None = None
     temperature: float | None = None
+    evidence_hz: float | None = None
 
     def given(self) -> dict[str, float]:
         return {key: value for key, value in self.model_dump().items() if value is not None}
@@ -227,7 +239,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
     try:
         spec = config.model.spec(("any",), None, 1 if encoder is None else encoder.size)
         replace(spec, encoder=None, levels=tuple(level.spec() for level in config.learning.teacher.levels))
-        DecoderConfig(**config.decoder.given())
+        DecoderConfig().changed(config.decoder.given())
     except EdgeHalError as error:
         raise EdgeHalError(f"{where}: {error.what}", error.why, error.todo, exit_code=2) from error
     return config

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoder import Decision, Decoder, DecoderConfig
+from edge_hal.decoder import Decision, DecoderConfig, open_decoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.learning.dataset import VideoSet, expand_labels
@@ -124,7 +124,7 @@ def decide(stream: PyramidStream, vectors: NDArray[np.float32], config: DecoderC
     """One epoch: vectors (T, D) in, decisions out."""
     spec = stream.spec
     stream.reset()
-    decoder = Decoder(config, spec.model_hz)
+    decoder = open_decoder(config, spec)
     decisions = []
     for start in range(0, len(vectors), spec.first_stride):
         part = vectors[start : start + spec.first_stride]

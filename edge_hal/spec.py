@@ -84,6 +84,9 @@ class LevelSpec:
 class PyramidSpec:
     """Everything that shapes the model: levels, model rate, labels, input.
 
+    `lag_s`: what a tick's posteriors speak of lies this long before it. The model stays causal: it has seen that much
+    more when it is asked (Bounded Future MS-TCN++, arXiv 2209.14647, has offline accuracy within a second).
+
     Raises:
         EdgeHalError: the numbers contradict each other; the message names the field.
     """
@@ -96,6 +99,7 @@ class PyramidSpec:
     background: str | None = None
     change_window_s: float = 0.5
     lookback_s: float = 30.0
+    lag_s: float = 0.0
 
     def __post_init__(self) -> None:
         def require(ok: bool, what: str, why: str) -> None:
@@ -115,6 +119,7 @@ class PyramidSpec:
         require(1 <= self.front_end.size <= limit, "front_end.size", str(self.front_end.size))
         require(1 <= self.front_end.window <= 4096, "front_end.window", str(self.front_end.window))
         require(0 < self.lookback_s <= 3600, "lookback_s", f"{self.lookback_s} is not in (0, 3600]")
+        require(0 <= self.lag_s <= self.lookback_s / 2, "lag_s", f"{self.lag_s} is not in 0..lookback_s / 2")
         for part in (self.front_end, *self.levels, self.encoder):
             for field in () if part is None else dataclasses.fields(part):
                 value = getattr(part, field.name)
@@ -151,6 +156,11 @@ class PyramidSpec:
     def period(self, level: int) -> int:
         """Ticks per token of `level`: the product of the strides up to it."""
         return math.prod(entry.stride for entry in self.levels[: level + 1])
+
+    @property
+    def lag_ticks(self) -> int:
+        """Ticks of `lag_s`; a lag is at least one."""
+        return max(1, round(self.lag_s * self.model_hz)) if self.lag_s > 0 else 0
 
     @property
     def first_stride(self) -> int:
@@ -226,8 +236,8 @@ class PyramidSpec:
     def outputs(self, level: int, chunk: int = 1) -> tuple[TensorSpec, ...]:
         """Outputs of a step graph besides its state.
 
-        `frame` (chunk, K): log posterior of the label at each tick. `change` (chunk, 1): probability that a
-        boundary lies within the last `change_window_s`. `action` (1, K): log posterior at the top.
+        `frame` (chunk, K): log posterior of the label `lag_ticks` before each tick. `change` (chunk, 1): probability
+        that a boundary lies within `change_window_s` before that. `action` (1, K): log posterior at the top.
         `trunk` feeds the level above, `fused` the level below.
         """
         width, tensors = self.levels[level].width, []

@@ -69,7 +69,7 @@ def run(
     stop = stop or Stop()
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified)
     options.check(bundle)
-    decoder = dataclasses.replace(bundle.decoder, **options.decoder)
+    decoder = bundle.decoder.changed(options.decoder)
     latency = Latency()
     source = open_source(
         options.camera,

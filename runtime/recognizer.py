@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.decoder import Decision, Decoder, DecoderConfig
+from edge_hal.decoder import Decision, DecoderConfig, open_decoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Gap, Moment, Start, Transition
 from edge_hal.preprocess import resize
@@ -63,7 +63,7 @@ class Recognizer:
         self.engines = engines or choose_engines(bundle, threads=threads)
         self._encoder = self.engines.encoder
         self.pyramid = PyramidStream(spec, self.engines.levels)
-        self._decoder = Decoder(thresholds, spec.model_hz)
+        self._decoder = open_decoder(thresholds, spec)
         self._decoder_hash = thresholds.fingerprint()
         self._decide_every = decide_every or spec.first_stride
         self._next_seq = next_seq or itertools.count().__next__

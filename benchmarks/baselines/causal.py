@@ -17,6 +17,7 @@ from edge_hal.learning.alignment import viterbi_align
 from edge_hal.learning.losses import frame_loss, smooth_loss
 from edge_hal.learning.optimise import Stage, batches
 from edge_hal.learning.recordings import Labels
+from edge_hal.learning.student import lagging
 from edge_hal.learning.teacher import labels_padded, padded
 from edge_hal.metrics import uniform_split
 
@@ -87,6 +88,7 @@ def learn_network(
         if realign is not None and number >= fixed_epochs and (number - fixed_epochs) % REALIGN_EVERY == 0:
             labels[:] = realign()
             network.train()
+        late = [lagging(y, data.spec.lag_ticks) for y in labels]
         pieces = []
         for index, x in enumerate(data.features):
             phase = int(torch.randint(0, crop, (1,), generator=generator))
@@ -94,7 +96,7 @@ def learn_network(
             pieces += [(index, slice(start, start + crop)) for start in starts]
         for batch in batches(len(pieces), settings.batch, generator):
             x, exists = padded([data.features[i][part] for i, part in (pieces[b] for b in batch)])
-            target = labels_padded([labels[i][part] for i, part in (pieces[b] for b in batch)], x.shape[1])
+            target = labels_padded([late[i][part] for i, part in (pieces[b] for b in batch)], x.shape[1])
             logits = network(x + settings.noise * torch.randn(x.shape, generator=generator))
             yield weights.frame * frame_loss(logits, target) + weights.smooth * smooth_loss(logits, exists)
 
@@ -129,11 +131,13 @@ def learn_viterbi_em(data: Data, stage: Stage) -> Learnt:
     transcripts = [recording.transcript for recording in data.recordings]
     labels: list[Labels] = [uniform_split(t, len(x)) for x, t in zip(data.features, transcripts, strict=True)]
 
+    lag = data.spec.lag_ticks  # rows that wrap round are of ticks nobody spoke of yet
+
     def realign() -> list[Labels]:
         count = np.bincount(np.concatenate(labels), minlength=len(data.spec.labels))
         log_share = np.log((count + 1) / (count.sum() + len(count)))
         return [
-            viterbi_align(log_posterior(network, x) - log_share, t).labels
+            viterbi_align(np.roll(log_posterior(network, x), -lag, axis=0) - log_share, t).labels
             for x, t in zip(data.features, transcripts, strict=True)
         ]
 

@@ -18,6 +18,7 @@ from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation import Timeline, rates, scores_of, timeline_of, truths
 from edge_hal.learning.dataset import VideoSet, expand_labels
+from edge_hal.learning.rates import settled
 from edge_hal.learning.recordings import Labels, Recording, read_recordings
 from edge_hal.learning.starter import statistics
 from edge_hal.metrics import transitions_of
@@ -26,7 +27,7 @@ from edge_hal.spec import PyramidSpec
 
 Scores = dict[str, float | None]
 Look = Callable[[Tensor], NDArray[np.float32]]
-"""Features (T, 3 D) of one video -> log posteriors (T, K)."""
+"""Features (T, 3 D) of one video -> log posteriors (T, K); row t speaks of tick t - `spec.lag_ticks`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Learnt:
-    """Row t of `look` depends on ticks up to t; that of `offline`, with its own thresholds, on the whole video.
+    """Row t of `look` depends on ticks up to t; that of `offline`, with its own thresholds, on the whole
+    video.
     `labels` (T,) per training video: the alignment, None where it was given."""
 
     look: Look
@@ -64,7 +66,8 @@ def read_data(root: Path, config: Config, split: int | None, *, with_labels: boo
     if config.model.encoder is not None:
         raise EdgeHalError("the baselines read features", "the configuration has a frame encoder", exit_code=2)
     videos = load_videos(root, config, split, "train", with_labels=with_labels)
-    recordings = read_recordings(videos, config.model.model_hz, None)
+    config = settled(config, videos)
+    recordings = read_recordings(videos, config.model.hz, None)
     vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
     background = None if videos.background is None else videos.labels[videos.background]
     spec = config.model.spec(videos.labels, background, vectors[0].shape[1])

@@ -15,6 +15,7 @@ from edge_hal.calib.decoder import fit_decoder
 from edge_hal.decoder import DecoderConfig
 from edge_hal.learning.optimise import Stage
 from edge_hal.learning.recordings import Labels, Recording
+from edge_hal.learning.student import lagging
 from edge_hal.learning.teacher import learn_alignment, padded, pooled
 from edge_hal.model.pyramid import Pyramid
 
@@ -49,12 +50,12 @@ def learn_offline(data: Data, stage: Stage, run: Path) -> Learnt:
     window = max(1, round(spec.receptive_field / period))
 
     def stream(x: Tensor) -> NDArray[np.float32]:
-        return held(windowed(pyramid, pooled(x, period), window), period, len(x))
+        return lagging(held(windowed(pyramid, pooled(x, period), window), period, len(x)), spec.lag_ticks)
 
     def offline(x: Tensor) -> NDArray[np.float32]:
         with torch.inference_mode():
             known = torch.log_softmax(pyramid(pooled(x, period)[None]).frame[0], -1).numpy()
-        return np.repeat(known, period, 0)[: len(x)]
+        return lagging(np.repeat(known, period, 0)[: len(x)], spec.lag_ticks)
 
     def fitted(look: Look) -> DecoderConfig:
         some = data.features[:FITTED_VIDEOS]

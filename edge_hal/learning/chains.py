@@ -127,7 +127,7 @@ class Batch:
             gamma[np.arange(length), i, where] = 1.0
         return np.clip(leave, *LEAVE), gamma
 
-    def count(self, gamma: Array, weight: Array, states: int) -> Counts:
+    def count(self, gamma: NDArray[np.floating], weight: Array, states: int) -> Counts:
         """What beliefs (T, N, P) say of the states, frames weighted by position (N, P)."""
         to_state = np.zeros((*self.chain.shape, states))
         np.put_along_axis(to_state, self.chain[..., None], (self.real * weight)[..., None], axis=2)
@@ -149,36 +149,50 @@ class Batch:
         constant = (model.mean**2 * precision + np.log(2 * np.pi * model.variance)).sum(axis=1)
         return np.asarray(-0.5 * power * (quadratic + constant))
 
-    def expect(self, emission: Array, leave: Array) -> tuple[Array, Array]:
+    def expect(self, emission: Array, leave: Array) -> tuple[Array, NDArray[np.float32]]:
         """Log-likelihood (N,) and beliefs (T, N, P) of the chains: forward-backward.
 
-        The first frame is at the first position and the last frame at the last.
+        The first frame is at the first position and the last frame at the last. The backward pass is the forward
+        pass of the videos turned round: both run in one loop, and in float32, of numbers that stay small since each
+        frame's best emission is taken out first.
         """
-        shape = (len(emission), *self.chain.shape)
-        seen = np.take_along_axis(emission, np.broadcast_to(self.chain, shape), axis=2)
+        count, last = len(self.rows), self.last
+        seen = np.take_along_axis(emission, np.broadcast_to(self.chain, (len(emission), *self.chain.shape)), axis=2)
         if self.excluded is not None:
             seen[self.excluded] = NEVER
-        stay, move = np.log1p(-leave), np.log(leave)
-        forward = np.full(shape, NEVER)
-        forward[0, :, 0] = seen[0, :, 0]
-        for t in range(1, len(forward)):
-            before = forward[t - 1]
-            now = before + stay
-            now[:, 1:] = _log_add(now[:, 1:], (before + move)[:, :-1])
-            np.add(now, seen[t], out=forward[t])
-        backward = np.full(shape, NEVER)
-        backward[self.lengths - 1, self.rows, self.last] = 0.0
-        ended = self.lengths - 1 <= np.arange(len(backward))[:, None]
-        for t in range(len(backward) - 2, -1, -1):
-            after = backward[t + 1] + seen[t + 1]
-            now = after + stay
-            now[:, :-1] = _log_add(now[:, :-1], after[:, 1:] + move[:, :-1])
-            np.copyto(backward[t], np.maximum(now, NEVER), where=~ended[t][:, None])
-        total = forward[self.lengths - 1, self.rows, self.last]
-        forward += backward
-        forward -= total[:, None]
-        gamma = np.exp(np.minimum(forward, 0.0, out=forward), out=forward)
-        return total, gamma * self.valid[..., None]
+        best = np.where(self.real, seen, NEVER).max(axis=2)
+        seen = (seen - best[..., None]).astype(np.float32)
+        both = np.zeros((len(seen), 2 * count, seen.shape[2]), np.float32)
+        both[:, :count] = seen
+        stay, move = np.log1p(-leave), np.full((2 * count, seen.shape[2]), NEVER, np.float32)
+        move[:count, 1:] = np.log(leave)[:, :-1]
+        stays = np.concatenate([stay, stay]).astype(np.float32)
+        for i, (n, p) in enumerate(zip(self.lengths, last, strict=True)):
+            both[:n, count + i, : p + 1] = seen[:n, i, : p + 1][::-1, ::-1]
+            stays[count + i, : p + 1] = stay[i, : p + 1][::-1]
+            move[count + i, 1 : p + 1] = np.log(leave[i, :p])[::-1]
+        passes = both  # each row is read before it is overwritten
+        passes[0, :, 1:] = NEVER
+        a, b = np.empty_like(stays), np.empty_like(stays)
+        for t in range(1, len(passes)):
+            before, now = passes[t - 1], passes[t]
+            np.add(before, stays, out=a)
+            np.add(before[:, :-1], move[:, 1:], out=b[:, 1:])
+            b[:, 0] = NEVER
+            high = np.maximum(a, b)
+            np.abs(np.subtract(a, b, out=a), out=a)
+            np.exp(np.negative(a, out=a), out=a)
+            np.log(np.add(a, 1, out=a), out=a)
+            now += high
+            now += a
+        total = passes[self.lengths - 1, self.rows, last]
+        gamma = np.zeros(seen.shape, np.float32)
+        for i, (n, p) in enumerate(zip(self.lengths, last, strict=True)):
+            path = passes[:n, i, : p + 1] + passes[:n, count + i, : p + 1][::-1, ::-1]
+            path -= seen[:n, i, : p + 1] + total[i]  # a frame's own emission is in both passes
+            np.exp(np.minimum(path, 0.0, out=path), out=gamma[:n, i, : p + 1])
+        likelihood = total + np.where(self.valid, best, 0.0).sum(axis=0)
+        return np.asarray(likelihood, np.float64), gamma
 
     def free(self, emission: Array, leave: Array, sub_states: int) -> Array:
         """Log-likelihood (N,) of the same states where any action may follow any other.
@@ -208,7 +222,7 @@ class Batch:
             total[done] = np.logaddexp.reduce(now[done][:, last], axis=1)
         return total
 
-    def beliefs(self, gamma: Array) -> list[Array]:
+    def beliefs(self, gamma: NDArray[np.floating]) -> list[NDArray[np.floating]]:
         """Belief (T_i, M_i) in every segment of every video."""
         return [
             np.add.reduceat(gamma[:n, i, : last + 1], np.arange(0, last + 1, subs), axis=1)

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.config import Learning
-from edge_hal.learning.hmm import StartConfig, start_alignment
+from edge_hal.learning.hmm import start_alignment
+from edge_hal.learning.markov import StartConfig
 from edge_hal.learning.optimise import Report
 from edge_hal.learning.pins import Pins, binned
 from edge_hal.learning.recordings import Labels, Recording
@@ -71,9 +72,7 @@ def start(
     period = max(1, round(model_hz / START_HZ))
     known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(vectors)]
     pinned = any(pin is not None for pin in known)
-    restarts = 1 if pinned else config.restarts
     settings = StartConfig() if learned else StartConfig(components=20, pause=True)
-    settings = replace(settings, consensus=max(1, restarts // 2))  # the best half outvote a lucky or an unlucky one
     if pinned:
         settings = replace(settings, iterations=PINNED_ITERATIONS)
     result = start_alignment(
@@ -81,7 +80,7 @@ def start(
         transcripts,
         count,
         seed=seed,
-        restarts=restarts,
+        restarts=config.restarts,
         config=settings,
         progress=lambda done, total: report("starter", done, total, ""),
         pins=known if pinned else None,

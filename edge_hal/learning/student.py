@@ -6,6 +6,7 @@ Supervision stays what it was: with transcripts, no frame label reaches this mod
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from edge_hal.learning.teacher import labels_padded, majority, padded
 from edge_hal.model.latents import Latents
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import PyramidSpec
+
+Rows = TypeVar("Rows", bound=NDArray[Any])
 
 
 def learn_student(
@@ -43,6 +46,9 @@ def learn_student(
     latents = Latents(spec)
     module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
     crop = max(2 * spec.period(spec.top), round(settings.crop_s * spec.model_hz))
+    # What a tick speaks of lies `lag_ticks` before it; before the first tick nothing else happened.
+    labels = [lagging(y, spec.lag_ticks) for y in labels]
+    teacher = None if teacher is None else [lagging(p, spec.lag_ticks) for p in teacher]
     changes = [_recent_change(y, max(1, round(spec.change_window_s * spec.model_hz))) for y in labels]
 
     def crops(generator: torch.Generator) -> list[tuple[int, int]]:
@@ -61,6 +67,8 @@ def learn_student(
             where = [(pieces[i][0], slice(pieces[i][1], pieces[i][1] + crop)) for i in batch]
             x, exists = padded([features[i][part] for i, part in where])
             x = x + settings.noise * torch.randn(x.shape, generator=generator)
+            moved = settings.offset * torch.randn(len(x), 1, spec.front_end.size, generator=generator)
+            x[..., : spec.front_end.size] += moved
             target = labels_padded([labels[i][part] for i, part in where], x.shape[1])
             outputs = pyramid(x, exists)
             terms = latents(outputs)
@@ -93,6 +101,12 @@ def learn_student(
         weight_decay=config.weight_decay,
     )
     return pyramid
+
+
+def lagging(rows: Rows, ticks: int) -> Rows:
+    """Rows (T, ...) each `ticks` later, the first one held till then."""
+    index = np.maximum(np.arange(len(rows)) - ticks, 0)
+    return cast("Rows", rows[index])
 
 
 def _recent_change(labels: Labels, window: int) -> Tensor:

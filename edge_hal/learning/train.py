@@ -22,6 +22,7 @@ from edge_hal.learning.dataset import VideoSet
 from edge_hal.learning.frames import learn_encoder
 from edge_hal.learning.optimise import Report, Stage
 from edge_hal.learning.pins import pins_of
+from edge_hal.learning.rates import settled
 from edge_hal.learning.recordings import Labels, Recording, read_recordings
 from edge_hal.learning.run_directory import RunDirectory
 from edge_hal.learning.starter import START_HZ, Started, start, statistics, thumbnail_vectors
@@ -47,6 +48,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     Raises:
         EdgeHalError: bad data or configuration, or `out` cannot be used.
     """
+    config = settled(config, videos)
     run = RunDirectory(out, config, seed, videos)
     learning = config.learning
 
@@ -57,7 +59,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     encoder = config.model.encoder
     picture = None if encoder is None else encoder.spec()
     recordings = read_recordings(
-        videos, config.model.model_hz, picture, lambda done, total: report("read", done, total, "")
+        videos, config.model.hz, picture, lambda done, total: report("read", done, total, "")
     )
     transcripts = [recording.transcript for recording in recordings]
     given = [r.labels if r.labels is not None and (r.labels >= 0).all() else None for r in recordings]
@@ -75,8 +77,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     def started(vectors: list[NDArray[np.float32]], *, learned: bool) -> Started:
         if full:
             return Started([labels for labels in given if labels is not None], [1.0] * len(given))
-        window = max(1, round(config.model.front_end_window_s * config.model.model_hz))
-        hz, count = config.model.model_hz, len(videos.labels)
+        hz, window, count = config.model.hz, config.model.front_end_ticks, len(videos.labels)
         found = start(
             vectors, transcripts, count, hz, window, learning, seed, report, pins=pins, learned=learned
         )
@@ -118,7 +119,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
 def check_lengths(recordings: Sequence[Recording], config: Config) -> None:
     """Raises EdgeHalError for a video too short for its steps: each needs a sample of its own at the rates of
     starter and teacher."""
-    model_hz = config.model.model_hz
+    model_hz = config.model.hz
     durations_s = [len(recording.inputs) / model_hz for recording in recordings]
     hz = config.learning.align_hz or choose_align_hz(durations_s, [r.transcript for r in recordings])
     period = max(1, round(model_hz / min(hz, START_HZ)))
@@ -149,7 +150,7 @@ def _encode(
         import_encoder(config.model.encoder.onnx, picture, graph)
     else:
         module = learn_encoder(
-            recordings, labels, picture, count, config.model.model_hz, config.learning, stage
+            recordings, labels, picture, count, config.model.hz, config.learning, stage
         )
         export_encoder(module, picture, graph)
     vectors = []

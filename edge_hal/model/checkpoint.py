@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -56,7 +56,7 @@ def save_model(
     metadata = {
         "schema": SCHEMA,
         "spec": pyramid.spec.to_dict(),
-        "decoder": asdict(decoder),
+        "decoder": decoder.to_dict(),
         "provenance": dict(provenance),
     }
     save_file(
@@ -93,7 +93,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         for name, module in (("pyramid.", pyramid), ("front_end.", front_end)):
             part = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
             module.load_state_dict(part)
-        decoder, provenance = DecoderConfig(**metadata["decoder"]), dict(metadata["provenance"])
+        decoder, provenance = DecoderConfig.from_dict(metadata["decoder"]), dict(metadata["provenance"])
     except (EdgeHalError, OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise EdgeHalError(f"{file} is no edge-hal checkpoint", why, todo) from error
