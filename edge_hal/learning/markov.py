@@ -39,8 +39,8 @@ class StartConfig:
     pause: bool = False
     first_videos: int = 12
     more_videos: int = 24
-    kept: int = 12
-    generations: int = 8
+    kept: int = 16
+    generations: int = 20
     consensus: int = 3
 
 
