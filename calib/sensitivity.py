@@ -28,6 +28,9 @@ Posteriors = Sequence[NDArray[np.float32]]
 Evaluate = Callable[[frozenset[str]], "Shift"]
 Report = Callable[[str, int, int, str], None]
 
+MIN_TRANSITIONS = 10
+"""Of float32 on the calibration recordings. The budget lets one differ, so that of few it would judge nothing."""
+
 
 @dataclass(frozen=True)
 class Budget:
