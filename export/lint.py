@@ -53,7 +53,8 @@ def _nodes(model: onnx.ModelProto, name: str) -> None:
             raise _refused(name, f"opset {imported.version}", f"TensorRT 10.3 reads up to {OPSET_LIMIT}")
     constants = {entry.name: entry for entry in model.graph.initializer}
     for node in model.graph.node:  # weights may also be nodes of their own
-        constants |= {node.output[0]: a.t for a in node.attribute if node.op_type == "Constant" and a.name == "value"}
+        if node.op_type == "Constant":
+            constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
     integers = {
         entry.name
         for entry in [*model.graph.value_info, *model.graph.input, *model.graph.output]

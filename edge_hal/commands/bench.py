@@ -15,6 +15,7 @@ def bench(
     bundle: Annotated[Path, typer.Argument(help="What `edge-hal export` wrote.")] = Path("bundle"),
     compare: Annotated[Path | None, typer.Option(help="Another bundle, or the --json of another bench.")] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or tensorrt.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="Refuse a bundle that is not fp32, fp16 or int8.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 1,
     ticks: Annotated[int, typer.Option(min=1, help="Ticks back to back.")] = 3000,
     paced_s: Annotated[float, typer.Option("--paced", min=0, help="Seconds at the model's rate; 0: none.")] = 5.0,
@@ -24,12 +25,14 @@ def bench(
     """Latency of each level, back to back and paced at the model's rate; memory, clocks, streams a core bears."""
 
     def figures(path: Path) -> dict[str, Any]:
-        from edge_hal.bundle import load_bundle
+        from edge_hal.bundle import load_bundle, require_precision
         from edge_hal.commands.progress import Stages
         from edge_hal.runtime.bench import measure
         from edge_hal.runtime.engines import choose_engines
 
         opened = load_bundle(path, allow_uncertified=allow_uncertified)
+        if path == bundle:
+            require_precision(opened, precision)
         with Stages() as report:
             return measure(opened, choose_engines(opened, engine, threads, report=report), ticks, paced_s)
 
