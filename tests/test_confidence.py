@@ -101,10 +101,12 @@ def test_the_command_fits_on_labelled_videos_and_the_next_export_uses_it(tmp_pat
     done = completed(*command, "--supervision", "frames", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     common = ("--ckpt", tmp_path / "run", "--split", 1, "--confidence")
-    done = completed("calibrate", data, *common, "--part", "test", "--json")
+    done = completed("calibrate", data, *common, "--part", "test", "--check", "test", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["events"] >= 30 and 0 <= told["ece_after"] <= told["ece_before"] + 0.02 and len(told["videos"]) == 12
+    same = {"part": "test", "events": told["events"], "ece_before": told["ece_before"]}
+    assert told["check"] == {**same, "ece_after": pytest.approx(told["ece_after"], abs=0.01)}  # temperature is rounded
     kept = json.loads((tmp_path / "run" / "confidence.json").read_text())
     assert kept == told
     if importlib.util.find_spec("matplotlib") is not None:
