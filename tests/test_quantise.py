@@ -268,6 +268,16 @@ def test_the_costly_layers_fall_back_and_the_report_says_which(tmp_path: Path) -
     assert len(asked) > count_of
 
 
+def test_a_costly_layer_does_not_condemn_those_behind_it() -> None:
+    moved, rms = {"a": 6, "b": 6, "c": 4, "d": 9}, {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}  # 10 of 1,000 may move
+
+    def evaluate(layers: frozenset[str]) -> Shift:
+        return shift(sum(moved[layer] for layer in layers), sum(rms[layer] for layer in layers))
+
+    verdict = search(sorted(moved), evaluate, Budget(), lambda *_: None)
+    assert verdict.layers == {"a", "c"} and verdict.shift.moved == 10
+
+
 # --- bundles --------------------------------------------------------------------------------------------
 
 
