@@ -108,7 +108,7 @@ def _alone(work: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            todo = "wait for it, or give this one a folder of its own (calibrate --work)"
+            todo = "wait for it, or give this one a folder of its own: --work DIR"
             raise EdgeHalError(f"another calibration is at work in {work}", "", todo) from error
         yield
 

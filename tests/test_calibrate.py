@@ -54,6 +54,8 @@ def test_calibrate_then_export_takes_what_was_found(run: Path, data: Path, tmp_p
     shutil.copytree(data / "features", unlabelled / "features")  # no step list, no labels
     done = edge_hal("calibrate", unlabelled, "--ckpt", run, "--rate-hz", RATE_HZ, "--work", tmp_path / "w", *GENEROUS)
     assert done.returncode == 0 and "l0.entry" in done.stdout, done.stderr
+    done = edge_hal("export", *int8, *common, "--work", tmp_path / "w")
+    assert done.returncode == 0 and "kept from before" not in done.stderr  # those were of other recordings
 
 
 def test_folders_that_cannot_calibrate_are_one_error_each(run: Path, data: Path, tmp_path: Path) -> None:

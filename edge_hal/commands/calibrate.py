@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,9 +68,13 @@ def calibrate(
 
     checkpoint = load_checkpoint(ckpt)
     place = work or checkpoint.path / CALIBRATION
-    with Stages() as report:
-        recordings = read_folder(data, checkpoint, split, rate_hz, report)
-        found = measure(checkpoint, recordings, target, place, report, Budget(budget_f1, budget_within))
+    try:
+        with Stages() as report:
+            recordings = read_folder(data, checkpoint, split, rate_hz, report)
+            found = measure(checkpoint, recordings, target, place, report, Budget(budget_f1, budget_within))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(json.dumps(found.report) if as_json else describe(found, place))
 
 
