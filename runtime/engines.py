@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 from collections.abc import Callable
@@ -102,17 +103,18 @@ def _tensorrt(bundle: Bundle, cache: Path | None, report: Report | None, graphs:
         ) from error
     from .cuda_device import CudaDevice
 
-    device = CudaDevice(graphs=graphs)
-    try:
-        return _on_device(trt, device, bundle, cache, report, graphs)
-    except EdgeHalError:
-        device.close()
-        raise
-    except Exception as error:  # pycuda's and TensorRT's own: out of memory, a call this version does not know
-        device.close()
-        raise EdgeHalError(
-            "TensorRT failed on this device", f"{type(error).__name__}: {error}", "use --engine onnxruntime"
-        ) from error
+    with contextlib.ExitStack() as on_failure:
+        try:
+            device = CudaDevice(graphs=graphs)
+            on_failure.callback(device.close)
+            engines = _on_device(trt, device, bundle, cache, report, graphs)
+        except EdgeHalError:
+            raise
+        except Exception as error:  # pycuda's and TensorRT's own: out of memory, a call this version does not know
+            why = f"{type(error).__name__}: {error}"
+            raise EdgeHalError("TensorRT failed on this device", why, "use --engine onnxruntime") from error
+        on_failure.pop_all()
+    return engines
 
 
 def _on_device(

@@ -100,12 +100,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
     trt.__dict__.update(
         vars(HOST),
         __version__="10.3.0",
-        Logger=SimpleNamespace(ERROR=1, __call__=None),
+        Logger=type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None}),
         Runtime=lambda logger: SimpleNamespace(
             deserialize_cuda_engine=lambda plan: HostEngine(Path(plan.decode()), made.host)
         ),
     )
-    trt.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None})  # type: ignore[attr-defined]
     modules = {"pycuda": ModuleType("pycuda"), "pycuda.driver": made.driver, "tensorrt": trt,
                "cuda": ModuleType("cuda"), "cuda.bindings": ModuleType("cuda.bindings"),
                "cuda.bindings.runtime": made.runtime}  # fmt: skip
@@ -160,6 +159,9 @@ def test_what_fails_on_a_device_is_told_and_onnx_runtime_runs(
     with pytest.raises(EdgeHalError, match=r"TensorRT failed on this device: MemoryError(.|\n)*--engine onnxruntime"):
         choose_engines(bundle, "tensorrt")
     gpu.memory_left = 10_000
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu.driver, "Stream", lambda: 1 // 0)
+        assert "ZeroDivisionError" in choose_engines(bundle).why
     monkeypatch.setattr(gpu.runtime, "cudaGraphLaunch", lambda graph, stream: (719, None))
     failed = selftest(bundle)[-1]
     assert not failed.passed and "could not be launched: 719" in failed.detail
