@@ -38,6 +38,7 @@ from edge_hal.spec import EncoderSpec, PyramidSpec
 pytestmark = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")  # its timing cache does nothing
 
 TYPES = {TensorProto.FLOAT: "FLOAT", TensorProto.FLOAT16: "HALF", TensorProto.UINT8: "UINT8"}
+CONFIGS = Path(__file__).parents[1] / "configs"
 AHEAD = BuildOptions(targets=("SM86", "SM89"))
 DEVICE = DeviceId("a GPU", "8.6", "driver 1")
 
@@ -112,7 +113,7 @@ def test_a_small_model_compiles_in_every_precision(trt: Any, precision: str, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-@pytest.mark.parametrize("name", ["tiny", "kinematics", "jetson"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
 def test_every_preset_compiles_in_every_precision(trt: Any, name: str, precision: str, tmp_path: Path) -> None:
     spec = preset(name)
     torch.manual_seed(0)
