@@ -2,12 +2,14 @@
 
     python benchmarks/precision.py parts   --ckpt RUN
     python benchmarks/precision.py drift   --ckpt RUN [--ticks 100000]
-    python benchmarks/precision.py bundles --data DIR --split 1 BUNDLE BUNDLE ...
+    python benchmarks/precision.py bundles --data DIR --split 1 [--rate-hz HZ] BUNDLE BUNDLE ...
+    python benchmarks/precision.py levels  --preset jetson
 
 `parts` steps the checkpoint in torch with every operation rounded to float16 and says what each part in float32
 gains, also for a sensor whose readings lie 1000 beside zero. `drift` streams float16 graphs and compares with one
 float64 pass, by tenths of the stream, and with a fresh stream, bit for bit. `bundles` scores them on labelled test
-videos, streamed, against the first of them, and times a tick in turns.
+videos, streamed, against the first of them, and times a tick in turns. `levels` times a live step of each level of a
+preset, random weights, in every form, in turns: what a precision saves on this machine depends on the width.
 """
 
 from __future__ import annotations
@@ -21,23 +23,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
 from edge_hal.bundle import graph_name, load_bundle
 from edge_hal.calib.sensitivity import compare_events
+from edge_hal.config import load_config
 from edge_hal.evaluation import Timeline, decide, rates, scores_of, timeline_of, truths
 from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import FrontEndInFloat32, half_step
+from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
 from edge_hal.features import encode_pictures
 from edge_hal.learning.dataset import VideoSet, load_dataset
 from edge_hal.learning.recordings import read_recordings
 from edge_hal.model.checkpoint import Checkpoint, load_checkpoint
+from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.one_pass import one_pass
+from edge_hal.model.pyramid import Pyramid
 from edge_hal.model.step import LevelStep, TorchEngine
 from edge_hal.runtime.bench import weight_bytes
 from edge_hal.runtime.engine_onnxruntime import OnnxRuntimeEngine, open_engines
 from edge_hal.runtime.stream import PyramidStream
+
+FORMS = ("fp32", "fp16", "int8 onnxruntime", "int8 tensorrt")
 
 
 class HalfEngine(TorchEngine):
@@ -199,6 +208,40 @@ def bundles(paths: list[Path], data: Path, split: int, rate_hz: float | None, ro
               f"{row['bytes'] / rows[0]['bytes']:8.2f} {p50:11.1f} {p50 / base:8.2f}")  # fmt: skip
 
 
+def levels(preset: str, rounds: int) -> None:
+    model = load_config(preset).model
+    size = model.encoder.size if model.encoder else 36
+    spec = model.spec(tuple(f"step{i}" for i in range(8)), None, size)
+    torch.manual_seed(0)
+    pyramid, front_end = Pyramid(spec).eval(), FrontEnd(spec.front_end)
+    print(f"{'level':6s} {'width':>5s} {'form':18s} {'KiB':>6s} {'of fp32':>8s} {'step p50 us':>11s} {'of fp32':>8s}")
+    for level, table in enumerate(spec.levels):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {name: Path(folder) / f"{name}.onnx" for name in FORMS}
+            for precision in ("fp32", "fp16"):
+                export_level(pyramid, front_end, level, 1, precision, Path(folder))
+                paths[precision] = Path(folder) / graph_name(level, 1, precision)
+            plain, half = (onnx.load(paths[precision]) for precision in ("fp32", "fp16"))
+            layers = layers_of(plain, "l")
+            onnx.save(quantise_dynamic(plain, "l", layers), paths["int8 onnxruntime"])
+            onnx.save(quantise_static(half, "l", dict.fromkeys(layers, 4.0)), paths["int8 tensorrt"])
+            engines = {name: OnnxRuntimeEngine({1: path}, spec, level) for name, path in paths.items()}
+            rng = np.random.default_rng(0)
+            inputs = {t.name: rng.normal(size=t.shape).astype(np.float32) for t in spec.inputs(level, 1)}
+            spent_us: dict[str, list[float]] = {name: [] for name in engines}
+            for _ in range(rounds):
+                for name, engine in engines.items():
+                    for _ in range(50):
+                        began_ns = time.perf_counter_ns()
+                        engine.step(inputs)
+                        spent_us[name].append((time.perf_counter_ns() - began_ns) / 1e3)
+            p50 = {name: float(np.median(us)) for name, us in spent_us.items()}
+            kib = {name: path.stat().st_size / 1024 for name, path in paths.items()}
+        for name in FORMS:
+            print(f"{level:<6d} {table.width:5d} {name:18s} {kib[name]:6.0f} {kib[name] / kib['fp32']:8.2f} "
+                  f"{p50[name]:11.1f} {p50[name] / p50['fp32']:8.2f}")  # fmt: skip
+
+
 def timeline(decisions: Any, spec: Any, ticks: int, video: Any, videos: VideoSet) -> Timeline:
     assert video.labels is not None
     return timeline_of(decisions, spec, ticks, len(video.labels), video.rate_hz or spec.model_hz)
@@ -222,18 +265,21 @@ def frames(stream: PyramidStream, x: Any) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("parts", "drift", "bundles"))
+    parser.add_argument("what", choices=("parts", "drift", "bundles", "levels"))
     parser.add_argument("bundles", nargs="*", type=Path)
     parser.add_argument("--ckpt", type=Path)
     parser.add_argument("--ticks", type=int)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--split", type=int, default=1)
     parser.add_argument("--rate-hz", type=float)
+    parser.add_argument("--preset", default="jetson")
     parser.add_argument("--rounds", type=int, default=20)
     given = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     if given.what == "bundles":
         bundles(given.bundles, given.data, given.split, given.rate_hz, given.rounds)
+    elif given.what == "levels":
+        levels(given.preset, given.rounds)
     elif given.what == "parts":
         parts(load_checkpoint(given.ckpt), given.ticks or 1500)
     else:

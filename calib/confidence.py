@@ -84,16 +84,24 @@ def fit_confidence(evidence: Sequence[Evidence]) -> Confidence:
         return float(-np.where(right, np.log(p), np.log(1 - p)).mean())
 
     best = float(min(TEMPERATURES, key=cost))
-    before, after = (np.array([e.confidence(t) for e in evidence]) for t in (1.0, best))
+    before, after = (np.array([event.confidence(t) for event in evidence]) for t in (1.0, best))
     return Confidence(
         round(best, 3),
         len(evidence),
         float(right.mean()),
-        calibration_error(before, right),
-        calibration_error(after, right),
+        error_at(evidence, 1.0),
+        error_at(evidence, best),
         reliability(before, right),
         reliability(after, right),
     )
+
+
+def error_at(evidence: Sequence[Evidence], temperature: float) -> float:
+    """The expected calibration error of these decisions at a temperature, 0..1."""
+    if not evidence:
+        raise EdgeHalError("there is nothing to check confidences on", "no event was decided on these videos")
+    confidence = np.array([event.confidence(temperature) for event in evidence])
+    return calibration_error(confidence, np.array([event.right for event in evidence]))
 
 
 def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[tuple[float, float, int], ...]:

@@ -7,8 +7,11 @@ an interrupted calibration goes on behind the last.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +99,7 @@ def observe(
     fingerprint = graphs.hexdigest()
     seen = {recording.name: recording.sha256() for recording in recordings}
     ticks = sum(recording.ticks for recording in recordings)
-    if (work / RANGES).is_file():
+    with contextlib.suppress(EdgeHalError):  # none yet, or damaged: observed again
         kept = Ranges.from_file(work / RANGES)
         if (kept.graphs, dict(kept.seen), kept.ticks) == (fingerprint, seen, ticks):
             report("observe", len(recordings), len(recordings), "kept from before")
@@ -110,15 +113,15 @@ def observe(
         for number, recording in enumerate(recordings):
             report("observe", number, len(recordings), recording.name)
             partial = work / PARTIAL / f"{fingerprint[:12]}.{seen[recording.name][:24]}.npz"
-            if not partial.is_file():
+            counts = _read_counts(partial, total)
+            if counts is None:
                 _count_one(spec, engines, eye, recording)
                 counts = {name: value for o in observers for name, value in o.counts.items()}
                 beside = partial.with_suffix(".partial.npz")
                 np.savez_compressed(beside, **counts)  # type: ignore[arg-type]
                 beside.replace(partial)
-            with np.load(partial, allow_pickle=False) as stored:
-                for name in total:
-                    total[name] += stored[name]
+            for name in total:
+                total[name] += counts[name]
         layers = {name: {method: cut(value, method) for method in METHODS} for name, value in total.items()}
         ranges = Ranges(fingerprint, seen, ticks, layers)
         write_beside(work / RANGES, ranges.to_json())
@@ -129,6 +132,15 @@ def observe(
         raise EdgeHalError(f"cannot write the calibration {work}", str(error)) from error
     report("observe", len(recordings), len(recordings), f"{ticks} ticks")
     return ranges
+
+
+def _read_counts(path: Path, names: Iterable[str]) -> dict[str, Counts] | None:
+    """What an interrupted calibration left of one recording; None where it left nothing whole."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 def _count_one(

@@ -28,6 +28,9 @@ Posteriors = Sequence[NDArray[np.float32]]
 Evaluate = Callable[[frozenset[str]], "Shift"]
 Report = Callable[[str, int, int, str], None]
 
+MIN_TRANSITIONS = 10
+"""Of float32 on the calibration recordings. The budget lets one differ, so that of few it would judge nothing."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -157,7 +160,8 @@ class Memory:
 
 
 def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Report) -> Verdict:
-    """As many layers as the budget bears: from the one set of all, the costliest fall back until it holds.
+    """As many layers as the budget bears: from the one set of all, the costliest fall back until it holds; each that
+    fell back is then tried on top of those that stayed.
 
     Raises:
         EdgeHalError: not even the cheapest layer alone keeps within the budget.
@@ -185,7 +189,6 @@ def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Re
             low = middle
         else:
             high = middle
-    report("search", len(cheap), len(cheap), f"{low} of {len(cheap)} layers in int8")
     if low == 0:
         worst = costs[cheap[0]]
         raise EdgeHalError(
@@ -194,4 +197,11 @@ def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Re
             "use --precision fp16, or give more calibration recordings",
         )
     chosen, shift = first(low)
+    # One costly layer does not condemn those behind it: each of them is tried on top.
+    for layer in cheap[low:]:
+        more = evaluate(chosen | {layer})
+        report("search", len(chosen), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8, and {layer}?")
+        if budget.allows(more):
+            chosen, shift = chosen | {layer}, more
+    report("search", len(cheap), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8")
     return Verdict(chosen, costs, shift, everything)

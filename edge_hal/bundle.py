@@ -139,6 +139,17 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
     )
 
 
+def require_precision(bundle: Bundle, precision: str | None) -> None:
+    """Raises EdgeHalError (exit code 2) where a precision was asked for that the bundle does not have."""
+    if precision is None or precision == bundle.precision:
+        return
+    if precision not in PRECISIONS:
+        raise EdgeHalError(f"--precision {precision}", f"it is one of {', '.join(PRECISIONS)}", exit_code=2)
+    todo = f"edge-hal export --ckpt RUN_DIR --precision {precision} --out ANOTHER_DIR"
+    what = f"the bundle {bundle.path} has no {precision} graphs"
+    raise EdgeHalError(what, f"it is {bundle.precision}", todo, exit_code=2)
+
+
 def write_bundle(
     path: Path,
     spec: PyramidSpec,

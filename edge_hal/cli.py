@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from functools import partial
@@ -104,6 +105,7 @@ def run(
         int | None, typer.Option(min=1, help="Ticks between decisions (default: a bin).")
     ] = None,
     engine: Annotated[str, typer.Option(help="auto (TensorRT where it can run), onnxruntime or tensorrt.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="Refuse a bundle that is not fp32, fp16 or int8.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     wait_subscribers: Annotated[
         int, typer.Option(min=0, help="Hold the start until so many have subscribed.")
@@ -162,6 +164,7 @@ def run(
         decoder=parse_settings(settings or []),
         decide_every=decide_every,
         engine=engine,
+        precision=precision,
         threads=threads,
         wait_subscribers=wait_subscribers,
         max_hold_ms=max_hold_ms,
@@ -182,6 +185,7 @@ def run(
         metrics=metrics,
         insecure=insecure,
     )
+    tell("edge_hal.engine")
     summary = loop.run(
         options,
         on_ready=partial(_say_where, stream, journal),
@@ -195,6 +199,15 @@ def run(
         raise EdgeHalError(
             "the camera delivers no more frames", "", "check its cable or address, or run without --give-up"
         )
+
+
+def tell(name: str) -> None:
+    """Show on standard error what a logger says at level INFO: which engine runs and why, plans being built."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("engine: %(message)s"))
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
 
 
 def _say_where(stream: str, journal: Path | None, endpoint: str) -> None:

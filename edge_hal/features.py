@@ -58,6 +58,7 @@ def encode_pictures(encoder: Path, pictures: NDArray[np.uint8]) -> NDArray[np.fl
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors only: of each float16 convolution it warns that no CPU folds it
     try:
         session = ort.InferenceSession(str(encoder), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own types, unrelated to each other

@@ -25,6 +25,7 @@ from edge_hal.model.checkpoint import MODEL, Checkpoint, load_checkpoint
 from edge_hal.spec import PyramidSpec
 
 from .certificate import Progress, certify
+from .compute import multiply_adds
 from .graphs import OPSET, export_level
 from .int8 import ENCODER, Calibration, calibrate
 from .lint import lint_encoder, lint_step_graph
@@ -73,13 +74,18 @@ def export_bundle(
     provenance = _provenance(checkpoint)
     if calibration is not None:
         provenance["quantisation"] = calibration.report
+
+    def write(folder: Path) -> None:
+        write_graphs(checkpoint, precision, calibration, folder, report)
+        provenance["multiply_adds"] = multiply_adds(folder, spec, precision)
+
     return write_bundle(
         out,
         spec,
         precision,
         calibrated_decoder(checkpoint),
         provenance,
-        lambda folder: write_graphs(checkpoint, precision, calibration, folder, report),
+        write,
         lambda bundle: certify(bundle, checkpoint, vectors, report, budget),
         target=target if calibration is not None else "any",
     )

@@ -28,7 +28,7 @@ from edge_hal.runtime.engine_onnxruntime import OnnxEncoder, open_engines
 from edge_hal.runtime.stream import PyramidStream
 from edge_hal.spec import PyramidSpec
 
-from .layer_checks import check_layers, check_state_moves
+from .layer_checks import check_age, check_layers, check_state_moves
 
 Array = NDArray[Any]
 Check = dict[str, Any]
@@ -99,7 +99,7 @@ def certify(
     checks: list[Check] = []
     streamed: dict[str, dict[str, Array]] = {}
     by_layer = {"tensorrt": 2, "onnxruntime": 1}.get(bundle.target, 0)
-    total = (len(kinds) + 1) * len(spec.chunk_sizes) + len(kinds) + 1 + (bundle.encoder is not None) + by_layer
+    total = (len(kinds) + 1) * len(spec.chunk_sizes) + len(kinds) + 2 + (bundle.encoder is not None) + by_layer
 
     def add(check: Check) -> None:
         checks.append(check)
@@ -118,6 +118,7 @@ def certify(
         same = EXACT if tolerance == EXACT else TOLERANCES["fp32"]
         add(compare(f"{name} from a fresh start", _from(spec, fresh, restart, after),
                     _from(spec, streamed[name], 0, after), same))  # fmt: skip
+    add(check_age(spec, kinds[1][1], x))
     for chunk in spec.chunk_sizes:
         add(check_state_moves(spec, kinds[1][1], x, chunk))
     for check in check_layers(bundle, checkpoint, x):

@@ -7,9 +7,11 @@ which needs no ranges but the same search.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_hal.bundle import encoder_name, graph_name
+from edge_hal.calib.decoder import decode_all
 from edge_hal.calib.observe import RANGES, observe
 from edge_hal.calib.ranges import METHODS
 from edge_hal.calib.recordings import CalibrationRecording, bounded, check_recordings
-from edge_hal.calib.sensitivity import Budget, Memory, Shift, Verdict, compare_events, search
+from edge_hal.calib.sensitivity import MIN_TRANSITIONS, Budget, Memory, Shift, Verdict, compare_events, search
 from edge_hal.decoder import DecoderConfig
+from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.model.checkpoint import Checkpoint
 from edge_hal.runtime.engine_onnxruntime import OnnxRuntimeEngine
@@ -85,10 +89,39 @@ def calibrate(
     """Ranges, then the choice of layers. Both are kept in `work`, and taken from there where nothing has changed.
 
     Raises:
-        EdgeHalError: recordings that cannot calibrate, or a budget that nothing keeps.
+        EdgeHalError: recordings that cannot calibrate, a budget that nothing keeps, `work` cannot be written or is
+            in use by another calibration.
     """
-    spec, budget = checkpoint.spec, budget or Budget()
-    check_recordings(recordings, spec)
+    check_recordings(recordings, checkpoint.spec)
+    try:
+        with _alone(work):
+            return _calibrate(checkpoint, recordings, target, work, report, budget or Budget())
+    except OSError as error:
+        raise EdgeHalError(f"cannot write the calibration {work}", str(error), "choose another --work") from error
+
+
+@contextlib.contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Two calibrations in one folder would run each other's trial graphs. The lock ends with its process."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            todo = "wait for it, or give this one a folder of its own: --work DIR"
+            raise EdgeHalError(f"another calibration is at work in {work}", "", todo) from error
+        yield
+
+
+def _calibrate(
+    checkpoint: Checkpoint,
+    recordings: Sequence[CalibrationRecording],
+    target: str,
+    work: Path,
+    report: Report,
+    budget: Budget,
+) -> Calibration:
+    spec = checkpoint.spec
     chosen = limit(recordings, spec)
     graphs = float_graphs(checkpoint, work / "graphs")
     trial = _Trial(checkpoint, graphs, chosen, target, work, budget)
@@ -175,7 +208,13 @@ class _Trial:
         return found
 
     def expect(self) -> None:
+        """Float32's own posteriors. Raises EdgeHalError where too little happens in them to judge by."""
         self.expected = self._posteriors(list(self.graphs), [r.vectors for r in self.recordings])
+        found = sum(len(decode_all(posterior, self.decoder, self.spec)) for posterior in self.expected)
+        if found < MIN_TRANSITIONS:
+            why = f"float32 sees {found} transitions in them, at least {MIN_TRANSITIONS} are needed to choose layers by"
+            todo = "give more recordings of the procedure as it is really done"
+            raise EdgeHalError("the calibration recordings show too little", why, todo)
 
     def evaluate(self, method: str) -> Callable[[frozenset[str]], Shift]:
         ranges = self.ranges.get(method, {})

@@ -1,8 +1,9 @@
 """What a tolerance on outputs cannot see in a lower precision: each quantised layer, and how states move.
 
-Int8 costs per cents, and in real recordings two ticks differ by little more. So two things are checked that are
-exact in any precision: a state that moves by n tokens keeps the others bit for bit, and a quantised weight is its
-float weight to half a step of its grid. Activations are checked by their signal-to-noise ratio on the reference.
+Int8 costs per cents, and in real recordings two ticks differ by little more. So what is checked is exact in any
+precision: a state that moves by n tokens keeps the others bit for bit, a stream of any age is one that began a
+receptive field ago, and a quantised weight is its float weight to half a step of its grid. Activations are checked by
+their signal-to-noise ratio on the reference.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ Check = dict[str, Any]
 MIN_SNR_DB = 12.0
 """8 bits give 50 dB for a full-scale sine, less 20 log10(peak / rms): 25 to 40 dB here. Under 12 dB (noise a quarter
 of the signal) a range was measured elsewhere than where it is used."""
+AGE_TICKS = 10_000
 HALF_ROUNDING = 2.0**-10
 """Weights may have been rounded to float16 before, and their scale too: 2**-11 each."""
 
@@ -59,6 +61,26 @@ def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArr
             if len(now) > tokens and not np.array_equal(now[: len(now) - tokens], before[tokens:]):
                 wrong.append(tensor.name)
     return {"name": f"states move by whole tokens in steps of {chunk}", "passed": not wrong, "wrong": wrong}
+
+
+def check_age(
+    spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], ticks: int = AGE_TICKS
+) -> Check:
+    """After `ticks` of `x`, over and over, states and last posterior are those of a stream that began a receptive
+    field before, bit for bit: whatever a precision costs, it costs no more with age."""
+    period = math.lcm(spec.period(spec.top), spec.chunk_sizes[-1])
+    end = -(-ticks // period) * period
+    stream = PyramidStream(spec, engines, x.dtype)
+    old: dict[str, NDArray[Any]] = {}
+    fresh: dict[str, NDArray[Any]] = {}
+    for found, start in ((old, 0), (fresh, end - (spec.receptive_field // period + 2) * period)):
+        stream.reset()
+        for tick in range(max(0, start), end, period):
+            at = np.arange(tick, tick + period)
+            stream.push(x[at % len(x)], at)
+        found.update(stream.states(), frame=stream.posterior(1).copy())
+    wrong = [name for name, value in old.items() if not np.array_equal(value, fresh[name])]
+    return {"name": f"after {end} ticks = from a fresh start", "passed": not wrong, "wrong": wrong[:5]}
 
 
 def check_layers(bundle: Bundle, checkpoint: Checkpoint, x: NDArray[np.float32]) -> list[Check]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import onnx
 from onnx import TensorProto, numpy_helper
@@ -52,6 +52,9 @@ def _nodes(model: onnx.ModelProto, name: str) -> None:
         if imported.version > OPSET_LIMIT:
             raise _refused(name, f"opset {imported.version}", f"TensorRT 10.3 reads up to {OPSET_LIMIT}")
     constants = {entry.name: entry for entry in model.graph.initializer}
+    for node in model.graph.node:  # weights may also be nodes of their own
+        if node.op_type == "Constant":
+            constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
     integers = {
         entry.name
         for entry in [*model.graph.value_info, *model.graph.input, *model.graph.output]
@@ -64,14 +67,24 @@ def _nodes(model: onnx.ModelProto, name: str) -> None:
         if node.op_type == "Slice" and not all(i in constants for i in node.input[1:] if i):
             raise _refused(name, where, "its bounds are not constant")
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            zero = constants.get(node.input[2]) if len(node.input) > 2 else None
-            if zero is not None and numpy_helper.to_array(zero).any():
-                raise _refused(name, where, "its zero point is not 0; TensorRT reads symmetric int8 alone")
-            stored = constants.get(node.input[0])
-            if stored is not None and stored.data_type == TensorProto.INT32:
-                raise _refused(name, where, "it holds int32 (a quantised bias), which TensorRT does not read")
+            _quantised(node, constants, name, where)
         if node.op_type in ARITHMETIC and any(i in integers for i in node.output):
             raise _refused(name, where, "integer arithmetic")
+
+
+def _quantised(
+    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], name: str, where: str
+) -> None:
+    given = node.input[2] if len(node.input) > 2 else ""
+    if not given and node.op_type == "QuantizeLinear":
+        raise _refused(name, where, "its zero point is left out: ONNX takes that for uint8, TensorRT for int8")
+    zero = constants.get(given)
+    if given and (zero is None or zero.data_type != TensorProto.INT8 or numpy_helper.to_array(zero).any()):
+        raise _refused(name, where, "its zero point is not an int8 0; TensorRT reads symmetric int8 alone")
+    stored = constants.get(node.input[0])
+    if stored is not None and stored.data_type not in (TensorProto.INT8, TensorProto.FLOAT, TensorProto.FLOAT16):
+        kind = TensorProto.DataType.Name(stored.data_type).lower()
+        raise _refused(name, where, f"it holds {kind} (int32: a quantised bias), which TensorRT does not read")
 
 
 def _signature(

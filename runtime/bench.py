@@ -7,6 +7,7 @@ fall and caches go cold, and back to back does not show it.
 from __future__ import annotations
 
 import math
+import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ WARM_UP_TICKS = 50
 THERMAL = Path("/sys/class/thermal")
 CPUS = Path("/sys/devices/system/cpu")
 HWMON = Path("/sys/class/hwmon")
+DEVFREQ = Path("/sys/class/devfreq")
 
 
 class Timed:
@@ -135,6 +137,7 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
         "paced_us": paced,
         "state_bytes": sum(value.nbytes for value in stream.states().values()),
         "weight_bytes": weight_bytes(bundle),
+        "multiply_adds": bundle.provenance.get("multiply_adds"),
         "resident_bytes": resident_bytes(),
         "streams_per_core": round(1e6 / (mean_us * spec.model_hz), 1),
         "readings": {"before_paced": before, "after_paced": readings()},
@@ -153,7 +156,7 @@ def resident_bytes() -> int | None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
         return None
-    return pages * 4096
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def readings() -> dict[str, float]:
@@ -161,6 +164,8 @@ def readings() -> dict[str, float]:
     found: dict[str, float] = {}
     for cpu in sorted(CPUS.glob("cpu[0-9]*")):
         _add(found, f"{cpu.name}_mhz", cpu / "cpufreq" / "scaling_cur_freq", 1e-3)
+    for clock in sorted(DEVFREQ.glob("*")):  # the GPU of a Jetson: 17000000.gpu
+        _add(found, f"{clock.name}_mhz", clock / "cur_freq", 1e-6)
     for zone in sorted(THERMAL.glob("thermal_zone*")):
         _add(found, f"{_text(zone / 'type') or zone.name}_c", zone / "temp", 1e-3)
     for monitor in sorted(HWMON.glob("hwmon*")):  # ina3221 on a Jetson: volts and amperes of each rail

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,13 @@ class CudaDevice:
             device = self._cuda.Device(index)
         except Exception as error:  # ImportError, OSError without a driver, pycuda's own without a GPU
             raise EdgeHalError("there is no usable GPU", f"{type(error).__name__}: {error}") from error
-        self._context = device.retain_primary_context()
-        self._context.push()
+        context = device.retain_primary_context()
+        context.push()
+        self._memory: list[Any] = []
+        # pycuda aborts a process that ends with a context on its stack, so it is taken off at the latest then.
+        self._closed = weakref.finalize(self, _close, context, self._memory)
         self._stream = self._cuda.Stream()
         self.stream = int(self._stream.handle)
-        self._memory: list[Any] = []
         major, minor = device.compute_capability()
         platform = L4T.read_text().splitlines()[0] if L4T.is_file() else f"driver {self._cuda.get_driver_version()}"
         self.id = DeviceId(device.name(), f"{major}.{minor}", platform)
@@ -93,9 +96,13 @@ class CudaDevice:
         return launch
 
     def close(self) -> None:
-        """Give memory and context back."""
-        self._memory.clear()
-        self._context.pop()
+        """Give memory and context back; at the latest the end of the process does. Twice is no harm."""
+        self._closed()
+
+
+def _close(context: Any, memory: list[Any]) -> None:
+    memory.clear()
+    context.pop()
 
 
 def _cudart() -> Any:

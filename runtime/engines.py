@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,9 @@ from .engine import StepEngine
 
 KINDS = ("auto", "onnxruntime", "tensorrt")
 Report = Callable[[str, int, int, str], None]
+
+log = logging.getLogger("edge_hal.engine")
+"""Told at level INFO: the engine and why, and each plan that is built (minutes, on a device's first use)."""
 
 
 class Encoder(Protocol):
@@ -55,6 +60,14 @@ def choose_engines(
     """
     if kind not in KINDS:
         raise EdgeHalError(f"--engine {kind}", f"it is one of {', '.join(KINDS)}", exit_code=2)
+    chosen = _choose(bundle, kind, threads, cache, report, graphs)
+    log.info("%s on %s (%s)", bundle.precision, chosen.kind, chosen.why)
+    return chosen
+
+
+def _choose(
+    bundle: Bundle, kind: str, threads: int, cache: Path | None, report: Report | None, graphs: bool
+) -> Engines:
     if kind == "onnxruntime":
         return _onnxruntime(bundle, threads, "as asked for")
     why_not = "" if bundle.target != "onnxruntime" else "the bundle is int8 for onnxruntime"
@@ -84,19 +97,43 @@ def _onnxruntime(bundle: Bundle, threads: int, why: str) -> Engines:
 def _tensorrt(bundle: Bundle, cache: Path | None, report: Report | None, graphs: bool) -> Engines:
     try:
         trt: Any = importlib.import_module("tensorrt")
-    except ImportError as error:
+    except Exception as error:  # ImportError without it, OSError where its libraries do not load
         raise EdgeHalError(
             "TensorRT is not installed", str(error), "a Jetson brings it; elsewhere: pip install 'edge-hal[tensorrt]'"
         ) from error
     from .cuda_device import CudaDevice
+
+    with contextlib.ExitStack() as on_failure:
+        try:
+            device = CudaDevice(graphs=graphs)
+            on_failure.callback(device.close)
+            engines = _on_device(trt, device, bundle, cache, report, graphs)
+        except EdgeHalError:
+            raise
+        except Exception as error:  # pycuda's and TensorRT's own: out of memory, a call this version does not know
+            why = f"{type(error).__name__}: {error}"
+            raise EdgeHalError("TensorRT failed on this device", why, "use --engine onnxruntime") from error
+        on_failure.pop_all()
+    return engines
+
+
+def _on_device(
+    trt: Any, device: Any, bundle: Bundle, cache: Path | None, report: Report | None, graphs: bool
+) -> Engines:
     from .engine_tensorrt import TensorRtEncoder, TensorRtEngine
     from .plans import PlanCache, default_cache
 
-    device, spec = CudaDevice(graphs=graphs), bundle.spec
+    spec = bundle.spec
     runtime, plans = trt.Runtime(trt.Logger(trt.Logger.ERROR)), PlanCache(cache or default_cache())
 
+    def tell(stage: str, done: int, total: int, remark: str) -> None:
+        if done == 0:
+            log.info("TensorRT builds the plan of %s, once for this device", remark)
+        if report is not None:
+            report(stage, done, total, remark)
+
     def engine(graph: Path) -> Any:
-        return plans.open(trt, graph, device.id, runtime.deserialize_cuda_engine, report=report)
+        return plans.open(trt, graph, device.id, runtime.deserialize_cuda_engine, report=tell)
 
     levels: list[StepEngine] = [
         TensorRtEngine(trt, {c: engine(bundle.graph(i, c)) for c in spec.chunks(i)}, spec, i, device)

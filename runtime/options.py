@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_hal.bundle import DEFAULT_PATH, Bundle
+from edge_hal.bundle import DEFAULT_PATH, Bundle, require_precision
 from edge_hal.errors import EdgeHalError
 
 from .endpoint import DEFAULT_ENDPOINT
@@ -19,9 +19,10 @@ from .watchdog import Limits
 @dataclass(frozen=True)
 class RunOptions:
     """Everything a run can be told. `decoder` overrides thresholds of the bundle by name; `engine` is `auto`,
-    `onnxruntime` or `tensorrt`; `seconds` ends the run after so much stream time; `decide_every` counts ticks;
-    `overload` is `cut` or `lag` (None: cameras cut, files lag); `selfcheck_s`: seconds between checks of the state;
-    `fps`, `size` and `fourcc` are asked of cameras; `record` is a folder to write; `journal` None keeps no events."""
+    `onnxruntime` or `tensorrt`; `precision` refuses a bundle of another one; `seconds` ends the run after so much
+    stream time; `decide_every` counts ticks; `overload` is `cut` or `lag` (None: cameras cut, files lag);
+    `selfcheck_s`: seconds between checks of the state; `fps`, `size` and `fourcc` are asked of cameras; `record` is a
+    folder to write; `journal` None keeps no events."""
 
     bundle: Path = DEFAULT_PATH
     camera: str = "0"
@@ -31,6 +32,7 @@ class RunOptions:
     decoder: Mapping[str, float] = field(default_factory=dict)
     decide_every: int | None = None
     engine: str = "auto"
+    precision: str | None = None
     threads: int = 1
     wait_subscribers: int = 0
     max_hold_ms: float = 500.0
@@ -57,6 +59,7 @@ class RunOptions:
         Raises:
             EdgeHalError: what and why.
         """
+        require_precision(bundle, self.precision)
         vectors = "features:" in self.camera or self.camera.startswith("replay:")
         if bundle.spec.encoder is None and not vectors:
             raise EdgeHalError(

@@ -22,7 +22,16 @@ from edge_hal.errors import EdgeHalError
 
 SCHEMA = 1
 MAGIC = b"edge-hal plan\n"
-TODO = "see docs/tensorrt.md"
+TODO = "run it with --engine onnxruntime, and report this with the bundle (docs/tensorrt.md)"
+REMEDIES = {
+    "memory": "close what else uses the GPU's memory and try again, or --engine onnxruntime",
+    "workspace": "close what else uses the GPU's memory and try again, or --engine onnxruntime",
+    "opset": "export the bundle again: edge-hal writes opset 20, which TensorRT 10.3 and later read",
+    "zero point": "export with --precision int8 --target tensorrt: TensorRT reads symmetric int8 alone",
+    "DynamicQuantizeLinear": "the bundle is int8 for onnxruntime: export it with --target tensorrt",
+    "MatMulInteger": "the bundle is int8 for onnxruntime: export it with --target tensorrt",
+}
+"""Words of TensorRT's own message -> what to do about it."""
 Report = Callable[[str, int, int, str], None]
 
 
@@ -90,7 +99,13 @@ def build_plan(
     except OSError as error:
         raise EdgeHalError(f"cannot read {graph}", str(error)) from error
     if not parser.parse(data):
-        raise EdgeHalError(f"TensorRT {trt.__version__} cannot read {graph.name}", _refused(parser, log), TODO)
+        why = _refused(parser, log)
+        raise EdgeHalError(f"TensorRT {trt.__version__} cannot read {graph.name}", why, _remedy(why))
+    found = _describe(network)
+    for name, (shape, _) in (found.inputs | found.outputs).items():
+        if min(shape, default=1) < 1:
+            why = f"tensor '{name}' is {shape}: it has a dynamic axis"
+            raise EdgeHalError(f"TensorRT cannot build {graph.name}", why, "export it with static shapes")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -98,19 +113,19 @@ def build_plan(
         config.num_compute_capabilities = len(options.targets)
         for index, name in enumerate(options.targets):
             config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-    cache = config.create_timing_cache(timing) if hasattr(config, "set_timing_cache") else None
-    if cache is not None:
-        # A cache of another device or version does not match; the builder then starts an empty one.
-        config.set_timing_cache(cache, ignore_mismatch=False) or config.set_timing_cache(
-            config.create_timing_cache(b""), ignore_mismatch=False
-        )
+    timed = hasattr(config, "set_timing_cache")
+    if timed:
+        cache = config.create_timing_cache(timing)
+        # One of another device or version does not match; the builder then starts an empty one.
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     if report is not None and hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = _monitor(trt, graph.name, report)
-    found = _describe(network)
     made = builder.build_serialized_network(network, config)
     if made is None:
-        raise EdgeHalError(f"TensorRT {trt.__version__} cannot build {graph.name}", log.worst(), TODO)
-    kept = config.get_timing_cache() if cache is not None else None
+        why = log.worst()
+        raise EdgeHalError(f"TensorRT {trt.__version__} cannot build {graph.name}", why, _remedy(why))
+    kept = config.get_timing_cache() if timed else None
     return Plan(bytes(made), found, b"" if kept is None else bytes(kept.serialize()))
 
 
@@ -168,10 +183,11 @@ class PlanCache:
             if kept is not None:
                 self.notes.append(f"the plan of {graph.name} did not fit and was built again")
             timing = self._timing(trt, device)
-            plan = build_plan(trt, graph, options, _read(timing), report)
+            known = unpack(timing.stem, _read(timing)) or b""
+            plan = build_plan(trt, graph, options, known, report)
             self._write(self.path(key), pack(key, plan.data))
             if plan.timing:
-                self._write(timing, plan.timing)
+                self._write(timing, pack(timing.stem, plan.timing))
         engine = load(plan.data)
         if engine is None:
             why = "a plan just built does not load: driver and TensorRT may not fit each other"
@@ -195,15 +211,13 @@ class PlanCache:
     @contextlib.contextmanager
     def _alone(self, key: str) -> Iterator[None]:
         """Nobody else builds this plan meanwhile. The lock goes with the process, however it ends."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / f"{key}.lock").open("w")
-        except OSError as error:
-            self.notes.append(f"no plans are kept: {error}")
-            yield
-            return
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as closing:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = closing.enter_context((self.folder / f"{key}.lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:  # a folder that cannot be written, a file system without locks
+                self.notes.append(f"plans cannot be locked and may not be kept: {error}")
             yield
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -272,10 +286,11 @@ def _refused(parser: Any, log: Any) -> str:
     detail = max(lines, key=len) if lines else ""
     detail = log.worst() if detail in ("", "false") else detail
     more = f" (and {parser.num_errors - 1} more)" if parser.num_errors > 1 else ""
-    hint = ""
-    if operator in ("DynamicQuantizeLinear", "MatMulInteger"):
-        hint = "; the bundle is int8 for onnxruntime: export it with --target tensorrt"
-    return f"node '{name}' ({operator}): {detail}{more}{hint}"
+    return f"node '{name}' ({operator}): {detail}{more}"
+
+
+def _remedy(why: str) -> str:
+    return next((todo for word, todo in REMEDIES.items() if word.lower() in why.lower()), TODO)
 
 
 def _log(trt: Any) -> Any:

@@ -6,6 +6,7 @@ what it prints can be pasted into an issue.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
+from edge_hal.errors import EdgeHalError
 from edge_hal.spec import PyramidSpec
 
+from .bench import measure
+from .cuda_device import L4T
 from .engine import StepEngine
 from .engines import Engines, choose_engines
 from .stream import PyramidStream
@@ -67,30 +71,29 @@ def compare_engines(
 
 
 def selftest(bundle: Bundle, choose: Callable[..., Engines] = choose_engines) -> list[Finding]:
-    """Everything that can be proved on this device, in order; the first that fails may end it."""
-    from edge_hal.errors import EdgeHalError
-
-    from .bench import measure
-
+    """Everything that can be proved on this device, in order; what fails, in whatever way, is told and ends it."""
     findings = [Finding("machine", True, describe_machine())]
-    trusted = choose(bundle, "onnxruntime")
-    engines: dict[bool, Engines] = {}
-    for graphs in (True, False):
-        name = "TensorRT with CUDA graphs" if graphs else "TensorRT with plain launches"
-        try:
-            engines[graphs] = choose(bundle, "tensorrt", graphs=graphs)
-        except EdgeHalError as error:
-            findings.append(Finding(name, False, f"{error.what}: {error.why}"))
-            return findings
-        findings.append(Finding(name, True, engines[graphs].why))
-        found = compare_engines(bundle.spec, engines[graphs].levels, trusted.levels, MAX_RMS[bundle.precision])
-        findings += [Finding(f"{name}: {one.name}", one.passed, one.detail) for one in found]
-        if bundle.spec.encoder is not None:
-            findings.append(compare_encoders(bundle, engines[graphs], trusted))
-    for name, chosen in (("CUDA graphs", engines[True]), ("plain launches", engines[False]), ("CPU", trusted)):
-        tick = measure(bundle, chosen, 1000, 2.0)
-        spent = ", ".join(f"{kind} p50 {tick[f'{kind}_us']['tick']['p50']:g} us" for kind in ("back_to_back", "paced"))
-        findings.append(Finding(f"a tick with {name}", True, spent))
+    now = "ONNX Runtime"
+    try:
+        trusted = choose(bundle, "onnxruntime")
+        engines: dict[str, Engines] = {}
+        for graphs in (True, False):
+            now = f"TensorRT with {'CUDA graphs' if graphs else 'plain launches'}"
+            engines[now] = choose(bundle, "tensorrt", graphs=graphs)
+            findings.append(Finding(now, True, engines[now].why))
+            found = compare_engines(bundle.spec, engines[now].levels, trusted.levels, MAX_RMS[bundle.precision])
+            findings += [Finding(f"{now}: {one.name}", one.passed, one.detail) for one in found]
+            if bundle.spec.encoder is not None:
+                one = compare_encoders(bundle, engines[now], trusted)
+                findings.append(Finding(f"{now}: {one.name}", one.passed, one.detail))
+        for name, chosen in (*engines.items(), ("the CPU", trusted)):
+            now = f"a tick on {name}"
+            tick = measure(bundle, chosen, 1000, 2.0)
+            parts = ((kind, tick[f"{kind}_us"]["tick"]["p50"]) for kind in ("back_to_back", "paced"))
+            findings.append(Finding(now, True, ", ".join(f"{kind} p50 {p50:g} us" for kind, p50 in parts)))
+    except Exception as error:  # of TensorRT, pycuda, CUDA: the report is there to show it
+        text = f"{error.what}: {error.why}" if isinstance(error, EdgeHalError) else f"{type(error).__name__}: {error}"
+        findings.append(Finding(now, False, text))
     return findings
 
 
@@ -104,8 +107,10 @@ def compare_encoders(bundle: Bundle, tested: Engines, trusted: Engines) -> Findi
 
 
 def describe_machine() -> str:
-    """Versions of everything that matters."""
+    """Versions of everything that matters, a Jetson's L4T release among them."""
     parts = [f"{platform.machine()} Linux {platform.release()}, Python {platform.python_version()}"]
+    with contextlib.suppress(OSError):
+        parts.append(L4T.read_text().splitlines()[0].strip("# "))
     for package in PACKAGES:
         try:
             parts.append(f"{package} {metadata.version(package)}")

@@ -11,6 +11,7 @@ from processes import completed as edge_hal
 
 from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
+from edge_hal.runtime import bench
 from edge_hal.runtime.bench import PERCENTILES, measure, readings, summary
 from edge_hal.runtime.engine_onnxruntime import open_engines
 from edge_hal.runtime.engines import Engines, choose_engines
@@ -48,6 +49,28 @@ def test_percentiles_are_of_all_steps() -> None:
     assert all(np.isfinite(value) for value in readings().values())
 
 
+def test_a_jetsons_clocks_temperatures_and_rails_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "cpu/cpu0/cpufreq/scaling_cur_freq": "1984000\n",
+        "cpu/cpufreq/policy0/scaling_cur_freq": "1\n",
+        "devfreq/17000000.gpu/cur_freq": "918000000\n",
+        "thermal/thermal_zone0/type": "cpu-thermal\n",
+        "thermal/thermal_zone0/temp": "48250\n",
+        "thermal/thermal_zone1/temp": "",  # a sensor that is off
+        "hwmon/hwmon3/in1_label": "VDD_GPU_SOC\n",
+        "hwmon/hwmon3/in1_input": "5000\n",
+        "hwmon/hwmon3/curr1_input": "600\n",
+        "hwmon/hwmon3/in2_input": "5000\n",  # volts without amperes
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name, folder in (("CPUS", "cpu"), ("DEVFREQ", "devfreq"), ("THERMAL", "thermal"), ("HWMON", "hwmon")):
+        monkeypatch.setattr(bench, name, tmp_path / folder)
+    expected = {"cpu0_mhz": 1984.0, "17000000.gpu_mhz": 918.0, "cpu-thermal_c": 48.25, "VDD_GPU_SOC_w": 3.0}
+    assert readings() == pytest.approx(expected)
+
+
 def test_the_command_compares_with_a_bundle_and_with_an_earlier_bench(bundle: Any, tmp_path: Path) -> None:
     short = ("--ticks", "20", "--paced", "0.1")
     done = edge_hal("bench", str(bundle.path), *short, "--json")
@@ -59,8 +82,15 @@ def test_the_command_compares_with_a_bundle_and_with_an_earlier_bench(bundle: An
     assert json.loads(done.stdout)["other"] == figures
     done = edge_hal("bench", str(bundle.path), *short, "--compare", str(bundle.path))
     assert done.returncode == 0 and "1.00 times those of" in done.stdout and "level1" in done.stdout
+    assert "\u2026" not in done.stdout  # no figure is cut off, however narrow the terminal
     (tmp_path / "empty.json").write_text("{}")
-    for wrong in (("--compare", str(tmp_path / "empty.json")), ("--engine", "abacus")):
+    (tmp_path / "older.json").write_text(json.dumps({k: v for k, v in figures.items() if k != "paced_us"}))
+    for wrong in (
+        ("--compare", str(tmp_path / "empty.json")),
+        ("--compare", str(tmp_path / "older.json")),
+        ("--engine", "abacus"),
+        ("--precision", "fp16"),
+    ):
         done = edge_hal("bench", str(bundle.path), *short, *wrong)
         assert done.returncode in (1, 2) and "error:" in done.stderr and "Traceback" not in done.stderr
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,7 +121,8 @@ def test_a_signal_ends_a_run_with_an_end_event_and_exit_code_0(place, endpoint, 
 def test_a_signal_ends_the_wait_for_subscribers_and_a_second_one_everything(place, endpoint, socket):
     base = ("run", "--bundle", str(place / "bundle"), "--camera", f"features:{place}/f.npy@10")
     with start(*base, "--pub", endpoint, "--wait-subscribers", "9") as process:
-        assert process.stderr is not None and endpoint in process.stderr.readline()
+        assert process.stderr is not None and "engine: fp32 on" in process.stderr.readline()
+        assert endpoint in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=TIMEOUT_S) == 0
     code = (
@@ -172,6 +174,10 @@ def test_bad_input_is_one_clear_error_without_a_traceback(place, tmp_path):
     bundle = ("--bundle", str(place / "bundle"))
     pictures = ("--bundle", str(place / "pictures"))
     source = ("--camera", f"features:{place}/f.npy@10")
+    changed = shutil.copytree(place / "bundle", tmp_path / "changed")
+    (changed / "level0.c1.fp32.onnx").write_bytes((changed / "level0.c1.fp32.onnx").read_bytes() + b"\0")
+    failed = known_bundle(tmp_path / "failed").path
+    (failed / "certificate.json").write_text((failed / "certificate.json").read_text().replace("true", "false"))
     context = zmq.Context()
     busy = context.socket(zmq.PUB)
     port = busy.bind_to_random_port("tcp://127.0.0.1")
@@ -182,6 +188,10 @@ def test_bad_input_is_one_clear_error_without_a_traceback(place, tmp_path):
         ((*bundle, "--camera", f"features:{place}/f.npy"), 2, "@"),
         ((*bundle, "--camera", f"features:{place}/g.npy@10"), 1, "no such file"),
         (("--bundle", str(tmp_path / "none"), *source), 1, "edge-hal export"),
+        (("--bundle", str(changed), *source), 1, "is not the file that was exported"),
+        (("--bundle", str(failed), *source), 1, "its certificate failed"),
+        ((*bundle, *source, "--precision", "fp16"), 2, "has no fp16 graphs: it is fp32"),
+        ((*bundle, *source, "--precision", "int4"), 2, "fp32, fp16, int8"),
         ((*bundle, *source, "--pub", f"tcp://127.0.0.1:{port}"), 1, "another process"),
         ((*bundle, *source, "--pub", "tcp://*:5570"), 2, "--insecure"),
         ((*bundle, *source, "--set", "decoder.confirm=1"), 2, "decoder.confirm_s"),
@@ -325,7 +335,7 @@ def test_a_run_says_which_engine_steps_and_why(tmp_path: Path) -> None:
     command = ("run", "--bundle", str(bundle), "--camera", f"features:{tmp_path}/f.npy@10", "--pace", "asap")
     command += ("--pub", f"ipc://{tmp_path}/events.sock", "--json", "--engine")
     code, out, errors = call(*command, "onnxruntime")
-    assert code == 0, errors
+    assert code == 0 and "engine: fp32 on onnxruntime (as asked for)" in errors
     assert json.loads(out)["health"]["engine"] == {"kind": "onnxruntime", "why": "as asked for"}
     if importlib.util.find_spec("tensorrt") is None:
         code, out, errors = call(*command, "auto")

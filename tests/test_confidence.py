@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from processes import completed
+from small_data import CONFIG, RATE_HZ, write_small_data
 from small_models import TWO, random_input, save_run, small_spec
 
+from edge_hal.bundle import load_bundle
 from edge_hal.calib.confidence import BINS, Evidence, calibration_error, collect, fit_confidence, reliability
 from edge_hal.calib.decoder import decode_all
 from edge_hal.decoder import DecoderConfig, tempered
@@ -89,6 +92,30 @@ def test_an_export_takes_the_temperature_and_refuses_a_damaged_file(tmp_path: Pa
         (run / "confidence.json").write_text(text)
         with pytest.raises(EdgeHalError, match=r"calibrate DATA_DIR --confidence"):
             calibrated_decoder(checkpoint)
+
+
+@pytest.mark.slow
+def test_the_command_fits_on_labelled_videos_and_the_next_export_uses_it(tmp_path: Path) -> None:
+    data = write_small_data(tmp_path / "data", test=12)
+    command = ("train", data, "--config", CONFIG, "--split", 1, "--set", f"data.rate_hz={RATE_HZ}")
+    done = completed(*command, "--supervision", "frames", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    common = ("--ckpt", tmp_path / "run", "--split", 1, "--confidence")
+    done = completed("calibrate", data, *common, "--part", "test", "--check", "test", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["events"] >= 30 and 0 <= told["ece_after"] <= told["ece_before"] + 0.02 and len(told["videos"]) == 12
+    same = {"part": "test", "events": told["events"], "ece_before": told["ece_before"]}
+    assert told["check"] == {**same, "ece_after": pytest.approx(told["ece_after"], abs=0.01)}  # temperature is rounded
+    kept = json.loads((tmp_path / "run" / "confidence.json").read_text())
+    assert kept == told
+    if importlib.util.find_spec("matplotlib") is not None:
+        assert (tmp_path / "run" / "confidence.png").read_bytes().startswith(b"\x89PNG")
+    done = completed("export", "--ckpt", tmp_path / "run", "--out", tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    assert load_bundle(tmp_path / "bundle").decoder.temperature == told["temperature"]
+    done = completed("calibrate", data, *common)
+    assert done.returncode == 1 and "no valid part" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_command_asks_for_a_split(tmp_path: Path) -> None:

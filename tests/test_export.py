@@ -95,7 +95,8 @@ def test_the_bundle_says_where_it_came_from_and_what_was_proved(run: Path, good:
     for chunk in SPEC.chunk_sizes:
         assert any(name.startswith(f"torch in steps of {chunk} ") for name in names)
         assert any(name.startswith(f"onnxruntime in steps of {chunk} ") for name in names)
-    assert len(names) == len(set(names)) == 3 * len(SPEC.chunk_sizes) + 2 + 2
+    assert any(name.startswith("after 100") and name.endswith("from a fresh start") for name in names)
+    assert len(names) == len(set(names)) == 3 * len(SPEC.chunk_sizes) + 2 + 3
     for check in certificate["checks"]:
         if check["name"].startswith("torch"):
             assert check["max_abs"] <= 1e-9 == check["tolerance_abs"]

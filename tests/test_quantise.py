@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from small_models import random_input, random_model, save_run, small_spec
 
 from edge_hal.bundle import file_hash, load_bundle, write_bundle
@@ -20,14 +21,16 @@ from edge_hal.calib.sensitivity import Budget, Memory, Shift, search
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle
 from edge_hal.export.certificate import certify
+from edge_hal.export.compute import of_graph
 from edge_hal.export.graphs import export_encoder, export_level
 from edge_hal.export.int8 import Calibration, calibrate
-from edge_hal.export.layer_checks import signal_to_noise_db
+from edge_hal.export.layer_checks import check_age, signal_to_noise_db
 from edge_hal.export.lint import lint_step_graph
 from edge_hal.export.quantise import INT8_MAX, layers_of, quantise_dynamic, quantise_static, quantised_layers
 from edge_hal.features import encode_pictures
 from edge_hal.model.checkpoint import load_checkpoint
 from edge_hal.model.encoder import FrameEncoder
+from edge_hal.runtime.engine import StepEngine
 from edge_hal.runtime.engine_onnxruntime import OnnxRuntimeEngine, open_engines
 from edge_hal.runtime.stream import PyramidStream
 from edge_hal.spec import EncoderSpec, LevelSpec
@@ -164,6 +167,30 @@ def test_the_lint_refuses_zero_points_and_quantised_biases(graphs: Path) -> None
             lint_step_graph(model, SPEC, 0, 2, "graph")
 
 
+def test_a_zero_point_cannot_hide(graphs: Path) -> None:
+    """Users' own encoders hold it in a node, in uint8, or leave it out: ONNX Runtime and TensorRT then disagree."""
+
+    def in_a_node(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+        value = numpy_helper.from_array(np.array(3, np.int8))
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["hidden"], value=value))
+        node.input[2] = "hidden"
+
+    def in_uint8(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), "unsigned"))
+        node.input[2] = "unsigned"
+
+    def left_out(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+        del node.input[2]
+
+    good = quantise_static(onnx.load(graphs / "level0.c2.fp32.onnx"), "l0", {"l0.entry": 2.0})
+    for hide, told in ((in_a_node, "not an int8 0"), (in_uint8, "not an int8 0"), (left_out, "left out")):
+        model = onnx.ModelProto()
+        model.CopyFrom(good)
+        hide(model, next(node for node in model.graph.node if node.op_type == "QuantizeLinear"))
+        with pytest.raises(EdgeHalError, match=rf"l0\.entry\.x\.quantize.*{told}"):
+            lint_step_graph(model, SPEC, 0, 2, "graph")
+
+
 def test_an_unknown_layer_is_refused(graphs: Path) -> None:
     model = onnx.load(graphs / "level0.c2.fp32.onnx")
     for wrong in ("l0.frame", "l1.entry", "l0.blocks.9.qkv"):
@@ -241,6 +268,16 @@ def test_the_costly_layers_fall_back_and_the_report_says_which(tmp_path: Path) -
     assert len(asked) > count_of
 
 
+def test_a_costly_layer_does_not_condemn_those_behind_it() -> None:
+    moved, rms = {"a": 6, "b": 6, "c": 4, "d": 9}, {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}  # 10 of 1,000 may move
+
+    def evaluate(layers: frozenset[str]) -> Shift:
+        return shift(sum(moved[layer] for layer in layers), sum(rms[layer] for layer in layers))
+
+    verdict = search(sorted(moved), evaluate, Budget(), lambda *_: None)
+    assert verdict.layers == {"a", "c"} and verdict.shift.moved == 10
+
+
 # --- bundles --------------------------------------------------------------------------------------------
 
 
@@ -258,6 +295,49 @@ def bundles(run: Path) -> dict[str, Path]:
         )
         made[target] = bundle.path
     return made
+
+
+def test_a_bundle_counts_the_same_multiply_adds_in_every_form(bundles: dict[str, Path], graphs: Path) -> None:
+    found = [load_bundle(path).provenance["multiply_adds"] for path in bundles.values()]
+    assert found[0] == found[1] and found[0]["tick"] == found[0]["level0"] + found[0]["level1"]
+    assert of_graph(graphs / "level0.c2.fp32.onnx") == of_graph(graphs / "level0.c2.fp16.onnx")
+    shapes = {"a": (5, 3), "b": (7, 5), "y": (3, 7), "c": (2, 4, 6), "d": (2, 6, 8), "z": (2, 4, 8),
+              "p": (1, 4, 9, 9), "w": (6, 2, 3, 3), "o": (1, 6, 7, 7)}  # fmt: skip
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("Gemm", ["a", "b"], ["y"], transA=1, transB=1),
+        helper.make_node("MatMul", ["c", "d"], ["z"]),
+        helper.make_node("Conv", ["p", "w"], ["o"], group=2),
+    ]
+    graph = helper.make_graph(nodes, "g", [values[n] for n in "abcdpw"], [values[n] for n in "yzo"])
+    path = graphs / "counted.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    assert of_graph(path) == 3 * 7 * 5 + 2 * 4 * 8 * 6 + 6 * 7 * 7 * 2 * 3 * 3
+
+
+def test_a_stream_that_ages_fails_its_certificate(bundles: dict[str, Path]) -> None:
+    class Drifting:
+        """An engine whose posterior moves a little with every step since its reset."""
+
+        def __init__(self, engine: StepEngine) -> None:
+            self._engine, self._steps = engine, 0
+            self.state = engine.state
+
+        def reset(self) -> None:
+            self._engine.reset()
+            self._steps = 0
+
+        def step(self, inputs):
+            self._steps += 1
+            outputs = self._engine.step(inputs)
+            return {name: v * (1 + 1e-6 * self._steps) if name == "frame" else v for name, v in outputs.items()}
+
+    x = random_input(300, seed=4)
+    for path in bundles.values():
+        assert check_age(SPEC, open_engines(load_bundle(path)), x)["passed"]
+    drifting = [Drifting(engine) for engine in open_engines(load_bundle(bundles["onnxruntime"]))]
+    check = check_age(SPEC, drifting, x, ticks=2000)
+    assert not check["passed"] and "frame" in check["wrong"]
 
 
 def test_an_int8_bundle_says_what_it_was_calibrated_on(bundles: dict[str, Path], run: Path) -> None:
@@ -342,6 +422,27 @@ def test_a_state_that_slides_wrongly_fails_in_int8_too(bundles: dict[str, Path],
     assert "states move by whole tokens in steps of 2" in failed
 
 
+def test_a_calibration_in_which_little_happens_is_refused(run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    calm = CalibrationRecording("calm", 1 + 1e-3 * rng.normal(size=(1500, 3)).astype(np.float32))
+    with pytest.raises(EdgeHalError, match=r"show too little: float32 sees \d transitions.* at least 10"):
+        calibrate(load_checkpoint(run), [calm], "onnxruntime", tmp_path / "w", lambda *_: None)
+
+
+def test_one_calibration_at_a_time_and_in_a_folder_that_can_be_written(run: Path, tmp_path: Path) -> None:
+    def go(work: Path) -> None:
+        calibrate(load_checkpoint(run), recordings(), "onnxruntime", work, lambda *_: None, GENEROUS)
+
+    (tmp_path / "w").mkdir()
+    with (tmp_path / "w" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(EdgeHalError, match=r"another calibration is at work(.|\n)*--work"):
+            go(tmp_path / "w")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EdgeHalError, match=r"cannot write the calibration .*file"):
+        go(tmp_path / "file" / "w")
+
+
 def test_int8_without_recordings_or_with_useless_ones_is_refused(run: Path, tmp_path: Path) -> None:
     still = CalibrationRecording("still", np.ones((2000, 3), np.float32))
     wide = CalibrationRecording("wide", random_input(2000, size=4))
@@ -384,6 +485,12 @@ def test_a_calibration_killed_half_way_goes_on_and_ends_the_same(
     assert seen == ["r0", "r1"]  # the first was not streamed again
     kept = (tmp_path / "ranges.json").read_bytes()
     assert go() == first and seen == ["r0", "r1"]
+    (tmp_path / "ranges.json").write_bytes(kept[: len(kept) // 2])  # as a power cut may leave it
+    (tmp_path / "partial").mkdir()
+    for recording in recordings():
+        (tmp_path / "partial" / f"{json.loads(kept)['graphs'][:12]}.{recording.sha256()[:24]}.npz").write_bytes(b"PK")
+    assert go() == first and (tmp_path / "ranges.json").read_bytes() == kept
+    assert seen == ["r0", "r1"] * 2 and not (tmp_path / "partial").exists()
     assert go(50).ranges != first.ranges and (tmp_path / "ranges.json").read_bytes() != kept
     assert go() == first and (tmp_path / "ranges.json").read_bytes() == kept
 

@@ -15,6 +15,7 @@ def bench(
     bundle: Annotated[Path, typer.Argument(help="What `edge-hal export` wrote.")] = Path("bundle"),
     compare: Annotated[Path | None, typer.Option(help="Another bundle, or the --json of another bench.")] = None,
     engine: Annotated[str, typer.Option(help="auto, onnxruntime or tensorrt.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="Refuse a bundle that is not fp32, fp16 or int8.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 1,
     ticks: Annotated[int, typer.Option(min=1, help="Ticks back to back.")] = 3000,
     paced_s: Annotated[float, typer.Option("--paced", min=0, help="Seconds at the model's rate; 0: none.")] = 5.0,
@@ -24,12 +25,14 @@ def bench(
     """Latency of each level, back to back and paced at the model's rate; memory, clocks, streams a core bears."""
 
     def figures(path: Path) -> dict[str, Any]:
-        from edge_hal.bundle import load_bundle
+        from edge_hal.bundle import load_bundle, require_precision
         from edge_hal.commands.progress import Stages
         from edge_hal.runtime.bench import measure
         from edge_hal.runtime.engines import choose_engines
 
         opened = load_bundle(path, allow_uncertified=allow_uncertified)
+        if path == bundle:
+            require_precision(opened, precision)
         with Stages() as report:
             return measure(opened, choose_engines(opened, engine, threads, report=report), ticks, paced_s)
 
@@ -48,7 +51,8 @@ def read_figures(path: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = json.loads(path.read_text())
         data = data.get("this", data)
-        _ = data["back_to_back_us"]["tick"]["mean"], data["weight_bytes"], data["bundle"]
+        _ = data["back_to_back_us"]["tick"]["mean"], data["weight_bytes"] / 1, data["bundle"], data["precision"]
+        _ = data["paced_us"].get("tick")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         todo = "give a bundle, or a file of edge-hal bench --json"
         raise EdgeHalError(f"{path} holds no bench", f"{type(error).__name__}: {error}", todo) from error
@@ -56,27 +60,24 @@ def read_figures(path: Path) -> dict[str, Any]:
 
 
 def print_figures(mine: dict[str, Any], other: dict[str, Any] | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console.print(f"{mine['bundle']}: {mine['precision']} on {mine['engine']} ({mine['why']})", markup=False)
-    table = Table(title="microseconds a step", title_justify="left")
-    columns = ("count", "mean", "p50", "p90", "p99", "p99.9")
-    for column in ("", *columns, *([] if other is None else ["p50 of other", "ratio"])):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    print(f"{mine['bundle']}: {mine['precision']} on {mine['engine']} ({mine['why']})")
+    columns = ("mean", "p50", "p90", "p99", "p99.9")
+    more = "" if other is None else f"{'p50 of other':>14s}{'ratio':>7s}"
+    print(f"{'microseconds a step':20s}{'count':>6s}" + "".join(f"{column:>8s}" for column in columns) + more)
     for kind, text in (("back_to_back_us", "flat out"), ("paced_us", "paced")):
         for part, values in mine[kind].items():
-            row = [f"{part}, {text}", *(f"{values[c]:g}" if c in values else "-" for c in columns)]
+            row = "".join(f"{values[c]:8.0f}" if c in values else f"{'-':>8s}" for c in columns)
             if other is not None:
                 p50 = other[kind].get(part, {}).get("p50")
-                row += ["-", "-"] if not p50 else [f"{p50:g}", f"{values.get('p50', 0) / p50:.2f}"]
-            table.add_row(*row)
-    console.print(table)
+                row += f"{'-':>14s}{'-':>7s}" if not p50 else f"{p50:14.0f}{values.get('p50', 0) / p50:7.2f}"
+            print(f"{part + ', ' + text:20s}{values['count']:6d}{row}")
     lines = [
         f"weights {mine['weight_bytes'] / 1024:.0f} KiB, state {mine['state_bytes'] / 1024:.1f} KiB",
         f"{mine['streams_per_core']:g} streams at {mine['model_hz']:g} Hz on one core, going by the mean tick",
     ]
+    if mine["multiply_adds"]:
+        counts = [f"{part} {count / 1e6:.3g} M" for part, count in mine["multiply_adds"].items()]
+        lines.append(f"multiply-adds a tick: {', '.join(counts)}")
     if other is not None:
         ratio = mine["weight_bytes"] / other["weight_bytes"]
         lines.append(f"weights: {ratio:.2f} times those of {other['bundle']} ({other['precision']})")
@@ -84,4 +85,4 @@ def print_figures(mine: dict[str, Any], other: dict[str, Any] | None) -> None:
         lines.append(f"process {mine['resident_bytes'] / 2**20:.0f} MiB")
     for name, value in mine["readings"]["after_paced"].items():
         lines.append(f"{name}: {value:g}")
-    console.print("\n".join(lines), markup=False)
+    print("\n".join(lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from edge_hal.commands.extras import require
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
+    from edge_hal.calib.confidence import Evidence
     from edge_hal.calib.recordings import CalibrationRecording
     from edge_hal.export.int8 import Calibration
     from edge_hal.model.checkpoint import Checkpoint
@@ -40,6 +42,9 @@ def calibrate(
         bool, typer.Option("--confidence", help="Instead: make confidences probabilities, on labelled videos.")
     ] = False,
     part: Annotated[str, typer.Option(help="Of --confidence: valid or test, not trained on.")] = "valid",
+    check: Annotated[
+        str | None, typer.Option(help="Of --confidence: how well it does on this part, which it is not fitted on.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Measure ranges and what each layer costs in int8; `export --precision int8` goes on from here.
@@ -49,9 +54,11 @@ def calibrate(
     """
     one_of("--target", target, TARGETS)
     one_of("--part", part, ("valid", "test"))
+    if check is not None:
+        one_of("--check", check, ("valid", "test"))
     require("torch", "safetensors", "onnx", "onnxscript")
     if confidence:
-        fit_run(data, ckpt, split, part, as_json)
+        fit_run(data, ckpt, split, part, check, as_json)
         return
     from edge_hal.calib.sensitivity import Budget
     from edge_hal.commands.progress import Stages
@@ -61,57 +68,78 @@ def calibrate(
 
     checkpoint = load_checkpoint(ckpt)
     place = work or checkpoint.path / CALIBRATION
-    with Stages() as report:
-        recordings = read_folder(data, checkpoint, split, rate_hz, report)
-        found = measure(checkpoint, recordings, target, place, report, Budget(budget_f1, budget_within))
+    try:
+        with Stages() as report:
+            recordings = read_folder(data, checkpoint, split, rate_hz, report)
+            found = measure(checkpoint, recordings, target, place, report, Budget(budget_f1, budget_within))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(json.dumps(found.report) if as_json else describe(found, place))
 
 
-def fit_run(data: Path, ckpt: Path, split: int | None, part: str, as_json: bool) -> None:
+def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | None, as_json: bool) -> None:
     """Fit the temperature on labelled videos; it and the reliability diagram go into the run directory."""
     from dataclasses import asdict
 
-    import numpy as np
-
-    from edge_hal.calib.confidence import collect, draw, fit_confidence
+    from edge_hal.calib.confidence import draw, error_at, fit_confidence
     from edge_hal.calib.ranges import write_beside
-    from edge_hal.commands.evaluate import PARTS, run_config
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train import load_videos
     from edge_hal.export.bundle import CONFIDENCE
-    from edge_hal.features import encode_pictures
-    from edge_hal.learning.recordings import read_recordings
     from edge_hal.model.checkpoint import load_checkpoint
-    from edge_hal.model.one_pass import one_pass
 
     if split is None:
         raise EdgeHalError("--confidence needs --split", "its videos must not have been trained on", exit_code=2)
     checkpoint = load_checkpoint(ckpt)
-    videos = load_videos(data, run_config(ckpt, []), split, PARTS[part], with_labels=True)
-    posteriors, labels = [], []
     with Stages() as report:
-        recordings = read_recordings(videos, checkpoint.spec.model_hz, checkpoint.spec.encoder)
-        for number, recording in enumerate(recordings):
-            vectors = recording.inputs
-            if checkpoint.encoder is not None:
-                vectors = encode_pictures(checkpoint.encoder, np.asarray(vectors, np.uint8))
-            made = one_pass(checkpoint.pyramid, checkpoint.front_end, np.asarray(vectors, np.float32))
-            posteriors.append(made.outputs[0]["frame"].astype(np.float32))
-            assert recording.labels is not None, "the videos were read with labels"
-            labels.append(recording.labels)
-            report("confidence", number + 1, len(recordings), "")
-    found = fit_confidence(collect(posteriors, labels, checkpoint.decoder, checkpoint.spec))
+        names, evidence = labelled_evidence(data, checkpoint, split, part, report)
+        found = fit_confidence(evidence)
+        checked: dict[str, Any] = {}
+        if check is not None:
+            others = labelled_evidence(data, checkpoint, split, check, report)[1]
+            before, after = (error_at(others, t) for t in (1.0, found.temperature))
+            checked = {"check": {"part": check, "events": len(others), "ece_before": before, "ece_after": after}}
     place = checkpoint.path / CONFIDENCE
-    seen = {"split": split, "part": part, "videos": [video.name for video in videos.videos]}
-    write_beside(place, json.dumps({**asdict(found), **seen}, indent=1) + "\n")
+    told = {**asdict(found), "split": split, "part": part, "videos": names, **checked}
+    write_beside(place, json.dumps(told, indent=1) + "\n")
     with contextlib.suppress(ImportError):  # a picture for people; the numbers are what counts
         draw(place.with_suffix(".png"), found)
     text = (
         f"temperature {found.temperature:g} from {found.events} events, {100 * found.right:.1f} % of them right:"
         f" expected calibration error {found.ece_before:.3f} -> {found.ece_after:.3f}\n"
-        f"kept in {place}; the next edge-hal export --ckpt {ckpt} uses it"
     )
-    print(json.dumps({**asdict(found), **seen}) if as_json else text)
+    if checked:
+        text += f"on {len(others)} events of the {check} part: {before:.3f} -> {after:.3f}\n"
+    print(json.dumps(told) if as_json else f"{text}kept in {place}; the next edge-hal export --ckpt {ckpt} uses it")
+
+
+def labelled_evidence(
+    data: Path, checkpoint: Checkpoint, split: int, part: str, report: Callable[[str, int, int, str], None]
+) -> tuple[list[str], list[Evidence]]:
+    """The videos of a part, and the decisions made on them with whether they were right."""
+    import numpy as np
+
+    from edge_hal.calib.confidence import collect
+    from edge_hal.commands.evaluate import PARTS, run_config
+    from edge_hal.commands.train import load_videos
+    from edge_hal.features import encode_pictures
+    from edge_hal.learning.recordings import read_recordings
+    from edge_hal.model.one_pass import one_pass
+
+    videos = load_videos(data, run_config(checkpoint.path, []), split, PARTS[part], with_labels=True)
+    posteriors, labels = [], []
+    recordings = read_recordings(videos, checkpoint.spec.model_hz, checkpoint.spec.encoder)
+    for number, recording in enumerate(recordings):
+        vectors = recording.inputs
+        if checkpoint.encoder is not None:
+            vectors = encode_pictures(checkpoint.encoder, np.asarray(vectors, np.uint8))
+        made = one_pass(checkpoint.pyramid, checkpoint.front_end, np.asarray(vectors, np.float32))
+        posteriors.append(made.outputs[0]["frame"].astype(np.float32))
+        assert recording.labels is not None, "the videos were read with labels"
+        labels.append(recording.labels)
+        report(f"{part} part", number + 1, len(recordings), "")
+    names = [video.name for video in videos.videos]
+    return names, collect(posteriors, labels, checkpoint.decoder, checkpoint.spec)
 
 
 def read_folder(

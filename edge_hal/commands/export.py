@@ -33,6 +33,9 @@ def export(
     rate_hz: Annotated[
         float | None, typer.Option(help="Of --calib: rate of feature files (default: the run's).")
     ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Of int8: the --work of `edge-hal calibrate` (default: the run's calibration/).")
+    ] = None,
     budget_f1: Annotated[float, typer.Option(min=0, help="Points of F1@50 that a lower precision may cost.")] = 0.5,
     budget_within: Annotated[
         float, typer.Option(min=0, max=1, help="Share of transitions that must stay within one tick.")
@@ -66,6 +69,7 @@ def export(
             target=target,
             recordings=recordings,
             budget=Budget(budget_f1, budget_within),
+            work=work,
             reference=reference,
             progress=report,
         )
