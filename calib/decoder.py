@@ -20,8 +20,8 @@ from .procedure import learn_procedure
 
 SMOOTH_S = (0.3, 0.6, 1.0)
 CONFIRM_S = (0.0, 0.3, 0.6, 1.0, 1.5)
-EVIDENCE_HZ = (0.6, 1.2, 2.5, 5.0, 10.0)
-PROMPT_S = (0.0, 0.3, 0.6, 1.2)
+EVIDENCE_HZ = (1.2, 2.5, 5.0, 10.0)
+PROMPT_S = (0.0, 0.6, 1.2)
 SHORTEST_QUANTILE = 0.05
 LATE_S = 2.0
 TOLERANCE = 0.01
@@ -62,17 +62,19 @@ def fit_decoder(
     labels: Sequence[IntArray],
     spec: PyramidSpec,
     given: Mapping[str, float],
+    procedure: Sequence[IntArray] | None = None,
 ) -> DecoderConfig:
     """Thresholds with the best mean of transition F1 and F1@50, and the procedure that `labels` show. Searched are
     `evidence_hz` and `confirm_s`, or `smooth_s` and `confirm_s` where `given` says `evidence_hz` 0; the shortest action
-    follows from the durations, and the lead from how late the boundaries come. `given` thresholds stay."""
+    follows from the durations, and the lead from how late the boundaries come. `given` thresholds stay.
+    `procedure`: the labels that show it, where they are more than these."""
     durations_s = np.concatenate(
         [(stops - starts) / spec.model_hz for _, starts, stops in map(runs_of, labels)]
     )
     shortest_s = 0.5 * float(np.quantile(durations_s, SHORTEST_QUANTILE))
     filters = given.get("evidence_hz", 1.0) > 0
-    procedure = learn_procedure(labels, spec.labels, spec.model_hz) if filters else None
-    base = DecoderConfig(min_duration_s=round(min(shortest_s, 60.0), 2), procedure=procedure)
+    followed = learn_procedure(procedure or labels, spec.labels, spec.model_hz) if filters else None
+    base = DecoderConfig(min_duration_s=round(min(shortest_s, 60.0), 2), procedure=followed)
     truth = [transitions_of(y, spec.model_hz) for y in labels]
     lengths_s = [len(y) / spec.model_hz for y in labels]
 

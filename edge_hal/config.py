@@ -153,13 +153,15 @@ class Learning(Section):
     """`supervision`: `transcripts` sees ordered step lists and nothing else; `frames` uses frame labels.
     `labelled`: how many training videos (drawn by the seed), or which, carry frame labels all the same;
     with `timestamps` one labelled frame a step. `align_hz`: rate of the teacher, None chooses it from the
-    transcripts. `starter` gives the first labels; the HMM is searched for from `restarts` guesses."""
+    transcripts. `starter` gives the first labels; the HMM is searched for from `restarts`
+    guesses, in so many `workers`: processes, None for as many as there are cores."""
 
     supervision: Literal["transcripts", "frames"] = "transcripts"
     labelled: int | tuple[str, ...] = 0
     timestamps: bool = False
     starter: Literal["hmm", "uniform"] = "hmm"
     restarts: Count = 64
+    workers: Count | None = None
     align_hz: Positive | None = None
     dropout: Share = 0.3
     weight_decay: Weight = 1e-2

@@ -53,6 +53,7 @@ def start_alignment(
     config: StartConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
     pins: Sequence[IndexArray | None] | None = None,
+    workers: int = 1,
 ) -> StartResult:
     """Align videos with their transcripts, from nothing else.
 
@@ -63,6 +64,7 @@ def start_alignment(
         progress: called with (models fitted, models to fit).
         pins: per video None, or the segment (T_i,) that each frame is known to be in, -1 where unknown, each
             segment pinned somewhere. The first model is then made of the pinned videos alone: nothing is guessed.
+        workers: processes that search; the result does not depend on them.
 
     Raises:
         EdgeHalError: no videos, an empty transcript, fewer frames than actions.
@@ -91,7 +93,7 @@ def start_alignment(
 
     whole = batches(range(len(videos)))
     if pins is None:
-        found = search(batches, len(videos), num_labels, config, seed, restarts, progress)
+        found = search(batches, len(videos), num_labels, config, seed, restarts, progress, workers)
     else:
         counts, leave = guess(whole, num_labels, config, np.ones(num_labels))
         only = judge(whole, anneal(whole, counts, leave, num_labels, config), config)

@@ -8,7 +8,7 @@ that knows some steps and one that knows others give one that knows both, step b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_hal.learning.chains import Batch, Counts
 from edge_hal.learning.markov import Array, Candidate, StartConfig, anneal, guess, judge, refine
+from edge_hal.learning.parallel import forked
 
 CHILD_ITERATIONS = 10
 FINAL_ITERATIONS = 6
@@ -39,6 +40,7 @@ def search(
     seed: int,
     restarts: int,
     progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
 ) -> Found:
     """Search from `restarts` guesses, the first of which is the uniform split.
 
@@ -46,6 +48,7 @@ def search(
         batches: the chosen of the `videos` as batches.
         count: labels.
         progress: called with (models fitted, models to fit).
+        workers: processes; the result does not depend on them.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(videos)
@@ -54,25 +57,28 @@ def search(
     children = min(8, max(restarts // 2, 1)) if kept > 1 else 0
     total, done = restarts + kept + config.generations * children, 0
 
-    def told(candidate: Candidate) -> Candidate:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-        return candidate
-
-    def begun(index: int) -> Candidate:
-        # The first guess is the uniform split: it is what the field starts from.
-        per_label = np.exp((config.duration_spread if index else 0.0) * rng.normal(size=count))
+    def begun(per_label: Array) -> Candidate:
         counts = anneal(few, *guess(few, count, config, per_label), count, config)
-        return told(judge(few, counts, config))
+        return judge(few, counts, config)
 
     def grown(counts: Counts) -> Candidate:
-        return told(judge(more, refine(more, counts, count, config, CHILD_ITERATIONS), config))
+        return judge(more, refine(more, counts, count, config, CHILD_ITERATIONS), config)
 
-    guesses = [begun(index) for index in range(restarts)]
+    def told(found: Iterable[Candidate]) -> list[Candidate]:
+        nonlocal done
+        candidates = []
+        for each in found:
+            done += 1
+            candidates.append(each)
+            if progress is not None:
+                progress(done, total)
+        return candidates
+
+    # The first guess is the uniform split: it is what the field starts from.
+    drawn = [np.exp((config.duration_spread if index else 0.0) * rng.normal(size=count)) for index in range(restarts)]
+    guesses = told(forked(begun, drawn, workers))
     guesses = ranked(guesses, guesses)[:kept]
-    first = [grown(each.counts) for each in guesses]
+    first = told(forked(grown, [each.counts for each in guesses], workers))
     first = ranked(first, first)
     population = first
     for _ in range(config.generations if children else 0):
@@ -82,8 +88,9 @@ def search(
             a, b = (int(rng.integers(len(population), size=2).min()) for _ in range(2))
             b = b if b != a else (a + 1) % len(population)
             mine = rng.random(count) < 0.5
-            born.append(grown(crossed(population[a].counts, population[b].counts, mine, config.sub_states)))
-        population = distinct(ranked([*population, *born], first))[:kept]
+            born.append(crossed(population[a].counts, population[b].counts, mine, config.sub_states))
+        grown_up = told(forked(grown, born, workers))
+        population = distinct(ranked([*population, *grown_up], first))[:kept]
     best = [
         judge(whole, refine(whole, each.counts, count, config, FINAL_ITERATIONS), config)
         for each in population[: max(config.consensus, 1)]

@@ -18,6 +18,7 @@ from edge_hal.config import Learning
 from edge_hal.learning.hmm import start_alignment
 from edge_hal.learning.markov import StartConfig
 from edge_hal.learning.optimise import Report
+from edge_hal.learning.parallel import cores
 from edge_hal.learning.pins import Pins, binned
 from edge_hal.learning.recordings import Labels, Recording
 from edge_hal.metrics import uniform_split
@@ -84,6 +85,7 @@ def start(
         config=settings,
         progress=lambda done, total: report("starter", done, total, ""),
         pins=known if pinned else None,
+        workers=config.workers or cores(),
     )
     labels = [
         np.repeat(np.asarray(label, np.int64), period)[: len(x)]
