@@ -70,7 +70,8 @@ class Transition(Event):
 
 @dataclass(frozen=True)
 class Gap(Event):
-    """Time the model did not see. With `reset` the epoch ends and the next label starts from None."""
+    """Time the model did not see. With `reset` the epoch ends and the next label starts from None. `bundle` and
+    `decoder` are those that go on: other ones than before where the reason is `reload`."""
 
     kind: ClassVar[str] = "gap"
     seq: int
@@ -79,6 +80,8 @@ class Gap(Event):
     end: Moment
     lost_ticks: int
     reset: bool
+    bundle: str
+    decoder: str
 
 
 @dataclass(frozen=True)

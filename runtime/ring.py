@@ -43,6 +43,18 @@ class PyramidRing:
         """Forget everything: a new epoch."""
         self._written = [0] * len(self._written)
 
+    def state(self) -> dict[str, Any]:
+        """All of it, to be taken back by `restore`."""
+        pairs = zip(self._rows, self.capacity, strict=True)
+        rows = [{name: values[:size].copy() for name, values in level.items()} for level, size in pairs]
+        return {"written": list(self._written), "rows": rows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._written = list(state["written"])
+        for level, size, kept in zip(self._rows, self.capacity, state["rows"], strict=True):
+            for name, values in level.items():
+                values[:size] = values[size:] = kept[name]
+
     def count(self, level: int) -> int:
         """Tokens written at `level` in this epoch; the next index."""
         return self._written[level]

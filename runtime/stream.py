@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import PyramidSpec
 
-from .engine import StepEngine
+from .engine import Restorable, StepEngine
 from .ring import TIME, PyramidRing
 
 Times = Sequence[int] | NDArray[np.int64]
@@ -132,6 +132,17 @@ class PyramidStream:
         """Copies of the state of all levels by name, after everything pending has run."""
         self.settle()
         return {name: value for engine in self._engines for name, value in engine.state().items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, to be taken back by `restore`."""
+        return {"epoch": self.epoch, "steps": list(self.steps), "engines": self.states(), "ring": self.ring.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.epoch, self.steps = state["epoch"], list(state["steps"])
+        self.ring.restore(state["ring"])
+        for engine in self._engines:
+            assert isinstance(engine, Restorable)
+            engine.restore(state["engines"])
 
     def _run(self, level: int, *, t_ns: Times, **inputs: NDArray[np.float32]) -> None:
         index = self.ring.count(level)
