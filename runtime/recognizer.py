@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -195,7 +195,8 @@ class Recognizer:
 
     def state(self) -> dict[str, Any]:
         """All that the events to come depend on, beside the ticks: numbers and arrays, see `checkpoint`."""
-        decoder = {name: value for name, value in vars(self._decoder).items() if name != "config"}
+        # A decoder's state is plain numbers and arrays; what else it holds are tables, which never change.
+        decoder = {name: value for name, value in vars(self._decoder).items() if not is_dataclass(value)}
         moments = {name: asdict(getattr(self, name)) for name in ("_first", "_last")}
         since = None if self.since is None else asdict(self.since)
         return {"pyramid": self.pyramid.state(), "decoder": decoder, "shown": self._shown, "since": since, **moments}

@@ -155,7 +155,7 @@ class Session:
             else:
                 self._step()
                 self._tell(item)
-        if not self._gathers or len(self._due) >= self._recognizer.room:
+        if self._due and (not self._gathers or len(self._due) >= self._recognizer.room):
             self._step()
 
     def _encode(self, tick: Tick) -> _Due:
@@ -175,8 +175,9 @@ class Session:
         recognizer, due = self._recognizer, self._due
         while due:
             begun_ns = time.monotonic_ns()
-            vectors = np.stack([item.vector for item in due[: recognizer.room]])
-            count = recognizer.step(vectors, [item.moment for item in due[: len(vectors)]])
+            batch = due if len(due) == 1 else due[: recognizer.room]
+            vectors = np.array([item.vector for item in batch])
+            count = recognizer.step(vectors, [item.moment for item in batch])
             stepped_ns = time.monotonic_ns()
             spent_ns = {**due[count - 1].spent_ns, "step": stepped_ns - begun_ns}
             if recognizer.decision_due:
