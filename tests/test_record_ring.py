@@ -14,18 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import vectors
+from camera_server import serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_events import ANY_PORT
+from toy_pyramid import toy_bundle, toy_spec
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Gap, Transition, encode
 from edge_hal.runtime.checkpoint import load, save
 from edge_hal.runtime.journal import Retention
-from edge_hal.runtime.loop import RunOptions, Summary, run
+from edge_hal.runtime.loop import RunOptions, Stop, Summary, run
 from edge_hal.runtime.record import EVENTS, LOG, STATE, Recorder
 from edge_hal.runtime.record_ring import pieces
 from edge_hal.runtime.recording import Recording, comparable, read_recording
+from edge_hal.runtime.watchdog import Limits
 
 
 def played(options: RunOptions, **how: Any) -> tuple[Summary, list[Event]]:
@@ -74,6 +77,51 @@ def test_every_piece_replays_exactly_wherever_it_begins(tmp_path, bundle, pace, 
     assert [event for piece in found for event in piece.events()] == [comparable(encode(event)) for event in events]
     assert any(isinstance(event, Gap) for event in events) == ("unplug" in script)
     assert read_recording(found[-1].folder).ended == summary.reason == "eof"
+
+
+def test_pieces_of_a_camera_that_hangs_and_comes_back(tmp_path, picture_bundle):
+    """Pictures, read by another process; one that hangs is killed and replaced: an epoch ends within a piece."""
+    events: list[Event] = []
+    stop = Stop()
+
+    def follow(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Transition) and event.epoch and event.decision.tick > 20:
+            stop.ask()
+
+    with serving("http", fps=20) as (_, port):
+        camera = f"fault:hang@1.5s:http://127.0.0.1:{port}/cam"
+        options = RunOptions(picture_bundle, camera, ANY_PORT, max_hold_ms=300, limits=Limits(stall_s=1.0))
+        run(
+            replace(options, record=tmp_path / "rec", record_around=Retention(1.0, 10**9), selfcheck_s=1.0),
+            on_event=follow,
+            stop=stop,
+        )
+    assert any(isinstance(event, Gap) and event.reset for event in events)
+    found = check_pieces(tmp_path / "rec", picture_bundle)
+    assert len(found) >= 4
+    told = [comparable(encode(event)) for event in events]
+    assert [event for piece in found for event in piece.events()] == told
+
+
+@pytest.mark.parametrize("decide_every", [1, 5])
+def test_pieces_begin_with_the_state_of_every_level(tmp_path, decide_every):
+    """A pyramid whose confidences tell of all it has seen: they agree to the last digit, or not at all."""
+    bundle = toy_bundle(tmp_path / "bundle", toy_spec((4, 3))).path
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).normal(size=(1200, 5)).astype(np.float32))
+    camera = f"fault:drop=5%,unplug@50s+2s:features:{tmp_path}/f.npy@11"
+    decoder = {"smooth_s": 0.1, "confirm_s": 0.0, "min_duration_s": 0.0}
+    options = RunOptions(bundle, camera, pace="asap", decoder=decoder, decide_every=decide_every)
+    _, events = played(replace(options, record=tmp_path / "rec", record_around=Retention(7.0)))
+    found = check_pieces(tmp_path / "rec", bundle)
+    assert len(found) >= 10 and sum(isinstance(event, Transition) for event in events) > 50
+    state = read_recording(found[4].folder).state
+    assert state is not None
+    for values in state["recognizer"]["pyramid"]["engines"].values():
+        values += 0.01
+    save(found[4].folder / STATE, state)
+    _, events = played(read_recording(found[4].folder).options(bundle))
+    assert found[4].difference([comparable(encode(event)) for event in events]) is not None
 
 
 def quiet_with_a_change(tmp_path: Path) -> str:
