@@ -38,6 +38,10 @@ class PyramidRing:
             }
             rows[TIME] = np.zeros(size, np.int64)
             self._rows.append(rows)
+        self._twice = [  # the same memory, as two copies of `capacity` rows
+            {name: values.reshape(2, size, *values.shape[1:]) for name, values in rows.items()}
+            for rows, size in zip(self._rows, self.capacity, strict=True)
+        ]
 
     def reset(self) -> None:
         """Forget everything: a new epoch."""
@@ -78,12 +82,11 @@ class PyramidRing:
             raise IndexError(f"{size} tokens do not fit a ring of {capacity}")
         start = index % capacity
         before = min(size, capacity - start)
-        for name, rows in self._rows[level].items():
+        for name, both in self._twice[level].items():
             values = np.asarray(t_ns, np.int64) if name == TIME else outputs[name]
-            for offset in (0, capacity):
-                rows[start + offset : start + offset + before] = values[:before]
-                if before < size:
-                    rows[offset : offset + size - before] = values[before:]
+            both[:, start : start + before] = values[:before]
+            if before < size:
+                both[:, : size - before] = values[before:]
         self._written[level] = index + size
 
     def rows(self, level: int, name: str, start: int, stop: int) -> NDArray[Any]:
