@@ -156,6 +156,23 @@ def test_another_bundle_takes_over_and_nothing_is_lost_or_counted_twice(tmp_path
     assert [event.kind for event in again[:2]] == ["start", "gap"] and len(new.events()) >= 5
 
 
+def test_a_recording_of_everything_ends_where_another_bundle_takes_over(tmp_path, caplog):
+    path, then = known_bundle(tmp_path / "bundle", 20.0).path, tmp_path / "then"
+    shutil.copytree(path, then)
+    with Run(RunOptions(path, endless(tmp_path), ANY_PORT, record=tmp_path / "rec"), caplog) as going:
+        going.more(3)
+        trained_again(path)
+        going.reload(lambda: going.transitions()[-1].epoch == 1)
+        going.more(2)
+    assert "the recording ends here" in caplog.text
+    recording, again = read_recording(tmp_path / "rec"), list[Event]()
+    assert recording.ended == "cut" and len(recording.events()) >= 4
+    run(replace(recording.options(then), endpoint=ANY_PORT), on_event=again.append)
+    found = [comparable(encode(event)) for event in again]
+    assert recording.difference(found) is None and recording.difference(found[:2]) is not None
+    assert recording.events() == [comparable(encode(event)) for event in going.events[: len(recording.events())]]
+
+
 def test_what_cannot_take_over_is_refused_and_the_old_one_goes_on(tmp_path, caplog):
     path = known_bundle(tmp_path / "bundle", 20.0).path
     good = tmp_path / "good"
