@@ -43,6 +43,8 @@ HZ = 30
 BLOCK = 50
 """Frames; a multiple of what is stepped at once."""
 EVENTFUL = "an event each frame"
+DEFAULT = "a decision each bin"
+"""As `edge-hal run` does unless told: the frames of a file are stepped together up to the next decision."""
 
 
 class Inside:
@@ -165,35 +167,38 @@ def ours(bundle: Bundle, camera: str, pace: str, endpoint: str, on_frame: Callab
 
     loop.open_source = opened
     try:
-        return loop.run(loop.RunOptions(bundle.path, camera, endpoint, pace, decide_every=1, **how))
+        return loop.run(loop.RunOptions(bundle.path, camera, endpoint, pace, **{"decide_every": 1, **how}))
     finally:
         loop.open_source = real
 
 
-Costs = list[tuple[float, float, float]]
+Costs = list[tuple[float, float, float, float]]
 
 
 def overhead(bundle: Bundle, video: Path, count: int) -> dict[str, Costs]:
-    """{who: [(all of a frame, less engine and decoding, processor time of that)]} in us; three turns each."""
-    rows: dict[str, Costs] = {"edge-hal run": [], "straight script": [], EVENTFUL: []}
+    """{who: [(all of a frame, less engine and decoding, processor time of that, processor time of all threads for all
+    of a frame)]} in us; three turns each."""
+    rows: dict[str, Costs] = {"edge-hal run": [], "straight script": [], EVENTFUL: [], DEFAULT: []}
     for _ in range(3):
         for who in rows:
             inside, marks = Inside(), []
 
             def mark(_frame: Any = None, inside: Inside = inside, marks: list[Any] = marks) -> None:
-                marks.append((time.perf_counter_ns(), inside.ns, time.thread_time_ns(), inside.cpu_ns))
+                cpu_ns = time.thread_time_ns(), inside.cpu_ns, time.process_time_ns()
+                marks.append((time.perf_counter_ns(), inside.ns, *cpu_ns))
 
             with inside.measured():
                 if who != "straight script":
                     with deciding(Always if who == EVENTFUL else Decoder):
-                        ours(bundle, str(video), "asap", "tcp://127.0.0.1:*", mark)
+                        every = None if who == DEFAULT else 1
+                        ours(bundle, str(video), "asap", "tcp://127.0.0.1:*", mark, decide_every=every)
                 else:
                     with zmq.Context() as context, context.socket(zmq.PUB) as socket:
                         socket.bind("tcp://127.0.0.1:*")
                         for _captured in straight(bundle, video, lambda _i, data: socket.send(data), False, count):
                             mark()
             steps = np.diff(np.array(marks[10:]), axis=0) / 1e3
-            rows[who] += [(float(a), float(a - b), float(c - d)) for a, b, c, d in steps]
+            rows[who] += [(float(a), float(a - b), float(c - d), float(e)) for a, b, c, d, e in steps]
     return rows
 
 
@@ -247,9 +252,9 @@ def latency(bundle: Bundle, video: Path, count: int) -> dict[str, list[float]]:
     return found
 
 
-def typical(values: Costs) -> float:
+def typical(values: Costs, column: int) -> float:
     """Microseconds a frame: what others do on this machine disturbs some blocks, and not the median."""
-    totals = np.array(values)[:, 0]
+    totals = np.array(values)[:, column]
     return float(np.median(totals[: len(totals) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(axis=1)))
 
 
@@ -265,13 +270,15 @@ def main() -> None:
         print(f"{arguments.preset} at {HZ} Hz, 640 x 480 MJPG; microseconds a frame, as fast as it goes")
         rows = overhead(bundle, video, arguments.frames)
         for who, values in rows.items():
-            total, host, cpu = np.array(values).T
+            total, host, cpu, _ = np.array(values).T
             text = f"  {who:20s} all {total.mean():7.0f}"
             for name, part in (("host", host), ("processor time of it", cpu)):
                 text += f" | {name} p50 {np.percentile(part, 50):6.0f} p99 {np.percentile(part, 99):6.0f}"
             print(text)
-        ratio = typical(rows["edge-hal run"]) / typical(rows["straight script"])
-        print(f"  edge-hal run / straight script: {ratio:.2f} (all of a frame, median of blocks of {BLOCK})")
+        for who in ("edge-hal run", DEFAULT):
+            wall, cpu = (typical(rows[who], column) / typical(rows["straight script"], column) for column in (0, 3))
+            how = f"all of a frame, median of blocks of {BLOCK}"
+            print(f"  {who} / straight script: {wall:.2f} on the wall, {cpu:.2f} of processor time ({how})")
         print(f"capture to subscriber, paced at {HZ} frames a second, milliseconds")
         for who, times in latency(bundle, video, HZ * arguments.paced_s).items():
             p50, p99, p999 = np.percentile(times, [50, 99, 99.9])

@@ -85,6 +85,7 @@ def main() -> None:
     print(f"  memory after a tenth {marks[1][2]:.1f} MB, at the end {marks[-1][2]:.1f} MB")
     first, last = costs[0], costs[-1]
     print(f"  a frame in the first tenth {first:.1f} us, in the last {last:.1f} us, x{last / first:.3f}")
+    print(f"  each tenth: {', '.join(f'{cost:.1f}' for cost in costs)} us")
     print(f"  state: {summary.health['selfcheck']}")
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from edge_hal import logs
 from edge_hal.commands.bench import bench
 from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.cameras import cameras
@@ -57,6 +58,10 @@ def main() -> None:
 
 def fail(error: EdgeHalError) -> NoReturn:
     """Print what happened, why and what to do next, and exit."""
+    if logs.in_json():
+        fields = {"why": error.why, "todo": error.todo, "exit_code": error.exit_code}
+        logs.log.error(error.what, extra={"fields": fields})
+        sys.exit(error.exit_code)
     from rich.console import Console
     from rich.text import Text
 
@@ -120,6 +125,9 @@ def run(
     record: Annotated[
         Path | None, typer.Option(help="Keep what the model saw, and when, in this folder: edge-hal replay FOLDER.")
     ] = None,
+    record_around: Annotated[
+        str | None, typer.Option(help="Of that only what is so near to a transition or gap, within a size: 2m,2GB.")
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames per second: asked of a camera, believed of a file.")
     ] = None,
@@ -141,6 +149,9 @@ def run(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Publish beyond this machine without encryption.")
     ] = False,
+    log: Annotated[
+        str, typer.Option(help="human, json (a line each) or auto: human on a terminal. On standard error.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line: the summary.")] = False,
 ) -> None:
     """Recognise a camera, file or feature stream and publish each transition as it happens."""
@@ -149,6 +160,7 @@ def run(
     from edge_hal.runtime.keys import server_keys
     from edge_hal.runtime.watchdog import Limits
 
+    logs.set_up(log, stream)
     limits = Limits(
         stall_s=parse_duration(stall),
         still_s=parse_duration(still),
@@ -176,6 +188,7 @@ def run(
         overload=overload,
         selfcheck_s=None if selfcheck is None else parse_duration(selfcheck),
         record=record,
+        record_around=None if record_around is None else Retention.parse(record_around, "--record-around"),
         seconds=seconds,
         allow_uncertified=allow_uncertified,
         journal=journal,
@@ -191,6 +204,8 @@ def run(
         on_ready=partial(_say_where, stream, journal),
         on_event=None if as_json else lambda event: print(describe(event), flush=True),
     )
+    ended = {"reason": summary.reason, "counters": summary.counters}
+    logs.log.info("'%s' ended: %s", stream, summary.reason, extra={"fields": ended})
     if as_json:
         print(json.dumps(summary.to_dict()), flush=True)
     else:
@@ -212,7 +227,8 @@ def tell(name: str) -> None:
 
 def _say_where(stream: str, journal: Path | None, endpoint: str) -> None:
     kept = "" if journal is None else f", events are kept in {journal}"
-    print(f"publishing '{stream}' on {endpoint}{kept}", file=sys.stderr, flush=True)
+    fields = {"endpoint": endpoint, "journal": journal}
+    logs.log.info("publishing '%s' on %s%s", stream, endpoint, kept, extra={"fields": fields})
 
 
 def _journal(given: Path | None, none: bool, camera: str, stream: str) -> Path | None:

@@ -70,7 +70,8 @@ class Transition(Event):
 
 @dataclass(frozen=True)
 class Gap(Event):
-    """Time the model did not see. With `reset` the epoch ends and the next label starts from None."""
+    """Time the model did not see. With `reset` the epoch ends and the next label starts from None. `bundle` and
+    `decoder` are those that go on: other ones than before where the reason is `reload`."""
 
     kind: ClassVar[str] = "gap"
     seq: int
@@ -79,6 +80,8 @@ class Gap(Event):
     end: Moment
     lost_ticks: int
     reset: bool
+    bundle: str
+    decoder: str
 
 
 @dataclass(frozen=True)
@@ -141,10 +144,11 @@ def topic(event: Event) -> bytes:
 
 def encode(event: Event) -> bytes:
     """One JSON object, UTF-8, keys in the order of the dataclass after `schema` and `type`."""
-    body = {"from" if key == "from_" else key: value for key, value in dataclasses.asdict(event).items()}
+    body = {"from" if key == "from_" else key: value for key, value in vars(event).items()}
     run = body.pop("run")
     text = {"schema": SCHEMA, "type": event.kind, **body, "run": run}
-    return json.dumps(text, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    # `vars` for moments: `asdict` would copy everything there is, and cost more than all the rest.
+    return json.dumps(text, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=vars).encode()
 
 
 def decode(data: bytes | str) -> Event:

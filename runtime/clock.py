@@ -7,7 +7,7 @@ always give the same ticks, and any arrival pattern can be tested.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +19,7 @@ from .source import Frame
 
 INTERVALS = 5
 """As many intervals between frames must agree, by their median, on how slow the source is."""
+PLAIN = ("_announced_ns", "_start_ns", "_next", "_skipped", "_broken", "running", "epoch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,8 @@ class Tick:
 class Break:
     """The model saw nothing from the tick `begin` of `epoch` until `end`, the next tick there is.
 
-    `reason`: `source` (no frame within the hold limit) or `overload` (frames came, nobody took them).
+    `reason`: `source` (no frame within the hold limit), `overload` (frames came, nobody took them) or
+    the one given to `interrupt`.
     `lost_ticks`: steps of the clock that never took place. `reset`: `epoch` ended, and `end` is the
     first tick of the next one; otherwise tick indices go on without a hole, and times tell of it.
     """
@@ -177,6 +179,26 @@ class FrameClock:
             return []
         end = Moment(self._begin.tick, self._begin.frame, max(now_ns, self._begin.t_ns))
         return [self._close_break(end)]
+
+    def interrupt(self, reason: str) -> None:
+        """End the epoch here; the next frame begins another, and the break is told then."""
+        if self.running:
+            self._stop(reason)
+
+    def state(self) -> dict[str, Any]:
+        """All that ticks to come depend on, beside what it was made with and the pixels of its frame."""
+        frame = None if self._frame is None else [self._frame.index, self._frame.t_ns]
+        plain = {name: getattr(self, name) for name in PLAIN}
+        lists = {"intervals": list(self._intervals), "begin": asdict(self._begin), "frame": frame}
+        return {**plain, **lists, "counters": asdict(self.counters)}
+
+    def restore(self, state: dict[str, Any], frame: Frame | None) -> None:
+        """Go on where `state` was taken; `frame` is the one it names."""
+        for name in PLAIN:
+            setattr(self, name, state[name])
+        self._intervals.extend(state["intervals"])
+        self._begin, self.counters, self._frame = Moment(**state["begin"]), Counters(**state["counters"]), frame
+        self._learn()
 
     def _learn(self, interval_ns: int | None = None) -> None:
         """Cameras announce 30 frames per second and deliver 15 in the dark, or announce nothing: the

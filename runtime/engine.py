@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -29,4 +29,13 @@ class StepEngine(Protocol):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Copies of all state tensors by name, as the next step would read them."""
+        ...
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """An engine that can begin where another one left off."""
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take back what `state` gave: the next step reads it."""
         ...

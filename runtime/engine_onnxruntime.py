@@ -110,6 +110,10 @@ class OnnxRuntimeEngine:
     def state(self) -> dict[str, NDArray[Any]]:
         return {name: buffer.copy() for name, buffer in self._states[self._role].items()}
 
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        for name, buffer in self._states[self._role].items():
+            np.copyto(buffer, state[name])
+
     @property
     def _states(self) -> tuple[Buffers, Buffers]:
         assert self._sets is not None, "an engine without graphs"

@@ -133,8 +133,11 @@ class TensorRtEngine:
 
     def reset(self) -> None:
         # The role stays: outputs handed out before a reset keep their promise of one more call.
+        self.restore(self._fills)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
         for name, tensor in self._sets[self._role].items():
-            tensor.host.fill(self._fills[name])
+            np.copyto(tensor.host, state[name])
             self._device.upload(tensor.address, tensor.host)
         self._device.synchronise()
 

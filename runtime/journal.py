@@ -40,7 +40,7 @@ class Retention:
     size_bytes: int = 10**9
 
     @classmethod
-    def parse(cls, text: str) -> Retention:
+    def parse(cls, text: str, option: str = "--retention") -> Retention:
         """`30d`, `500MB` or `30d,500MB`. Raises EdgeHalError (exit code 2) for anything else."""
         found = cls(float("inf"), 2**63)
         for part in text.split(","):
@@ -52,7 +52,7 @@ class Retention:
             else:
                 units = ", ".join([*UNITS_S, *UNITS_BYTES])
                 why = f"'{part}' is neither an age nor a size (units: {units})"
-                raise EdgeHalError(f"--retention {text}", why, "write --retention 30d,1GB", exit_code=2)
+                raise EdgeHalError(f"{option} {text}", why, f"write {option} 30d,1GB", exit_code=2)
         return found
 
 

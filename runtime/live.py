@@ -124,6 +124,7 @@ class CameraSource(ThreadedSource):
         rate, mode = message["rate"], message["mode"]
         self.period_ns = None if rate is None else instant_ns(1, exact_rate(rate))
         self._report(state="running", connections=self._health["connections"] + 1, mode=mode)
+        log.info("%s delivers: %s", self.name, describe(mode), extra={"fields": {"mode": mode}})
         asked = {name: getattr(self._request, name) for name in ("width", "height", "fps", "fourcc")}
         for text in refusals(asked, mode):
             log.warning("%s: %s", self.name, text)
@@ -146,6 +147,13 @@ class CameraSource(ThreadedSource):
 
     def _report(self, **news: Any) -> None:
         self._health = {**self._health, **news}  # replaced, not changed: another thread reads it
+
+
+def describe(mode: dict[str, Any]) -> str:
+    """`1280x720, 30 fps, MJPG`, as far as the camera says."""
+    size = f"{mode['width']}x{mode['height']}" if mode.get("width") and mode.get("height") else None
+    rate = f"{mode['fps']:g} fps" if mode.get("fps") else None
+    return ", ".join(filter(None, (size, rate, mode.get("fourcc")))) or "pictures of a mode it does not tell"
 
 
 def refusals(asked: dict[str, Any], mode: dict[str, Any]) -> list[str]:

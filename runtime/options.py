@@ -22,7 +22,8 @@ class RunOptions:
     `onnxruntime` or `tensorrt`; `precision` refuses a bundle of another one; `seconds` ends the run after so much
     stream time; `decide_every` counts ticks; `overload` is `cut` or `lag` (None: cameras cut, files lag);
     `selfcheck_s`: seconds between checks of the state; `fps`, `size` and `fourcc` are asked of cameras; `record` is a
-    folder to write; `journal` None keeps no events."""
+    folder to write, all of the run or, with `record_around`, what lies so near to events, in no more than so many
+    bytes; `journal` None keeps no events."""
 
     bundle: Path = DEFAULT_PATH
     camera: str = "0"
@@ -44,6 +45,7 @@ class RunOptions:
     overload: str | None = None
     selfcheck_s: float | None = None
     record: Path | None = None
+    record_around: Retention | None = None
     seconds: float | None = None
     allow_uncertified: bool = False
     insecure: bool = False
@@ -53,6 +55,11 @@ class RunOptions:
     keys: ServerKeys | None = None
     metrics: str | None = None
 
+    @property
+    def vectors(self) -> bool:
+        """Whether the source may deliver feature vectors."""
+        return "features:" in self.camera or self.camera.startswith("replay:")
+
     def check(self, bundle: Bundle) -> None:
         """Refuse before anything is opened what cannot work.
 
@@ -60,8 +67,7 @@ class RunOptions:
             EdgeHalError: what and why.
         """
         require_precision(bundle, self.precision)
-        vectors = "features:" in self.camera or self.camera.startswith("replay:")
-        if bundle.spec.encoder is None and not vectors:
+        if bundle.spec.encoder is None and not self.vectors:
             raise EdgeHalError(
                 f"the bundle {self.bundle} takes feature vectors, not pictures",
                 "it was exported without a frame encoder",
@@ -81,6 +87,13 @@ class RunOptions:
             raise EdgeHalError(
                 "--overload cut with --pace asap", "a file that waits is never too fast", exit_code=2
             )
+        if self.record_around is not None:
+            if self.record is None:
+                todo = "add --record FOLDER"
+                raise EdgeHalError("--record-around without --record", "nothing is recorded", todo, exit_code=2)
+            if not self.record_around.age_s < 1e9:
+                why = "it must begin with a time"
+                raise EdgeHalError("--record-around", why, "write --record-around 2m,2GB", exit_code=2)
         if self.fourcc is not None and len(self.fourcc) != 4:
             why = "a pixel format has four characters"
             raise EdgeHalError(f"--fourcc {self.fourcc}", why, "for example MJPG", exit_code=2)

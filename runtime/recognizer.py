@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,28 @@ class Recognizer:
         self._decoder.reset()
         self.since = None
 
+    # --- beginning where another left off -------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that the events to come depend on, beside the ticks: numbers and arrays, see `checkpoint`."""
+        # A decoder's state is plain numbers and arrays; what else it holds are tables, which never change.
+        decoder = {name: value for name, value in vars(self._decoder).items() if not is_dataclass(value)}
+        moments = {name: asdict(getattr(self, name)) for name in ("_first", "_last")}
+        since = None if self.since is None else asdict(self.since)
+        return {"pyramid": self.pyramid.state(), "decoder": decoder, "shown": self._shown, "since": since, **moments}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, of a recogniser of the same bundle and thresholds."""
+        self.pyramid.restore(state["pyramid"])
+        vars(self._decoder).update(state["decoder"])
+        self._shown[:] = state["shown"]
+        self._first, self._last = Moment(**state["_first"]), Moment(**state["_last"])
+        self.since = None if state["since"] is None else Moment(**state["since"])
+
+    def succeed(self, other: Recognizer) -> None:
+        """Take over from a recogniser of another bundle, whose epoch a `gap` is about to end."""
+        self.pyramid.epoch, self._last = other.epoch, other._last
+
     # --- events ---------------------------------------------------------------------------------
 
     def start(self, source: str) -> Start:
@@ -215,6 +238,8 @@ class Recognizer:
             end=due.end,
             lost_ticks=due.lost_ticks,
             reset=due.reset,
+            bundle=self.bundle.fingerprint,
+            decoder=self._decoder_hash,
         )
         if due.reset:
             self.reset()

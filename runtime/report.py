@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge_hal.events import End, Event, Gap, Heartbeat, Moment, Snapshot, Start, Transition
@@ -35,6 +35,8 @@ class Report:
             self.start = event
         elif isinstance(event, Transition):
             self._action, self._since = event.to, event.boundary
+        if isinstance(event, Gap) and self.start is not None:
+            self.start = replace(self.start, bundle=event.bundle, decoder=event.decoder)
         if isinstance(event, (Start, End)) or (isinstance(event, Gap) and event.reset):
             self._action = self._since = None
         self.last_seq = getattr(event, "seq", self.last_seq)

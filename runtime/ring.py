@@ -38,10 +38,26 @@ class PyramidRing:
             }
             rows[TIME] = np.zeros(size, np.int64)
             self._rows.append(rows)
+        self._twice = [  # the same memory, as two copies of `capacity` rows
+            {name: values.reshape(2, size, *values.shape[1:]) for name, values in rows.items()}
+            for rows, size in zip(self._rows, self.capacity, strict=True)
+        ]
 
     def reset(self) -> None:
         """Forget everything: a new epoch."""
         self._written = [0] * len(self._written)
+
+    def state(self) -> dict[str, Any]:
+        """All of it, to be taken back by `restore`."""
+        pairs = zip(self._rows, self.capacity, strict=True)
+        rows = [{name: values[:size].copy() for name, values in level.items()} for level, size in pairs]
+        return {"written": list(self._written), "rows": rows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._written = list(state["written"])
+        for level, size, kept in zip(self._rows, self.capacity, state["rows"], strict=True):
+            for name, values in level.items():
+                values[:size] = values[size:] = kept[name]
 
     def count(self, level: int) -> int:
         """Tokens written at `level` in this epoch; the next index."""
@@ -66,12 +82,11 @@ class PyramidRing:
             raise IndexError(f"{size} tokens do not fit a ring of {capacity}")
         start = index % capacity
         before = min(size, capacity - start)
-        for name, rows in self._rows[level].items():
+        for name, both in self._twice[level].items():
             values = np.asarray(t_ns, np.int64) if name == TIME else outputs[name]
-            for offset in (0, capacity):
-                rows[start + offset : start + offset + before] = values[:before]
-                if before < size:
-                    rows[offset : offset + size - before] = values[before:]
+            both[:, start : start + before] = values[:before]
+            if before < size:
+                both[:, : size - before] = values[before:]
         self._written[level] = index + size
 
     def rows(self, level: int, name: str, start: int, stop: int) -> NDArray[Any]:

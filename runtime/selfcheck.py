@@ -9,14 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.errors import EdgeHalError
 from edge_hal.spec import PyramidSpec
 
 from .engine import StepEngine
+from .engine_onnxruntime import open_engines
+from .recognizer import Recognizer
 from .stream import PyramidStream
 
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
@@ -60,6 +64,18 @@ def deviation(stream: PyramidStream, vectors: NDArray[np.float32], expected: Sta
         allowed = ABSOLUTE + RELATIVE * np.abs(fresh)
         worst = max(worst, float((np.abs(expected[name] - fresh) / allowed).max(initial=0.0)))
     return worst
+
+
+def open_selfcheck(recognizer: Recognizer, every_s: float, threads: int) -> SelfCheck:
+    """Raises EdgeHalError where the engines are of a kind that cannot be checked."""
+    if recognizer.engines.kind != "onnxruntime":
+        raise EdgeHalError(
+            f"--selfcheck cannot check {recognizer.engines.kind}",
+            "a second set of engines would have to share the device with the first",
+            "add --engine onnxruntime, or run without --selfcheck",
+            exit_code=2,
+        )
+    return SelfCheck(recognizer.spec, every_s, partial(open_engines, recognizer.bundle, threads))
 
 
 class SelfCheck:

@@ -12,7 +12,7 @@ from .credentials import has_password, mask_arguments, redact
 from .fault import EXAMPLE, FaultScript
 from .live import CameraSource
 from .readers import open_file
-from .record import ReplaySource
+from .recording import ReplaySource
 from .source import PacedSource, Source, WaitingSource
 from .watchdog import Limits
 

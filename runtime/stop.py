@@ -1,4 +1,4 @@
-"""How a run is asked to stop: by a signal, or by whoever started it."""
+"""How a run is asked to stop, or to read its bundle again: by a signal, or by whoever started it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from types import FrameType
 
 
 class Stop:
-    """Asked for by a signal (or by whoever calls the run); wakes what waits."""
+    """Asked for by a signal (or by whoever calls the run); wakes what waits. Setting `reload_asked` reads the bundle
+    again."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.reload_asked = False
         self._wakers: list[Callable[[], None]] = []
 
     def on_ask(self, waker: Callable[[], None]) -> None:
@@ -28,7 +29,8 @@ class Stop:
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM ask for a stop; the second one ends the process. Only the main thread can listen."""
+    """SIGINT and SIGTERM ask for a stop; the second one ends the process. SIGHUP asks for a reload, and for a stop
+    where it says that the terminal is gone. Only the main thread can listen."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -38,7 +40,16 @@ def signals(stop: Stop) -> Iterator[None]:
             os._exit(128 + number)
         stop.ask()
 
-    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    attended = os.isatty(0)
+
+    def hung_up(number: int, frame: FrameType | None) -> None:
+        if attended and not os.isatty(0):
+            heard(number, frame)
+        else:
+            stop.reload_asked = True
+
+    handlers = {signal.SIGINT: heard, signal.SIGTERM: heard, signal.SIGHUP: hung_up}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

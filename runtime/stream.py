@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import PyramidSpec
 
-from .engine import StepEngine
+from .engine import Restorable, StepEngine
 from .ring import TIME, PyramidRing
 
 Times = Sequence[int] | NDArray[np.int64]
@@ -42,6 +42,8 @@ class PyramidStream:
         self.epoch = 0
         self.steps = [0] * len(engines)
         self._engines = tuple(engines)
+        self._stride = spec.first_stride if spec.top else None
+        self._chunks = tuple(sorted(spec.chunk_sizes, reverse=True))
         self._nothing_held = [np.zeros((1, level.width), dtype) for level in spec.levels[1:]]
 
     @property
@@ -52,15 +54,13 @@ class PyramidStream:
     @property
     def room(self) -> int | None:
         """Ticks until the next bin completes, the most a step may take; None without any bins."""
-        if self.spec.top == 0:
-            return None
-        return self.spec.first_stride - self.ticks % self.spec.first_stride
+        return None if self._stride is None else self._stride - self.ticks % self._stride
 
     def legal_chunk(self, available: int) -> int:
         """The largest chunk a step may take now, of `available` >= 1 waiting ticks."""
         room = self.room
         limit = available if room is None else min(available, room)
-        return max(chunk for chunk in self.spec.chunk_sizes if chunk <= limit)
+        return next(chunk for chunk in self._chunks if chunk <= limit)
 
     def step(self, x: NDArray[np.float32], t_ns: Times) -> None:
         """Run level 0 on one chunk and keep its outputs. Upper levels wait for `settle`.
@@ -79,7 +79,7 @@ class PyramidStream:
                 f"a step got vectors of shape {x.shape} and {len(t_ns)} times",
                 f"it takes (C, {self.spec.front_end.size}) and C times",
             )
-        if size not in self.spec.chunk_sizes or (room is not None and size > room):
+        if size not in self._chunks or (room is not None and size > room):
             raise EdgeHalError(
                 f"a chunk of {size} cannot start at tick {self.ticks}",
                 f"chunks are {', '.join(map(str, self.spec.chunk_sizes))} and may not cross a bin",
@@ -132,6 +132,17 @@ class PyramidStream:
         """Copies of the state of all levels by name, after everything pending has run."""
         self.settle()
         return {name: value for engine in self._engines for name, value in engine.state().items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, to be taken back by `restore`."""
+        return {"epoch": self.epoch, "steps": list(self.steps), "engines": self.states(), "ring": self.ring.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.epoch, self.steps = state["epoch"], list(state["steps"])
+        self.ring.restore(state["ring"])
+        for engine in self._engines:
+            assert isinstance(engine, Restorable)
+            engine.restore(state["engines"])
 
     def _run(self, level: int, *, t_ns: Times, **inputs: NDArray[np.float32]) -> None:
         index = self.ring.count(level)

@@ -323,7 +323,8 @@ def test_events_are_described_in_one_line():
     )
     line = describe(transition)
     assert "01:23.50" in line and "blue -> green" in line and "0.50 s later" in line
-    gap = Gap("s", 0, seq=2, reason="source", begin=moment, end=moment, lost_ticks=3, reset=True)
+    model = {"bundle": "b", "decoder": "d"}
+    gap = Gap("s", 0, seq=2, reason="source", begin=moment, end=moment, lost_ticks=3, reset=True, **model)
     end = End("s", 0, seq=3, reason="eof", last=moment, counters={})
     assert "gap" in describe(gap) and "source" in describe(gap) and "eof" in describe(end)
     assert not any("\n" in describe(event) for event in (transition, gap, end))

@@ -320,6 +320,31 @@ def test_a_subscriber_that_is_stopped_costs_a_bounded_sum_and_misses_nothing(tmp
     server.process.communicate(timeout=20)
 
 
+@pytest.mark.slow
+def test_a_listener_that_stops_reading_for_a_minute_holds_nothing_up_and_misses_nothing(place, endpoint, tmp_path):
+    """`edge-hal listen`, stopped for 60 s while a run goes on at its own pace."""
+    np.save(tmp_path / "f.npy", np.load(place / "f.npy")[:750])
+    arguments = (
+        *("run", "--bundle", str(place / "bundle"), "--camera", f"features:{tmp_path}/f.npy@10", "--pub", endpoint),
+        *("--journal", str(tmp_path / "j"), "--stream", STREAM, "--json", "--wait-subscribers", "1"),
+    )
+    listener = spawn("-m", "edge_hal", "listen", "--connect", endpoint, "--from-start", "--json", "--until-end")
+    with spawn("-m", "edge_hal", *arguments) as process:
+        assert listener.stdout is not None and '"seq":0' in listener.stdout.readline()
+        listener.send_signal(signal.SIGSTOP)
+        with pytest.raises(subprocess.TimeoutExpired):  # the run outlives the minute
+            process.wait(timeout=60)
+        listener.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=2 * TIMEOUT_S)
+    assert process.returncode == 0, err
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["ticks"] >= 740 and summary["cut"] == 0
+    lines, err = listener.communicate(timeout=2 * TIMEOUT_S)
+    assert listener.returncode == 0, err
+    seqs = [event["seq"] for event in map(json.loads, lines.splitlines()) if "seq" in event]
+    assert seqs == list(range(1, summary["events"])) and len(kept(tmp_path / "j")) == summary["events"]
+
+
 def test_twenty_subscribers_come_and_go_and_each_is_welcomed(tmp_path):
     server = Server(tmp_path, 200)
     failures: list[BaseException] = []

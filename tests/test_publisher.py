@@ -96,12 +96,14 @@ def test_a_snapshot_forgets_the_action_after_a_reset_and_while_blind(publisher, 
             assert next_event(second)[1]["action"] is None
         publisher.status(Status({"captured": 9}))
         moment = Moment(0, 0, 0)
-        publisher.publish(Gap("bench", 0, seq=2, reason="source", begin=moment, end=moment, lost_ticks=1, reset=True))
+        span = {"begin": moment, "end": moment, "lost_ticks": 1, "reset": True}
+        publisher.publish(Gap("bench", 0, seq=2, reason="reload", bundle="b2", decoder="d2", **span))
         assert durable(first)["seq"] == 2
         with subscriber(context, publisher.endpoint) as third:
             _, snapshot = next_event(third)
             assert (snapshot["action"], snapshot["since"], snapshot["last_seq"]) == (None, None, 2)
             assert snapshot["epoch"] == 1
+            assert (snapshot["bundle"], snapshot["decoder"]) == ("b2", "d2")
 
 
 def test_the_heartbeat_tells_counters_and_the_last_seq(monkeypatch, context):

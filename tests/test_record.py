@@ -19,7 +19,8 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Transition, encode
 from edge_hal.runtime.loop import RunOptions, Stop, Summary, run
 from edge_hal.runtime.recognizer import Recognizer
-from edge_hal.runtime.record import FRAMES, LOG, Recorder, comparable, recorded_events, replay_options
+from edge_hal.runtime.record import FRAMES, LOG, Recorder
+from edge_hal.runtime.recording import comparable, read_recording
 
 ANY_PORT = "tcp://127.0.0.1:*"
 
@@ -31,9 +32,9 @@ def played(options: RunOptions, **how: Any) -> tuple[Summary, list[bytes], list[
 
 
 def check_replay(folder: Path, bundle: Path, summary: Summary, events: list[bytes]) -> None:
-    options, _ = replay_options(folder, bundle)
-    again, replayed, _ = played(options)
-    assert replayed == events == list(recorded_events(folder))
+    recording = read_recording(folder)
+    again, replayed, _ = played(recording.options(bundle))
+    assert replayed == events == recording.events() and recording.difference(replayed) is None
     assert again.counters == summary.counters and again.reason == summary.reason
 
 
@@ -115,8 +116,11 @@ def test_a_recording_cut_short_replays_as_far_as_it_goes(tmp_path, bundle):
     _, events, _ = played(options)
     text = (tmp_path / "rec" / LOG).read_text()
     (tmp_path / "rec" / LOG).write_text(text[: len(text) // 2])  # as kill -9 leaves it
-    again, replayed, told = played(replay_options(tmp_path / "rec", bundle)[0])
+    recording = read_recording(tmp_path / "rec")
+    again, replayed, told = played(recording.options(bundle))
     assert replayed[:-1] == events[: len(replayed) - 1] and 3 < len(replayed) < len(events)
+    assert recording.difference(replayed) is None  # what was told of frames that are lost is no difference
+    assert recording.difference([*replayed[:2], *replayed[3:]]) is not None
     assert isinstance(told[-1], End) and again.reason == "source"
 
 
@@ -167,4 +171,4 @@ def test_the_command_compares(tmp_path, bundle):
     events = (record / "events.jsonl").read_text()
     (record / "events.jsonl").write_text(events.replace('"to":"green"', '"to":"red"'))
     code, _, err = call("replay", record, "--json")
-    assert code == 1 and "event 3 differs" in err and "Traceback" not in err
+    assert code == 1 and "event 3 of" in err and "differs" in err and "Traceback" not in err

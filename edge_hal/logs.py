@@ -1,0 +1,66 @@
+"""Logs of what runs for long, on standard error: for people on a terminal, one JSON object a line otherwise."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+from edge_hal.errors import EdgeHalError
+
+KINDS = ("auto", "human", "json")
+
+log = logging.getLogger("edge_hal")
+
+
+class Human(logging.Formatter):
+    """`09:41:07 warning  the camera 0 was lost: it hangs`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}  "
+        return f"{clock} {level}{record.getMessage()}"
+
+
+class JsonLines(logging.Formatter):
+    """`time` (UTC), `level`, `logger`, `stream`, `message`, and whatever the caller put into `extra={"fields": {}}`."""
+
+    def __init__(self, stream: str | None) -> None:
+        super().__init__()
+        self._stream = {} if stream is None else {"stream": stream}
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        head = {"time": f"{clock}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "logger": record.name}
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        body = {**head, **self._stream, "message": record.getMessage(), **fields}
+        if record.exc_info:
+            body["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(body, ensure_ascii=False, default=str)
+
+
+def set_up(kind: str = "auto", stream: str | None = None) -> None:
+    """From here on this process logs, from `info` upwards for edge-hal and from `warning` for others.
+
+    Args:
+        kind: `human`, `json`, or `auto`: whether standard error is a terminal decides.
+        stream: named in every JSON line.
+
+    Raises:
+        EdgeHalError: no such kind.
+    """
+    if kind not in KINDS:
+        raise EdgeHalError(f"--log {kind}", f"it is one of {', '.join(KINDS)}", exit_code=2)
+    human = kind == "human" or (kind == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Human() if human else JsonLines(stream))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)
+    log.setLevel(logging.INFO)
+
+
+def in_json() -> bool:
+    """Whether `set_up` chose JSON lines: then errors belong among them, too."""
+    return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)
