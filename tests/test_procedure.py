@@ -1,4 +1,4 @@
-"""What follows what, and for how long: the file people edit, the tables made of it, and what is learnt from segments."""
+"""What follows what, and for how long: the file people edit, the tables made of it, what is learnt from segments."""
 
 from __future__ import annotations
 
