@@ -235,7 +235,8 @@ def test_decisions_off_line_are_those_of_the_stream(
     assert [d.confidence for d in streamed] == pytest.approx([d.confidence for d in expected], abs=1e-4)
 
 
-def test_decisions_off_line_are_the_events_of_the_runtime(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lag_s", [0.0, 0.7])
+def test_decisions_off_line_are_the_events_of_the_runtime(tmp_path: Path, lag_s: float) -> None:
     """Through a bundle on ONNX Runtime whose posteriors can be written down, for thresholds of all kinds."""
     rng = np.random.default_rng(3)
     vectors = rng.random((900, len(LABELS))).astype(np.float32) * 0.2
@@ -252,7 +253,7 @@ def test_decisions_off_line_are_the_events_of_the_runtime(tmp_path: Path) -> Non
         DecoderConfig(0.5, 0.3, 0.0, 0.5, evidence_hz=6.0, procedure=cycle),
         DecoderConfig(0.5, 0.0, 0.0, 0.0, lead_s=0.2, evidence_hz=1.5, procedure=cycle),
     ):
-        bundle = known_bundle(tmp_path / "bundle", decoder=config)
+        bundle = known_bundle(tmp_path / "bundle", decoder=config, lag_s=lag_s)
         with edge_hal.open_stream(bundle.path) as stream:
             events = [e for t, x in enumerate(vectors) for e in stream.push(x, round(t * 1e9 / HZ))]
         made = [e for e in events if isinstance(e, Transition)]
@@ -260,6 +261,9 @@ def test_decisions_off_line_are_the_events_of_the_runtime(tmp_path: Path) -> Non
         assert [(e.to, e.boundary.tick, e.decision.tick) for e in made] == [
             (LABELS[d.label], d.boundary_tick, d.decision_tick) for d in decisions
         ]
+        # An event's time is that of its tick, the lag taken off already.
+        assert all(e.boundary.t_ns == round(e.boundary.tick * 1e9 / HZ) for e in made)
+        assert all(e.decision.tick - e.boundary.tick >= bundle.spec.lag_ticks for e in made[1:])
         seen += len(made)
     assert seen > 20
 
