@@ -21,7 +21,7 @@ AT_ONCE = DecoderConfig(smooth_s=0.0, confirm_s=0.0, min_duration_s=0.0)
 """Decides at the first opportunity, which is the end of a bin."""
 
 
-def known_spec(model_hz: float = 10.0, *, pictures: bool = False) -> PyramidSpec:
+def known_spec(model_hz: float = 10.0, *, pictures: bool = False, lag_s: float = 0.0) -> PyramidSpec:
     return PyramidSpec(
         model_hz=model_hz,
         labels=LABELS,
@@ -29,6 +29,7 @@ def known_spec(model_hz: float = 10.0, *, pictures: bool = False) -> PyramidSpec
         levels=(LevelSpec(1, 2, 4, 1, 1), LevelSpec(STRIDE, 2, 4, 1, 1)),
         encoder=EncoderSpec(16, 16, len(LABELS)) if pictures else None,
         lookback_s=20.0,
+        lag_s=lag_s,
     )
 
 
@@ -39,8 +40,10 @@ def known_bundle(
     pictures: bool = False,
     decoder: DecoderConfig = AT_ONCE,
     passed: bool = True,
+    lag_s: float = 0.0,
 ) -> Bundle:
-    spec = known_spec(model_hz, pictures=pictures)
+    """With `lag_s`, what it says of a tick is meant of one so long before."""
+    spec = known_spec(model_hz, pictures=pictures, lag_s=lag_s)
 
     def write(directory: Path) -> None:
         for level in range(len(spec.levels)):

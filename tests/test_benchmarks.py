@@ -18,6 +18,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from processes import REPOSITORY, call
+from small_data import write_small_data
 
 from edge_hal.commands.train import load_videos
 from edge_hal.config import load_config
@@ -171,6 +172,39 @@ def test_a_row_averages_the_splits_by_the_protocol_of_its_set(field: ModuleType)
     assert plain[4].startswith("41.0") and without[4].startswith("81.0"), "Edit with and without background"
     assert field.row("crosstask", results[:1]).splitlines()[-1].startswith("| edge-hal, streamed | 0.0 | 10.0")
     assert "2 of 4 splits" in field.row("gtea", results)
+
+
+def shares_right(text: str) -> list[float]:
+    return [float(share) for share in re.findall(r"([0-9.]+) % (?:of the others )?right", text)]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_starter_is_measured_three_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, starter = write_small_data(tmp_path / "data"), program("starter")
+    for name in ("LOOK_AHEAD_WINDOWS", "PINNED_ITERATIONS"):  # which it sets
+        monkeypatch.setattr(starter.starter, name, getattr(starter.starter, name))
+
+    def printed(*arguments: str) -> list[str]:
+        common = ["starter.py", str(root), "--split", "1", "--rate-hz", "20", "--restarts", "3"]
+        monkeypatch.setattr(sys, "argv", [*common, *arguments])
+        starter.main()
+        return capsys.readouterr().out.splitlines()
+
+    looks = printed("--look", "0,1")
+    late_s = [float(re.findall(r"boundaries (-?[0-9.]+) s late", line)[0]) for line in looks]
+    assert [line.split(":")[0] for line in looks] == ["look-ahead 0 windows", "look-ahead 1 windows"]
+    assert late_s[0] >= late_s[1] and min(shares_right("".join(looks))) > 85
+    known = printed("--labelled", "2", "--iterations", "0,3")
+    assert [line.split(":")[0] for line in known] == ["2 labelled, 0 iterations", "2 labelled, 3 iterations"]
+    assert min(shares_right("".join(known))) > 85 and len(shares_right("".join(known))) == 2
+    basin = printed("--basin", "4")
+    names = ["guess 0", "guess 1", "guess 2", "searched", "from the truth"]
+    assert [line.split(":")[0] for line in basin] == names
+    likelihood = [float(re.findall(r"log-likelihood (-?[0-9.]+)", line)[0]) for line in basin]
+    assert likelihood[3] >= max(likelihood[:3])  # EM goes on from the best of them
+    assert len(shares_right("".join(basin))) == 5 and min(shares_right("".join(basin))) > 85
 
 
 @pytest.mark.slow

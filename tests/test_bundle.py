@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from toy_pyramid import toy_bundle, toy_spec, write_graphs
 from edge_hal.bundle import Bundle, expected_graphs, file_hash, load_bundle, write_bundle
 from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.procedure import Procedure, Step
 from edge_hal.spec import EncoderSpec, PyramidSpec
 
 SPEC = toy_spec((2, 2), encoder=EncoderSpec(height=4, width=6, size=5))
@@ -51,6 +53,27 @@ def test_a_written_bundle_loads_as_it_was_written(bundle: Path) -> None:
         "decoder.json",
     }
     assert loaded.graph(0, 2).is_file() and loaded.encoder is not None and loaded.encoder.is_file()
+
+
+def test_a_procedure_is_written_beside_the_thresholds_and_people_edit_both(tmp_path: Path) -> None:
+    steps = {name: Step(0.5, 0.5, 2.0, 1.5, {}) for name in SPEC.labels}
+    config = DecoderConfig(confirm_s=0.3, evidence_hz=2.0, procedure=Procedure(steps))
+    written = toy_bundle(tmp_path / "bundle", SPEC, config)
+    file = written.path / "procedure.json"
+    assert written.decoder == config and "procedure" not in (written.path / "decoder.json").read_text()
+    rewrite(file, lambda data: data[SPEC.labels[0]].update(median_s=9.0))
+    edited = load_bundle(written.path)
+    assert edited.certified and edited.fingerprint == written.fingerprint
+    assert edited.decoder.procedure is not None
+    assert edited.decoder.procedure.steps[SPEC.labels[0]].median_s == 9.0
+    assert edited.decoder.fingerprint() != config.fingerprint()
+    file.write_text("{")
+    with pytest.raises(EdgeHalError, match=r"cannot use .*procedure\.json") as caught:
+        load_bundle(written.path)
+    assert "delete it" in caught.value.todo and caught.value.exit_code == 1
+    file.unlink()
+    without = load_bundle(written.path)
+    assert without.certified and without.decoder == replace(config, procedure=None)
 
 
 @pytest.mark.parametrize("name", expected_graphs(SPEC, "fp32"))

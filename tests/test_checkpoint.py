@@ -24,6 +24,7 @@ from edge_hal.commands.evaluate import run_config
 from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.model.checkpoint import MODEL, REFERENCE, load_checkpoint, save_model
+from edge_hal.procedure import Procedure, Step
 from edge_hal.spec import EncoderSpec
 
 Change = Callable[[dict[str, Any], dict[str, torch.Tensor]], object]
@@ -55,7 +56,8 @@ def refused(path: Path) -> EdgeHalError:
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, levels: Any) -> None:
     spec = small_spec(levels, size=5)
     pyramid, front_end = random_model(spec, seed=3)
-    decoder = DecoderConfig(smooth_s=0.3, confirm_s=1.5, margin=0.25, min_duration_s=2)
+    steps = {name: Step(0.25, 0.25, 2.0, 1.5, {spec.labels[i - 1]: 1.0}) for i, name in enumerate(spec.labels)}
+    decoder = DecoderConfig(0.3, 1.5, 0.25, 2, evidence_hz=2.5, procedure=Procedure(steps))
     save_model(tmp_path / MODEL, pyramid, front_end, decoder, {"seed": 3, "by": {"tests": [1, "é"]}})
     for path in (tmp_path, tmp_path / MODEL):
         loaded = load_checkpoint(path)
@@ -140,6 +142,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "odd provenance": (lambda m, t: m.update(provenance=3), "int"),
     "threshold": (lambda m, t: m["decoder"].update(margin=2), "margin"),
     "odd threshold": (lambda m, t: m["decoder"].update(patience=2), "patience"),
+    "odd chance": (lambda m, t: m["decoder"].update(procedure={"reach": {"first": 2}}), "procedure"),
+    "odd procedure": (lambda m, t: m["decoder"].update(procedure=[3]), "procedure"),
     "table of a list": (lambda m, t: m.update(spec=[]), "table"),
     "level lost": (lambda m, t: m["spec"]["levels"].pop(), "strange tensor pyramid.levels.0.above"),
     "more labels": (lambda m, t: m["spec"]["labels"].append("fifth"), "its table says"),

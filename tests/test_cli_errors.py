@@ -144,6 +144,12 @@ def damaged_bundle(name: str, change: Callable[[bytes], bytes]) -> Callable[[Pat
     return make
 
 
+def odd_procedure(root: Path) -> None:
+    """Of one step less than the model has."""
+    step = {"first": 0.5, "share": 0.5, "median_s": 2, "spread": 1.5, "then": {}}
+    (bundle(root) / "procedure.json").write_text(json.dumps({"blue": step, "green": step}))
+
+
 def both(*made: Callable[[Path], object]) -> Callable[[Path], None]:
     return lambda root: [make(root) for make in made] and None
 
@@ -287,6 +293,8 @@ CASES = {
     "odd thresholds": Case(
         RUN, 1, ("decoder.json",), damaged_bundle("decoder.json", lambda raw: raw.replace(b"margin", b"marging"))
     ),
+    "odd procedure": Case(RUN, 1, ("procedure.json", "red", "delete it"), odd_procedure),
+    "a procedure is no threshold": Case(f"{RUN} --set decoder.procedure=1", 2, ("decoder.procedure",), bundle),
     # sources and listeners
     "no such file": Case(RUN.replace("f.npy", "g.npy"), 1, ("g.npy", "no such file"), bundle),
     "truncated input": Case(

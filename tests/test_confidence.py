@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from edge_hal.calib.decoder import decode_all
 from edge_hal.decoder import DecoderConfig, tempered
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import calibrated_decoder
+from edge_hal.learning.student import lagging
 from edge_hal.model.checkpoint import load_checkpoint
 
 SPEC = small_spec(TWO)
@@ -74,6 +76,9 @@ def test_a_temperature_changes_confidences_and_no_decision() -> None:
     evidence = collect([posterior], [labels], AT_ONCE, SPEC)
     assert [e.confidence(1.0) for e in evidence] == pytest.approx([d.confidence for d in cold])
     assert [e.right for e in evidence] == [labels[d.decision_tick] == d.label for d in cold]
+    late = collect([lagging(posterior, 3)], [labels], AT_ONCE, replace(SPEC, lag_s=0.3))
+    decided = decode_all(lagging(posterior, 3), AT_ONCE, replace(SPEC, lag_s=0.3))
+    assert [e.right for e in late] == [labels[max(0, d.decision_tick - 3)] == d.label for d in decided]
     np.testing.assert_allclose(tempered(posterior[:5], 1.0), np.exp(posterior[:5]).mean(0), rtol=1e-5)
 
 

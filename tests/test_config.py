@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from edge_hal.config import PRESETS, Config, load_config, parse_config
-from edge_hal.decoder import DecoderConfig
+from edge_hal.decoder import THRESHOLDS
 from edge_hal.errors import EdgeHalError
 
 SMALL: dict[str, Any] = {"model": {"levels": [{"window": 4, "width": 8}]}}
@@ -74,7 +74,7 @@ def test_an_override_changes_its_key_and_no_other() -> None:
     ),
     st.floats(1e-9, 1.0),
     st.none() | st.integers(1, 9),
-    st.fixed_dictionaries({}, optional={name: st.floats(0.01, 0.99) for name in DecoderConfig.__dataclass_fields__}),
+    st.fixed_dictionaries({}, optional={name: st.floats(0.01, 0.99) for name in THRESHOLDS}),
     st.none() | st.text("abc/. é", min_size=1),
 )
 def test_any_configuration_survives_yaml(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning import hmm
 from edge_hal.learning.chains import Batch
-from edge_hal.learning.hmm import StartConfig, start_alignment, whitened
+from edge_hal.learning.hmm import start_alignment, whitened
+from edge_hal.learning.markov import StartConfig
 from edge_hal.metrics import transcript_of, uniform_split
 
 
@@ -52,21 +53,6 @@ def test_recovers_a_known_model_far_above_the_uniform_split(seed):
     assert ours > 0.85 and ours > accuracy(floor, truth) + 0.2
 
 
-def test_the_seed_decides_and_threads_do_not():
-    features, transcripts, _ = make_videos(7, videos=5)
-    done: list[tuple[int, int]] = []
-    options = {"restarts": 3, "config": StartConfig(iterations=8)}
-    one = start_alignment(
-        features, transcripts, 5, seed=3, progress=lambda *n: done.append(n), **options
-    )
-    two = start_alignment(features, transcripts, 5, seed=3, workers=2, **options)
-    other = start_alignment(features, transcripts, 5, seed=4, **options)
-    assert all(np.array_equal(a, b) for a, b in zip(one.labels, two.labels, strict=True))
-    assert one.restarts == two.restarts != other.restarts
-    assert done == [(1, 3), (2, 3), (3, 3)]
-    assert one.score == max(run.score for run in one.restarts)
-
-
 def test_videos_shorter_than_their_sub_states_and_repeats():
     rng = np.random.default_rng(0)
     transcripts = [(0,), (0, 1, 2, 1, 0), (2, 2, 1), (1, 0)]
@@ -97,9 +83,52 @@ def test_expectations_equal_a_sum_over_all_paths(seed, length):
             weight = np.exp(log_p) * chance.prod()
             likelihood += weight
             visits[np.arange(frames), path] += weight
-        assert total[i] == pytest.approx(np.log(likelihood))
-        assert gamma[:frames, i, : last + 1] == pytest.approx(visits / likelihood, abs=1e-9)
+        assert total[i] == pytest.approx(np.log(likelihood), rel=1e-5, abs=1e-4)  # float32
+        assert gamma[:frames, i, : last + 1] == pytest.approx(visits / likelihood, abs=1e-4)
         assert not gamma[frames:, i].any() and not gamma[:, i, last + 1 :].any()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
+def test_expectations_are_those_of_the_definition_with_pins_and_pauses(seed, pause, pinned):
+    """Forward and backward passes apart, in double precision, over videos of hundreds of frames and any length."""
+    rng = np.random.default_rng(seed)
+    transcripts = [tuple(rng.integers(0, 3, n).tolist()) for n in rng.integers(1, 8, 3)]
+    lengths = [int(rng.integers(4 * len(t) if pinned else len(t), 200)) for t in transcripts]
+    pins = [None, None, None]
+    if pinned:
+        for i in range(2):
+            spare = rng.multinomial(lengths[i] - 4 * len(transcripts[i]), rng.dirichlet(np.ones(len(transcripts[i]))))
+            pins[i] = np.repeat(np.arange(len(transcripts[i])), spare + 4)  # room for all sub-states
+            for m in range(len(transcripts[i])):  # one frame of each segment is known at least
+                inside = np.flatnonzero(pins[i] == m)
+                pins[i][inside[rng.permutation(len(inside))[1 + int(rng.integers(len(inside))) :]]] = -1
+    features = [rng.normal(size=(n, 3)) for n in lengths]
+    problem = Batch(features, transcripts, 2, 6 if pause else None, pins if pinned else None)
+    emission = rng.normal(size=(max(lengths), 3, 7)) * 2
+    leave = rng.uniform(0.02, 0.9, problem.chain.shape)
+    total, gamma = problem.expect(emission, leave)
+    for i, frames in enumerate(lengths):
+        last = int(problem.last[i])
+        seen = emission[:frames, i][:, problem.chain[i, : last + 1]]
+        if pins[i] is not None:
+            segment = np.arange(last + 1) // problem.subs[i]
+            seen = np.where((pins[i][:, None] >= 0) & (pins[i][:, None] != segment), -np.inf, seen)
+        stay, move = np.log1p(-leave[i, : last + 1]), np.log(leave[i, : last + 1])
+        forward, backward = np.full((2, frames, last + 1), -np.inf)
+        forward[0, 0], backward[-1, last] = seen[0, 0], 0
+        for t in range(1, frames):
+            came = np.append(-np.inf, (forward[t - 1] + move)[:-1])
+            forward[t] = seen[t] + np.logaddexp(forward[t - 1] + stay, came)
+        for t in range(frames - 2, -1, -1):
+            then = seen[t + 1] + backward[t + 1]
+            backward[t] = np.logaddexp(stay + then, np.append((move[:-1] + then[1:]), -np.inf))
+        expected = forward[-1, last]
+        assert np.isfinite(expected), "the pins of this test can be met"
+        assert total[i] == pytest.approx(expected, rel=1e-5, abs=3e-3)  # hundreds of sums in float32
+        np.testing.assert_allclose(gamma[:frames, i, : last + 1], np.exp(forward + backward - expected), atol=4e-3)
+        np.testing.assert_allclose(gamma[:frames, i].sum(axis=1), 1, atol=4e-3)
+        assert not gamma[frames:, i].any()
 
 
 @settings(deadline=None, max_examples=15)
@@ -156,11 +185,12 @@ def test_agreement_is_high_where_restarts_find_the_same_and_lower_on_noise(seed)
     features, transcripts, _ = make_videos(seed)
     rng = np.random.default_rng(seed)
     noise = [rng.normal(size=x.shape).astype(np.float32) for x in features]
-    clear = start_alignment(features, transcripts, 5, seed=seed, restarts=6, config=StartConfig(consensus=3))
-    lost = start_alignment(noise, transcripts, 5, seed=seed, restarts=6, config=StartConfig(consensus=3))
+    config = StartConfig(generations=1)  # what agrees are the guesses before
+    clear = start_alignment(features, transcripts, 5, seed=seed, restarts=4, config=config)
+    lost = start_alignment(noise, transcripts, 5, seed=seed, restarts=4, config=config)
     assert len(clear.agreement) == len(features)
-    # Not lower: of noise restarts make much the same, near the uniform split.
-    assert np.mean(clear.agreement) > 0.95 > 0.85 > np.mean(lost.agreement)
+    # Not lower: of noise guesses make much the same, near the uniform split, and the best of them are kept.
+    assert np.mean(clear.agreement) > 0.98 > 0.93 > np.mean(lost.agreement)
     # With one restart there is nothing to disagree with.
     assert set(start_alignment(noise, transcripts, 5, seed=seed, restarts=1).agreement) == {1.0}
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import signal
 import tempfile
 import threading
@@ -18,8 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
+from edge_hal.procedure import Procedure, Step
 from edge_hal.runtime.client import subscribe
 from edge_hal.runtime.latency import STAGES
 from edge_hal.runtime.loop import RunOptions, Stop, Summary, run
@@ -168,6 +171,40 @@ def test_thresholds_and_decision_times_can_be_set(tmp_path, bundle):
     assert [row[2:] for row in transitions(eager)] == [(0, 0), (40, 40), (46, 46), (86, 86)]
     hashes = {events[0].decoder for events in (plain, calm)}  # type: ignore[attr-defined]
     assert len(hashes) == 2 and replace(AT_ONCE, confirm_s=1.0).fingerprint() in hashes
+
+
+def test_a_run_follows_the_procedure_of_its_bundle(tmp_path):
+    """Its posteriors are the same throughout: between `blue` and `red` a little more red than green."""
+    after = {"blue": {"green": 1.0}, "green": {"red": 1.0}, "red": {"blue": 1.0}}
+    procedure = Procedure({name: Step(1 / 3, 1 / 3, 4.0, 1.5, after[name]) for name in LABELS})
+    decoder = DecoderConfig(0.3, 0.3, 0.0, 0.5, evidence_hz=4.0, procedure=procedure)
+    bundle = known_bundle(tmp_path / "bundle", decoder=decoder).path
+    unsure = np.array([[0.0, 0.3, 0.32]], np.float32)
+    x = np.concatenate([vectors([0] * 40), np.repeat(unsure, 40, 0), vectors([0] * 40)])
+    options = RunOptions(bundle, features(tmp_path, x, 10), pace="asap")
+
+    def ran(**how):
+        summary, events = recorded(replace(options, **how))
+        check_stream(events, summary)
+        (told,) = {event.decoder for event in events if isinstance(event, (Start, Transition))}
+        return told, transitions(events)
+
+    as_written, followed = ran()
+    assert as_written == decoder.fingerprint()
+    assert [row[:3] for row in followed] == [(None, "blue", 0), ("blue", "green", 40), ("green", "blue", 80)]
+    # The same by hand: another order, and the other label.
+    file = bundle / "procedure.json"
+    data = json.loads(file.read_text())
+    data["blue"]["then"] = {"red": 1.0}
+    file.write_text(json.dumps(data))
+    as_edited, edited = ran()
+    assert [row[:3] for row in edited] == [(None, "blue", 0), ("blue", "red", 40), ("red", "blue", 80)]
+    # `--set decoder.evidence_hz=0`, or no such file: hysteresis.
+    without, hysteresis = ran(decoder={"evidence_hz": 0.0})
+    file.unlink()
+    deleted, same = ran()
+    assert hysteresis == same and [row[1] for row in same] == ["blue", "red", "blue"]
+    assert len({as_written, as_edited, without, deleted}) == 4
 
 
 def test_seconds_end_a_run_at_that_stream_time(tmp_path, bundle):
