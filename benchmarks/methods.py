@@ -8,13 +8,11 @@ from pathlib import Path
 
 from edge_hal.config import Level
 
-NO_TEACHER = (
-    "learning.teacher.warm_epochs=0",
-    "learning.teacher.epochs=0",
-    "learning.teacher.realign_every=null",
-    "learning.weights.distil=0",  # nothing to distil: that teacher has learnt nothing
-)
-REALIGN = "learning.teacher.realign_every=2"
+TEACHER = ("learning.teacher.warm_epochs=6", "learning.teacher.epochs=14", "learning.weights.distil=0.5")
+REALIGN = (*TEACHER, "learning.teacher.realign_every=2")
+HYSTERESIS = "decoder.evidence_hz=0"
+SLOW_WINDOW = 64  # ticks that the slow level of the rate rows looks back, at any rate
+FRAMES = "learning.supervision=frames"
 LATENTS = ("reconstruction", "sparse", "kl")
 
 
@@ -39,6 +37,11 @@ def _latents(*kept: str) -> tuple[str, ...]:
     return tuple(f"learning.weights.{term}=0" for term in LATENTS if term not in kept)
 
 
+def _two_levels(stride: int) -> str:
+    slow = f"{{stride: {stride}, window: {SLOW_WINDOW // stride}, width: 96}}"
+    return f"model.levels=[{{window: 12, width: 64}}, {slow}]"
+
+
 _METHODS = (
     Method(
         "uniform",
@@ -48,8 +51,7 @@ _METHODS = (
         seeded=False,
     ),
     Method("viterbi-em", "hard EM: causal TCN, Viterbi from the uniform split", baseline=True, trained=False),
-    Method("atba", "boundary alignment alone, from the uniform split", ("learning.starter=uniform", REALIGN)),
-    Method("hmm", "HMM alone, then the causal student", NO_TEACHER),
+    Method("atba", "boundary alignment alone, from the uniform split", ("learning.starter=uniform", *REALIGN)),
     Method(
         "offline-window",
         "offline teacher on a sliding window",
@@ -57,7 +59,10 @@ _METHODS = (
         baseline=True,
     ),
     Method("ours", "ours, step lists only"),
-    Method("ours-realigned", "ours, boundary alignment again as the teacher learns", (REALIGN,)),
+    Method("ours-hysteresis", "ours, decided by hysteresis instead of the filter", (HYSTERESIS,)),
+    Method("ours-at-once", "ours without lag: a tick speaks of itself", ("model.lag_s=0",)),
+    Method("ours-taught", "ours, and a teacher's posteriors distilled", TEACHER),
+    Method("ours-realigned", "ours, boundary alignment again as the teacher learns", REALIGN),
     Method("flat", "ours with one level of equal compute", flat=True),
     Method("ablation-base", "ours without reconstruction, sparsity, KL", _latents()),
     Method("ablation-recon", "base + reconstruction", _latents("reconstruction")),
@@ -66,7 +71,18 @@ _METHODS = (
     Method("ours-k1", "ours, 1 labelled video", labelled=1),
     Method("ours-k3", "ours, 3 labelled videos", labelled=3),
     Method("ours-k10", "ours, 10 labelled videos", labelled=10),
-    Method("ours-full", "ours, all frame labels", ("learning.supervision=frames",), labelled=None),
+    Method("ours-full", "ours, all frame labels", (FRAMES,), labelled=None),
+    Method("full-hysteresis", "all frame labels, hysteresis", (FRAMES, HYSTERESIS), labelled=None),
+    Method("full-at-once", "all frame labels, no lag", (FRAMES, "model.lag_s=0"), labelled=None),
+    *(
+        Method(
+            f"rate-{stride}",
+            f"all frame labels, two levels, the slow one at 1/{stride} of the rate",
+            (FRAMES, _two_levels(stride)),
+            labelled=None,
+        )
+        for stride in (1, 4, 8, 16)
+    ),
     Method("gru-full", "causal GRU, all frame labels", labelled=None, baseline=True, trained=False),
     Method("tcn-full", "causal TCN, all frame labels", labelled=None, baseline=True, trained=False),
 )

@@ -128,9 +128,9 @@ class PyramidSpec:
         for index, level in enumerate(self.levels):
             name = f"levels[{index}]"
             require(
-                level.stride == 1 if index == 0 else 2 <= level.stride <= 256,
+                level.stride == 1 if index == 0 else 1 <= level.stride <= 256,
                 f"{name}.stride",
-                f"{level.stride}: level 0 has stride 1, the others 2..256",
+                f"{level.stride}: level 0 has stride 1, the others 1..256",
             )
             require(2 <= level.window <= 4096, f"{name}.window", f"{level.window} is not in 2..4096")
             require(

@@ -44,7 +44,8 @@ def learn_offline(data: Data, stage: Stage, run: Path) -> Learnt:
     spec, learning = data.spec, data.config.learning
     labels = alignment_of(run, data.recordings, spec.labels)
     transcripts = [recording.transcript for recording in data.recordings]
-    kept = learning.model_copy(update={"teacher": learning.teacher.model_copy(update={"realign_every": None})})
+    taught = {"realign_every": None, "warm_epochs": 6, "epochs": 14}  # whatever the preset makes of its teacher
+    kept = learning.model_copy(update={"teacher": learning.teacher.model_copy(update=taught)})
     found = learn_alignment(data.features, transcripts, labels, spec, kept, stage)
     pyramid, period = found.teacher, found.period
     window = max(1, round(spec.receptive_field / period))
