@@ -101,11 +101,12 @@ def deciding(decoder: type[Decoder]) -> Iterator[None]:
     """Recognisers made meanwhile decide with another decoder."""
     from edge_hal.runtime import recognizer
 
-    recognizer.Decoder = decoder  # type: ignore[misc]
+    known = recognizer.open_decoder
+    recognizer.open_decoder = lambda config, spec: decoder(config, spec.model_hz, spec.lag_ticks)
     try:
         yield
     finally:
-        recognizer.Decoder = Decoder  # type: ignore[misc]
+        recognizer.open_decoder = known
 
 
 def straight(bundle: Bundle, video: Path, send: Callable[[int, bytes], None], pace: bool, count: int) -> Iterator[int]:

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.alignment import viterbi_align
 from edge_hal.learning.chains import Batch
-from edge_hal.learning.markov import Candidate, StartConfig, anneal, beliefs, guess, judge
+from edge_hal.learning.markov import Candidate, StartConfig, anneal, beliefs, decode, guess, judge
 from edge_hal.learning.search import Found, search
 
 Array = NDArray[np.float64]
@@ -104,7 +103,7 @@ def start_alignment(
     agreement = [1.0] * len(videos)
     for place, i in enumerate(i for ids in groups(range(len(videos))) for i in ids):
         steps = np.asarray(transcripts[i], np.int64)
-        labels[i] = steps[decode(sum(each[place] for each in ranked))]
+        labels[i] = steps[decode(*(each[place] for each in ranked))]
         if alone:
             agreement[i] = float(np.mean([(steps[decode(each[place])] == labels[i]).mean() for each in alone]))
     return StartResult(tuple(labels), found.best, tuple(agreement))
@@ -140,11 +139,6 @@ def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool)
     turn = np.sign(vector[np.abs(vector).argmax(axis=0), np.arange(value.size)])
     basis = (vector * turn)[:, keep] / np.sqrt(value[keep])
     return [(x - centre) @ basis for x in scaled]
-
-
-def decode(belief: Any) -> IndexArray:
-    """Segment (T,) of every frame: in order, all present, the sum of beliefs (T, M) greatest."""
-    return viterbi_align(belief, range(belief.shape[1])).labels
 
 
 def _z_score(x: Array, reference: Array) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.learning.alignment import viterbi_align
 from edge_hal.learning.chains import Batch, Counts
 
 Array = NDArray[np.float64]
@@ -24,12 +25,13 @@ class StartConfig:
     With `pause` every action may end in a state that all share: what looks the same between any two
     steps belongs to the step before, since nobody who watches live can know which comes next.
 
-    Guesses are tried on `first_videos` videos; the best `kept` of them, and `generations` of their children, on
-    `more_videos`; the labels are what the best `consensus` of all, fitted to all videos, believe together.
+    Guesses are tried on `first_videos` videos, and the best `kept` of them on `more_videos`. Where these say the same
+    of `agreed` of the frames, the better half of them votes: what they differ in is chance. Where not, most are
+    wrong: they have `generations` of children, and the best `consensus` of all vote.
     """
 
     sub_states: int = 3
-    components: int = 24
+    components: int = 12
     iterations: int = 10
     first_power: float = 0.1
     last_power: float = 0.3
@@ -42,6 +44,7 @@ class StartConfig:
     kept: int = 16
     generations: int = 20
     consensus: int = 3
+    agreed: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,18 @@ def beliefs(batches: Sequence[Batch], counts: Counts, config: StartConfig) -> li
     for batch in batches:
         found += batch.beliefs(batch.expect(batch.emission(model, config.last_power), leave[batch.chain])[1])
     return found
+
+
+def decode(*told: Beliefs) -> NDArray[np.int64]:
+    """Segment (T,) of every frame: in order, all present, the sum of the beliefs (T, M) told greatest."""
+    return viterbi_align(np.sum(told, axis=0), range(told[0].shape[1])).labels
+
+
+def agreement(batches: Sequence[Batch], candidates: Sequence[Candidate], config: StartConfig) -> float:
+    """Share of frames where a candidate alone puts the segment that all of them together do, mean over them."""
+    told = [beliefs(batches, each.counts, config) for each in candidates]
+    same = [[decode(one) == decode(*each) for one in each] for each in zip(*told, strict=True)]
+    return float(np.mean([np.mean(each) for each in same]))
 
 
 def _step(

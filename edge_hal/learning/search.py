@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.learning.chains import Batch, Counts
-from edge_hal.learning.markov import Array, Candidate, StartConfig, anneal, guess, judge, refine
+from edge_hal.learning.markov import Array, Candidate, StartConfig, agreement, anneal, guess, judge, refine
 from edge_hal.learning.parallel import forked
 
 CHILD_ITERATIONS = 10
@@ -80,8 +80,11 @@ def search(
     guesses = ranked(guesses, guesses)[:kept]
     first = told(forked(grown, [each.counts for each in guesses], workers))
     first = ranked(first, first)
-    population = first
-    for _ in range(config.generations if children else 0):
+    population, voters = first, max(config.consensus, 1)
+    sure = agreement(more, first, config) >= config.agreed
+    if sure:
+        voters = max(len(first) // 2, 1)
+    for _ in range(config.generations if children and not sure else 0):
         born = []
         for _ in range(children):
             # The better of two drawn, twice: good parents, not always the same.
@@ -91,9 +94,11 @@ def search(
             born.append(crossed(population[a].counts, population[b].counts, mine, config.sub_states))
         grown_up = told(forked(grown, born, workers))
         population = distinct(ranked([*population, *grown_up], first))[:kept]
+    if progress is not None:
+        progress(total, total)
     best = [
         judge(whole, refine(whole, each.counts, count, config, FINAL_ITERATIONS), config)
-        for each in population[: max(config.consensus, 1)]
+        for each in population[:voters]
     ]
     return Found(tuple(best), tuple(first))
 
