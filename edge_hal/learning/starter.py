@@ -64,7 +64,7 @@ def start(
             aligns the others, without EM: it would drift from what is known.
         window: ticks of the trailing windows whose mean, change and deviation the HMM looks at.
         learned: the vectors come from a sensor or a trained encoder. In raw pictures the change is mostly
-            transit between actions: it is left out, more directions are kept, and a pause between two
+            transit between actions: it is left out, and a pause between two
             steps is given to the step before it.
     """
     if config.starter == "uniform":
@@ -73,7 +73,7 @@ def start(
     period = max(1, round(model_hz / START_HZ))
     known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(vectors)]
     pinned = any(pin is not None for pin in known)
-    settings = StartConfig() if learned else StartConfig(components=20, pause=True)
+    settings = StartConfig(pause=not learned)
     if pinned:
         settings = replace(settings, iterations=PINNED_ITERATIONS)
     result = start_alignment(
