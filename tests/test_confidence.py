@@ -76,9 +76,11 @@ def test_a_temperature_changes_confidences_and_no_decision() -> None:
     evidence = collect([posterior], [labels], AT_ONCE, SPEC)
     assert [e.confidence(1.0) for e in evidence] == pytest.approx([d.confidence for d in cold])
     assert [e.right for e in evidence] == [labels[d.decision_tick] == d.label for d in cold]
-    late = collect([lagging(posterior, 3)], [labels], AT_ONCE, replace(SPEC, lag_s=0.3))
-    decided = decode_all(lagging(posterior, 3), AT_ONCE, replace(SPEC, lag_s=0.3))
-    assert [e.right for e in late] == [labels[max(0, d.decision_tick - 3)] == d.label for d in decided]
+    lagged, spec = lagging(posterior, 10), replace(SPEC, lag_s=1.0)
+    right = [e.right for e in collect([lagged], [labels], AT_ONCE, spec)]
+    decided = decode_all(lagged, AT_ONCE, spec)
+    assert right == [labels[max(0, d.decision_tick - 10)] == d.label for d in decided]
+    assert right != [labels[d.decision_tick] == d.label for d in decided]  # else this test could not tell
     np.testing.assert_allclose(tempered(posterior[:5], 1.0), np.exp(posterior[:5]).mean(0), rtol=1e-5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_hmm import accuracy, make_videos
 
+from edge_hal.learning import search
 from edge_hal.learning.chains import Counts
 from edge_hal.learning.hmm import start_alignment
 from edge_hal.learning.markov import Candidate, StartConfig
@@ -137,6 +139,39 @@ def test_progress_counts_every_model_up_to_its_total_and_the_seed_decides() -> N
         return [(c.log_likelihood, c.margin) for c in result.best]  # type: ignore[attr-defined]
 
     assert came_to(one) == came_to(two) != came_to(other)
+
+
+def test_the_first_guess_is_the_uniform_split_and_the_best_of_all_are_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, transcripts, _ = make_cycles(2, videos=6)
+    drawn: list[NDArray[np.float64]] = []
+    judged: list[Candidate] = []
+    grown: list[Counts] = []
+    real = {name: getattr(search, name) for name in ("guess", "judge", "refine")}
+
+    def guess(batches: Any, count: int, config: StartConfig, per_label: NDArray[np.float64]) -> Any:
+        drawn.append(per_label)
+        return real["guess"](batches, count, config, per_label)
+
+    def judge(*given: Any) -> Candidate:
+        judged.append(real["judge"](*given))
+        return judged[-1]
+
+    def refine(batches: Any, counts: Counts, *more: Any) -> Counts:
+        grown.append(counts)
+        return real["refine"](batches, counts, *more)
+
+    for name, spied in (("guess", guess), ("judge", judge), ("refine", refine)):
+        monkeypatch.setattr(search, name, spied)
+    config = StartConfig(kept=3, generations=0)
+    found = start_alignment(features, transcripts, 5, seed=1, restarts=7, config=config)
+    assert len(drawn) == 7 and (drawn[0] == 1).all() and all(np.ptp(each) > 0.1 for each in drawn[1:])
+    best = ranked(judged[:7], judged[:7])[:3]
+    assert [id(counts) for counts in grown[:3]] == [id(each.counts) for each in best]
+    assert [id(each) for each in best] != [id(each) for each in judged[:3]]  # else this test could not tell
+    # The last three are those fitted to all videos, in the order of what was grown.
+    assert [id(each) for each in found.best] == [id(each) for each in judged[-3:]]
+    again = ranked(judged[7:10], judged[7:10])
+    assert [id(counts) for counts in grown[-3:]] == [id(each.counts) for each in again]
 
 
 def test_a_single_guess_is_grown_and_has_no_children() -> None:
