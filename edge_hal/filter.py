@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoder import Decision, Decoder, DecoderConfig
+from edge_hal.decoder import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
 
 SHARE_POWER = 0.5
 """Posteriors are likelihoods times shares of time; networks follow the shares less than fully."""
@@ -83,7 +83,9 @@ class ProcedureDecoder(Decoder):
             better = self._score[:, oldest - 1] > self._score[:, oldest]
             self._score[better, oldest] = self._score[better, oldest - 1]
             self._began[better, oldest] = self._began[better, oldest - 1]
-        self._total = self._total + self._power * (log_posterior - SHARE_POWER * self._tables.share)
+        # A single confident blunder of the model argues no louder here than in hysteresis.
+        told = np.maximum(log_posterior - log_posterior.max(), -LOG_RATIO_LIMIT)
+        self._total = self._total + self._power * (told - SHARE_POWER * self._tables.share)
 
     def _window(self) -> slice:
         return slice(max(0, self._kept - self._ended.shape[1]), self._kept)

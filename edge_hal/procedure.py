@@ -26,6 +26,9 @@ BROAD = 0.1
 LONGEST_SPREADS = 3.0
 MAX_TICKS = 2048
 LOWEST_SPREAD = 1.2
+LEAST_SHARE = 0.25
+"""Of an equal share of time: evidence is divided by shares, and a step that was never seen must not gain by it."""
+MANY = 1e9
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class Step:
     median_s: float
     spread: float
     then: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        # 1 and 1.0 decide alike: one fingerprint for both. What is no number, `Procedure` refuses.
+        for name in ("first", "share", "median_s", "spread"):
+            if isinstance(value := getattr(self, name), int) and not isinstance(value, bool) and abs(value) < MANY:
+                object.__setattr__(self, name, float(value))
+        if isinstance(self.then, Mapping):
+            whole = {to: float(p) for to, p in self.then.items() if type(p) is int and abs(p) < MANY}
+            object.__setattr__(self, "then", {**self.then, **whole})
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class Procedure:
     def __post_init__(self) -> None:
         def number(value: object, low: float, high: float) -> bool:
             known = isinstance(value, (int, float)) and not isinstance(value, bool)
-            return known and low <= float(value) <= high  # type: ignore[arg-type]
+            return known and low <= value <= high  # type: ignore[operator]
 
         for name, step in self.steps.items():
             where = f"the procedure's step '{name}'"
@@ -105,7 +117,7 @@ class Procedure:
             follows = np.log(follows)
             np.fill_diagonal(follows, -np.inf)  # a step does not give way to itself
             first = np.log((1 - UNSEEN) * _shares(np.array([s.first for s in steps])) + UNSEEN / len(names))
-        share = np.log(_shares(np.maximum([step.share for step in steps], 1e-3)))
+        share = np.log(_shares(np.maximum(_shares(np.array([s.share for s in steps])), LEAST_SHARE / len(steps))))
         return Tables(np.log(duration), np.log(survival), follows, first, share)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import typer
 
 from edge_hal.commands.extras import require
 
-TRUSTED = 0.75
+TRUSTED = 0.8
 """Agreement of restarts above which alignments turned out good, and below which not (docs/results.md)."""
 
 if TYPE_CHECKING:

@@ -190,7 +190,8 @@ class Batch:
         for i, (n, p) in enumerate(zip(self.lengths, last, strict=True)):
             path = passes[:n, i, : p + 1] + passes[:n, count + i, : p + 1][::-1, ::-1]
             path -= seen[:n, i, : p + 1] + total[i]  # a frame's own emission is in both passes
-            np.exp(np.minimum(path, 0.0, out=path), out=gamma[:n, i, : p + 1])
+            found = np.exp(np.minimum(path, 0.0, out=path))
+            gamma[:n, i, : p + 1] = found / np.maximum(found.sum(axis=1, keepdims=True), 1e-30)
         likelihood = total + np.where(self.valid, best, 0.0).sum(axis=0)
         return np.asarray(likelihood, np.float64), gamma
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.dataset import VideoSet
@@ -28,5 +30,6 @@ def settled(config: Config, videos: VideoSet) -> Config:
     wanted = min(max(TICKS_PER_STEP * steps / seconds, SLOWEST_HZ), FASTEST_HZ)
     source_hz = videos.videos[0].rate_hz
     assert source_hz is not None
-    model_hz = source_hz / max(1, round(source_hz / wanted))
+    fewest, most = math.ceil(source_hz / FASTEST_HZ), max(1, math.floor(source_hz / SLOWEST_HZ))
+    model_hz = source_hz / min(max(round(source_hz / wanted), fewest), most)
     return config.model_copy(update={"model": config.model.model_copy(update={"model_hz": model_hz})})
