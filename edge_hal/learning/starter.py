@@ -30,8 +30,8 @@ START_HZ = 2.0
 LOOK_AHEAD_WINDOWS = 0.6
 """How far past its last tick a bin looks. A step begins, to people, with the reach for it, before anybody can tell what
 it will be: without, boundaries come late (docs/results.md)."""
-PINNED_ITERATIONS = 0
-"""Of EM where videos are pinned: it drifts from what is known (docs/results.md)."""
+PINNED_ITERATIONS = 2
+"""Of EM where videos are pinned: more drift from what is known (docs/results.md)."""
 THUMBNAIL = (12, 16)
 THUMBNAIL_COMPONENTS = 24
 
@@ -61,7 +61,7 @@ def start(
 
     Args:
         pins: what is known of each video (T,), see `pins.py`. The HMM is then fitted to the pinned videos and
-            aligns the others, without EM: it would drift from what is known.
+            aligns the others, with hardly any EM: it would drift from what is known.
         window: ticks of the trailing windows whose mean, change and deviation the HMM looks at.
         learned: the vectors come from a sensor or a trained encoder. In raw pictures the change is mostly
             transit between actions: it is left out, and a pause between two
