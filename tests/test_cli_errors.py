@@ -149,7 +149,7 @@ def both(*made: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 TRAIN = f"train data --split 1 --out run --config {CONFIG}"
-RUN = "run --camera features:f.npy@10 --pub tcp://127.0.0.1:* --pace asap"
+RUN = "run --log human --camera features:f.npy@10 --pub tcp://127.0.0.1:* --pace asap"
 CASES = {
     # configuration
     "unknown key": Case(f"{TRAIN} --set learning.student.epoch=3", 2, ("learning.student.epoch'", "'epochs'"), data),
