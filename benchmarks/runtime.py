@@ -35,7 +35,7 @@ from bundles import noise_video, random_bundle
 
 from edge_hal.bundle import Bundle
 from edge_hal.decoder import Decision, Decoder
-from edge_hal.runtime import loop
+from edge_hal.runtime import runner
 from edge_hal.runtime.engine_onnxruntime import open_session
 from edge_hal.runtime.source import Frame, Source
 
@@ -151,7 +151,7 @@ def straight(bundle: Bundle, video: Path, send: Callable[[int, bytes], None], pa
 
 def ours(bundle: Bundle, camera: str, pace: str, endpoint: str, on_frame: Callable[[Frame], None], **how: Any) -> Any:
     """`edge-hal run`, told of each frame it takes."""
-    real = loop.open_source
+    real = runner.open_source
 
     def opened(*args: Any, **kwargs: Any) -> Source:
         source = real(*args, **kwargs)
@@ -166,11 +166,11 @@ def ours(bundle: Bundle, camera: str, pace: str, endpoint: str, on_frame: Callab
         source.take = taking  # type: ignore[method-assign]
         return source
 
-    loop.open_source = opened
+    runner.open_source = opened
     try:
-        return loop.run(loop.RunOptions(bundle.path, camera, endpoint, pace, **{"decide_every": 1, **how}))
+        return runner.run(runner.RunOptions(bundle.path, camera, endpoint, pace, **{"decide_every": 1, **how}))
     finally:
-        loop.open_source = real
+        runner.open_source = real
 
 
 Costs = list[tuple[float, float, float, float]]

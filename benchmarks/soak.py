@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from bundles import random_bundle
 
-from edge_hal.runtime import loop
+from edge_hal.runtime import runner
 
 
 def anonymous_mb() -> float:
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     count = arguments.frames
     marks: list[tuple[int, int, float]] = []
-    real = loop.open_source
+    real = runner.open_source
 
     def opened(*args: Any, **kwargs: Any) -> Any:
         source = real(*args, **kwargs)
@@ -62,10 +62,10 @@ def main() -> None:
             rows[start : start + 10_000] = rng.normal(size=(min(10_000, count - start), size))
         seconds = count / hz
         holes = ",".join(f"unplug@{seconds * part / 7:.1f}s+3s" for part in range(1, 7))
-        loop.open_source = opened
+        runner.open_source = opened
         begun = time.perf_counter()
-        summary = loop.run(
-            loop.RunOptions(
+        summary = runner.run(
+            runner.RunOptions(
                 bundle.path,
                 f"fault:drop=1%,{holes}:features:{folder}/f.npy@{hz}",
                 "tcp://127.0.0.1:*",

@@ -155,7 +155,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line: the summary.")] = False,
 ) -> None:
     """Recognise a camera, file or feature stream and publish each transition as it happens."""
-    from edge_hal.runtime import loop
+    from edge_hal.runtime import runner
     from edge_hal.runtime.journal import Retention
     from edge_hal.runtime.keys import server_keys
     from edge_hal.runtime.watchdog import Limits
@@ -167,7 +167,7 @@ def run(
         give_up_s=None if give_up is None else parse_duration(give_up),
     )
     journal = _journal(journal, no_journal, camera, stream)
-    options = loop.RunOptions(
+    options = runner.RunOptions(
         bundle=bundle,
         camera=camera,
         endpoint=pub,
@@ -199,7 +199,7 @@ def run(
         insecure=insecure,
     )
     tell("edge_hal.engine")
-    summary = loop.run(
+    summary = runner.run(
         options,
         on_ready=partial(_say_where, stream, journal),
         on_event=None if as_json else lambda event: print(describe(event), flush=True),

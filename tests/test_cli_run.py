@@ -126,8 +126,8 @@ def test_a_signal_ends_the_wait_for_subscribers_and_a_second_one_everything(plac
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=TIMEOUT_S) == 0
     code = (
-        "import os, signal; from edge_hal.runtime import loop\n"
-        "with loop.signals(loop.Stop()):\n"
+        "import os, signal; from edge_hal.runtime import runner\n"
+        "with runner.signals(runner.Stop()):\n"
         "    os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM)\n"
         "    print('still here')"
     )
@@ -266,7 +266,7 @@ def test_the_runtime_needs_neither_torch_nor_onnx(place):
         " 'edge_hal.export', 'edge_hal.calib'): sys.modules[name] = None\n"
         "from pathlib import Path\n"
         "import edge_hal, edge_hal.runtime.api\n"
-        "from edge_hal.runtime.loop import RunOptions, run\n"
+        "from edge_hal.runtime.runner import RunOptions, run\n"
         f"options = RunOptions(Path({str(place / 'bundle')!r}), 'features:{place}/f.npy@10',"
         " 'tcp://127.0.0.1:*', pace='asap')\n"
         "print(run(options).counters['ticks'])"

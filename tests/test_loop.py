@@ -25,9 +25,9 @@ from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.procedure import Procedure, Step
 from edge_hal.runtime.client import subscribe
 from edge_hal.runtime.latency import STAGES
-from edge_hal.runtime.loop import RunOptions, Stop, Summary, run
 from edge_hal.runtime.publisher import Publisher, Status
 from edge_hal.runtime.recognizer import Recognizer
+from edge_hal.runtime.runner import RunOptions, Stop, Summary, run
 from edge_hal.runtime.watchdog import Limits
 
 ANY_PORT = "tcp://127.0.0.1:*"

@@ -17,10 +17,10 @@ from camera_server import serving
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Transition, encode
-from edge_hal.runtime.loop import RunOptions, Stop, Summary, run
 from edge_hal.runtime.recognizer import Recognizer
 from edge_hal.runtime.record import FRAMES, LOG, Recorder
 from edge_hal.runtime.recording import comparable, read_recording
+from edge_hal.runtime.runner import RunOptions, Stop, Summary, run
 
 ANY_PORT = "tcp://127.0.0.1:*"
 

@@ -24,10 +24,10 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Gap, Transition, encode
 from edge_hal.runtime.checkpoint import load, save
 from edge_hal.runtime.journal import Retention
-from edge_hal.runtime.loop import RunOptions, Stop, Summary, run
 from edge_hal.runtime.record import EVENTS, LOG, STATE, Recorder
 from edge_hal.runtime.record_ring import pieces
 from edge_hal.runtime.recording import Recording, comparable, read_recording
+from edge_hal.runtime.runner import RunOptions, Stop, Summary, run
 from edge_hal.runtime.watchdog import Limits
 
 

@@ -25,10 +25,10 @@ from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.runtime.journal import Journal, JournalReader, Retention
-from edge_hal.runtime.loop import RunOptions, Stop, Summary, run
 from edge_hal.runtime.record_ring import pieces
 from edge_hal.runtime.recording import comparable, read_recording
 from edge_hal.runtime.reload import Reloader, check_succession
+from edge_hal.runtime.runner import RunOptions, Stop, Summary, run
 
 TIMEOUT_S = 60.0
 

@@ -16,7 +16,7 @@ from toy_pyramid import numpy_engines, toy_bundle, toy_spec
 from edge_hal.bundle import graph_name
 from edge_hal.events import Event
 from edge_hal.runtime.engine_onnxruntime import OnnxRuntimeEngine
-from edge_hal.runtime.loop import RunOptions, Summary, run
+from edge_hal.runtime.runner import RunOptions, Summary, run
 from edge_hal.runtime.selfcheck import History, SelfCheck, deviation
 from edge_hal.runtime.stream import PyramidStream
 

@@ -9,7 +9,7 @@ import pytest
 from bundles import LABELS, known_bundle
 
 from edge_hal.events import Event, Gap
-from edge_hal.runtime import loop
+from edge_hal.runtime import runner
 from edge_hal.runtime.publisher import Publisher, Status
 
 
@@ -50,8 +50,8 @@ def test_fifty_thousand_frames(tmp_path, monkeypatch):
         gaps += isinstance(event, Gap)
         events[:] = [event]
 
-    options = loop.RunOptions(bundle, camera, "tcp://127.0.0.1:*", "asap", selfcheck_s=300.0)
-    summary = loop.run(options, on_event=follow)
+    options = runner.RunOptions(bundle, camera, "tcp://127.0.0.1:*", "asap", selfcheck_s=300.0)
+    summary = runner.run(options, on_event=follow)
     assert summary.counters["captured"] > 48_000 and gaps == 9 and summary.events > 1000
     assert summary.counters == events[-1].counters  # type: ignore[attr-defined]
     assert summary.counters["in_flight"] == 0 and summary.counters["cut"] == 0

@@ -41,7 +41,7 @@ def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, as_json: boo
 
     from edge_hal.cli import describe
     from edge_hal.events import encode
-    from edge_hal.runtime import loop
+    from edge_hal.runtime import runner
     from edge_hal.runtime.recording import comparable, read_recording
 
     recording = read_recording(folder)
@@ -54,7 +54,7 @@ def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, as_json: boo
     if recording.state is not None and recording.bundle != fingerprint:
         todo = "give --bundle the one of then"
         raise EdgeHalError(f"{folder} begins in the midst of a run", "another bundle has another state", todo)
-    loop.run(replace(recording.options(bundle), endpoint=pub, allow_uncertified=True), on_event=tell)
+    runner.run(replace(recording.options(bundle), endpoint=pub, allow_uncertified=True), on_event=tell)
     if recording.bundle != fingerprint:
         return 0, False
     difference = recording.difference(found)

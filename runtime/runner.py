@@ -1,0 +1,122 @@
+"""The run: everything it needs is opened, and closed, around one session."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from edge_hal.bundle import Bundle, load_bundle
+from edge_hal.events import Event
+
+from .credentials import read_auth
+from .engines import choose_engines
+from .journal import Journal, default_path
+from .latency import Latency
+from .loop import Session
+from .metrics import MetricsServer
+from .options import RunOptions, Summary
+from .publisher import Publisher
+from .recognizer import Recognizer
+from .reload import Reloader
+from .sources import open_source
+from .stop import Stop, signals
+
+__all__ = ["RunOptions", "Stop", "Summary", "run"]
+
+
+SWITCH_S = 0.0005
+"""A thread that has a frame, or an event to send, waits at most so long for one that computes. Python's own 5 ms were
+the tail of every latency."""
+
+
+def run(
+    options: RunOptions,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    stop: Stop | None = None,
+) -> Summary:
+    """Recognise one source until it ends, `stop` is asked for, or SIGINT or SIGTERM comes.
+
+    Args:
+        on_ready: called with the endpoint once it is bound, before anything is captured.
+        on_event: called in this thread with each durable event as it is handed to the publisher.
+
+    Raises:
+        EdgeHalError: something named in the options cannot be used, or failed on the way; then an `end`
+            event with reason `error` was published.
+    """
+    stop = stop or Stop()
+    switch_s = sys.getswitchinterval()
+    bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified)
+    options.check(bundle)
+    bundle.decoder.changed(options.decoder)  # raises before anything is opened
+    latency = Latency()
+    source = open_source(
+        options.camera,
+        options.pace,
+        vector_size=bundle.spec.front_end.size,
+        fps=options.fps,
+        size=options.size,
+        fourcc=options.fourcc,
+        auth=read_auth(options.camera_auth),
+        limits=options.limits,
+    )
+    try:
+        sys.setswitchinterval(SWITCH_S)
+        with signals(stop), _journal(options) as journal, ExitStack() as closing:
+            next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__
+            recognizer = _recognizer(bundle, options, next_seq, options.engine)
+            reloader = Reloader(options, stop, lambda bundle: _recognizer(bundle, options, next_seq, "onnxruntime"))
+            closing.callback(reloader.close)
+            with Publisher(
+                options.endpoint,
+                options.stream,
+                journal=journal,
+                replay=options.replay,
+                keys=options.keys,
+                insecure=options.insecure,
+                latency=latency,
+            ) as publisher:
+                if options.metrics is not None:
+                    closing.enter_context(MetricsServer(options.metrics, publisher.vitals, insecure=options.insecure))
+                stop.on_ask(source.wake)
+                stop.on_ask(publisher.wake)
+                if on_ready is not None:
+                    on_ready(publisher.endpoint)
+                publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
+                session = Session(options, recognizer, source, publisher, latency, stop, reloader, on_event)
+                reason, counters, elapsed_s = session.run()
+    finally:
+        sys.setswitchinterval(switch_s)
+        source.close()
+    ticks_per_s = counters["ticks"] / elapsed_s if elapsed_s > 0 else 0.0
+    return Summary(
+        reason, counters, session.events, round(ticks_per_s, 2), latency.summary(), session.health()
+    )
+
+
+def _recognizer(bundle: Bundle, options: RunOptions, next_seq: Callable[[], int], engine: str) -> Recognizer:
+    return Recognizer(
+        bundle,
+        stream=options.stream,
+        decoder=bundle.decoder.changed(options.decoder),
+        decide_every=options.decide_every,
+        next_seq=next_seq,
+        engines=choose_engines(bundle, engine, options.threads),
+    )
+
+
+@contextmanager
+def _journal(options: RunOptions) -> Iterator[Journal | None]:
+    """The journal of a run, if it keeps one. Only the default folder is made; a given one must be there."""
+    if options.journal is None:
+        yield None
+        return
+    if options.journal == default_path(options.stream):
+        with suppress(OSError):  # opening it says why
+            options.journal.parent.mkdir(parents=True, exist_ok=True)
+    with Journal(options.journal, options.stream, options.retention) as journal:
+        yield journal
