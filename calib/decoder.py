@@ -26,7 +26,9 @@ SHORTEST_QUANTILE = 0.05
 LATE_S = 2.0
 TOLERANCE = 0.01
 """Of settings this close to the best (scores in 0..1), hysteresis takes the steadiest: training posteriors flatter, and
-a price on delay here was paid on unseen videos. The filter, steady by itself, takes the promptest."""
+a price on delay here was paid on unseen videos."""
+FILTER_TOLERANCE = 0.02
+"""Likewise the filter takes the least evidence and then, steady by itself, the promptest."""
 
 
 def decode_all(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> list[Decision]:
@@ -93,11 +95,12 @@ def fit_decoder(
         for one, other in itertools.product(EVIDENCE_HZ if filters else SMOOTH_S, confirm_s)
     ]
     scores = [score(config) for config in grid]
-    good = [(c, s) for c, s in zip(grid, scores, strict=True) if s >= max(scores) - TOLERANCE]
+    enough = max(scores) - (FILTER_TOLERANCE if filters else TOLERANCE)
+    good = [config for config, found in zip(grid, scores, strict=True) if found >= enough]
     if filters:
-        best = min(good, key=lambda each: (each[0].confirm_s, -each[1]))[0]
+        best = min(good, key=lambda config: (config.evidence_hz, config.confirm_s))
     else:
-        best = max(good, key=lambda each: each[0].confirm_s + each[0].smooth_s)[0]
+        best = max(good, key=lambda config: config.confirm_s + config.smooth_s)
     decisions = [decode_all(p, best, spec) for p in log_posteriors]
     late_s = lateness_s([points_of(d, spec.model_hz) for d in decisions], truth)
     return best.changed({"lead_s": round(best.lead_s + late_s, 2), **given})

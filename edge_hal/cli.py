@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import sys
 from functools import partial
@@ -198,7 +197,6 @@ def run(
         metrics=metrics,
         insecure=insecure,
     )
-    tell("edge_hal.engine")
     summary = runner.run(
         options,
         on_ready=partial(_say_where, stream, journal),
@@ -214,15 +212,6 @@ def run(
         raise EdgeHalError(
             "the camera delivers no more frames", "", "check its cable or address, or run without --give-up"
         )
-
-
-def tell(name: str) -> None:
-    """Show on standard error what a logger says at level INFO: which engine runs and why, plans being built."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("engine: %(message)s"))
-    logger = logging.getLogger(name)
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
 
 
 def _say_where(stream: str, journal: Path | None, endpoint: str) -> None:

@@ -17,6 +17,10 @@ SHARE_POWER = 0.5
 """Posteriors are likelihoods times shares of time; networks follow the shares less than fully."""
 
 
+FIRST_S = 2.0
+"""The first label of an epoch waits so long: nothing before it speaks for it, and taking it back is a transition."""
+
+
 class ProcedureDecoder(Decoder):
     """One epoch of one stream. Work and memory of a tick are constant: beginnings further back than the longest
     duration are merged, each label's best one kept."""
@@ -25,6 +29,7 @@ class ProcedureDecoder(Decoder):
         assert config.procedure is not None
         self._tables = config.procedure.tables(model_hz)
         self._power = config.evidence_hz / model_hz
+        self._settled = lag_ticks + max(round(FIRST_S * model_hz), round(config.confirm_s * model_hz))
         # Newest beginning last, so that ages run backwards.
         self._ended = self._tables.duration[:, ::-1]
         self._goes_on = self._tables.survival[:, ::-1]
@@ -49,7 +54,7 @@ class ProcedureDecoder(Decoder):
         if label == self.label:
             return None
         if self.label is None:
-            return self._take_over(tick, label, None, log_posterior)
+            return None if tick < self._settled else self._take_over(tick, label, None, log_posterior)
         if tick - self.since < self._shortest:
             return None
         return self._take_over(tick, label, began - self._lead, log_posterior)
