@@ -198,7 +198,8 @@ def test_the_starter_is_measured_three_ways(
     assert late_s[0] >= late_s[1] and min(shares_right("".join(looks))) > 85
     known = printed("--labelled", "2", "--iterations", "0,3")
     assert [line.split(":")[0] for line in known] == ["2 labelled, 0 iterations", "2 labelled, 3 iterations"]
-    assert min(shares_right("".join(known))) > 85 and len(shares_right("".join(known))) == 2
+    begun, refined = shares_right("".join(known))
+    assert begun > 80 and refined > max(85, begun)  # two videos say where to begin, all of them where to end
     basin = printed("--basin", "4")
     names = ["guess 0", "guess 1", "guess 2", "searched", "from the truth"]
     assert [line.split(":")[0] for line in basin] == names

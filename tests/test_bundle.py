@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
+import operator
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -329,3 +331,21 @@ def test_an_old_bundle_comes_back_when_the_swap_fails(
     with pytest.raises(EdgeHalError, match="no space left"):
         write(path, toy_spec(()))
     assert contents(path) == before
+
+
+@pytest.mark.parametrize("strides", [(1,), (1, 3), (4, 1)])
+def test_a_level_may_keep_the_rate_of_the_one_below(tmp_path: Path, strides: tuple[int, ...]) -> None:
+    spec = toy_spec(strides)
+    assert spec.chunks(0) == tuple(c for c in range(1, strides[0] + 1) if strides[0] % c == 0)
+    periods = [1, *itertools.accumulate(strides, operator.mul)]
+    assert [spec.period(level) for level in range(len(periods))] == periods
+    toy_bundle(tmp_path / "bundle", spec)
+    assert load_bundle(tmp_path / "bundle").spec == spec
+
+
+@pytest.mark.parametrize(("level", "stride"), [(0, 0), (0, 2), (1, 0), (1, -1), (1, 257), (2, 0)])
+def test_a_stride_out_of_range_is_named(level: int, stride: int) -> None:
+    good = toy_spec((4, 3))
+    levels = tuple(replace(each, stride=stride) if i == level else each for i, each in enumerate(good.levels))
+    with pytest.raises(EdgeHalError, match=rf"levels\[{level}\]\.stride"):
+        replace(good, levels=levels)

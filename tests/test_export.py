@@ -81,6 +81,18 @@ def test_graphs_equal_torch_over_more_than_ten_thousand_ticks(run: Path, good: P
                 np.testing.assert_allclose(states[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_a_level_that_keeps_the_rate_below_is_exported_and_equals_torch(tmp_path: Path) -> None:
+    spec = small_spec((LevelSpec(1, 4, 8, 2, 1), LevelSpec(1, 3, 12, 3, 1), LevelSpec(3, 3, 8, 2, 1)))
+    run = save_run(tmp_path / "run", spec, seed=4)
+    stream = PyramidStream(spec, open_engines(load_bundle(export_bundle(run, tmp_path / "bundle").path)))
+    checkpoint, x = load_checkpoint(run), random_input(120, seed=6)
+    stream.push(x, range(len(x)))
+    for level, outputs in enumerate(one_pass(checkpoint.pyramid, checkpoint.front_end, x).outputs):
+        for name, value in outputs.items():
+            kept, tokens = stream.ring.last(level, name, 40), stream.ring.count(level)
+            np.testing.assert_allclose(kept, value[tokens - len(kept) : tokens], rtol=1e-4, atol=1e-5)
+
+
 def test_the_bundle_says_where_it_came_from_and_what_was_proved(run: Path, good: Path) -> None:
     bundle = load_bundle(good)
     assert bundle.certified and bundle.provenance["by"] == "tests"

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_models import TWO, small_spec
 
+from edge_hal import filter as filter_module
 from edge_hal.calib.decoder import decode_all
 from edge_hal.calib.procedure import learn_procedure
-from edge_hal.decoder import Decision, Decoder, DecoderConfig, open_decoder
+from edge_hal.decoder import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig, open_decoder
 from edge_hal.filter import SHARE_POWER, ProcedureDecoder
 from edge_hal.learning.student import lagging
 from edge_hal.metrics import runs_of
@@ -86,7 +87,9 @@ def best_path(config: DecoderConfig, log_posterior: Log) -> tuple[NDArray[np.int
     assert config.procedure is not None
     tables = config.procedure.tables(HZ)
     ticks, count = log_posterior.shape
-    evidence = config.evidence_hz / HZ * (log_posterior.astype(np.float64) - SHARE_POWER * tables.share)
+    rows = log_posterior.astype(np.float64)
+    limited = np.maximum(rows - rows.max(axis=1, keepdims=True), -LOG_RATIO_LIMIT)
+    evidence = config.evidence_hz / HZ * (limited - SHARE_POWER * tables.share)
     scored = []
     for path in itertools.product(range(count), repeat=ticks):
         kinds, starts, stops = runs_of(np.array(path))
@@ -110,6 +113,8 @@ def test_the_path_is_the_likeliest_of_all_segmentations(
     procedure = random_procedure(rng, median_s=(0.04, 0.05) if brief else (0.3, 1.5))
     config = config_of(procedure, evidence_hz=evidence_hz, confirm_s=confirm_s)
     log_posterior = np.log(rng.dirichlet(np.full(3, 0.5), ticks) + 1e-6).astype(np.float32)
+    log_posterior[rng.random(log_posterior.shape) < 0.1] = -60  # blunders
+    log_posterior[rng.random(ticks) < 0.1] -= np.float32(3)  # not normalised: only differences count
     path, best, second = best_path(config, log_posterior)
     if best - second < 1e-9:
         return
@@ -225,6 +230,58 @@ def test_no_looks_a_second_or_no_procedure_is_hysteresis(
         assert decode(decoder, log_posterior, every) == expected
     both = replace(plain, procedure=cycle("a", "b", "c"), evidence_hz=3.0)
     assert type(open_decoder(both, spec)) is ProcedureDecoder
+
+
+@pytest.mark.parametrize("never", [-60.0, -np.inf])
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("confirm_s", [0.0, 0.5])
+def test_one_confident_blunder_makes_no_pair_of_transitions(
+    monkeypatch: pytest.MonkeyPatch, never: float, every: int, confirm_s: float
+) -> None:
+    """Wherever in a step it comes; without a limit it does, so this test can tell."""
+    labels = np.repeat([0, 1], [40, 40])
+    config = config_of(cycle("a", "b"), confirm_s=confirm_s)
+    clean = told(decode(ProcedureDecoder(config, HZ), certain(labels, 2), every))
+    assert [(label, boundary) for _, label, boundary in clean] == [(0, 0), (1, 40)]
+
+    def blundered() -> list[bool]:
+        same = []
+        for tick in (12, 20, 31, 52, 60, 75):
+            rows = certain(labels, 2)
+            rows[tick] = [never, 0] if labels[tick] == 0 else [0, never]
+            made = decode(ProcedureDecoder(config, HZ), rows, every)
+            assert all(np.isfinite(d.confidence) for d in made)
+            same.append(told(made) == clean)
+        return same
+
+    assert all(blundered())
+    monkeypatch.setattr(filter_module, "LOG_RATIO_LIMIT", 1e3)
+    assert not all(blundered())
+
+
+@given(seeds, st.floats(-50, 50))
+@settings(deadline=None, max_examples=20)
+def test_what_is_added_to_a_whole_row_decides_nothing(seed: int, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    config = config_of(random_procedure(rng), confirm_s=float(rng.uniform(0, 1)))
+    rows = np.round(random_log(rng, 150) * 64).astype(np.float64) / 64  # so that sums are exact
+    moved = rows + np.round(shift * rng.random((len(rows), 1)) * 64) / 64
+    one, two = (decode(ProcedureDecoder(config, HZ), np.float32(each)) for each in (rows, moved))
+    assert told(one) == told(two)
+
+
+@given(seeds, st.floats(0.8, 0.99), st.sampled_from([2.0, 4.0, 8.0]))
+@settings(deadline=None, max_examples=25)
+def test_a_label_never_seen_does_not_win_on_clean_posteriors(seed: int, confidence: float, evidence_hz: float) -> None:
+    """Even where one step takes most of the time: what is divided by a share is divided by no share near zero."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(9) % 3, np.round(np.tile([40, rng.integers(60, 400), 30], 3)).astype(int))
+    procedure = learn_procedure([labels], ("a", "b", "c", "never"), HZ)
+    assert procedure.steps["never"].share == 0
+    config = config_of(procedure, evidence_hz=evidence_hz)
+    made = decode(ProcedureDecoder(config, HZ), certain(labels, 4, confidence))
+    kinds, _, _ = runs_of(labels)
+    assert [d.label for d in made] == kinds.tolist()
 
 
 @pytest.mark.parametrize("filters", [False, True], ids=["hysteresis", "filter"])

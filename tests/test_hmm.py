@@ -127,8 +127,34 @@ def test_expectations_are_those_of_the_definition_with_pins_and_pauses(seed, pau
         assert np.isfinite(expected), "the pins of this test can be met"
         assert total[i] == pytest.approx(expected, rel=1e-5, abs=3e-3)  # hundreds of sums in float32
         np.testing.assert_allclose(gamma[:frames, i, : last + 1], np.exp(forward + backward - expected), atol=4e-3)
-        np.testing.assert_allclose(gamma[:frames, i].sum(axis=1), 1, atol=4e-3)
+        np.testing.assert_allclose(gamma[:frames, i].sum(axis=1), 1, atol=1e-5)
         assert not gamma[frames:, i].any()
+
+
+@pytest.mark.parametrize(("sharp", "pinned"), [(0.1, False), (3.0, False), (30.0, False), (3.0, True)])
+def test_beliefs_of_a_long_video_sum_to_one(sharp, pinned):
+    """5,000 bins beside 700: the error of float32 grows with the length, beliefs must not fade with it."""
+    rng = np.random.default_rng(0)
+    lengths, transcripts = (5000, 700), [tuple(rng.integers(0, 6, n).tolist()) for n in (60, 9)]
+    near = [np.linspace(0, 3 * len(t) - 1, n).round().astype(int) for t, n in zip(transcripts, lengths, strict=True)]
+    pins = None
+    if pinned:
+        pins = [near[0] // 3, None]
+        pins[0][rng.random(5000) < 0.5] = -1
+    problem = Batch([rng.normal(size=(n, 2)) for n in lengths], transcripts, 3, None, pins)
+    emission = rng.normal(size=(5000, 2, 18))
+    for i, frames in enumerate(lengths):  # features that say where it is, as those of a fitted model do
+        emission[np.arange(frames), i, problem.chain[i, near[i]]] += 3
+    emission *= sharp
+    total, gamma = problem.expect(emission, rng.uniform(0.01, 0.5, problem.chain.shape))
+    assert np.isfinite(total).all()
+    for i, frames in enumerate(lengths):
+        np.testing.assert_allclose(gamma[:frames, i].sum(axis=1), 1, atol=1e-5)
+        assert (gamma >= 0).all() and not gamma[frames:, i].any()
+        assert gamma[0, i, 0] == gamma[frames - 1, i, problem.last[i]] == 1
+        # Forward only: the mean position never goes back.
+        place = gamma[:frames, i].astype(np.float64) @ np.arange(gamma.shape[2])
+        assert (np.diff(place) > -1e-3).all()
 
 
 @settings(deadline=None, max_examples=15)

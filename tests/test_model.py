@@ -18,7 +18,9 @@ from edge_hal.model.step import TorchEngine
 from edge_hal.runtime.stream import PyramidStream
 from edge_hal.spec import MASKED, EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec
 
-SPECS = {"flat": small_spec(FLAT), "two": small_spec(TWO), "three": small_spec(THREE)}
+EVEN = (LevelSpec(1, 4, 8, 2, 1), LevelSpec(1, 3, 12, 3, 1), LevelSpec(3, 3, 8, 2, 1), LevelSpec(1, 2, 8, 2, 1))
+"""Levels that keep the rate of the one below."""
+SPECS = {"flat": small_spec(FLAT), "two": small_spec(TWO), "three": small_spec(THREE), "even": small_spec(EVEN)}
 LONG = 10_000
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 

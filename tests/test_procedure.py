@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edge_hal.calib.procedure import ALL_COUNT_AS, learn_procedure
 from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
-from edge_hal.procedure import MAX_TICKS, UNSEEN, Procedure, Step
+from edge_hal.procedure import LEAST_SHARE, MAX_TICKS, UNSEEN, Procedure, Step
 
 NAMES = ("reach", "grasp", "turn", "place")
 
@@ -89,6 +89,48 @@ def test_the_fingerprint_follows_every_number_of_the_procedure(changed: dict[str
     assert DecoderConfig(evidence_hz=1.0, procedure=simple(**changed)).fingerprint() != base.fingerprint()
     assert DecoderConfig(evidence_hz=1.0).fingerprint() != base.fingerprint()
     assert base.changed({"evidence_hz": 1.5}).fingerprint() != base.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("whole", "decimal"),
+    [
+        ({"first": 1, "share": 1}, {"first": 1.0, "share": 1.0}),
+        ({"first": 0, "share": 0}, {"first": 0.0, "share": 0.0}),
+        ({"median_s": 2, "spread": 3}, {"median_s": 2.0, "spread": 3.0}),
+        ({"then": {"turn": 1, "place": 0}}, {"then": {"turn": 1.0, "place": 0.0}}),
+    ],
+    ids=lambda changed: "-".join(changed),
+)
+def test_one_and_one_point_nought_have_one_fingerprint(
+    tmp_path: Path, whole: dict[str, Any], decimal: dict[str, Any]
+) -> None:
+    """However it was made: in Python, or from a file that somebody edited."""
+    path, made = tmp_path / "procedure.json", []
+    for changed in (whole, decimal):
+        path.write_text(json.dumps({**simple().to_dict(), "grasp": {**simple().to_dict()["grasp"], **changed}}))
+        made += [simple(**changed), Procedure.from_file(path, NAMES)]
+    assert len({DecoderConfig(evidence_hz=1.0, procedure=each).fingerprint() for each in made}) == 1
+    assert len({each.to_json() for each in made}) == 1
+
+
+@pytest.mark.parametrize("digits", [30, 400, 4200, 5000])
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("field", ["first", "share", "median_s", "spread", "then"])
+def test_a_huge_whole_number_is_one_error(tmp_path: Path, field: str, sign: str, digits: int) -> None:
+    """Too large for a float, and for Python to read or print at all."""
+    path = tmp_path / "procedure.json"
+    huge = f"{sign}1{'0' * digits}"
+    marked = edited(lambda d: d["turn"].update({field: {"reach": "HUGE"} if field == "then" else "HUGE"}))
+    path.write_text(marked.replace('"HUGE"', huge))
+    with pytest.raises(EdgeHalError) as caught:
+        Procedure.from_file(path, NAMES)
+    assert str(path) in caught.value.what and "delete it" in caught.value.todo
+    value = int(sign + "1") * 10**digits
+    data = json.loads(edited(lambda d: None))
+    data["turn"][field] = {"reach": value} if field == "then" else value
+    for read in (Procedure.from_dict, lambda d: DecoderConfig.from_dict({"evidence_hz": 1.0, "procedure": d})):
+        with pytest.raises(EdgeHalError):
+            read(data)
 
 
 def test_thresholds_change_and_the_procedure_stays() -> None:
@@ -193,6 +235,21 @@ def test_tables_say_what_the_numbers_say() -> None:
     wider = simple(median_s=6.0, spread=2.0).tables(10.0)
     inside = slice(40, 80)
     assert np.exp(wider.duration[1, inside]).sum() < np.exp(tables.duration[1, inside]).sum()
+
+
+@given(procedures())
+def test_no_share_is_nearly_none_and_order_stays(procedure: Procedure) -> None:
+    tables, count = procedure.tables(10.0), len(procedure.steps)
+    given_shares = np.array([step.share for step in procedure.steps.values()])
+    shares = np.exp(tables.share)
+    assert (shares >= LEAST_SHARE / count / (1 + LEAST_SHARE) - 1e-12).all()
+    order = np.argsort(given_shares, kind="stable")
+    assert (np.diff(shares[order]) >= -1e-12).all()
+    if given_shares.sum() > 1e-3 and (given_shares >= LEAST_SHARE / count * given_shares.sum()).all():
+        np.testing.assert_allclose(shares, given_shares / given_shares.sum())  # the floor moves no others
+    scaled = Procedure({n: replace(s, share=s.share / 2) for n, s in procedure.steps.items()})
+    if given_shares.min() > 1e-300:
+        np.testing.assert_allclose(scaled.tables(10.0).share, tables.share, atol=1e-9)
 
 
 def test_a_step_of_hours_costs_no_more_than_the_longest_table() -> None:

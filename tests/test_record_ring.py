@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundles import vectors
+from bundles import LABELS, known_bundle, vectors
 from camera_server import serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_events import ANY_PORT
 from toy_pyramid import toy_bundle, toy_spec
 
+from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Gap, Transition, encode
+from edge_hal.procedure import Procedure, Step
 from edge_hal.runtime.checkpoint import load, save
 from edge_hal.runtime.journal import Retention
 from edge_hal.runtime.record import EVENTS, LOG, STATE, Recorder
@@ -122,6 +124,41 @@ def test_pieces_begin_with_the_state_of_every_level(tmp_path, decide_every):
     save(found[4].folder / STATE, state)
     _, events = played(read_recording(found[4].folder).options(bundle))
     assert found[4].difference([comparable(encode(event)) for event in events]) is not None
+
+
+@pytest.mark.parametrize(("decide_every", "confirm_s"), [(1, 0.6), (4, 0.0), (3, 1.5)])
+def test_pieces_begin_with_the_state_of_a_filter_over_the_procedure(tmp_path, decide_every, confirm_s):
+    """Whose longest duration is longer than a piece: what comes depends on beginnings in the pieces before."""
+    then = {"blue": {"green": 0.6, "red": 0.4}, "green": {"red": 1.0}, "red": {"blue": 0.7, "green": 0.3}}
+    procedure = Procedure({name: Step(0.3, 0.3, 2.0, 1.6, then[name]) for name in LABELS})
+    decoder = DecoderConfig(0.0, confirm_s, 0.3, evidence_hz=3.0, procedure=procedure)
+    bundle = known_bundle(tmp_path / "bundle", decoder=decoder).path
+    rng = np.random.default_rng(2)
+    rows = 0.25 * vectors(np.repeat(rng.integers(0, 3, 120), rng.integers(5, 40, 120)).tolist())
+    np.save(tmp_path / "f.npy", (rows + 0.15 * rng.normal(size=rows.shape)).astype(np.float32))
+    camera = f"fault:drop=3%,unplug@70s+2s,seed=4:features:{tmp_path}/f.npy@10"
+    options = RunOptions(bundle, camera, pace="asap", max_hold_ms=500, decide_every=decide_every)
+    _, events = played(replace(options, record=tmp_path / "rec", record_around=Retention(3.3)))
+    found = check_pieces(tmp_path / "rec", bundle)
+    assert [event for piece in found for event in piece.events()] == [comparable(encode(event)) for event in events]
+    assert len(found) >= 20 and sum(isinstance(event, Transition) for event in events) > 50
+    assert any(isinstance(event, Gap) and event.reset for event in events)
+    middle = []
+    for piece in found[1:]:
+        assert piece.state is not None
+        kept = piece.state["recognizer"]["decoder"]["_kept"]
+        assert procedure.tables(10.0).duration.shape[1] > 33
+        middle.append(kept > 0)
+    assert sum(middle) >= 15  # in the middle of an epoch, that is
+    # What the filter knew at the beginning is what decides: without it a piece tells something else.
+    differs = []
+    for piece in found[5:15]:
+        state = load(piece.folder / STATE)
+        state["recognizer"]["decoder"]["_score"] *= 0.0
+        save(piece.folder / STATE, state)
+        _, events = played(read_recording(piece.folder).options(bundle))
+        differs.append(piece.difference([comparable(encode(event)) for event in events]) is not None)
+    assert any(differs)
 
 
 def quiet_with_a_change(tmp_path: Path) -> str:

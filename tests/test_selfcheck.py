@@ -38,7 +38,7 @@ def grow(stream: PyramidStream, history: History, x: NDArray[np.float32], cuts: 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from([(), (4,), (4, 3), (2, 5)]),
+    st.sampled_from([(), (4,), (4, 3), (2, 5), (1, 3), (4, 1)]),
     st.integers(1, 700),
     st.lists(st.integers(1, 13), min_size=1, max_size=4),
     st.integers(0, 99),

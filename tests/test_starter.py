@@ -108,4 +108,4 @@ def test_a_run_whose_restarts_disagree_says_so_and_names_videos(
     (tmp_path / "alignment.json").write_text(json.dumps(found))
     _advise(tmp_path)
     told = capsys.readouterr()
-    assert told.err == "" and ("agree on 76%" in told.out) is not labelled
+    assert told.err == "" and ("agree on 81%" in told.out) is not labelled

@@ -14,7 +14,7 @@ from edge_hal.runtime.ring import TIME
 from edge_hal.runtime.stream import PyramidStream
 from edge_hal.spec import PyramidSpec
 
-STRIDES = [(), (4,), (4, 3), (2, 5), (3, 2, 2)]
+STRIDES = [(), (4,), (4, 3), (2, 5), (3, 2, 2), (1,), (1, 3), (4, 1), (1, 1, 2)]
 STEP_NS = 100_000_000
 
 
