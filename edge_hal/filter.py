@@ -18,7 +18,8 @@ SHARE_POWER = 0.5
 
 
 FIRST_S = 2.0
-"""The first label of an epoch waits so long: nothing before it speaks for it, and taking it back is a transition."""
+"""The first label of an epoch waits so long, or half the shortest step: nothing before it speaks for it, and taking it
+back is a transition."""
 
 
 class ProcedureDecoder(Decoder):
@@ -29,7 +30,8 @@ class ProcedureDecoder(Decoder):
         assert config.procedure is not None
         self._tables = config.procedure.tables(model_hz)
         self._power = config.evidence_hz / model_hz
-        self._settled = lag_ticks + max(round(FIRST_S * model_hz), round(config.confirm_s * model_hz))
+        first_s = min([FIRST_S, *(0.5 * step.median_s for step in config.procedure.steps.values())])
+        self._settled = lag_ticks + round(max(first_s, config.confirm_s) * model_hz)
         # Newest beginning last, so that ages run backwards.
         self._ended = self._tables.duration[:, ::-1]
         self._goes_on = self._tables.survival[:, ::-1]
