@@ -121,10 +121,13 @@ def test_a_signal_ends_a_run_with_an_end_event_and_exit_code_0(place, endpoint, 
 def test_a_signal_ends_the_wait_for_subscribers_and_a_second_one_everything(place, endpoint, socket):
     base = ("run", "--bundle", str(place / "bundle"), "--camera", f"features:{place}/f.npy@10")
     with start(*base, "--pub", endpoint, "--wait-subscribers", "9") as process:
-        assert process.stderr is not None and "engine: fp32 on" in process.stderr.readline()
-        assert endpoint in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=TIMEOUT_S) == 0
+        try:
+            assert process.stderr is not None and "engine: fp32 on" in process.stderr.readline()
+            assert any(endpoint in line for line in process.stderr)  # logs may come between
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=TIMEOUT_S) == 0
+        finally:
+            process.kill()  # it would wait for ever
     code = (
         "import os, signal; from edge_hal.runtime import runner\n"
         "with runner.signals(runner.Stop()):\n"
@@ -190,7 +193,7 @@ def test_bad_input_is_one_clear_error_without_a_traceback(place, tmp_path):
         (("--bundle", str(tmp_path / "none"), *source), 1, "edge-hal export"),
         (("--bundle", str(changed), *source), 1, "is not the file that was exported"),
         (("--bundle", str(failed), *source), 1, "its certificate failed"),
-        ((*bundle, *source, "--precision", "fp16"), 2, "has no fp16 graphs: it is fp32"),
+        ((*bundle, *source, "--precision", "fp16"), 2, "has no fp16 graphs"),
         ((*bundle, *source, "--precision", "int4"), 2, "fp32, fp16, int8"),
         ((*bundle, *source, "--pub", f"tcp://127.0.0.1:{port}"), 1, "another process"),
         ((*bundle, *source, "--pub", "tcp://*:5570"), 2, "--insecure"),
