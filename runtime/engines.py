@@ -61,7 +61,7 @@ def choose_engines(
     if kind not in KINDS:
         raise EdgeHalError(f"--engine {kind}", f"it is one of {', '.join(KINDS)}", exit_code=2)
     chosen = _choose(bundle, kind, threads, cache, report, graphs)
-    log.info("%s on %s (%s)", bundle.precision, chosen.kind, chosen.why)
+    log.info("engine: %s on %s (%s)", bundle.precision, chosen.kind, chosen.why)
     return chosen
 
 
