@@ -236,6 +236,11 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
                 f"{where}: unknown key '{key}'", "", _nearest(first["loc"]), exit_code=2
             ) from error
         raise EdgeHalError(f"{where}: '{key}'", first["msg"], exit_code=2) from error
+    # A level that keeps the rate below must say so: whoever forgets a stride does not mean 1.
+    for name, levels in (("model", config.model.levels), ("learning.teacher", config.learning.teacher.levels)):
+        for index, level in enumerate(levels[1:], 1):
+            if "stride" not in level.model_fields_set:
+                raise EdgeHalError(f"{where}: {name}.levels[{index}] has no stride", "", "give it", exit_code=2)
     # What contradicts itself is told now, not after minutes of training.
     encoder = config.model.encoder
     try:

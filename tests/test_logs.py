@@ -40,7 +40,9 @@ def test_json_lines_where_standard_error_is_no_terminal(bundle, source):
         assert line["stream"] == "bench-1" and line["level"] == "info" and str(line["logger"]).startswith("edge_hal")
         time = datetime.fromisoformat(str(line["time"]).replace("Z", "+00:00"))
         assert abs(datetime.now(timezone.utc) - time) < timedelta(hours=1)
-    assert "publishing" in str(found[0]["message"]) and str(found[0]["endpoint"]).startswith("tcp://127.0.0.1:")
+    assert str(found[0]["message"]).startswith("engine: fp32 on ")
+    [published] = [line for line in found if "publishing" in str(line["message"])]
+    assert str(published["endpoint"]).startswith("tcp://127.0.0.1:")
     assert found[-1]["reason"] == "eof" and found[-1]["counters"]["captured"] == 40  # type: ignore[index]
 
 
