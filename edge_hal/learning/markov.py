@@ -44,7 +44,7 @@ class StartConfig:
     kept: int = 16
     generations: int = 20
     consensus: int = 3
-    agreed: float = 0.8
+    agreed: float = 0.9
 
 
 @dataclass(frozen=True)

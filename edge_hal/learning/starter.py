@@ -73,7 +73,8 @@ def start(
     period = max(1, round(model_hz / START_HZ))
     known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(vectors)]
     pinned = any(pin is not None for pin in known)
-    settings = StartConfig(pause=not learned)
+    # The first look at pictures only has to be good enough to train an encoder on.
+    settings = StartConfig() if learned else StartConfig(pause=True, agreed=0.8)
     if pinned:
         settings = replace(settings, iterations=PINNED_ITERATIONS)
     result = start_alignment(
