@@ -1,13 +1,31 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundles import known_bundle
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# A runner in the background ignores SIGINT, and what it starts would inherit that: the tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Child(subprocess.Popen):  # type: ignore[type-arg]
+    """A failed test kills what it started: `with` would wait without end for a process that is stopped."""
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
+subprocess.Popen = Child  # type: ignore[misc]
 
 
 @pytest.fixture(scope="session")
