@@ -154,9 +154,11 @@ class Learning(Section):
     `labelled`: how many training videos (drawn by the seed), or which, carry frame labels all the same;
     with `timestamps` one labelled frame a step. `align_hz`: rate of the teacher, None chooses it from the
     transcripts. `starter` gives the first labels; the HMM is searched for from `restarts`
-    guesses, in so many `workers`: processes, None for as many as there are cores."""
+    guesses, in so many `workers`: processes, None for as many as there are cores. `lists`: the step lists are
+    `exact`, or `noisy`: steps may be missing, additional or swapped; or mere `sets`: order and repeats are ignored."""
 
     supervision: Literal["transcripts", "frames"] = "transcripts"
+    lists: Literal["exact", "noisy", "sets"] = "exact"
     labelled: int | tuple[str, ...] = 0
     timestamps: bool = False
     starter: Literal["hmm", "uniform"] = "hmm"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning import hmm
+from edge_hal.learning import problem
 from edge_hal.learning.chains import Batch
 from edge_hal.learning.hmm import start_alignment, whitened
 from edge_hal.learning.markov import StartConfig
@@ -228,18 +228,19 @@ def test_groups_hold_every_video_once_and_stay_within_the_budget(sizes):
     videos = [np.zeros((n, 1)) for n in lengths]
     transcripts = [[0] * m for m in counts]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hmm, "BATCH_CELLS", 50_000)
-        groups = hmm._grouped(np.arange(len(videos)), videos, transcripts, 3)
+        patch.setattr(problem, "BATCH_CELLS", 50_000)
+        whole = problem.Problem(videos, transcripts, [None] * len(videos), 1, StartConfig())
+        groups = whole._groups(range(len(videos)))
     assert [i for group in groups for i in group] == list(range(len(videos)))
     for group in groups:
         cells = len(group) * max(lengths[i] for i in group) * 3 * max(counts[i] for i in group)
-        assert len(group) == 1 or (len(group) <= hmm.BATCH and cells <= 50_000)
+        assert len(group) == 1 or (len(group) <= problem.BATCH and cells <= 50_000)
 
 
 def test_alone_or_together_a_video_is_aligned_alike(monkeypatch):
     features, transcripts, _ = make_videos(5, videos=5)
     together = start_alignment(features, transcripts, 5, seed=1, restarts=2)
-    monkeypatch.setattr(hmm, "BATCH_CELLS", 1)
+    monkeypatch.setattr(problem, "BATCH_CELLS", 1)
     alone = start_alignment(features, transcripts, 5, seed=1, restarts=2)
     for a, b in zip(together.labels, alone.labels, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -106,7 +106,7 @@ def load_videos(
     timestamps: bool = False,
 ) -> VideoSet:
     """The videos the configuration asks for; what was assumed about them goes to standard error."""
-    from edge_hal.learning.dataset import load_dataset
+    from edge_hal.learning.dataset import as_sets, load_dataset
 
     videos = load_dataset(
         data,
@@ -119,6 +119,8 @@ def load_videos(
         layout=config.data.layout,
         kind="features" if config.model.encoder is None else "video",
     )
+    if part == "train" and config.learning.lists == "sets":
+        videos = as_sets(videos)
     for note in videos.notes:
         print(f"note: {note}", file=sys.stderr)
     return videos

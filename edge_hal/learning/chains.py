@@ -28,6 +28,13 @@ class Gaussians:
     mean: Array
     variance: Array
 
+    def log_likelihood(self, x: Array, power: float) -> Array:
+        """Of every frame (..., d) under every state (..., S), raised to `power`."""
+        precision = 1 / self.variance
+        quadratic = (x**2) @ precision.T - 2 * x @ (self.mean * precision).T
+        constant = (self.mean**2 * precision + np.log(2 * np.pi * self.variance)).sum(axis=1)
+        return np.asarray(-0.5 * power * (quadratic + constant))
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -141,13 +148,6 @@ class Batch:
             np.bincount(state, minlength=states).astype(np.float64),
             np.bincount(state, gamma.sum(axis=0)[self.real], minlength=states).astype(np.float64),
         )
-
-    def emission(self, model: Gaussians, power: float) -> Array:
-        """Log-likelihood (T, N, S) of every frame under every state, raised to `power`."""
-        precision = 1 / model.variance
-        quadratic = (self.x**2) @ precision.T - 2 * self.x @ (model.mean * precision).T
-        constant = (model.mean**2 * precision + np.log(2 * np.pi * model.variance)).sum(axis=1)
-        return np.asarray(-0.5 * power * (quadratic + constant))
 
     def expect(self, emission: Array, leave: Array) -> tuple[Array, NDArray[np.float32]]:
         """Log-likelihood (N,) and beliefs (T, N, P) of the chains: forward-backward.

@@ -12,7 +12,7 @@ Whoever learns from transcripts calls with `with_labels=False` and never holds a
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -89,6 +89,25 @@ class VideoSet:
 
     def __len__(self) -> int:
         return len(self.videos)
+
+
+def as_sets(videos: VideoSet) -> VideoSet:
+    """Each list without order and repeats, sorted; a video that carries labels keeps its list. Says in a note which
+    steps occur in the same videos: sets cannot tell them apart."""
+    unordered = tuple(
+        video if video.labels is not None else replace(video, transcript=tuple(sorted(set(video.transcript))))
+        for video in videos.videos
+    )
+    notes = videos.notes
+    if not any(video.labels is not None for video in unordered):
+        holders: dict[tuple[bool, ...], list[str]] = {}
+        for step, name in enumerate(videos.labels):
+            holders.setdefault(tuple(step in video.transcript for video in unordered), []).append(name)
+        alike = [", ".join(names) for held, names in holders.items() if len(names) > 1 and any(held)]
+        if alike:
+            told = "; ".join(alike)
+            notes += (f"these steps occur in the same videos, and sets alone cannot tell them apart: {told}",)
+    return replace(videos, videos=unordered, notes=notes)
 
 
 def load_dataset(

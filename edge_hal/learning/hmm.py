@@ -12,21 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.chains import Batch
-from edge_hal.learning.markov import Candidate, StartConfig, anneal, beliefs, decode, guess, judge
+from edge_hal.learning.correction import corrected
+from edge_hal.learning.markov import Candidate, StartConfig, anneal, guess, judge
+from edge_hal.learning.problem import Problem
 from edge_hal.learning.search import Found, search
+from edge_hal.learning.sets import read_sets
 
 Array = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
-
-BATCH = 12  # videos padded together: small enough for the cache
-BATCH_CELLS = 4_000_000  # frames x chain positions of a padded batch: a long video stands alone
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,9 @@ class StartResult:
     agreement: tuple[float, ...]
 
 
+Lists = Literal["exact", "noisy", "sets"]
+
+
 def start_alignment(
     features: Sequence[NDArray[Any]],
     transcripts: Sequence[Sequence[int]],
@@ -53,6 +55,7 @@ def start_alignment(
     progress: Callable[[int, int], None] | None = None,
     pins: Sequence[IndexArray | None] | None = None,
     workers: int = 1,
+    lists: Lists = "exact",
 ) -> StartResult:
     """Align videos with their transcripts, from nothing else.
 
@@ -64,6 +67,9 @@ def start_alignment(
         pins: per video None, or the segment (T_i,) that each frame is known to be in, -1 where unknown, each
             segment pinned somewhere. The first model is then made of the pinned videos alone: nothing is guessed.
         workers: processes that search; the result does not depend on them.
+        lists: `exact`; `noisy`, where steps may be missing, additional or swapped, and the lists are corrected with
+            what was learnt from them; `sets`, where the steps of a video are known, but not their order or how often.
+            The lists of pinned videos are exact.
 
     Raises:
         EdgeHalError: no videos, an empty transcript, fewer frames than actions.
@@ -72,56 +78,35 @@ def start_alignment(
     _check(features, transcripts, num_labels)
     if restarts < 1:
         raise EdgeHalError(f"cannot align with {restarts} restarts", todo="ask for one or more")
+    known = [None] * len(features) if pins is None else pins
     videos = whitened(features, config.components, config.normalise_videos)
-
-    def groups(chosen: Sequence[int]) -> list[list[int]]:
-        order = sorted(chosen, key=lambda i: len(videos[i]))
-        return _grouped(order, videos, transcripts, config.sub_states + config.pause)
-
-    def batches(chosen: Sequence[int]) -> list[Batch]:
-        return [
-            Batch(
-                [videos[i] for i in ids],
-                [transcripts[i] for i in ids],
-                config.sub_states,
-                num_labels * config.sub_states if config.pause else None,
-                None if pins is None else [pins[i] for i in ids],
-            )
-            for ids in groups(chosen)
-        ]
-
-    whole = batches(range(len(videos)))
+    problem = Problem(videos, [tuple(steps) for steps in transcripts], known, num_labels, config)
+    if lists == "sets":
+        read = read_sets(problem, seed, restarts, progress, workers)
+        every = [each.problem.labels([each.model], each.problem.batches()) for each in read]
+        return StartResult(tuple(every[0]), (read[0].model,), _agreed(every[0], every[1:]))
+    whole = problem.batches()
     if pins is None:
-        found = search(batches, len(videos), num_labels, config, seed, restarts, progress, workers)
+        found = search(problem.batches, len(videos), num_labels, config, seed, restarts, progress, workers)
     else:
         counts, leave = guess(whole, num_labels, config, np.ones(num_labels))
         only = judge(whole, anneal(whole, counts, leave, num_labels, config), config)
         found = Found((only,), (only,))
-    ranked = [beliefs(whole, each.counts, config) for each in found.best]
-    alone = [beliefs(whole, each.counts, config) for each in found.kept] if len(found.kept) > 1 else []
-    labels: list[IndexArray] = [np.zeros(0, np.int64)] * len(videos)
-    agreement = [1.0] * len(videos)
-    for place, i in enumerate(i for ids in groups(range(len(videos))) for i in ids):
-        steps = np.asarray(transcripts[i], np.int64)
-        labels[i] = steps[decode(*(each[place] for each in ranked))]
-        if alone:
-            agreement[i] = float(np.mean([(steps[decode(each[place])] == labels[i]).mean() for each in alone]))
-    return StartResult(tuple(labels), found.best, tuple(agreement))
+    alone = [problem.labels([each], whole) for each in found.kept] if len(found.kept) > 1 else []
+    best = found.best
+    if lists == "noisy":
+        problem, best = corrected(problem, best)
+        whole = problem.batches()
+    labels = problem.labels(best, whole)
+    return StartResult(tuple(labels), best, _agreed(labels, alone))
 
 
-def _grouped(
-    order: Sequence[int], videos: Sequence[Array], transcripts: Sequence[Sequence[int]], states: int
-) -> list[list[int]]:
-    """Videos by length, in groups of at most `BATCH` whose padded arrays stay within `BATCH_CELLS`, or of one."""
-    groups: list[list[int]] = []
-    for i in order:
-        group = [*groups[-1], int(i)] if groups else []
-        cells = len(group) * len(videos[i]) * states * max((len(transcripts[j]) for j in group), default=0)
-        if group and len(group) <= BATCH and cells <= BATCH_CELLS:
-            groups[-1] = group
-        else:
-            groups.append([int(i)])
-    return groups
+def _agreed(labels: Sequence[IndexArray], others: Sequence[Sequence[IndexArray]]) -> tuple[float, ...]:
+    """Per video, the share of frames where each of the others says the same, averaged; 1 without others."""
+    return tuple(
+        float(np.mean([(other[i] == label).mean() for other in others])) if others else 1.0
+        for i, label in enumerate(labels)
+    )
 
 
 def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool) -> list[Array]:

@@ -105,7 +105,7 @@ def judge(batches: Sequence[Batch], counts: Counts, config: StartConfig) -> Cand
     model, leave = counts.gaussians(), counts.leave()
     log_likelihood = margin = 0.0
     for batch in batches:
-        emission = batch.emission(model, config.last_power)
+        emission = model.log_likelihood(batch.x, config.last_power)
         chained, _ = batch.expect(emission, leave[batch.chain])
         log_likelihood += float(chained.sum())
         margin += float((chained - batch.free(emission, leave, config.sub_states)).sum())
@@ -118,7 +118,7 @@ def beliefs(batches: Sequence[Batch], counts: Counts, config: StartConfig) -> li
     model, leave = counts.gaussians(), counts.leave()
     found: list[Beliefs] = []
     for batch in batches:
-        found += batch.beliefs(batch.expect(batch.emission(model, config.last_power), leave[batch.chain])[1])
+        found += batch.beliefs(batch.expect(model.log_likelihood(batch.x, config.last_power), leave[batch.chain])[1])
     return found
 
 
@@ -147,7 +147,7 @@ def _step(
     return _sum(
         [
             batch.count(
-                batch.expect(batch.emission(model, power), chances)[1],
+                batch.expect(model.log_likelihood(batch.x, power), chances)[1],
                 np.exp(-batch.depth / tau),
                 states_of(count, config),
             )

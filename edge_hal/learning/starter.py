@@ -87,6 +87,7 @@ def start(
         progress=lambda done, total: report("starter", done, total, ""),
         pins=known if pinned else None,
         workers=config.workers or cores(),
+        lists=config.lists,
     )
     labels = [
         np.repeat(np.asarray(label, np.int64), period)[: len(x)]

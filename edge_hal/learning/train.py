@@ -18,7 +18,7 @@ from edge_hal.calib.decoder import fit_decoder
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
-from edge_hal.learning.dataset import VideoSet
+from edge_hal.learning.dataset import VideoSet, as_sets
 from edge_hal.learning.frames import learn_encoder
 from edge_hal.learning.optimise import Report, Stage
 from edge_hal.learning.pins import pins_of
@@ -28,7 +28,7 @@ from edge_hal.learning.run_directory import RunDirectory
 from edge_hal.learning.starter import START_HZ, Started, start, statistics, thumbnail_vectors
 from edge_hal.learning.student import learn_student
 from edge_hal.learning.teacher import choose_align_hz, learn_alignment
-from edge_hal.metrics import runs_of
+from edge_hal.metrics import runs_of, transcript_of
 from edge_hal.model.checkpoint import ENCODER
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
@@ -50,6 +50,8 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     Raises:
         EdgeHalError: bad data or configuration, or `out` cannot be used.
     """
+    if config.learning.lists == "sets":
+        videos = as_sets(videos)
     config = settled(config, videos)
     run = RunDirectory(out, config, seed, videos)
     learning = config.learning
@@ -99,6 +101,8 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     found = started(vectors, learned=True)
     labels = found.labels
     if not full:
+        if learning.lists != "exact":
+            transcripts = [transcript_of(label) for label in labels]
         alignment = learn_alignment(features, transcripts, labels, spec, learning, stage("teacher"), pins)
         labels, posteriors = kept(alignment.labels), alignment.log_posteriors
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"))
