@@ -154,6 +154,6 @@ def test_a_run_of_wrong_step_lists_ends_in_scores(tmp_path: Path, imperfect: Mod
     cell = SimpleNamespace(**imperfect.run(root, 1, "missing", 0.3, 0, list(BRIEF)))
     assert 0 < cell.alignment_mof < 100 and 0 <= cell.agreement <= 1
     assert 0 <= cell.mof <= 100 and 0 <= cell.f1_50 <= 100 and 0 <= cell.transition_f1 <= 1
-    text = imperfect.table({"small/missing/0.3/split1/seed0": vars(cell)})
+    text = imperfect.table({"small/missing/0.3/exact/split1/seed0": vars(cell)})
     assert f"| {cell.alignment_mof:.1f} |" in text
     json.dumps(vars(cell))
