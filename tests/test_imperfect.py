@@ -144,8 +144,10 @@ def test_what_was_run_is_not_run_again_and_unchanged_lists_are_run_once(
     main("somewhere", "--splits", "1,2", "--shares", "0,0.2", "--name", "set")
     assert len(ran) == 8 and kept.read_text() == before
     rows = main("--table").splitlines()[2:]
-    assert len(rows) == 4 and "| `set` | as they are | 0 | 2 | 90.0 | 80.0 | 71.5 |" in rows
-    assert "| `set` | missing | 0.2 | 2 | 88.0 | 80.0 | 71.5 |" in rows
+    assert len(rows) == 4 and "| `set` | as they are | 0 | exact | 2 | 90.0 | 80.0 | 71.5 |" in rows
+    assert "| `set` | missing | 0.2 | exact | 2 | 88.0 | 80.0 | 71.5 |" in rows
+    main("somewhere", "--splits", "1", "--shares", "0.2", "--kinds", "missing", "--name", "set", "--lists", "noisy")
+    assert len(ran) == 9 and any("| missing | 0.2 | noisy | 1 |" in row for row in main("--table").splitlines())
 
 
 @pytest.mark.slow
