@@ -31,6 +31,7 @@ BRIEF = (
     "learning.teacher.epochs=1",
     "learning.teacher.realign_every=1",
     "learning.student.epochs=1",
+    "learning.student.least_steps=0",
     f"data.rate_hz={RATE_HZ}",
     "data.layout=TD",
 )

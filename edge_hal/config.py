@@ -139,9 +139,11 @@ class TeacherLearning(Section):
 
 
 class StudentLearning(Section):
-    """Causal pyramid: crops of `crop_s`, labels from the teacher's alignment."""
+    """Causal pyramid: crops of `crop_s`, labels from the teacher's alignment; `epochs`, or as many more as make
+    `least_steps` of the optimiser: few videos make few steps an epoch."""
 
     epochs: Epochs = 20
+    least_steps: Epochs = 300
     batch: Count = 8
     crop_s: Positive = 40.0
     lr: Positive = 2e-3

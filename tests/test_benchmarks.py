@@ -33,6 +33,7 @@ BRIEF = (
     "learning.teacher.epochs=1",
     "learning.teacher.realign_every=1",
     "learning.student.epochs=1",
+    "learning.student.least_steps=0",
 )
 
 

@@ -23,6 +23,7 @@ BRIEF = (
     "learning.teacher.warm_epochs=1",
     "learning.teacher.epochs=1",
     "learning.student.epochs=1",
+    "learning.student.least_steps=0",
 )
 KINDS = ("swapped", "missing", "additional")
 seeds = st.integers(0, 2**32 - 1)

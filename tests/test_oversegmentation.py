@@ -54,8 +54,8 @@ def pieces(labels: list[Labels]) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("levels", LEVELS)
 def test_raw_argmax_over_segments_and_the_decoder_cures_it(rendered: Path, tmp_path: Path, levels: str) -> None:
-    brief = ["learning.supervision=frames", "learning.encoder.epochs=4", "learning.student.epochs=6"]
-    config = load_config("tiny", [*brief, *LEVELS[levels]])
+    brief = ["supervision=frames", "encoder.epochs=4", "student.epochs=6", "student.least_steps=0"]
+    config = load_config("tiny", [*(f"learning.{setting}" for setting in brief), *LEVELS[levels]])
     assert len(config.model.levels) == (1 if levels == "one level" else 2)
     seen = load_dataset(rendered, split=1, part="train", with_labels=True)
     unseen = load_dataset(rendered, split=1, part="test", with_labels=True)

@@ -105,6 +105,20 @@ def test_stopped_after_every_epoch_a_run_ends_as_if_it_never_was(data: Path, tmp
     assert_same_run(tmp_path / "whole", tmp_path / "pieces")
 
 
+@pytest.mark.parametrize("epochs, least, expected", [(2, 0, 2), (2, 7, 7), (9, 7, 9), (0, 7, 0)])
+def test_few_videos_are_seen_often_enough(data: Path, tmp_path: Path, epochs: int, least: int, expected: int) -> None:
+    told: list[tuple[int, int]] = []
+
+    def report(stage: str, done: int, total: int, remark: str) -> None:
+        if stage == "student":
+            told.append((done, total))
+
+    # The videos of `data` make one step an epoch.
+    settings = (f"epochs={epochs}", f"least_steps={least}", "batch=99")
+    learn(data, tmp_path / "run", *(f"learning.student.{setting}" for setting in settings), report=report)
+    assert told == [(number, expected) for number in range(1, expected + 1)]
+
+
 def test_a_damaged_stage_file_starts_the_stage_over(data: Path, tmp_path: Path) -> None:
     learn(data, tmp_path / "whole")
 

@@ -92,11 +92,12 @@ def learn_student(
             yield loss
 
     expected = sum(1 + len(x) // crop for x in features)
+    steps = -(-expected // settings.batch)
     stage.optimise(
         module,
         epoch,
-        epochs=settings.epochs,
-        steps=-(-expected // settings.batch),
+        epochs=settings.epochs and max(settings.epochs, -(-settings.least_steps // steps)),
+        steps=steps,
         lr=settings.lr,
         weight_decay=config.weight_decay,
     )
