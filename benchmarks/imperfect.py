@@ -110,7 +110,8 @@ def table(kept: dict[str, Any]) -> str:
         name, kind, share, lists = key.split("/")
         rows = [cell for _, cell in cells]
         means = (np.mean([row[column] for row in rows]) for column in ("alignment_mof", "mof", "f1_50"))
-        lines.append(f"| `{name}` | {kind} | {share} | {lists} | {len(rows)} | " + " | ".join(f"{m:.1f}" for m in means) + " |")
+        columns = (f"`{name}`", kind, share, lists, str(len(rows)), *(f"{mean:.1f}" for mean in means))
+        lines.append(f"| {' | '.join(columns)} |")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from edge_hal.calib.decoder import lateness_s
 from edge_hal.config import Config, load_config
 from edge_hal.learning import starter
-from edge_hal.learning.chains import Batch
 from edge_hal.learning.dataset import load_dataset
-from edge_hal.learning.hmm import BATCH, decode, start_alignment, whitened
-from edge_hal.learning.markov import Candidate, StartConfig, anneal, beliefs, guess, judge, refine
+from edge_hal.learning.hmm import start_alignment, whitened
+from edge_hal.learning.markov import Candidate, StartConfig, anneal, guess, judge, refine
 from edge_hal.learning.pins import binned, choose_labelled, pins_of
+from edge_hal.learning.problem import Problem
 from edge_hal.learning.rates import settled
 from edge_hal.learning.recordings import Labels, Recording, read_recordings
 from edge_hal.metrics import transitions_of
@@ -106,17 +106,14 @@ def labelled(setting: Setting, wanted: int, iterations: list[int]) -> None:
 
 
 def basin(setting: Setting, restarts: int) -> Iterator[str]:
-    recordings = sorted(setting.recordings, key=lambda recording: len(recording.inputs))
-    truth, config, count, period = truth_of(recordings), StartConfig(), setting.count, setting.period
-    transcripts = [recording.transcript for recording in recordings]
+    recordings, config, count, period = setting.recordings, StartConfig(), setting.count, setting.period
+    truth = truth_of(recordings)
+    transcripts = [tuple(recording.transcript) for recording in recordings]
     pins = [pins_of(recording) for recording in recordings]
     bins = [None if pin is None else binned(pin, period) for pin in pins]
     features = starter.binned_features(vectors_of(recordings), setting.config.model.front_end_ticks, period)
     videos = whitened(features, config.components, config.normalise_videos)
-
-    def batches(known: Sequence[NDArray[np.int64] | None]) -> list[Batch]:
-        parts = [slice(a, a + BATCH) for a in range(0, len(videos), BATCH)]
-        return [Batch(videos[p], transcripts[p], config.sub_states, None, known[p]) for p in parts]
+    problem = Problem(videos, transcripts, [None] * len(videos), count, config)
 
     def told(name: str, model: Candidate, labels: Sequence[Labels]) -> str:
         at_ticks = [np.repeat(found, period)[: len(y)] for found, y in zip(labels, truth, strict=True)]
@@ -124,17 +121,16 @@ def basin(setting: Setting, restarts: int) -> Iterator[str]:
         return f"{name}: {measured}, {right(at_ticks, truth):.1f} % right"
 
     def alone(name: str, model: Candidate) -> str:
-        believed = beliefs(free, model.counts, config)
-        return told(name, model, [np.asarray(t)[decode(b)] for t, b in zip(transcripts, believed, strict=True)])
+        return told(name, model, problem.labels([model], free))
 
-    free, rng = batches([None] * len(videos)), np.random.default_rng(setting.seed)
+    free, rng = problem.batches(), np.random.default_rng(setting.seed)
     for index in range(restarts):
         per_label = np.exp((config.duration_spread if index else 0.0) * rng.normal(size=count))
         counts = anneal(free, *guess(free, count, config, per_label), count, config)
         yield alone(f"guess {index}", judge(free, counts, config))
     found = start_alignment(features, transcripts, count, seed=setting.seed, restarts=restarts, config=config)
     yield told("searched", found.best[0], found.labels)
-    known, _ = guess(batches(bins), count, config, np.ones(count))
+    known, _ = guess(replace(problem, pins=bins).batches(), count, config, np.ones(count))
     yield alone("from the truth", judge(free, refine(free, known, count, config, config.iterations), config))
 
 

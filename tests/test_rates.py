@@ -134,7 +134,8 @@ def test_the_student_learns_labels_and_posteriors_that_lag(
     labels = np.repeat(rng.permutation(4), rng.integers(8, 25, 4))  # one crop
     posteriors = torch.log_softmax(torch.from_numpy(rng.normal(size=(len(labels), 4))), 1).numpy().astype(np.float32)
     x = torch.from_numpy(rng.normal(size=(len(labels), 9)).astype(np.float32))
-    learning = OPEN.learning.model_copy(update={"student": OPEN.learning.student.model_copy(update={"epochs": 1, "least_steps": 0})})
+    once = OPEN.learning.student.model_copy(update={"epochs": 1, "least_steps": 0})
+    learning = OPEN.learning.model_copy(update={"student": once})
     seen: dict[str, list[np.ndarray]] = {"labels": [], "posteriors": []}
     frame_loss, distil_loss = student.frame_loss, student.distil_loss
 
