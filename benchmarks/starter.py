@@ -2,11 +2,12 @@
 
     python benchmarks/starter.py DATA --split 1 --rate-hz 30 [--look 0,0.6]
     python benchmarks/starter.py DATA --split 1 --rate-hz 30 --labelled 3 --iterations 0,30
+    python benchmarks/starter.py DATA --split 1 --rate-hz 30 --each
     python benchmarks/starter.py DATA --split 1 --rate-hz 30 --basin 20 --restarts 24
 
 The first says, for each look-ahead (in windows), how much of the alignment is right, how late its boundaries are, and
 how far the guesses agree. The second labels some videos, and gives the accuracy of the others by iterations of EM. The
-third takes so many videos, and sets what each guess comes to, by itself, beside what the search among them comes to and
+third labels each video in turn, and says how the ones that training would name compare. The fourth takes so many videos, and sets what each guess comes to, by itself, beside what the search among them comes to and
 what EM begun at the truth does: log-likelihood, margin over any order, accuracy. Feature streams only.
 """
 
@@ -24,10 +25,10 @@ from numpy.typing import NDArray
 from edge_hal.calib.decoder import lateness_s
 from edge_hal.config import Config, load_config
 from edge_hal.learning import starter
-from edge_hal.learning.dataset import load_dataset
+from edge_hal.learning.dataset import Video, load_dataset
 from edge_hal.learning.hmm import start_alignment, whitened
 from edge_hal.learning.markov import Candidate, StartConfig, anneal, guess, judge, refine
-from edge_hal.learning.pins import binned, choose_labelled, pins_of
+from edge_hal.learning.pins import binned, choose_labelled, pins_of, worth_labelling
 from edge_hal.learning.problem import Problem
 from edge_hal.learning.rates import settled
 from edge_hal.learning.recordings import Labels, Recording, read_recordings
@@ -105,6 +106,22 @@ def labelled(setting: Setting, wanted: int, iterations: list[int]) -> None:
         print(f"{wanted} labelled, {number} iterations: {accuracy:.1f} % of the others right", flush=True)
 
 
+def each(setting: Setting, videos: Sequence[Video]) -> None:
+    truth = truth_of(setting.recordings)
+    accuracy = {}
+    for index, recording in enumerate(setting.recordings):
+        found = started(setting, 1, frozenset([recording.name])).labels
+        others = [i for i in range(len(truth)) if i != index]
+        accuracy[recording.name] = right([found[i] for i in others], [truth[i] for i in others])
+    drawn = np.array(list(accuracy.values()))
+    print(
+        f"one labelled of {len(drawn)}: {drawn.mean():.1f} % of the others right on average, standard deviation "
+        f"{drawn.std():.1f}, {drawn.min():.1f} to {drawn.max():.1f}"
+    )
+    named = worth_labelling(videos, 5)
+    print("worth labelling, best first: " + ", ".join(f"{name} {accuracy[name]:.1f}" for name in named))
+
+
 def basin(setting: Setting, restarts: int) -> Iterator[str]:
     recordings, config, count, period = setting.recordings, StartConfig(), setting.count, setting.period
     truth = truth_of(recordings)
@@ -144,6 +161,7 @@ def main() -> None:
     parser.add_argument("--look", default="0,0.6", help="look-aheads, in windows")
     parser.add_argument("--labelled", type=int)
     parser.add_argument("--iterations", default="0,30")
+    parser.add_argument("--each", action="store_true")
     parser.add_argument("--basin", type=int, help="so many videos")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -156,6 +174,8 @@ def main() -> None:
     if chosen.basin is not None:
         for line in basin(setting, chosen.restarts):
             print(line, flush=True)
+    elif chosen.each:
+        each(setting, videos.videos)
     elif chosen.labelled is not None:
         labelled(setting, chosen.labelled, [int(n) for n in chosen.iterations.split(",")])
     else:

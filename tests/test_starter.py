@@ -12,7 +12,9 @@ import torch
 from edge_hal.commands.train import TRUSTED, _advise
 from edge_hal.config import load_config
 from edge_hal.learning import starter, teacher
+from edge_hal.learning.dataset import Video, VideoSet
 from edge_hal.learning.optimise import Stage
+from edge_hal.learning.pins import worth_labelling
 from edge_hal.learning.starter import start
 from edge_hal.learning.teacher import learn_alignment
 from edge_hal.model.front_end import FrontEnd
@@ -90,22 +92,33 @@ def test_a_teacher_of_long_videos_sees_crops_and_keeps_the_labels(
         assert (labels == given).mean() > 0.9
 
 
+def listed(name: str, steps: tuple[int, ...], seconds: float, rate_hz: float = 10.0) -> Video:
+    return Video(name, Path(name), "features", steps, round(seconds * rate_hz), rate_hz)
+
+
 @pytest.mark.parametrize("labelled", [False, True])
 def test_a_run_whose_restarts_disagree_says_so_and_names_videos(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], labelled: bool
 ) -> None:
     rng = np.random.default_rng(0)
     doubts = {f"v{i}": float(x) for i, x in enumerate(rng.uniform(0, TRUSTED - 0.05, 5))}
+    videos = VideoSet(("a", "b"), tuple(listed(name, (0, 1), 10 + i) for i, name in enumerate(doubts)))
     found = {n: {"agreement": x, "labelled": labelled and n == "v3", "segments": []} for n, x in doubts.items()}
     (tmp_path / "alignment.json").write_text(json.dumps(found))
-    _advise(tmp_path)
+    _advise(tmp_path, videos)
     told = capsys.readouterr()
-    worst = sorted(doubts, key=lambda name: doubts[name])[:2]
     assert told.out == ""
-    assert (told.err == "") if labelled else (f"these first: {worst[0]} and {worst[1]}" in told.err)
+    assert (told.err == "") if labelled else ("these first: v4 and v3; then train with --labelled v4,v3" in told.err)
     for one in found.values():
         one["agreement"] = TRUSTED + 0.01
     (tmp_path / "alignment.json").write_text(json.dumps(found))
-    _advise(tmp_path)
+    _advise(tmp_path, videos)
     told = capsys.readouterr()
     assert told.err == "" and ("agree on 81%" in told.out) is not labelled
+
+
+def test_videos_worth_labelling_hold_all_steps_and_are_long() -> None:
+    few, short = listed("few", (0, 1, 0, 1), 500), listed("short", (0, 1, 2), 20)
+    fast, other = listed("fast", (0, 1, 2), 30, rate_hz=60), listed("other", (3,), 5)
+    assert worth_labelling([few, short, other, fast], 9) == ["fast", "other", "few", "short"]
+    assert worth_labelling([few, short], 1) == ["short"] and worth_labelling([], 2) == []

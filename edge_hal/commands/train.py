@@ -64,24 +64,26 @@ def train(
         raise typer.Exit(130) from None
     minutes, seconds = divmod(round(time.monotonic() - began_s), 60)
     print(f"trained on {len(videos)} videos in {minutes}:{seconds:02d}: {out}")
-    _advise(out)
+    _advise(out, videos)
     print(f"next: edge-hal export --ckpt {shlex.quote(str(out))}")
 
 
-def _advise(run: Path) -> None:
+def _advise(run: Path, videos: VideoSet) -> None:
     """Whether the alignment can be trusted, as far as that shows without labels, and what to label if not."""
-    found = json.loads((run / "alignment.json").read_text())
-    doubtful = sorted((one["agreement"], name) for name, one in found.items() if not one["labelled"])
-    if not doubtful or len(doubtful) < len(found):
+    from edge_hal.learning.pins import worth_labelling
+
+    found = json.loads((run / "alignment.json").read_text()).values()
+    if any(video["labelled"] for video in found):
         return
-    mean = sum(agreement for agreement, _ in doubtful) / len(doubtful)
+    mean = sum(video["agreement"] for video in found) / len(found)
     if mean >= TRUSTED:
         print(f"the restarts of the alignment agree on {mean:.0%} of the frames")
         return
-    names = " and ".join(name for _, name in doubtful[:2])
+    names = worth_labelling(videos.videos, 2)
     print(
         f"CAUTION: the restarts of the alignment agree on {mean:.0%} of the frames only: step lists alone may not do.\n"
-        f"label the frames of one or two videos, these first: {names}; then train with --labelled NAME,NAME",
+        f"label the frames of one or two videos, these first: {' and '.join(names)}; "
+        f"then train with --labelled {','.join(names)}",
         file=sys.stderr,
     )
 

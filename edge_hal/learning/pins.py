@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.alignment import viterbi_align
+from edge_hal.learning.dataset import Video
 from edge_hal.learning.recordings import Labels, Recording
 
 Pins = NDArray[np.int64]
@@ -33,6 +34,23 @@ def choose_labelled(names: Sequence[str], wanted: int | Collection[str], seed: i
     if unknown:
         raise EdgeHalError(f"labelled video '{unknown[0]}' is not in the training part", exit_code=2)
     return frozenset(wanted)
+
+
+def worth_labelling(videos: Sequence[Video], count: int) -> list[str]:
+    """Names of the videos whose labels would tell most, best first: each holds the most steps that no video before it
+    does, and is the longest of those. A step's model is made of its labelled frames; which frames the restarts
+    disagree about turned out to say less (docs/results.md)."""
+
+    def worth(video: Video) -> tuple[int, float]:
+        return len(set(video.transcript) - held), video.length / (video.rate_hz or 1.0)
+
+    left, held, names = list(videos), set[int](), list[str]()
+    while left and len(names) < count:
+        best = max(left, key=worth)
+        left.remove(best)
+        held |= set(best.transcript)
+        names.append(best.name)
+    return names
 
 
 def pins_of(recording: Recording) -> Pins | None:
