@@ -7,8 +7,9 @@
 
 The first says, for each look-ahead (in windows), how much of the alignment is right, how late its boundaries are, and
 how far the guesses agree. The second labels some videos, and gives the accuracy of the others by iterations of EM. The
-third labels each video in turn, and says how the ones that training would name compare. The fourth takes so many videos, and sets what each guess comes to, by itself, beside what the search among them comes to and
-what EM begun at the truth does: log-likelihood, margin over any order, accuracy. Feature streams only.
+third labels each video in turn, and says how the ones that training would name compare. The fourth takes so many
+videos, and sets what each guess comes to, by itself, beside what the search among them comes to and what EM begun at
+the truth does: log-likelihood, margin over any order, accuracy. Feature streams only.
 """
 
 from __future__ import annotations
