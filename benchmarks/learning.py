@@ -3,7 +3,11 @@
     python benchmarks/learning.py DATA --name vts --splits 1 --seeds 0,1,2 --out docs/results/vts
     python benchmarks/learning.py DATA --name vts --splits 1,2,3,4,5 --seeds 0,1,2 --methods uniform,ours --out ...
     python benchmarks/learning.py DATA --name mocap6 --splits 1,2,3,4,5,6 --set data.rate_hz=10 --out ...
+    python benchmarks/learning.py DATA --name vts --methods ablation-base --alignments DIR --out ...
     python benchmarks/tables.py                      # docs/results.md from the files
+
+With `--alignments`, `ours` leaves what it found there, and methods that differ from it in the student alone begin from
+that (their `training, s` is then without the search); without, each searches again, and finds the same.
 
 What has its file is not run again: interrupted or failed, the same command goes on with what is missing
 (`--dry-run` lists it). A failed cell says why, and the next one begins. Our methods are `edge-hal train` and
@@ -52,6 +56,11 @@ class Bench:
     out: Path
     config: str | None
     settings: tuple[str, ...]
+    alignments: Path | None = None
+
+    def alignment(self, split: int, seed: int) -> Path | None:
+        """That of the method `ours`, there or to be."""
+        return None if self.alignments is None else self.alignments / f"{self.name}.split{split}.seed{seed}.json"
 
 
 class Cell(NamedTuple):
@@ -98,6 +107,9 @@ def commands_of(cell: Cell, bench: Bench, run: Path) -> dict[str, list[str]]:
         partly = ["--labelled", str(method.labelled)] if method.labelled else []
         commands["train"] = ["-m", "edge_hal", "train", str(bench.data), "--out", str(run)]
         commands["train"] += [*where, *given, *chance, *_set(settings), *partly]
+        known_alignment = bench.alignment(cell.split, cell.seed)
+        if method.student_only and known_alignment is not None and known_alignment.is_file():
+            commands["train"] += ["--alignment", str(known_alignment)]
     if method.baseline:
         # The settings of the method are those of its training alone: the baseline learns with the preset's.
         known = ["--run", str(run)] if method.trained else []
@@ -123,7 +135,12 @@ def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
         commands = commands_of(cell, bench, Path(folder) / "run")
         ended = {what: call(command) for what, command in commands.items()}
         agreement = agreement_of(Path(folder) / "run")
+        kept = bench.alignment(cell.split, cell.seed)
+        if cell.method.name == "ours" and kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_beside(kept, Path(folder, "run", "alignment.json").read_text())
         told = {str(Path(folder, "run")): "RUN", str(bench.data): "DATA"}
+        told |= {} if kept is None else {str(kept): "ALIGNMENT"}
         told |= {} if bench.config is None else {bench.config: Path(bench.config).name}
     printed = {what: json.loads(each.out) for what, each in ended.items() if what != "train"}
     wall_s = ended["train"].wall_s if "train" in ended else 0.0
@@ -270,10 +287,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON files")
     parser.add_argument("--config", help="preset or YAML file for every method")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="for every method")
+    parser.add_argument("--alignments", type=Path, help="folder that keeps what the method ours found")
     parser.add_argument("--dry-run", action="store_true", help="list what is missing, run nothing")
     chosen = parser.parse_args()
     bench = Bench(
-        chosen.data, chosen.name or chosen.data.resolve().name, chosen.out, chosen.config, tuple(chosen.settings)
+        chosen.data,
+        chosen.name or chosen.data.resolve().name,
+        chosen.out,
+        chosen.config,
+        tuple(chosen.settings),
+        chosen.alignments,
     )
     cells = cells_of(chosen_methods(chosen.methods), chosen.splits, chosen.seeds)
     missing = [cell for cell in cells if not (bench.out / f"{cell.name}.json").exists()]

@@ -20,7 +20,8 @@ LATENTS = ("reconstruction", "sparse", "kl")
 class Method:
     """`settings`: what `edge-hal train` overrides; `labelled`: training videos that carry frame labels, None for
     all. `baseline`: `benchmarks/baselines.py` learns it, after `edge-hal train` where `trained`. `flat`: the levels
-    are `flat_level` of the preset's. Without chance (`seeded` false) one seed is enough."""
+    are `flat_level` of the preset's. Without chance (`seeded` false) one seed is enough. `student_only`: its alignment
+    is that of `ours`."""
 
     name: str
     text: str
@@ -30,6 +31,7 @@ class Method:
     trained: bool = True
     flat: bool = False
     seeded: bool = True
+    student_only: bool = False
 
 
 def _latents(*kept: str) -> tuple[str, ...]:
@@ -57,17 +59,18 @@ _METHODS = (
         "offline teacher on a sliding window",
         ("learning.student.epochs=0",),
         baseline=True,
+        student_only=True,
     ),
     Method("ours", "ours, step lists only"),
-    Method("ours-hysteresis", "ours, decided by hysteresis instead of the filter", (HYSTERESIS,)),
-    Method("ours-at-once", "ours without lag: a tick speaks of itself", ("model.lag_s=0",)),
-    Method("ours-taught", "ours, and a teacher's posteriors distilled", TEACHER),
-    Method("ours-realigned", "ours, boundary alignment again as the teacher learns", REALIGN),
-    Method("flat", "ours with one level of equal compute", flat=True),
-    Method("ablation-base", "ours without reconstruction, sparsity, KL", _latents()),
-    Method("ablation-recon", "base + reconstruction", _latents("reconstruction")),
-    Method("ablation-sparse", "base + sparse transitions", _latents("sparse")),
-    Method("ablation-kl", "base + KL", _latents("kl")),
+    Method("ours-hysteresis", "ours, decided by hysteresis instead of the filter", (HYSTERESIS,), student_only=True),
+    Method("ours-at-once", "ours without lag: a tick speaks of itself", ("model.lag_s=0",), student_only=True),
+    Method("ours-taught", "ours, and a teacher's posteriors distilled", TEACHER, student_only=True),
+    Method("ours-realigned", "ours, boundary alignment again as the teacher learns", REALIGN, student_only=True),
+    Method("flat", "ours with one level of equal compute", flat=True, student_only=True),
+    Method("ablation-base", "ours without reconstruction, sparsity, KL", _latents(), student_only=True),
+    Method("ablation-recon", "base + reconstruction", _latents("reconstruction"), student_only=True),
+    Method("ablation-sparse", "base + sparse transitions", _latents("sparse"), student_only=True),
+    Method("ablation-kl", "base + KL", _latents("kl"), student_only=True),
     Method("ours-k1", "ours, 1 labelled video", labelled=1),
     Method("ours-k3", "ours, 3 labelled videos", labelled=3),
     Method("ours-k10", "ours, 10 labelled videos", labelled=10),

@@ -37,7 +37,8 @@ from tables import BEGIN, END, load_runs, replaced, tables
 
 from benchmarks.baselines.causal import CausalGRU, CausalTCN, learn_supervised, learn_viterbi_em
 from benchmarks.baselines.harness import aligned_scores, read_data, streamed_scores
-from benchmarks.baselines.offline import alignment_of, held, learn_offline, windowed
+from benchmarks.baselines.offline import held, learn_offline, windowed
+from edge_hal.learning.alignment_file import started_from
 from edge_hal.learning.dataset import load_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -177,9 +178,11 @@ def test_the_offline_model_learns_the_alignment_of_a_run(small: Path, tmp_path: 
     for video in truth.videos:
         assert video.labels is not None
         starts = np.flatnonzero(np.diff(video.labels, prepend=-1))
-        segments[video.name] = {"segments": [[truth.labels[video.labels[s]], int(s)] for s in starts]}
+        named = [[truth.labels[video.labels[s]], int(s)] for s in starts]
+        frames = next(int(r.frames[-1]) + 1 for r in data.recordings if r.name == video.name)
+        segments[video.name] = {"frames": frames, "segments": named}
     (tmp_path / "alignment.json").write_text(json.dumps(segments))
-    labels = alignment_of(tmp_path, data.recordings, truth.labels)
+    labels = started_from(segments, data.recordings, truth.labels).labels
     scores = aligned_scores(labels, data.spec.model_hz, truth)
     assert scores["mof"] is not None and scores["mof"] > 99 and scores["f1_50"] == 100
 
@@ -320,11 +323,12 @@ def _is_train(pid: str) -> bool:
 
 @pytest.mark.slow
 def test_every_kind_of_cell_leaves_its_scores(small: Path, tmp_path: Path) -> None:
-    kinds = ("uniform", "viterbi-em", "atba", "hmm", "offline-window", "flat", "ours-full", "gru-full")
-    asked = ("learning.py", str(small), "--out", str(tmp_path), "--config", str(CONFIG), *ONE_EPOCH)
+    kinds = ("uniform", "viterbi-em", "atba", "ours", "offline-window", "flat", "ours-full", "gru-full")
+    asked = ("learning.py", str(small), "--out", str(tmp_path / "out"), "--config", str(CONFIG), *ONE_EPOCH)
+    asked += ("--alignments", str(tmp_path / "found"))
     rc, _, errors = ended(*asked, "--methods", ",".join(kinds))
     assert rc == 0, errors
-    runs = {path.name.split(".")[0]: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    runs = {path.name.split(".")[0]: json.loads(path.read_text()) for path in (tmp_path / "out").iterdir()}
     assert sorted(runs) == sorted(kinds)
     for name, run in runs.items():
         assert 0 <= run["test"]["mof"] <= 100 and run["floor"] == runs["uniform"]["test"], name
@@ -334,6 +338,9 @@ def test_every_kind_of_cell_leaves_its_scores(small: Path, tmp_path: Path) -> No
         assert (run["agreement"] is not None) == compared, name
         assert run["wall_s"] >= 0 and run["score_s"] > 0 and run["machine"] and run["versions"]["torch"]
     assert "model.levels=" in runs["flat"]["commands"][0]
+    # What differs in the student alone begins from what ours found.
+    assert "--alignment ALIGNMENT" in runs["flat"]["commands"][0] and "ALIGNMENT" not in runs["ours"]["commands"][0]
+    assert runs["flat"]["alignment"] == runs["ours"]["alignment"]
 
 
 # Tables -----------------------------------------------------------------------------------------
@@ -366,16 +373,23 @@ def test_tables_tell_mean_and_spread_and_name_what_was_not_run(tmp_path: Path) -
     text = tables(load_runs(tmp_path))
     first = text.split("Split 1")[1].split("Split 3")[0]
     rows = {line.split("`")[1]: line for line in first.splitlines() if "`: " in line}
-    assert rows["ours"].split(" | ")[1:3] == ["0, 1, 2", "55.1 (50.0..60.0)"]
+    assert rows["ours"].split(" | ")[1:3] == ["0, 1, 2", "55.3 (50.0..60.0)"]
     assert rows["gru-full"].split(" | ")[1:3] == ["0", "78.0"] and rows["gru-full"].split(" | ")[-4] == "-"
     assert list(rows) == ["offline-window", "ours", "gru-full"]
     assert "whole videos (offline) | 0 | 66.6" in text and "Splits not run: 2, 4, 5." in text
     missing = text.split("Not run: ")[1].partition("\n")[0]
     assert "`tcn-full`" in missing and "`ours`" not in missing and "`gru-full`" not in missing
     across = next(line for line in text.split("Over splits")[1].splitlines() if "`ours`" in line)
-    assert across.split(" | ")[1:3] == ["1, 3", "47.5 (40.0..55.1)"]
+    assert across.split(" | ")[1:3] == ["1, 3", "47.6 (40.0..55.3)"]
+    assert "correlation" not in text  # all of these runs agree alike
+    for seed, (agreement, right) in enumerate([(0.5, 40.0), (0.6, 52.0), (0.9, 91.0)], 7):
+        path = write_run(tmp_path / "vts", "ours", 3, seed, 40.0)
+        run = json.loads(path.read_text())
+        path.write_text(json.dumps(run | {"agreement": agreement, "alignment": run["alignment"] | {"mof": right}}))
+    told = tables(load_runs(tmp_path)).splitlines()[-1]
+    assert "Below 80%" in told and "40 to 52 % right" in told and "91 % right" in told
     again = load_runs(tmp_path)
-    assert tables(again[::-1]) == text
+    assert tables(again[::-1]) == tables(again)
 
 
 @pytest.mark.parametrize("damage", ["empty", "misnamed", "lacks a score", "of no method"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,8 @@ from torch import Tensor
 
 from edge_hal.calib.decoder import fit_decoder
 from edge_hal.decoder import DecoderConfig
+from edge_hal.learning.alignment_file import read_alignment, started_from
 from edge_hal.learning.optimise import Stage
-from edge_hal.learning.recordings import Labels, Recording
 from edge_hal.learning.student import lagging
 from edge_hal.learning.teacher import learn_alignment, padded, pooled
 from edge_hal.model.pyramid import Pyramid
@@ -26,23 +24,10 @@ FITTED_VIDEOS = 20
 WINDOWS = 64
 
 
-def alignment_of(run: Path, recordings: Sequence[Recording], names: Sequence[str]) -> list[Labels]:
-    """Labels (T,) at the model's ticks that a run found for its training videos."""
-    found = json.loads((run / "alignment.json").read_text())
-    ids = {name: index for index, name in enumerate(names)}
-    aligned: list[Labels] = []
-    for recording in recordings:
-        labels = np.zeros(len(recording.frames), np.int64)
-        for name, frame in found[recording.name]["segments"]:
-            labels[recording.frames >= frame] = ids[name]
-        aligned.append(labels)
-    return aligned
-
-
 def learn_offline(data: Data, stage: Stage, run: Path) -> Learnt:
     """The product's teacher, trained on the alignment of `run`."""
     spec, learning = data.spec, data.config.learning
-    labels = alignment_of(run, data.recordings, spec.labels)
+    labels = started_from(read_alignment(run / "alignment.json"), data.recordings, spec.labels).labels
     transcripts = [recording.transcript for recording in data.recordings]
     taught = {"realign_every": None, "warm_epochs": 6, "epochs": 14}  # whatever the preset makes of its teacher
     kept = learning.model_copy(update={"teacher": learning.teacher.model_copy(update=taught)})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.errors import EdgeHalError
 
 TRUSTED = 0.8
 """Agreement of restarts above which alignments turned out good, and below which not (docs/results.md)."""
@@ -42,6 +43,9 @@ def train(
     timestamps: Annotated[
         bool, typer.Option("--timestamps", help="Their labels are stamps: timestamps/<video>.txt, 'frame step' a line.")
     ] = False,
+    alignment: Annotated[
+        Path | None, typer.Option(help="An alignment.json, of another run or corrected by hand: nothing is searched.")
+    ] = None,
 ) -> None:
     """Learn from ordered step lists. Interrupted, the same command goes on where it stopped."""
     began_s = time.monotonic()
@@ -53,11 +57,16 @@ def train(
     if chosen.model.encoder is not None:
         require("onnx", "onnxscript")
     from edge_hal.commands.progress import Stages
+    from edge_hal.learning.alignment_file import read_alignment
     from edge_hal.learning.train import train as learn
+
+    if alignment is not None and chosen.learning.supervision == "frames":
+        raise EdgeHalError("--alignment with --supervision frames", "the frame labels say it all", exit_code=2)
+    known = None if alignment is None else read_alignment(alignment)
 
     try:
         with Stages() as report:
-            learn(videos, chosen, out, seed, report)
+            learn(videos, chosen, out, seed, report, known)
     except KeyboardInterrupt:
         again = shlex.join(["edge-hal", *sys.argv[1:]])
         print(f"interrupted; go on with the same command:\n  {again}", file=sys.stderr)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edge_hal.config import Config
 from edge_hal.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.alignment_file import Alignment
 from edge_hal.learning.dataset import VideoSet
 from edge_hal.model.checkpoint import MODEL, REFERENCE, save_model
 from edge_hal.model.front_end import FrontEnd
@@ -32,9 +33,11 @@ class RunDirectory:
     """A run to be written: nothing is there before `begin`. A directory that holds a run with other settings or
     videos is refused at once."""
 
-    def __init__(self, path: Path, config: Config, seed: int, videos: VideoSet) -> None:
+    def __init__(
+        self, path: Path, config: Config, seed: int, videos: VideoSet, alignment: Alignment | None = None
+    ) -> None:
         self.path, self.last = path, path / "last"
-        self._settings, self._identity = self.last / "settings.json", _identity(config, seed, videos)
+        self._settings, self._identity = self.last / "settings.json", _identity(config, seed, videos, alignment)
         try:
             if (path / MODEL).exists():
                 raise EdgeHalError(f"{path} already holds a complete run", "", "choose another --out, or delete it")
@@ -82,9 +85,9 @@ class RunDirectory:
         shutil.rmtree(self.last)
 
 
-def _identity(config: Config, seed: int, videos: VideoSet) -> str:
-    """What must be the same for a run to go on: settings, seed, and which videos with which steps."""
-    told = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos]]
+def _identity(config: Config, seed: int, videos: VideoSet, alignment: Alignment | None) -> str:
+    """What must be the same for a run to go on: settings, seed, and which videos with which steps, found where."""
+    told = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     return json.dumps({"seed": seed, "videos": digest, **config.model_dump(mode="json")}, sort_keys=True)
 

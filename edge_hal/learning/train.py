@@ -18,6 +18,7 @@ from edge_hal.calib.decoder import fit_decoder
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
+from edge_hal.learning.alignment_file import Alignment, alignment_of, started_from
 from edge_hal.learning.dataset import VideoSet, as_sets
 from edge_hal.learning.frames import learn_encoder
 from edge_hal.learning.optimise import Report, Stage
@@ -28,7 +29,7 @@ from edge_hal.learning.run_directory import RunDirectory
 from edge_hal.learning.starter import START_HZ, Started, start, statistics, thumbnail_vectors
 from edge_hal.learning.student import learn_student
 from edge_hal.learning.teacher import choose_align_hz, learn_alignment
-from edge_hal.metrics import runs_of, transcript_of
+from edge_hal.metrics import transcript_of
 from edge_hal.model.checkpoint import ENCODER
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
@@ -41,11 +42,14 @@ FITTED_VIDEOS = 24
 """The thresholds are fitted on so many training videos; the procedure is learnt from all."""
 
 
-def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report) -> Path:
+def train(
+    videos: VideoSet, config: Config, out: Path, seed: int, report: Report, alignment: Alignment | None = None
+) -> Path:
     """Train on `videos` and write the run directory `out`; an interrupted run goes on where it stopped.
 
     A video may carry labels of all its frames or of one frame a step; the others are aligned with their
-    transcripts. With labels of all frames of all videos nothing is aligned.
+    transcripts. With labels of all frames of all videos nothing is aligned, and with an `alignment` nothing is
+    searched: it is kept, but for videos that carry labels.
 
     Raises:
         EdgeHalError: bad data or configuration, or `out` cannot be used.
@@ -53,7 +57,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     if config.learning.lists == "sets":
         videos = as_sets(videos)
     config = settled(config, videos)
-    run = RunDirectory(out, config, seed, videos)
+    run = RunDirectory(out, config, seed, videos, alignment)
     learning = config.learning
 
     def stage(name: str) -> Stage:
@@ -72,6 +76,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     if not full:
         check_lengths(recordings, config)
         pins = [pins_of(recording) for recording in recordings]
+    told = None if alignment is None else started_from(alignment, recordings, videos.labels)
     run.begin()
 
     def kept(labels: Sequence[Labels]) -> list[Labels]:
@@ -81,6 +86,8 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     def started(vectors: list[NDArray[np.float32]], *, learned: bool) -> Started:
         if full:
             return Started([labels for labels in given if labels is not None], [1.0] * len(given))
+        if told is not None:
+            return replace(told, labels=kept(told.labels))
         hz, window, count = config.model.hz, config.model.front_end_ticks, len(videos.labels)
         found = start(
             vectors, transcripts, count, hz, window, learning, seed, report, pins=pins, learned=learned
@@ -101,10 +108,10 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
     found = started(vectors, learned=True)
     labels = found.labels
     if not full:
-        if learning.lists != "exact":
+        if learning.lists != "exact" or told is not None:
             transcripts = [transcript_of(label) for label in labels]
-        alignment = learn_alignment(features, transcripts, labels, spec, learning, stage("teacher"), pins)
-        labels, posteriors = kept(alignment.labels), alignment.log_posteriors
+        taught = learn_alignment(features, transcripts, labels, spec, learning, stage("teacher"), pins)
+        labels, posteriors = kept(taught.labels), taught.log_posteriors
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"))
 
     report("decoder", 0, 1, "")
@@ -119,7 +126,7 @@ def train(videos: VideoSet, config: Config, out: Path, seed: int, report: Report
         decoder,
         _provenance(config, seed, videos),
         _reference(recordings, vectors),
-        _alignment(recordings, labels, videos.labels, found.agreement),
+        alignment_of(recordings, labels, videos.labels, found.agreement),
     )
     return out
 
@@ -193,26 +200,6 @@ def _reference(
     if recordings[0].inputs.ndim == 4:
         reference["pictures"] = recordings[0].inputs[:REFERENCE_PICTURES]
     return reference
-
-
-def _alignment(
-    recordings: Sequence[Recording], labels: Sequence[Labels], names: Sequence[str], agreement: Sequence[float]
-) -> dict[str, Any]:
-    """Where each step was found: [step, first frame], by video; `labelled`: it was told, wholly or in part;
-    `agreement`: how far the restarts of the starter agree about it."""
-    found = {}
-    for recording, label, agreed in zip(recordings, labels, agreement, strict=True):
-        actions, starts, _ = runs_of(label)
-        found[recording.name] = {
-            "frames": int(recording.frames[-1]) + 1,
-            "labelled": recording.labels is not None,
-            "agreement": round(agreed, 3),
-            "segments": [
-                [names[action], int(recording.frames[start])]
-                for action, start in zip(actions, starts, strict=True)
-            ],
-        }
-    return found
 
 
 def _provenance(config: Config, seed: int, videos: VideoSet) -> dict[str, Any]:
