@@ -237,6 +237,17 @@ def test_groups_hold_every_video_once_and_stay_within_the_budget(sizes):
         assert len(group) == 1 or (len(group) <= problem.BATCH and cells <= 50_000)
 
 
+def test_a_search_leaves_long_videos_out_unless_there_are_no_others():
+    def short(*sizes):
+        videos = [np.zeros((frames, 1)) for frames, _ in sizes]
+        lists = [(0,) * steps for _, steps in sizes]
+        return problem.Problem(videos, lists, [None] * len(sizes), 1, StartConfig()).short()
+
+    assert short((200, 20), (14_400, 360), (300, 30)) == [0, 2]
+    assert short((14_400, 360), (20_000, 400), (14_400, 300)) == [0, 2]
+    assert short((200, 20), (14_400, 360)) == [0, 1] and short((14_400, 360)) == [0]
+
+
 def test_alone_or_together_a_video_is_aligned_alike(monkeypatch):
     features, transcripts, _ = make_videos(5, videos=5)
     together = start_alignment(features, transcripts, 5, seed=1, restarts=2)

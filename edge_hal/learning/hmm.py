@@ -87,7 +87,7 @@ def start_alignment(
         return StartResult(tuple(every[0]), (read[0].model,), _agreed(every[0], every[1:]))
     whole = problem.batches()
     if pins is None:
-        found = search(problem.batches, len(videos), num_labels, config, seed, restarts, progress, workers)
+        found = search(problem.batches, problem.short(), num_labels, config, seed, restarts, progress, workers)
     else:
         counts, leave = guess(whole, num_labels, config, np.ones(num_labels))
         only = judge(whole, anneal(whole, counts, leave, num_labels, config), config)

@@ -17,6 +17,7 @@ Steps = tuple[int, ...]
 
 BATCH = 12  # videos padded together: small enough for the cache
 BATCH_CELLS = 4_000_000  # frames x chain positions of a padded batch: a long video stands alone
+SEARCH_CELLS = 4_000_000  # of a video that a search can afford to fit hundreds of times
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class Problem:
             for ids in self._groups(range(len(self.videos)) if chosen is None else chosen)
         ]
 
+    def short(self) -> list[int]:
+        """The videos to search with: all but those too long for it; where that leaves fewer than two, the two
+        shortest."""
+        cells = [self._cells(i) for i in range(len(self.videos))]
+        found = [i for i, each in enumerate(cells) if each <= SEARCH_CELLS]
+        return found if len(found) >= 2 else sorted(np.argsort(cells, kind="stable")[:2].tolist())
+
     def labels(self, models: Sequence[Candidate], batches: Sequence[Batch]) -> list[IndexArray]:
         """Labels (T_i,) of every video, by the sum of what the models believe; `batches` are those of all videos."""
         believed = zip(*(beliefs(batches, each.counts, self.config) for each in models), strict=True)
@@ -53,6 +61,10 @@ class Problem:
         for i, one in zip(order, believed, strict=True):
             found[i] = np.asarray(self.lists[i], np.int64)[decode(*one)]
         return found
+
+    def _cells(self, video: int) -> int:
+        states = self.config.sub_states + self.config.pause
+        return len(self.videos[video]) * states * len(self.lists[video])
 
     def _groups(self, chosen: Sequence[int]) -> list[list[int]]:
         """Videos by length, in groups of at most `BATCH` whose padded arrays stay within `BATCH_CELLS`, or of one."""

@@ -33,8 +33,8 @@ class Found:
 
 
 def search(
-    batches: Callable[[Sequence[int]], list[Batch]],
-    videos: int,
+    batches: Callable[[Sequence[int] | None], list[Batch]],
+    among: Sequence[int],
     count: int,
     config: StartConfig,
     seed: int,
@@ -45,14 +45,16 @@ def search(
     """Search from `restarts` guesses, the first of which is the uniform split.
 
     Args:
-        batches: the chosen of the `videos` as batches.
+        batches: the chosen videos as batches; all of them for None.
+        among: the videos to search with; the outcome is fitted to all.
         count: labels.
         progress: called with (models fitted, models to fit).
         workers: processes; the result does not depend on them.
     """
     rng = np.random.default_rng(seed)
-    order = rng.permutation(videos)
-    few, more, whole = (batches(np.sort(order[:n]).tolist()) for n in (config.first_videos, config.more_videos, videos))
+    order = np.asarray(among)[rng.permutation(len(among))]
+    few, more = (batches(np.sort(order[:n]).tolist()) for n in (config.first_videos, config.more_videos))
+    whole = batches(None)
     kept = min(config.kept, restarts)
     children = min(8, max(restarts // 2, 1)) if kept > 1 else 0
     total, done = restarts + kept + config.generations * children, 0
