@@ -6,7 +6,8 @@
 Each row is one `edge-hal train` in a process of its own; its peak is what the system says (`ru_maxrss` of the child).
 Features are 36 numbers at 10 Hz, steps last 20 s, the short videos three minutes; one epoch of each stage: more change
 nothing of what is held at once. The search is whole; its workers are processes of their own, and the peak is that of
-the largest process. `uniform` leaves out the HMM starter, so that the difference is its share. Rows that are in the file are not run again. `--limit-gb` ends a run that would take more, to spare the machine.
+the largest process. `uniform` leaves out the HMM starter, so that the difference is its share. Rows that are in the
+file are not run again. `--limit-gb` ends a run that would take more, to spare the machine.
 """
 
 from __future__ import annotations
