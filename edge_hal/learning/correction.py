@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.learning.chains import Counts
-from edge_hal.learning.edits import NOISY, SETS, Path, edited
+from edge_hal.learning.edits import SETS, Path, edited
 from edge_hal.learning.markov import Candidate, StartConfig, judge, refine
 from edge_hal.learning.problem import Problem
 from edge_hal.metrics import transcript_of
@@ -48,7 +48,7 @@ def read_again(
     too short for any."""
     said = [model.gaussians().log_likelihood(video, config.last_power) for model in models]
     leave = np.mean([model.leave() for model in models], axis=0)
-    return edited(np.mean(said, axis=0), leave, steps, states_by_label(count, config), NOISY)
+    return edited(np.mean(said, axis=0), leave, steps, states_by_label(count, config), config.edits)
 
 
 def read_set(video: Array, members: Sequence[int], model: Counts, count: int, config: StartConfig) -> Path | None:

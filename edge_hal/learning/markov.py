@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_hal.learning.alignment import viterbi_align
 from edge_hal.learning.chains import Batch, Counts
+from edge_hal.learning.edits import NOISY, Costs
 
 Array = NDArray[np.float64]
 Beliefs = NDArray[np.floating]
@@ -27,7 +28,8 @@ class StartConfig:
 
     Guesses are tried on `first_videos` videos, and the best `kept` of them on `more_videos`. Where these say the same
     of `agreed` of the frames, the better half of them votes: what they differ in is chance. Where not, most are
-    wrong: they have `generations` of children, and the best `consensus` of all vote.
+    wrong: they have `generations` of children, and the best `consensus` of all vote. `edits` is what changing a list
+    costs, where lists may be wrong.
     """
 
     sub_states: int = 3
@@ -45,6 +47,7 @@ class StartConfig:
     generations: int = 20
     consensus: int = 3
     agreed: float = 0.9
+    edits: Costs = NOISY
 
 
 @dataclass(frozen=True)

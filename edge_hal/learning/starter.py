@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.config import Learning
+from edge_hal.learning.edits import THUMBNAILS
 from edge_hal.learning.hmm import start_alignment
 from edge_hal.learning.markov import StartConfig
 from edge_hal.learning.optimise import Report
@@ -74,7 +75,7 @@ def start(
     known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(vectors)]
     pinned = any(pin is not None for pin in known)
     # The first look at pictures only has to be good enough to train an encoder on.
-    settings = StartConfig() if learned else StartConfig(pause=True, agreed=0.8)
+    settings = StartConfig() if learned else StartConfig(pause=True, agreed=0.8, edits=THUMBNAILS)
     if pinned:
         settings = replace(settings, iterations=PINNED_ITERATIONS)
     result = start_alignment(
