@@ -13,6 +13,7 @@ REALIGN = (*TEACHER, "learning.teacher.realign_every=2")
 HYSTERESIS = "decoder.evidence_hz=0"
 SLOW_WINDOW = 64  # ticks that the slow level of the rate rows looks back, at any rate
 FRAMES = "learning.supervision=frames"
+FAST = "model.levels=[{window: 12, width: 64}]"
 LATENTS = ("reconstruction", "sparse", "kl")
 
 
@@ -76,6 +77,8 @@ _METHODS = (
     Method("ours-k10", "ours, 10 labelled videos", labelled=10),
     Method("ours-full", "ours, all frame labels", (FRAMES,), labelled=None),
     Method("full-hysteresis", "all frame labels, hysteresis", (FRAMES, HYSTERESIS), labelled=None),
+    Method("full-flat", "all frame labels, one level of equal compute", (FRAMES,), labelled=None, flat=True),
+    Method("full-fast", "all frame labels, the fast level alone: nothing comes down", (FRAMES, FAST), labelled=None),
     Method("full-at-once", "all frame labels, no lag", (FRAMES, "model.lag_s=0"), labelled=None),
     *(
         Method(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_an_unusable_alignment_names_the_video(change: dict, why: str) -> None:
     told = alignment_of([one], [np.repeat([0, 1], 5)], NAMES, [1.0])
     with pytest.raises(EdgeHalError, match="alignment of video v") as error:
         started_from({"v": {**told["v"], **change}}, [one], NAMES)
-    assert __import__("re").search(why, error.value.why)
+    assert re.search(why, error.value.why)
     with pytest.raises(EdgeHalError, match="knows no video v"):
         started_from({}, [one], NAMES)
 

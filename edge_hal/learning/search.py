@@ -96,8 +96,8 @@ def search(
             born.append(crossed(population[a].counts, population[b].counts, mine, config.sub_states))
         grown_up = told(forked(grown, born, workers))
         population = distinct(ranked([*population, *grown_up], first))[:kept]
-    if progress is not None:
-        progress(total, total)
+    if progress is not None and done < total:
+        progress(total, total)  # there was no need of children
     best = [
         judge(whole, refine(whole, each.counts, count, config, FINAL_ITERATIONS), config)
         for each in population[:voters]
