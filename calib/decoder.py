@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoder import Decision, DecoderConfig, open_decoder
+from edge_hal.decoder import Decision, DecoderConfig
+from edge_hal.filter import open_decoder
 from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitions, score_videos, transitions_of
 from edge_hal.spec import PyramidSpec
 

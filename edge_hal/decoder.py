@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.procedure import Procedure
-from edge_hal.spec import PyramidSpec
 
 LOG_RATIO_LIMIT = 4.0
 """One frame may argue this much (in nats) for or against a boundary, so that a single confident blunder
@@ -191,12 +190,3 @@ class Decoder:
         ratio = rows[:, leader] - rows[:, self.label]
         gain = np.clip(ratio, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)[::-1].cumsum()
         return tick - int(gain.argmax()) - self._lead
-
-
-def open_decoder(config: DecoderConfig, spec: PyramidSpec) -> Decoder:
-    """The filter over the procedure where there is one to follow, else hysteresis."""
-    if config.procedure is None or config.evidence_hz == 0:
-        return Decoder(config, spec.model_hz, spec.lag_ticks)
-    from edge_hal.filter import ProcedureDecoder  # which is a Decoder, and imports this
-
-    return ProcedureDecoder(config, spec.model_hz, spec.lag_ticks)

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoder import Decision, DecoderConfig, open_decoder
+from edge_hal.decoder import Decision, DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
+from edge_hal.filter import open_decoder
 from edge_hal.learning.dataset import VideoSet, expand_labels
 from edge_hal.learning.recordings import read_recordings
 from edge_hal.metrics import (

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.decoder import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
+from edge_hal.spec import PyramidSpec
 
 SHARE_POWER = 0.5
 """Posteriors are likelihoods times shares of time; networks follow the shares less than fully."""
@@ -108,3 +109,9 @@ class ProcedureDecoder(Decoder):
             here = began % self._before.shape[1]
             label, began = int(self._before[0, here, label]), int(self._before[1, here, label])
         return label, began
+
+
+def open_decoder(config: DecoderConfig, spec: PyramidSpec) -> Decoder:
+    """The filter over the procedure where there is one to follow, else hysteresis."""
+    hysteresis = config.procedure is None or config.evidence_hz == 0
+    return (Decoder if hysteresis else ProcedureDecoder)(config, spec.model_hz, spec.lag_ticks)

@@ -16,8 +16,8 @@ from small_models import TWO, small_spec
 from edge_hal import filter as filter_module
 from edge_hal.calib.decoder import decode_all
 from edge_hal.calib.procedure import learn_procedure
-from edge_hal.decoder import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig, open_decoder
-from edge_hal.filter import SHARE_POWER, ProcedureDecoder
+from edge_hal.decoder import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
+from edge_hal.filter import SHARE_POWER, ProcedureDecoder, open_decoder
 from edge_hal.learning.student import lagging
 from edge_hal.metrics import runs_of
 from edge_hal.procedure import Procedure, Step

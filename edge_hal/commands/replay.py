@@ -39,7 +39,7 @@ def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, as_json: boo
     """(durable events compared, whether the recording was made with this bundle)."""
     from dataclasses import replace
 
-    from edge_hal.cli import describe
+    from edge_hal.commands.listen import describe
     from edge_hal.events import encode
     from edge_hal.runtime import runner
     from edge_hal.runtime.recording import comparable, read_recording
