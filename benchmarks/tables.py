@@ -156,11 +156,11 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def _trust(runs: Sequence[Run]) -> str | None:
-    """Whether agreement, which needs no labels, tells how much of an alignment is right, over all runs."""
+    """Whether agreement, which needs no labels, tells how much of an alignment is right, over all runs of ours."""
     known = [
         (run["agreement"], run["alignment"]["mof"])
         for run in runs
-        if run["agreement"] is not None and run.get("alignment") is not None
+        if run["method"] == "ours" and run["agreement"] is not None and run.get("alignment") is not None
     ]
     agreement, right = zip(*known, strict=True) if known else ((), ())
     if len(set(agreement)) < 2 or len(set(right)) < 2:

@@ -21,7 +21,7 @@ from edge_hal.runtime.journal import Journal, JournalReader, Retention
 from edge_hal.runtime.publisher import Publisher
 
 FOREVER = Retention(float("inf"), 2**63)
-TIMEOUT_S = 30.0
+TIMEOUT_S = 90.0  # a handshake cut half-way is given up by ZeroMQ after 30 s
 
 
 def durable(events: Iterator[Event], count: int) -> list[int]:
