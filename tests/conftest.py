@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,24 @@ class Child(subprocess.Popen):  # type: ignore[type-arg]
 
 
 subprocess.Popen = Child  # type: ignore[misc]
+
+
+outcome = 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    global outcome
+    outcome = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A failed test may leave threads and sockets behind that never end: all has been said, so do not wait for them."""
+    if outcome:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(outcome)
 
 
 @pytest.fixture(scope="session")

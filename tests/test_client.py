@@ -241,7 +241,7 @@ class Cable:
         self._whole = threading.Event()
         self._whole.set()
         self._ends: list[tcp.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
     def _accept(self) -> None:
@@ -253,7 +253,7 @@ class Cable:
                 return
             self._ends += [near, far]
             for source, sink in ((near, far), (far, near)):
-                self._threads.append(threading.Thread(target=self._pump, args=(source, sink)))
+                self._threads.append(threading.Thread(target=self._pump, args=(source, sink), daemon=True))
                 self._threads[-1].start()
 
     def _pump(self, source: tcp.socket, sink: tcp.socket) -> None:
