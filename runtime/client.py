@@ -8,6 +8,7 @@ retention has dropped is told: `Lost`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import time
@@ -57,6 +58,9 @@ class _Live:
     raw: bytes
     until: int
     kept: bool
+
+
+_monitors = itertools.count()
 
 
 class Subscription:
@@ -286,7 +290,8 @@ def _connect(kind: int, endpoint: str, keys: ClientKeys | None, option: str) -> 
         socket.setsockopt(zmq.IMMEDIATE, 1)  # questions do not pile up for a publisher that is away
     if keys is not None:
         keys.secure(socket)
-    socket.get_monitor_socket(REFUSALS)
+    # Its own name: the usual one is that of the file descriptor, which a socket just dropped may not have let go yet.
+    socket.get_monitor_socket(REFUSALS, addr=f"inproc://edge-hal-monitor-{next(_monitors)}")
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
