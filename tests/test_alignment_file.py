@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.alignment_file import alignment_of, read_alignment, started_from
 from edge_hal.learning.dataset import load_dataset
-from edge_hal.learning.recordings import Recording
+from edge_hal.learning.recordings import Recording, read_recordings
 from edge_hal.learning.train import train
 from edge_hal.metrics import transcript_of
 
@@ -86,6 +87,29 @@ def test_begun_from_its_alignment_a_run_ends_as_before(data: Path, tmp_path: Pat
     kept = train(videos, config, tmp_path / "kept", 0, lambda *told: None, corrected)
     assert read_alignment(kept / "alignment.json")[name]["segments"][0] == [videos.labels[0], 0]
     assert len(read_alignment(kept / "alignment.json")[name]["segments"]) == 2
+
+
+def test_a_run_is_not_resumed_from_another_alignment(data: Path, tmp_path: Path) -> None:
+    config = load_config(str(CONFIG), BRIEF)
+    videos = load_dataset(data, split=1, part="train", rate_hz=RATE_HZ)
+
+    def alignment(boundary: int) -> dict[str, Any]:
+        segments = [[videos.labels[0], 0], [videos.labels[1], boundary]]
+        recorded = read_recordings(videos, config.model.hz, None)
+        return {each.name: {"frames": int(each.frames[-1]) + 1, "segments": segments} for each in recorded}
+
+    def stop(stage: str, *told: Any) -> None:
+        if stage == "student":
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(videos, config, tmp_path / "run", 0, stop, alignment(10))
+    before = contents(tmp_path / "run")
+    with pytest.raises(EdgeHalError, match="unfinished run"):
+        train(videos, config, tmp_path / "run", 0, stop, alignment(12))
+    assert contents(tmp_path / "run") == before
+    train(videos, config, tmp_path / "run", 0, lambda *told: None, alignment(10))
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def test_the_command_refuses_what_is_no_alignment(data: Path, tmp_path: Path) -> None:

@@ -343,6 +343,18 @@ def test_a_past_that_nobody_answers_for_is_said_once(endpoint, journal, tmp_path
     assert f"{tmp_path}/nobody" in record.getMessage() and "--replay" in record.getMessage()
 
 
+def test_a_subscription_begins_though_a_dropped_one_still_holds_its_descriptor(endpoint, journal):
+    """pyzmq names a monitor by the file descriptor, and a socket that was dropped lets go of its name later."""
+    import zmq
+
+    with Publisher(endpoint, STREAM, journal=journal) as publisher, zmq.Context.instance().socket(zmq.PAIR) as dropped:
+        for descriptor in range(1000):
+            dropped.bind(f"inproc://monitor.s-{descriptor}")
+        publish(publisher, 0, 3)
+        with subscribe(endpoint, begin="oldest", timeout_s=TIMEOUT_S) as events:
+            assert durable(events, 3) == [0, 1, 2]
+
+
 def test_subscriptions_left_open_hold_nothing_up(endpoint, journal):
     """Many people write `for event in subscribe(...)` and break."""
     with Publisher(endpoint, STREAM, journal=journal) as publisher:
