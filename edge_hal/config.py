@@ -22,6 +22,7 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=0)]
+Lists = Literal["exact", "noisy", "sets"]
 
 
 class Section(BaseModel):
@@ -160,7 +161,7 @@ class Learning(Section):
     `exact`, or `noisy`: steps may be missing, additional or swapped; or mere `sets`: order and repeats are ignored."""
 
     supervision: Literal["transcripts", "frames"] = "transcripts"
-    lists: Literal["exact", "noisy", "sets"] = "exact"
+    lists: Lists = "exact"
     labelled: int | tuple[str, ...] = 0
     timestamps: bool = False
     starter: Literal["hmm", "uniform"] = "hmm"

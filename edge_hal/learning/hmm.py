@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.config import Lists
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.correction import corrected
 from edge_hal.learning.markov import Candidate, StartConfig, anneal, guess, judge
@@ -39,9 +40,6 @@ class StartResult:
     labels: tuple[IndexArray, ...]
     best: tuple[Candidate, ...]
     agreement: tuple[float, ...]
-
-
-Lists = Literal["exact", "noisy", "sets"]
 
 
 def start_alignment(
@@ -87,7 +85,7 @@ def start_alignment(
         return StartResult(tuple(every[0]), (read[0].model,), _agreed(every[0], every[1:]))
     whole = problem.batches()
     if pins is None:
-        found = search(problem.batches, problem.short(), num_labels, config, seed, restarts, progress, workers)
+        found = search(problem, seed, restarts, progress, workers)
     else:
         counts, leave = guess(whole, num_labels, config, np.ones(num_labels))
         only = judge(whole, anneal(whole, counts, leave, num_labels, config), config)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.learning.chains import Batch, Counts
-from edge_hal.learning.markov import Array, Candidate, StartConfig, agreement, anneal, guess, judge, refine
+from edge_hal.learning.chains import Counts
+from edge_hal.learning.markov import Array, Candidate, agreement, anneal, guess, judge, refine
 from edge_hal.learning.parallel import forked
+from edge_hal.learning.problem import Problem
 
 CHILD_ITERATIONS = 10
 FINAL_ITERATIONS = 6
@@ -33,28 +34,24 @@ class Found:
 
 
 def search(
-    batches: Callable[[Sequence[int] | None], list[Batch]],
-    among: Sequence[int],
-    count: int,
-    config: StartConfig,
+    problem: Problem,
     seed: int,
     restarts: int,
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
 ) -> Found:
-    """Search from `restarts` guesses, the first of which is the uniform split.
+    """Search from `restarts` guesses, the first of which is the uniform split, with videos that are short enough for
+    it; the outcome is fitted to all.
 
     Args:
-        batches: the chosen videos as batches; all of them for None.
-        among: the videos to search with; the outcome is fitted to all.
-        count: labels.
         progress: called with (models fitted, models to fit).
         workers: processes; the result does not depend on them.
     """
+    count, config, among = problem.count, problem.config, problem.short()
     rng = np.random.default_rng(seed)
     order = np.asarray(among)[rng.permutation(len(among))]
-    few, more = (batches(np.sort(order[:n]).tolist()) for n in (config.first_videos, config.more_videos))
-    whole = batches(None)
+    few, more = (problem.batches(np.sort(order[:n]).tolist()) for n in (config.first_videos, config.more_videos))
+    whole = problem.batches()
     kept = min(config.kept, restarts)
     children = min(8, max(restarts // 2, 1)) if kept > 1 else 0
     total, done = restarts + kept + config.generations * children, 0
