@@ -54,6 +54,7 @@ _METHODS = (
         seeded=False,
     ),
     Method("viterbi-em", "hard EM: causal TCN, Viterbi from the uniform split", baseline=True, trained=False),
+    Method("cdfl", "hard EM with a discriminative forward loss, after CDFL", baseline=True, trained=False),
     Method("atba", "boundary alignment alone, from the uniform split", ("learning.starter=uniform", *REALIGN)),
     Method(
         "offline-window",

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import REPOSITORY, TIMEOUT_S, contents
 from small_data import CONFIG, scramble_boundaries, write_small_data
@@ -32,9 +32,10 @@ sys.path.insert(0, str(REPOSITORY))
 from learning import Bench, Cell, commands_of
 from methods import METHODS, flat_level, multiply_adds
 
-from benchmarks.baselines.causal import CausalGRU, CausalTCN, learn_supervised, learn_viterbi_em
+from benchmarks.baselines.causal import CausalGRU, CausalTCN, learn_supervised
 from benchmarks.baselines.harness import aligned_scores, read_data, streamed_scores
 from benchmarks.baselines.offline import held, learn_offline, windowed
+from benchmarks.baselines.weak import forward_loss, learn_viterbi_em
 from edge_hal.learning.alignment_file import started_from
 from edge_hal.learning.dataset import load_dataset
 
@@ -135,6 +136,28 @@ def test_a_tick_sees_only_tokens_that_are_complete(period: int, ticks: int) -> N
         assert np.allclose(seen[tick], complete[-1] if complete else np.log(0.5))
 
 
+@settings(max_examples=40)
+@given(data=st.data())
+def test_the_forward_loss_is_the_share_of_the_paths_that_the_list_allows(data: st.DataObject) -> None:
+    labels = data.draw(st.integers(2, 3))
+    lengths = data.draw(st.lists(st.integers(3, 6), min_size=1, max_size=3))
+    lists = [data.draw(st.lists(st.integers(0, labels - 1), min_size=1, max_size=3)) for _ in lengths]
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    scores = torch.randn(len(lengths), max(lengths), labels, generator=generator, dtype=torch.float64)
+    expected = 0.0
+    for row, ticks, steps in zip(scores, lengths, lists, strict=True):
+        paths = list(itertools.product(range(labels), repeat=ticks))
+        weight = np.array([np.exp(sum(float(row[t, k]) for t, k in enumerate(path))) for path in paths])
+        wanted = [k for k, _ in itertools.groupby(steps)]
+        allowed = np.array([[k for k, _ in itertools.groupby(path)] == wanted for path in paths])
+        expected -= np.log(weight[allowed].sum() / weight.sum())
+    scores.requires_grad_()
+    loss = forward_loss(scores, torch.tensor(lengths), lists)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected / sum(lengths), abs=1e-9)
+    assert scores.grad is not None and scores.grad.isfinite().all()
+
+
 # Learning ---------------------------------------------------------------------------------------
 
 
@@ -148,7 +171,10 @@ def test_full_labels_beat_the_floor_streamed(small: Path, tmp_path: Path) -> Non
     assert scores["delay_s_median"] is not None and scores["delay_s_median"] > 0
 
 
-def test_hard_em_never_sees_a_frame_label_and_keeps_the_order(small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("discriminative", [False, True], ids=["viterbi-em", "cdfl"])
+def test_hard_em_never_sees_a_frame_label_and_keeps_the_order(
+    discriminative: bool, small: Path, tmp_path: Path
+) -> None:
     config = load_config(str(CONFIG), ["learning.student.epochs=1", "learning.teacher.epochs=2"])
     scrambled = shutil.copytree(small, tmp_path / "scrambled")
     assert scramble_boundaries(scrambled, seed=1) > 0.1
@@ -157,7 +183,7 @@ def test_hard_em_never_sees_a_frame_label_and_keeps_the_order(small: Path, tmp_p
         torch.manual_seed(0)
         data = read_data(root, config, 1, with_labels=False)
         assert all(recording.labels is None for recording in data.recordings)
-        learnt = learn_viterbi_em(data, stage(tmp_path / str(number)))
+        learnt = learn_viterbi_em(data, stage(tmp_path / str(number)), discriminative=discriminative)
         assert learnt.labels is not None
         for labels, recording in zip(learnt.labels, data.recordings, strict=True):
             runs = labels[np.flatnonzero(np.diff(labels, prepend=-1))]
@@ -320,7 +346,7 @@ def _is_train(pid: str) -> bool:
 
 @pytest.mark.slow
 def test_every_kind_of_cell_leaves_its_scores(small: Path, tmp_path: Path) -> None:
-    kinds = ("uniform", "viterbi-em", "atba", "ours", "offline-window", "flat", "ours-full", "gru-full")
+    kinds = ("uniform", "viterbi-em", "cdfl", "atba", "ours", "offline-window", "flat", "ours-full", "gru-full")
     asked = ("learning.py", str(small), "--out", str(tmp_path / "out"), "--config", str(CONFIG), *ONE_EPOCH)
     asked += ("--alignments", str(tmp_path / "found"))
     rc, _, errors = ended(*asked, "--methods", ",".join(kinds))

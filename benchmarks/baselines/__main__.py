@@ -7,8 +7,9 @@ and `train_s`. Feature streams only.
 
 uniform: no training. gru-full, tcn-full: causal networks with all frame labels. viterbi-em: the TCN and Viterbi
 alignment take turns, from the uniform split; emissions are posteriors over the actions' shares of the alignment, as
-in NN-Viterbi (arXiv 1805.06875). offline-window: the architecture of our teacher, which sees both ways, trained on
-the alignment of `--run` and run again at each of its tokens over the last receptive field of our model.
+in NN-Viterbi (arXiv 1805.06875). cdfl: with it a discriminative forward loss, after CDFL (arXiv 1909.13155).
+offline-window: the architecture of our teacher, which sees both ways, trained on the alignment of `--run` and run
+again at each of its tokens over the last receptive field of our model.
 """
 
 from __future__ import annotations
@@ -30,17 +31,18 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation import floor_scores
 from edge_hal.learning.optimise import Report, Stage
 
-from .causal import learn_supervised, learn_viterbi_em
+from .causal import learn_supervised
 from .harness import Data, Learnt, aligned_scores, read_data, streamed_scores
 from .offline import learn_offline
+from .weak import learn_viterbi_em
 
-METHODS = ("uniform", "viterbi-em", "offline-window", "gru-full", "tcn-full")
+METHODS = ("uniform", "viterbi-em", "cdfl", "offline-window", "gru-full", "tcn-full")
 
 
 def learn(method: str, data: Data, stage: Stage, run: Path | None) -> Learnt:
     torch.manual_seed(stage.seed)
-    if method == "viterbi-em":
-        return learn_viterbi_em(data, stage)
+    if method in ("viterbi-em", "cdfl"):
+        return learn_viterbi_em(data, stage, discriminative=method == "cdfl")
     if method != "offline-window":
         return learn_supervised(method, data, stage)
     if run is None:

@@ -1,4 +1,4 @@
-"""Causal networks of the field: with all frame labels, and by hard EM from the uniform split."""
+"""Causal networks of the field, trained on frame labels, given or found."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from torch.nn import functional as F
 
 from edge_hal.calib.decoder import fit_decoder
 from edge_hal.decoder import DecoderConfig
-from edge_hal.learning.alignment import viterbi_align
 from edge_hal.learning.losses import frame_loss, smooth_loss
 from edge_hal.learning.optimise import Stage, batches
 from edge_hal.learning.recordings import Labels
 from edge_hal.learning.student import lagging
 from edge_hal.learning.teacher import labels_padded, padded
-from edge_hal.metrics import uniform_split
 
 from .harness import Data, Learnt
 
@@ -78,9 +76,12 @@ def learn_network(
     epochs: int,
     realign: Callable[[], list[Labels]] | None = None,
     fixed_epochs: int = 0,
+    whole: Callable[[torch.Generator], Iterator[Tensor]] | None = None,
+    whole_steps: int = 0,
 ) -> None:
     """Train on crops as our student is: their length, noise, batches, steps and smoothing. After `fixed_epochs`
-    `labels` are replaced by those of `realign` every `REALIGN_EVERY` epochs."""
+    `labels` are replaced by those of `realign` every `REALIGN_EVERY` epochs. `whole` yields `whole_steps` more losses
+    an epoch, of what crops cannot say."""
     settings, weights = data.config.learning.student, data.config.learning.weights
     crop = max(2 * data.spec.period(data.spec.top), round(settings.crop_s * data.spec.model_hz))
 
@@ -99,13 +100,15 @@ def learn_network(
             target = labels_padded([late[i][part] for i, part in (pieces[b] for b in batch)], x.shape[1])
             logits = network(x + settings.noise * torch.randn(x.shape, generator=generator))
             yield weights.frame * frame_loss(logits, target) + weights.smooth * smooth_loss(logits, exists)
+        if whole is not None:
+            yield from whole(generator)
 
     expected = sum(1 + len(x) // crop for x in data.features)
     stage.optimise(
         network,
         epoch,
         epochs=epochs,
-        steps=-(-expected // settings.batch),
+        steps=-(-expected // settings.batch) + whole_steps,
         lr=settings.lr,
         weight_decay=data.config.learning.weight_decay,
     )
@@ -122,32 +125,9 @@ def learn_supervised(name: str, data: Data, stage: Stage) -> Learnt:
     network = causal_network(name, data)
     labels = [recording.labels for recording in data.recordings if recording.labels is not None]
     learn_network(network, data, list(labels), stage, data.config.learning.student.epochs)
-    return Learnt(lambda x: log_posterior(network, x), _fitted(network, data, labels))
+    return Learnt(lambda x: log_posterior(network, x), fitted(network, data, labels))
 
 
-def learn_viterbi_em(data: Data, stage: Stage) -> Learnt:
-    """As many epochs as our teacher and student have together."""
-    network = causal_network("tcn", data)
-    transcripts = [recording.transcript for recording in data.recordings]
-    labels: list[Labels] = [uniform_split(t, len(x)) for x, t in zip(data.features, transcripts, strict=True)]
-
-    lag = data.spec.lag_ticks  # rows that wrap round are of ticks nobody spoke of yet
-
-    def realign() -> list[Labels]:
-        count = np.bincount(np.concatenate(labels), minlength=len(data.spec.labels))
-        log_share = np.log((count + 1) / (count.sum() + len(count)))
-        return [
-            viterbi_align(np.roll(log_posterior(network, x), -lag, axis=0) - log_share, t).labels
-            for x, t in zip(data.features, transcripts, strict=True)
-        ]
-
-    learning = data.config.learning
-    epochs = learning.teacher.warm_epochs + learning.teacher.epochs + learning.student.epochs
-    learn_network(network, data, labels, stage, epochs, realign, max(1, learning.teacher.warm_epochs))
-    labels = realign()
-    return Learnt(lambda x: log_posterior(network, x), _fitted(network, data, labels), labels)
-
-
-def _fitted(network: nn.Module, data: Data, labels: Sequence[Labels]) -> DecoderConfig:
+def fitted(network: nn.Module, data: Data, labels: Sequence[Labels]) -> DecoderConfig:
     streamed = [log_posterior(network, x) for x in data.features]
     return fit_decoder(streamed, labels, data.spec, data.config.decoder.given())
