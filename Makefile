@@ -27,6 +27,7 @@ test-slow: venv
 
 lint: venv
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p edge_hal
 
 clean:

@@ -52,5 +52,3 @@ def noise_video(path: Path, frames: int, fps: float, width: int = 640, height: i
         writer.write(cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR))
     writer.release()
     return path
-
-

@@ -71,9 +71,7 @@ def fit_decoder(
     `evidence_hz` and `confirm_s`, or `smooth_s` and `confirm_s` where `given` says `evidence_hz` 0; the shortest action
     follows from the durations, and the lead from how late the boundaries come. `given` thresholds stay.
     `procedure`: the labels that show it, where they are more than these."""
-    durations_s = np.concatenate(
-        [(stops - starts) / spec.model_hz for _, starts, stops in map(runs_of, labels)]
-    )
+    durations_s = np.concatenate([(stops - starts) / spec.model_hz for _, starts, stops in map(runs_of, labels)])
     shortest_s = 0.5 * float(np.quantile(durations_s, SHORTEST_QUANTILE))
     filters = given.get("evidence_hz", 1.0) > 0
     followed = learn_procedure(procedure or labels, spec.labels, spec.model_hz) if filters else None
@@ -84,9 +82,7 @@ def fit_decoder(
     def score(config: DecoderConfig) -> float:
         decisions = [decode_all(p, config, spec) for p in log_posteriors]
         predicted = [labels_of(d, len(y)) for d, y in zip(decisions, labels, strict=True)]
-        events = score_transitions(
-            [points_of(d, spec.model_hz) for d in decisions], truth, lengths_s
-        )
+        events = score_transitions([points_of(d, spec.model_hz) for d in decisions], truth, lengths_s)
         segments = score_videos(predicted, list(labels), background=None)
         return 0.5 * (events.transition_f1 + segments.f1_50 / 100)
 
@@ -107,9 +103,7 @@ def fit_decoder(
     return best.changed({"lead_s": round(best.lead_s + late_s, 2), **given})
 
 
-def lateness_s(
-    predicted: Sequence[Sequence[TransitionPoint]], truth: Sequence[Sequence[TransitionPoint]]
-) -> float:
+def lateness_s(predicted: Sequence[Sequence[TransitionPoint]], truth: Sequence[Sequence[TransitionPoint]]) -> float:
     """Median of boundary - true boundary, over transitions to the same label at most `LATE_S` apart; 0 if early."""
     late = []
     for found, true in zip(predicted, truth, strict=True):

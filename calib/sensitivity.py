@@ -85,9 +85,7 @@ def compare_events(
         late = max([late, *(abs(a[i].decision_tick - b[j].decision_tick) for i, j in pairs)])
         timelines[0].append(labels_of(a, len(p)))
         timelines[1].append(labels_of(b, len(q)))
-    rms = np.sqrt(
-        np.mean([np.mean((np.exp(p) - np.exp(q)) ** 2) for p, q in zip(found, expected, strict=True)])
-    )
+    rms = np.sqrt(np.mean([np.mean((np.exp(p) - np.exp(q)) ** 2) for p, q in zip(found, expected, strict=True)]))
     same = [(p.argmax(1) == q.argmax(1)).mean() for p, q in zip(found, expected, strict=True)]
     return Shift(
         transitions=transitions,

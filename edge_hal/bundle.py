@@ -61,11 +61,7 @@ def encoder_name(precision: str) -> str:
 
 def expected_graphs(spec: PyramidSpec, precision: str) -> list[str]:
     """Every file a bundle of this table must hold."""
-    names = [
-        graph_name(level, chunk, precision)
-        for level in range(len(spec.levels))
-        for chunk in spec.chunks(level)
-    ]
+    names = [graph_name(level, chunk, precision) for level in range(len(spec.levels)) for chunk in spec.chunks(level)]
     return names if spec.encoder is None else [*names, encoder_name(precision)]
 
 
@@ -122,9 +118,7 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
     fingerprint = hashlib.sha256(raw).hexdigest()
     problem = _certificate_problem(path, fingerprint)
     if problem and not allow_uncertified:
-        raise EdgeHalError(
-            f"the bundle {path} is not certified", problem, f"{todo} (or --allow-uncertified)"
-        )
+        raise EdgeHalError(f"the bundle {path} is not certified", problem, f"{todo} (or --allow-uncertified)")
     followed = path / "procedure.json"
     procedure = Procedure.from_file(followed, spec.labels) if followed.is_file() else None
     return Bundle(
@@ -172,9 +166,7 @@ def write_bundle(
     path = Path(path)
     staging = path.with_name(f".{path.name}.partial-{os.getpid()}")
     if path.exists() and not (path / "manifest.json").is_file():
-        raise EdgeHalError(
-            f"{path} exists and is no bundle", "it will not be overwritten", "choose another --out"
-        )
+        raise EdgeHalError(f"{path} exists and is no bundle", "it will not be overwritten", "choose another --out")
     try:
         staging.mkdir(parents=True)
         write_graphs(staging)

@@ -105,15 +105,11 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Override a threshold: decoder.confirm_s=0.4 (repeatable)."),
     ] = None,
-    decide_every: Annotated[
-        int | None, typer.Option(min=1, help="Ticks between decisions (default: a bin).")
-    ] = None,
+    decide_every: Annotated[int | None, typer.Option(min=1, help="Ticks between decisions (default: a bin).")] = None,
     engine: Annotated[str, typer.Option(help="auto (TensorRT where it can run), onnxruntime or tensorrt.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="Refuse a bundle that is not fp32, fp16 or int8.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
-    wait_subscribers: Annotated[
-        int, typer.Option(min=0, help="Hold the start until so many have subscribed.")
-    ] = 0,
+    wait_subscribers: Annotated[int, typer.Option(min=0, help="Hold the start until so many have subscribed.")] = 0,
     max_hold_ms: Annotated[float, typer.Option(help="How long one frame may stand for the next.")] = 500.0,
     overload: Annotated[
         str | None, typer.Option(help="Too slow: cut ticks, and say so, or lag (default: cameras cut, files lag).")
@@ -127,9 +123,7 @@ def run(
     record_around: Annotated[
         str | None, typer.Option(help="Of that only what is so near to a transition or gap, within a size: 2m,2GB.")
     ] = None,
-    fps: Annotated[
-        float | None, typer.Option(help="Frames per second: asked of a camera, believed of a file.")
-    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second: asked of a camera, believed of a file.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so much stream time.")] = None,
     allow_uncertified: Annotated[bool, typer.Option("--allow-uncertified")] = False,
     journal: Annotated[
@@ -248,9 +242,7 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             todo = f"did you mean {near[0]}?" if near else ""
-            raise EdgeHalError(
-                f"unknown key '{key}' in --set", f"known: {', '.join(known)}", todo, exit_code=2
-            )
+            raise EdgeHalError(f"unknown key '{key}' in --set", f"known: {', '.join(known)}", todo, exit_code=2)
         try:
             values[key.removeprefix("decoder.")] = float(text)
         except ValueError:
@@ -278,9 +270,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def _describe_summary(summary: dict[str, Any]) -> str:
     lost = ", ".join(f"{count} {name}" for name, count in summary["dropped"].items() if count) or "none"
-    stages = ", ".join(
-        f"{name} {value['p50']:g}/{value['p99']:g}" for name, value in summary["latency_ms"].items()
-    )
+    stages = ", ".join(f"{name} {value['p50']:g}/{value['p99']:g}" for name, value in summary["latency_ms"].items())
     return (
         f"frames: {summary['captured']} captured, {summary['used']} used, dropped: {lost}, "
         f"{summary['in_flight']} in flight\n"

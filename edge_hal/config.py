@@ -213,9 +213,7 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         path = Path(source)
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise EdgeHalError(
-            f"no preset and no file '{source}'", "", f"presets: {names}", exit_code=2
-        )
+        raise EdgeHalError(f"no preset and no file '{source}'", "", f"presets: {names}", exit_code=2)
     try:
         data = yaml.safe_load(path.read_text()) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -237,9 +235,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise EdgeHalError(
-                f"{where}: unknown key '{key}'", "", _nearest(first["loc"]), exit_code=2
-            ) from error
+            raise EdgeHalError(f"{where}: unknown key '{key}'", "", _nearest(first["loc"]), exit_code=2) from error
         raise EdgeHalError(f"{where}: '{key}'", first["msg"], exit_code=2) from error
     # A level that keeps the rate below must say so: whoever forgets a stride does not mean 1.
     for name, levels in (("model", config.model.levels), ("learning.teacher", config.learning.teacher.levels)):

@@ -146,14 +146,12 @@ class Decoder:
 
     def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
         """Args:
-            tick: index within the epoch of the newest row.
-            log_posterior: (n, K) log posteriors of ticks tick-n+1 .. tick; n as far back as is kept.
+        tick: index within the epoch of the newest row.
+        log_posterior: (n, K) log posteriors of ticks tick-n+1 .. tick; n as far back as is kept.
         """
         mean = np.exp(log_posterior[-self.smooth_ticks :]).mean(axis=0)
         leader = int(mean.argmax())
-        if leader == self.label or (
-            self.label is not None and mean[leader] - mean[self.label] < self.config.margin
-        ):
+        if leader == self.label or (self.label is not None and mean[leader] - mean[self.label] < self.config.margin):
             self._challenger = None
             return None
         if leader != self._challenger:
@@ -166,9 +164,7 @@ class Decoder:
             return None
         return self._take_over(tick, leader, self._place(tick, log_posterior, leader), log_posterior)
 
-    def _take_over(
-        self, tick: int, label: int, row: int | None, log_posterior: NDArray[np.float32]
-    ) -> Decision:
+    def _take_over(self, tick: int, label: int, row: int | None, log_posterior: NDArray[np.float32]) -> Decision:
         """`label` begins at `row` of the posteriors (None: with the epoch), no earlier than the shortest action
         allows, nor than what is kept."""
         recent = log_posterior[-self.smooth_ticks :]

@@ -101,9 +101,7 @@ def stream_checkpoint(
     spec = loaded.spec
     if spec.labels != videos.labels:
         odd = sorted(set(spec.labels) ^ set(videos.labels))[:1] or ["their order"]
-        raise EdgeHalError(
-            f"the checkpoint {checkpoint} knows other actions than the data", f"see '{odd[0]}'"
-        )
+        raise EdgeHalError(f"the checkpoint {checkpoint} knows other actions than the data", f"see '{odd[0]}'")
     engines = [TorchEngine(loaded.pyramid, loaded.front_end, level) for level in range(len(spec.levels))]
     stream = PyramidStream(spec, engines)
     timelines = []
@@ -138,9 +136,7 @@ def decide(stream: PyramidStream, vectors: NDArray[np.float32], config: DecoderC
     return decisions
 
 
-def timeline_of(
-    decisions: Sequence[Decision], spec: PyramidSpec, ticks: int, frames: int, rate_hz: float
-) -> Timeline:
+def timeline_of(decisions: Sequence[Decision], spec: PyramidSpec, ticks: int, frames: int, rate_hz: float) -> Timeline:
     """Decisions at ticks -> labels at frames. Before the first decision, its label (nothing else is known)."""
     labels, live = np.zeros(ticks, np.int64), np.zeros(ticks, np.int64)
     for number, decision in enumerate(decisions):
@@ -196,9 +192,5 @@ def truths(videos: VideoSet) -> list[Labels]:
 def rates(videos: VideoSet) -> list[float]:
     missing = [video.name for video in videos.videos if video.rate_hz is None]
     if missing:
-        raise EdgeHalError(
-            f"the frame rate of {missing[0]} is not known", "", "give it: --set data.rate_hz=30"
-        )
+        raise EdgeHalError(f"the frame rate of {missing[0]} is not known", "", "give it: --set data.rate_hz=30")
     return [video.rate_hz for video in videos.videos if video.rate_hz is not None]
-
-

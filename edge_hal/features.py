@@ -27,9 +27,7 @@ def read_pictures(path: Path, wanted: NDArray[np.int64], height: int, width: int
     return np.stack(pictures)
 
 
-def _pictures(
-    path: Path, wanted: NDArray[np.int64], height: int, width: int
-) -> Iterator[NDArray[np.uint8]]:
+def _pictures(path: Path, wanted: NDArray[np.int64], height: int, width: int) -> Iterator[NDArray[np.uint8]]:
     import cv2
 
     capture = cv2.VideoCapture(str(path))

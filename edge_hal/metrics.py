@@ -123,9 +123,7 @@ def mof_without_background(
     return 100.0 * float(np.mean(p[counted] == t[counted])) if counted.any() else 0.0
 
 
-def edit_score(
-    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
-) -> float:
+def edit_score(predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()) -> float:
     """100 (1 - Levenshtein / longer length) between collapsed segments, mean over videos.
 
     Segments of a label in `ignore` are dropped after collapsing, as MS-TCN does.
@@ -166,9 +164,7 @@ def f1_at(
     return 100.0 * 2 * hits / (predictions + truths) if predictions + truths else 0.0
 
 
-def iou_isba(
-    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
-) -> float:
+def iou_isba(predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()) -> float:
     """Best intersection over union of each true segment with a predicted one of its label.
 
     Per cent; mean over the true segments of a video, then over videos (ISBA protocol).
@@ -176,16 +172,12 @@ def iou_isba(
     return _best_match(predicted, truth, ignore, 0)
 
 
-def iod_isba(
-    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
-) -> float:
+def iod_isba(predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()) -> float:
     """As `iou_isba` with intersection over detection: over the length of the predicted segment."""
     return _best_match(predicted, truth, ignore, 1)
 
 
-def iou_tasl(
-    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
-) -> float:
+def iou_tasl(predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()) -> float:
     """Intersection over union of the frame masks of each true class, per cent.
 
     Mean over the classes present in a video's truth, then over videos (TASL protocol).
@@ -193,9 +185,7 @@ def iou_tasl(
     return _class_masks(predicted, truth, ignore, 0)
 
 
-def iod_tasl(
-    predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()
-) -> float:
+def iod_tasl(predicted: Sequence[IntArray], truth: Sequence[IntArray], *, ignore: Collection[int] = ()) -> float:
     """As `iou_tasl` over the frames predicted as the class (0 if there are none)."""
     return _class_masks(predicted, truth, ignore, 1)
 
@@ -237,10 +227,7 @@ def transitions_of(labels: IntArray, rate_hz: float) -> list[TransitionPoint]:
     """The transitions of frame labels (T,), frame i at i / rate_hz; the first label is none."""
     kinds, starts, _ = runs_of(labels)
     times_s = starts / rate_hz
-    return [
-        TransitionPoint(int(k), float(t), float(t))
-        for k, t in zip(kinds[1:], times_s[1:], strict=True)
-    ]
+    return [TransitionPoint(int(k), float(t), float(t)) for k, t in zip(kinds[1:], times_s[1:], strict=True)]
 
 
 def match_transitions(
@@ -256,9 +243,7 @@ def match_transitions(
     p_time = np.array([point.boundary_s for point in predicted])
     t_time = np.array([point.boundary_s for point in truth])
     p_order, t_order = np.argsort(p_time, kind="stable"), np.argsort(t_time, kind="stable")
-    same = np.array([x.label for x in predicted])[p_order, None] == np.array(
-        [x.label for x in truth]
-    )[t_order]
+    same = np.array([x.label for x in predicted])[p_order, None] == np.array([x.label for x in truth])[t_order]
     error_s = np.abs(p_time[p_order, None] - t_time[t_order])
     # All errors together weigh less than one pair, so that the number of pairs decides first.
     scale = max(tolerance_s, 1e-9) * (min(error_s.shape) + 1)
@@ -321,9 +306,7 @@ def score_transitions(
 
 def _check_pairs(predicted: Sequence[IntArray], truth: Sequence[IntArray]) -> None:
     if len(predicted) != len(truth) or not len(truth):
-        raise EdgeHalError(
-            "cannot score videos", f"{len(predicted)} predicted and {len(truth)} true labelings"
-        )
+        raise EdgeHalError("cannot score videos", f"{len(predicted)} predicted and {len(truth)} true labelings")
     for index, (p, t) in enumerate(zip(predicted, truth, strict=True)):
         if np.shape(p) != np.shape(t) or np.ndim(t) != 1 or not np.size(t):
             raise EdgeHalError(
@@ -333,17 +316,13 @@ def _check_pairs(predicted: Sequence[IntArray], truth: Sequence[IntArray]) -> No
             )
 
 
-def _counted_runs(
-    labels: IntArray, ignore: Collection[int]
-) -> tuple[IntArray, IntArray, IntArray]:
+def _counted_runs(labels: IntArray, ignore: Collection[int]) -> tuple[IntArray, IntArray, IntArray]:
     kinds, starts, stops = runs_of(labels)
     keep = ~np.isin(kinds, list(ignore))
     return kinds[keep], starts[keep], stops[keep]
 
 
-def _segment_overlaps(
-    predicted: IntArray, truth: IntArray, ignore: Collection[int]
-) -> tuple[FloatArray, FloatArray]:
+def _segment_overlaps(predicted: IntArray, truth: IntArray, ignore: Collection[int]) -> tuple[FloatArray, FloatArray]:
     """IoU and IoD of every predicted (rows) with every true (columns) segment, 0 across labels."""
     p_kind, p_start, p_stop = _counted_runs(predicted, ignore)
     t_kind, t_start, t_stop = _counted_runs(truth, ignore)
@@ -353,9 +332,7 @@ def _segment_overlaps(
     return both / (detected + (t_stop - t_start) - both), both / detected
 
 
-def _best_match(
-    predicted: Sequence[IntArray], truth: Sequence[IntArray], ignore: Collection[int], which: int
-) -> float:
+def _best_match(predicted: Sequence[IntArray], truth: Sequence[IntArray], ignore: Collection[int], which: int) -> float:
     _check_pairs(predicted, truth)
     scores = []
     for p, t in zip(predicted, truth, strict=True):

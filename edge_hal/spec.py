@@ -274,11 +274,7 @@ class PyramidSpec:
     @property
     def state_bytes(self) -> int:
         """Bytes of float32 state of one stream, all levels."""
-        return 4 * sum(
-            math.prod(tensor.shape)
-            for level in range(len(self.levels))
-            for tensor in self.states(level)
-        )
+        return 4 * sum(math.prod(tensor.shape) for level in range(len(self.levels)) for tensor in self.states(level))
 
     # --- travel ---------------------------------------------------------------------------------
 

@@ -234,9 +234,7 @@ def _from(spec: PyramidSpec, found: Mapping[str, Array], start: int, after: int)
     return kept
 
 
-def compare(
-    name: str, found: Mapping[str, Array], expected: Mapping[str, Array], tolerance: Tolerance
-) -> Check:
+def compare(name: str, found: Mapping[str, Array], expected: Mapping[str, Array], tolerance: Tolerance) -> Check:
     """One check over all tensors; it names the worst. A number that is not finite fails."""
     worst, worst_excess, max_abs, passed = "", -np.inf, 0.0, found.keys() == expected.keys()
     max_rms = 0.0
@@ -293,12 +291,8 @@ def temporal(bundle: Bundle, found: Array, expected: Array) -> dict[str, Any]:
     decisions = [decode_all(p, bundle.decoder, spec) for p in (found, expected)]
     pairs = list(zip(*decisions, strict=False))
     same = len(decisions[0]) == len(decisions[1]) and all(a.label == b.label for a, b in pairs)
-    shifts = [
-        max(abs(a.boundary_tick - b.boundary_tick), abs(a.decision_tick - b.decision_tick)) for a, b in pairs
-    ]
-    scores = score_videos(
-        [labels_of(decisions[0], len(found))], [labels_of(decisions[1], len(found))], background=None
-    )
+    shifts = [max(abs(a.boundary_tick - b.boundary_tick), abs(a.decision_tick - b.decision_tick)) for a, b in pairs]
+    scores = score_videos([labels_of(decisions[0], len(found))], [labels_of(decisions[1], len(found))], background=None)
     return {
         "frame_agreement": float((found.argmax(1) == expected.argmax(1)).mean()),
         "transitions": len(decisions[1]),

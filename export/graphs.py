@@ -27,9 +27,7 @@ OPSET = 20
 """The newest that TensorRT 10.3 (JetPack 6) reads."""
 
 
-def export_level(
-    pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int, precision: str, out: Path
-) -> None:
+def export_level(pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int, precision: str, out: Path) -> None:
     """Write `out`/level{level}.c{chunk}.{precision}.onnx, linted.
 
     Args:
@@ -72,9 +70,7 @@ def import_encoder(graph: Path, spec: EncoderSpec, path: Path) -> None:
     onnx.save(model, path)
 
 
-def _export(
-    module: nn.Module, example: list[torch.Tensor], inputs: list[str], outputs: list[str], path: Path
-) -> None:
+def _export(module: nn.Module, example: list[torch.Tensor], inputs: list[str], outputs: list[str], path: Path) -> None:
     noise = io.StringIO()  # the exporter prints progress of its own
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:

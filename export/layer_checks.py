@@ -63,9 +63,7 @@ def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArr
     return {"name": f"states move by whole tokens in steps of {chunk}", "passed": not wrong, "wrong": wrong}
 
 
-def check_age(
-    spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], ticks: int = AGE_TICKS
-) -> Check:
+def check_age(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], ticks: int = AGE_TICKS) -> Check:
     """After `ticks` of `x`, over and over, states and last posterior are those of a stream that began a receptive
     field before, bit for bit: whatever a precision costs, it costs no more with age."""
     period = math.lcm(spec.period(spec.top), spec.chunk_sizes[-1])

@@ -23,9 +23,7 @@ FORBIDDEN = {
 ARITHMETIC = {"Add", "Sub", "Mul", "Div", "Mod", "Range", "CumSum", "Where", "Gather", "ScatterND"}
 
 
-def lint_step_graph(
-    model: onnx.ModelProto, spec: PyramidSpec, level: int, chunk: int, name: str
-) -> None:
+def lint_step_graph(model: onnx.ModelProto, spec: PyramidSpec, level: int, chunk: int, name: str) -> None:
     """Refuse what a step graph must not have: wrong names or shapes, dynamic axes, control flow, integers.
 
     Raises:
@@ -72,9 +70,7 @@ def _nodes(model: onnx.ModelProto, name: str) -> None:
             raise _refused(name, where, "integer arithmetic")
 
 
-def _quantised(
-    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], name: str, where: str
-) -> None:
+def _quantised(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto], name: str, where: str) -> None:
     given = node.input[2] if len(node.input) > 2 else ""
     if not given and node.op_type == "QuantizeLinear":
         raise _refused(name, where, "its zero point is left out: ONNX takes that for uint8, TensorRT for int8")
@@ -87,9 +83,7 @@ def _quantised(
         raise _refused(name, where, f"it holds {kind} (int32: a quantised bias), which TensorRT does not read")
 
 
-def _signature(
-    values: Iterable[onnx.ValueInfoProto], expected: list[TensorSpec], name: str
-) -> None:
+def _signature(values: Iterable[onnx.ValueInfoProto], expected: list[TensorSpec], name: str) -> None:
     found: dict[str, tuple[int, ...]] = {}
     for value in values:
         shape = value.type.tensor_type.shape.dim

@@ -189,9 +189,7 @@ def _quantise_input(
     model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.int8), f"{layer}.x.zero"))
     pair = [f"{layer}.x.scale", f"{layer}.x.zero"]
     nodes.append(helper.make_node("QuantizeLinear", [tensor, *pair], [f"{layer}.x.q"], f"{layer}.x.quantize"))
-    nodes.append(
-        helper.make_node("DequantizeLinear", [f"{layer}.x.q", *pair], [f"{layer}.x"], f"{layer}.x.dequantize")
-    )
+    nodes.append(helper.make_node("DequantizeLinear", [f"{layer}.x.q", *pair], [f"{layer}.x"], f"{layer}.x.dequantize"))
     return f"{layer}.x"
 
 

@@ -26,9 +26,7 @@ class EventStream:
     Not for several threads at once; several streams in several threads are fine.
     """
 
-    def __init__(
-        self, recognizer: Recognizer, *, max_hold_ms: float, source_hz: float | None = None
-    ) -> None:
+    def __init__(self, recognizer: Recognizer, *, max_hold_ms: float, source_hz: float | None = None) -> None:
         self.recognizer = recognizer
         period_ns = None if source_hz is None else instant_ns(1, exact_rate(source_hz))
         self._clock = FrameClock(recognizer.spec.model_hz, period_ns, max_hold_ms)

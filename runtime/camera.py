@@ -266,5 +266,3 @@ def pipeline(request: CameraRequest) -> str:
 def _present() -> str:
     found = sorted(str(path) for path in Path("/dev").glob("video*"))
     return f"there is {', '.join(found)}" if found else "this machine has no /dev/video*"
-
-

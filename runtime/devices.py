@@ -71,9 +71,7 @@ def _probe_apart(index: int) -> tuple[tuple[dict[str, Any], ...], str]:
     code = f"import json; from {__name__} import probe; print(json.dumps(probe({index})))"
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_S, env=path
-        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_S, env=path)
         modes = tuple(json.loads(done.stdout))
     except (subprocess.TimeoutExpired, ValueError):
         return (), "it does not answer"

@@ -71,16 +71,11 @@ class OnnxRuntimeEngine:
         EdgeHalError: a file is no graph, or its names, shapes or types are not those of the spec.
     """
 
-    def __init__(
-        self, graphs: Mapping[int, Path], spec: PyramidSpec, level: int, threads: int = 1
-    ) -> None:
+    def __init__(self, graphs: Mapping[int, Path], spec: PyramidSpec, level: int, threads: int = 1) -> None:
         self._fills = {tensor.name: tensor.fill for tensor in spec.states(level)}
         self._sets: tuple[Buffers, Buffers] | None = None
         self._role = 0
-        self._graphs = {
-            chunk: self._open(path, spec, level, chunk, threads)
-            for chunk, path in sorted(graphs.items())
-        }
+        self._graphs = {chunk: self._open(path, spec, level, chunk, threads) for chunk, path in sorted(graphs.items())}
         self._level = level
         self.reset()
 
@@ -189,16 +184,12 @@ def open_session(path: Path, threads: int = 1) -> Any:
         ) from error
 
 
-def _check(
-    path: Path, side: str, found: Iterable[Any], expected: Iterable[TensorSpec], types: DTypes
-) -> DTypes:
+def _check(path: Path, side: str, found: Iterable[Any], expected: Iterable[TensorSpec], types: DTypes) -> DTypes:
     """The types of a graph's inputs or outputs, once their names and shapes are those expected."""
     actual = {node.name: node for node in found}
     wanted = {tensor.name: tensor for tensor in expected}
     for name in sorted(set(actual) ^ set(wanted)):
-        raise _unfit(
-            path, name, f"there is no such {side}" if name in wanted else f"an unknown {side}"
-        )
+        raise _unfit(path, name, f"there is no such {side}" if name in wanted else f"an unknown {side}")
     for name, tensor in wanted.items():
         node = actual[name]
         if tuple(node.shape) != tensor.shape:

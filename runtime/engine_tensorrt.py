@@ -81,9 +81,7 @@ class TensorRtEngine:
         EdgeHalError: tensors of an engine are not those of the spec, or a step cannot be enqueued.
     """
 
-    def __init__(
-        self, trt: Any, engines: Mapping[int, Any], spec: PyramidSpec, level: int, device: Device
-    ) -> None:
+    def __init__(self, trt: Any, engines: Mapping[int, Any], spec: PyramidSpec, level: int, device: Device) -> None:
         self._device, self._level = device, level
         self._role = 0
         states = spec.states(level)

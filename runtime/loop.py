@@ -1,7 +1,7 @@
 """One source through one recogniser: frame, tick, step, decide, publish, settle.
 
-    source -> clock -> recogniser -> publisher
-    frames    ticks    transitions   events (journalled, then sent)
+source -> clock -> recogniser -> publisher
+frames    ticks    transitions   events (journalled, then sent)
 """
 
 from __future__ import annotations

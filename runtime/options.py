@@ -78,15 +78,11 @@ class RunOptions:
         for name, value in numbers.items():
             if value is not None and not 0 < value < 1e9:
                 option = name.removesuffix("_s").replace("_", "-")
-                raise EdgeHalError(
-                    f"{name} = {value}", "it must be positive", f"correct --{option}", exit_code=2
-                )
+                raise EdgeHalError(f"{name} = {value}", "it must be positive", f"correct --{option}", exit_code=2)
         if self.overload not in (None, "cut", "lag"):
             raise EdgeHalError(f"--overload {self.overload}", "it is cut or lag", exit_code=2)
         if self.overload == "cut" and self.pace == "asap":
-            raise EdgeHalError(
-                "--overload cut with --pace asap", "a file that waits is never too fast", exit_code=2
-            )
+            raise EdgeHalError("--overload cut with --pace asap", "a file that waits is never too fast", exit_code=2)
         if self.record_around is not None:
             if self.record is None:
                 todo = "add --record FOLDER"

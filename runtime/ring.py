@@ -33,8 +33,7 @@ class PyramidRing:
         for level in levels:
             size = 2 * self.capacity[level]
             rows: dict[str, NDArray[Any]] = {
-                tensor.name: np.zeros((size, tensor.shape[1]), dtype)
-                for tensor in spec.outputs(level)
+                tensor.name: np.zeros((size, tensor.shape[1]), dtype) for tensor in spec.outputs(level)
             }
             rows[TIME] = np.zeros(size, np.int64)
             self._rows.append(rows)
@@ -97,13 +96,10 @@ class PyramidRing:
         """
         written, capacity = self._written[level], self.capacity[level]
         if not 0 <= start <= stop <= written:
-            raise IndexError(
-                f"level {level} has tokens 0..{written - 1} so far, asked for {start}..{stop - 1}"
-            )
+            raise IndexError(f"level {level} has tokens 0..{written - 1} so far, asked for {start}..{stop - 1}")
         if start < written - capacity:
             raise IndexError(
-                f"token {start} of level {level} was overwritten: "
-                f"the ring keeps {written - capacity}..{written - 1}"
+                f"token {start} of level {level} was overwritten: the ring keeps {written - capacity}..{written - 1}"
             )
         first = start % capacity
         return self._rows[level][name][first : first + stop - start]

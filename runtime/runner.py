@@ -93,9 +93,7 @@ def run(
         sys.setswitchinterval(switch_s)
         source.close()
     ticks_per_s = counters["ticks"] / elapsed_s if elapsed_s > 0 else 0.0
-    return Summary(
-        reason, counters, session.events, round(ticks_per_s, 2), latency.summary(), session.health()
-    )
+    return Summary(reason, counters, session.events, round(ticks_per_s, 2), latency.summary(), session.health())
 
 
 def _recognizer(bundle: Bundle, options: RunOptions, next_seq: Callable[[], int], engine: str) -> Recognizer:

@@ -85,9 +85,7 @@ class SelfCheck:
         open_engines: engines of its own, opened in the checking thread.
     """
 
-    def __init__(
-        self, spec: PyramidSpec, every_s: float, open_engines: Callable[[], Sequence[StepEngine]]
-    ) -> None:
+    def __init__(self, spec: PyramidSpec, every_s: float, open_engines: Callable[[], Sequence[StepEngine]]) -> None:
         self._spec, self._every_ns, self._open = spec, round(every_s * 1e9), open_engines
         self._history = History(spec)
         self._next_ns = self._every_ns

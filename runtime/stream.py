@@ -30,13 +30,9 @@ class PyramidStream:
     recent outputs of every level, in `dtype`.
     """
 
-    def __init__(
-        self, spec: PyramidSpec, engines: Sequence[StepEngine], dtype: DTypeLike = np.float32
-    ) -> None:
+    def __init__(self, spec: PyramidSpec, engines: Sequence[StepEngine], dtype: DTypeLike = np.float32) -> None:
         if len(engines) != len(spec.levels):
-            raise EdgeHalError(
-                f"{len(engines)} engines for {len(spec.levels)} levels", "each level needs its own"
-            )
+            raise EdgeHalError(f"{len(engines)} engines for {len(spec.levels)} levels", "each level needs its own")
         self.spec = spec
         self.ring = PyramidRing(spec, dtype)
         self.epoch = 0

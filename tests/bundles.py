@@ -109,8 +109,7 @@ def _write_level(path: Path, spec: PyramidSpec, level: int, chunk: int) -> None:
         nodes,
         f"level{level}",
         [_value(tensor) for tensor in (*spec.inputs(level, chunk), *states)],
-        [_value(tensor) for tensor in spec.outputs(level, chunk)]
-        + [_value(tensor, ".next") for tensor in states],
+        [_value(tensor) for tensor in spec.outputs(level, chunk)] + [_value(tensor, ".next") for tensor in states],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     _save(graph, path)

@@ -35,10 +35,7 @@ def naive_boundary_score(p, window):
     half = window // 2
     out = []
     for t in range(len(p)):
-        rows = [
-            p[i] if 0 <= i < len(p) else np.zeros(p.shape[1])
-            for i in range(t - half, t + half + 1)
-        ]
+        rows = [p[i] if 0 <= i < len(p) else np.zeros(p.shape[1]) for i in range(t - half, t + half + 1)]
         total = 0.0
         for i, j in itertools.product(range(window), repeat=2):
             if i == j == half:
@@ -93,10 +90,7 @@ def test_boundaries_are_the_best_increasing_choice(seed, rows, columns):
     gain = np.random.default_rng(seed).normal(size=(rows, columns))
     chosen = alignment._increasing(gain)
     assert (np.diff(chosen) > 0).all()
-    best = max(
-        sum(gain[m, n] for m, n in enumerate(c))
-        for c in itertools.combinations(range(columns), rows)
-    )
+    best = max(sum(gain[m, n] for m, n in enumerate(c)) for c in itertools.combinations(range(columns), rows))
     assert gain[np.arange(rows), chosen].sum() == pytest.approx(best)
 
 
@@ -133,9 +127,7 @@ def test_clear_posteriors_are_aligned_exactly_in_spite_of_noise():
 
 
 @pytest.mark.parametrize("aligner", [align, viterbi_align])
-@pytest.mark.parametrize(
-    ("length", "transcript"), [(2, (0, 1, 0)), (5, ()), (5, (0, 3)), (5, (-1, 0)), (0, (0,))]
-)
+@pytest.mark.parametrize(("length", "transcript"), [(2, (0, 1, 0)), (5, ()), (5, (0, 3)), (5, (-1, 0)), (0, (0,))])
 def test_impossible_alignments_are_refused(aligner, length, transcript):
     with pytest.raises(EdgeHalError, match="cannot align"):
         aligner(np.full((length, 3), 1 / 3), transcript)

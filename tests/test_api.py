@@ -323,9 +323,7 @@ def test_numbers_come_from_whoever_keeps_them(bundle: Bundle) -> None:
     assert end.last == moments(39, 40)[0] and end.reason == "signal" and start.source == "file.mp4"
 
 
-@pytest.mark.parametrize(
-    "make", [lambda b: Recognizer(b, decide_every=0), lambda b: Recognizer(b, stream="")]
-)
+@pytest.mark.parametrize("make", [lambda b: Recognizer(b, decide_every=0), lambda b: Recognizer(b, stream="")])
 def test_wrong_use_exits_with_2(bundle: Bundle, make: Callable[[Bundle], Recognizer]) -> None:
     with pytest.raises(EdgeHalError) as caught:
         make(bundle)

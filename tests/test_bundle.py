@@ -93,9 +93,7 @@ def test_one_byte_changed_in_a_graph_is_found(bundle: Path, name: str, where: st
 def test_any_byte_changed_in_the_manifest_is_found(bundle: Path) -> None:
     data = (bundle / "manifest.json").read_bytes()
     for index in range(0, len(data), 37):
-        (bundle / "manifest.json").write_bytes(
-            data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :]
-        )
+        (bundle / "manifest.json").write_bytes(data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :])
         with pytest.raises(EdgeHalError):
             load_bundle(bundle)
     (bundle / "manifest.json").write_bytes(data + b"\n")
@@ -204,9 +202,7 @@ def test_a_precision_cannot_lead_out_of_the_bundle(bundle: Path) -> None:
         shutil.copy(bundle / name, bundle / renamed)
         names.append(renamed)
     graphs = dict.fromkeys(names, file_hash(outside / "fp32.onnx"))
-    (bundle / "manifest.json").write_text(
-        json.dumps({**manifest, "precision": precision, "graphs": graphs})
-    )
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "precision": precision, "graphs": graphs}))
     with pytest.raises(EdgeHalError, match="precision 'x/"):
         load_bundle(bundle, allow_uncertified=True)
 
@@ -257,9 +253,7 @@ class Interrupted(BaseException):
 
 @pytest.mark.parametrize("error", [OSError("disk full"), RuntimeError("bug"), Interrupted()])
 @pytest.mark.parametrize("stage", ["graphs", "certify"])
-def test_a_failure_leaves_the_old_bundle_and_nothing_else(
-    tmp_path: Path, error: BaseException, stage: str
-) -> None:
+def test_a_failure_leaves_the_old_bundle_and_nothing_else(tmp_path: Path, error: BaseException, stage: str) -> None:
     path = tmp_path / "bundle"
     write(path)
     before = contents(path)
@@ -314,9 +308,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> No
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_old_bundle_comes_back_when_the_swap_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_bundle_comes_back_when_the_swap_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bundle"
     write(path)
     before = contents(path)

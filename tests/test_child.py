@@ -120,9 +120,7 @@ def test_the_first_connect_may_take_as_long_as_it_takes(caplog):
     assert f"cannot open the camera http://127.0.0.1:{port}/cam" in events_of(caplog)
 
 
-@pytest.mark.parametrize(
-    "uri", ["http://127.0.0.1:9/cam", "rtsp://127.0.0.1:9/cam", "97", "fault:unplug@0s:{video}"]
-)
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9/cam", "rtsp://127.0.0.1:9/cam", "97", "fault:unplug@0s:{video}"])
 def test_a_failed_connect_leaves_nothing_behind(uri, tmp_path):
     np.save(tmp_path / "f.npy", np.zeros((5, 3), np.float32))
     uri = uri.format(video=f"features:{tmp_path}/f.npy@10")

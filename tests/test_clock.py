@@ -119,9 +119,7 @@ def test_ticks_are_dense_and_regular_and_never_show_their_future(pattern, hz, pe
             continue
         assert (item.epoch, item.index) == (epoch, index)
         assert item.t_ns == start_ns + instant_ns(index + skipped, rate)
-        assert not any(
-            shown.index > item.frame.index and shown.t_ns < item.t_ns - slack_ns for shown in frames
-        )
+        assert not any(shown.index > item.frame.index and shown.t_ns < item.t_ns - slack_ns for shown in frames)
         assert -slack_ns <= item.t_ns - item.frame.t_ns <= limit_ns
         index, told_ns = index + 1, item.t_ns
     ticks = [item for item in out if isinstance(item, Tick)]

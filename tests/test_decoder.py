@@ -127,9 +127,7 @@ configs = st.builds(
 )
 
 
-@given(
-    log_posterior=posteriors(), config=configs, every=st.integers(1, 8), keep=st.integers(20, 400)
-)
+@given(log_posterior=posteriors(), config=configs, every=st.integers(1, 8), keep=st.integers(20, 400))
 @settings(deadline=None, max_examples=200)
 def test_whatever_comes_the_segments_are_well_formed(
     log_posterior: NDArray[np.float32], config: DecoderConfig, every: int, keep: int
@@ -148,9 +146,7 @@ def test_whatever_comes_the_segments_are_well_formed(
         before = decision
 
 
-@given(
-    log_posterior=posteriors(), config=configs, every=st.integers(1, 8), keep=st.integers(20, 400)
-)
+@given(log_posterior=posteriors(), config=configs, every=st.integers(1, 8), keep=st.integers(20, 400))
 @settings(deadline=None, max_examples=200)
 def test_the_boundary_is_the_best_there_is(
     log_posterior: NDArray[np.float32], config: DecoderConfig, every: int, keep: int

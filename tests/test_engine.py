@@ -39,10 +39,7 @@ def write(directory: Path, spec: PyramidSpec = SPEC, level: int = 0) -> dict[int
 def inputs(
     rng: np.random.Generator, level: int, chunk: int, spec: PyramidSpec = SPEC
 ) -> dict[str, NDArray[np.float32]]:
-    return {
-        tensor.name: rng.normal(size=tensor.shape).astype(np.float32)
-        for tensor in spec.inputs(level, chunk)
-    }
+    return {tensor.name: rng.normal(size=tensor.shape).astype(np.float32) for tensor in spec.inputs(level, chunk)}
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
@@ -112,11 +109,7 @@ def test_state_starts_from_what_the_spec_declares_and_is_handed_out_as_copies(
 ) -> None:
     engine = OnnxRuntimeEngine(write(tmp_path), SPEC, 0)
     fresh = engine.state()
-    assert (
-        (fresh["l0.valid"] == MASKED).all()
-        and not fresh["l0.b0.k"].any()
-        and not fresh["l0.z"].any()
-    )
+    assert (fresh["l0.valid"] == MASKED).all() and not fresh["l0.b0.k"].any() and not fresh["l0.z"].any()
     assert [(name, value.shape) for name, value in fresh.items()] == [
         (tensor.name, tensor.shape) for tensor in SPEC.states(0)
     ]
@@ -128,11 +121,7 @@ def test_state_starts_from_what_the_spec_declares_and_is_handed_out_as_copies(
         assert (engine.state()["l0.valid"][0, -2:] == 0).all()
         engine.reset()
         again = engine.state()
-        assert (
-            (again["l0.valid"] == MASKED).all()
-            and not again["l0.b0.k"].any()
-            and not again["l0.z"].any()
-        )
+        assert (again["l0.valid"] == MASKED).all() and not again["l0.b0.k"].any() and not again["l0.z"].any()
 
 
 def test_open_engines_streams_like_the_reference(tmp_path: Path) -> None:
@@ -204,9 +193,7 @@ def test_a_wrong_name_is_told_with_graph_and_tensor(tmp_path: Path, old: str) ->
         ({"blocks": 2}, "l0.b1.k"),
     ],
 )
-def test_a_wrong_shape_is_told_with_graph_and_tensor(
-    tmp_path: Path, change: dict[str, int], tensor: str
-) -> None:
+def test_a_wrong_shape_is_told_with_graph_and_tensor(tmp_path: Path, change: dict[str, int], tensor: str) -> None:
     paths = write(tmp_path)
     level = dataclasses.replace(SPEC.levels[0], **change)
     spec = dataclasses.replace(SPEC, levels=(level, *SPEC.levels[1:]))
@@ -262,9 +249,7 @@ def test_a_type_nobody_computes_in_is_refused(tmp_path: Path) -> None:
     import onnx
 
     save(onnx, helper, graph, path)
-    with pytest.raises(
-        EdgeHalError, match=r"encoder\.onnx: tensor image .*tensor\(float\), not tensor\(uint8\)"
-    ):
+    with pytest.raises(EdgeHalError, match=r"encoder\.onnx: tensor image .*tensor\(float\), not tensor\(uint8\)"):
         OnnxEncoder(path, spec)
 
 
@@ -277,9 +262,7 @@ def test_a_file_that_is_no_graph_is_one_clear_error(tmp_path: Path, how: str) ->
         paths[1].mkdir()
     elif how != "missing":
         noise = np.random.default_rng(0).bytes(500)
-        paths[1].write_bytes(
-            {"noise": noise, "truncated": data[: len(data) // 2], "empty": b""}[how]
-        )
+        paths[1].write_bytes({"noise": noise, "truncated": data[: len(data) // 2], "empty": b""}[how])
     with pytest.raises(EdgeHalError, match=r"level0\.c1\.onnx") as caught:
         OnnxRuntimeEngine(paths, SPEC, 0)
     assert "edge-hal export" in str(caught.value)
@@ -295,15 +278,11 @@ def test_the_encoder_gives_one_vector_a_picture(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (3, 6, 9, 3), dtype=np.uint8)
     vectors = [encoder.encode(picture) for picture in pictures]
-    for picture, vector in zip(
-        pictures, vectors, strict=True
-    ):  # all three still hold: they are copies
+    for picture, vector in zip(pictures, vectors, strict=True):  # all three still hold: they are copies
         expected = (picture / 255).mean(axis=1).reshape(-1) @ encoder_matrix(spec)
         assert vector.shape == (5,) and vector.dtype == np.float32
         np.testing.assert_allclose(vector, expected, rtol=1e-4, atol=1e-5)
-    flipped = encoder.encode(
-        pictures[0][:, ::-1]
-    )  # not contiguous; the mean over columns is the same
+    flipped = encoder.encode(pictures[0][:, ::-1])  # not contiguous; the mean over columns is the same
     np.testing.assert_allclose(flipped, vectors[0], rtol=1e-4, atol=1e-5)
 
 

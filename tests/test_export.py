@@ -244,9 +244,7 @@ def test_another_encoder_than_that_of_training_is_not_certified(
     monkeypatch.setattr(
         exporting,
         "export_level",
-        lambda _p, _f, level, chunk, precision, out: shutil.copy(
-            good / f"level{level}.c{chunk}.{precision}.onnx", out
-        ),
+        lambda _p, _f, level, chunk, precision, out: shutil.copy(good / f"level{level}.c{chunk}.{precision}.onnx", out),
     )
     with pytest.raises(EdgeHalError, match="failed: encoder"):
         export_bundle(other, tmp_path / "bundle")

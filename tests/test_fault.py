@@ -28,9 +28,7 @@ def played(script: str, seconds: int = 60) -> list[tuple[int, int]]:
 
 
 def test_a_script_is_read_as_it_is_written():
-    script = FaultScript.parse(
-        "drop=5%,freeze@10s+3s,hang@20s,unplug@0.5m+5s,dup,jitter=20ms,clockstep=-1s@40s,seed=7"
-    )
+    script = FaultScript.parse("drop=5%,freeze@10s+3s,hang@20s,unplug@0.5m+5s,dup,jitter=20ms,clockstep=-1s@40s,seed=7")
     assert script == FaultScript(
         drop=0.05,
         dup=1.0,

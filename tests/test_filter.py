@@ -372,6 +372,7 @@ def test_steps_that_follow_the_procedure_are_told_from_noise_better_than_by_hyst
     spec = replace(small_spec(TWO), labels=names)
     videos = [np.repeat(np.arange(12) % 4, np.round(30 * np.exp(rng.normal(0, 0.2, 12))).astype(int)) for _ in range(6)]
     procedure = learn_procedure(videos[:3], names, HZ)
+
     def right(config: DecoderConfig) -> float:
         shares = []
         for seed, labels in enumerate(videos[3:]):

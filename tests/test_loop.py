@@ -122,9 +122,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize(("hz", "per_tick"), [(30, 3), (20, 2)])
-def test_a_faster_source_is_decimated_and_only_shown_frames_are_encoded(
-    tmp_path, bundle, hz, per_tick, encoded
-):
+def test_a_faster_source_is_decimated_and_only_shown_frames_are_encoded(tmp_path, bundle, hz, per_tick, encoded):
     labels = segments(7, 12)
     rows = np.repeat(vectors(labels), per_tick, axis=0)
     summary, events = recorded(RunOptions(bundle, features(tmp_path, rows, hz), pace="asap"))
@@ -286,18 +284,14 @@ def test_a_loop_that_cannot_keep_up_says_so_once_and_counts(tmp_path, bundle, mo
 
 
 @pytest.mark.parametrize("overload", ["cut", "lag"])
-def test_a_loop_that_is_late_within_the_hold_limit_cuts_or_lags(
-    tmp_path, bundle, monkeypatch, caplog, overload
-):
+def test_a_loop_that_is_late_within_the_hold_limit_cuts_or_lags(tmp_path, bundle, monkeypatch, caplog, overload):
     """Half a second late where 3 s may be held: late ticks are stepped together. 2.2 s late: all take
     place, or all but the last are cut, in the same epoch and with times that tell of it."""
     rows = vectors([0] * 20 + [1] * 100)
     for late_s, cut in ((0.5, False), (2.2, overload == "cut")):
         with monkeypatch.context() as patch:
             stepped = stalled(patch, lambda late_s=late_s: threading.Event().wait(late_s))  # a real stall
-            options = RunOptions(
-                bundle, features(tmp_path, rows, 20), max_hold_ms=3000, overload=overload, seconds=3.5
-            )
+            options = RunOptions(bundle, features(tmp_path, rows, 20), max_hold_ms=3000, overload=overload, seconds=3.5)
             summary, events = recorded(options)
         check_stream(events, summary)
         gaps = [event for event in events if isinstance(event, Gap)]

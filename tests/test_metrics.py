@@ -50,9 +50,7 @@ def naive_levenshtein(a, b):
         return len(a) + len(b)
     table = {(i, 0): i for i in range(len(a) + 1)} | {(0, j): j for j in range(len(b) + 1)}
     for i, j in itertools.product(range(1, len(a) + 1), range(1, len(b) + 1)):
-        table[i, j] = min(
-            table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (a[i - 1] != b[j - 1])
-        )
+        table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (a[i - 1] != b[j - 1]))
     return table[len(a), len(b)]
 
 
@@ -72,10 +70,7 @@ def naive_f1(overlap, predicted, truth, ignore):
         theirs = [s for s in naive_segments(t) if s[0] not in ignore]
         taken = [False] * len(theirs)
         for label, frames in mine:
-            ious = [
-                len(frames & other) / len(frames | other) if kind == label else 0.0
-                for kind, other in theirs
-            ]
+            ious = [len(frames & other) / len(frames | other) if kind == label else 0.0 for kind, other in theirs]
             best = max(range(len(ious)), key=ious.__getitem__, default=None)
             if best is not None and ious[best] >= overlap and not taken[best]:
                 tp, taken[best] = tp + 1, True
@@ -127,9 +122,7 @@ def detection(truth, predicted):
 def test_scores_equal_the_definitions(data, background, count_background):
     predicted, truth = data
     ignore = () if background is None or count_background else (background,)
-    got = metrics.score_videos(
-        predicted, truth, background=background, count_background=count_background
-    ).as_dict()
+    got = metrics.score_videos(predicted, truth, background=background, count_background=count_background).as_dict()
     frames = list(zip(np.concatenate(predicted), np.concatenate(truth), strict=True))
     counted = [(a, b) for a, b in frames if b != background]
     expected = {
@@ -183,9 +176,9 @@ def test_uniform_split_is_even_and_ordered(count, length):
 
 # Events ----------------------------------------------------------------------------------------
 
-points = st.lists(
-    st.tuples(st.integers(0, 1), st.integers(0, 12).map(lambda n: n / 4)), max_size=6
-).map(lambda xs: [TransitionPoint(k, t, t + 0.5) for k, t in sorted(xs, key=lambda x: x[1])])
+points = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12).map(lambda n: n / 4)), max_size=6).map(
+    lambda xs: [TransitionPoint(k, t, t + 0.5) for k, t in sorted(xs, key=lambda x: x[1])]
+)
 
 
 def brute_force_matching(predicted, truth, tolerance_s):
@@ -196,9 +189,7 @@ def brute_force_matching(predicted, truth, tolerance_s):
             for theirs in itertools.combinations(truth, size):
                 both = list(zip(mine, theirs, strict=True))
                 errors = [abs(a.boundary_s - b.boundary_s) for a, b in both]
-                if all(a.label == b.label for a, b in both) and all(
-                    e <= tolerance_s for e in errors
-                ):
+                if all(a.label == b.label for a, b in both) and all(e <= tolerance_s for e in errors):
                     best = max(best, (size, -sum(errors)))
     return best
 

@@ -128,9 +128,7 @@ def test_one_known_video_leads_the_others(stamps: bool) -> None:
     labels = one_stamp_each(truth[know], rng) if stamps else truth[know]
     pins = [None] * len(truth)
     pins[know] = pins_of(recording(labels, transcripts[know]))
-    result = start_alignment(
-        features, transcripts, 5, seed=0, restarts=1, config=StartConfig(iterations=0), pins=pins
-    )
+    result = start_alignment(features, transcripts, 5, seed=0, restarts=1, config=StartConfig(iterations=0), pins=pins)
     np.testing.assert_array_equal(result.labels[know][labels >= 0], labels[labels >= 0])
     others = [i for i in range(len(truth)) if i != know]
     ours = accuracy([result.labels[i] for i in others], [truth[i] for i in others])

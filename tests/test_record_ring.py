@@ -327,5 +327,3 @@ def test_transitions_of_all_pieces_are_in_order(tmp_path, bundle):
         _, events = played(read_recording(path).options(bundle))
         ticks += [event.decision.tick for event in events if isinstance(event, Transition)]
     assert ticks == [event.decision.tick for event in told if isinstance(event, Transition)] and len(ticks) > 20
-
-

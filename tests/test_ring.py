@@ -41,9 +41,7 @@ def test_every_bin_is_a_slice_and_the_ring_wraps_ten_times(strides: tuple[int, .
             assert ring.at(level, TIME, oldest) == 7 * oldest
             for count in (1, 2, capacity, 2 * capacity):
                 times = ring.last(level, TIME, count)
-                assert times.tolist() == [
-                    7 * t for t in range(max(oldest, token + 1 - count), token + 1)
-                ]
+                assert times.tolist() == [7 * t for t in range(max(oldest, token + 1 - count), token + 1)]
                 for number, tensor in enumerate(spec.outputs(level)):
                     rows = ring.last(level, tensor.name, count)
                     assert rows.flags.c_contiguous and not rows.flags.owndata

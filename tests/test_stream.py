@@ -95,13 +95,8 @@ def test_the_divider_is_index_arithmetic(strides: tuple[int, ...], cut: int, cou
         stride = spec.levels[level].stride
         trunk = stream.ring.last(level - 1, "trunk", count)
         for token, inputs in enumerate(engines[level].fed):
-            np.testing.assert_array_equal(
-                inputs["bin"], trunk[token * stride : (token + 1) * stride]
-            )
-            assert (
-                stream.ring.at(level, TIME, token)
-                == ((token + 1) * spec.period(level) - 1) * STEP_NS
-            )
+            np.testing.assert_array_equal(inputs["bin"], trunk[token * stride : (token + 1) * stride])
+            assert stream.ring.at(level, TIME, token) == ((token + 1) * spec.period(level) - 1) * STEP_NS
     for level in range(spec.top):
         stride = spec.levels[level + 1].stride
         fused = stream.ring.last(level + 1, "fused", count)

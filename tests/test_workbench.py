@@ -185,9 +185,7 @@ def test_the_parts_end_up_where_the_procedure_says() -> None:
         labels = np.array(session.labels())
         assert {"base", "gear_1", "cover"} <= track.world[-1].fitted
         assert track.world[-1].screws == 4
-        assert ("gear_2" in track.world[-1].fitted) == (
-            session.transcript.count("insert_gear") == 2
-        )
+        assert ("gear_2" in track.world[-1].fitted) == (session.transcript.count("insert_gear") == 2)
         for item, step in (("cover", "fit_cover"), ("tube", "grease_gear"), ("cloth", "wipe")):
             held = np.array([name == item for name in track.item])
             assert set(labels[held]) <= {step}
@@ -281,10 +279,7 @@ def test_occlusions_are_brief() -> None:
 def test_layout_and_frame_counts(rendered: Path) -> None:
     mapping = (rendered / "mapping.txt").read_text().split("\n")[:-1]
     assert mapping == [f"{i} {step}" for i, step in enumerate(STEPS)]
-    bundles = [
-        (rendered / "splits" / f"{split}.split1.bundle").read_text().split()
-        for split in ("train", "test")
-    ]
+    bundles = [(rendered / "splits" / f"{split}.split1.bundle").read_text().split() for split in ("train", "test")]
     assert [len(bundle) for bundle in bundles] == [2, 1]
     for index, entry in enumerate(bundles[0] + bundles[1]):
         name = entry.removesuffix(".txt")
@@ -312,9 +307,7 @@ def test_video_shows_the_frames(rendered: Path) -> None:
 
 def test_workers_do_not_change_a_byte(rendered: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    again = render_dataset(
-        tmp_path / "again", 7, 2, 1, workers=3, progress=lambda *counts: seen.append(counts)
-    )
+    again = render_dataset(tmp_path / "again", 7, 2, 1, workers=3, progress=lambda *counts: seen.append(counts))
     assert digests(again) == digests(rendered)
     assert seen == [(1, 3), (2, 3), (3, 3)]
 

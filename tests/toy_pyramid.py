@@ -70,8 +70,7 @@ class NumpyEngine:
 
     def reset(self) -> None:
         self._state = {
-            tensor.name: np.full(tensor.shape, tensor.fill, np.float32)
-            for tensor in self.spec.states(self.level)
+            tensor.name: np.full(tensor.shape, tensor.fill, np.float32) for tensor in self.spec.states(self.level)
         }
 
     def state(self) -> dict[str, Array]:
@@ -175,8 +174,7 @@ def write_level(path: Path, spec: PyramidSpec, level: int, chunk: int) -> None:
         nodes,
         name,
         [value(tensor) for tensor in (*spec.inputs(level, chunk), *states)],
-        [value(tensor) for tensor in spec.outputs(level, chunk)]
-        + [value(tensor, ".next") for tensor in states],
+        [value(tensor) for tensor in spec.outputs(level, chunk)] + [value(tensor, ".next") for tensor in states],
         [numpy_helper.from_array(array, key) for key, array in constants.items()],
     )
     save(onnx, helper, graph, path)
@@ -233,9 +231,7 @@ def write_graphs(spec: PyramidSpec) -> Callable[[Path], None]:
     return write
 
 
-def toy_bundle(
-    path: Path, spec: PyramidSpec, decoder: DecoderConfig | None = None, *, passed: bool = True
-) -> Bundle:
+def toy_bundle(path: Path, spec: PyramidSpec, decoder: DecoderConfig | None = None, *, passed: bool = True) -> Bundle:
     """A whole bundle on disk, certified by decree."""
     checks = [{"name": "decree", "passed": passed}]
     return write_bundle(

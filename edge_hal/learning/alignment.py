@@ -49,9 +49,7 @@ class Alignment:
     boundaries: IndexArray
 
 
-def align(
-    p: ArrayLike, transcript: Sequence[int], config: AlignmentConfig | None = None
-) -> Alignment:
+def align(p: ArrayLike, transcript: Sequence[int], config: AlignmentConfig | None = None) -> Alignment:
     """Boundary alignment of frame posteriors p (T, K) with a transcript of M actions.
 
     Every action gets at least one frame. Raises EdgeHalError for T < M or an empty transcript.

@@ -30,8 +30,7 @@ def alignment_of(
             "labelled": recording.labels is not None,
             "agreement": round(agreed, 3),
             "segments": [
-                [names[action], int(recording.frames[start])]
-                for action, start in zip(actions, starts, strict=True)
+                [names[action], int(recording.frames[start])] for action, start in zip(actions, starts, strict=True)
             ],
         }
     return found

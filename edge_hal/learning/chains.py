@@ -227,9 +227,7 @@ class Batch:
         """Belief (T_i, M_i) in every segment of every video."""
         return [
             np.add.reduceat(gamma[:n, i, : last + 1], np.arange(0, last + 1, subs), axis=1)
-            for i, (n, last, subs) in enumerate(
-                zip(self.lengths, self.last, self.subs, strict=True)
-            )
+            for i, (n, last, subs) in enumerate(zip(self.lengths, self.last, self.subs, strict=True))
         ]
 
 

@@ -61,9 +61,7 @@ class Video:
     def read(self) -> NDArray[np.float32]:
         """Features (length, D). Raises EdgeHalError on a damaged file or a value not finite."""
         if self.kind != "features":
-            raise EdgeHalError(
-                f"{self.path} has no feature array", "it is a camera recording: read its frames"
-            )
+            raise EdgeHalError(f"{self.path} has no feature array", "it is a camera recording: read its frames")
         stored = open_array(self.path)
         frames = (stored.T if self.layout == "DT" else stored)[: self.length]
         features = np.ascontiguousarray(frames, dtype=np.float32)
@@ -147,9 +145,7 @@ def load_dataset(
     labels = read_mapping(root, notes)
     ids = {name: i for i, name in enumerate(labels)}
     if background is not None and background not in ids:
-        raise EdgeHalError(
-            f"background {background!r} is no action of {root}", nearest(background, labels)
-        )
+        raise EdgeHalError(f"background {background!r} is no action of {root}", nearest(background, labels))
 
     # Frame labels, where they must be read at all, are first collapsed, then kept only on demand.
     transcripts: dict[str, tuple[int, ...]] = {}
@@ -209,10 +205,7 @@ def load_dataset(
         )
     if cut:
         most = max(abs(media[name][0] - lengths[name]) for name in cut)
-        notes.append(
-            f"{count_of(cut, 'video')} and their labels differ by up to {most} frames:"
-            " cut to the shorter"
-        )
+        notes.append(f"{count_of(cut, 'video')} and their labels differ by up to {most} frames: cut to the shorter")
     rates = {video.rate_hz for video in videos}
     return VideoSet(
         labels=labels,
@@ -243,9 +236,7 @@ def resample_labels(labels: IntArray, rate_hz: float, model_hz: float) -> IntArr
     return np.asarray(labels)[ticks_of(len(labels), rate_hz, model_hz)]
 
 
-def expand_labels(
-    tick_labels: IntArray, length: int, rate_hz: float, model_hz: float
-) -> IntArray:
+def expand_labels(tick_labels: IntArray, length: int, rate_hz: float, model_hz: float) -> IntArray:
     """Label of each of `length` frames: that of the newest tick not after it."""
     frame, tick = _ratio(rate_hz, model_hz)
     newest = np.arange(length, dtype=np.int64) * tick // frame

@@ -18,7 +18,6 @@ Layout = Literal["DT", "TD"]
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov")
 
 
-
 def _read_lines(path: Path) -> list[str]:
     """Stripped lines without trailing blank ones; a byte order mark and CRLF are fine."""
     try:
@@ -83,9 +82,7 @@ def read_split(root: Path, split: int, part: str) -> list[str]:
         found = sorted(p.name for p in (root / "splits").glob("*.bundle"))
         raise EdgeHalError(
             f"there is no {part} part of split {split}: {path} is missing",
-            f"found {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}"
-            if found
-            else "found no splits at all",
+            f"found {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}" if found else "found no splits at all",
             "name one of those, or no split to take all videos",
         )
     names = [_stem(line) for line in _read_lines(path) if line]
@@ -155,8 +152,7 @@ def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
             )
         found = sorted({line for file in written for line in _read_lines(file) if line})
         notes.append(
-            f"no mapping.txt: {len(found)} actions numbered in alphabetical order,"
-            f" found in {len(written)} transcripts"
+            f"no mapping.txt: {len(found)} actions numbered in alphabetical order, found in {len(written)} transcripts"
         )
         return tuple(found)
     by_id: dict[int, str] = {}
@@ -175,9 +171,7 @@ def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
 
 
 def _bad_mapping(path: Path, why: str) -> EdgeHalError:
-    return EdgeHalError(
-        f"{path} is malformed", why, "write one line `id name` for each action, ids from 0"
-    )
+    return EdgeHalError(f"{path} is malformed", why, "write one line `id name` for each action, ids from 0")
 
 
 def read_names(path: Path, ids: dict[str, int]) -> list[int]:
@@ -248,9 +242,7 @@ def open_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def find_layout(
-    root: Path, files: dict[str, Path], names: Sequence[str], lengths: dict[str, int]
-) -> Layout:
+def find_layout(root: Path, files: dict[str, Path], names: Sequence[str], lengths: dict[str, int]) -> Layout:
     """Which axis is D: the one all files of the *set* share, whatever part is asked for."""
     shapes = {name: open_array(files[name]).shape for name in names}
     for name in files.keys() - shapes.keys():
@@ -286,9 +278,7 @@ def find_layout(
     )
 
 
-def feature_length(
-    files: dict[str, Path], names: Sequence[str], name: str, layout: Layout | None
-) -> int:
+def feature_length(files: dict[str, Path], names: Sequence[str], name: str, layout: Layout | None) -> int:
     axes = (0, 1) if layout == "DT" else (1, 0)  # (features, time)
     shape, first = (open_array(files[x]).shape for x in (name, names[0]))
     if shape[axes[0]] != first[axes[0]]:

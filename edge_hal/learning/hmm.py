@@ -128,13 +128,9 @@ def _z_score(x: Array, reference: Array) -> Array:
     return (x - reference.mean(axis=0)) / np.maximum(reference.std(axis=0), 1e-8)
 
 
-def _check(
-    features: Sequence[NDArray[Any]], transcripts: Sequence[Sequence[int]], num_labels: int
-) -> None:
+def _check(features: Sequence[NDArray[Any]], transcripts: Sequence[Sequence[int]], num_labels: int) -> None:
     if len(features) != len(transcripts) or not features:
-        raise EdgeHalError(
-            "cannot align", f"{len(features)} videos with {len(transcripts)} transcripts"
-        )
+        raise EdgeHalError("cannot align", f"{len(features)} videos with {len(transcripts)} transcripts")
     for i, (x, transcript) in enumerate(zip(features, transcripts, strict=True)):
         if not len(transcript):
             raise EdgeHalError(f"cannot align video {i}", "its transcript is empty")

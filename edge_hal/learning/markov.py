@@ -64,9 +64,7 @@ def states_of(count: int, config: StartConfig) -> int:
     return count * config.sub_states + config.pause
 
 
-def guess(
-    batches: Sequence[Batch], count: int, config: StartConfig, per_label: Array
-) -> tuple[Counts, list[Array]]:
+def guess(batches: Sequence[Batch], count: int, config: StartConfig, per_label: Array) -> tuple[Counts, list[Array]]:
     """First counts, and chances of leaving (N, P) of each batch, from durations in the proportion `per_label`;
     where videos are pinned, the counts are theirs alone."""
     pinned = any(batch.pinned.any() for batch in batches)
@@ -79,9 +77,7 @@ def guess(
     return _sum(counts), leave
 
 
-def anneal(
-    batches: Sequence[Batch], counts: Counts, leave: Sequence[Array], count: int, config: StartConfig
-) -> Counts:
+def anneal(batches: Sequence[Batch], counts: Counts, leave: Sequence[Array], count: int, config: StartConfig) -> Counts:
     """EM from a guess: from the ends of the videos inwards, durations held meanwhile, and then in full."""
     pinned = any(batch.pinned.any() for batch in batches)
     warm = 0 if pinned else round(config.anchored * config.iterations)

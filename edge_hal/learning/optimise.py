@@ -77,9 +77,7 @@ class Stage:
             self.report(self.name, number + 1, epochs, f"loss {mean:.3f}")
         module.eval()
 
-    def _save(
-        self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor], done: int
-    ) -> None:
+    def _save(self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor], done: int) -> None:
         tensors = {f"model.{key}": value for key, value in module.state_dict().items()}
         tensors |= {f"memory.{key}": value for key, value in memory.items()}
         for index, state in optimiser.state_dict()["state"].items():
@@ -90,9 +88,7 @@ class Stage:
         save_file(copies, beside, {"epochs": json.dumps(done)})
         os.replace(beside, self.file)
 
-    def _load(
-        self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor]
-    ) -> int:
+    def _load(self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor]) -> int:
         """Epochs already done; 0 where there is no whole checkpoint."""
         try:
             with safe_open(self.file, "pt") as stored:
@@ -100,12 +96,8 @@ class Stage:
                 tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
             return 0
-        module.load_state_dict(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        )
-        memory.update(
-            {k.removeprefix("memory."): v for k, v in tensors.items() if k.startswith("memory.")}
-        )
+        module.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        memory.update({k.removeprefix("memory."): v for k, v in tensors.items() if k.startswith("memory.")})
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("adam."):

@@ -51,9 +51,7 @@ def read_recordings(
 
 def _read(video: Video, model_hz: float, encoder: EncoderSpec | None) -> Recording:
     if video.rate_hz is None:
-        raise EdgeHalError(
-            f"the frame rate of {video.name} is not known", "", "give it: --set data.rate_hz=30"
-        )
+        raise EdgeHalError(f"the frame rate of {video.name} is not known", "", "give it: --set data.rate_hz=30")
     if (video.kind == "video") != (encoder is not None):
         raise EdgeHalError(
             f"{video.name} is a {video.kind} recording",

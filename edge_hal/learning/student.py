@@ -83,9 +83,7 @@ def learn_student(
             )
             if outputs.action is not None:
                 coarse = majority(target, spec.period(spec.top), len(spec.labels))
-                loss = loss + weights.action * frame_loss(
-                    outputs.action, coarse[:, : outputs.action.shape[1]]
-                )
+                loss = loss + weights.action * frame_loss(outputs.action, coarse[:, : outputs.action.shape[1]])
             if teacher is not None:
                 known, _ = padded([torch.from_numpy(teacher[i][part]) for i, part in where])
                 loss = loss + weights.distil * distil_loss(outputs.frame, known, exists)

@@ -140,9 +140,7 @@ def learn_alignment(
             if second >= 0:
                 coarse = majority(target, teacher_spec.period(teacher_spec.top), len(spec.labels))
                 loss = loss + weights.sparse * terms.sparse
-                loss = loss + weights.contrast * contrast_loss(
-                    outputs.class_tokens, outputs.fused[-1], coarse
-                )
+                loss = loss + weights.contrast * contrast_loss(outputs.class_tokens, outputs.fused[-1], coarse)
                 if outputs.action is not None:
                     loss = loss + weights.action * frame_loss(outputs.action, coarse)
             yield loss
@@ -198,5 +196,3 @@ def majority(labels: Tensor, period: int, count: int) -> Tensor:
     votes = F.one_hot(bins.clamp_min(0), count) * (bins >= 0).unsqueeze(-1)
     total = votes.sum(2)
     return torch.where(total.sum(-1) > 0, total.argmax(-1), -1)
-
-

@@ -66,9 +66,7 @@ def train(
     background = None if videos.background is None else videos.labels[videos.background]
     encoder = config.model.encoder
     picture = None if encoder is None else encoder.spec()
-    recordings = read_recordings(
-        videos, config.model.hz, picture, lambda done, total: report("read", done, total, "")
-    )
+    recordings = read_recordings(videos, config.model.hz, picture, lambda done, total: report("read", done, total, ""))
     transcripts = [recording.transcript for recording in recordings]
     given = [r.labels if r.labels is not None and (r.labels >= 0).all() else None for r in recordings]
     full = all(labels is not None for labels in given)
@@ -89,9 +87,7 @@ def train(
         if told is not None:
             return replace(told, labels=kept(told.labels))
         hz, window, count = config.model.hz, config.model.front_end_ticks, len(videos.labels)
-        found = start(
-            vectors, transcripts, count, hz, window, learning, seed, report, pins=pins, learned=learned
-        )
+        found = start(vectors, transcripts, count, hz, window, learning, seed, report, pins=pins, learned=learned)
         return replace(found, labels=kept(found.labels))
 
     if picture is not None:
@@ -164,9 +160,7 @@ def _encode(
     if config.model.encoder.onnx is not None:
         import_encoder(config.model.encoder.onnx, picture, graph)
     else:
-        module = learn_encoder(
-            recordings, labels, picture, count, config.model.hz, config.learning, stage
-        )
+        module = learn_encoder(recordings, labels, picture, count, config.model.hz, config.learning, stage)
         export_encoder(module, picture, graph)
     vectors = []
     for number, recording in enumerate(recordings):
@@ -193,9 +187,7 @@ def _streamed(pyramid: Pyramid, features: Sequence[Tensor]) -> list[NDArray[np.f
     return [posteriors(x).numpy() for x in features]
 
 
-def _reference(
-    recordings: Sequence[Recording], vectors: Sequence[NDArray[np.float32]]
-) -> dict[str, NDArray[Any]]:
+def _reference(recordings: Sequence[Recording], vectors: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
     reference: dict[str, NDArray[Any]] = {"x": np.concatenate(vectors)[:REFERENCE_TICKS]}
     if recordings[0].inputs.ndim == 4:
         reference["pictures"] = recordings[0].inputs[:REFERENCE_PICTURES]

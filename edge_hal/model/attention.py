@@ -39,9 +39,7 @@ class Block(nn.Module):
         ages = level.window if causal else 2 * level.window - 1
         self.age_bias = nn.Parameter(torch.zeros(level.heads, ages))
 
-    def forward(
-        self, x: Tensor, valid: Tensor, classes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, valid: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """One pass.
 
         Args:

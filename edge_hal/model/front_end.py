@@ -70,5 +70,3 @@ class FrontEnd(nn.Module):
         if count <= SMALL_CHUNK:
             return torch.stack([x[i : i + window] for i in range(count)])
         return x[: count + window - 1].unfold(0, window, 1).transpose(1, 2)
-
-

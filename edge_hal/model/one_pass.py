@@ -63,9 +63,7 @@ def _keep(
 
 
 @torch.inference_mode()
-def one_pass(
-    pyramid: Pyramid, front_end: FrontEnd, x: Array, dtype: torch.dtype = torch.float64
-) -> OnePass:
+def one_pass(pyramid: Pyramid, front_end: FrontEnd, x: Array, dtype: torch.dtype = torch.float64) -> OnePass:
     """The causal forward over vectors `x` (T, D), in `dtype`. The modules stay as they are."""
     spec = pyramid.spec
     pyramid = copy.deepcopy(pyramid).to(dtype).eval()

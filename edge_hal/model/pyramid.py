@@ -43,9 +43,7 @@ class Level(nn.Module):
         entry, top = spec.levels[index], index == spec.top
         below = spec.front_end.features if index == 0 else 2 * spec.levels[index - 1].width
         self.entry = nn.Linear(below, entry.width)
-        self.blocks = nn.ModuleList(
-            Block(entry, causal=causal, dropout=dropout) for _ in range(entry.blocks)
-        )
+        self.blocks = nn.ModuleList(Block(entry, causal=causal, dropout=dropout) for _ in range(entry.blocks))
         self.norm = nn.LayerNorm(entry.width)
         if not top:
             self.own = nn.Linear(entry.width, entry.width)

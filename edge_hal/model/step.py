@@ -78,9 +78,7 @@ class TorchEngine:
     """The step engine of one level in torch eager: what the exported graphs are compared with, and what
     `eval` streams a checkpoint through. Same contract as the runtime's engines."""
 
-    def __init__(
-        self, pyramid: Pyramid, front_end: FrontEnd, level: int, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, pyramid: Pyramid, front_end: FrontEnd, level: int, dtype: torch.dtype = torch.float32) -> None:
         self.spec, self.level, self.dtype = pyramid.spec, level, dtype
         # Copies: `.to` converts a module in place, and the caller goes on using these.
         self.steps = {
@@ -91,8 +89,7 @@ class TorchEngine:
 
     def reset(self) -> None:
         self._state = [
-            torch.full(tensor.shape, tensor.fill, dtype=self.dtype)
-            for tensor in self.spec.states(self.level)
+            torch.full(tensor.shape, tensor.fill, dtype=self.dtype) for tensor in self.spec.states(self.level)
         ]
 
     def state(self) -> dict[str, NDArray[np.floating]]:
@@ -107,7 +104,4 @@ class TorchEngine:
         results = self.steps[chunk](*values, *self._state)
         outputs = self.spec.outputs(self.level, chunk)
         self._state = list(results[len(outputs) :])
-        return {
-            tensor.name: value.numpy()
-            for tensor, value in zip(outputs, results[: len(outputs)], strict=True)
-        }
+        return {tensor.name: value.numpy() for tensor, value in zip(outputs, results[: len(outputs)], strict=True)}

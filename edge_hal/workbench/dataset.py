@@ -58,9 +58,7 @@ def render_dataset(
     """
     out = Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise EdgeHalError(
-            f"cannot render into {out}", "it exists already", "name a new or an empty folder"
-        )
+        raise EdgeHalError(f"cannot render into {out}", "it exists already", "name a new or an empty folder")
     total = train + test
     if train < 1 or test < 0 or workers < 1:
         raise EdgeHalError(
@@ -142,9 +140,7 @@ def _render_video(root: Path, seed: int, index: int) -> None:
     session, look = video_session(seed, index)
     name = video_name(index)
     path = root / "videos" / f"{name}.mp4"
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter.fourcc(*"mp4v"), session.fps, (WIDTH_PX, HEIGHT_PX)
-    )
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), session.fps, (WIDTH_PX, HEIGHT_PX))
     if not writer.isOpened():
         raise EdgeHalError(f"cannot write {path.name}", "OpenCV cannot encode mp4v here")
     try:

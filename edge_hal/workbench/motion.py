@@ -83,9 +83,7 @@ class _Choreography:
 
         self.add(seconds, pose)
 
-    def work(
-        self, target: Points, seconds: float, pattern: Pattern, done: tuple[float, float]
-    ) -> None:
+    def work(self, target: Points, seconds: float, pattern: Pattern, done: tuple[float, float]) -> None:
         item = self.world.in_hand
         assert item is not None
         start_s, held = self.now_s, self.scene.held_angle[item]

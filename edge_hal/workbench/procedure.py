@@ -137,11 +137,7 @@ def sample_order(rng: np.random.Generator) -> tuple[str, ...]:
             continue
         order: list[str] = []
         while pending:
-            ready = [
-                step
-                for step in pending
-                if _possible(step, tuple(order)) and not _shuts_out(step, pending)
-            ]
+            ready = [step for step in pending if _possible(step, tuple(order)) and not _shuts_out(step, pending)]
             if not ready:
                 break
             order.append(ready[rng.integers(len(ready))])

@@ -30,9 +30,7 @@ from edge_hal.workbench.scene import (
 Seed = int | np.random.SeedSequence
 
 
-def iter_frames(
-    session: Session, seed: Seed, width: int = 240, height: int = 180
-) -> Iterator[Image]:
+def iter_frames(session: Session, seed: Seed, width: int = 240, height: int = 180) -> Iterator[Image]:
     """The frames of a session.
 
     Args:
@@ -82,9 +80,7 @@ def _generator(seed: Seed, part: int) -> np.random.Generator:
     """A generator of its own for one part of the picture. Not `spawn`: that counts its calls, and
     the same seed would give other frames the second time."""
     own = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    return np.random.default_rng(
-        np.random.SeedSequence(own.entropy, spawn_key=(*own.spawn_key, part))
-    )
+    return np.random.default_rng(np.random.SeedSequence(own.entropy, spawn_key=(*own.spawn_key, part)))
 
 
 def _camera(shake: Points, scale: float, width: int, height: int) -> Points:
