@@ -97,6 +97,7 @@ def tables(runs: Sequence[Run]) -> str:
         never = [str(split) for split in range(1, SPLITS.get(data, 0) + 1) if split not in splits]
         if never:
             parts.append(f"Splits not run: {', '.join(never)}.")
+        parts += filter(None, [_left_out(ours)])
         parts.append(_origin(ours))
     trust = _trust(runs)
     return "\n\n".join(parts if trust is None else [*parts, trust])
@@ -113,9 +114,21 @@ def _split(runs: Sequence[Run], title: str) -> str:
         offline = [{**run, "test": run["offline"]} for run in group if "offline" in run]
         if offline:  # the same model, trained once
             rows.append(["the same, whole videos (offline)", seeds, *_cells(offline)[:-4], *["-"] * 4])
-    left = [f"`{name}`" for name in METHODS if name not in {run["method"] for run in runs}]
-    text = _table([title, "seeds", *(name for name, _, _ in COLUMNS)], rows)
-    return f"{text}\n\nNot run: {', '.join(left)}." if left else text
+    return _table([title, "seeds", *(name for name, _, _ in COLUMNS)], rows)
+
+
+def _left_out(runs: Sequence[Run]) -> str:
+    """The methods that were not run, splits that lack the same ones together."""
+    lacking: dict[tuple[str, ...], list[int]] = {}
+    for split in sorted({run["split"] for run in runs}):
+        there = {run["method"] for run in runs if run["split"] == split}
+        lacking.setdefault(tuple(name for name in METHODS if name not in there), []).append(split)
+    return " ".join(
+        f"Not run on {'split' if len(splits) == 1 else 'splits'} {', '.join(map(str, splits))}: "
+        f"{', '.join(f'`{name}`' for name in names)}."
+        for names, splits in lacking.items()
+        if names
+    )
 
 
 def _across(runs: Sequence[Run]) -> str:

@@ -48,8 +48,11 @@ def test_tables_tell_mean_and_spread_and_name_what_was_not_run(tmp_path: Path) -
     assert rows["gru-full"].split(" | ")[1:3] == ["0", "78.0"] and rows["gru-full"].split(" | ")[-4] == "-"
     assert list(rows) == ["offline-window", "ours", "gru-full"]
     assert "whole videos (offline) | 0 | 66.6" in text and "Splits not run: 2, 4, 5." in text
-    missing = text.split("Not run: ")[1].partition("\n")[0]
+    missing = text.split("Not run on split 1: ")[1].partition(". Not run on split 3: ")[0]
     assert "`tcn-full`" in missing and "`ours`" not in missing and "`gru-full`" not in missing
+    write_run(tmp_path / "mocap6", "uniform", 2, 0, 50.0)
+    write_run(tmp_path / "mocap6", "uniform", 5, 0, 50.0)
+    assert "Not run on splits 2, 5: `viterbi-em`" in tables(load_runs(tmp_path))
     across = next(line for line in text.split("Over splits")[1].splitlines() if "`ours`" in line)
     assert across.split(" | ")[1:3] == ["1, 3", "47.6 (40.0..55.3)"]
     assert "correlation" not in text  # all of these runs agree alike
