@@ -98,7 +98,9 @@ def learn_network(
         for batch in batches(len(pieces), settings.batch, generator):
             x, exists = padded([data.features[i][part] for i, part in (pieces[b] for b in batch)])
             target = labels_padded([late[i][part] for i, part in (pieces[b] for b in batch)], x.shape[1])
-            logits = network(x + settings.noise * torch.randn(x.shape, generator=generator))
+            noisy = x + settings.noise * torch.randn(x.shape, generator=generator)
+            exists, target = exists.to(stage.device), target.to(stage.device)
+            logits = network(noisy.to(stage.device))
             yield weights.frame * frame_loss(logits, target) + weights.smooth * smooth_loss(logits, exists)
         if whole is not None:
             yield from whole(generator)
@@ -118,7 +120,8 @@ def learn_network(
 def log_posterior(network: nn.Module, x: Tensor) -> NDArray[np.float32]:
     """One causal pass (T, K), which equals the stream tick by tick."""
     network.eval()
-    return torch.log_softmax(network(x[None])[0], -1).numpy()
+    where = next(network.parameters()).device  # in the midst of training, and after
+    return torch.log_softmax(network(x[None].to(where))[0], -1).cpu().numpy()
 
 
 def learn_supervised(name: str, data: Data, stage: Stage) -> Learnt:

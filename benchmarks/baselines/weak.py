@@ -48,7 +48,10 @@ def learn_viterbi_em(data: Data, stage: Stage, *, discriminative: bool = False) 
     def whole(generator: torch.Generator) -> Iterator[Tensor]:
         for batch in batches(len(data.features), settings.batch, generator):
             x, exists = padded([data.features[i] for i in batch])
-            logits = network(x + settings.noise * torch.randn(x.shape, generator=generator))
+            noisy = x + settings.noise * torch.randn(x.shape, generator=generator)
+            logits = network(
+                noisy.to(stage.device)
+            ).cpu()  # what CTC makes of a blank that never occurs on CUDA: untried
             yield forward_loss(logits - log_share(), exists.sum(1).long(), [transcripts[i] for i in batch])
 
     learning = data.config.learning

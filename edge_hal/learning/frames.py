@@ -79,6 +79,7 @@ def learn_encoder(
                 targets.append(labels[owner[i]][ticks])
             clips, target = torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(targets))
             clips = augmented(clips.flatten(0, 1), generator).unflatten(0, clips.shape[:2])
+            clips, target = clips.to(stage.device), target.to(stage.device)
             single, clip = module(clips)
             yield F.cross_entropy(
                 single.flatten(0, 1), target.flatten(), label_smoothing=LABEL_SMOOTHING

@@ -7,7 +7,7 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,14 +22,21 @@ WARM_UP = 0.1
 """Share of the steps over which the learning rate rises before its cosine fall."""
 
 
+def training_device() -> torch.device:
+    """CUDA where there is one (`CUDA_VISIBLE_DEVICES=` hides it), else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True)
 class Stage:
-    """A stage of training: `folder` holds its checkpoint until the run is complete."""
+    """A stage of training: `folder` holds its checkpoint until the run is complete. What an epoch feeds to the network
+    goes to `device`; random numbers come from the CPU everywhere but in dropout and latent samples."""
 
     name: str
     folder: Path
     seed: int
     report: Report
+    device: torch.device = field(default_factory=training_device)
 
     @property
     def file(self) -> Path:
@@ -46,7 +53,8 @@ class Stage:
         weight_decay: float,
         memory: dict[str, Tensor] | None = None,
     ) -> None:
-        """Run `epoch(number, generator)`, which yields losses, and step AdamW on each of them.
+        """Run `epoch(number, generator)`, which yields losses, and step AdamW on each of them; the network is on
+        `device` meanwhile, and on the CPU again after.
 
         An interrupted stage goes on after its last whole epoch; the random numbers of an epoch depend on
         seed, stage and epoch alone, so the result is the one of an uninterrupted run.
@@ -56,6 +64,7 @@ class Stage:
             memory: tensors that belong to the training state; updated in place on resume.
         """
         memory = {} if memory is None else memory
+        module.to(self.device)
         optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
         done = self._load(module, optimiser, memory)
         for number in range(done, epochs):
@@ -75,7 +84,7 @@ class Stage:
             self._save(module, optimiser, memory, number + 1)
             mean = torch.stack(losses).mean().item() if losses else math.nan
             self.report(self.name, number + 1, epochs, f"loss {mean:.3f}")
-        module.eval()
+        module.to("cpu").eval()
 
     def _save(self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor], done: int) -> None:
         tensors = {f"model.{key}": value for key, value in module.state_dict().items()}

@@ -70,13 +70,14 @@ def learn_student(
             moved = settings.offset * torch.randn(len(x), 1, spec.front_end.size, generator=generator)
             x[..., : spec.front_end.size] += moved
             target = labels_padded([labels[i][part] for i, part in where], x.shape[1])
+            x, exists, target = x.to(stage.device), exists.to(stage.device), target.to(stage.device)
             outputs = pyramid(x, exists)
             terms = latents(outputs)
             change, _ = padded([changes[i][part] for i, part in where])
             loss = (
                 weights.frame * frame_loss(outputs.frame, target)
                 + weights.smooth * smooth_loss(outputs.frame, exists)
-                + weights.change * change_loss(outputs.change, change, exists)
+                + weights.change * change_loss(outputs.change, change.to(stage.device), exists)
                 + weights.reconstruction * terms.reconstruction
                 + weights.kl * terms.kl
                 + weights.sparse * terms.sparse
@@ -86,7 +87,7 @@ def learn_student(
                 loss = loss + weights.action * frame_loss(outputs.action, coarse[:, : outputs.action.shape[1]])
             if teacher is not None:
                 known, _ = padded([torch.from_numpy(teacher[i][part]) for i, part in where])
-                loss = loss + weights.distil * distil_loss(outputs.frame, known, exists)
+                loss = loss + weights.distil * distil_loss(outputs.frame, known.to(stage.device), exists)
             yield loss
 
     expected = sum(1 + len(x) // crop for x in features)

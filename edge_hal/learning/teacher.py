@@ -112,7 +112,8 @@ def learn_alignment(
     @torch.inference_mode()
     def posteriors() -> list[Tensor]:
         module.eval()
-        return [torch.log_softmax(pyramid(x[None]).frame[0], -1) for x in tokens]
+        where = next(module.parameters()).device  # in the midst of training, and after
+        return [torch.log_softmax(pyramid(x[None].to(where)).frame[0], -1).cpu() for x in tokens]
 
     def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
         second = number - settings.warm_epochs
@@ -128,11 +129,12 @@ def learn_alignment(
             for row, (i, part) in enumerate(zip(batch, parts, strict=True)):
                 if part.stop - part.start < len(tokens[i]):
                     occurs[row] = F.one_hot(target[row][exists[row]], len(spec.labels)).amax(0).float()
+            x, exists, target = x.to(stage.device), exists.to(stage.device), target.to(stage.device)
             outputs = pyramid(x, exists)
             terms = latents(outputs)
             assert outputs.classes is not None and outputs.class_tokens is not None
             loss = (
-                weights.video * video_loss(outputs.classes, occurs)
+                weights.video * video_loss(outputs.classes, occurs.to(stage.device))
                 + weights.frame * frame_loss(outputs.frame, target)
                 + weights.reconstruction * terms.reconstruction
                 + weights.kl * terms.kl

@@ -120,7 +120,7 @@ def train(
         pyramid,
         front_end,
         decoder,
-        _provenance(config, seed, videos),
+        _provenance(config, seed, videos, stage("student").device),
         _reference(recordings, vectors),
         alignment_of(recordings, labels, videos.labels, found.agreement),
     )
@@ -194,13 +194,14 @@ def _reference(recordings: Sequence[Recording], vectors: Sequence[NDArray[np.flo
     return reference
 
 
-def _provenance(config: Config, seed: int, videos: VideoSet) -> dict[str, Any]:
+def _provenance(config: Config, seed: int, videos: VideoSet, device: torch.device) -> dict[str, Any]:
     return {
         "edge_hal": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "supervision": config.learning.supervision,
         "seed": seed,
+        "device": device.type,
         "videos": len(videos),
         "labelled": sum(video.labels is not None for video in videos.videos),
     }

@@ -99,7 +99,7 @@ class Block(nn.Module):
         low = 0 if self.causal else 1 - self.window
         inside = (age >= low) & (age < self.window)
         bias = self.age_bias[:, (age - low).clamp(0, self.age_bias.shape[1] - 1)]
-        return torch.where(inside, bias, bias.new_tensor(MASKED))
+        return bias.masked_fill(~inside, MASKED)
 
     def _banded(
         self,
