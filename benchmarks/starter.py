@@ -1,15 +1,16 @@
 """The starter alone against the frame labels of the training videos, which it never sees.
 
     python benchmarks/starter.py DATA --split 1 --rate-hz 30 [--look 0,0.6]
-    python benchmarks/starter.py DATA --split 1 --rate-hz 30 --labelled 3 --iterations 0,30
+    python benchmarks/starter.py DATA --split 1 --rate-hz 30 --labelled 3 --iterations 0,30 [--stamps]
     python benchmarks/starter.py DATA --split 1 --rate-hz 30 --each
     python benchmarks/starter.py DATA --split 1 --rate-hz 30 --basin 20 --restarts 24
 
 The first says, for each look-ahead (in windows), how much of the alignment is right, how late its boundaries are, and
-how far the guesses agree. The second labels some videos, and gives the accuracy of the others by iterations of EM. The
-third labels each video in turn, and says how the ones that training would name compare. The fourth takes so many
-videos, and sets what each guess comes to, by itself, beside what the search among them comes to and what EM begun at
-the truth does: log-likelihood, margin over any order, accuracy. Feature streams only.
+how far the guesses agree. The second labels some videos, wholly or (`--stamps`) one frame of each segment, drawn by the
+seed, and gives the accuracy of the others and of all, by iterations of EM. The third labels each video in turn, and
+says how the ones that training would name compare. The fourth takes so many videos, and sets what each guess comes to,
+by itself, beside what the search among them comes to and what EM begun at the truth does: log-likelihood, margin over
+any order, accuracy. Feature streams only.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from edge_hal.learning.pins import binned, choose_labelled, pins_of, worth_label
 from edge_hal.learning.problem import Problem
 from edge_hal.learning.rates import settled
 from edge_hal.learning.recordings import Labels, Recording, read_recordings
-from edge_hal.metrics import transitions_of
+from edge_hal.metrics import runs_of, transitions_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,21 @@ def truth_of(recordings: Sequence[Recording]) -> list[Labels]:
     return [recording.labels for recording in recordings if recording.labels is not None]
 
 
-def started(setting: Setting, restarts: int, known: frozenset[str] = frozenset()) -> starter.Started:
+def stamped(recording: Recording, rng: np.random.Generator) -> Recording:
+    """Of its frame labels, one of each segment, anywhere in it."""
+    assert recording.labels is not None
+    _, begins, ends = runs_of(recording.labels)
+    kept = rng.integers(begins, ends)
+    labels = np.full_like(recording.labels, -1)
+    labels[kept] = recording.labels[kept]
+    return replace(recording, labels=labels)
+
+
+def started(
+    setting: Setting, restarts: int, known: frozenset[str] = frozenset(), *, stamps: bool = False
+) -> starter.Started:
+    rng = np.random.default_rng(setting.seed)
+    told = [stamped(recording, rng) if stamps else recording for recording in setting.recordings]
     learning = setting.config.learning.model_copy(update={"restarts": restarts})
     return starter.start(
         vectors_of(setting.recordings),
@@ -77,7 +92,7 @@ def started(setting: Setting, restarts: int, known: frozenset[str] = frozenset()
         learning,
         setting.seed,
         lambda *told: None,
-        pins=[pins_of(recording) if recording.name in known else None for recording in setting.recordings],
+        pins=[pins_of(recording) if recording.name in known else None for recording in told],
     )
 
 
@@ -96,15 +111,17 @@ def look_ahead(setting: Setting, restarts: int, looks: list[float]) -> None:
         )
 
 
-def labelled(setting: Setting, wanted: int, iterations: list[int]) -> None:
+def labelled(setting: Setting, wanted: int, iterations: list[int], *, stamps: bool) -> None:
     known = choose_labelled([recording.name for recording in setting.recordings], wanted, setting.seed)
     others = [i for i, recording in enumerate(setting.recordings) if recording.name not in known]
     truth = truth_of(setting.recordings)
     for number in iterations:
         starter.PINNED_ITERATIONS = number
-        found = started(setting, 1, known)
-        accuracy = right([found.labels[i] for i in others], [truth[i] for i in others])
-        print(f"{wanted} labelled, {number} iterations: {accuracy:.1f} % of the others right", flush=True)
+        found = started(setting, 1, known, stamps=stamps)
+        text = f"{wanted} {'stamped' if stamps else 'labelled'}, {number} iterations: "
+        if others:
+            text += f"{right([found.labels[i] for i in others], [truth[i] for i in others]):.1f} % of the others, "
+        print(f"{text}{right(found.labels, truth):.1f} % of all right", flush=True)
 
 
 def each(setting: Setting, videos: Sequence[Video]) -> None:
@@ -162,6 +179,7 @@ def main() -> None:
     parser.add_argument("--look", default="0,0.6", help="look-aheads, in windows")
     parser.add_argument("--labelled", type=int)
     parser.add_argument("--iterations", default="0,30")
+    parser.add_argument("--stamps", action="store_true", help="one frame of each segment instead of all")
     parser.add_argument("--each", action="store_true")
     parser.add_argument("--basin", type=int, help="so many videos")
     chosen = parser.parse_args()
@@ -178,7 +196,7 @@ def main() -> None:
     elif chosen.each:
         each(setting, videos.videos)
     elif chosen.labelled is not None:
-        labelled(setting, chosen.labelled, [int(n) for n in chosen.iterations.split(",")])
+        labelled(setting, chosen.labelled, [int(n) for n in chosen.iterations.split(",")], stamps=chosen.stamps)
     else:
         look_ahead(setting, chosen.restarts, [float(x) for x in chosen.look.split(",")])
 
