@@ -1,0 +1,53 @@
+"""What tests of delivery share: the command line as a child process, and a bundle with a long recording."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bundles import LABELS, known_bundle, vectors
+from sample_events import STREAM
+
+from edge_hal.runtime.journal import JournalReader
+
+HERE = Path(__file__).resolve().parent
+TIMEOUT_S = 60.0
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": f"{HERE.parent}:{HERE}"}
+
+
+def spawn(*arguments: str | Path, **how: Any) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
+    return subprocess.Popen([sys.executable, *map(str, arguments)], **{**pipes, **how})  # type: ignore[call-overload,no-any-return]
+
+
+def edge_hal(*arguments: str | Path) -> tuple[int, str, str]:
+    with spawn("-m", "edge_hal", *arguments) as process:
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, out, err
+
+
+def kept(path: Path) -> list[bytes]:
+    reader = JournalReader(path)
+    try:
+        return reader.page(0, 10**9, 10**12).bodies
+    finally:
+        reader.close()
+
+
+def run_arguments(place: Path, endpoint: str, journal: Path) -> tuple[str, ...]:
+    return (
+        *("run", "--bundle", str(place / "bundle"), "--camera", f"features:{place}/f.npy@10", "--pace", "asap"),
+        *("--pub", endpoint, "--journal", str(journal), "--stream", STREAM, "--json"),
+    )
+
+
+def write_place(root: Path) -> Path:
+    """`bundle`, and `f.npy`: 20,000 ticks at 10 Hz with a transition every second decision."""
+    known_bundle(root / "bundle")
+    rng = np.random.default_rng(0)
+    np.save(root / "f.npy", vectors(np.repeat(rng.integers(0, len(LABELS), 2500), 8).tolist()))
+    return root
