@@ -16,7 +16,7 @@ from edge_hal.decoder import DecoderConfig
 from edge_hal.learning.losses import frame_loss, smooth_loss
 from edge_hal.learning.optimise import Stage, batches
 from edge_hal.learning.recordings import Labels
-from edge_hal.learning.student import lagging
+from edge_hal.learning.student import crops, lagging
 from edge_hal.learning.teacher import labels_padded, padded
 
 from .harness import Data, Learnt
@@ -90,14 +90,11 @@ def learn_network(
             labels[:] = realign()
             network.train()
         late = [lagging(y, data.spec.lag_ticks) for y in labels]
-        pieces = []
-        for index, x in enumerate(data.features):
-            phase = int(torch.randint(0, crop, (1,), generator=generator))
-            starts = [0, *range(crop - phase, max(1, len(x) - crop // 4), crop)]
-            pieces += [(index, slice(start, start + crop)) for start in starts]
+        pieces = crops([len(x) for x in data.features], crop, generator)
         for batch in batches(len(pieces), settings.batch, generator):
-            x, exists = padded([data.features[i][part] for i, part in (pieces[b] for b in batch)])
-            target = labels_padded([late[i][part] for i, part in (pieces[b] for b in batch)], x.shape[1])
+            where = [pieces[i] for i in batch]
+            x, exists = padded([data.features[i][part] for i, part in where])
+            target = labels_padded([late[i][part] for i, part in where], x.shape[1])
             noisy = x + settings.noise * torch.randn(x.shape, generator=generator)
             exists, target = exists.to(stage.device), target.to(stage.device)
             logits = network(noisy.to(stage.device))

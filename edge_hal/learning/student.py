@@ -51,20 +51,10 @@ def learn_student(
     teacher = None if teacher is None else [lagging(p, spec.lag_ticks) for p in teacher]
     changes = [_recent_change(y, max(1, round(spec.change_window_s * spec.model_hz))) for y in labels]
 
-    def crops(generator: torch.Generator) -> list[tuple[int, int]]:
-        """(video, first tick): each video cut into crops, at a random phase. A crop starts from a fresh
-        state, as a stream does; bins start with it."""
-        pieces = []
-        for index, x in enumerate(features):
-            phase = int(torch.randint(0, crop, (1,), generator=generator))
-            starts = [0, *range(crop - phase, max(1, len(x) - crop // 4), crop)]
-            pieces += [(index, start) for start in starts]
-        return pieces
-
     def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
-        pieces = crops(generator)
+        pieces = crops([len(x) for x in features], crop, generator)
         for batch in batches(len(pieces), settings.batch, generator):
-            where = [(pieces[i][0], slice(pieces[i][1], pieces[i][1] + crop)) for i in batch]
+            where = [pieces[i] for i in batch]
             x, exists = padded([features[i][part] for i, part in where])
             x = x + settings.noise * torch.randn(x.shape, generator=generator)
             moved = settings.offset * torch.randn(len(x), 1, spec.front_end.size, generator=generator)
@@ -101,6 +91,17 @@ def learn_student(
         weight_decay=config.weight_decay,
     )
     return pyramid
+
+
+def crops(lengths: Sequence[int], crop: int, generator: torch.Generator) -> list[tuple[int, slice]]:
+    """(video, ticks): each video cut into crops of `crop` ticks, at a random phase. A crop starts from a fresh state,
+    as a stream does; bins start with it."""
+    pieces = []
+    for index, length in enumerate(lengths):
+        phase = int(torch.randint(0, crop, (1,), generator=generator))
+        starts = [0, *range(crop - phase, max(1, length - crop // 4), crop)]
+        pieces += [(index, slice(start, start + crop)) for start in starts]
+    return pieces
 
 
 def lagging(rows: Rows, ticks: int) -> Rows:
