@@ -120,7 +120,9 @@ def labelled(setting: Setting, wanted: int, iterations: list[int], *, stamps: bo
         found = started(setting, 1, known, stamps=stamps)
         text = f"{wanted} {'stamped' if stamps else 'labelled'}, {number} iterations: "
         if others:
-            text += f"{right([found.labels[i] for i in others], [truth[i] for i in others]):.1f} % of the others, "
+            text += (
+                f"{right([found.labels[i] for i in others], [truth[i] for i in others]):.1f} % of the others right, "
+            )
         print(f"{text}{right(found.labels, truth):.1f} % of all right", flush=True)
 
 

@@ -176,7 +176,7 @@ def test_a_row_averages_the_splits_by_the_protocol_of_its_set(field: ModuleType)
 
 
 def shares_right(text: str) -> list[float]:
-    return [float(share) for share in re.findall(r"([0-9.]+) % (?:of the others )?right", text)]
+    return [float(share) for share in re.findall(r"([0-9.]+) % (?:of (?:the others|all) )?right", text)]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -199,8 +199,12 @@ def test_the_starter_is_measured_three_ways(
     assert late_s[0] >= late_s[1] and min(shares_right("".join(looks))) > 85
     known = printed("--labelled", "2", "--iterations", "0,3")
     assert [line.split(":")[0] for line in known] == ["2 labelled, 0 iterations", "2 labelled, 3 iterations"]
-    begun, refined = shares_right("".join(known))
+    (begun, begun_all), (refined, _) = map(shares_right, known)
     assert begun > 80 and refined > max(85, begun)  # two videos say where to begin, all of them where to end
+    assert begun_all > begun  # the labelled ones are right
+    (stamped,) = printed("--labelled", "6", "--iterations", "2", "--stamps")
+    assert stamped.startswith("6 stamped, 2 iterations") and len(shares_right(stamped)) == 1
+    assert shares_right(stamped)[0] > 85  # nothing but a frame of each segment was told
     basin = printed("--basin", "4")
     names = ["guess 0", "guess 1", "guess 2", "searched", "from the truth"]
     assert [line.split(":")[0] for line in basin] == names
