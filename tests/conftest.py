@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from bundles import known_bundle
+from bundles import LABELS, known_bundle, vectors
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -86,3 +87,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bundle`, and `f.npy`: 20,000 ticks at 10 Hz with a transition every second decision."""
+    root = tmp_path_factory.mktemp("delivery")
+    known_bundle(root / "bundle")
+    rng = np.random.default_rng(0)
+    np.save(root / "f.npy", vectors(np.repeat(rng.integers(0, len(LABELS), 2500), 8).tolist()))
+    return root
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/s"

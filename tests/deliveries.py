@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from bundles import LABELS, known_bundle, vectors
 from sample_events import STREAM
 
 from edge_hal.runtime.journal import JournalReader
@@ -43,11 +41,3 @@ def run_arguments(place: Path, endpoint: str, journal: Path) -> tuple[str, ...]:
         *("run", "--bundle", str(place / "bundle"), "--camera", f"features:{place}/f.npy@10", "--pace", "asap"),
         *("--pub", endpoint, "--journal", str(journal), "--stream", STREAM, "--json"),
     )
-
-
-def write_place(root: Path) -> Path:
-    """`bundle`, and `f.npy`: 20,000 ticks at 10 Hz with a transition every second decision."""
-    known_bundle(root / "bundle")
-    rng = np.random.default_rng(0)
-    np.save(root / "f.npy", vectors(np.repeat(rng.integers(0, len(LABELS), 2500), 8).tolist()))
-    return root

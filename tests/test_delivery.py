@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deliveries import ENVIRONMENT, TIMEOUT_S, edge_hal, kept, run_arguments, spawn, write_place
+from deliveries import ENVIRONMENT, TIMEOUT_S, edge_hal, kept, run_arguments, spawn
 from sample_events import STREAM, Server, start, transition
 
 from edge_hal.cli import _journal
@@ -24,17 +24,6 @@ from edge_hal.events import End, Lost, encode
 from edge_hal.runtime.client import subscribe
 from edge_hal.runtime.journal import Journal, default_path
 from edge_hal.runtime.publisher import HELD_EVENTS, Publisher
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_place(tmp_path_factory.mktemp("delivery"))
-
-
-@pytest.fixture
-def endpoint(tmp_path: Path) -> str:
-    return f"ipc://{tmp_path}/s"
-
 
 # --- the command line ----------------------------------------------------------------------------
 

@@ -9,27 +9,16 @@ import signal
 import socket as tcp
 import subprocess
 import threading
-from pathlib import Path
 
 import pytest
 import zmq
-from deliveries import TIMEOUT_S, edge_hal, kept, run_arguments, spawn, write_place
+from deliveries import TIMEOUT_S, edge_hal, kept, run_arguments, spawn
 from sample_events import STREAM, start, transition
 
 from edge_hal.events import End, Lost
 from edge_hal.runtime.client import subscribe
 from edge_hal.runtime.journal import Journal, Retention
 from edge_hal.runtime.publisher import Publisher
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_place(tmp_path_factory.mktemp("delivery"))
-
-
-@pytest.fixture
-def endpoint(tmp_path: Path) -> str:
-    return f"ipc://{tmp_path}/s"
 
 
 def free_ports() -> int:

@@ -49,9 +49,7 @@ def learn_viterbi_em(data: Data, stage: Stage, *, discriminative: bool = False) 
         for batch in batches(len(data.features), settings.batch, generator):
             x, exists = padded([data.features[i] for i in batch])
             noisy = x + settings.noise * torch.randn(x.shape, generator=generator)
-            logits = network(
-                noisy.to(stage.device)
-            ).cpu()  # what CTC makes of a blank that never occurs on CUDA: untried
+            logits = network(noisy.to(stage.device)).cpu()  # on CUDA, CTC with a blank that never occurs is untried
             yield forward_loss(logits - log_share(), exists.sum(1).long(), [transcripts[i] for i in batch])
 
     learning = data.config.learning
@@ -63,8 +61,8 @@ def learn_viterbi_em(data: Data, stage: Stage, *, discriminative: bool = False) 
         learning.teacher.warm_epochs + learning.teacher.epochs + learning.student.epochs,
         realign,
         max(1, learning.teacher.warm_epochs),
-        whole if discriminative else None,
-        -(-len(data.features) // settings.batch) if discriminative else 0,
+        whole=whole if discriminative else None,
+        whole_steps=-(-len(data.features) // settings.batch) if discriminative else 0,
     )
     labels = realign()
     return Learnt(lambda x: log_posterior(network, x), fitted(network, data, labels), labels)
