@@ -24,6 +24,7 @@ from edge_hal.commands.train import load_videos
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.dataset import ticks_of
+from edge_hal.learning.recordings import Recording
 from edge_hal.learning.teacher import FASTEST_ALIGN_HZ, SLOWEST_ALIGN_HZ
 
 DOCUMENT = REPOSITORY / "docs" / "benchmarks.md"
@@ -211,6 +212,16 @@ def test_the_starter_is_measured_three_ways(
     likelihood = [float(re.findall(r"log-likelihood (-?[0-9.]+)", line)[0]) for line in basin]
     assert likelihood[3] >= max(likelihood[:3])  # EM goes on from the best of them
     assert len(shares_right("".join(basin))) == 5 and min(shares_right("".join(basin))) > 85
+
+
+def test_a_stamped_video_tells_one_frame_of_each_segment() -> None:
+    starter, rng = program("starter"), np.random.default_rng(0)
+    labels = np.repeat([2, 0, 1, 0, 2], rng.integers(1, 30, 5))
+    recording = Recording("v", (2, 0, 1, 0, 2), np.zeros((len(labels), 1), np.float32), np.arange(len(labels)), labels)
+    for _ in range(50):
+        told = starter.stamped(recording, rng).labels
+        known = np.flatnonzero(told >= 0)
+        assert told[known].tolist() == [2, 0, 1, 0, 2] and (told[known] == labels[known]).all()
 
 
 @pytest.mark.slow

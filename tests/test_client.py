@@ -49,11 +49,6 @@ def settle(endpoint: str, last: int) -> None:
 
 
 @pytest.fixture
-def endpoint(tmp_path: Path) -> str:
-    return f"ipc://{tmp_path}/s"
-
-
-@pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     with Journal(tmp_path / "journal", STREAM, FOREVER) as opened:
         yield opened

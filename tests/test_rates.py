@@ -19,7 +19,7 @@ from edge_hal.learning import student
 from edge_hal.learning.dataset import Video, VideoSet, load_dataset
 from edge_hal.learning.optimise import Stage
 from edge_hal.learning.rates import FASTEST_HZ, SLOWEST_HZ, TICKS_PER_STEP, settled
-from edge_hal.learning.student import lagging, learn_student
+from edge_hal.learning.student import crops, lagging, learn_student
 from edge_hal.learning.train import train
 from edge_hal.model.checkpoint import load_checkpoint
 
@@ -159,3 +159,16 @@ def test_the_student_learns_labels_and_posteriors_that_lag(
     np.testing.assert_array_equal(whole, expected)
     late = np.concatenate([np.repeat(posteriors[:1], ticks, 0), posteriors])[: len(labels)]
     np.testing.assert_array_equal(seen["posteriors"][0][0], late)
+
+
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=4), crop=st.integers(4, 90), seed=st.integers(0, 99))
+def test_crops_cover_each_video_but_for_a_short_end(lengths: list[int], crop: int, seed: int) -> None:
+    pieces = crops(lengths, crop, torch.Generator().manual_seed(seed))
+    assert all(part.stop - part.start == crop for _, part in pieces)
+    for video, length in enumerate(lengths):
+        seen = np.zeros(length, bool)
+        for index, part in pieces:
+            if index == video:
+                assert 0 <= part.start < length
+                seen[part] = True
+        assert seen[: max(1, length - crop // 4)].all()
