@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from edge_hal.events import Moment, Start, Transition, encode
-from edge_hal.runtime.client import subscribe
-from edge_hal.runtime.journal import Journal
-from edge_hal.runtime.publisher import Publisher
+from edge_hal.runtime.delivery.client import subscribe
+from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.delivery.publisher import Publisher
 
 COUNTER = """
 import sys, time, zmq

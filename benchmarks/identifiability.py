@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from edge_hal.config import Weights
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.hmm import start_alignment
-from edge_hal.learning.losses import frame_loss, smooth_loss
-from edge_hal.learning.teacher import majority
+from edge_hal.learning.hmm.align import start_alignment
+from edge_hal.learning.networks.losses import frame_loss, smooth_loss
+from edge_hal.learning.networks.teacher import majority
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.latents import Latents

@@ -26,7 +26,7 @@ from learning import call, numbers
 from methods import write_beside
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.dataset import load_dataset
+from edge_hal.learning.data.dataset import load_dataset
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results" / "imperfect.json"
 Steps = list[str]

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 from edge_hal.bundle import load_bundle
-from edge_hal.commands.watch import timeline, watch
-from edge_hal.evaluation import floor_scores, scores_of, truths
-from edge_hal.learning.dataset import VideoSet, load_dataset
+from edge_hal.evaluation.checkpoint_scores import floor_scores, scores_of, truths
+from edge_hal.evaluation.subscribed_run import timeline, watch
+from edge_hal.learning.data.dataset import VideoSet, load_dataset
 
 
 def main() -> None:

@@ -30,21 +30,21 @@ from torch import Tensor, nn
 from edge_hal.bundle import graph_name, load_bundle
 from edge_hal.calib.sensitivity import compare_events
 from edge_hal.config import load_config
-from edge_hal.evaluation import Timeline, decide, rates, scores_of, timeline_of, truths
+from edge_hal.evaluation.checkpoint_scores import Timeline, decide, rates, scores_of, timeline_of, truths
 from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import FrontEndInFloat32, half_step
 from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
 from edge_hal.features import encode_pictures
-from edge_hal.learning.dataset import VideoSet, load_dataset
-from edge_hal.learning.recordings import read_recordings
-from edge_hal.model.checkpoint import Checkpoint, load_checkpoint
+from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.model_file import Checkpoint, load_checkpoint
 from edge_hal.model.one_pass import one_pass
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.model.step import LevelStep, TorchEngine
-from edge_hal.runtime.bench import weight_bytes
-from edge_hal.runtime.engine_onnxruntime import OnnxRuntimeEngine, open_engines
-from edge_hal.runtime.stream import PyramidStream
+from edge_hal.runtime.checks.bench import weight_bytes
+from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, open_engines
+from edge_hal.runtime.stream.pyramid import PyramidStream
 
 FORMS = ("fp32", "fp16", "int8 onnxruntime", "int8 tensorrt")
 

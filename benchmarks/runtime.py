@@ -34,10 +34,10 @@ import zmq
 from bundles import noise_video, random_bundle
 
 from edge_hal.bundle import Bundle
-from edge_hal.decoder import Decision, Decoder
+from edge_hal.decoding.hysteresis import Decision, Decoder
 from edge_hal.runtime import runner
-from edge_hal.runtime.engine_onnxruntime import open_session
-from edge_hal.runtime.source import Frame, Source
+from edge_hal.runtime.engines.onnxruntime_engine import open_session
+from edge_hal.runtime.sources.base import Frame, Source
 
 HZ = 30
 BLOCK = 50
@@ -99,7 +99,7 @@ class Always(Decoder):
 @contextmanager
 def deciding(decoder: type[Decoder]) -> Iterator[None]:
     """Recognisers made meanwhile decide with another decoder."""
-    from edge_hal.runtime import recognizer
+    from edge_hal.runtime.stream import recognizer
 
     known = recognizer.open_decoder
     recognizer.open_decoder = lambda config, spec: decoder(config, spec.model_hz, spec.lag_ticks)

@@ -24,16 +24,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_hal.calib.decoder import lateness_s
+from edge_hal.calib.fit_decoder import lateness_s
 from edge_hal.config import Config, load_config
-from edge_hal.learning import starter
-from edge_hal.learning.dataset import Video, load_dataset
-from edge_hal.learning.hmm import start_alignment, whitened
-from edge_hal.learning.markov import Candidate, StartConfig, anneal, guess, judge, refine
-from edge_hal.learning.pins import binned, choose_labelled, pins_of, worth_labelling
-from edge_hal.learning.problem import Problem
-from edge_hal.learning.rates import settled
-from edge_hal.learning.recordings import Labels, Recording, read_recordings
+from edge_hal.learning.data.dataset import Video, load_dataset
+from edge_hal.learning.data.rates import settled
+from edge_hal.learning.data.recordings import Labels, Recording, read_recordings
+from edge_hal.learning.hmm import first_alignment
+from edge_hal.learning.hmm.align import start_alignment, whitened
+from edge_hal.learning.hmm.em import Candidate, StartConfig, anneal, guess, judge, refine
+from edge_hal.learning.hmm.known_labels import binned, choose_labelled, pins_of, worth_labelling
+from edge_hal.learning.hmm.problem import Problem
 from edge_hal.metrics import runs_of, transitions_of
 
 
@@ -52,7 +52,7 @@ class Setting:
 
     @property
     def period(self) -> int:
-        return max(1, round(self.hz / starter.START_HZ))
+        return max(1, round(self.hz / first_alignment.START_HZ))
 
 
 def right(found: Sequence[Labels], truth: Sequence[Labels]) -> float:
@@ -79,11 +79,11 @@ def stamped(recording: Recording, rng: np.random.Generator) -> Recording:
 
 def started(
     setting: Setting, restarts: int, known: frozenset[str] = frozenset(), *, stamps: bool = False
-) -> starter.Started:
+) -> first_alignment.Started:
     rng = np.random.default_rng(setting.seed)
     told = [stamped(recording, rng) if stamps else recording for recording in setting.recordings]
     learning = setting.config.learning.model_copy(update={"restarts": restarts})
-    return starter.start(
+    return first_alignment.start(
         vectors_of(setting.recordings),
         [recording.transcript for recording in setting.recordings],
         setting.count,
@@ -99,7 +99,7 @@ def started(
 def look_ahead(setting: Setting, restarts: int, looks: list[float]) -> None:
     truth, hz = truth_of(setting.recordings), setting.hz
     for look in looks:
-        starter.LOOK_AHEAD_WINDOWS = look
+        first_alignment.LOOK_AHEAD_WINDOWS = look
         found = started(setting, restarts)
         late_s = lateness_s([transitions_of(f, hz) for f in found.labels], [transitions_of(y, hz) for y in truth])
         each = [float((f == y).mean()) for f, y in zip(found.labels, truth, strict=True)]
@@ -116,7 +116,7 @@ def labelled(setting: Setting, wanted: int, iterations: list[int], *, stamps: bo
     others = [i for i, recording in enumerate(setting.recordings) if recording.name not in known]
     truth = truth_of(setting.recordings)
     for number in iterations:
-        starter.PINNED_ITERATIONS = number
+        first_alignment.PINNED_ITERATIONS = number
         found = started(setting, 1, known, stamps=stamps)
         text = f"{wanted} {'stamped' if stamps else 'labelled'}, {number} iterations: "
         if others:
@@ -148,7 +148,7 @@ def basin(setting: Setting, restarts: int) -> Iterator[str]:
     transcripts = [tuple(recording.transcript) for recording in recordings]
     pins = [pins_of(recording) for recording in recordings]
     bins = [None if pin is None else binned(pin, period) for pin in pins]
-    features = starter.binned_features(vectors_of(recordings), setting.config.model.front_end_ticks, period)
+    features = first_alignment.binned_features(vectors_of(recordings), setting.config.model.front_end_ticks, period)
     videos = whitened(features, config.components, config.normalise_videos)
     problem = Problem(videos, transcripts, [None] * len(videos), count, config)
 

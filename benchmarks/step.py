@@ -24,8 +24,8 @@ from edge_hal.export.graphs import export_level
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.model.step import TorchEngine
-from edge_hal.runtime.engine_onnxruntime import OnnxRuntimeEngine
-from edge_hal.runtime.stream import PyramidStream
+from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge_hal.runtime.stream.pyramid import PyramidStream
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoder import DecoderConfig, tempered
+from edge_hal.decoding.hysteresis import DecoderConfig, tempered
+from edge_hal.decoding.semi_markov import open_decoder
 from edge_hal.errors import EdgeHalError
-from edge_hal.filter import open_decoder
 from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec
 

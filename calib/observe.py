@@ -20,12 +20,12 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.engine_onnxruntime import open_session
-from edge_hal.runtime.stream import PyramidStream
+from edge_hal.runtime.engines.onnxruntime_engine import open_session
+from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
 
+from .calibration_set import CalibrationRecording
 from .ranges import BINS, METHODS, Counts, Ranges, count, cut, write_beside
-from .recordings import CalibrationRecording
 
 Layers = Mapping[str, str]
 """layer name -> the tensor that enters it"""

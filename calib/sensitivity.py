@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoder import Decision, DecoderConfig
+from edge_hal.decoding.hysteresis import Decision, DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import TransitionPoint, match_transitions, score_videos
 from edge_hal.spec import PyramidSpec
 
-from .decoder import decode_all, labels_of
+from .fit_decoder import decode_all, labels_of
 from .ranges import write_beside
 
 Posteriors = Sequence[NDArray[np.float32]]

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_hal.decoder import DecoderConfig
+from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
-from edge_hal.procedure import Procedure
 from edge_hal.spec import PyramidSpec
 
 SCHEMA = 1

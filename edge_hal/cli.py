@@ -149,9 +149,9 @@ def run(
 ) -> None:
     """Recognise a camera, file or feature stream and publish each transition as it happens."""
     from edge_hal.runtime import runner
-    from edge_hal.runtime.journal import Retention
-    from edge_hal.runtime.keys import server_keys
-    from edge_hal.runtime.watchdog import Limits
+    from edge_hal.runtime.delivery.curve_keys import server_keys
+    from edge_hal.runtime.delivery.journal import Retention
+    from edge_hal.runtime.sources.watchdog import Limits
 
     logs.set_up(log, stream)
     limits = Limits(
@@ -216,8 +216,8 @@ def _say_where(stream: str, journal: Path | None, endpoint: str) -> None:
 
 def _journal(given: Path | None, none: bool, camera: str, stream: str) -> Path | None:
     """Where to keep events. A recording can be run again, so its events are kept on request; a camera's always are."""
-    from edge_hal.runtime.endpoint import check_stream
-    from edge_hal.runtime.journal import default_path
+    from edge_hal.runtime.delivery.endpoint import check_stream
+    from edge_hal.runtime.delivery.journal import default_path
 
     if given is not None and none:
         raise EdgeHalError("--journal and --no-journal", "they exclude each other", exit_code=2)
@@ -233,7 +233,7 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
     """`decoder.NAME=NUMBER` -> {NAME: number}. Raises EdgeHalError for a key or value that cannot be."""
     import difflib
 
-    from edge_hal.decoder import THRESHOLDS
+    from edge_hal.decoding.hysteresis import THRESHOLDS
 
     known = [f"decoder.{name}" for name in THRESHOLDS]
     values: dict[str, float] = {}

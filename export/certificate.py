@@ -17,15 +17,15 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.calib.decoder import decode_all, labels_of
+from edge_hal.calib.fit_decoder import decode_all, labels_of
 from edge_hal.calib.sensitivity import Budget, compare_events
 from edge_hal.metrics import score_videos
-from edge_hal.model.checkpoint import Checkpoint
+from edge_hal.model.model_file import Checkpoint
 from edge_hal.model.one_pass import OnePass, one_pass
 from edge_hal.model.step import TorchEngine
-from edge_hal.runtime.engine import StepEngine
-from edge_hal.runtime.engine_onnxruntime import OnnxEncoder, open_engines
-from edge_hal.runtime.stream import PyramidStream
+from edge_hal.runtime.engines.engine import StepEngine
+from edge_hal.runtime.engines.onnxruntime_engine import OnnxEncoder, open_engines
+from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
 
 from .layer_checks import check_age, check_layers, check_state_moves

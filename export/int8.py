@@ -21,17 +21,17 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_hal.bundle import encoder_name, graph_name
-from edge_hal.calib.decoder import decode_all
+from edge_hal.calib.calibration_set import CalibrationRecording, bounded, check_recordings
+from edge_hal.calib.fit_decoder import decode_all
 from edge_hal.calib.observe import RANGES, observe
 from edge_hal.calib.ranges import METHODS
-from edge_hal.calib.recordings import CalibrationRecording, bounded, check_recordings
 from edge_hal.calib.sensitivity import MIN_TRANSITIONS, Budget, Memory, Shift, Verdict, compare_events, search
-from edge_hal.decoder import DecoderConfig
+from edge_hal.decoding.hysteresis import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
-from edge_hal.model.checkpoint import Checkpoint
-from edge_hal.runtime.engine_onnxruntime import OnnxRuntimeEngine
-from edge_hal.runtime.stream import PyramidStream
+from edge_hal.model.model_file import Checkpoint
+from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
 
 from .graphs import export_level

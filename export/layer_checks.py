@@ -22,9 +22,9 @@ from onnx import numpy_helper
 from edge_hal.bundle import Bundle
 from edge_hal.calib.observe import Observer
 from edge_hal.calib.ranges import BINS, LOWEST, PER_OCTAVE, Counts
-from edge_hal.model.checkpoint import Checkpoint
-from edge_hal.runtime.engine import StepEngine
-from edge_hal.runtime.stream import PyramidStream
+from edge_hal.model.model_file import Checkpoint
+from edge_hal.runtime.engines.engine import StepEngine
+from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
 
 from .quantise import DYNAMIC_MAX, INT8_MAX, SMALLEST_SCALE, layers_of, quantised_layers

@@ -13,11 +13,11 @@ from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 
-from .clock import Break, FrameClock, Tick
-from .rate import exact_rate, instant_ns
-from .recognizer import Recognizer
-from .slot import Intake
-from .source import Frame
+from .sources.base import Frame
+from .sources.rate import exact_rate, instant_ns
+from .sources.slot import Intake
+from .stream.clock import Break, FrameClock, Tick
+from .stream.recognizer import Recognizer
 
 
 class EventStream:

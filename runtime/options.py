@@ -10,10 +10,10 @@ from typing import Any
 from edge_hal.bundle import DEFAULT_PATH, Bundle, require_precision
 from edge_hal.errors import EdgeHalError
 
-from .endpoint import DEFAULT_ENDPOINT
-from .journal import Retention
-from .keys import ServerKeys
-from .watchdog import Limits
+from .delivery.curve_keys import ServerKeys
+from .delivery.endpoint import DEFAULT_ENDPOINT
+from .delivery.journal import Retention
+from .sources.watchdog import Limits
 
 
 @dataclass(frozen=True)

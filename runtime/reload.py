@@ -11,8 +11,8 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.spec import PyramidSpec
 
 from .options import RunOptions
-from .recognizer import Recognizer
 from .stop import Stop
+from .stream.recognizer import Recognizer
 
 log = logging.getLogger("edge_hal.run")
 

@@ -10,18 +10,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.events import Event
 
-from .credentials import read_auth
-from .engines import choose_engines
-from .journal import Journal, default_path
-from .latency import Latency
-from .loop import Session
-from .metrics import MetricsServer
+from .delivery.journal import Journal, default_path
+from .delivery.prometheus import MetricsServer
+from .delivery.publisher import Publisher
+from .engines.choose import choose_engines
+from .open_source import open_source
 from .options import RunOptions, Summary
-from .publisher import Publisher
-from .recognizer import Recognizer
 from .reload import Reloader
-from .sources import open_source
+from .session import Session
+from .sources.credentials import read_auth
 from .stop import Stop, signals
+from .stream.latency import Latency
+from .stream.recognizer import Recognizer
 
 __all__ = ["RunOptions", "Stop", "Summary", "run"]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundles import LABELS, known_bundle, vectors
+
+from tests.helpers.bundles import LABELS, known_bundle, vectors
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

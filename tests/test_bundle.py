@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_pyramid import toy_bundle, toy_spec, write_graphs
 
 from edge_hal.bundle import Bundle, expected_graphs, file_hash, load_bundle, write_bundle
-from edge_hal.decoder import DecoderConfig
+from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
-from edge_hal.procedure import Procedure, Step
 from edge_hal.spec import EncoderSpec, PyramidSpec
+from tests.helpers.toy_pyramid import toy_bundle, toy_spec, write_graphs
 
 SPEC = toy_spec((2, 2), encoder=EncoderSpec(height=4, width=6, size=5))
 Rewrite = Callable[[dict[str, Any]], Any]

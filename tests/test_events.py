@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +11,12 @@ from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import KINDS, SCHEMA, Event, Moment, Start, Transition, decode, encode, topic
-from edge_hal.runtime.clock import Counters
-from edge_hal.runtime.latency import STAGES
-from edge_hal.runtime.slot import Intake
+from edge_hal.runtime.sources.slot import Intake
+from edge_hal.runtime.stream.clock import Counters
+from edge_hal.runtime.stream.latency import STAGES
+from tests.helpers.processes import REPOSITORY
 
-DOC = (Path(__file__).parent.parent / "docs" / "events.md").read_text()
+DOC = (REPOSITORY / "docs" / "events.md").read_text()
 
 names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
 integers = st.integers(-(2**62), 2**62)

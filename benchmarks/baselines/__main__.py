@@ -28,8 +28,8 @@ from edge_hal.commands.progress import Stages
 from edge_hal.commands.train import choose_config, load_videos
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation import floor_scores
-from edge_hal.learning.optimise import Report, Stage
+from edge_hal.evaluation.checkpoint_scores import floor_scores
+from edge_hal.learning.networks.optimise import Report, Stage
 
 from .causal import learn_supervised
 from .harness import Data, Learnt, aligned_scores, read_data, streamed_scores

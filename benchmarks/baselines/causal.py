@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_hal.calib.decoder import fit_decoder
-from edge_hal.decoder import DecoderConfig
-from edge_hal.learning.losses import frame_loss, smooth_loss
-from edge_hal.learning.optimise import Stage, batches
-from edge_hal.learning.recordings import Labels
-from edge_hal.learning.student import crops, lagging
-from edge_hal.learning.teacher import labels_padded, padded
+from edge_hal.calib.fit_decoder import fit_decoder
+from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.learning.data.recordings import Labels
+from edge_hal.learning.networks.losses import frame_loss, smooth_loss
+from edge_hal.learning.networks.optimise import Stage, batches
+from edge_hal.learning.networks.student import crops, lagging
+from edge_hal.learning.networks.teacher import labels_padded, padded
 
 from .harness import Data, Learnt
 

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_hal.calib.decoder import decode_all
+from edge_hal.calib.fit_decoder import decode_all
 from edge_hal.commands.train import load_videos
 from edge_hal.config import Config
-from edge_hal.decoder import DecoderConfig
+from edge_hal.decoding.hysteresis import DecoderConfig
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation import Timeline, rates, scores_of, timeline_of, truths
-from edge_hal.learning.dataset import VideoSet, expand_labels
-from edge_hal.learning.rates import settled
-from edge_hal.learning.recordings import Labels, Recording, read_recordings
-from edge_hal.learning.starter import statistics
+from edge_hal.evaluation.checkpoint_scores import Timeline, rates, scores_of, timeline_of, truths
+from edge_hal.learning.data.dataset import VideoSet, expand_labels
+from edge_hal.learning.data.rates import settled
+from edge_hal.learning.data.recordings import Labels, Recording, read_recordings
+from edge_hal.learning.hmm.first_alignment import statistics
 from edge_hal.metrics import transitions_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.spec import PyramidSpec

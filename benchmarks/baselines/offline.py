@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_hal.calib.decoder import fit_decoder
-from edge_hal.decoder import DecoderConfig
+from edge_hal.calib.fit_decoder import fit_decoder
+from edge_hal.decoding.hysteresis import DecoderConfig
 from edge_hal.learning.alignment_file import read_alignment, started_from
-from edge_hal.learning.optimise import Stage
-from edge_hal.learning.student import lagging
-from edge_hal.learning.teacher import learn_alignment, padded, pooled
+from edge_hal.learning.networks.optimise import Stage
+from edge_hal.learning.networks.student import lagging
+from edge_hal.learning.networks.teacher import learn_alignment, padded, pooled
 from edge_hal.model.pyramid import Pyramid
 
 from .harness import Data, Learnt, Look

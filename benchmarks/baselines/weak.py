@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edge_hal.learning.alignment import viterbi_align
-from edge_hal.learning.optimise import Stage, batches
-from edge_hal.learning.recordings import Labels
-from edge_hal.learning.teacher import padded
+from edge_hal.learning.data.recordings import Labels
+from edge_hal.learning.networks.boundary_alignment import viterbi_align
+from edge_hal.learning.networks.optimise import Stage, batches
+from edge_hal.learning.networks.teacher import padded
 from edge_hal.metrics import uniform_split
 
 from .causal import causal_network, fitted, learn_network, log_posterior

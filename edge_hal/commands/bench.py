@@ -27,8 +27,8 @@ def bench(
     def figures(path: Path) -> dict[str, Any]:
         from edge_hal.bundle import load_bundle, require_precision
         from edge_hal.commands.progress import Stages
-        from edge_hal.runtime.bench import measure
-        from edge_hal.runtime.engines import choose_engines
+        from edge_hal.runtime.checks.bench import measure
+        from edge_hal.runtime.engines.choose import choose_engines
 
         opened = load_bundle(path, allow_uncertified=allow_uncertified)
         if path == bundle:

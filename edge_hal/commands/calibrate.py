@@ -15,10 +15,10 @@ from edge_hal.commands.extras import require
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
+    from edge_hal.calib.calibration_set import CalibrationRecording
     from edge_hal.calib.confidence import Evidence
-    from edge_hal.calib.recordings import CalibrationRecording
     from edge_hal.export.int8 import Calibration
-    from edge_hal.model.checkpoint import Checkpoint
+    from edge_hal.model.model_file import Checkpoint
 
 PRECISIONS, TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
 
@@ -64,7 +64,7 @@ def calibrate(
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import CALIBRATION
     from edge_hal.export.int8 import calibrate as measure
-    from edge_hal.model.checkpoint import load_checkpoint
+    from edge_hal.model.model_file import load_checkpoint
 
     checkpoint = load_checkpoint(ckpt)
     place = work or checkpoint.path / CALIBRATION
@@ -86,7 +86,7 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     from edge_hal.calib.ranges import write_beside
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import CONFIDENCE
-    from edge_hal.model.checkpoint import load_checkpoint
+    from edge_hal.model.model_file import load_checkpoint
 
     if split is None:
         raise EdgeHalError("--confidence needs --split", "its videos must not have been trained on", exit_code=2)
@@ -123,7 +123,7 @@ def labelled_evidence(
     from edge_hal.commands.evaluate import PARTS, run_config
     from edge_hal.commands.train import load_videos
     from edge_hal.features import encode_pictures
-    from edge_hal.learning.recordings import read_recordings
+    from edge_hal.learning.data.recordings import read_recordings
     from edge_hal.model.one_pass import one_pass
 
     videos = load_videos(data, run_config(checkpoint.path, []), split, PARTS[part], with_labels=True)
@@ -159,10 +159,10 @@ def read_folder(
     """
     import numpy as np
 
-    from edge_hal.calib.recordings import CalibrationRecording
+    from edge_hal.calib.calibration_set import CalibrationRecording
     from edge_hal.features import encode_pictures, read_pictures
-    from edge_hal.learning.dataset import ticks_of
-    from edge_hal.learning.files import index_media, open_array, probe_video, read_split
+    from edge_hal.learning.data.dataset import ticks_of
+    from edge_hal.learning.data.mstcn_files import index_media, open_array, probe_video, read_split
 
     spec = checkpoint.spec
     files = index_media(folder, "features" if spec.encoder is None else "video")

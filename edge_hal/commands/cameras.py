@@ -13,7 +13,7 @@ def cameras(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
 ) -> None:
     """List the cameras of this machine with the sizes, rates and pixel formats they confirm."""
-    from edge_hal.runtime.devices import list_devices
+    from edge_hal.runtime.sources.devices import list_devices
 
     devices = list_devices()
     if as_json:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.watch import timeline, watch
 from edge_hal.errors import EdgeHalError
+from edge_hal.evaluation.subscribed_run import timeline, watch
 
 if TYPE_CHECKING:
-    from edge_hal.evaluation import Timeline
+    from edge_hal.evaluation.checkpoint_scores import Timeline
     from edge_hal.events import Transition
-    from edge_hal.learning.dataset import Video, VideoSet
+    from edge_hal.learning.data.dataset import Video, VideoSet
 
 STREAM = "demo"
 TRAIN_VIDEOS, TEST_VIDEOS = 64, 8
@@ -33,9 +33,9 @@ def demo(
         raise EdgeHalError(f"{out} is not empty", "the demo overwrites nothing", "delete it, or choose another --out")
     from edge_hal.commands.progress import Stages
     from edge_hal.config import load_config
-    from edge_hal.evaluation import checkpoint_scores, floor_scores, rates, scores_of, truths
+    from edge_hal.evaluation.checkpoint_scores import checkpoint_scores, floor_scores, rates, scores_of, truths
     from edge_hal.export.bundle import export_bundle
-    from edge_hal.learning.dataset import load_dataset
+    from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.train import train
     from edge_hal.workbench import render_dataset
 

@@ -21,9 +21,9 @@ def doctor(
 ) -> None:
     """Which engine a bundle would run on here, and why. With --selftest: a report to paste into an issue."""
     from edge_hal.bundle import load_bundle
-    from edge_hal.runtime.engines import choose_engines
-    from edge_hal.runtime.selftest import Finding, describe_machine
-    from edge_hal.runtime.selftest import selftest as prove
+    from edge_hal.runtime.checks.selftest import Finding, describe_machine
+    from edge_hal.runtime.checks.selftest import selftest as prove
+    from edge_hal.runtime.engines.choose import choose_engines
 
     opened = load_bundle(bundle)
     if selftest:

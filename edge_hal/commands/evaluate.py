@@ -59,8 +59,8 @@ def evaluate(
     require("torch", "safetensors")
     from edge_hal.commands.progress import Stages
     from edge_hal.commands.train import load_videos
-    from edge_hal.evaluation import alignment_scores, checkpoint_scores, floor_scores
-    from edge_hal.model.checkpoint import load_checkpoint
+    from edge_hal.evaluation.checkpoint_scores import alignment_scores, checkpoint_scores, floor_scores
+    from edge_hal.model.model_file import load_checkpoint
 
     for path in (ckpt, full):
         if path is not None:

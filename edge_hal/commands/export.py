@@ -56,7 +56,7 @@ def export(
     from edge_hal.calib.sensitivity import Budget
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import export_bundle
-    from edge_hal.model.checkpoint import load_checkpoint
+    from edge_hal.model.model_file import load_checkpoint
 
     with Stages() as report:
         recordings = []

@@ -18,7 +18,7 @@ def new(
     name: Annotated[str, typer.Argument(help="Of the pair: NAME.key, NAME.key_secret.")], folder: Folder = None
 ) -> None:
     """Make a pair. The secret file stays where it is; give the public one to the other side."""
-    from edge_hal.runtime.keys import default_folder, new_pair
+    from edge_hal.runtime.delivery.curve_keys import default_folder, new_pair
 
     for file in new_pair(folder or default_folder(), name):
         print(file)
@@ -31,7 +31,7 @@ def allow(
     folder: Folder = None,
 ) -> None:
     """Let the owner of a public key listen, at once."""
-    from edge_hal.runtime import keys as files
+    from edge_hal.runtime.delivery import curve_keys as files
 
     print(files.allow(folder or files.default_folder(), public, name))
 
@@ -39,6 +39,6 @@ def allow(
 @keys.command()
 def revoke(name: Annotated[str, typer.Argument(help="As it was allowed.")], folder: Folder = None) -> None:
     """Let a key in no more. Who is connected stays until the run is restarted."""
-    from edge_hal.runtime import keys as files
+    from edge_hal.runtime.delivery import curve_keys as files
 
     files.revoke(folder or files.default_folder(), name)

@@ -13,7 +13,7 @@ from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
     from edge_hal.events import Event, Moment
-    from edge_hal.runtime.client import Begin
+    from edge_hal.runtime.delivery.client import Begin
 
 
 def listen(
@@ -34,8 +34,8 @@ def listen(
 ) -> None:
     """Print the events of `edge-hal run`, as they come. It may be started before or after it."""
     from edge_hal.events import End
-    from edge_hal.runtime.client import subscribe
-    from edge_hal.runtime.keys import client_keys
+    from edge_hal.runtime.delivery.client import subscribe
+    from edge_hal.runtime.delivery.curve_keys import client_keys
 
     begin = _begin(from_start or cursor is not None, from_start, from_seq, since)
     if (key is None) != (server_key is None):
@@ -51,7 +51,7 @@ def listen(
 
 
 def _begin(oldest: bool, from_start: bool, from_seq: int | None, since: str | None) -> Begin:
-    from edge_hal.runtime.client import Since
+    from edge_hal.runtime.delivery.client import Since
 
     if from_start + (from_seq is not None) + (since is not None) > 1:
         raise EdgeHalError("two places to begin at", "", "use one of --from-start, --from and --since", exit_code=2)
@@ -70,7 +70,7 @@ def parse_time(text: str, now_ns: int) -> int:
     """
     from datetime import datetime
 
-    from edge_hal.runtime.journal import UNITS_S
+    from edge_hal.runtime.delivery.journal import UNITS_S
 
     ago = re.fullmatch(r"(\d{1,9})([smhdw])", text)
     try:

@@ -21,7 +21,7 @@ def replay(
 ) -> None:
     """Run a recording again: the same frames at the same times. Exit code 1 where events differ."""
     from edge_hal.bundle import load_bundle
-    from edge_hal.runtime.recording import recordings
+    from edge_hal.runtime.recording.reader import recordings
 
     fingerprint = load_bundle(bundle, allow_uncertified=True).fingerprint
     count, foreign = 0, 0
@@ -42,7 +42,7 @@ def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, as_json: boo
     from edge_hal.commands.listen import describe
     from edge_hal.events import encode
     from edge_hal.runtime import runner
-    from edge_hal.runtime.recording import comparable, read_recording
+    from edge_hal.runtime.recording.reader import comparable, read_recording
 
     recording = read_recording(folder)
     found: list[bytes] = []

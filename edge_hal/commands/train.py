@@ -20,7 +20,7 @@ TRUSTED = 0.8
 
 if TYPE_CHECKING:
     from edge_hal.config import Config
-    from edge_hal.learning.dataset import VideoSet
+    from edge_hal.learning.data.dataset import VideoSet
 
 
 def train(
@@ -79,7 +79,7 @@ def train(
 
 def _advise(run: Path, videos: VideoSet) -> None:
     """Whether the alignment can be trusted, as far as that shows without labels, and what to label if not."""
-    from edge_hal.learning.pins import worth_labelling
+    from edge_hal.learning.hmm.known_labels import worth_labelling
 
     found = json.loads((run / "alignment.json").read_text()).values()
     if any(video["labelled"] for video in found):
@@ -100,7 +100,7 @@ def _advise(run: Path, videos: VideoSet) -> None:
 def choose_config(data: Path, config: str | None, overrides: list[str]) -> Config:
     """The named configuration, or the preset that fits what `data` holds."""
     from edge_hal.config import load_config
-    from edge_hal.learning.files import find_kind
+    from edge_hal.learning.data.mstcn_files import find_kind
 
     if config is None:
         config = "kinematics" if find_kind(data) == "features" else "tiny"
@@ -117,7 +117,7 @@ def load_videos(
     timestamps: bool = False,
 ) -> VideoSet:
     """The videos the configuration asks for; what was assumed about them goes to standard error."""
-    from edge_hal.learning.dataset import as_sets, load_dataset
+    from edge_hal.learning.data.dataset import as_sets, load_dataset
 
     videos = load_dataset(
         data,
@@ -147,12 +147,12 @@ def _supervised(supervision: str | None, labelled: str | None, timestamps: bool)
 
 def _labelled(data: Path, config: Config, split: int | None, seed: int) -> bool | Collection[str]:
     """Which training videos may show their labels: all, none, or the chosen few."""
-    from edge_hal.learning.files import find_kind, index_media, read_split
+    from edge_hal.learning.data.mstcn_files import find_kind, index_media, read_split
 
     learning = config.learning
     if learning.supervision == "frames" or not learning.labelled:
         return learning.supervision == "frames" or learning.timestamps
-    from edge_hal.learning.pins import choose_labelled
+    from edge_hal.learning.hmm.known_labels import choose_labelled
 
     names = sorted(index_media(data, find_kind(data))) if split is None else read_split(data, split, "train")
     return choose_labelled(names, learning.labelled, seed)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.recordings import Labels, Recording
-from edge_hal.learning.starter import Started
 from edge_hal.metrics import runs_of
+
+from .data.recordings import Labels, Recording
+from .hmm.first_alignment import Started
 
 Alignment = Mapping[str, Mapping[str, Any]]
 

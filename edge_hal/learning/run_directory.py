@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.config import Config
-from edge_hal.decoder import DecoderConfig
+from edge_hal.decoding.hysteresis import DecoderConfig
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.alignment_file import Alignment
-from edge_hal.learning.dataset import VideoSet
-from edge_hal.model.checkpoint import MODEL, REFERENCE, save_model
 from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.model_file import MODEL, REFERENCE, save_model
 from edge_hal.model.pyramid import Pyramid
+
+from .alignment_file import Alignment
+from .data.dataset import VideoSet
 
 
 class RunDirectory:

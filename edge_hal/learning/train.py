@@ -14,26 +14,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_hal import __version__
-from edge_hal.calib.decoder import fit_decoder
+from edge_hal.calib.fit_decoder import fit_decoder
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
-from edge_hal.learning.alignment_file import Alignment, alignment_of, started_from
-from edge_hal.learning.dataset import VideoSet, as_sets
-from edge_hal.learning.frames import learn_encoder
-from edge_hal.learning.optimise import Report, Stage
-from edge_hal.learning.pins import pins_of
-from edge_hal.learning.rates import settled
-from edge_hal.learning.recordings import Labels, Recording, read_recordings
-from edge_hal.learning.run_directory import RunDirectory
-from edge_hal.learning.starter import START_HZ, Started, start, statistics, thumbnail_vectors
-from edge_hal.learning.student import learn_student
-from edge_hal.learning.teacher import choose_align_hz, learn_alignment
 from edge_hal.metrics import transcript_of
-from edge_hal.model.checkpoint import ENCODER
 from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.model_file import ENCODER
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import EncoderSpec
+
+from .alignment_file import Alignment, alignment_of, started_from
+from .data.dataset import VideoSet, as_sets
+from .data.rates import settled
+from .data.recordings import Labels, Recording, read_recordings
+from .encoders.train_encoder import learn_encoder
+from .hmm.first_alignment import START_HZ, Started, start, statistics, thumbnail_vectors
+from .hmm.known_labels import pins_of
+from .networks.optimise import Report, Stage
+from .networks.student import learn_student
+from .networks.teacher import choose_align_hz, learn_alignment
+from .run_directory import RunDirectory
 
 REFERENCE_TICKS = 3000
 BLOCK_TICKS = 8192

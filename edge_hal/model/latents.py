@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_hal.model.pyramid import Outputs
 from edge_hal.spec import PyramidSpec
+
+from .pyramid import Outputs
 
 SPARSITY_OF_SLOW = 0.1
 """Weight of the slow latent's own changes inside the sparse-transition term (delta in the paper)."""

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_hal.model.attention import Block
-from edge_hal.model.front_end import FrontEnd
-from edge_hal.model.pyramid import Level, Pyramid
 from edge_hal.spec import MASKED, PyramidSpec
+
+from .attention import Block
+from .front_end import FrontEnd
+from .pyramid import Level, Pyramid
 
 Array = NDArray[np.floating]
 

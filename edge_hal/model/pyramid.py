@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_hal.model.attention import Block
 from edge_hal.spec import PyramidSpec
+
+from .attention import Block
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_hal.model.attention import Block
-from edge_hal.model.front_end import FrontEnd
-from edge_hal.model.pyramid import Level, Pyramid
+from .attention import Block
+from .front_end import FrontEnd
+from .pyramid import Level, Pyramid
 
 
 class LevelStep(nn.Module):

@@ -7,8 +7,8 @@ picture on purpose, `render` makes frames of it and `dataset` writes them in the
 
 from __future__ import annotations
 
-from edge_hal.workbench.dataset import render_dataset
-from edge_hal.workbench.procedure import STEPS, Session, sample_session
-from edge_hal.workbench.render import iter_frames
+from .dataset import render_dataset
+from .render import iter_frames
+from .schedule import STEPS, Session, sample_session
 
 __all__ = ["STEPS", "Session", "iter_frames", "render_dataset", "sample_session"]

@@ -27,8 +27,9 @@ import cv2
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.workbench.procedure import STEPS, Session, sample_session
-from edge_hal.workbench.render import iter_frames
+
+from .render import iter_frames
+from .schedule import STEPS, Session, sample_session
 
 WIDTH_PX, HEIGHT_PX = 240, 180
 

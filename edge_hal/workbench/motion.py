@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from edge_hal.workbench.pen import Points
-from edge_hal.workbench.procedure import Session
-from edge_hal.workbench.scene import CORNERS, METER_PADS, SLOTS, Scene, World
+from .pen import Points
+from .scene import CORNERS, METER_PADS, SLOTS, Scene, World
+from .schedule import Session
 
 # Offset (n, 2) of the item from its target, turn (n,) in radians and lift (n,) in 0..1, as
 # functions of the seconds since work began (n,) and the share of the work done (n,).

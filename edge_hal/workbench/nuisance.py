@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge_hal.workbench.pen import Colour, Image, Pen, Points, shade
-from edge_hal.workbench.scene import HEIGHT, WIDTH, Scene
+from .pen import Colour, Image, Pen, Points, shade
+from .scene import HEIGHT, WIDTH, Scene
 
 Floats = npt.NDArray[np.float64]
 

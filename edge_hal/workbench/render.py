@@ -7,25 +7,11 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from edge_hal.workbench.motion import HandTrack, hand_track
-from edge_hal.workbench.nuisance import (
-    Distractors,
-    Noise,
-    draw_occlusion,
-    sample_light,
-    sample_occlusions,
-    sample_shake,
-)
-from edge_hal.workbench.pen import Colour, Image, Pen, Points, shade
-from edge_hal.workbench.procedure import Session
-from edge_hal.workbench.scene import (
-    WIDTH,
-    Scene,
-    draw_bench,
-    draw_item,
-    draw_world,
-    sample_scene,
-)
+from .motion import HandTrack, hand_track
+from .nuisance import Distractors, Noise, draw_occlusion, sample_light, sample_occlusions, sample_shake
+from .pen import Colour, Image, Pen, Points, shade
+from .scene import WIDTH, Scene, draw_bench, draw_item, draw_world, sample_scene
+from .schedule import Session
 
 Seed = int | np.random.SeedSequence
 

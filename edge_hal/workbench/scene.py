@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from edge_hal.workbench.pen import Colour, Image, Pen, Points, mix, shade
+from .pen import Colour, Image, Pen, Points, mix, shade
 
 WIDTH, HEIGHT = 240.0, 180.0
 TOOLS = ("screwdriver", "tube", "cloth", "magnifier", "probe")

@@ -1,0 +1,1 @@
+"""Scores of a model, streamed: from a checkpoint, or from the events a subscriber received."""

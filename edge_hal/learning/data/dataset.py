@@ -1,0 +1,256 @@
+"""Videos with ordered step lists, in the layout of MS-TCN, read lazily and checked before training.
+
+    features/<id>.npy  (D, T) or (T, D)     or videos/<id>.{mp4,avi,mkv,mov}
+    transcripts/<id>.txt                    one action a line, in order (optional)
+    groundTruth/<id>.txt                    one action a frame; collapsed where no transcript is
+    mapping.txt                             `id name`, ids 0 .. K-1
+    splits/{train,valid,test}.splitK.bundle one video a line (optional)
+
+Whoever learns from transcripts calls with `with_labels=False` and never holds a frame label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.metrics import IntArray, transcript_of
+
+from .mstcn_files import (
+    Kind,
+    Layout,
+    check_present,
+    count_of,
+    feature_length,
+    find_kind,
+    find_layout,
+    index_media,
+    label_paths,
+    nearest,
+    open_array,
+    probe_video,
+    read_mapping,
+    read_names,
+    read_split,
+    read_timestamps,
+)
+
+
+@dataclass(frozen=True)
+class Video:
+    """One recording. `labels` (length,) is None unless it was asked for; -1 where a frame is not labelled.
+
+    `length` counts frames (0: a camera file that does not say); `rate_hz` is None if unknown.
+    """
+
+    name: str
+    path: Path
+    kind: Kind
+    transcript: tuple[int, ...]
+    length: int
+    rate_hz: float | None = None
+    labels: IntArray | None = field(default=None, compare=False)
+    layout: Layout = "TD"
+
+    def read(self) -> NDArray[np.float32]:
+        """Features (length, D). Raises EdgeHalError on a damaged file or a value not finite."""
+        if self.kind != "features":
+            raise EdgeHalError(f"{self.path} has no feature array", "it is a camera recording: read its frames")
+        stored = open_array(self.path)
+        frames = (stored.T if self.layout == "DT" else stored)[: self.length]
+        features = np.ascontiguousarray(frames, dtype=np.float32)
+        if not np.isfinite(features).all():
+            t, d = np.argwhere(~np.isfinite(features))[0]
+            raise EdgeHalError(
+                f"video {self.name}: feature {d} of frame {t} is {features[t, d]}",
+                f"{self.path} holds a value that is not a finite float32",
+                "extract the features of this video again, or take it out of the split",
+            )
+        return features
+
+
+@dataclass(frozen=True)
+class VideoSet:
+    """The videos of one part of one split. `notes` says what was assumed or repaired."""
+
+    labels: tuple[str, ...]
+    videos: tuple[Video, ...]
+    rate_hz: float | None = None
+    background: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+
+def as_sets(videos: VideoSet) -> VideoSet:
+    """Each list without order and repeats, sorted; a video that carries labels keeps its list. Says in a note which
+    steps occur in the same videos: sets cannot tell them apart."""
+    unordered = tuple(
+        video if video.labels is not None else replace(video, transcript=tuple(sorted(set(video.transcript))))
+        for video in videos.videos
+    )
+    notes = videos.notes
+    if not any(video.labels is not None for video in unordered):
+        holders: dict[tuple[bool, ...], list[str]] = {}
+        for step, name in enumerate(videos.labels):
+            holders.setdefault(tuple(step in video.transcript for video in unordered), []).append(name)
+        alike = [", ".join(names) for held, names in holders.items() if len(names) > 1 and any(held)]
+        if alike:
+            told = "; ".join(alike)
+            notes += (f"these steps occur in the same videos, and sets alone cannot tell them apart: {told}",)
+    return replace(videos, videos=unordered, notes=notes)
+
+
+def load_dataset(
+    root: Path | str,
+    *,
+    split: int | None,
+    part: Literal["train", "valid", "test"],
+    with_labels: bool | Collection[str] = False,
+    timestamps: bool = False,
+    background: str | None = None,
+    rate_hz: float | None = None,
+    layout: Layout | None = None,
+    kind: Kind | None = None,
+) -> VideoSet:
+    """The videos of `part` of `split`; with `split=None` all videos there are.
+
+    Args:
+        with_labels: also load frame labels, for full supervision or scoring; of all videos or of those named.
+        timestamps: take these labels from `timestamps/<video>.txt` (lines `frame step`, one or more a step)
+            instead of `groundTruth/`.
+        background: name of the background action, if there is one.
+        rate_hz: frames per second of the features (a camera file says its own).
+        layout: axis order of the feature files, where it cannot be told from their shapes.
+        kind: what to read where both `features/` and `videos/` exist (default: features).
+
+    Raises:
+        EdgeHalError: anything missing, damaged or contradictory, named.
+    """
+    root = Path(root)
+    kind = kind or find_kind(root)
+    files = index_media(root, kind)
+    names = sorted(files) if split is None else read_split(root, split, part)
+    notes: list[str] = []
+
+    labelled = set(names if with_labels is True else with_labels or ())
+    check_present(root, kind, names, files, labelled, timestamps)
+    labels = read_mapping(root, notes)
+    ids = {name: i for i, name in enumerate(labels)}
+    if background is not None and background not in ids:
+        raise EdgeHalError(f"background {background!r} is no action of {root}", nearest(background, labels))
+
+    # Frame labels, where they must be read at all, are first collapsed, then kept only on demand.
+    transcripts: dict[str, tuple[int, ...]] = {}
+    frame_labels: dict[str, IntArray] = {}
+    lengths: dict[str, int] = {}
+    disagree = []
+    for name in names:
+        written, per_frame = label_paths(root, name)
+        if written.is_file():
+            transcripts[name] = tuple(read_names(written, ids))
+        stamped = timestamps and name in labelled
+        if (name in labelled and not stamped) or not written.is_file():
+            read = np.array(read_names(per_frame, ids), np.int64)
+            lengths[name] = read.size
+            if transcripts.setdefault(name, transcript_of(read)) != transcript_of(read):
+                disagree.append(name)
+            if name in labelled and not stamped:
+                frame_labels[name] = read
+    if disagree:
+        notes.append(f"{count_of(disagree, 'transcript')} differ from the frame labels collapsed")
+
+    if kind == "features":
+        if names:
+            layout = layout or find_layout(root, files, names, lengths)
+        media = {name: (feature_length(files, names, name, layout), rate_hz) for name in names}
+    else:
+        media = {name: probe_video(files[name], rate_hz) for name in names}
+
+    videos, cut = [], []
+    for name in names:
+        length, hz = media[name]
+        if length and name in lengths and length != lengths[name]:
+            allowed = max(hz or 0.0, 0.02 * max(length, lengths[name]))
+            if abs(length - lengths[name]) > allowed:
+                raise EdgeHalError(
+                    f"video {name} has {length} frames but {lengths[name]} frame labels",
+                    "they may differ by a second or by 2 %, not more",
+                    "check that both are of the same recording at the same rate"
+                    + ("" if layout is None else f" (features were read as {layout})"),
+                )
+            cut.append(name)
+        length = min(length or lengths.get(name, 0), lengths.get(name, length))
+        kept = frame_labels[name][:length] if name in frame_labels else None
+        if timestamps and name in labelled:
+            kept = read_timestamps(root, name, ids, length)
+        videos.append(
+            Video(
+                name=name,
+                path=files[name],
+                kind=kind,
+                transcript=transcripts[name],
+                length=length,
+                rate_hz=hz,
+                labels=kept,
+                layout=layout or "TD",
+            )
+        )
+    if cut:
+        most = max(abs(media[name][0] - lengths[name]) for name in cut)
+        notes.append(f"{count_of(cut, 'video')} and their labels differ by up to {most} frames: cut to the shorter")
+    rates = {video.rate_hz for video in videos}
+    return VideoSet(
+        labels=labels,
+        videos=tuple(videos),
+        rate_hz=rates.pop() if len(rates) == 1 else None,
+        background=None if background is None else ids[background],
+        notes=tuple(notes),
+    )
+
+
+# Frames and ticks ---------------------------------------------------------------------------
+
+
+def ticks_of(length: int, rate_hz: float, model_hz: float) -> NDArray[np.int64]:
+    """Index of the frame that each tick sees: the newest one not after it.
+
+    Frame i is at i / rate_hz, tick k at k / model_hz; the last tick is not after the last frame.
+    """
+    frame, tick = _ratio(rate_hz, model_hz)
+    if length <= 0:
+        return np.zeros(0, np.int64)
+    # Integers: k / model_hz >= i / rate_hz decided in floats is wrong where they are equal.
+    return np.arange((length - 1) * tick // frame + 1, dtype=np.int64) * frame // tick
+
+
+def resample_labels(labels: IntArray, rate_hz: float, model_hz: float) -> IntArray:
+    """Label of each tick, from labels (T,) of frames at `rate_hz`."""
+    return np.asarray(labels)[ticks_of(len(labels), rate_hz, model_hz)]
+
+
+def expand_labels(tick_labels: IntArray, length: int, rate_hz: float, model_hz: float) -> IntArray:
+    """Label of each of `length` frames: that of the newest tick not after it."""
+    frame, tick = _ratio(rate_hz, model_hz)
+    newest = np.arange(length, dtype=np.int64) * tick // frame
+    return np.asarray(tick_labels)[np.minimum(newest, len(tick_labels) - 1)]
+
+
+def _ratio(rate_hz: float, model_hz: float) -> tuple[int, int]:
+    """Integers (frame, tick) in the proportion rate_hz : model_hz."""
+    if not (rate_hz > 0 and model_hz > 0 and np.isfinite(rate_hz) and np.isfinite(model_hz)):
+        raise EdgeHalError(f"rates must be positive, not {rate_hz} Hz and {model_hz} Hz")
+    # 10,000 is enough for 30000/1001 and keeps products far from the end of int64.
+    rates = [Fraction(hz).limit_denominator(10_000) for hz in (rate_hz, model_hz)]
+    if 0 in rates:
+        raise EdgeHalError(f"rates of {rate_hz} Hz and {model_hz} Hz are too low")
+    quotient = rates[0] / rates[1]
+    return quotient.numerator, quotient.denominator

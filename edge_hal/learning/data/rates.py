@@ -1,0 +1,36 @@
+"""The model's rate, chosen from the step lists and the lengths of the videos where the configuration leaves it open."""
+
+from __future__ import annotations
+
+import math
+
+from edge_hal.config import Config
+from edge_hal.errors import EdgeHalError
+
+from .dataset import VideoSet
+
+TICKS_PER_STEP = 20.0
+SLOWEST_HZ, FASTEST_HZ = 4.0, 15.0
+"""Below, a front-end window holds no two ticks; above, nothing of what was measured gained."""
+
+
+def settled(config: Config, videos: VideoSet) -> Config:
+    """`config` with a `model_hz`: the frame rate over a whole number, with which a mean step has about
+    `TICKS_PER_STEP` ticks.
+
+    Raises:
+        EdgeHalError: the frame rate is not known.
+    """
+    if config.model.model_hz is not None:
+        return config
+    seconds, steps = 0.0, 0
+    for video in videos.videos:
+        if video.rate_hz is None:
+            raise EdgeHalError(f"the frame rate of {video.name} is not known", "", "give it: --set data.rate_hz=30")
+        seconds, steps = seconds + video.length / video.rate_hz, steps + len(video.transcript)
+    wanted = min(max(TICKS_PER_STEP * steps / seconds, SLOWEST_HZ), FASTEST_HZ)
+    source_hz = videos.videos[0].rate_hz
+    assert source_hz is not None
+    fewest, most = math.ceil(source_hz / FASTEST_HZ), max(1, math.floor(source_hz / SLOWEST_HZ))
+    model_hz = source_hz / min(max(round(source_hz / wanted), fewest), most)
+    return config.model_copy(update={"model": config.model.model_copy(update={"model_hz": model_hz})})

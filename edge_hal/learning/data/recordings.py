@@ -1,0 +1,85 @@
+"""Recordings as the model's clock sees them: one vector or picture per tick, and labels on the same ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.features import read_pictures
+from edge_hal.metrics import IntArray, transcript_of
+from edge_hal.spec import EncoderSpec
+
+from .dataset import Video, VideoSet, ticks_of
+
+Labels = IntArray
+
+
+@dataclass(frozen=True)
+class Recording:
+    """`transcript`: the steps, those of the ticks where all of them are labelled. `inputs`: (T, D) float32 vectors or
+    (T, H, W, 3) uint8 pictures at the model's ticks; `frames` (T,): which frame each tick shows; `labels` (T,) only
+    where labels were asked for, -1 where they are not known."""
+
+    name: str
+    transcript: tuple[int, ...]
+    inputs: NDArray[np.float32] | NDArray[np.uint8]
+    frames: NDArray[np.int64]
+    labels: Labels | None
+
+
+def read_recordings(
+    videos: VideoSet,
+    model_hz: float,
+    encoder: EncoderSpec | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Recording]:
+    """Read every video at the model's ticks.
+
+    Raises:
+        EdgeHalError: a rate is unknown, a file is damaged, or the kind does not fit the configuration.
+    """
+    recordings = []
+    for number, video in enumerate(videos.videos):
+        recordings.append(_read(video, model_hz, encoder))
+        if progress is not None:
+            progress(number + 1, len(videos))
+    return recordings
+
+
+def _read(video: Video, model_hz: float, encoder: EncoderSpec | None) -> Recording:
+    if video.rate_hz is None:
+        raise EdgeHalError(f"the frame rate of {video.name} is not known", "", "give it: --set data.rate_hz=30")
+    if (video.kind == "video") != (encoder is not None):
+        raise EdgeHalError(
+            f"{video.name} is a {video.kind} recording",
+            "the configuration " + ("expects pictures" if encoder else "has no frame encoder"),
+            "use a preset with an encoder for videos (tiny, jetson), one without for features (kinematics)",
+            exit_code=2,
+        )
+    frames = ticks_of(video.length, video.rate_hz, model_hz)
+    inputs: NDArray[np.float32] | NDArray[np.uint8]
+    if encoder is None:
+        inputs = video.read()[frames]
+    else:
+        inputs = read_pictures(video.path, frames, encoder.height, encoder.width)
+        frames = frames[: len(inputs)]
+    transcript, labels = video.transcript, None
+    if video.labels is not None:
+        labels = _at_ticks(video.labels, frames)
+        if (labels >= 0).all():
+            transcript = transcript_of(labels)  # a step shorter than a tick is not there to be found
+    return Recording(video.name, transcript, inputs, frames, labels)
+
+
+def _at_ticks(labels: Labels, frames: NDArray[np.int64]) -> Labels:
+    """Labels of frames at the ticks that show them; a single labelled frame is kept at the nearest tick after."""
+    if (labels >= 0).all():
+        return np.asarray(labels[np.minimum(frames, len(labels) - 1)])
+    known = np.flatnonzero(labels >= 0)
+    ticks = np.full(len(frames), -1, np.int64)
+    ticks[np.minimum(np.searchsorted(frames, known), len(frames) - 1)] = labels[known]
+    return ticks

@@ -1,0 +1,1 @@
+"""The networks: offline teacher, causal student, their losses and the training loop."""

@@ -1,0 +1,120 @@
+"""The causal student: learns the teacher's alignment of the training videos, and its posteriors.
+
+Supervision stays what it was: with transcripts, no frame label reaches this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge_hal.config import Learning
+from edge_hal.learning.data.recordings import Labels
+from edge_hal.model.latents import Latents
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.spec import PyramidSpec
+
+from .losses import change_loss, distil_loss, frame_loss, smooth_loss
+from .optimise import Stage, batches
+from .teacher import labels_padded, majority, padded
+
+Rows = TypeVar("Rows", bound=NDArray[Any])
+
+
+def learn_student(
+    features: Sequence[Tensor],
+    labels: Sequence[Labels],
+    teacher: Sequence[NDArray[np.float32]] | None,
+    spec: PyramidSpec,
+    config: Learning,
+    stage: Stage,
+) -> Pyramid:
+    """Train the causal pyramid.
+
+    Args:
+        features: front-end features (T, 3 D) per video.
+        labels: (T,) per video, aligned or given.
+        teacher: log posteriors (T, K) per video, or None.
+    """
+    settings, weights = config.student, config.weights
+    torch.manual_seed(stage.seed)
+    pyramid = Pyramid(spec, dropout=config.dropout)
+    latents = Latents(spec)
+    module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
+    crop = max(2 * spec.period(spec.top), round(settings.crop_s * spec.model_hz))
+    # What a tick speaks of lies `lag_ticks` before it; before the first tick nothing else happened.
+    labels = [lagging(y, spec.lag_ticks) for y in labels]
+    teacher = None if teacher is None else [lagging(p, spec.lag_ticks) for p in teacher]
+    changes = [_recent_change(y, max(1, round(spec.change_window_s * spec.model_hz))) for y in labels]
+
+    def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
+        pieces = crops([len(x) for x in features], crop, generator)
+        for batch in batches(len(pieces), settings.batch, generator):
+            where = [pieces[i] for i in batch]
+            x, exists = padded([features[i][part] for i, part in where])
+            x = x + settings.noise * torch.randn(x.shape, generator=generator)
+            moved = settings.offset * torch.randn(len(x), 1, spec.front_end.size, generator=generator)
+            x[..., : spec.front_end.size] += moved
+            target = labels_padded([labels[i][part] for i, part in where], x.shape[1])
+            x, exists, target = x.to(stage.device), exists.to(stage.device), target.to(stage.device)
+            outputs = pyramid(x, exists)
+            terms = latents(outputs)
+            change, _ = padded([changes[i][part] for i, part in where])
+            loss = (
+                weights.frame * frame_loss(outputs.frame, target)
+                + weights.smooth * smooth_loss(outputs.frame, exists)
+                + weights.change * change_loss(outputs.change, change.to(stage.device), exists)
+                + weights.reconstruction * terms.reconstruction
+                + weights.kl * terms.kl
+                + weights.sparse * terms.sparse
+            )
+            if outputs.action is not None:
+                coarse = majority(target, spec.period(spec.top), len(spec.labels))
+                loss = loss + weights.action * frame_loss(outputs.action, coarse[:, : outputs.action.shape[1]])
+            if teacher is not None:
+                known, _ = padded([torch.from_numpy(teacher[i][part]) for i, part in where])
+                loss = loss + weights.distil * distil_loss(outputs.frame, known.to(stage.device), exists)
+            yield loss
+
+    expected = sum(1 + len(x) // crop for x in features)
+    steps = -(-expected // settings.batch)
+    stage.optimise(
+        module,
+        epoch,
+        epochs=settings.epochs and max(settings.epochs, -(-settings.least_steps // steps)),
+        steps=steps,
+        lr=settings.lr,
+        weight_decay=config.weight_decay,
+    )
+    return pyramid
+
+
+def crops(lengths: Sequence[int], crop: int, generator: torch.Generator) -> list[tuple[int, slice]]:
+    """(video, ticks): each video cut into crops of `crop` ticks, at a random phase. A crop starts from a fresh state,
+    as a stream does; bins start with it."""
+    pieces = []
+    for index, length in enumerate(lengths):
+        phase = int(torch.randint(0, crop, (1,), generator=generator))
+        starts = [0, *range(crop - phase, max(1, length - crop // 4), crop)]
+        pieces += [(index, slice(start, start + crop)) for start in starts]
+    return pieces
+
+
+def lagging(rows: Rows, ticks: int) -> Rows:
+    """Rows (T, ...) each `ticks` later, the first one held till then."""
+    index = np.maximum(np.arange(len(rows)) - ticks, 0)
+    return cast("Rows", rows[index])
+
+
+def _recent_change(labels: Labels, window: int) -> Tensor:
+    """(T,): 1 where a boundary lies within the last `window` ticks."""
+    change = np.flatnonzero(np.diff(labels)) + 1
+    recent = np.zeros(len(labels), np.float32)
+    for boundary in change:
+        recent[boundary : boundary + window] = 1
+    return torch.from_numpy(recent)

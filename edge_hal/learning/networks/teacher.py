@@ -1,0 +1,201 @@
+"""The offline teacher: sees whole videos at the alignment rate, and aligns their transcripts.
+
+ATBA's losses and alignment (CVPR 2024) with HAL's latents (arXiv 2602.24275). Stage one warms up: which actions
+occur, the variational terms, and the starter's labels. Stage two has all terms, and aligns again every few epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_hal.config import Learning
+from edge_hal.learning.data.recordings import Labels
+from edge_hal.learning.hmm.known_labels import Pins, between, binned
+from edge_hal.model.latents import Latents
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.spec import PyramidSpec
+
+from .boundary_alignment import align
+from .losses import contrast_loss, frame_loss, video_loss
+from .optimise import Stage, batches
+
+TOKENS_PER_SEGMENT = 20.0
+LONGEST_CROP = 2048
+"""Tokens of a video that one step of training sees at most: memory stays bounded, whatever a video lasts."""
+SLOWEST_ALIGN_HZ, FASTEST_ALIGN_HZ = 1.5, 5.0
+"""The windows of the boundary alignment (7 and 31 samples) fit segments of about this many samples."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What the teacher knows in the end, per video, on model ticks: labels (T,), log posteriors (T, K); and the
+    teacher itself, whose tokens are means over `period` ticks."""
+
+    labels: list[Labels]
+    log_posteriors: list[NDArray[np.float32]]
+    teacher: Pyramid
+    period: int
+
+
+def choose_align_hz(durations_s: Sequence[float], transcripts: Sequence[Sequence[int]]) -> float:
+    """The rate at which a mean segment has `TOKENS_PER_SEGMENT` tokens, within reason."""
+    mean_s = sum(durations_s) / max(1, sum(len(transcript) for transcript in transcripts))
+    return min(max(TOKENS_PER_SEGMENT / mean_s, SLOWEST_ALIGN_HZ), FASTEST_ALIGN_HZ)
+
+
+def pooled(features: Tensor, period: int) -> Tensor:
+    """(T, F) -> (ceil(T / period), F): means over bins, the last one over what there is."""
+    tail = -len(features) % period
+    total = F.pad(features, (0, 0, 0, tail)).unflatten(0, (-1, period)).sum(1)
+    count = torch.full((len(total), 1), float(period))
+    count[-1] = period - tail
+    return total / count
+
+
+def learn_alignment(
+    features: Sequence[Tensor],
+    transcripts: Sequence[Sequence[int]],
+    starter: Sequence[Labels],
+    spec: PyramidSpec,
+    config: Learning,
+    stage: Stage,
+    pins: Sequence[Pins | None] | None = None,
+) -> Alignment:
+    """Align every training video with its transcript.
+
+    Args:
+        features: front-end features (T, 3 D) per video, at the model's ticks.
+        starter: labels (T,) per video to warm up on.
+        pins: what is known of each video, at the model's ticks; alignments keep to it.
+        spec: the student's table; the teacher's follows from it and the configuration.
+    """
+    settings, weights = config.teacher, config.weights
+    durations_s = [len(x) / spec.model_hz for x in features]
+    hz = config.align_hz or choose_align_hz(durations_s, transcripts)
+    period = max(1, round(spec.model_hz / hz))
+    teacher_spec = PyramidSpec(
+        model_hz=spec.model_hz / period,
+        labels=spec.labels,
+        front_end=spec.front_end,
+        levels=tuple(level.spec() for level in settings.levels),
+    )
+    tokens = [pooled(x, period) for x in features]
+    torch.manual_seed(stage.seed)
+    pyramid = Pyramid(teacher_spec, causal=False, dropout=config.dropout)
+    latents = Latents(teacher_spec)
+    module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
+    sizes = np.cumsum([len(x) for x in tokens])[:-1]
+    first = [
+        label[np.minimum(np.arange(len(x)) * period + period // 2, len(label) - 1)]
+        for x, label in zip(tokens, starter, strict=True)
+    ]
+    memory = {"labels": torch.from_numpy(np.concatenate(first))}
+    present = torch.zeros(len(tokens), len(spec.labels))
+    for index, transcript in enumerate(transcripts):
+        present[index, list(transcript)] = 1
+
+    known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(tokens)]
+
+    def realign() -> None:
+        labels = [
+            align(p.exp().numpy(), transcript).labels if pin is None else between(p.numpy(), transcript, pin)
+            for p, transcript, pin in zip(posteriors(), transcripts, known, strict=True)
+        ]
+        memory["labels"] = torch.from_numpy(np.concatenate(labels))
+
+    @torch.inference_mode()
+    def posteriors() -> list[Tensor]:
+        module.eval()
+        where = next(module.parameters()).device  # in the midst of training, and after
+        return [torch.log_softmax(pyramid(x[None].to(where)).frame[0], -1).cpu() for x in tokens]
+
+    def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
+        second = number - settings.warm_epochs
+        if settings.realign_every and second >= 0 and second % settings.realign_every == 0:
+            realign()
+            module.train()
+        labels = np.split(memory["labels"].numpy(), sizes)
+        for batch in batches(len(tokens), settings.batch, generator):
+            parts = [_crop(len(tokens[i]), generator) for i in batch]
+            x, exists = padded([tokens[i][part] for i, part in zip(batch, parts, strict=True)])
+            target = labels_padded([labels[i][part] for i, part in zip(batch, parts, strict=True)], x.shape[1])
+            occurs = present[batch]
+            for row, (i, part) in enumerate(zip(batch, parts, strict=True)):
+                if part.stop - part.start < len(tokens[i]):
+                    occurs[row] = F.one_hot(target[row][exists[row]], len(spec.labels)).amax(0).float()
+            x, exists, target = x.to(stage.device), exists.to(stage.device), target.to(stage.device)
+            outputs = pyramid(x, exists)
+            terms = latents(outputs)
+            assert outputs.classes is not None and outputs.class_tokens is not None
+            loss = (
+                weights.video * video_loss(outputs.classes, occurs.to(stage.device))
+                + weights.frame * frame_loss(outputs.frame, target)
+                + weights.reconstruction * terms.reconstruction
+                + weights.kl * terms.kl
+            )
+            if second >= 0:
+                coarse = majority(target, teacher_spec.period(teacher_spec.top), len(spec.labels))
+                loss = loss + weights.sparse * terms.sparse
+                loss = loss + weights.contrast * contrast_loss(outputs.class_tokens, outputs.fused[-1], coarse)
+                if outputs.action is not None:
+                    loss = loss + weights.action * frame_loss(outputs.action, coarse)
+            yield loss
+
+    stage.optimise(
+        module,
+        epoch,
+        epochs=settings.warm_epochs + settings.epochs,
+        steps=-(-len(tokens) // settings.batch),
+        lr=settings.lr,
+        weight_decay=config.weight_decay,
+        memory=memory,
+    )
+    if settings.realign_every:
+        realign()
+    labels = np.split(memory["labels"].numpy(), sizes)
+    lengths = [len(x) for x in features]
+    return Alignment(
+        [np.repeat(y, period)[:n] for y, n in zip(labels, lengths, strict=True)],
+        [np.repeat(p.numpy(), period, 0)[:n] for p, n in zip(posteriors(), lengths, strict=True)],
+        pyramid,
+        period,
+    )
+
+
+def _crop(length: int, generator: torch.Generator) -> slice:
+    """All of a video, or a random stretch of a long one."""
+    if length <= LONGEST_CROP:
+        return slice(0, length)
+    start = int(torch.randint(0, length - LONGEST_CROP + 1, (1,), generator=generator))
+    return slice(start, start + LONGEST_CROP)
+
+
+def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Rows (T_i, F) -> (B, T, F) and which ticks exist (B, T)."""
+    x = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    return x, torch.arange(x.shape[1]) < lengths[:, None]
+
+
+def labels_padded(rows: Sequence[Labels], length: int) -> Tensor:
+    """Labels (T_i,) -> (B, length), -1 where there is no tick."""
+    target = torch.full((len(rows), length), -1, dtype=torch.long)
+    for index, row in enumerate(rows):
+        target[index, : len(row)] = torch.from_numpy(np.ascontiguousarray(row))
+    return target
+
+
+def majority(labels: Tensor, period: int, count: int) -> Tensor:
+    """(B, T) -> (B, ceil(T / period)): the most frequent label of each bin, -1 for an empty one."""
+    tail = -labels.shape[1] % period
+    bins = F.pad(labels, (0, tail), value=-1).unflatten(1, (-1, period))
+    votes = F.one_hot(bins.clamp_min(0), count) * (bins >= 0).unsqueeze(-1)
+    total = votes.sum(2)
+    return torch.where(total.sum(-1) > 0, total.argmax(-1), -1)

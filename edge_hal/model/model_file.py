@@ -1,0 +1,141 @@
+"""A trained model on disk: `model.safetensors` with its table, thresholds and origin as metadata. No pickle."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.errors import EdgeHalError
+from edge_hal.spec import PyramidSpec
+
+from .front_end import FrontEnd
+from .pyramid import Pyramid
+
+SCHEMA = 1
+MODEL = "model.safetensors"
+ENCODER = "encoder.onnx"
+REFERENCE = "reference.npz"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model, read back. `encoder` is the graph beside it, None for feature streams; `reference`
+    real input vectors (T, D) and pictures (n, H, W, 3), either may be missing."""
+
+    path: Path
+    spec: PyramidSpec
+    pyramid: Pyramid
+    front_end: FrontEnd
+    decoder: DecoderConfig
+    encoder: Path | None
+    provenance: Mapping[str, Any]
+    reference: Mapping[str, NDArray[Any]]
+
+
+def save_model(
+    path: Path,
+    pyramid: Pyramid,
+    front_end: FrontEnd,
+    decoder: DecoderConfig,
+    provenance: Mapping[str, Any],
+) -> None:
+    tensors = {f"pyramid.{key}": value for key, value in pyramid.state_dict().items()}
+    tensors |= {f"front_end.{key}": value for key, value in front_end.state_dict().items()}
+    metadata = {
+        "schema": SCHEMA,
+        "spec": pyramid.spec.to_dict(),
+        "decoder": decoder.to_dict(),
+        "provenance": dict(provenance),
+    }
+    save_file(
+        {key: value.contiguous() for key, value in tensors.items()},
+        path,
+        {"edge_hal": json.dumps(metadata)},
+    )
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """A run directory, or its `model.safetensors`.
+
+    Raises:
+        EdgeHalError: it is neither, is incomplete, or is of another schema.
+    """
+    file = path / MODEL if path.is_dir() else path
+    todo = "train again: edge-hal train DATA_DIR --out RUN_DIR"
+    if not file.is_file():
+        why = f"it has no {MODEL}" if path.is_dir() else "there is no such file"
+        if (path / "last").is_dir():
+            why, todo = "its training is not complete", "resume it with the same edge-hal train command"
+        raise EdgeHalError(f"{path} is no checkpoint", why, todo)
+    try:
+        with safe_open(file, "pt") as stored:
+            metadata = json.loads((stored.metadata() or {}).get("edge_hal", "null"))
+            if metadata is None:
+                raise ValueError("another program wrote it")
+            if metadata["schema"] != SCHEMA:
+                raise ValueError(f"it has schema {metadata['schema']}, this version reads {SCHEMA}")
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        spec = PyramidSpec.from_dict(metadata["spec"])
+        _check_tensors(tensors, spec)
+        pyramid, front_end = Pyramid(spec), FrontEnd(spec.front_end)
+        for name, module in (("pyramid.", pyramid), ("front_end.", front_end)):
+            part = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+            module.load_state_dict(part)
+        decoder, provenance = DecoderConfig.from_dict(metadata["decoder"]), dict(metadata["provenance"])
+    except (EdgeHalError, OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise EdgeHalError(f"{file} is no edge-hal checkpoint", why, todo) from error
+    encoder = file.with_name(ENCODER) if spec.encoder is not None else None
+    if encoder is not None and not encoder.is_file():
+        raise EdgeHalError(f"{file} lacks the frame encoder", f"{encoder} is missing", todo)
+    return Checkpoint(
+        path=file.parent,
+        spec=spec,
+        pyramid=pyramid.eval(),
+        front_end=front_end,
+        decoder=decoder,
+        encoder=encoder,
+        provenance=provenance,
+        reference=_reference(file.with_name(REFERENCE)),
+    )
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], spec: PyramidSpec) -> None:
+    """The file must hold every tensor of the table and no other. Told before a model is made: a table in
+    a file of a few bytes may ask for terabytes."""
+    with torch.device("meta"):
+        parts = {"pyramid.": Pyramid(spec), "front_end.": FrontEnd(spec.front_end)}
+    needed = {
+        f"{name}{key}": tuple(value.shape) for name, part in parts.items() for key, value in part.state_dict().items()
+    }
+    odd = sorted(needed.keys() ^ tensors.keys())
+    if odd:
+        raise ValueError(f"it {'lacks' if odd[0] in needed else 'has a strange'} tensor {odd[0]}")
+    for key, shape in needed.items():
+        if tuple(tensors[key].shape) != shape:
+            raise ValueError(f"{key} has shape {tuple(tensors[key].shape)}, its table says {shape}")
+        if not torch.isfinite(tensors[key]).all():
+            raise ValueError(f"{key} holds a number that is not finite")
+
+
+def _reference(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+        raise EdgeHalError(f"cannot read {path}", str(error), "delete it to certify on random input") from error

@@ -1,0 +1,1 @@
+"""Checks of a running or installed system: state drift, self-test of the engines, benchmark."""

@@ -1,0 +1,1 @@
+"""From events to subscribers: journal, publisher, replay server, client, keys, metrics."""

@@ -1,0 +1,1 @@
+"""Recordings of a run: written, kept around events, read and replayed."""

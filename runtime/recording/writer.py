@@ -1,0 +1,155 @@
+"""Record a run: what its clock was told, in which order, and the frames its ticks showed. Its events follow from that.
+
+A recording is a folder: `log.jsonl` (how it was run, each frame and each passing of time, how it ended), `frames.bin`
+(the pictures shown, as the encoder sees them, or the vectors), `events.jsonl` (the durable events, to compare with)
+and, where it begins in the midst of a run, `state.npz` (see `checkpoint`). `reader.py` reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from edge_hal.bundle import Bundle
+from edge_hal.errors import EdgeHalError
+from edge_hal.events import Event, encode
+from edge_hal.preprocess import resize
+from edge_hal.runtime.options import RunOptions
+from edge_hal.runtime.sources.base import Frame, Source
+from edge_hal.runtime.sources.slot import Intake
+from edge_hal.runtime.stream.clock import Tick
+
+from .state_file import State, save
+
+SCHEMA = 1
+LOG, FRAMES, EVENTS, STATE = "log.jsonl", "frames.bin", "events.jsonl", "state.npz"
+REPEATED = ("stream", "pace", "decoder", "decide_every", "threads", "max_hold_ms", "overload")
+"""What of the options decides which events come."""
+CUT = "cut"
+"""How a piece ended whose run went on."""
+
+log = logging.getLogger("edge_hal.record")
+
+
+class Tape(Protocol):
+    """What the loop tells of itself: in this order, and before it acts on it."""
+
+    def took(self, frame: Frame, missed: int, period_ns: int | None) -> None: ...
+
+    def passed(self, t_ns: int) -> None: ...
+
+    def shows(self, tick: Tick) -> None:
+        """A tick is about to encode its frame."""
+
+    def told(self, event: Event) -> None: ...
+
+    def full(self, t_ns: int) -> bool:
+        """Whether another piece should begin at this stream time."""
+
+    def go_on(self, t_ns: int, intake: Intake, bundle: Bundle, state: State) -> None:
+        """Another piece begins here, where nothing is left to step; `bundle` and `state` lead on."""
+
+    def ended(self, reason: str, t_ns: int, intake: Intake) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Recorder:
+    """Writes what happens to one run into an empty folder. A disk that is full ends the recording, with
+    a warning, and not the run.
+
+    Args:
+        state: where the recording begins, if that is not the start of the run.
+
+    Raises:
+        EdgeHalError: the folder holds something, or cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path, options: RunOptions, bundle: Bundle, source: Source, state: State | None = None
+    ) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                why = "a recording overwrites nothing"
+                raise EdgeHalError(f"{folder} is not empty", why, "choose another --record")
+            if state is not None:
+                save(folder / STATE, state)
+            self._log, self._events = (open(folder / name, "w", buffering=1) for name in (LOG, EVENTS))  # noqa: SIM115
+            self._frames = open(folder / FRAMES, "wb", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            todo = "choose another --record"
+            raise EdgeHalError(f"cannot record into {folder}", str(error.strerror), todo) from error
+        self._encoder = bundle.spec.encoder
+        self._shown = 0
+        self.whole = True
+        self._write(
+            schema=SCHEMA,
+            bundle=bundle.fingerprint,
+            source=source.name,
+            live=source.live,
+            period_ns=source.period_ns,
+            options={name: getattr(options, name) for name in REPEATED},
+            shape=self._shape(bundle),
+        )
+
+    def took(self, frame: Frame, missed: int, period_ns: int | None) -> None:
+        self._write(frame=frame.index, t_ns=frame.t_ns, missed=missed, period_ns=period_ns)
+
+    def passed(self, t_ns: int) -> None:
+        self._write(passed=t_ns)
+
+    def shows(self, tick: Tick) -> None:
+        data = tick.frame.data
+        if self._encoder is not None and data.ndim == 3:
+            data = resize(data, self._encoder.height, self._encoder.width)
+        else:
+            data = data.astype(np.float32)
+        self._keep(self._frames.write, np.ascontiguousarray(data).data)
+        self._write(shown=tick.frame.index, at=self._shown)
+        self._shown += 1
+
+    def told(self, event: Event) -> None:
+        self._keep(self._events.write, encode(event).decode() + "\n")
+
+    def full(self, t_ns: int) -> bool:
+        return False
+
+    def go_on(self, t_ns: int, intake: Intake, bundle: Bundle, state: State) -> None:
+        self.ended(CUT, t_ns, intake)
+        self._stop("another bundle takes over")
+
+    def ended(self, reason: str, t_ns: int, intake: Intake) -> None:
+        self._write(ended=reason, t_ns=t_ns, intake=dataclasses.asdict(intake))
+
+    def close(self) -> None:
+        for file in (self._log, self._events, self._frames):
+            try:
+                file.close()
+            except OSError as error:
+                self._stop(error.strerror)
+
+    def _write(self, **entry: Any) -> None:
+        self._keep(self._log.write, json.dumps(entry) + "\n")
+
+    def _keep(self, write: Callable[[Any], int], data: Any) -> None:
+        if self.whole:
+            try:
+                write(data)
+            except OSError as error:
+                self._stop(error.strerror)
+
+    def _stop(self, why: str | None) -> None:
+        if self.whole:
+            log.warning("the recording ends here, the run goes on: %s", why)
+        self.whole = False
+
+    def _shape(self, bundle: Bundle) -> list[int]:
+        encoder = bundle.spec.encoder
+        return [bundle.spec.front_end.size] if encoder is None else list(encoder.image.shape)

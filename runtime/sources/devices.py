@@ -1,0 +1,85 @@
+"""Which cameras this machine has, and what they can deliver."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .file_readers import opencv
+
+SYSFS = Path("/sys/class/video4linux")
+SIZES = ((640, 480), (800, 600), (1280, 720), (1920, 1080), (2560, 1440), (3840, 2160))
+FORMATS = ("MJPG", "YUYV")
+PROBE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """`/dev/video{index}`. `modes`: width, height, fps and fourcc as the camera confirmed them; empty
+    with `why` where it could not be asked."""
+
+    index: int
+    name: str
+    modes: tuple[dict[str, Any], ...]
+    why: str = ""
+
+
+def list_devices(sysfs: Path = SYSFS) -> list[Device]:
+    """Every capture device of the machine. Metadata nodes of the same camera are left out."""
+    found = []
+    for entry in sorted(sysfs.glob("video*"), key=lambda path: int("0" + path.name.removeprefix("video"))):
+        if _text(entry / "index") in ("", "0"):
+            index = int(entry.name.removeprefix("video"))
+            found.append(Device(index, _text(entry / "name") or entry.name, *_probe_apart(index)))
+    return found
+
+
+def probe(index: int) -> list[dict[str, Any]]:
+    """Ask a camera for common sizes and formats, and tell what it answers."""
+    cv2 = opencv()
+    capture = cv2.VideoCapture(index, cv2.CAP_V4L2)
+    modes: list[dict[str, Any]] = []
+    for fourcc in FORMATS if capture.isOpened() else ():
+        for width, height in SIZES:
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*fourcc))
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
+            code = int(capture.get(cv2.CAP_PROP_FOURCC))
+            mode = {
+                "width": int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+                "height": int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+                "fps": round(float(capture.get(cv2.CAP_PROP_FPS)), 3),
+                "fourcc": "".join(chr(code >> shift & 0x7F) for shift in (0, 8, 16, 24)),
+            }
+            if mode not in modes:
+                modes.append(mode)
+    capture.release()
+    return modes
+
+
+def _probe_apart(index: int) -> tuple[tuple[dict[str, Any], ...], str]:
+    """In a process of its own: a broken camera hangs whoever opens it."""
+    if not Path(f"/dev/video{index}").exists():
+        return (), f"there is no /dev/video{index}"
+    if not os.access(f"/dev/video{index}", os.R_OK | os.W_OK):
+        return (), "permission denied: sudo usermod -aG video $USER, then log in again"
+    code = f"import json; from {__name__} import probe; print(json.dumps(probe({index})))"
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_S, env=path)
+        modes = tuple(json.loads(done.stdout))
+    except (subprocess.TimeoutExpired, ValueError):
+        return (), "it does not answer"
+    return modes, "" if modes else "it does not open: another program may use it"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

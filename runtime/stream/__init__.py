@@ -1,0 +1,1 @@
+"""From frames to decisions: frame clock, pyramid, ring of recent outputs, recogniser."""

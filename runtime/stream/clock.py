@@ -1,0 +1,303 @@
+"""The frame clock: irregular frames in, regular ticks out, and nothing lost without being counted.
+
+It reads no clock of its own. Times are arguments (nanoseconds of stream time), so the same arrivals
+always give the same ticks, and any arrival pattern can be tested.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from edge_hal.events import Moment
+from edge_hal.runtime.sources.base import Frame
+from edge_hal.runtime.sources.rate import exact_rate, instant_ns
+from edge_hal.runtime.sources.slot import Intake
+
+INTERVALS = 5
+"""As many intervals between frames must agree, by their median, on how slow the source is."""
+PLAIN = ("_announced_ns", "_start_ns", "_next", "_skipped", "_broken", "running", "epoch")
+
+
+@dataclass(frozen=True, eq=False)
+class Tick:
+    """Step `index` of `epoch`, at `t_ns`, shows `frame`: for the first time if `fresh`, else it is held."""
+
+    index: int
+    epoch: int
+    t_ns: int
+    frame: Frame
+    fresh: bool
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.index, self.frame.index, self.t_ns)
+
+
+@dataclass(frozen=True)
+class Break:
+    """The model saw nothing from the tick `begin` of `epoch` until `end`, the next tick there is.
+
+    `reason`: `source` (no frame within the hold limit), `overload` (frames came, nobody took them) or
+    the one given to `interrupt`.
+    `lost_ticks`: steps of the clock that never took place. `reset`: `epoch` ended, and `end` is the
+    first tick of the next one; otherwise tick indices go on without a hole, and times tell of it.
+    """
+
+    reason: str
+    epoch: int
+    begin: Moment
+    end: Moment
+    lost_ticks: int
+    reset: bool = True
+
+
+@dataclass
+class Counters:
+    """What became of the frames pushed and of the ticks due. `pending`: a frame no tick has shown yet."""
+
+    used: int = 0
+    decimated: int = 0
+    overload: int = 0
+    reset: int = 0
+    pending: int = 0
+    ticks: int = 0
+    fresh: int = 0
+    held: int = 0
+    cut: int = 0
+
+    def tally(self, intake: Intake) -> dict[str, Any]:
+        """The counters of both laws, with what the source counted:
+        captured = used + sum(dropped) + in_flight, and ticks = fresh + held + cut."""
+        return {
+            "captured": intake.captured,
+            "used": self.used,
+            "dropped": {
+                "superseded": intake.superseded,
+                "decimated": self.decimated,
+                "overload": self.overload,
+                "undecodable": intake.undecodable,
+                "reset": self.reset,
+            },
+            "in_flight": intake.waiting + self.pending,
+            "ticks": self.ticks,
+            "fresh": self.fresh,
+            "held": self.held,
+            "cut": self.cut,
+        }
+
+
+class FrameClock:
+    """Tick k of an epoch is due at epoch start + k / model_hz and takes the newest frame until then.
+
+    Cameras jitter. Of a live source a tick takes the first frame at most `slack_ns` (half a period)
+    before it is due, at once, and waits as long for one that is late: so a camera as fast as the model
+    never has one tick hold and another skip a frame, and no frame waits for its tick.
+
+    Args:
+        source_period_ns: nanoseconds between frames, None where the source does not say. What frames
+            then show is believed before what was announced, if it is slower.
+        max_hold_ms: how long one frame may be shown; never less than two source periods.
+        live: frames come when they come.
+        cut: a loop that comes late makes up for `backlog` ticks and no more: the rest are cut. Without
+            it every tick takes place, however late.
+
+    `limit_ns` is the hold limit in force. `backlog`: so many ticks may be due at once, those of half
+    the hold limit.
+    """
+
+    def __init__(
+        self,
+        model_hz: float,
+        source_period_ns: int | None,
+        max_hold_ms: float,
+        *,
+        live: bool = False,
+        cut: bool = False,
+    ) -> None:
+        self._rate = exact_rate(model_hz)
+        self._max_hold_ns = round(max_hold_ms * 1e6)
+        self._announced_ns = source_period_ns
+        self._intervals: deque[int] = deque(maxlen=INTERVALS)
+        self._period_ns = -1
+        self._live, self._cut = live, cut
+        self._frame: Frame | None = None
+        self._start_ns = 0
+        self._next = 0
+        self._skipped = 0  # grid instants of this epoch that were cut: tick k is due at k + _skipped
+        self._begin = Moment(0, 0, 0)
+        self._broken: str | None = None
+        self.running = False
+        self.epoch = -1
+        self.counters = Counters()
+        self._learn()
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next tick takes place without a new frame; None while there is no epoch."""
+        return self._due_ns(self._next) + self.slack_ns if self.running else None
+
+    def announce(self, source_period_ns: int | None) -> None:
+        """The source said how far apart its frames are; a reconnected one may say something else."""
+        if source_period_ns != self._announced_ns:
+            self._announced_ns = source_period_ns
+            self._learn()
+
+    def push(self, frame: Frame, missed: int = 0) -> list[Tick | Break]:
+        """A frame came; `missed` were superseded between the last one pushed and this one.
+
+        Frames come in order of `t_ns`. Returns the ticks that this decides, in order, and the break
+        that it ends.
+        """
+        before = frame.t_ns - 1
+        if missed and self.running and self._age_ns(before) > self.limit_ns:
+            self._stop("overload")
+        done = self._run_until(before)
+        if self._frame is not None:
+            self._learn((frame.t_ns - self._frame.t_ns) // (missed + 1))
+        if not self.running:
+            done.extend(self._begin_epoch(frame))
+        elif self.counters.pending:
+            self.counters.decimated += 1
+        self._frame, self.counters.pending = frame, 1
+        if self._due_ns(self._next) - self.slack_ns <= frame.t_ns:
+            done.append(self._tick())
+        return done
+
+    def advance(self, now_ns: int) -> list[Tick | Break]:
+        """Time passed and no frame at or before `now_ns` is still to come. Returns the ticks now due."""
+        return self._run_until(now_ns)
+
+    def finish(self, now_ns: int) -> list[Tick | Break]:
+        """The stream ended. Returns the break that nothing ended, if there is one."""
+        self.counters.decimated += self.counters.pending
+        self.counters.pending = 0
+        if self._broken is None:
+            return []
+        end = Moment(self._begin.tick, self._begin.frame, max(now_ns, self._begin.t_ns))
+        return [self._close_break(end)]
+
+    def interrupt(self, reason: str) -> None:
+        """End the epoch here; the next frame begins another, and the break is told then."""
+        if self.running:
+            self._stop(reason)
+
+    def state(self) -> dict[str, Any]:
+        """All that ticks to come depend on, beside what it was made with and the pixels of its frame."""
+        frame = None if self._frame is None else [self._frame.index, self._frame.t_ns]
+        plain = {name: getattr(self, name) for name in PLAIN}
+        lists = {"intervals": list(self._intervals), "begin": asdict(self._begin), "frame": frame}
+        return {**plain, **lists, "counters": asdict(self.counters)}
+
+    def restore(self, state: dict[str, Any], frame: Frame | None) -> None:
+        """Go on where `state` was taken; `frame` is the one it names."""
+        for name in PLAIN:
+            setattr(self, name, state[name])
+        self._intervals.extend(state["intervals"])
+        self._begin, self.counters, self._frame = Moment(**state["begin"]), Counters(**state["counters"]), frame
+        self._learn()
+
+    def _learn(self, interval_ns: int | None = None) -> None:
+        """Cameras announce 30 frames per second and deliver 15 in the dark, or announce nothing: the
+        median of the last intervals is believed where it is longer."""
+        if interval_ns is not None:
+            self._intervals.append(interval_ns)
+        period_ns = self._announced_ns or 0
+        if len(self._intervals) == INTERVALS:
+            period_ns = max(period_ns, sorted(self._intervals)[INTERVALS // 2])
+        if period_ns == self._period_ns:
+            return
+        self._period_ns = period_ns
+        self.slack_ns = min(self._period_ns, instant_ns(1, self._rate)) // 2 if self._live else 0
+        self.limit_ns = max(self._max_hold_ns, 2 * self._period_ns)
+        self.backlog = max(2, int(Fraction(self.limit_ns // 2, 10**9) * self._rate))
+
+    def _run_until(self, now_ns: int) -> list[Tick | Break]:
+        done: list[Tick | Break] = self._catch_up(now_ns) if self._cut and self.running else []
+        while self.running and (due_ns := self._due_ns(self._next)) + self.slack_ns <= now_ns:
+            assert self._frame is not None
+            if due_ns - self._frame.t_ns > self.limit_ns:
+                self._stop("source")
+                break
+            done.append(self._tick())
+        return done
+
+    def _tick(self) -> Tick:
+        frame, counters = self._frame, self.counters
+        assert frame is not None
+        tick = Tick(self._next, self.epoch, self._due_ns(self._next), frame, bool(counters.pending))
+        counters.ticks += 1
+        if tick.fresh:
+            counters.used += 1
+            counters.fresh += 1
+            counters.pending = 0
+        else:
+            counters.held += 1
+        self._next += 1
+        self._begin = tick.moment
+        return tick
+
+    def _catch_up(self, now_ns: int) -> list[Tick | Break]:
+        """Too many ticks are due at once: all but the last of them never take place."""
+        if self._due_ns(self._next + self.backlog) + self.slack_ns > now_ns:
+            return []
+        late = self._due_before(now_ns - self.slack_ns + 1) - self._next - 1
+        end_ns = self._due_ns(self._next + late)
+        assert self._frame is not None
+        if end_ns - self._frame.t_ns > self.limit_ns:
+            self._stop("overload")
+            return []
+        self._skipped += late
+        self.counters.ticks += late
+        self.counters.cut += late
+        end = Moment(self._next, self._frame.index, end_ns)
+        return [Break("overload", self.epoch, self._begin, end, late, reset=False)]
+
+    def _stop(self, reason: str) -> None:
+        """End the epoch here; the break is told when it is known how long it was."""
+        counters = self.counters
+        if reason == "overload":
+            counters.overload += counters.pending
+        else:
+            counters.reset += counters.pending
+        counters.pending = 0
+        self.running, self._broken = False, reason
+
+    def _begin_epoch(self, frame: Frame) -> list[Tick | Break]:
+        done: list[Tick | Break] = []
+        start = Moment(0, frame.index, frame.t_ns)
+        if self._broken is not None:
+            done.append(self._close_break(start))
+        self.epoch += 1
+        self.running = True
+        self._start_ns, self._next, self._skipped, self._begin = frame.t_ns, 0, 0, start
+        return done
+
+    def _close_break(self, end: Moment) -> Break:
+        assert self._broken is not None
+        reason, self._broken = self._broken, None
+        lost = max(0, self._due_before(end.t_ns) - self._next)
+        if reason == "overload":
+            self.counters.ticks += lost
+            self.counters.cut += lost
+        return Break(reason, self.epoch, self._begin, end, lost)
+
+    def _due_ns(self, index: int) -> int:
+        return self._start_ns + instant_ns(index + self._skipped, self._rate)
+
+    def _due_before(self, t_ns: int) -> int:
+        """The index of the first tick of this epoch that is due at `t_ns` or later."""
+        count = max(0, int(Fraction(t_ns - self._start_ns, 10**9) * self._rate) - self._skipped)
+        while self._due_ns(count) < t_ns:
+            count += 1
+        while count and self._due_ns(count - 1) >= t_ns:
+            count -= 1
+        return count
+
+    def _age_ns(self, now_ns: int) -> int:
+        """How old the current frame is at the last tick due by `now_ns`; 0 if none is due."""
+        count = self._due_before(now_ns - self.slack_ns + 1)
+        assert self._frame is not None
+        return self._due_ns(count - 1) - self._frame.t_ns if count > self._next else 0

@@ -1,0 +1,284 @@
+"""The decoder's thresholds: kept where given, found where not, and the same decisions off line as in a stream."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import edge_hal
+from edge_hal.calib import fit_decoder as calib_decoder
+from edge_hal.calib.fit_decoder import (
+    CONFIRM_S,
+    EVIDENCE_HZ,
+    PROMPT_S,
+    SMOOTH_S,
+    TOLERANCE,
+    decode_all,
+    fit_decoder,
+    labels_of,
+    points_of,
+)
+from edge_hal.calib.learn_procedure import learn_procedure
+from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.procedure import Procedure, Step
+from edge_hal.evaluation.checkpoint_scores import decide
+from edge_hal.events import Transition
+from edge_hal.metrics import score_transitions, score_videos, transitions_of
+from edge_hal.model.step import TorchEngine
+from edge_hal.runtime.stream.pyramid import PyramidStream
+from edge_hal.spec import LevelSpec, PyramidSpec
+from tests.helpers.bundles import LABELS, SHARP, known_bundle
+from tests.helpers.small_models import FLAT, THREE, TWO, random_input, random_model, small_spec
+
+SPEC = small_spec()
+COUNT, HZ = len(SPEC.labels), SPEC.model_hz
+Log = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+PROCEDURE = Procedure(
+    {
+        name: Step(0.25, 0.25, 1.0 + i, 1.5, {SPEC.labels[(i + 1) % COUNT]: 0.8, SPEC.labels[i - 1]: 0.2})
+        for i, name in enumerate(SPEC.labels)
+    }
+)
+configs = st.builds(
+    DecoderConfig,
+    smooth_s=st.floats(0, 1.5),
+    confirm_s=st.floats(0, 1.5),
+    margin=st.floats(0, 0.4),
+    min_duration_s=st.floats(0, 3),
+    lead_s=st.floats(0, 0.5),
+    evidence_hz=st.just(0.0) | st.floats(0.5, 10),
+    procedure=st.just(PROCEDURE),
+)
+
+
+def segments(rng: np.random.Generator, count: int, shortest: int, longest: int) -> Labels:
+    """`count` segments, no label twice running."""
+    order = np.cumsum(rng.integers(1, COUNT, count)) % COUNT
+    return np.repeat(order, rng.integers(shortest, longest + 1, count)).astype(np.int64)
+
+
+def certain(labels: Labels, confidence: float = 0.85) -> Log:
+    posterior = np.full((len(labels), COUNT), (1 - confidence) / (COUNT - 1))
+    posterior[np.arange(len(labels)), labels] = confidence
+    return np.log(posterior).astype(np.float32)
+
+
+def with_bursts(labels: Labels, rng: np.random.Generator, every: int, ticks: int) -> Labels:
+    """The labels with a wrong one for `ticks` ticks, in the midst of each segment and `every` ticks apart."""
+    seen = labels.copy()
+    for start in range(every, len(labels) - every, every):
+        inside = labels[max(0, start - ticks) : start + 2 * ticks]
+        if (inside == inside[0]).all():
+            seen[start : start + ticks] = (inside[0] + rng.integers(1, COUNT)) % COUNT
+    return seen
+
+
+def noisy(labels: Labels, rng: np.random.Generator) -> Log:
+    logits = rng.normal(size=(len(labels), COUNT)) * 2
+    logits[np.arange(len(labels)), labels] += 2.0
+    return np.asarray(torch.log_softmax(torch.from_numpy(logits), -1).numpy(), np.float32)
+
+
+def score(config: DecoderConfig, posteriors: list[Log], truth: list[Labels]) -> float:
+    decisions = [decode_all(p, config, SPEC) for p in posteriors]
+    events = score_transitions(
+        [points_of(d, HZ) for d in decisions],
+        [transitions_of(y, HZ) for y in truth],
+        [len(y) / HZ for y in truth],
+    )
+    predicted = [labels_of(d, len(y)) for d, y in zip(decisions, truth, strict=True)]
+    return (events.transition_f1 + score_videos(predicted, truth, background=None).f1_50 / 100) / 2
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "smooth_s": st.floats(0, 3),
+            "confirm_s": st.floats(0, 3),
+            "margin": st.floats(0, 0.9),
+            "min_duration_s": st.floats(0, 5),
+            "evidence_hz": st.just(0.0) | st.floats(0.1, 20),
+        },
+    ),
+    st.integers(0, 2**32 - 1),
+)
+def test_given_thresholds_are_kept_and_the_others_come_from_the_search(given: dict[str, float], seed: int) -> None:
+    labels = segments(np.random.default_rng(seed), 5, 10, 40)
+    got = fit_decoder([certain(labels)], [labels], SPEC, given)
+    assert {name: getattr(got, name) for name in given} == given
+    if given.get("evidence_hz", 1.0) > 0:
+        assert got.procedure == learn_procedure([labels], SPEC.labels, HZ)
+        assert "evidence_hz" in given or got.evidence_hz in EVIDENCE_HZ
+        assert "confirm_s" in given or got.confirm_s in PROMPT_S
+        assert "smooth_s" in given or got.smooth_s == DecoderConfig().smooth_s
+    else:
+        assert got.procedure is None
+        assert "smooth_s" in given or got.smooth_s in SMOOTH_S
+        assert "confirm_s" in given or got.confirm_s in CONFIRM_S
+    assert "margin" in given or got.margin == DecoderConfig().margin
+    if "min_duration_s" not in given:  # no true segment may be ruled out
+        starts = np.flatnonzero(np.diff(labels)) + 1
+        shortest = np.diff([0, *starts, len(labels)]).min() / HZ
+        assert 0 < got.min_duration_s <= shortest
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_settings_as_good_as_the_best_the_steadiest_is_taken(seed: int) -> None:
+    """Hysteresis, against the whole grid, scored here. Training posteriors flatter: steadiness costs nothing there."""
+    rng = np.random.default_rng(seed)
+    truth = [segments(rng, 8, 25, 80) for _ in range(3)]
+    for posteriors in ([noisy(y, rng) for y in truth], [certain(y) for y in truth]):
+        got = fit_decoder(posteriors, truth, SPEC, {"evidence_hz": 0.0})
+        scores = {
+            (smooth_s, confirm_s): score(
+                DecoderConfig(smooth_s, confirm_s, got.margin, got.min_duration_s), posteriors, truth
+            )
+            for smooth_s in SMOOTH_S
+            for confirm_s in CONFIRM_S
+        }
+        best = max(scores.values())
+        assert scores[got.smooth_s, got.confirm_s] >= best - TOLERANCE
+        good = [sum(setting) for setting, value in scores.items() if value >= best - TOLERANCE]
+        assert got.smooth_s + got.confirm_s == max(good)
+
+
+@pytest.mark.parametrize(("seed", "tolerance"), [(0, TOLERANCE), (1, 0.05), (2, 0.1)])
+def test_of_filters_as_good_as_the_best_the_promptest_is_taken(
+    seed: int, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the whole grid, scored here. A filter is steady by itself: patience costs delay."""
+    monkeypatch.setattr(calib_decoder, "TOLERANCE", tolerance)  # of such short videos scores lie far apart
+    rng = np.random.default_rng(seed)
+    truth = [segments(rng, 8, 25, 80) for _ in range(2)]
+    for posteriors in ([noisy(y, rng) for y in truth], [certain(y) for y in truth]):
+        got = fit_decoder(posteriors, truth, SPEC, {})
+        assert got.procedure is not None and got.evidence_hz > 0
+        scores = {
+            (hz, confirm_s): score(
+                got.changed({"evidence_hz": hz, "confirm_s": confirm_s, "lead_s": 0.0}), posteriors, truth
+            )
+            for hz in EVIDENCE_HZ
+            for confirm_s in PROMPT_S
+        }
+        best = max(scores.values())
+        good = {setting: value for setting, value in scores.items() if value >= best - tolerance}
+        prompt = min(confirm_s for _, confirm_s in good)
+        assert got.confirm_s == prompt
+        assert scores[got.evidence_hz, prompt] == max(value for (_, c), value in good.items() if c == prompt)
+
+
+@pytest.mark.parametrize("given", [{}, {"evidence_hz": 0.0}], ids=["filter", "hysteresis"])
+def test_bursts_of_a_known_length_are_sat_out(given: dict[str, float]) -> None:
+    """Wrong for 0.8 s again and again, in segments of 6 s and more: only a patient decoder gets it right."""
+    rng = np.random.default_rng(5)
+    truth = [segments(rng, 6, 60, 120) for _ in range(3)]
+    posteriors = [certain(with_bursts(y, rng, 30, 8)) for y in truth]
+    assert score(DecoderConfig(0.3, 0.0, 0.0, 0.5), posteriors, truth) < 0.6
+    got = fit_decoder(posteriors, truth, SPEC, given)
+    assert score(got, posteriors, truth) == 1.0
+    for y, p in zip(truth, posteriors, strict=True):
+        assert np.array_equal(labels_of(decode_all(p, got, SPEC), len(y)), y)
+
+
+@pytest.mark.parametrize("given", [{}, {"evidence_hz": 0.0}], ids=["filter", "hysteresis"])
+def test_a_fast_procedure_gets_a_quick_decoder(given: dict[str, float]) -> None:
+    rng = np.random.default_rng(6)
+    truth = [segments(rng, 20, 8, 14) for _ in range(3)]
+    posteriors = [certain(y) for y in truth]
+    got = fit_decoder(posteriors, truth, SPEC, given)
+    assert score(DecoderConfig(1.0, 1.5, 0.0, 0.4), posteriors, truth) < 0.5
+    assert score(got, posteriors, truth) > 0.95 and got.confirm_s + got.smooth_s < 1.5
+
+
+@pytest.mark.parametrize("length", [1, 3, 50])
+def test_videos_of_one_action_and_of_a_few_ticks_can_be_fitted(length: int) -> None:
+    labels = np.full(length, 2, np.int64)
+    got = fit_decoder([certain(labels)], [labels], SPEC, {})
+    assert 0 <= got.min_duration_s <= length / HZ
+
+
+def test_labels_and_points_of_decisions() -> None:
+    labels = np.repeat([0, 3, 1], [40, 50, 30]).astype(np.int64)
+    decisions = decode_all(certain(labels), DecoderConfig(0.3, 0.3, 0.0, 1.0), SPEC)
+    assert np.array_equal(labels_of(decisions, 120), labels)
+    points = points_of(decisions, HZ)
+    assert [(p.label, p.boundary_s) for p in points] == [(3, 4.0), (1, 9.0)]  # the first label is no transition
+    assert all(p.decision_s > p.boundary_s for p in points)
+    assert np.array_equal(labels_of([], 3), np.zeros(3))
+
+
+@pytest.mark.parametrize("levels", [FLAT, TWO, THREE], ids=["flat", "two", "three"])
+@settings(deadline=None, max_examples=6)
+@given(config=configs, seed=st.integers(0, 1000), ticks=st.integers(1, 130))
+def test_decisions_off_line_are_those_of_the_stream(
+    levels: tuple[LevelSpec, ...], config: DecoderConfig, seed: int, ticks: int
+) -> None:
+    """One pass over the video against step after step, longer than what the stream keeps."""
+    spec: PyramidSpec = replace(small_spec(levels), lag_s=seed % 4 / HZ)
+    pyramid, front_end = random_model(spec, seed % 3)
+    vectors = random_input(ticks, seed=seed)
+    with torch.inference_mode():
+        log_p = torch.log_softmax(pyramid(front_end(torch.from_numpy(vectors))[None]).frame[0], -1).numpy()
+    stream = PyramidStream(spec, [TorchEngine(pyramid, front_end, level) for level in range(len(levels))])
+    streamed = decide(stream, vectors, config)
+    expected = decode_all(log_p, config, spec)
+    assert [(d.label, d.previous, d.boundary_tick, d.decision_tick) for d in streamed] == [
+        (d.label, d.previous, d.boundary_tick, d.decision_tick) for d in expected
+    ]
+    assert [d.confidence for d in streamed] == pytest.approx([d.confidence for d in expected], abs=1e-4)
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 0.7])
+def test_decisions_off_line_are_the_events_of_the_runtime(tmp_path: Path, lag_s: float) -> None:
+    """Through a bundle on ONNX Runtime whose posteriors can be written down, for thresholds of all kinds."""
+    rng = np.random.default_rng(3)
+    vectors = rng.random((900, len(LABELS))).astype(np.float32) * 0.2
+    for start, stop in ((0, 200), (200, 420), (420, 700), (700, 900)):
+        vectors[start:stop, rng.integers(len(LABELS))] += 0.1
+    log_p = torch.log_softmax(torch.from_numpy(vectors * SHARP), -1).numpy()
+    cycle = Procedure({name: Step(0.3, 0.3, 20.0, 1.5, {LABELS[i - 1]: 1.0}) for i, name in enumerate(LABELS)})
+    seen = 0
+    for config in (
+        DecoderConfig(0.0, 0.0, 0.0, 0.0),
+        DecoderConfig(0.5, 0.5, 0.0, 1.0),
+        DecoderConfig(1.0, 0.3, 0.05, 4.0),
+        DecoderConfig(2.0, 1.5, 0.0, 0.5),
+        DecoderConfig(0.5, 0.3, 0.0, 0.5, evidence_hz=6.0, procedure=cycle),
+        DecoderConfig(0.5, 0.0, 0.0, 0.0, lead_s=0.2, evidence_hz=1.5, procedure=cycle),
+    ):
+        bundle = known_bundle(tmp_path / "bundle", decoder=config, lag_s=lag_s)
+        with edge_hal.open_stream(bundle.path) as stream:
+            events = [e for t, x in enumerate(vectors) for e in stream.push(x, round(t * 1e9 / HZ))]
+        made = [e for e in events if isinstance(e, Transition)]
+        decisions = decode_all(log_p, config, bundle.spec)
+        assert [(e.to, e.boundary.tick, e.decision.tick) for e in made] == [
+            (LABELS[d.label], d.boundary_tick, d.decision_tick) for d in decisions
+        ]
+        # An event's time is that of its tick, the lag taken off already.
+        assert all(e.boundary.t_ns == round(e.boundary.tick * 1e9 / HZ) for e in made)
+        assert all(e.decision.tick - e.boundary.tick >= bundle.spec.lag_ticks for e in made[1:])
+        seen += len(made)
+    assert seen > 20
+
+
+@pytest.mark.parametrize("late_ticks", [0, 3, 6])
+def test_the_lead_is_how_late_the_posteriors_turn(late_ticks: int) -> None:
+    rng = np.random.default_rng(late_ticks)
+    truth = [segments(rng, 8, 40, 90) for _ in range(3)]
+    late = [certain(np.concatenate([y[:1].repeat(late_ticks), y])[: len(y)]) for y in truth]
+    assert fit_decoder(late, truth, SPEC, {}).lead_s == pytest.approx(late_ticks / HZ)
+    assert fit_decoder(late, truth, SPEC, {"lead_s": 0.2}).lead_s == 0.2
+    # Posteriors that lag as the table says are not late.
+    if late_ticks:
+        assert fit_decoder(late, truth, replace(SPEC, lag_s=late_ticks / HZ), {}).lead_s == pytest.approx(0)

@@ -1,0 +1,61 @@
+"""Small pyramids with random weights, every learned part of them away from zero."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.model_file import save_model
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec
+
+FLAT = (LevelSpec(1, 5, 8, 2, 2),)
+TWO = (LevelSpec(1, 5, 8, 2, 2), LevelSpec(4, 3, 12, 3, 1))
+THREE = (LevelSpec(1, 4, 8, 2, 1), LevelSpec(6, 3, 12, 3, 2), LevelSpec(2, 4, 16, 4, 1))
+
+
+def small_spec(
+    levels: tuple[LevelSpec, ...] = TWO, *, size: int = 3, encoder: EncoderSpec | None = None
+) -> PyramidSpec:
+    return PyramidSpec(
+        model_hz=10.0,
+        labels=("reach", "grasp", "turn", "place"),
+        front_end=FrontEndSpec(size, window=3),
+        levels=levels,
+        encoder=encoder,
+        lookback_s=5.0,
+    )
+
+
+def random_model(spec: PyramidSpec, seed: int = 0, *, causal: bool = True) -> tuple[Pyramid, FrontEnd]:
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    pyramid, front_end = Pyramid(spec, causal=causal).eval(), FrontEnd(spec.front_end)
+    with torch.no_grad():
+        for parameter in pyramid.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    size = spec.front_end.size
+    front_end.fit(torch.randn(size, generator=generator), 0.5 + torch.rand(size, generator=generator))
+    return pyramid, front_end
+
+
+def save_run(path: Path, spec: PyramidSpec, seed: int = 0, reference: NDArray[np.float32] | None = None) -> Path:
+    """A run directory as training leaves it, the model random."""
+    path.mkdir(parents=True)
+    save_model(path / "model.safetensors", *random_model(spec, seed), DecoderConfig(), {"by": "tests"})
+    if reference is not None:
+        np.savez(path / "reference.npz", x=reference)
+    return path
+
+
+def random_input(ticks: int, size: int = 3, seed: int = 0) -> NDArray[np.float32]:
+    """(ticks, size): a slow random walk under noise, with jumps."""
+    rng = np.random.default_rng(seed)
+    walk = rng.normal(size=(ticks, size)).cumsum(axis=0) * 0.1
+    jumps = np.repeat(rng.normal(size=(ticks // 40 + 1, size)), 40, axis=0)[:ticks]
+    return (walk + jumps + rng.normal(size=(ticks, size))).astype(np.float32)

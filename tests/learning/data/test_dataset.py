@@ -1,0 +1,367 @@
+"""The loader of the MS-TCN layout: what it accepts, and what it says of what it does not."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.dataset import expand_labels, load_dataset, resample_labels, ticks_of
+from edge_hal.metrics import transcript_of
+
+ACTIONS = ("none", "take screw", "drive", "inspect")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_set(tmp_path)
+
+
+def make_set(root: Path, count=4, width=5, seed=0) -> Path:
+    """Videos v0 .. of random labels and lengths, features (D, T), one split."""
+    rng = np.random.default_rng(seed)
+    for folder in ("features", "groundTruth", "splits"):
+        (root / folder).mkdir(parents=True)
+    names = [f"v{i}" for i in range(count)]
+    for i, name in enumerate(names):
+        labels = np.repeat(rng.permutation(4), rng.integers(10, 30, 4))
+        labels = np.append(labels, np.full(i + 1, labels[-1]))
+        write_labels(root, name, [ACTIONS[k] for k in labels])
+        array = rng.normal(size=(width, labels.size)).astype(np.float32)
+        np.save(root / "features" / f"{name}.npy", array)
+    (root / "mapping.txt").write_text("".join(f"{i} {a}\n" for i, a in enumerate(ACTIONS)))
+    (root / "splits" / "train.split1.bundle").write_text("v0.txt\nv1.txt\nv2.txt\n")
+    (root / "splits" / "test.split1.bundle").write_text("v3.txt\n")
+    return root
+
+
+def write_labels(root: Path, name: str, names: list[str]) -> None:
+    (root / "groundTruth" / f"{name}.txt").write_text("\n".join(names) + "\n")
+
+
+def load(root: Path, **options):
+    return load_dataset(root, **{"split": 1, "part": "train", **options})
+
+
+def true_names(root: Path, name: str) -> list[str]:
+    return (root / "groundTruth" / f"{name}.txt").read_text().split("\n")[:-1]
+
+
+def test_reads_what_was_written(root):
+    got = load(root, with_labels=True, rate_hz=30.0, background="none")
+    assert got.labels == ACTIONS and got.background == 0 and got.rate_hz == 30.0
+    assert [video.name for video in got.videos] == ["v0", "v1", "v2"] and not got.notes
+    for video in got.videos:
+        stored = np.load(root / "features" / f"{video.name}.npy")
+        assert np.array_equal(video.read(), stored.T) and video.read().dtype == np.float32
+        assert [ACTIONS[k] for k in video.labels] == true_names(root, video.name)
+        assert video.transcript == transcript_of(video.labels)
+    assert [video.name for video in load(root, part="test").videos] == ["v3"]
+    assert len(load(root, split=None)) == 4
+
+
+def test_without_labels_only_transcripts_remain(root):
+    with_labels = load(root, with_labels=True)
+    got = load(root)
+    assert all(video.labels is None for video in got.videos)
+    assert [v.transcript for v in got.videos] == [v.transcript for v in with_labels.videos]
+
+
+def test_transcripts_make_frame_labels_unnecessary(root):
+    expected = [video.transcript for video in load(root).videos]
+    (root / "transcripts").mkdir()
+    for video in load(root, split=None).videos:
+        text = "\r\n".join(ACTIONS[k] for k in video.transcript) + "\r\n\r\n"
+        (root / "transcripts" / f"{video.name}.txt").write_bytes(text.encode())
+        (root / "groundTruth" / f"{video.name}.txt").unlink()
+    assert [video.transcript for video in load(root).videos] == expected
+    with pytest.raises(EdgeHalError, match=r"3 files \(groundTruth/v0.txt, .* missing"):
+        load(root, with_labels=True)
+
+
+def test_a_transcript_that_contradicts_the_labels_is_reported(root):
+    (root / "transcripts").mkdir()
+    (root / "transcripts" / "v1.txt").write_text("drive\ninspect\n")
+    got = load(root, with_labels=True)
+    assert got.videos[1].transcript == (2, 3) and "1 transcript (v1)" in got.notes[0]
+
+
+def test_mapping_is_built_from_transcripts(root):
+    expected = [[ACTIONS[k] for k in video.transcript] for video in load(root).videos]
+    (root / "transcripts").mkdir()
+    for video in load(root, split=None).videos:
+        text = "\n".join(ACTIONS[k] for k in video.transcript)
+        (root / "transcripts" / f"{video.name}.txt").write_text(text)
+    (root / "mapping.txt").unlink()
+    got = load(root)
+    assert got.labels == tuple(sorted(ACTIONS)) and "no mapping.txt" in got.notes[0]
+    assert [[got.labels[k] for k in video.transcript] for video in got.videos] == expected
+
+
+# Orientation ---------------------------------------------------------------------------------
+
+
+def rewrite(root: Path, change) -> None:
+    for path in sorted((root / "features").glob("*.npy")):
+        np.save(path, change(np.load(path)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_both_orientations_and_any_float(root, dtype):
+    expected = [video.read() for video in load(root).videos]
+    rewrite(root, lambda array: array.T.astype(dtype))
+    for video, before in zip(load(root).videos, expected, strict=True):
+        assert video.read().dtype == np.float32
+        assert video.read() == pytest.approx(before, abs=2e-3)
+
+
+def test_one_video_is_told_by_the_others_or_by_its_labels(tmp_path):
+    root = make_set(tmp_path / "a")
+    assert load(root, part="test").videos[0].layout == "DT"
+    lone = make_set(tmp_path / "b", count=1)
+    (lone / "splits" / "train.split1.bundle").write_text("v0\n")
+    assert load(lone, with_labels=True).videos[0].layout == "DT"
+    rewrite(lone, np.transpose)
+    assert load(lone, with_labels=True).videos[0].layout == "TD"
+
+
+def test_a_square_set_needs_to_be_told(tmp_path):
+    root = make_set(tmp_path, count=1)
+    square = np.arange(1600, dtype=np.float32).reshape(40, 40)
+    np.save(root / "features" / "v0.npy", square)
+    write_labels(root, "v0", ["drive"] * 20 + ["inspect"] * 20)
+    with pytest.raises(EdgeHalError, match="DT or TD"):
+        load(root, split=None, with_labels=True)
+    got = load(root, split=None, layout="TD").videos[0]
+    assert np.array_equal(got.read(), square)
+    got = load(root, split=None, layout="DT").videos[0]
+    assert np.array_equal(got.read(), square.T)
+
+
+# Splits --------------------------------------------------------------------------------------
+
+
+def test_split_lines_as_people_write_them(root):
+    lines = "\ufeffv0.txt\r\n\r\ngroundTruth/v1.txt\r\n.\\groundTruth\\v2\r\n  \r\n"
+    (root / "splits" / "train.split1.bundle").write_bytes(lines.encode())
+    assert [video.name for video in load(root).videos] == ["v0", "v1", "v2"]
+
+
+def test_names_with_dots_survive(root):
+    for folder, suffix in (("features", "npy"), ("groundTruth", "txt")):
+        (root / folder / f"v0.{suffix}").rename(root / folder / f"cam.01-P03.{suffix}")
+    (root / "splits" / "train.split1.bundle").write_text("cam.01-P03\nv1\n")
+    assert [video.name for video in load(root).videos] == ["cam.01-P03", "v1"]
+
+
+# Lengths -------------------------------------------------------------------------------------
+
+
+def shorten_labels(root: Path, name: str, by: int) -> None:
+    write_labels(root, name, true_names(root, name)[:-by])
+
+
+def test_small_differences_are_cut_and_counted(root):
+    shorten_labels(root, "v1", 7)
+    got = load(root, with_labels=True, rate_hz=10.0)
+    video = got.videos[1]
+    assert len(video.labels) == len(video.read()) == video.length == len(true_names(root, "v1"))
+    assert "1 video (v1)" in got.notes[0] and "7 frames" in got.notes[0]
+    unlabelled = load(root, rate_hz=10.0).videos[1]
+    assert unlabelled.labels is None and unlabelled.length == video.length
+
+
+def test_large_differences_are_refused(root):
+    shorten_labels(root, "v1", 11)
+    with pytest.raises(EdgeHalError, match="v1"):
+        load(root, with_labels=True, rate_hz=10.0)
+
+
+# Bad input -----------------------------------------------------------------------------------
+
+
+def break_labels(root):
+    names = true_names(root, "v1")
+    names[2] = "take screws"
+    write_labels(root, "v1", names)
+
+
+def break_transcript(root):
+    (root / "transcripts").mkdir()
+    (root / "transcripts" / "v2.txt").write_text("none\ndrve\n")
+
+
+def remove_three(root):
+    for name in ("v0", "v1", "v2"):
+        (root / "features" / f"{name}.npy").unlink()
+
+
+def truncate(root):
+    path = root / "features" / "v1.npy"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def other_width(root):
+    np.save(root / "features" / "v1.npy", np.zeros((7, 60), np.float32))
+
+
+def append_split(root):
+    with open(root / "splits" / "train.split1.bundle", "a") as file:
+        file.write("groundTruth/v0.txt\n")
+
+
+FAULTS = {
+    "label": (break_labels, ["v1", "line 3", "'take screws'", "'take screw'"]),
+    "transcript": (break_transcript, ["v2", "line 2", "'drve'", "'drive'"]),
+    "missing": (remove_three, ["3 files", "features/v0.npy", "features/v2.npy"]),
+    "truncated": (truncate, ["v1.npy"]),
+    "garbage": (lambda r: (r / "features" / "v1.npy").write_bytes(b"PK no"), ["v1.npy"]),
+    "objects": (
+        lambda r: np.save(r / "features" / "v1.npy", np.array([{}]), allow_pickle=True),
+        ["v1.npy"],
+    ),
+    "vector": (lambda r: np.save(r / "features" / "v1.npy", np.zeros(9)), ["v1.npy", "(9,)"]),
+    "width": (other_width, ["v1", "(7, 60)"]),
+    "empty transcript": (lambda r: write_labels(r, "v2", []), ["v2", "empty"]),
+    "binary labels": (
+        lambda r: (r / "groundTruth" / "v0.txt").write_bytes(b"\xff\xfe\x00\x9f"),
+        ["v0.txt"],
+    ),
+    "no mapping": (lambda r: (r / "mapping.txt").unlink(), ["mapping.txt"]),
+    "bad mapping": (lambda r: (r / "mapping.txt").write_text("none 0\n"), ["line 1", "none 0"]),
+    "ids from 1": (
+        lambda r: (r / "mapping.txt").write_text("1 none\n2 drive\n"),
+        ["mapping.txt", "[1, 2]"],
+    ),
+    "repeated id": (
+        lambda r: (r / "mapping.txt").write_text("0 none\n0 drive\n"),
+        ["line 2", "0 drive"],
+    ),
+    "repeated video": (append_split, ["v0", "more than once"]),
+    "no split": (
+        lambda r: (r / "splits" / "train.split1.bundle").unlink(),
+        ["train.split1.bundle", "test.split1.bundle"],
+    ),
+    "empty split": (
+        lambda r: (r / "splits" / "train.split1.bundle").write_text("\n\n"),
+        ["train.split1.bundle", "no video"],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_one_error_that_names_it(root, fault):
+    damage, named = FAULTS[fault]
+    damage(root)
+    with pytest.raises(EdgeHalError) as caught:
+        load(root)
+    assert caught.value.exit_code == 1
+    assert all(text in str(caught.value) for text in named), str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_not_finite_is_named(root, value):
+    path = root / "features" / "v1.npy"
+    array = np.load(path)
+    array[3, 17] = value
+    np.save(path, array)
+    video = load(root).videos[1]
+    with pytest.raises(EdgeHalError, match="v1: feature 3 of frame 17"):
+        video.read()
+
+
+def test_many_missing_files_are_counted_not_listed(root):
+    lines = "".join(f"w{i}\n" for i in range(40))
+    (root / "splits" / "train.split1.bundle").write_text(lines)
+    with pytest.raises(EdgeHalError) as caught:
+        load(root)
+    assert "80 files" in str(caught.value) and str(caught.value).count("w") < 12
+
+
+def test_folders_that_are_none(root, tmp_path):
+    for path in (tmp_path / "nowhere", root / "mapping.txt", root / "splits"):
+        with pytest.raises(EdgeHalError):
+            load(path)
+    with pytest.raises(EdgeHalError, match="nearest known action is 'inspect'"):
+        load(root, background="inspec")
+
+
+# Camera sets ---------------------------------------------------------------------------------
+
+
+def write_clip(path: Path, frames: int, fps: float) -> None:
+    cv2 = pytest.importorskip("cv2")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, (32, 24))
+    for i in range(frames):
+        writer.write(np.full((24, 32, 3), i % 256, np.uint8))
+    writer.release()
+
+
+def test_camera_sets(root, tmp_path):
+    (root / "videos").mkdir()
+    for name in ("v0", "v1", "v2"):
+        write_clip(root / "videos" / f"{name}.mp4", len(true_names(root, name)), 25.0)
+    assert load(root).videos[0].kind == "features"
+    got = load(root, with_labels=True, kind="video")
+    assert got.rate_hz == 25.0
+    for video in got.videos:
+        assert video.length == len(video.labels) == len(true_names(root, video.name))
+    with pytest.raises(EdgeHalError, match="read its frames"):
+        got.videos[0].read()
+    (root / "videos" / "v1.mp4").write_bytes(b"not a video")
+    with pytest.raises(EdgeHalError, match=r"v1\.mp4"):
+        load(root, kind="video")
+    (root / "videos" / "v0.avi").write_bytes(b"")
+    with pytest.raises(EdgeHalError, match="two files are called v0"):
+        load(root, kind="video")
+
+
+# Ticks ---------------------------------------------------------------------------------------
+
+rates = st.sampled_from([1, 2, 3, 7.5, 10, 12.5, 15, 25, 29.97, 30, 60, 30000 / 1001, 0.5])
+
+
+def exact(hz: float) -> Fraction:
+    return Fraction(30000, 1001) if hz == 30000 / 1001 else Fraction(str(hz))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), rates, rates)
+def test_a_tick_sees_the_newest_frame_and_a_frame_the_newest_tick(length, rate_hz, model_hz):
+    frame, tick = exact(rate_hz), exact(model_hz)
+    ticks = ticks_of(length, rate_hz, model_hz)
+    for k, i in enumerate(ticks.tolist()):
+        assert i / frame <= k / tick < (i + 1) / frame
+    assert len(ticks) / tick > (length - 1) / frame >= (len(ticks) - 1) / tick
+    numbers = expand_labels(np.arange(len(ticks)), length, rate_hz, model_hz)
+    for i, k in enumerate(numbers.tolist()):
+        assert k / tick <= i / frame < (k + 1) / tick
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_there_and_back_moves_a_boundary_by_less_than_a_tick(length, every, seed):
+    labels = np.repeat(np.arange(length), np.random.default_rng(seed).integers(6, 9, length))
+    back = expand_labels(resample_labels(labels, 30, 30 / every), labels.size, 30, 30 / every)
+    late = np.searchsorted(back, np.arange(length)) - np.searchsorted(labels, np.arange(length))
+    assert late.min() >= 0 and late.max() < every
+    assert np.array_equal(ticks_of(length, 30, 30), np.arange(length))
+
+
+@pytest.mark.parametrize("hz", [0, -1, float("nan"), float("inf"), 1e-9])
+def test_impossible_rates(hz):
+    with pytest.raises(EdgeHalError):
+        ticks_of(10, hz, 5)
+
+
+@pytest.mark.parametrize("name", ["vts", "mocap6"])
+def test_real_sets_load(shared_data, name):
+    got = load_dataset(shared_data / name, split=1, part="train", with_labels=True)
+    assert all(len(video.labels) == video.length for video in got.videos)
+    first = got.videos[0].read()
+    assert first.shape == (got.videos[0].length, {"vts": 36, "mocap6": 12}[name])

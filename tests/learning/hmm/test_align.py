@@ -1,0 +1,232 @@
+"""The starter recovers a known model from transcripts; its sums are those of the definitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.learning.hmm import problem
+from edge_hal.learning.hmm.align import start_alignment, whitened
+from edge_hal.learning.hmm.em import StartConfig
+from edge_hal.learning.hmm.transcript_chain import Batch
+from edge_hal.metrics import transcript_of, uniform_split
+from tests.helpers.hmm_videos import accuracy, make_videos
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_recovers_a_known_model_far_above_the_uniform_split(seed):
+    features, transcripts, truth = make_videos(seed)
+    floor = [uniform_split(t, len(y)) for t, y in zip(transcripts, truth, strict=True)]
+    result = start_alignment(features, transcripts, 5, seed=seed, restarts=6)
+    assert [transcript_of(labels) for labels in result.labels] == transcripts
+    ours = accuracy(result.labels, truth)
+    assert ours > 0.85 and ours > accuracy(floor, truth) + 0.2
+
+
+def test_videos_shorter_than_their_sub_states_and_repeats():
+    rng = np.random.default_rng(0)
+    transcripts = [(0,), (0, 1, 2, 1, 0), (2, 2, 1), (1, 0)]
+    features = [rng.normal(size=(n, 4)) for n in (1, 5, 11, 40)]
+    got = start_alignment(features, transcripts, 3, seed=0, restarts=2).labels
+    assert [labels.size for labels in got] == [1, 5, 11, 40]
+    assert got[1].tolist() == [0, 1, 2, 1, 0]
+    assert transcript_of(got[2]) == (2, 1)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(3, 7))
+def test_expectations_equal_a_sum_over_all_paths(seed, length):
+    rng = np.random.default_rng(seed)
+    features = [rng.normal(size=(length, 3)), rng.normal(size=(length + 2, 3))]
+    problem = Batch(features, [(1, 0), (0, 1, 0)], 2)
+    emission = rng.normal(size=(length + 2, 2, 4)) * 3
+    leave = rng.uniform(0.1, 0.9, problem.chain.shape)
+    total, gamma = problem.expect(emission, leave)
+    for i, frames in enumerate((length, length + 2)):
+        last = int(problem.last[i])
+        likelihood, visits = 0.0, np.zeros((frames, last + 1))
+        for steps in itertools.combinations(range(1, frames), last):
+            path = np.searchsorted(steps, np.arange(frames), side="right")
+            log_p = emission[np.arange(frames), i, problem.chain[i, path]].sum()
+            moved = np.diff(path) > 0
+            chance = np.where(moved, leave[i, path[:-1]], 1 - leave[i, path[:-1]])
+            weight = np.exp(log_p) * chance.prod()
+            likelihood += weight
+            visits[np.arange(frames), path] += weight
+        assert total[i] == pytest.approx(np.log(likelihood), rel=1e-5, abs=1e-4)  # float32
+        assert gamma[:frames, i, : last + 1] == pytest.approx(visits / likelihood, abs=1e-4)
+        assert not gamma[frames:, i].any() and not gamma[:, i, last + 1 :].any()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
+def test_expectations_are_those_of_the_definition_with_pins_and_pauses(seed, pause, pinned):
+    """Forward and backward passes apart, in double precision, over videos of hundreds of frames and any length."""
+    rng = np.random.default_rng(seed)
+    transcripts = [tuple(rng.integers(0, 3, n).tolist()) for n in rng.integers(1, 8, 3)]
+    lengths = [int(rng.integers(4 * len(t) if pinned else len(t), 200)) for t in transcripts]
+    pins = [None, None, None]
+    if pinned:
+        for i in range(2):
+            spare = rng.multinomial(lengths[i] - 4 * len(transcripts[i]), rng.dirichlet(np.ones(len(transcripts[i]))))
+            pins[i] = np.repeat(np.arange(len(transcripts[i])), spare + 4)  # room for all sub-states
+            for m in range(len(transcripts[i])):  # one frame of each segment is known at least
+                inside = np.flatnonzero(pins[i] == m)
+                pins[i][inside[rng.permutation(len(inside))[1 + int(rng.integers(len(inside))) :]]] = -1
+    features = [rng.normal(size=(n, 3)) for n in lengths]
+    problem = Batch(features, transcripts, 2, 6 if pause else None, pins if pinned else None)
+    emission = rng.normal(size=(max(lengths), 3, 7)) * 2
+    leave = rng.uniform(0.02, 0.9, problem.chain.shape)
+    total, gamma = problem.expect(emission, leave)
+    for i, frames in enumerate(lengths):
+        last = int(problem.last[i])
+        seen = emission[:frames, i][:, problem.chain[i, : last + 1]]
+        if pins[i] is not None:
+            segment = np.arange(last + 1) // problem.subs[i]
+            seen = np.where((pins[i][:, None] >= 0) & (pins[i][:, None] != segment), -np.inf, seen)
+        stay, move = np.log1p(-leave[i, : last + 1]), np.log(leave[i, : last + 1])
+        forward, backward = np.full((2, frames, last + 1), -np.inf)
+        forward[0, 0], backward[-1, last] = seen[0, 0], 0
+        for t in range(1, frames):
+            came = np.append(-np.inf, (forward[t - 1] + move)[:-1])
+            forward[t] = seen[t] + np.logaddexp(forward[t - 1] + stay, came)
+        for t in range(frames - 2, -1, -1):
+            then = seen[t + 1] + backward[t + 1]
+            backward[t] = np.logaddexp(stay + then, np.append((move[:-1] + then[1:]), -np.inf))
+        expected = forward[-1, last]
+        assert np.isfinite(expected), "the pins of this test can be met"
+        assert total[i] == pytest.approx(expected, rel=1e-5, abs=3e-3)  # hundreds of sums in float32
+        np.testing.assert_allclose(gamma[:frames, i, : last + 1], np.exp(forward + backward - expected), atol=4e-3)
+        np.testing.assert_allclose(gamma[:frames, i].sum(axis=1), 1, atol=1e-5)
+        assert not gamma[frames:, i].any()
+
+
+@pytest.mark.parametrize(("sharp", "pinned"), [(0.1, False), (3.0, False), (30.0, False), (3.0, True)])
+def test_beliefs_of_a_long_video_sum_to_one(sharp, pinned):
+    """5,000 bins beside 700: the error of float32 grows with the length, beliefs must not fade with it."""
+    rng = np.random.default_rng(0)
+    lengths, transcripts = (5000, 700), [tuple(rng.integers(0, 6, n).tolist()) for n in (60, 9)]
+    near = [np.linspace(0, 3 * len(t) - 1, n).round().astype(int) for t, n in zip(transcripts, lengths, strict=True)]
+    pins = None
+    if pinned:
+        pins = [near[0] // 3, None]
+        pins[0][rng.random(5000) < 0.5] = -1
+    problem = Batch([rng.normal(size=(n, 2)) for n in lengths], transcripts, 3, None, pins)
+    emission = rng.normal(size=(5000, 2, 18))
+    for i, frames in enumerate(lengths):  # features that say where it is, as those of a fitted model do
+        emission[np.arange(frames), i, problem.chain[i, near[i]]] += 3
+    emission *= sharp
+    total, gamma = problem.expect(emission, rng.uniform(0.01, 0.5, problem.chain.shape))
+    assert np.isfinite(total).all()
+    for i, frames in enumerate(lengths):
+        np.testing.assert_allclose(gamma[:frames, i].sum(axis=1), 1, atol=1e-5)
+        assert (gamma >= 0).all() and not gamma[frames:, i].any()
+        assert gamma[0, i, 0] == gamma[frames - 1, i, problem.last[i]] == 1
+        # Forward only: the mean position never goes back.
+        place = gamma[:frames, i].astype(np.float64) @ np.arange(gamma.shape[2])
+        assert (np.diff(place) > -1e-3).all()
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+def test_the_free_model_sums_over_all_orders(seed, length):
+    """Two labels of two states: enter at a first state, leave a last one to any first one."""
+    rng = np.random.default_rng(seed)
+    leave = rng.uniform(0.1, 0.9, 4)
+    emission = rng.normal(size=(length + 3, 2, 4)) * 3
+    step = np.diag(1 - leave)
+    step[[0, 2], [1, 3]] += leave[[0, 2]]
+    step[np.ix_([1, 3], [0, 2])] += leave[[1, 3], None] / 2
+    features = [np.ones((n, 3)) for n in (length, length + 3)]
+    got = Batch(features, [(0,), (1,)], 2).free(emission, leave, 2)
+    for i, frames in enumerate((length, length + 3)):
+        now = np.array([0.5, 0, 0.5, 0]) * np.exp(emission[0, i])
+        for t in range(1, frames):
+            now = now @ step * np.exp(emission[t, i])
+        assert got[i] == pytest.approx(np.log(now[[1, 3]].sum()))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_whitened_features_are_uncorrelated_and_of_unit_variance(seed, per_video):
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(size=(6, 6))
+    features = [rng.normal(size=(n, 6)) @ mix for n in (80, 120)]
+    features = [np.c_[x, x[:, 0], np.ones(len(x))] for x in features]  # one twice, one constant
+    got = np.concatenate(whitened(features, 12, per_video))
+    assert got.shape[1] <= 6
+    assert np.cov(got, rowvar=False) == pytest.approx(np.eye(got.shape[1]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "transcripts"),
+    [((9,), [()]), ((9,), [(0, 3)]), ((2,), [(0, 1, 2)]), ((9, 9), [(0,)]), ((), [])],
+)
+def test_impossible_problems_are_refused(lengths, transcripts):
+    with pytest.raises(EdgeHalError, match="cannot align"):
+        start_alignment([np.ones((n, 2)) for n in lengths], transcripts, 3, seed=0)
+    with pytest.raises(EdgeHalError, match="video 1"):
+        start_alignment([np.ones((9, 2)), np.ones((9, 3))], [(0,), (0,)], 1, seed=0)
+    with pytest.raises(EdgeHalError, match="restarts"):
+        start_alignment([np.ones((9, 2))], [(0,)], 1, seed=0, restarts=0)
+
+
+def test_features_that_say_nothing_still_give_an_alignment():
+    got = start_alignment([np.ones((20, 3)), np.ones((9, 3))], [(0, 1), (1, 0)], 2, seed=0)
+    assert [transcript_of(labels) for labels in got.labels] == [(0, 1), (1, 0)]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_agreement_is_high_where_restarts_find_the_same_and_lower_on_noise(seed):
+    features, transcripts, _ = make_videos(seed)
+    rng = np.random.default_rng(seed)
+    noise = [rng.normal(size=x.shape).astype(np.float32) for x in features]
+    config = StartConfig(generations=1)  # what agrees are the guesses before
+    clear = start_alignment(features, transcripts, 5, seed=seed, restarts=4, config=config)
+    lost = start_alignment(noise, transcripts, 5, seed=seed, restarts=4, config=config)
+    assert len(clear.agreement) == len(features)
+    # Not lower: of noise guesses make much the same, near the uniform split, and the best of them are kept.
+    assert np.mean(clear.agreement) > 0.98 > 0.93 > np.mean(lost.agreement)
+    # With one restart there is nothing to disagree with.
+    assert set(start_alignment(noise, transcripts, 5, seed=seed, restarts=1).agreement) == {1.0}
+
+
+@given(st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 40)), min_size=1, max_size=40))
+@settings(deadline=None, max_examples=60)
+def test_groups_hold_every_video_once_and_stay_within_the_budget(sizes):
+    lengths, counts = zip(*sorted(sizes), strict=True)
+    videos = [np.zeros((n, 1)) for n in lengths]
+    transcripts = [[0] * m for m in counts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(problem, "BATCH_CELLS", 50_000)
+        whole = problem.Problem(videos, transcripts, [None] * len(videos), 1, StartConfig())
+        groups = whole._groups(range(len(videos)))
+    assert [i for group in groups for i in group] == list(range(len(videos)))
+    for group in groups:
+        cells = len(group) * max(lengths[i] for i in group) * 3 * max(counts[i] for i in group)
+        assert len(group) == 1 or (len(group) <= problem.BATCH and cells <= 50_000)
+
+
+def test_a_search_leaves_long_videos_out_unless_there_are_no_others():
+    def short(*sizes):
+        videos = [np.zeros((frames, 1)) for frames, _ in sizes]
+        lists = [(0,) * steps for _, steps in sizes]
+        return problem.Problem(videos, lists, [None] * len(sizes), 1, StartConfig()).short()
+
+    assert short((200, 20), (14_400, 360), (300, 30)) == [0, 2]
+    assert short((14_400, 360), (20_000, 400), (14_400, 300)) == [0, 2]
+    assert short((200, 20), (14_400, 360)) == [0, 1] and short((14_400, 360)) == [0]
+
+
+def test_alone_or_together_a_video_is_aligned_alike(monkeypatch):
+    features, transcripts, _ = make_videos(5, videos=5)
+    together = start_alignment(features, transcripts, 5, seed=1, restarts=2)
+    monkeypatch.setattr(problem, "BATCH_CELLS", 1)
+    alone = start_alignment(features, transcripts, 5, seed=1, restarts=2)
+    for a, b in zip(together.labels, alone.labels, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,125 @@
+"""Where alignment begins: what a bin of the starter looks at, and what a run says of its restarts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_hal.commands.train import TRUSTED, _advise
+from edge_hal.config import load_config
+from edge_hal.learning.data.dataset import Video, VideoSet
+from edge_hal.learning.hmm import first_alignment
+from edge_hal.learning.hmm.first_alignment import start
+from edge_hal.learning.hmm.known_labels import worth_labelling
+from edge_hal.learning.networks import teacher
+from edge_hal.learning.networks.optimise import Stage
+from edge_hal.learning.networks.teacher import learn_alignment
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.spec import FrontEndSpec, LevelSpec, PyramidSpec
+
+HZ, WINDOW, COUNT = 10.0, 5, 4
+LEARNING = load_config("kinematics", ["learning.restarts=4"]).learning
+
+
+def made(seed: int, videos: int = 8) -> tuple[list[np.ndarray], list[tuple[int, ...]], list[np.ndarray]]:
+    """Vectors (T, 6) with a mean of their own for each of four steps, transcripts and labels (T,)."""
+    rng = np.random.default_rng(seed)
+    means = 3 * rng.normal(size=(COUNT, 6))
+    vectors, transcripts, truth = [], [], []
+    for _ in range(videos):
+        order = rng.permutation(COUNT)
+        labels = np.repeat(order, rng.integers(30, 90, COUNT))
+        vectors.append((means[labels] + 0.3 * rng.normal(size=(len(labels), 6))).astype(np.float32))
+        transcripts.append(tuple(int(a) for a in order))
+        truth.append(labels)
+    return vectors, transcripts, truth
+
+
+def lateness_ticks(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    """Mean of boundary - true boundary; the orders agree, so the n-th belongs to the n-th."""
+    late = [np.flatnonzero(np.diff(f)) - np.flatnonzero(np.diff(y)) for f, y in zip(found, truth, strict=True)]
+    return float(np.concatenate(late).mean())
+
+
+def test_looking_ahead_moves_boundaries_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Median of five sets: eight videos in bins of five ticks say little each."""
+    sets = [made(seed) for seed in range(5)]
+
+    def late(windows: float) -> float:
+        monkeypatch.setattr(first_alignment, "LOOK_AHEAD_WINDOWS", windows)
+        every = []
+        for vectors, transcripts, truth in sets:
+            found = start(vectors, transcripts, COUNT, HZ, WINDOW, LEARNING, 0, lambda *told: None)
+            every.append(lateness_ticks(found.labels, truth))
+        return float(np.median(every))
+
+    none, half, whole = late(0.0), late(0.5), late(1.0)
+    assert none > half > whole
+    assert WINDOW / 2 < none - whole < 1.5 * WINDOW
+
+
+def test_a_teacher_of_long_videos_sees_crops_and_keeps_the_labels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    vectors, transcripts, truth = made(1)
+    monkeypatch.setattr(teacher, "LONGEST_CROP", 30)
+    widths: list[int] = []
+    forward = teacher.Pyramid.forward
+
+    def spied(self: teacher.Pyramid, x: torch.Tensor, *more: torch.Tensor) -> object:
+        if self.training:
+            widths.append(x.shape[1])
+        return forward(self, x, *more)
+
+    monkeypatch.setattr(teacher.Pyramid, "forward", spied)
+    spec = PyramidSpec(
+        model_hz=HZ,
+        labels=("a", "b", "c", "d"),
+        front_end=FrontEndSpec(6, WINDOW),
+        levels=(LevelSpec(1, 4, 8, 2, 1), LevelSpec(4, 3, 8, 2, 1)),
+    )
+    front_end = FrontEnd(spec.front_end)
+    features = [front_end(torch.from_numpy(x)) for x in vectors]
+    brief = LEARNING.model_copy(update={"teacher": LEARNING.teacher.model_copy(update={"warm_epochs": 1, "epochs": 2})})
+    found = learn_alignment(features, transcripts, truth, spec, brief, Stage("t", tmp_path, 0, lambda *told: None))
+    assert widths and max(widths) == 30  # whole videos have more tokens than that
+    assert min(len(x) for x in features) // found.period > 30
+    for labels, given, log_p in zip(found.labels, truth, found.log_posteriors, strict=True):
+        assert len(labels) == len(log_p) == len(given)
+        assert (labels == given).mean() > 0.9
+
+
+def listed(name: str, steps: tuple[int, ...], seconds: float, rate_hz: float = 10.0) -> Video:
+    return Video(name, Path(name), "features", steps, round(seconds * rate_hz), rate_hz)
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_run_whose_restarts_disagree_says_so_and_names_videos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], labelled: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    doubts = {f"v{i}": float(x) for i, x in enumerate(rng.uniform(0, TRUSTED - 0.05, 5))}
+    videos = VideoSet(("a", "b"), tuple(listed(name, (0, 1), 10 + i) for i, name in enumerate(doubts)))
+    found = {n: {"agreement": x, "labelled": labelled and n == "v3", "segments": []} for n, x in doubts.items()}
+    (tmp_path / "alignment.json").write_text(json.dumps(found))
+    _advise(tmp_path, videos)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert (told.err == "") if labelled else ("these first: v4 and v3; then train with --labelled v4,v3" in told.err)
+    for one in found.values():
+        one["agreement"] = TRUSTED + 0.01
+    (tmp_path / "alignment.json").write_text(json.dumps(found))
+    _advise(tmp_path, videos)
+    told = capsys.readouterr()
+    assert told.err == "" and ("agree on 81%" in told.out) is not labelled
+
+
+def test_videos_worth_labelling_hold_all_steps_and_are_long() -> None:
+    few, short = listed("few", (0, 1, 0, 1), 500), listed("short", (0, 1, 2), 20)
+    fast, other = listed("fast", (0, 1, 2), 30, rate_hz=60), listed("other", (3,), 5)
+    assert worth_labelling([few, short, other, fast], 9) == ["fast", "other", "few", "short"]
+    assert worth_labelling([few, short], 1) == ["short"] and worth_labelling([], 2) == []

@@ -1,0 +1,105 @@
+"""Sets of steps without order: found where videos differ in what they hold, and told where they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_hal.learning.data.dataset import Video, VideoSet, as_sets
+from edge_hal.learning.hmm.align import start_alignment
+from edge_hal.learning.hmm.em import StartConfig
+from edge_hal.learning.hmm.unordered_lists import clustered, topics
+from tests.helpers.hmm_videos import accuracy
+
+
+def videos_of_sets(seed, videos=30, actions=10, members=4, segments=6, width=8):
+    """Features, lists and true labels: every video holds steps of its own choice, some of them twice."""
+    rng = np.random.default_rng(seed)
+    means = rng.normal(size=(actions, 2, width)) * 2
+    typical = np.exp(rng.normal(np.log(12), 0.6, actions))
+    features, lists, truth = [], [], []
+    for _ in range(videos):
+        chosen = rng.choice(actions, members, replace=False)
+        order = rng.permutation(chosen).tolist()
+        while len(order) < segments:
+            order.append(int(rng.choice([k for k in chosen if k != order[-1]])))
+        labels, rows = [], []
+        for action in order:
+            length = int(max(typical[action] * np.exp(rng.normal(0, 0.3)), 4))
+            labels += [action] * length
+            rows.append(means[action, np.arange(length) * 2 // length] + rng.normal(size=(length, width)))
+        features.append(np.concatenate(rows).astype(np.float32))
+        lists.append(tuple(order))
+        truth.append(np.array(labels))
+    return features, lists, truth
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_steps_are_found_without_their_order(seed):
+    features, lists, truth = videos_of_sets(seed)
+    sets = [tuple(sorted(set(steps))) for steps in lists]
+    told = []
+    found = start_alignment(
+        features, sets, 10, seed=seed, restarts=8, lists="sets", progress=lambda *at: told.append(at)
+    )
+    assert accuracy(found.labels, truth) > 0.85 and np.mean(found.agreement) > 0.6
+    assert all(set(labels.tolist()) == set(steps) for labels, steps in zip(found.labels, sets, strict=True))
+    assert told[-1] == (16, 16) and [done for done, _ in told] == list(range(1, 17))
+    # The order in which a set is written says nothing, and neither do the workers.
+    again = start_alignment(features, sets, 10, seed=seed, restarts=8, lists="sets", workers=2)
+    for a, b in zip(found.labels, again.labels, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_labelled_video_keeps_its_order_and_begins_the_model():
+    features, lists, truth = videos_of_sets(4, videos=12, actions=4)
+    sets = [tuple(sorted(set(steps))) for steps in lists]
+    lists = [lists[0], *sets[1:]]
+    pins = [np.cumsum(np.diff(truth[0], prepend=truth[0][0]) != 0), *[None] * 11]
+    found = start_alignment(features, lists, 4, seed=0, pins=pins, lists="sets")
+    np.testing.assert_array_equal(found.labels[0], truth[0])
+    assert accuracy(found.labels, truth) > 0.9
+
+
+def test_videos_too_short_for_their_set():
+    rng = np.random.default_rng(0)
+    sets = [(0, 1, 2), (0, 2), (1,), (0, 1, 2)]
+    features = [rng.normal(size=(n, 4)) for n in (3, 2, 1, 40)]
+    found = start_alignment(features, sets, 3, seed=0, restarts=2, lists="sets", config=StartConfig(pause=True))
+    assert [set(labels.tolist()) for labels in found.labels] == [set(each) for each in sets]
+
+
+def test_topics_of_documents_that_tell_them_apart_are_found():
+    rng = np.random.default_rng(0)
+    spread = rng.dirichlet(np.full(30, 0.2), 6)
+    member = rng.random((80, 6)) < 0.4
+    member[:, 0] |= ~member.any(axis=1)
+    occurs = np.array([rng.multinomial(400, spread[each].mean(axis=0)) for each in member], float)
+    share, found = topics(occurs, member, rng)
+    assert (share[~member] == 0).all()
+    np.testing.assert_allclose(share.sum(axis=1), 1)
+    assert np.abs(found - spread).sum(axis=1).max() < 0.3
+
+
+def test_clusters_of_far_points_are_theirs():
+    rng = np.random.default_rng(0)
+    centres = 100 * rng.normal(size=(5, 3))
+    member = rng.integers(5, size=200)
+    found = clustered(centres[member] + rng.normal(size=(200, 3)), 5, rng)
+    assert len(set(zip(member.tolist(), found.tolist(), strict=True))) == 5
+    # Fewer points than clusters, all of them the same.
+    assert len(clustered(np.ones((3, 2)), 3, rng)) == 3
+
+
+def test_lists_become_sets_and_what_cannot_be_told_apart_is_said(tmp_path):
+    def video(name, steps, labels=None):
+        return Video(name, tmp_path / name, "features", steps, 10, 10.0, labels)
+
+    videos = VideoSet(("a", "b", "c"), (video("x", (2, 0, 2, 1)), video("y", (1, 0, 1))), 10.0)
+    found = as_sets(videos)
+    assert [each.transcript for each in found.videos] == [(0, 1, 2), (0, 1)]
+    assert "a, b" in found.notes[-1] and "c" not in found.notes[-1].split(":")[-1]
+    # A labelled video says which is which, and in what order.
+    labelled = video("z", (1, 0), np.array([1, 0]))
+    found = as_sets(VideoSet(("a", "b", "c"), (*videos.videos, labelled), 10.0))
+    assert found.videos[-1].transcript == (1, 0) and not found.notes

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_hal.bundle import load_bundle
+from edge_hal.errors import EdgeHalError
+from edge_hal.runtime.checks import bench
+from edge_hal.runtime.checks.bench import PERCENTILES, measure, readings, summary
+from edge_hal.runtime.checks.selftest import compare_engines, selftest
+from edge_hal.runtime.engines.choose import Engines, choose_engines
+from edge_hal.runtime.engines.onnxruntime_engine import open_engines
+from tests.helpers.bundles import known_bundle, known_spec
+from tests.helpers.processes import completed as edge_hal
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return known_bundle(tmp_path_factory.mktemp("bench") / "bundle", model_hz=100.0, pictures=True)
+
+
+def test_every_level_is_measured_as_often_as_it_steps(bundle: Any) -> None:
+    figures = measure(bundle, choose_engines(bundle, "onnxruntime"), 200, 0.2)
+    for kind, ticks in (("back_to_back_us", 200), ("paced_us", 20)):
+        parts = figures[kind]
+        assert parts["tick"]["count"] == parts["level0"]["count"] == parts["encoder"]["count"] == ticks
+        assert abs(parts["level1"]["count"] - ticks / 4) <= 1
+        for values in parts.values():
+            assert 0 < values["p50"] <= values["p90"] <= values["p99"] <= values["p99.9"]
+        assert parts["tick"]["p50"] >= parts["level0"]["p50"]
+    spec = known_spec(100.0, pictures=True)
+    assert figures["state_bytes"] == spec.state_bytes
+    used = [bundle.graph(0), bundle.graph(1), bundle.encoder]
+    assert figures["weight_bytes"] == sum(path.stat().st_size for path in used)
+    mean_us = figures["back_to_back_us"]["tick"]["mean"]
+    assert figures["streams_per_core"] == pytest.approx(1e6 / mean_us / 100, abs=0.1)
+    assert measure(bundle, choose_engines(bundle, "onnxruntime"), 10, 0.0)["paced_us"] == {}
+
+
+def test_percentiles_are_of_all_steps() -> None:
+    found = summary([float(i) for i in range(1, 1001)])
+    assert found["count"] == 1000 and found["mean"] == 500.5
+    assert [found[name] for name in PERCENTILES] == [500.5, 900.1, 990.0, 999.0]
+    assert summary([]) == {"count": 0}
+    assert all(np.isfinite(value) for value in readings().values())
+
+
+def test_a_jetsons_clocks_temperatures_and_rails_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "cpu/cpu0/cpufreq/scaling_cur_freq": "1984000\n",
+        "cpu/cpufreq/policy0/scaling_cur_freq": "1\n",
+        "devfreq/17000000.gpu/cur_freq": "918000000\n",
+        "thermal/thermal_zone0/type": "cpu-thermal\n",
+        "thermal/thermal_zone0/temp": "48250\n",
+        "thermal/thermal_zone1/temp": "",  # a sensor that is off
+        "hwmon/hwmon3/in1_label": "VDD_GPU_SOC\n",
+        "hwmon/hwmon3/in1_input": "5000\n",
+        "hwmon/hwmon3/curr1_input": "600\n",
+        "hwmon/hwmon3/in2_input": "5000\n",  # volts without amperes
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name, folder in (("CPUS", "cpu"), ("DEVFREQ", "devfreq"), ("THERMAL", "thermal"), ("HWMON", "hwmon")):
+        monkeypatch.setattr(bench, name, tmp_path / folder)
+    expected = {"cpu0_mhz": 1984.0, "17000000.gpu_mhz": 918.0, "cpu-thermal_c": 48.25, "VDD_GPU_SOC_w": 3.0}
+    assert readings() == pytest.approx(expected)
+
+
+def test_the_command_compares_with_a_bundle_and_with_an_earlier_bench(bundle: Any, tmp_path: Path) -> None:
+    short = ("--ticks", "20", "--paced", "0.1")
+    done = edge_hal("bench", str(bundle.path), *short, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["precision"] == "fp32" and figures["engine"] == "onnxruntime" and figures["why"]
+    (tmp_path / "earlier.json").write_text(done.stdout)
+    done = edge_hal("bench", str(bundle.path), *short, "--json", "--compare", str(tmp_path / "earlier.json"))
+    assert json.loads(done.stdout)["other"] == figures
+    done = edge_hal("bench", str(bundle.path), *short, "--compare", str(bundle.path))
+    assert done.returncode == 0 and "1.00 times those of" in done.stdout and "level1" in done.stdout
+    assert "\u2026" not in done.stdout  # no figure is cut off, however narrow the terminal
+    (tmp_path / "empty.json").write_text("{}")
+    (tmp_path / "older.json").write_text(json.dumps({k: v for k, v in figures.items() if k != "paced_us"}))
+    for wrong in (
+        ("--compare", str(tmp_path / "empty.json")),
+        ("--compare", str(tmp_path / "older.json")),
+        ("--engine", "abacus"),
+        ("--precision", "fp16"),
+    ):
+        done = edge_hal("bench", str(bundle.path), *short, *wrong)
+        assert done.returncode in (1, 2) and "error:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_selftest_proves_equal_engines_and_catches_others(bundle: Any, tmp_path: Path) -> None:
+    spec = bundle.spec
+    found = compare_engines(spec, open_engines(bundle), open_engines(bundle), 1e-6)
+    assert len(found) == 4 and all(one.passed for one in found)
+
+    class Louder:
+        """An engine whose posterior is a little off."""
+
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
+            self.reset, self.state = engine.reset, engine.state
+
+        def step(self, inputs: Any) -> Any:
+            return {k: v * 1.1 if k == "frame" else v for k, v in self._engine.step(inputs).items()}
+
+    other = [Louder(engine) for engine in open_engines(bundle)]
+    failed = [one.name for one in compare_engines(spec, other, open_engines(bundle), 1e-3) if not one.passed]
+    assert failed == ["posteriors from a start", "posteriors after a reset"]
+
+    class Forgetful(Louder):
+        def step(self, inputs: Any) -> Any:
+            return {k: np.full_like(v, np.nan) for k, v in self._engine.step(inputs).items()}
+
+    other = [Forgetful(engine) for engine in open_engines(bundle)]
+    assert not compare_engines(spec, other, open_engines(bundle), 1e-3)[0].passed
+
+    def choose(opened: Any, kind: str, graphs: bool = True) -> Engines:  # as on a device with a GPU
+        made = choose_engines(opened, "onnxruntime")
+        return Engines(kind, f"graphs {graphs}", made.levels, made.encoder)
+
+    findings = selftest(load_bundle(bundle.path), choose)
+    assert all(one.passed for one in findings) and len(findings) == 1 + 2 * 6 + 3
+
+
+def test_the_doctor_says_what_runs_here_and_fails_where_nothing_is_proved(bundle: Any) -> None:
+    done = edge_hal("doctor", "--bundle", str(bundle.path), "--json")
+    findings = {one["name"]: one for one in json.loads(done.stdout)}
+    assert done.returncode == 0 and "onnxruntime" in findings["machine"]["detail"]
+    if findings["engine"]["detail"].startswith("tensorrt"):
+        pytest.skip("TensorRT runs here")
+    done = edge_hal("doctor", "--bundle", str(bundle.path), "--selftest")
+    assert done.returncode == 1 and "FAIL  TensorRT with CUDA graphs" in done.stdout
+    assert "not proved on this device" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_engine_that_cannot_be_is_one_error(bundle: Any) -> None:
+    with pytest.raises(EdgeHalError, match="it is one of"):
+        choose_engines(bundle, "cuda")

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.runtime.delivery import publisher as module
+from edge_hal.runtime.delivery.client import subscribe
+from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.delivery.prometheus import MetricsServer
+from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.report import Status
+from tests.helpers.sample_events import ANY_PORT, STREAM, start, transition
+
+COUNTERS = {
+    **{"captured": 9, "used": 6, "dropped": {"superseded": 2, "reset": 0}, "in_flight": 1},
+    **{"ticks": 8, "fresh": 6, "held": 2, "cut": 0},
+}
+
+
+def get(server: MetricsServer, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{server.address}{path}", timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    """Of the one line with this name and these labels."""
+    lines = [line for line in text.splitlines() if re.match(rf"{name}\{{", line)]
+    [line] = [line for line in lines if all(f'{key}="{value}"' in line for key, value in labels.items())]
+    return float(line.split()[-1])
+
+
+def test_prometheus_reads_what_heartbeats_tell(tmp_path: Path):
+    with (
+        Journal(tmp_path / "j", STREAM) as journal,
+        Publisher(f"ipc://{tmp_path}/s", STREAM, journal=journal) as publisher,
+        MetricsServer("127.0.0.1:0", publisher.vitals) as server,
+        subscribe(f"ipc://{tmp_path}/s", timeout_s=20) as events,
+    ):
+        publisher.wait_subscribers(1)
+        publisher.publish(start())
+        publisher.publish(transition(1))
+        publisher.status(Status(COUNTERS))
+        while next(events).kind != "heartbeat":
+            pass
+        code, text = get(server, "/metrics")
+        assert code == 200
+        for fate, count in (("captured", 9), ("used", 6), ("dropped_superseded", 2), ("dropped_reset", 0)):
+            assert value(text, "edge_hal_frames_total", stream=STREAM, fate=fate) == count
+        assert value(text, "edge_hal_ticks_total", kind="held") == 2
+        assert value(text, "edge_hal_in_flight_frames") == 1 and value(text, "edge_hal_healthy") == 1
+        assert value(text, "edge_hal_events_total") == 2 and value(text, "edge_hal_held_events") == 0
+        assert 0 < value(text, "edge_hal_latency_seconds", stage="journal", quantile="0.99") < 60
+        assert get(server, "/health") == (200, json.dumps({"stream": STREAM, "troubles": []}))
+        assert get(server, "/other")[0] == 404
+
+
+def test_health_turns_red_for_a_journal_that_cannot_be_written_and_for_a_loop_that_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
+    with (
+        Journal(tmp_path / "j", STREAM) as journal,
+        Publisher(f"ipc://{tmp_path}/s", STREAM, journal=journal) as publisher,
+        MetricsServer("127.0.0.1:0", publisher.vitals) as server,
+        subscribe(f"ipc://{tmp_path}/s", timeout_s=20) as events,
+    ):
+        assert "gone round" in get(server, "/health")[1]  # it has not begun
+        publisher.status(Status(COUNTERS))
+        assert get(server, "/health")[0] == 200
+        monkeypatch.setattr(module, "SILENCE_S", -1.0)
+        code, text = get(server, "/health")
+        assert code == 503 and "gone round" in text
+        monkeypatch.setattr(module, "SILENCE_S", 600.0)
+        holder = sqlite3.connect(tmp_path / "j", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        publisher.publish(start())
+        while next(events).delivery["journal"] == "ok":
+            pass
+        code, text = get(server, "/health")
+        assert code == 503 and "locked" in text
+        holder.execute("ROLLBACK")
+        holder.close()
+        while next(events).kind != "start":
+            pass
+        assert get(server, "/health")[0] == 200
+
+
+def test_addresses_are_checked(tmp_path):
+    with Publisher(ANY_PORT, STREAM) as publisher:
+        for address, code in (("9570", 2), ("127.0.0.1:99999", 2), ("0.0.0.0:0", 2), ("192.0.2.1:1", 2)):
+            with pytest.raises(EdgeHalError) as error:
+                MetricsServer(address, publisher.vitals)
+            assert error.value.exit_code == code and error.value.todo
+        with MetricsServer("127.0.0.1:0", publisher.vitals) as server, pytest.raises(EdgeHalError, match="in use"):
+            MetricsServer(server.address, publisher.vitals)
+        MetricsServer("0.0.0.0:0", publisher.vitals, insecure=True).close()

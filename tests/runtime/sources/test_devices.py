@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from edge_hal.runtime.sources.devices import SYSFS, list_devices
+
+
+def test_cameras_are_listed_by_name_and_their_metadata_left_out(tmp_path):
+    for number, name, index in [(0, "Front", "0"), (1, "Front", "1"), (10, "Side", "0"), (2, "Old", None)]:
+        entry = tmp_path / f"video{number}"
+        entry.mkdir()
+        (entry / "name").write_text(name + "\n")
+        if index is not None:
+            (entry / "index").write_text(index + "\n")
+    devices = list_devices(tmp_path)
+    assert [(device.index, device.name) for device in devices] == [(0, "Front"), (2, "Old"), (10, "Side")]
+    for device in devices:
+        assert device.modes or device.why  # what cannot be asked says why
+
+
+def test_the_command_lists_what_is_there():
+    for arguments in ((), ("--json",)):
+        command = [sys.executable, "-m", "edge_hal", "cameras", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        if arguments:
+            assert len(json.loads(done.stdout)) == len(list_devices())
+        elif not any(SYSFS.glob("video*")):
+            assert "no camera found" in done.stdout and "rtsp://" in done.stdout

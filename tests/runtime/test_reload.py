@@ -1,0 +1,284 @@
+"""A bundle read again while a run goes on: it takes over in a new epoch, or is refused and changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_hal.bundle import load_bundle
+from edge_hal.errors import EdgeHalError
+from edge_hal.events import End, Event, Gap, Start, Transition, encode
+from edge_hal.runtime.delivery.journal import Journal, JournalReader, Retention
+from edge_hal.runtime.recording.event_ring import pieces
+from edge_hal.runtime.recording.reader import comparable, read_recording
+from edge_hal.runtime.reload import Reloader, check_succession
+from edge_hal.runtime.runner import RunOptions, Stop, Summary, run
+from tests.helpers.bundles import AT_ONCE, known_bundle, vectors
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.sample_events import ANY_PORT
+
+TIMEOUT_S = 60.0
+
+
+class Run:
+    """A run over a source that goes on for as long as it takes, in a thread, until the `with` block is left."""
+
+    def __init__(self, options: RunOptions, caplog: pytest.LogCaptureFixture) -> None:
+        self.events: list[Event] = []
+        self.summary: Summary | None = None
+        self._stop, self._caplog, self._changed = Stop(), caplog, threading.Condition()
+        self._thread = threading.Thread(target=self._run, args=(options,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.finish()
+
+    def _run(self, options: RunOptions) -> None:
+        self.summary = run(options, on_event=self._heard, stop=self._stop)
+
+    def _heard(self, event: Event) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def more(self, count: int) -> None:
+        """Let so many more transitions come."""
+        goal = len(self.transitions()) + count
+        self.until(lambda: len(self.transitions()) >= goal)
+
+    def until(self, ready: Any) -> None:
+        with self._changed:
+            assert self._changed.wait_for(ready, TIMEOUT_S), self.events[-3:]
+
+    def transitions(self) -> list[Transition]:
+        return [event for event in self.events if isinstance(event, Transition)]
+
+    def reload(self, done: Any) -> None:
+        """Ask, and go on until `done()`; the events of the run keep coming meanwhile."""
+        self._stop.reload_asked = True
+        self.until(done)
+
+    def refused(self) -> str:
+        """Ask, and return what the log says of it."""
+        before = len(self._caplog.records)
+        self._stop.reload_asked = True
+        self.until(lambda: self._caplog.records[before:])
+        return self._caplog.records[-1].getMessage()
+
+    def finish(self) -> Summary:
+        self._stop.ask()
+        self._thread.join(TIMEOUT_S)
+        assert self.summary is not None
+        return self.summary
+
+
+def endless(folder: Path) -> str:
+    """Ten minutes of transitions at 20 Hz, five a second."""
+    np.save(folder / "f.npy", vectors([0, 0, 0, 0, 1, 1, 1, 1] * 1500))
+    return f"features:{folder}/f.npy@20"
+
+
+def check_whole(events: list[Event], summary: Summary) -> None:
+    """One stream without a hole: numbers, epochs and both laws."""
+    assert [event.seq for event in events] == list(range(len(events)))  # type: ignore[attr-defined]
+    counters = summary.counters
+    assert counters["captured"] == counters["used"] + sum(counters["dropped"].values()) + counters["in_flight"]
+    assert counters["ticks"] == counters["fresh"] + counters["held"] + counters["cut"]
+    epoch, action = 0, None
+    for event in events[1:]:
+        assert event.epoch == epoch
+        if isinstance(event, Transition):
+            assert event.from_ == action
+            action = event.to
+        elif isinstance(event, Gap) and event.reset:
+            action, epoch = None, epoch + 1
+
+
+def trained_again(bundle: Path) -> str:
+    """Make another bundle of it, as its fingerprint sees it, and return that."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    raw = json.dumps({**manifest, "provenance": {"by": "another training"}}).encode()
+    fingerprint = hashlib.sha256(raw).hexdigest()
+    (bundle / "manifest.json").write_bytes(raw)
+    (bundle / "certificate.json").write_text(json.dumps({"manifest": fingerprint, "passed": True, "checks": []}))
+    return fingerprint
+
+
+def test_another_bundle_takes_over_and_nothing_is_lost_or_counted_twice(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    bundle = known_bundle(tmp_path / "bundle", 20.0)
+    options = RunOptions(bundle.path, endless(tmp_path), ANY_PORT, decoder={"confirm_s": 0.0})
+    with_ring = {"record": tmp_path / "rec", "record_around": Retention(60.0), "selfcheck_s": 0.5}
+    journal = Journal(tmp_path / "j", "default")
+    journal.close()
+    with Run(replace(options, journal=tmp_path / "j", **with_ring), caplog) as going:
+        going.more(3)
+        fresh = known_bundle(tmp_path / "bundle", 20.0, decoder=replace(AT_ONCE, smooth_s=0.1))
+        fingerprint = trained_again(fresh.path)
+        going.reload(lambda: going.transitions()[-1].epoch == 1)
+        going.more(3)
+        summary, events = going.finish(), going.events
+    check_whole(events, summary)
+    [gap] = [event for event in events if isinstance(event, Gap)]
+    [first] = [event for event in events if isinstance(event, Start)]
+    assert (gap.reason, gap.reset, gap.lost_ticks) == ("reload", True, 0)
+    assert first.bundle == bundle.fingerprint != gap.bundle == fingerprint
+    assert first.decoder != gap.decoder == events[-2].decoder  # type: ignore[attr-defined]
+    assert summary.counters["dropped"]["overload"] == summary.counters["dropped"]["reset"] == 0
+    assert summary.health["selfcheck"]["failed"] == 0
+    reader = JournalReader(tmp_path / "j")
+    kept = [comparable(body) for body in reader.page(0, 10**6, 10**9).bodies]
+    reader.close()
+    assert kept == [comparable(encode(event)) for event in events]
+    assert "takes over" in caplog.text
+    # what was recorded lies in a piece for each bundle, and the second replays with the bundle of now
+    old, new = (read_recording(path) for path in pieces(tmp_path / "rec"))
+    assert (old.bundle, new.bundle) == (bundle.fingerprint, fingerprint)
+    again: list[Event] = []
+    run(replace(new.options(fresh.path), endpoint=ANY_PORT), on_event=again.append)
+    assert new.difference([comparable(encode(event)) for event in again]) is None
+    assert [event.kind for event in again[:2]] == ["start", "gap"] and len(new.events()) >= 5
+
+
+def test_a_recording_of_everything_ends_where_another_bundle_takes_over(tmp_path, caplog):
+    path, then = known_bundle(tmp_path / "bundle", 20.0).path, tmp_path / "then"
+    shutil.copytree(path, then)
+    with Run(RunOptions(path, endless(tmp_path), ANY_PORT, record=tmp_path / "rec"), caplog) as going:
+        going.more(3)
+        trained_again(path)
+        going.reload(lambda: going.transitions()[-1].epoch == 1)
+        going.more(2)
+    assert "the recording ends here" in caplog.text
+    recording, again = read_recording(tmp_path / "rec"), list[Event]()
+    assert recording.ended == "cut" and len(recording.events()) >= 4
+    run(replace(recording.options(then), endpoint=ANY_PORT), on_event=again.append)
+    found = [comparable(encode(event)) for event in again]
+    assert recording.difference(found) is None and recording.difference(found[:2]) is not None
+    assert recording.events() == [comparable(encode(event)) for event in going.events[: len(recording.events())]]
+
+
+def test_what_cannot_take_over_is_refused_and_the_old_one_goes_on(tmp_path, caplog):
+    path = known_bundle(tmp_path / "bundle", 20.0).path
+    good = tmp_path / "good"
+    shutil.copytree(path, good)
+    with Run(RunOptions(path, endless(tmp_path), ANY_PORT), caplog) as going:
+        going.more(2)
+
+        def replaced(change: Any) -> str:
+            shutil.rmtree(path, ignore_errors=True)
+            shutil.copytree(good, path)
+            change()
+            return going.refused()
+
+        assert "model_hz" in replaced(lambda: known_bundle(path, 10.0))
+        assert "SHA-256" in replaced(lambda: (path / "level0.c1.fp32.onnx").write_bytes(b"broken"))
+        assert "no bundle" in replaced(lambda: shutil.rmtree(path))
+        assert "decoder.json" in replaced(lambda: (path / "decoder.json").write_text("{"))
+        assert "not certified" in replaced(lambda: (path / "certificate.json").unlink())
+        assert "cannot read" in replaced(lambda: (path / "manifest.json").write_text("[1]" * 9))
+        going.more(2)
+        summary = going.finish()
+    check_whole(going.events, summary)
+    assert not any(isinstance(event, Gap) for event in going.events) and summary.reason == "signal"
+
+
+def test_a_mistake_of_ours_while_it_is_opened_stops_nothing(tmp_path, bundle, caplog):
+    def fail(_bundle: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    stop = Stop()
+    reloader = Reloader(RunOptions(bundle, endless(tmp_path)), stop, fail)
+    current: Any = type("Current", (), {"engines": type("E", (), {"kind": "onnxruntime"}), "spec": None})
+    current.spec = load_bundle(bundle).spec
+    stop.reload_asked = True
+    assert reloader.poll(current) is None
+    reloader.close()
+    assert reloader.poll(current) is None and "ZeroDivisionError: a bug" in caplog.text
+    current.engines.kind = "tensorrt"
+    stop.reload_asked = True
+    assert reloader.poll(current) is None
+    reloader.close()
+    assert reloader.poll(current) is None and "restart the run" in caplog.text
+
+
+def test_what_must_stay_is_named(tmp_path):
+    spec = known_bundle(tmp_path / "b").spec
+    check_succession(spec, spec, vectors=True)
+    wider = replace(spec.front_end, size=5)
+    check_succession(spec, replace(spec, front_end=wider), vectors=False)
+    for other, text in (
+        (replace(spec, labels=("blue", "green", "pink")), "pink"),
+        (replace(spec, model_hz=12.0), "12"),
+        (replace(spec, front_end=wider), "size of a vector"),
+    ):
+        with pytest.raises(EdgeHalError, match=text):
+            check_succession(spec, other, vectors=True)
+
+
+def spawn(tmp_path: Path, bundle: Path, **how: Any) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+    arguments = ["run", "--bundle", str(bundle), "--camera", endless(tmp_path), "--pub", ANY_PORT]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **how}
+    return subprocess.Popen([sys.executable, "-m", "edge_hal", *arguments], env=environment, **pipes)
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"no '{text}': {process.stderr and process.stderr.read()}")
+
+
+def test_a_hangup_reloads_a_service_and_ends_a_run_whose_terminal_is_gone(tmp_path):
+    bundle = known_bundle(tmp_path / "bundle", 20.0).path
+    with spawn(tmp_path, bundle, stdin=subprocess.DEVNULL) as service:
+        read_until(service, "->")
+        service.send_signal(signal.SIGHUP)
+        read_until(service, "(reload)")
+        read_until(service, "(start) ->")
+        service.send_signal(signal.SIGTERM)
+        _, err = service.communicate(timeout=TIMEOUT_S)
+        assert service.returncode == 0 and "takes over" in err and "Traceback" not in err, err
+    ours, theirs = pty.openpty()
+    with spawn(tmp_path, bundle, stdin=theirs, start_new_session=True) as attended:
+        os.close(theirs)
+        read_until(attended, "->")
+        attended.send_signal(signal.SIGHUP)  # by hand: the terminal is there
+        read_until(attended, "(reload)")
+        os.close(ours)  # now it is gone
+        attended.send_signal(signal.SIGHUP)  # as the kernel does where it is the controlling one
+        out, err = attended.communicate(timeout=TIMEOUT_S)
+        assert attended.returncode == 0 and "end (signal)" in out, err
+
+
+def test_an_end_is_whole_where_a_reload_was_under_way(tmp_path, bundle):
+    """The source ends while the other bundle is being opened."""
+    np.save(tmp_path / "f.npy", vectors([0, 1] * 60))
+    stop, events = Stop(), list[Event]()
+
+    def follow(event: Event) -> None:
+        events.append(event)
+        stop.reload_asked = True
+
+    options = RunOptions(bundle, f"features:{tmp_path}/f.npy@10", ANY_PORT, "asap")
+    summary = run(options, on_event=follow, stop=stop)
+    check_whole(events, summary)
+    assert isinstance(events[-1], End) and not any(t.name == "edge-hal-reload" for t in threading.enumerate())
