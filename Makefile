@@ -1,34 +1,29 @@
-# `make test` passes the tests; both it and the other targets make .venv first.
+# `make demo` and `make test` make .venv first, each with what it needs. Neither asks for root.
 PYTHON ?= python3
 BIN := .venv/bin
+# pip prints errors and nothing else.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+DEMO_EXTRAS := camera,train,export,plot
+TEST_EXTRAS := $(DEMO_EXTRAS),test,tensorrt-rtx
 
 .PHONY: venv demo test test-slow lint clean
 
-venv: .venv/ready
+venv: .venv/for-tests
 
-.venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip setuptools wheel
-	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[camera,train,export,plot,test,tensorrt-rtx]"
-	@# OpenCV's wheel wants libGL, which a bare machine lacks.
-	@$(BIN)/python -c "import cv2" 2>/dev/null || \
-	  (apt-get update -qq && apt-get install -y -qq libgl1 libglib2.0-0)
-	touch $@
+# Made anew after a change: a package that is no longer named leaves too.
+.venv/for-demo: pyproject.toml constraints.txt
+	@echo "Installing into .venv (once, some minutes): $(DEMO_EXTRAS)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(INSTALL) -e ".[$(DEMO_EXTRAS)]"
+	@touch $@
 
-demo: venv
-	$(BIN)/edge-hal demo
+.venv/for-tests: .venv/for-demo
+	@echo "Installing into .venv (once): $(TEST_EXTRAS)"
+	@$(INSTALL) -e ".[$(TEST_EXTRAS)]"
+	@touch $@
 
-test: venv
+demo: .venv/for-demo
+	@$(BIN)/edge-hal demo
+
+test: .venv/for-tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"
-
-test-slow: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
-
-lint: venv
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p edge_hal
-
-clean:
-	rm -rf .venv build *.egg-info
