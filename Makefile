@@ -1,12 +1,14 @@
 # `make demo` and `make test` make .venv first, each with what it needs. Neither asks for root.
 PYTHON ?= python3
 BIN := .venv/bin
-# pip prints errors and nothing else.
-INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 DEMO_EXTRAS := camera,train,export,plot
 TEST_EXTRAS := $(DEMO_EXTRAS),test,tensorrt-rtx
+# pip prints errors and nothing else.
+INSTALL := -m pip install -qq --disable-pip-version-check
+# One thread in each process, and as many processes as there are cores, four at most.
+PYTEST := -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: venv demo test test-slow lint clean
+.PHONY: venv services demo test test-slow test-pythons lint clean
 
 venv: .venv/for-tests
 
@@ -14,16 +16,51 @@ venv: .venv/for-tests
 .venv/for-demo: pyproject.toml constraints.txt
 	@echo "Installing into .venv (once, some minutes): $(DEMO_EXTRAS)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(INSTALL) -e ".[$(DEMO_EXTRAS)]"
+	@$(BIN)/python $(INSTALL) -c constraints.txt -e ".[$(DEMO_EXTRAS)]"
 	@touch $@
 
 .venv/for-tests: .venv/for-demo
 	@echo "Installing into .venv (once): $(TEST_EXTRAS)"
-	@$(INSTALL) -e ".[$(TEST_EXTRAS)]"
+	@$(BIN)/python $(INSTALL) -c constraints.txt -e ".[$(TEST_EXTRAS)]"
 	@touch $@
 
 demo: .venv/for-demo
 	@$(BIN)/edge-hal demo
 
 test: .venv/for-tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow"
+
+# A test whose program is not installed is skipped, with the reason.
+test-slow: .venv/for-tests
+	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow
+
+# The programs that slow tests start, from Debian's packages.
+SERVICES := ffmpeg
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+services:
+	$(SUDO) apt-get update -qq
+	$(SUDO) apt-get install -y -qq --no-install-recommends $(SERVICES)
+
+# The tests that need no torch, on the other Pythons; constraints.txt holds for 3.11 alone.
+test-pythons: test-python3.10 test-python3.12 test-python3.13
+
+test-python%:
+	@if ! python$* -c pass 2> /dev/null; then \
+	  echo "python$*: skipped, not installed"; \
+	else \
+	  echo "python$*:" && $(MAKE) --silent .venv-$*/ready && OMP_NUM_THREADS=1 .venv-$*/bin/python $(PYTEST) -m "not slow"; \
+	fi
+
+.venv-%/ready: pyproject.toml
+	@python$* -m venv --clear .venv-$*
+	@.venv-$*/bin/python $(INSTALL) -e ".[camera,test]"
+	@touch $@
+
+lint: .venv/for-tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy -p edge_hal
+
+clean:
+	rm -rf .venv .venv-3.* build dist *.egg-info
