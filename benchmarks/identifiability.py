@@ -1,6 +1,6 @@
 """Does the learnt slow latent recover the true one? HAL's generative process, simulated, learnt with our own.
 
-    python benchmarks/identifiability.py [--seeds 3] [--only recordings,dwell] [--out docs/results/identifiability.json]
+    python benchmarks/identifiability.py [--seeds 3] [--only recordings,dwell] [--out FILE.json]
     python benchmarks/identifiability.py --table
 
 Every row is one training run: a world (`benchmarks/simulate.py`), recordings of it, the causal pyramid with its
@@ -248,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", help=f"sweeps, by comma: {', '.join(SWEEPS)}")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/identifiability.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/identifiability.json"))
     parser.add_argument("--table", action="store_true", help="print the tables of what is there, run nothing")
     arguments = parser.parse_args()
     only = [name for name in arguments.only.split(",") if name]
@@ -256,7 +256,7 @@ def main() -> None:
         parser.error(f"--only knows {', '.join(SWEEPS)}")
     rows = read(arguments.out)
     if arguments.table:
-        print(table(rows))
+        print(table(rows).strip())
         return
     torch.set_num_threads(1)
     done = {Run(**row["run"]) for row in rows}

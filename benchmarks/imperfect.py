@@ -7,7 +7,7 @@
 
 The step lists of the training videos are changed, from a seed, in a copy of the folder that holds nothing else of its
 own; `edge-hal train` and `edge-hal eval` then run as ever. Truth and test videos stay as they are. Results are kept in
-docs/results/imperfect.json after each run; what is there is not run again.
+benchmarks/results/imperfect.json after each run; what is there is not run again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from methods import write_beside
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import load_dataset
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results" / "imperfect.json"
+RESULTS = Path(__file__).resolve().parent / "results" / "imperfect.json"
 Steps = list[str]
 Change = Callable[[Sequence[str], float, Sequence[str], np.random.Generator], Steps]
 

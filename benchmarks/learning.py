@@ -1,10 +1,10 @@
 """The tables of learning: each method on each split from each seed, in a process of its own, one JSON file a run.
 
-    python benchmarks/learning.py DATA --name vts --splits 1 --seeds 0,1,2 --out docs/results/vts
+    python benchmarks/learning.py DATA --name vts --splits 1 --seeds 0,1,2 --out benchmarks/results/vts
     python benchmarks/learning.py DATA --name vts --splits 1,2,3,4,5 --seeds 0,1,2 --methods uniform,ours --out ...
     python benchmarks/learning.py DATA --name mocap6 --splits 1,2,3,4,5,6 --set data.rate_hz=10 --out ...
     python benchmarks/learning.py DATA --name vts --methods ablation-base --alignments DIR --out ...
-    python benchmarks/tables.py                      # docs/results.md from the files
+    python benchmarks/tables.py                      # benchmarks/results/learning.md from the files
 
 With `--alignments`, `ours` leaves what it found there, and methods that differ from it in the student alone begin from
 that (their `training, s` is then without the search); without, each searches again, and finds the same.

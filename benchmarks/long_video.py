@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--minutes", default="0,15,30,60,120")
     parser.add_argument("--starter", default="uniform,hmm")
     parser.add_argument("--limit-gb", type=float, default=8.0)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/long_video.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/long_video.json"))
     parser.add_argument("--table", action="store_true", help="print the table of what is there, run nothing")
     arguments = parser.parse_args()
     rows = json.loads(arguments.out.read_text()) if arguments.out.is_file() else []

@@ -65,7 +65,7 @@ _METHODS = (
     ),
     Method("ours", "ours, step lists only"),
     Method("ours-hysteresis", "ours, decided by hysteresis instead of the filter", (HYSTERESIS,), student_only=True),
-    Method("ours-at-once", "ours without lag: a tick speaks of itself", ("model.lag_s=0",), student_only=True),
+    Method("ours-at-once", "ours without lag", ("model.lag_s=0",), student_only=True),
     Method("ours-taught", "ours, and a teacher's posteriors distilled", TEACHER, student_only=True),
     Method("ours-realigned", "ours, boundary alignment again as the teacher learns", REALIGN, student_only=True),
     Method("flat", "ours with one level of equal compute", flat=True, student_only=True),
@@ -79,7 +79,7 @@ _METHODS = (
     Method("ours-full", "ours, all frame labels", (FRAMES,), labelled=None),
     Method("full-hysteresis", "all frame labels, hysteresis", (FRAMES, HYSTERESIS), labelled=None),
     Method("full-flat", "all frame labels, one level of equal compute", (FRAMES,), labelled=None, flat=True),
-    Method("full-fast", "all frame labels, the fast level alone: nothing comes down", (FRAMES, FAST), labelled=None),
+    Method("full-fast", "all frame labels, the fast level alone, no fusion from above", (FRAMES, FAST), labelled=None),
     Method("full-at-once", "all frame labels, no lag", (FRAMES, "model.lag_s=0"), labelled=None),
     *(
         Method(

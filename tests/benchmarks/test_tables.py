@@ -1,4 +1,4 @@
-"""The tables of docs/results.md say what the files of the learning benchmark say."""
+"""The tables in benchmarks/results/ say what the JSON files beside them say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tables import BEGIN, END, load_runs, replaced, tables
+from tables import load_runs, tables
 
 from edge_hal.errors import EdgeHalError
 from tests.helpers.processes import REPOSITORY, TIMEOUT_S
@@ -82,15 +82,29 @@ def test_a_file_that_is_no_run_is_named(tmp_path: Path, damage: str) -> None:
         load_runs(tmp_path)
 
 
-def test_only_what_lies_between_the_markers_is_replaced() -> None:
-    page = f"# Before\n\n{BEGIN}\nold\n{END}\n\nafter\n"
-    once = replaced(page, "new")
-    assert once == f"# Before\n\n{BEGIN}\n\nnew\n\n{END}\n\nafter\n" and replaced(once, "new") == once
-    with pytest.raises(EdgeHalError, match="markers"):
-        replaced("# Before\n", "new")
+def run_program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / f"{name}.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=REPOSITORY)
 
 
-def test_the_committed_tables_are_what_the_committed_files_say() -> None:
-    check = [sys.executable, str(REPOSITORY / "benchmarks" / "tables.py"), "--check"]
-    done = subprocess.run(check, capture_output=True, text=True, timeout=TIMEOUT_S)
+def test_check_notices_a_missing_and_a_changed_table(tmp_path: Path) -> None:
+    write_run(tmp_path / "vts", "ours", 1, 0, 50.0)
+    arguments = ("--results", str(tmp_path))
+    assert run_program("tables", *arguments, "--check").returncode == 1  # never written
+    assert run_program("tables", *arguments).returncode == 0
+    assert run_program("tables", *arguments, "--check").returncode == 0
+    write_run(tmp_path / "vts", "ours", 1, 0, 51.0)
+    changed = run_program("tables", *arguments, "--check")
+    assert changed.returncode == 1 and "learning.md differs" in changed.stderr
+
+
+def test_the_committed_learning_tables_match_the_committed_runs() -> None:
+    done = run_program("tables", "--check")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["imperfect", "identifiability", "long_video"])
+def test_the_committed_tables_are_those_that_the_program_prints(name: str) -> None:
+    done = run_program(name, "--table")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) > 100 and done.stdout in (REPOSITORY / "benchmarks" / "results" / f"{name}.md").read_text()
