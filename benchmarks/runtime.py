@@ -37,7 +37,8 @@ from edge_hal.bundle import Bundle
 from edge_hal.decoding.hysteresis import Decision, Decoder
 from edge_hal.runtime import runner
 from edge_hal.runtime.engines.onnxruntime_engine import open_session
-from edge_hal.runtime.sources.base import Frame, Source
+from edge_hal.runtime.sources.base import Source
+from edge_hal.runtime.sources.frame import Frame
 
 HZ = 30
 BLOCK = 50

@@ -215,15 +215,14 @@ def _say_where(stream: str, journal: Path | None, endpoint: str) -> None:
 
 
 def _journal(given: Path | None, none: bool, camera: str, stream: str) -> Path | None:
-    """Where to keep events. A recording can be run again, so its events are kept on request; a camera's always are."""
+    """Where to keep events: those of a camera always, those of a file, which can be run again, on request."""
     from edge_hal.runtime.delivery.endpoint import check_stream
     from edge_hal.runtime.delivery.journal import default_path
+    from edge_hal.runtime.sources.source_spec import SourceSpec
 
     if given is not None and none:
         raise EdgeHalError("--journal and --no-journal", "they exclude each other", exit_code=2)
-    camera = re.sub(r"^(fault:[^:]*:)+", "", camera)
-    recording = camera.startswith(("features:", "replay:")) or Path(camera).is_file() or Path(camera).is_dir()
-    if given is not None or none or recording:
+    if given is not None or none or not SourceSpec.parse(camera).live:
         return given
     check_stream(stream)
     return default_path(stream)

@@ -13,9 +13,8 @@ from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 
-from .sources.base import Frame
+from .sources.frame import Frame, Intake
 from .sources.rate import exact_rate, instant_ns
-from .sources.slot import Intake
 from .stream.clock import Break, FrameClock, Tick
 from .stream.recognizer import Recognizer
 

@@ -1,4 +1,4 @@
-"""What the name of a source means: cameras, addresses, files, and each of them with faults."""
+"""Opens a source: a camera, a file at one of the two paces, or a recording."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from pathlib import Path
 from edge_hal.errors import EdgeHalError
 
 from .recording.reader import ReplaySource
-from .sources.base import PacedSource, Source, WaitingSource
-from .sources.camera_backends import CameraRequest, check_gstreamer, is_live
+from .sources.base import Source
+from .sources.camera_backends import CameraRequest, check_gstreamer
 from .sources.camera_source import CameraSource
-from .sources.credentials import has_password, mask_arguments, redact
-from .sources.faults import EXAMPLE, FaultScript
+from .sources.credentials import mask_arguments
 from .sources.file_readers import open_file
+from .sources.file_sources import AsapFileSource, RealtimeFileSource
+from .sources.source_spec import SourceKind, SourceSpec
 from .sources.watchdog import Limits
 
 log = logging.getLogger("edge_hal.camera")
 
 
 def open_source(
-    uri: str,
+    spec: SourceSpec,
     pace: str = "realtime",
     *,
     vector_size: int | None = None,
@@ -30,54 +31,44 @@ def open_source(
     auth: str | None = None,
     limits: Limits | None = None,
 ) -> Source:
-    """Open `0` (a camera), `rtsp://`, `http://`, `gst:PIPELINE`, `csi:N`, a video file, a folder of
-    pictures, `features:FILE.npy@HZ` or `replay:FOLDER` (a recording); any but the last as
-    `fault:SCRIPT:SOURCE`.
+    """Open a source. Nothing is captured before `start` (or `with`).
 
-    Nothing is captured before `start` (or `with`). Files are opened here, and refused here; cameras are
-    opened then, and again for as long as it takes.
+    Files are opened here, so a file that cannot be read is refused here. A camera is opened after `start`, and again
+    whenever it fails.
 
     Args:
-        pace: `realtime` plays files at their own rate and drops what the loop cannot take; `asap`
-            waits.
-        vector_size: the length of feature vectors, which tells (T, D) from (D, T).
-        fps: overrides what a video file claims; a camera is asked for it.
-        size: (width, height), and `fourcc` (MJPG), are asked of a camera.
+        pace: `realtime` plays files at their own rate and drops the frames that the loop cannot take in time; `asap`
+            waits for the loop.
+        vector_size: the length of feature vectors, which distinguishes (T, D) from (D, T).
+        fps: replaces the frame rate that a video claims; a folder needs it; a camera is asked for it.
+        size: (width, height), asked of a camera, like `fourcc` (MJPG).
         auth: `user:password` of an address.
 
     Raises:
-        EdgeHalError: it cannot be opened, ever; nothing is left behind.
+        EdgeHalError: it cannot be opened; then nothing stays open.
     """
-    name, limits = redact(uri), limits or Limits()
     if pace not in ("asap", "realtime"):
         raise EdgeHalError(f"there is no pace '{pace}'", "", "use asap or realtime", exit_code=2)
-    if uri.startswith("replay:"):
-        return ReplaySource(Path(uri.removeprefix("replay:")))
-    script = None
-    if uri.startswith("fault:"):
-        _, script, uri = (*uri.split(":", 2), "")[:3]
-        if not uri:
-            raise EdgeHalError(f"'{name}' names no source", "", f"for example {EXAMPLE}", exit_code=2)
-    faults = None if script is None else FaultScript.parse(script)
-    if has_password(uri):
-        mask_arguments(uri)
-        log.warning("%s: the address held a password, which `ps` and histories show; use --camera-auth FILE", name)
+    name, limits = spec.log_name, limits or Limits()
+    if spec.kind is SourceKind.RECORDING:
+        return ReplaySource(Path(spec.target))
+    if spec.has_password:
+        mask_arguments(spec.target)
+        text = "%s: `ps` and the shell's history show the password in the address; use --camera-auth FILE"
+        log.warning(text, name)
     width, height = size or (None, None)
-    request = CameraRequest(uri, auth, width, height, fps, fourcc, vector_size, script)
-    if is_live(uri):
+    request = CameraRequest(spec, auth, width, height, fps, fourcc, vector_size)
+    if spec.live:
         if pace == "asap":
             todo = "use --pace realtime, or a file"
             raise EdgeHalError(f"the camera {name} cannot wait", "--pace asap is for files", todo, exit_code=2)
-        if uri.startswith(("gst:", "csi:")):
+        if spec.kind in (SourceKind.GSTREAMER, SourceKind.CSI):
             check_gstreamer()
-        return CameraSource(name, request, limits)
-    if "://" in uri:
-        known = "a camera index, rtsp://, http://, gst:, csi:, a video file, a folder or features:FILE.npy@HZ"
-        raise EdgeHalError(f"cannot open the source {name}", "unknown scheme", f"use {known}", exit_code=2)
-    reader = open_file(uri, vector_size, fps)
+        return CameraSource(request, limits)
+    reader = open_file(spec, vector_size, fps)
     if pace == "asap":
-        return WaitingSource(name, reader, faults)
-    if faults is None:
-        return PacedSource(name, reader)
+        return AsapFileSource(name, reader, spec.faults)
+    if spec.faults is None:
+        return RealtimeFileSource(name, reader)
     reader.close()
-    return CameraSource(name, request, limits)
+    return CameraSource(request, limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from edge_hal.errors import EdgeHalError
 from .delivery.curve_keys import ServerKeys
 from .delivery.endpoint import DEFAULT_ENDPOINT
 from .delivery.journal import Retention
+from .sources.source_spec import SourceSpec
 from .sources.watchdog import Limits
 
 
@@ -55,10 +57,14 @@ class RunOptions:
     keys: ServerKeys | None = None
     metrics: str | None = None
 
-    @property
-    def vectors(self) -> bool:
-        """Whether the source may deliver feature vectors."""
-        return "features:" in self.camera or self.camera.startswith("replay:")
+    @cached_property
+    def source(self) -> SourceSpec:
+        """`camera`, parsed.
+
+        Raises:
+            EdgeHalError: it names no source.
+        """
+        return SourceSpec.parse(self.camera)
 
     def check(self, bundle: Bundle) -> None:
         """Refuse before anything is opened what cannot work.
@@ -67,7 +73,7 @@ class RunOptions:
             EdgeHalError: what and why.
         """
         require_precision(bundle, self.precision)
-        if bundle.spec.encoder is None and not self.vectors:
+        if bundle.spec.encoder is None and not self.source.may_be_vectors:
             raise EdgeHalError(
                 f"the bundle {self.bundle} takes feature vectors, not pictures",
                 "it was exported without a frame encoder",

@@ -54,7 +54,7 @@ class Reloader:
                 raise EdgeHalError("a bundle cannot be taken over", why, "restart the run: no number is lost")
             bundle = load_bundle(self._options.bundle, allow_uncertified=self._options.allow_uncertified)
             self._options.check(bundle)
-            check_succession(current.spec, bundle.spec, vectors=self._options.vectors)
+            check_succession(current.spec, bundle.spec, vectors=self._options.source.may_be_vectors)
             self._ready = self._make(bundle)
         except EdgeHalError as error:
             text = "the bundle was not reloaded, the old one goes on: %s (%s); %s"

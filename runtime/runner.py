@@ -55,7 +55,7 @@ def run(
     bundle.decoder.changed(options.decoder)  # raises before anything is opened
     latency = Latency()
     source = open_source(
-        options.camera,
+        options.source,
         options.pace,
         vector_size=bundle.spec.front_end.size,
         fps=options.fps,

@@ -249,7 +249,7 @@ class Session:
         if spent_ns is not None:
             run["latency_ms"] = {stage: round(ns / 1e6, 3) for stage, ns in spent_ns.items()}
         event = dataclasses.replace(event, run=run)
-        self._publisher.publish(event, wait=self._source.patient)
+        self._publisher.publish(event, wait=self._source.waits_for_loop)
         self.events += 1
         if self._recorder is not None:
             self._recorder.told(event)

@@ -21,8 +21,8 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Gap, Transition
 from edge_hal.runtime.delivery.journal import Retention
 from edge_hal.runtime.options import RunOptions
-from edge_hal.runtime.sources.base import Frame, Source
-from edge_hal.runtime.sources.slot import Intake
+from edge_hal.runtime.sources.base import Source
+from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.runtime.stream.clock import Tick
 
 from .state_file import State

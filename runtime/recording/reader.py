@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.options import RunOptions
-from edge_hal.runtime.sources.base import Frame, Source
-from edge_hal.runtime.sources.slot import Intake
+from edge_hal.runtime.sources.base import Source
+from edge_hal.runtime.sources.frame import Frame, Intake
 
 from .event_ring import pieces
 from .state_file import State, load
@@ -112,7 +112,7 @@ def comparable(event: str | bytes) -> bytes:
 class ReplaySource(Source):
     """A recording, handed to the loop as it happened then. `state`: where the loop is to begin, see `Recording`."""
 
-    patient = True
+    waits_for_loop = True
 
     def __init__(self, folder: Path) -> None:
         recording = read_recording(folder)
@@ -134,7 +134,7 @@ class ReplaySource(Source):
         data = np.zeros(0, np.float32) if row is None else np.array(self._rows[row])
         return Frame(index, t_ns, t_ns, data)
 
-    def take(self, due_ns: int | None) -> tuple[Frame, int] | None:
+    def take(self, until_ns: int | None) -> tuple[Frame, int] | None:
         entry = self._next
         if entry is None or "ended" in entry:
             self.ended = "source" if entry is None else "eof" if entry["ended"] == CUT else entry["ended"]

@@ -1,4 +1,4 @@
-"""Cameras, each read by one blocking `grab` and `read`: V4L2, addresses, GStreamer; files, for rehearsal.
+"""What is read like a camera, by a blocking `grab` and `read`: devices, addresses, pipelines, and files with faults.
 
 All of this runs in the reading process (`camera_process.py`).
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,15 +17,15 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 
-from .credentials import redact, with_auth
-from .faults import Faults, FaultScript
-from .file_readers import FPS_RANGE, Reader, Undecodable, open_file, opencv
-from .rate import exact_rate, instant_ns
+from .credentials import with_auth
+from .faults import FaultInjector
+from .file_readers import Reader, Undecodable, open_file, opencv
+from .rate import FPS_RANGE, exact_rate, instant_ns
+from .source_spec import SourceKind, SourceSpec
 
 OPEN_TIMEOUT_MS = 10_000
+HANG_FOREVER_NS = 10**18
 WITHOUT_CAMERA = "see: edge-hal cameras; or run without: edge-hal run --camera FILE"
-DEVICE = re.compile(r"(?:/dev/video)?(\d+)")
-ADDRESS = re.compile(r"(rtsp|rtsps|http|https)://")
 CSI = (
     "nvarguscamerasrc sensor-id={index} ! video/x-raw(memory:NVMM){size}{fps} ! nvvidconv ! "
     "video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
@@ -35,31 +34,37 @@ CSI = (
 
 @dataclass(frozen=True)
 class CameraRequest:
-    """What to open and how. `width`, `height`, `fps` and `fourcc` are asked for, not promised.
+    """What to open and how.
 
-    `first_ns`: the monotonic clock at the stream's first frame, None before it: a file played as a
-    camera goes on where it would be by now, and faults happen once.
+    `width`, `height`, `fps`, `fourcc`: asked of the camera, which may choose others.
+    `auth`: `user:password` of an address.
     `vector_size`: see `open_file`.
+    `first_ns`: monotonic clock at the first frame of the stream, None before it. A camera that is opened again plays a
+    file from where it would be now, and does not repeat faults.
     """
 
-    uri: str
-    auth: str | None = None
+    source: SourceSpec
+    auth: str | None = field(default=None, repr=False)
     width: int | None = None
     height: int | None = None
     fps: float | None = None
     fourcc: str | None = None
     vector_size: int | None = None
-    faults: str | None = None
     first_ns: int | None = None
 
     @property
     def age_ns(self) -> int:
+        """Time since the first frame of the stream."""
         return 0 if self.first_ns is None else time.monotonic_ns() - self.first_ns
 
 
 class Camera(Protocol):
-    """`grab` waits for the next frame, False when none will come; `read` decodes it, or raises
-    Undecodable. `over`: there will never be more, it was a file. `mode` tells what it delivers."""
+    """`grab` waits for the next frame and returns False when none will come. `read` decodes it, or raises Undecodable.
+
+    `mode`: width, height, fps and fourcc as the camera reports them.
+    `rate`: frames per second, None where unknown.
+    `finished`: it was a file, and there will never be more frames.
+    """
 
     mode: dict[str, Any]
 
@@ -67,7 +72,7 @@ class Camera(Protocol):
     def rate(self) -> Fraction | None: ...
 
     @property
-    def over(self) -> bool: ...
+    def finished(self) -> bool: ...
 
     def grab(self) -> bool: ...
 
@@ -76,21 +81,14 @@ class Camera(Protocol):
     def close(self) -> None: ...
 
 
-def is_live(uri: str) -> bool:
-    return DEVICE.fullmatch(uri) is not None or re.match(r"(gst|csi):", uri) is not None or is_address(uri)
-
-
-def is_address(uri: str) -> bool:
-    return ADDRESS.match(uri) is not None
-
-
 def open_camera(request: CameraRequest) -> Camera:
-    """Raises EdgeHalError: it does not open; nothing is left behind."""
-    if request.faults is None:
+    """Raises EdgeHalError where it cannot be opened; then nothing stays open."""
+    source = request.source
+    if source.faults is None:
         return _open(request)
-    faults = Faults(FaultScript.parse(request.faults), request.age_ns)
+    faults = FaultInjector(source.faults, request.age_ns)
     if faults.unplugged(request.age_ns):
-        raise EdgeHalError(f"cannot open the camera {redact(request.uri)}", "unplugged by the fault script")
+        raise EdgeHalError(f"cannot open the camera {source.log_name}", "unplugged by the fault script")
     return FaultyCamera(_open(request), faults, request.age_ns)
 
 
@@ -106,60 +104,46 @@ def check_gstreamer() -> None:
 
 
 def _open(request: CameraRequest) -> Camera:
-    if is_live(request.uri):
+    if request.source.live:
         return OpenCvCamera(request)
-    return FileCamera(open_file(request.uri, request.vector_size, request.fps), request.age_ns)
+    return FileCamera(open_file(request.source, request.vector_size, request.fps), request.age_ns)
 
 
 class OpenCvCamera:
-    """A device, address or pipeline through OpenCV, asked for as little buffering as it offers."""
+    """A device, an address or a pipeline, read by OpenCV with as little buffering as it allows."""
 
     def __init__(self, request: CameraRequest) -> None:
-        cv2, uri, self.over = opencv(), request.uri, False
-        if device := DEVICE.fullmatch(uri):
-            if os.name == "posix" and not Path(f"/dev/video{device[1]}").exists():
-                raise EdgeHalError(f"there is no camera {device[1]}", _present(), WITHOUT_CAMERA)
-            backend = getattr(cv2, "CAP_V4L2", cv2.CAP_ANY) if os.name == "posix" else cv2.CAP_ANY
-            self._capture = cv2.VideoCapture(int(device[1]), backend)
-            # The order matters: V4L2 chooses sizes and rates among those of the pixel format.
-            self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*(request.fourcc or "MJPG")))
-            for prop, value in (
-                (cv2.CAP_PROP_FRAME_WIDTH, request.width),
-                (cv2.CAP_PROP_FRAME_HEIGHT, request.height),
-                (cv2.CAP_PROP_FPS, request.fps),
-                (cv2.CAP_PROP_BUFFERSIZE, 1),
-            ):
-                if value is not None:
-                    self._capture.set(prop, value)
-        elif is_address(uri):
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
-            limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
-            self._capture = cv2.VideoCapture(with_auth(uri, request.auth), cv2.CAP_FFMPEG, limits)
+        cv2, source, self.finished = opencv(), request.source, False
+        if source.kind is SourceKind.DEVICE:
+            self._capture = _open_device(request)
+        elif source.kind is SourceKind.ADDRESS:
+            self._capture = _open_address(request)
         else:
             check_gstreamer()
             self._capture = cv2.VideoCapture(pipeline(request), cv2.CAP_GSTREAMER)
         if not self._capture.isOpened():
             self._capture.release()
-            why = _present() if device else "it does not answer, or is not a video stream"
-            raise EdgeHalError(f"cannot open the camera {redact(uri)}", why, WITHOUT_CAMERA)
-        claimed = float(self._capture.get(cv2.CAP_PROP_FPS))
-        believed = math.isfinite(claimed) and 1.0 <= claimed <= FPS_RANGE[1]
-        self.rate = exact_rate(claimed) if believed else None
+            why = _devices_found() if source.kind is SourceKind.DEVICE else "no answer, or not a video stream"
+            raise EdgeHalError(f"cannot open the camera {source.log_name}", why, WITHOUT_CAMERA)
+        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        plausible = math.isfinite(fps) and 1.0 <= fps <= FPS_RANGE[1]
+        self.rate = exact_rate(fps) if plausible else None
         code = int(self._capture.get(cv2.CAP_PROP_FOURCC))
         self.mode = {
             "width": int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             "height": int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-            "fps": round(claimed, 3) if believed else None,
+            "fps": round(fps, 3) if plausible else None,
             "fourcc": "".join(chr(code >> shift & 0x7F) for shift in (0, 8, 16, 24)).strip("\0 ") or None,
         }
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) if is_address(uri) else 0
-        self._left = int(count) if math.isfinite(count) and 0 < count < 2**31 else None
+        # An address may serve a video file: only that has a number of frames.
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) if source.kind is SourceKind.ADDRESS else 0
+        self._frames_left = int(count) if math.isfinite(count) and 0 < count < 2**31 else None
 
     def grab(self) -> bool:
         grabbed = bool(self._capture.grab())
-        if self._left is not None:
-            self._left -= grabbed
-            self.over = not grabbed and self._left <= 0
+        if self._frames_left is not None:
+            self._frames_left -= grabbed
+            self.finished = not grabbed and self._frames_left <= 0
         return grabbed
 
     def read(self) -> NDArray[Any]:
@@ -173,23 +157,22 @@ class OpenCvCamera:
 
 
 class FileCamera:
-    """A file that plays as if it were a camera: time passes whether anybody reads or not."""
+    """A file played like a camera: time passes whether its frames are read or not."""
 
     def __init__(self, reader: Reader, age_ns: int) -> None:
-        assert reader.rate is not None
-        self.rate, self.over, self._reader = reader.rate, False, reader
+        self.rate, self.finished, self._reader = reader.rate, False, reader
         self.mode: dict[str, Any] = {"fps": round(float(reader.rate), 3)}
         self._index = math.ceil(age_ns * reader.rate / 10**9)
         for _ in range(self._index):
-            self._take()
-        self._begun_ns = time.monotonic_ns() - instant_ns(self._index, reader.rate)
+            self._read_next()
+        self._started_ns = time.monotonic_ns() - instant_ns(self._index, reader.rate)
 
     def grab(self) -> bool:
-        ahead_ns = self._begun_ns + instant_ns(self._index, self.rate) - time.monotonic_ns()
+        ahead_ns = self._started_ns + instant_ns(self._index, self.rate) - time.monotonic_ns()
         time.sleep(max(0, ahead_ns) / 1e9)  # a file has no clock of its own: this is its frame rate
-        self._data = self._take()
+        self._data = self._read_next()
         self._index += 1
-        return not self.over
+        return not self.finished
 
     def read(self) -> NDArray[Any]:
         if self._data is None:
@@ -199,51 +182,51 @@ class FileCamera:
     def close(self) -> None:
         self._reader.close()
 
-    def _take(self) -> NDArray[Any] | None:
+    def _read_next(self) -> NDArray[Any] | None:
         try:
             data = self._reader.read()
         except Undecodable:
             return None
-        self.over = data is None
+        self.finished = data is None
         return data
 
 
 class FaultyCamera:
-    """A camera to which a fault script happens, for real: its `grab` hangs, its pictures freeze."""
+    """A camera with injected faults: its `grab` really hangs, its pictures really freeze."""
 
-    def __init__(self, inner: Camera, faults: Faults, age_ns: int) -> None:
+    def __init__(self, inner: Camera, faults: FaultInjector, age_ns: int) -> None:
         self.rate, self.mode, self._inner, self._faults = inner.rate, inner.mode, inner, faults
-        self._begun_ns = time.monotonic_ns() - age_ns
-        self._again = False
+        self._started_ns = time.monotonic_ns() - age_ns
+        self._repeat = False
         self._shown: NDArray[Any] | None = None
         self.close = inner.close
 
     @property
-    def over(self) -> bool:
-        return self._inner.over
+    def finished(self) -> bool:
+        return self._inner.finished
 
     @property
     def age_ns(self) -> int:
-        return time.monotonic_ns() - self._begun_ns
+        return time.monotonic_ns() - self._started_ns
 
     def shift_ns(self) -> int:
-        """How wrong the stamps are by now."""
+        """Error of the timestamps now."""
         return self._faults.shift_ns(self.age_ns)
 
     def grab(self) -> bool:
-        if self._again:
-            self._again = False
+        if self._repeat:
+            self._repeat = False
             return True
         while True:
             if (hang := self._faults.hang(self.age_ns)) is not None:
-                length_ns = 10**18 if hang.end_ns is None else hang.end_ns - hang.begin_ns
-                time.sleep(length_ns / 1e9)  # the fault itself: a read that does not come back
+                length_ns = HANG_FOREVER_NS if hang.end_ns is None else hang.end_ns - hang.begin_ns
+                time.sleep(length_ns / 1e9)  # this is the fault: a read that does not return
             if self._faults.unplugged(self.age_ns) or not self._inner.grab():
                 return False
             if not self._faults.dropped():
                 break
-        time.sleep(self._faults.late_ns() / 1e9)  # the fault itself: jitter
-        self._again = self._faults.doubled()
+        time.sleep(self._faults.jitter_ns() / 1e9)  # this is the fault: jitter
+        self._repeat = self._faults.duplicated()
         return True
 
     def read(self) -> NDArray[Any]:
@@ -254,15 +237,42 @@ class FaultyCamera:
 
 
 def pipeline(request: CameraRequest) -> str:
-    """The GStreamer pipeline of `gst:` and `csi:` cameras; it must end in BGR pictures at an appsink."""
-    if request.uri.startswith("gst:"):
-        return request.uri.removeprefix("gst:")
+    """The GStreamer pipeline of a `gst:` or `csi:` camera. It must end in BGR pictures at an appsink."""
+    if request.source.kind is SourceKind.GSTREAMER:
+        return request.source.target
     size = f",width={request.width},height={request.height}" if request.width and request.height else ""
     fps = "" if request.fps is None else f",framerate={Fraction(request.fps).limit_denominator(1001)}"
     fps += "/1" if fps and "/" not in fps else ""
-    return CSI.format(index=request.uri.removeprefix("csi:"), size=size, fps=fps)
+    return CSI.format(index=request.source.target, size=size, fps=fps)
 
 
-def _present() -> str:
+def _open_device(request: CameraRequest) -> Any:
+    """A `cv2.VideoCapture` of /dev/videoN, which may have failed to open."""
+    cv2, number = opencv(), request.source.target
+    if os.name == "posix" and not Path(f"/dev/video{number}").exists():
+        raise EdgeHalError(f"there is no camera {number}", _devices_found(), WITHOUT_CAMERA)
+    backend = getattr(cv2, "CAP_V4L2", cv2.CAP_ANY) if os.name == "posix" else cv2.CAP_ANY
+    capture = cv2.VideoCapture(int(number), backend)
+    # The order matters: V4L2 chooses sizes and rates among those of the pixel format.
+    capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*(request.fourcc or "MJPG")))
+    for prop, value in (
+        (cv2.CAP_PROP_FRAME_WIDTH, request.width),
+        (cv2.CAP_PROP_FRAME_HEIGHT, request.height),
+        (cv2.CAP_PROP_FPS, request.fps),
+        (cv2.CAP_PROP_BUFFERSIZE, 1),
+    ):
+        if value is not None:
+            capture.set(prop, value)
+    return capture
+
+
+def _open_address(request: CameraRequest) -> Any:
+    """A `cv2.VideoCapture` of an address, which may have failed to open."""
+    cv2 = opencv()
+    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
+    return cv2.VideoCapture(with_auth(request.source.target, request.auth), cv2.CAP_FFMPEG, timeouts)
+
+
+def _devices_found() -> str:
     found = sorted(str(path) for path in Path("/dev").glob("video*"))
     return f"there is {', '.join(found)}" if found else "this machine has no /dev/video*"

@@ -1,17 +1,17 @@
-"""The reading process. A `read()` that hangs cannot be ended in a thread; a process can be killed.
+"""The process that reads a camera. A `read()` that hangs cannot be ended in a thread, but a process can be killed.
 
-The child reads one camera into a few places of shared memory and tells of each picture over a pipe; the
-parent copies it out and gives the place back. Without a free place the child drops what it grabs, and
-counts it: a place is never written while it is read. The memory is anonymous, so whoever is killed, and
-however, nothing stays behind. User and password travel through the pipe, never on a command line.
+The child writes each picture into one of a few buffers in shared memory and sends a message about it through a pipe.
+The parent copies the picture and sends the number of the buffer back. While no buffer is free, the child drops and
+counts the frames it grabs, so a buffer is never written while it is read. The memory has no name, so nothing is left
+behind whichever process is killed. User and password go through the pipe, never on a command line.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import mmap
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -28,34 +28,41 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 
 from .camera_backends import Camera, CameraRequest, FaultyCamera, open_camera
-from .credentials import has_password, redact
 from .file_readers import Undecodable
 
-PLACES = 3
-"""One being written, one being read, one on its way."""
-SAMPLE = 4097
-"""Two pictures are compared byte by byte only if every so-many-th byte is the same."""
-FFMPEG = "rtsp_transport;tcp|flags;low_delay"
-"""RTSP over TCP: over UDP a lost packet is a smeared picture. The decoder keeps no frame back."""
+BUFFERS = 3
+"""One that is written, one that is read, and one in between."""
+COMPARE_STRIDE = 4097
+"""Two pictures are compared in full only if every 4097th byte is the same."""
+FFMPEG_OPTIONS = "rtsp_transport;tcp|flags;low_delay"
+"""RTSP over TCP, because over UDP a lost packet damages the picture. The decoder holds no frame back."""
 
 Message = dict[str, Any]
+"""What the child sends. One of:
+
+- `memory_bytes`, `rate`, `mode`: the camera delivers; sent once, before the first picture,
+- `buffer`, `t_ns`, `shape`, `dtype`, `lost`, `unchanged_ns`: a picture; `lost` frames were dropped before it,
+- `undecodable`: so many frames could not be decoded,
+- `finished`, `lost`: no more frames will come,
+- `failed`: an EdgeHalError.
+"""
 
 
 class ReadingProcess:
-    """The parent's side: one child, from its start to its end. `close` leaves nothing behind."""
+    """One child, as the parent sees it. `close` kills it and releases everything."""
 
     def __init__(self, request: CameraRequest) -> None:
         self._memory: mmap.mmap | None = None
         self._file = _anonymous_memory()
-        self._pipe, theirs = Pipe()
+        self._pipe, child_pipe = Pipe()
         try:
-            # Not `multiprocessing`: its resource tracker outlives us, its shared memory has names.
+            # Not `multiprocessing`: its resource tracker would outlive us, and its shared memory has names.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._file)],
-                pass_fds=(theirs.fileno(), self._file),
+                [sys.executable, "-m", __name__, str(child_pipe.fileno()), str(self._file)],
+                pass_fds=(child_pipe.fileno(), self._file),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # FFmpeg may name an address with its password there
+                stderr=subprocess.DEVNULL,  # FFmpeg may print an address with its password
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
             )
         except BaseException:
@@ -63,8 +70,8 @@ class ReadingProcess:
             os.close(self._file)
             raise
         finally:
-            theirs.close()
-        self._send(json.dumps(dataclasses.asdict(request)).encode())
+            child_pipe.close()
+        self._send(pickle.dumps(request))
 
     def receive(self, timeout_s: float, wake: Connection) -> Message | None:
         """The child's next message, None after `timeout_s` or when `wake` can be read.
@@ -78,25 +85,25 @@ class ReadingProcess:
             message: Message = json.loads(self._pipe.recv_bytes())
         except OSError as error:
             raise EOFError from error
-        if "places" in message:
-            self._memory = mmap.mmap(self._file, message["places"], prot=mmap.PROT_READ)
+        if "memory_bytes" in message:
+            self._memory = mmap.mmap(self._file, message["memory_bytes"], prot=mmap.PROT_READ)
         return message
 
     def picture(self, message: Message) -> NDArray[Any]:
-        """A copy of the picture a message tells of; its place is free again."""
+        """A copy of the picture that a message announces. Its buffer is free again."""
         assert self._memory is not None
         shape, dtype = tuple(message["shape"]), np.dtype(message["dtype"])
         count = int(np.prod(shape))
-        offset = message["place"] * (len(self._memory) // PLACES)
+        offset = message["buffer"] * (len(self._memory) // BUFFERS)
         picture = np.frombuffer(self._memory, dtype, count, offset).reshape(shape).copy()
-        self._send(bytes([message["place"]]))
+        self._send(bytes([message["buffer"]]))
         return picture
 
     def close(self) -> None:
         self.process.kill()
         try:
             self.process.wait(timeout=2.0)
-        except subprocess.TimeoutExpired:  # stuck in the kernel with its device: it ends when that lets go
+        except subprocess.TimeoutExpired:  # it waits in the kernel for its device, and ends after that
             threading.Thread(target=self.process.wait, daemon=True).start()
         self._pipe.close()
         if self._memory is not None:
@@ -116,7 +123,7 @@ class ReadingProcess:
         try:
             self._pipe.send_bytes(data)
         except OSError:
-            return  # the child is dead: the next `receive` says so
+            return  # the child is dead: the next `receive` raises EOFError
 
 
 def _anonymous_memory() -> int:
@@ -130,85 +137,85 @@ def _anonymous_memory() -> int:
 
 
 def main(pipe_handle: int, memory_handle: int) -> None:
-    """Open what the first message asks for and read it until it ends, or until the parent does."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the parent decides
+    """Open the camera that the first message asks for, and read it until it or the parent ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they go to the whole process group: the parent decides
         signal.signal(number, signal.SIG_IGN)
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG)
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_OPTIONS)
     pipe = Connection(pipe_handle)
-    request = CameraRequest(**json.loads(pipe.recv_bytes()))
-    free = deque(range(PLACES))
-    threading.Thread(target=_refill, args=(pipe, free), daemon=True).start()
+    request: CameraRequest = pipe.recv()
+    free_buffers = deque(range(BUFFERS))
+    threading.Thread(target=_collect_free_buffers, args=(pipe, free_buffers), daemon=True).start()
     try:
         camera = open_camera(request)
-        _read(camera, pipe, memory_handle, free)
+        _read(camera, pipe, memory_handle, free_buffers)
     except EdgeHalError as error:
-        _tell(pipe, failed={"what": error.what, "why": error.why, "todo": error.todo})
-    except Exception as error:  # whatever a driver raises, the parent must hear of it
-        secret = request.auth is not None or has_password(request.uri)
-        why = type(error).__name__ + ("" if secret else f": {error}")
-        _tell(pipe, failed={"what": f"reading {redact(request.uri)} failed", "why": why, "todo": ""})
+        _send(pipe, failed={"what": error.what, "why": error.why, "todo": error.todo})
+    except Exception as error:  # whatever a driver raises, the parent must report it
+        may_show_password = request.auth is not None or request.source.has_password
+        why = type(error).__name__ + ("" if may_show_password else f": {error}")
+        _send(pipe, failed={"what": f"reading {request.source.log_name} failed", "why": why, "todo": ""})
 
 
-def _refill(pipe: Connection, free: deque[int]) -> None:
+def _collect_free_buffers(pipe: Connection, free_buffers: deque[int]) -> None:
     try:
         while True:
-            free.append(pipe.recv_bytes()[0])
+            free_buffers.append(pipe.recv_bytes()[0])
     except (EOFError, OSError):
-        os._exit(0)  # the parent is gone, or has had enough; a hung read does not keep us
+        os._exit(0)  # the parent is dead or closed the pipe; this ends the process even while a read hangs
 
 
-def _read(camera: Camera, pipe: Connection, memory: int, free: deque[int]) -> None:
-    places, room, lost, stillness = None, 0, 0, Stillness()
+def _read(camera: Camera, pipe: Connection, memory_handle: int, free_buffers: deque[int]) -> None:
+    memory, buffer_bytes, lost, unchanged = None, 0, 0, UnchangedTime()
     while camera.grab():
         captured_ns = time.monotonic_ns()
-        if not free:
+        if not free_buffers:
             lost += 1
             continue
         try:
             picture = np.ascontiguousarray(camera.read())
         except Undecodable:
-            _tell(pipe, undecodable=1)
+            _send(pipe, undecodable=1)
             continue
-        if places is None:
-            room = picture.nbytes
-            os.ftruncate(memory, PLACES * room)
-            places = mmap.mmap(memory, PLACES * room)
+        if memory is None:
+            buffer_bytes = picture.nbytes
+            os.ftruncate(memory_handle, BUFFERS * buffer_bytes)
+            memory = mmap.mmap(memory_handle, BUFFERS * buffer_bytes)
             rate = None if camera.rate is None else float(camera.rate)
-            _tell(pipe, places=PLACES * room, rate=rate, mode=camera.mode)
-        if picture.nbytes > room:
+            _send(pipe, memory_bytes=BUFFERS * buffer_bytes, rate=rate, mode=camera.mode)
+        if picture.nbytes > buffer_bytes:
             raise EdgeHalError("the camera changed the size of its pictures", "", "it is opened again")
-        place = free.popleft()
-        np.frombuffer(places, picture.dtype, picture.size, place * room)[:] = picture.reshape(-1)
+        buffer = free_buffers.popleft()
+        np.frombuffer(memory, picture.dtype, picture.size, buffer * buffer_bytes)[:] = picture.reshape(-1)
         shift_ns = camera.shift_ns() if isinstance(camera, FaultyCamera) else 0
-        _tell(
+        _send(
             pipe,
-            place=place,
+            buffer=buffer,
             t_ns=captured_ns + shift_ns,
             shape=picture.shape,
             dtype=picture.dtype.str,
             lost=lost,
-            still_ns=stillness.of(picture, captured_ns),
+            unchanged_ns=unchanged.update(picture, captured_ns),
         )
         lost = 0
-    _tell(pipe, over=camera.over, lost=lost)
+    _send(pipe, finished=camera.finished, lost=lost)
 
 
-class Stillness:
-    """How long the picture has been the same, bit by bit. A real sensor is never still: its noise is new
-    in each frame."""
+class UnchangedTime:
+    """Measures for how long the picture has been the same, bit by bit. Two pictures of a working sensor always differ,
+    because each has new noise."""
 
     def __init__(self) -> None:
         self._last: NDArray[Any] | None = None
         self._since_ns = 0
 
-    def of(self, picture: NDArray[Any], now_ns: int) -> int:
-        """Nanoseconds; 0 for a new picture, and always 0 for vectors."""
+    def update(self, picture: NDArray[Any], now_ns: int) -> int:
+        """Nanoseconds; 0 for a new picture, and always 0 for vectors, which may repeat."""
         last, self._last = self._last, picture
         same = (
             last is not None
             and picture.ndim == 3
             and picture.shape == last.shape
-            and np.array_equal(picture.reshape(-1)[::SAMPLE], last.reshape(-1)[::SAMPLE])
+            and np.array_equal(picture.reshape(-1)[::COMPARE_STRIDE], last.reshape(-1)[::COMPARE_STRIDE])
             and np.array_equal(picture, last)
         )
         if not same:
@@ -216,7 +223,7 @@ class Stillness:
         return now_ns - self._since_ns
 
 
-def _tell(pipe: Connection, **message: Any) -> None:
+def _send(pipe: Connection, **message: Any) -> None:
     try:
         pipe.send_bytes(json.dumps(message).encode())
     except OSError:

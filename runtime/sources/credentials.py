@@ -1,4 +1,4 @@
-"""Who may see the camera: user and password reach the reading process, and nothing else."""
+"""User and password of a camera: they reach the reading process, and never a log, an event or a process title."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from edge_hal.errors import EdgeHalError
 VARIABLE = "EDGE_HAL_CAMERA_AUTH"
 PASSWORD = re.compile(r"[^/?#@:]*:((?!\d{1,5}[/?#])[^@]*|[^/?#]*)@")
 ARG_START, ARG_END = 48 - 3, 49 - 3
-"""Where proc(5) has the command line's address in /proc/self/stat, counted after the name."""
+"""Positions of `arg_start` and `arg_end` in /proc/self/stat (see proc(5)), counted after the process name."""
 
 
-def redact(uri: str) -> str:
-    """The same address without user, password, query and properties, fit for logs and events."""
-    if uri.startswith("fault:"):
-        _, script, rest = (*uri.split(":", 2), "")[:3]
-        return f"fault:{script}:{redact(rest)}"
-    if uri.startswith("gst:"):  # passwords are properties of elements: only the elements are shown
-        elements = (part.split() for part in uri.removeprefix("gst:").split("!"))
-        return "gst:" + " ! ".join(words[0] for words in elements if words)
-    scheme, found, rest = uri.partition("://")
-    if not found:
-        return uri
-    # Passwords hold anything, '/' and '#' included: what follows the last '@' is all that is shown.
+def redact_address(address: str) -> str:
+    """`scheme://user:password@host/path?query` -> `scheme://host/path`, fit for logs and events."""
+    scheme, _, rest = address.partition("://")
+    # A password may hold any character, '/' and '#' included: only what follows the last '@' is shown.
     return f"{scheme}://" + re.split(r"[?#]", rest.rpartition("@")[2])[0]
 
 
-def has_password(uri: str) -> bool:
-    return PASSWORD.match(uri.partition("://")[2]) is not None
+def redact_pipeline(pipeline: str) -> str:
+    """A GStreamer pipeline with the names of its elements only, because passwords are properties of elements."""
+    elements = (part.split() for part in pipeline.split("!"))
+    return " ! ".join(words[0] for words in elements if words)
+
+
+def has_password(address: str) -> bool:
+    """Whether an address, or the first address in a pipeline, holds a password."""
+    return PASSWORD.match(address.partition("://")[2]) is not None
 
 
 def read_auth(path: Path | None) -> str | None:
@@ -56,21 +55,21 @@ def read_auth(path: Path | None) -> str | None:
     return text
 
 
-def with_auth(uri: str, auth: str | None) -> str:
-    """The address with user and password in it, for FFmpeg alone. An address that has its own keeps it."""
-    scheme, found, rest = uri.partition("://")
-    if auth is None or not found or "@" in re.split(r"[/?#]", rest)[0]:
-        return uri
+def with_auth(address: str, auth: str | None) -> str:
+    """The address with user and password in it, for FFmpeg only. An address that has its own keeps them."""
+    scheme, _, rest = address.partition("://")
+    if auth is None or "@" in re.split(r"[/?#]", rest)[0]:
+        return address
     user, _, password = auth.partition(":")
     return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
-def mask_arguments(uri: str) -> None:
-    """Overwrite user and password of `uri` in this process's own command line, as `ps` shows it.
+def mask_arguments(address: str) -> None:
+    """Overwrite user and password of `address` in the command line of this process, as `ps` shows it.
 
-    They were there until now: that is why a warning goes with it. Only Linux can do it.
+    They were visible until now, so the caller also logs a warning. Works on Linux only.
     """
-    secret = uri.partition("://")[2].rpartition("@")[0].encode()
+    secret = address.partition("://")[2].rpartition("@")[0].encode()
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         start, end = int(fields[ARG_START]), int(fields[ARG_END])

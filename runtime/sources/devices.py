@@ -1,4 +1,4 @@
-"""Which cameras this machine has, and what they can deliver."""
+"""The cameras of this machine, and the modes they can deliver."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PROBE_S = 20.0
 
 @dataclass(frozen=True)
 class Device:
-    """`/dev/video{index}`. `modes`: width, height, fps and fourcc as the camera confirmed them; empty
-    with `why` where it could not be asked."""
+    """`/dev/video{index}`. `modes`: width, height, fps and fourcc as the camera confirmed them. Where there are none,
+    `why` says what went wrong."""
 
     index: int
     name: str
@@ -35,12 +35,12 @@ def list_devices(sysfs: Path = SYSFS) -> list[Device]:
     for entry in sorted(sysfs.glob("video*"), key=lambda path: int("0" + path.name.removeprefix("video"))):
         if _text(entry / "index") in ("", "0"):
             index = int(entry.name.removeprefix("video"))
-            found.append(Device(index, _text(entry / "name") or entry.name, *_probe_apart(index)))
+            found.append(Device(index, _text(entry / "name") or entry.name, *_probe_in_process(index)))
     return found
 
 
 def probe(index: int) -> list[dict[str, Any]]:
-    """Ask a camera for common sizes and formats, and tell what it answers."""
+    """Ask a camera for common sizes and formats. Returns the modes it answered with."""
     cv2 = opencv()
     capture = cv2.VideoCapture(index, cv2.CAP_V4L2)
     modes: list[dict[str, Any]] = []
@@ -62,8 +62,8 @@ def probe(index: int) -> list[dict[str, Any]]:
     return modes
 
 
-def _probe_apart(index: int) -> tuple[tuple[dict[str, Any], ...], str]:
-    """In a process of its own: a broken camera hangs whoever opens it."""
+def _probe_in_process(index: int) -> tuple[tuple[dict[str, Any], ...], str]:
+    """`probe` in a process of its own, because opening a broken camera can hang."""
     if not Path(f"/dev/video{index}").exists():
         return (), f"there is no /dev/video{index}"
     if not os.access(f"/dev/video{index}", os.R_OK | os.W_OK):

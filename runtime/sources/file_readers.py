@@ -1,8 +1,7 @@
-"""Readers of files: one blocking read each, out of a video, a folder of pictures or a feature array."""
+"""Readers of files: a video, a folder of pictures, an array of feature vectors. Each `read` returns one frame."""
 
 from __future__ import annotations
 
-import math
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -14,22 +13,21 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 
-from .rate import exact_rate
+from .rate import checked_rate
+from .source_spec import SourceKind, SourceSpec
 
-FPS_RANGE = (0.01, 1000.0)
-"""Frames per second a file may claim; outside of it the file is not believed."""
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 class Undecodable(Exception):
-    """A frame was captured but holds no picture or vector."""
+    """A frame was captured but holds no picture or no finite vector."""
 
 
 class Reader(Protocol):
-    """`read` gives the next frame's data, None at the end, or raises Undecodable. `rate` is its
-    frames per second where it has one."""
+    """`rate` is in frames per second. `read` returns the next frame's picture or vector, None at the end, or raises
+    Undecodable."""
 
-    rate: Fraction | None
+    rate: Fraction
 
     def read(self) -> NDArray[Any] | None: ...
 
@@ -37,7 +35,7 @@ class Reader(Protocol):
 
 
 class VideoReader:
-    """A video file. Its first frame is read at once: a file that decodes nothing is refused here."""
+    """A video file. Its first frame is read at once, so that a file without a decodable frame is refused here."""
 
     def __init__(self, path: Path, fps: float | None) -> None:
         if not path.is_file():
@@ -54,7 +52,7 @@ class VideoReader:
                     "try: ffprobe " + str(path),
                 )
             claimed = float(self._capture.get(opencv().CAP_PROP_FPS)) if fps is None else fps
-            self.rate: Fraction | None = checked_rate(claimed, f"the video {path}")
+            self.rate = checked_rate(claimed, f"the video {path}")
             self._first = self._next()
             if self._first is None:
                 raise EdgeHalError(
@@ -81,10 +79,10 @@ class VideoReader:
 
 
 class FeatureReader:
-    """Feature vectors from an array (T, D) or (D, T) on disk, opened as a memory map."""
+    """Feature vectors from a .npy file of shape (T, D) or (D, T), opened as a memory map."""
 
     def __init__(self, path: Path, rate: Fraction, size: int | None) -> None:
-        self.rate: Fraction | None = rate
+        self.rate = rate
         todo = "give features:FILE.npy@HZ with a float array (T, D) or (D, T)"
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -98,7 +96,7 @@ class FeatureReader:
         if size is not None and size not in array.shape:
             raise EdgeHalError(
                 f"the features {path} do not fit the bundle",
-                f"their shape is {array.shape}, the bundle takes vectors of {size}",
+                f"their shape is {array.shape}, the bundle takes vectors of length {size}",
                 "use the features it was trained on, or another --bundle",
             )
         if size is not None and array.shape[1] != size:
@@ -113,21 +111,21 @@ class FeatureReader:
         row = np.array(self._array[self._index], dtype=np.float32)
         self._index += 1
         if not np.isfinite(row).all():
-            raise Undecodable  # one NaN would stay in the model's state for a whole receptive field
+            raise Undecodable  # one NaN would stay in the model's state for its whole receptive field
         return row
 
     def close(self) -> None:
-        self._array = np.empty((0, 0), np.float32)  # lets go of the memory map
+        self._array = np.empty((0, 0), np.float32)  # releases the memory map
 
 
 class FolderReader:
-    """The pictures in a folder, in the order of their names; the size of the first one holds for all."""
+    """The pictures in a folder, in the order of their names. All must have the size of the first one."""
 
     def __init__(self, path: Path, fps: float | None) -> None:
-        todo = f"say how many pictures a second there are: --camera {path} --fps 10"
+        todo = f"give the frame rate: --camera {path} --fps 10"
         if fps is None:
-            raise EdgeHalError(f"the folder {path} has no frame rate", "pictures carry none", todo, exit_code=2)
-        self.rate: Fraction | None = checked_rate(fps, f"the folder {path}")
+            raise EdgeHalError(f"the folder {path} has no frame rate", "pictures have none", todo, exit_code=2)
+        self.rate = checked_rate(fps, f"the folder {path}")
         self._paths = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES)
         if not self._paths:
             why = f"known: {', '.join(sorted(PICTURES))}"
@@ -148,38 +146,26 @@ class FolderReader:
     def close(self) -> None: ...
 
 
-def open_file(uri: str, vector_size: int | None, fps: float | None) -> Reader:
-    """A video, a folder of pictures, or `features:FILE.npy@HZ`.
+def open_file(source: SourceSpec, vector_size: int | None, fps: float | None) -> Reader:
+    """The reader of a video, a folder of pictures or an array of feature vectors.
 
     Args:
-        vector_size: the length of feature vectors, which tells (T, D) from (D, T).
-        fps: what a video claims is not believed; what a folder needs.
+        vector_size: the length of feature vectors, which distinguishes (T, D) from (D, T).
+        fps: replaces the frame rate that a video claims; a folder needs it.
 
     Raises:
         EdgeHalError: it cannot be opened.
     """
-    if not uri.startswith("features:"):
-        path = Path(uri)
-        return FolderReader(path, fps) if path.is_dir() else VideoReader(path, fps)
-    name, _, hz = uri.removeprefix("features:").rpartition("@")
-    todo = "write features:FILE.npy@HZ, for example features:hand.npy@30"
-    try:
-        rate = checked_rate(float(hz), f"'{uri}'", todo)
-    except ValueError as error:
-        why = "the rate after @ is missing or no number"
-        raise EdgeHalError(f"cannot read '{uri}'", why, todo, exit_code=2) from error
-    return FeatureReader(Path(name), rate, vector_size)
-
-
-def checked_rate(fps: float, what: str, todo: str = "say how many: --fps N") -> Fraction:
-    if not (math.isfinite(fps) and FPS_RANGE[0] <= fps <= FPS_RANGE[1]):
-        raise EdgeHalError(f"{what} claims {fps:g} frames per second", "it cannot be", todo)
-    return exact_rate(fps)
+    path = Path(source.target)
+    if source.kind is SourceKind.FEATURES:
+        assert source.rate is not None
+        return FeatureReader(path, source.rate, vector_size)
+    return FolderReader(path, fps) if path.is_dir() else VideoReader(path, fps)
 
 
 def opencv() -> ModuleType:
-    """OpenCV, silent. Raises EdgeHalError where it is not installed."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our own errors say it once, and clearly
+    """The cv2 module, without its own messages. Raises EdgeHalError where it is not installed."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our own errors replace its messages
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         import cv2

@@ -1,28 +1,14 @@
-"""The latest-frame slot: a reader puts, the loop takes the newest, and what nobody took is counted."""
+"""The latest-frame slot: one thread puts frames in, the loop takes the newest, the frames in between are counted."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .base import Frame
-
-
-@dataclass(frozen=True)
-class Intake:
-    """What a source has captured so far, read in one piece: `captured` = taken + `superseded` +
-    `undecodable` + `waiting`."""
-
-    captured: int = 0
-    superseded: int = 0
-    undecodable: int = 0
-    waiting: int = 0
+from .frame import Frame, Intake
 
 
 class LatestFrameSlot:
-    """One place for one frame, between one reading thread and one loop."""
+    """Holds at most one frame, between one reading thread and one loop."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()  # re-entrant: a signal handler may call `wake`
@@ -33,8 +19,14 @@ class LatestFrameSlot:
         self.closed = False
 
     def put(self, frame: Frame, lost: int = 0) -> bool:
-        """Replace what is there; `lost` more were captured just before `frame` and superseded on
-        their way here. False, and nothing counted, once the slot is closed."""
+        """Replace the frame in the slot.
+
+        Args:
+            lost: frames captured just before `frame` that never reached the slot; they count as superseded.
+
+        Returns:
+            False, and nothing is counted, once the slot is closed.
+        """
         with self._changed:
             if self.closed:
                 return False
@@ -46,15 +38,15 @@ class LatestFrameSlot:
             self._changed.notify_all()
             return True
 
-    def skip(self, count: int = 1) -> None:
+    def add_undecodable(self, count: int = 1) -> None:
         """Count frames that were captured and could not be decoded."""
         with self._changed:
             if not self.closed:
                 self._captured += count
                 self._undecodable += count
 
-    def lose(self, count: int) -> None:
-        """Count frames that were captured and superseded by none: nothing came after them."""
+    def add_superseded(self, count: int) -> None:
+        """Count frames that were captured and dropped on the way, when no further frame follows them."""
         with self._changed:
             if not self.closed:
                 self._captured += count
@@ -62,7 +54,7 @@ class LatestFrameSlot:
                 self._missed += count
 
     def get(self, timeout_s: float | None) -> tuple[Frame, int] | None:
-        """The newest frame and how many were superseded since the last one taken.
+        """The newest frame, and how many were superseded since the last one taken.
 
         None after `timeout_s`, after `wake`, or when the slot is closed and empty.
         """
@@ -76,13 +68,13 @@ class LatestFrameSlot:
             return frame, missed
 
     def wake(self) -> None:
-        """Let a waiting `get` (or the next one) return at once."""
+        """Make a waiting `get` (or the next one) return at once."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """No more frames; one that waits can still be taken."""
+        """Accept no more frames. A frame in the slot can still be taken."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""When a camera is given up and when it is tried again, and whose stamps are believed."""
+"""Rules for cameras that fail: when one counts as lost, when it is opened again, which timestamps are corrected."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import random
 from dataclasses import dataclass
 
 FIRST_RETRY_S = 0.5
-LAST_RETRY_S = 30.0
-SETTLED_S = 10.0
-"""A camera that has delivered for so long is sound: the next failure is a first one again."""
-LONGEST_STILL_S = 600.0
-STEP_NS = 50_000_000
-"""Stamps may be so far off for other reasons: the way from the camera here takes longer now and then."""
+LONGEST_RETRY_S = 30.0
+SOUND_AFTER_S = 10.0
+"""After a camera has delivered for this long, the pauses begin at the first again."""
+LONGEST_FREEZE_S = 600.0
+MIN_STEP_NS = 50_000_000
+"""A smaller error of a timestamp is no clock step: frames are sometimes delayed on their way from the camera."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`open_s`: opening and the first picture. `stall_s`: between frames, and never less than four of
-    the camera's periods. `still_s`: the same picture, bit by bit; 0 does not look. `give_up_s`: without
-    any frame before the source ends, None for never."""
+    """After how many seconds a camera counts as lost.
+
+    `open_s`: without a first frame after opening. `stall_s`: without a further frame; at least four frame periods.
+    `still_s`: with the same picture, bit by bit; 0 switches this off. `give_up_s`: without any frame, over all
+    attempts; then the source ends. None: never.
+    """
 
     open_s: float = 20.0
     stall_s: float = 5.0
@@ -27,66 +30,66 @@ class Limits:
 
 
 class Backoff:
-    """How long to wait before the next attempt: doubling, with jitter, so that a hundred devices do
-    not come back at once when their switch does."""
+    """Pauses between attempts. They double, with jitter, so that a hundred devices do not connect at the same moment
+    when their network switch is back."""
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self._random = rng or random.Random()
         self._failures = 0
 
-    def failed(self, delivered_s: float) -> float:
-        """Seconds to wait, after a camera that delivered for `delivered_s`."""
-        if delivered_s >= SETTLED_S:
+    def next_delay_s(self, delivered_s: float) -> float:
+        """Seconds to wait after a connection that delivered frames for `delivered_s`."""
+        if delivered_s >= SOUND_AFTER_S:
             self._failures = 0
-        delay_s = min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
+        delay_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
         self._failures = min(self._failures + 1, 16)
         return delay_s * self._random.uniform(0.5, 1.5)
 
 
-class StillLimit:
-    """How long a picture may stay the same. Where opening the camera again changes nothing, the scene
-    is that still: each vain attempt doubles the limit, until a picture changes."""
+class FreezeLimit:
+    """How long a picture may stay the same. If it still is after the camera was opened again, the scene itself does not
+    change: each such attempt doubles the limit, until a picture changes."""
 
     def __init__(self, still_s: float) -> None:
         self._first_s = self._limit_s = still_s
 
-    def frozen(self, still_ns: int) -> bool:
-        """Told of each picture but the first of a connection."""
-        if still_ns == 0:
+    def reached(self, unchanged_ns: int) -> bool:
+        """Call it for each picture but the first of a connection, with the time for which the picture is the same."""
+        if unchanged_ns == 0:
             self._limit_s = self._first_s
-        if not self._first_s or still_ns < self._limit_s * 1e9:
+        if not self._first_s or unchanged_ns < self._limit_s * 1e9:
             return False
-        self._limit_s = min(max(LONGEST_STILL_S, self._first_s), 2 * self._limit_s)
+        self._limit_s = min(max(LONGEST_FREEZE_S, self._first_s), 2 * self._limit_s)
         return True
 
 
-class Stamps:
-    """Capture stamps as stream time that never runs backwards and never ahead of the clock.
+class CaptureClock:
+    """Converts capture timestamps to stream time, which never runs backwards and is never ahead of the clock.
 
-    A stamp lies between the last one and now. One far outside says that the camera's clock was stepped:
-    what follows is moved by as much as it is wrong. `steps` counts that.
+    A valid timestamp lies between the last one and now. One far outside means that the camera's clock was stepped: it
+    and all later ones are corrected by that error. `steps` counts the steps.
     """
 
     def __init__(self) -> None:
         self.steps = 0
         self.first_ns: int | None = None
         self._last_ns = 0
-        self._moved_ns = 0
+        self._offset_ns = 0
 
     def stream_ns(self, captured_ns: int, now_ns: int) -> tuple[int, int]:
-        """(stream time, how far the clock was found to have stepped just now), both ns.
+        """(stream time, the clock step that this frame reveals), both ns; the step is 0 for most frames.
 
         Args:
-            captured_ns: the stamp.
-            now_ns: the monotonic clock where the frame arrives.
+            captured_ns: the timestamp.
+            now_ns: the monotonic clock when the frame arrives.
         """
         if self.first_ns is None:
             self.first_ns = self._last_ns = min(captured_ns, now_ns)
-        told_ns, step_ns = captured_ns + self._moved_ns, 0
-        stamp_ns = min(max(told_ns, self._last_ns), now_ns)
-        if abs(told_ns - stamp_ns) > STEP_NS:
-            step_ns, stamp_ns = told_ns - now_ns, now_ns
-            self._moved_ns -= step_ns
+        corrected_ns, step_ns = captured_ns + self._offset_ns, 0
+        valid_ns = min(max(corrected_ns, self._last_ns), now_ns)
+        if abs(corrected_ns - valid_ns) > MIN_STEP_NS:
+            step_ns, valid_ns = corrected_ns - now_ns, now_ns
+            self._offset_ns -= step_ns
             self.steps += 1
-        self._last_ns = stamp_ns
-        return stamp_ns - self.first_ns, step_ns
+        self._last_ns = valid_ns
+        return valid_ns - self.first_ns, step_ns

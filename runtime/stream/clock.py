@@ -12,9 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 from edge_hal.events import Moment
-from edge_hal.runtime.sources.base import Frame
+from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.runtime.sources.rate import exact_rate, instant_ns
-from edge_hal.runtime.sources.slot import Intake
 
 INTERVALS = 5
 """As many intervals between frames must agree, by their median, on how slow the source is."""

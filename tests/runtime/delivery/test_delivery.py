@@ -87,7 +87,7 @@ def test_wrong_use_is_said_in_a_line(place, endpoint, tmp_path):
 def test_cameras_are_kept_by_default_and_recordings_on_request(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     (tmp_path / "v.mp4").touch()
-    for camera in ("0", "rtsp://host/x", "csi:0", "gst:videotestsrc ! appsink", "/dev/null", "fault:drop=5%:0"):
+    for camera in ("0", "rtsp://host/x", "csi:0", "gst:videotestsrc ! appsink", "fault:drop=5%:0"):
         assert _journal(None, False, camera, "bench") == default_path("bench")
         assert _journal(None, True, camera, "bench") is None
         assert _journal(tmp_path / "j", False, camera, "bench") == tmp_path / "j"

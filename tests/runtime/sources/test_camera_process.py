@@ -24,15 +24,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.open_source import open_source
-from edge_hal.runtime.sources.base import Frame, Source
+from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.camera_backends import CameraRequest, pipeline
-from edge_hal.runtime.sources.camera_process import PLACES, ReadingProcess, Stillness
+from edge_hal.runtime.sources.camera_process import BUFFERS, ReadingProcess, UnchangedTime
 from edge_hal.runtime.sources.camera_source import refusals
-from edge_hal.runtime.sources.credentials import has_password, read_auth, redact, with_auth
+from edge_hal.runtime.sources.credentials import has_password, read_auth, with_auth
 from edge_hal.runtime.sources.file_readers import opencv
-from edge_hal.runtime.sources.watchdog import FIRST_RETRY_S, LAST_RETRY_S, Backoff, Limits, Stamps, StillLimit
+from edge_hal.runtime.sources.frame import Frame
+from edge_hal.runtime.sources.source_spec import SourceSpec
+from edge_hal.runtime.sources.watchdog import (
+    FIRST_RETRY_S,
+    LONGEST_RETRY_S,
+    Backoff,
+    CaptureClock,
+    FreezeLimit,
+    Limits,
+)
 from tests.helpers.camera_server import serving
+from tests.helpers.sources import opened
 
 TIMEOUT_S = 40
 S = 10**9
@@ -98,7 +107,7 @@ def events_of(caplog: pytest.LogCaptureFixture) -> str:
 @pytest.mark.parametrize("protocol", ["http", "rtsp"])
 def test_a_camera_that_dies_and_comes_back_is_read_again(protocol, caplog):
     with serving(protocol) as (server, port), nothing_left_behind():
-        with open_source(f"{protocol}://127.0.0.1:{port}/cam", limits=Limits(stall_s=2)) as source:
+        with opened(f"{protocol}://127.0.0.1:{port}/cam", limits=Limits(stall_s=2)) as source:
             frames: list[Frame] = []
             until(source, lambda: len(frames) >= 5, frames)
             server.kill()
@@ -116,7 +125,7 @@ def test_the_first_connect_may_take_as_long_as_it_takes(caplog):
     with serving("http") as (server, port):
         server.kill()
         server.wait()
-        with nothing_left_behind(), open_source(f"http://127.0.0.1:{port}/cam") as source:
+        with nothing_left_behind(), opened(f"http://127.0.0.1:{port}/cam") as source:
             frames = until(source, lambda: source.health()["lost"])
             with serving("http", port):
                 until(source, lambda: len(frames) >= 3, frames)
@@ -130,7 +139,7 @@ def test_a_failed_connect_leaves_nothing_behind(uri, tmp_path):
     uri = uri.format(video=f"features:{tmp_path}/f.npy@10")
     with nothing_left_behind():
         try:
-            with open_source(uri, vector_size=3, limits=Limits(give_up_s=1.5)) as source:
+            with opened(uri, vector_size=3, limits=Limits(give_up_s=1.5)) as source:
                 until(source, lambda: source.ended)
         except EdgeHalError as error:
             told = str(error.with_traceback(None))
@@ -143,14 +152,14 @@ def test_what_hangs_while_it_opens_is_killed(caplog):
         limits = Limits(open_s=1.0, give_up_s=0.5)  # OpenCV itself would wait ten seconds
         with (
             pytest.raises(EdgeHalError, match="does not open"),
-            open_source(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam", limits=limits) as source,
+            opened(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam", limits=limits) as source,
         ):
             until(source, lambda: source.ended)
 
 
 def test_a_hanging_read_is_killed_and_replaced(caplog):
     with serving("http") as (_, port), nothing_left_behind():
-        with open_source(f"http://127.0.0.1:{port}/cam", limits=Limits(stall_s=1)) as source:
+        with opened(f"http://127.0.0.1:{port}/cam", limits=Limits(stall_s=1)) as source:
             frames = until(source, lambda: source.health()["state"] == "running")
             [child] = children()
             os.kill(child, signal.SIGSTOP)  # as good as a read() that does not return
@@ -169,7 +178,7 @@ def test_a_reading_process_that_is_killed_is_replaced_at_any_moment():
     with (
         serving("http", fps=100) as (_, port),
         nothing_left_behind(),
-        open_source(f"http://127.0.0.1:{port}/cam") as source,
+        opened(f"http://127.0.0.1:{port}/cam") as source,
     ):
         frames: list[Frame] = []
         for number in range(1, 5):
@@ -189,7 +198,7 @@ def test_a_machine_out_of_handles_is_a_reason_to_try_again():
     with (
         serving("http") as (_, port),
         nothing_left_behind(),
-        open_source(f"http://127.0.0.1:{port}/cam") as source,
+        opened(f"http://127.0.0.1:{port}/cam") as source,
     ):
         frames = until(source, lambda: source.intake().captured)
         [child] = children()
@@ -206,7 +215,7 @@ def test_a_machine_out_of_handles_is_a_reason_to_try_again():
 def test_a_frozen_picture_is_reported_and_opened_again(caplog):
     with serving("http", still=True) as (_, port), nothing_left_behind():
         limits = Limits(still_s=0.5)
-        with open_source(f"http://127.0.0.1:{port}/cam", limits=limits) as source:
+        with opened(f"http://127.0.0.1:{port}/cam", limits=limits) as source:
             frames = until(source, lambda: source.health()["connections"] == 3)
             check(frames, source)
     told = [record.getMessage() for record in caplog.records if "frozen" in record.getMessage()]
@@ -217,8 +226,9 @@ def test_nobody_who_reads_dies_when_the_reader_is_killed():
     """kill -9 of the parent: its child ends by itself."""
     code = (
         "import sys\n"
-        "from edge_hal.runtime.sources import open_source\n"
-        "with open_source(sys.argv[1]) as source:\n"
+        "from edge_hal.runtime.open_source import open_source\n"
+        "from edge_hal.runtime.sources.source_spec import SourceSpec\n"
+        "with open_source(SourceSpec.parse(sys.argv[1])) as source:\n"
         "    while source.take(None) is None: pass\n"
         "    print('reading', flush=True)\n"
         "    while True: source.take(None)\n"
@@ -235,31 +245,31 @@ def test_nobody_who_reads_dies_when_the_reader_is_killed():
         assert not Path(f"/proc/{child}").exists()
 
 
-# --- the slot ------------------------------------------------------------------------------------
+# --- buffers ------------------------------------------------------------------------------------
 
 
-def test_without_a_free_place_frames_are_dropped_and_counted_never_torn(tmp_path):
+def test_without_a_free_buffer_frames_are_dropped_and_counted_never_torn(tmp_path):
     rows = np.repeat(np.arange(300, dtype=np.float32)[:, None], 1000, axis=1)
     np.save(tmp_path / "f.npy", rows)
-    request = CameraRequest(f"features:{tmp_path}/f.npy@300", vector_size=1000, faults="drop=0%")
+    request = CameraRequest(SourceSpec.parse(f"fault:drop=0%:features:{tmp_path}/f.npy@300"), vector_size=1000)
     heard, waker = Pipe(duplex=False)
     with nothing_left_behind(), ReadingProcess(request) as process:
-        number, lost, kept, over = 0, 0, [], False
-        while not over:
-            message = process.receive(0.1 if len(kept) == PLACES else TIMEOUT_S, heard)
-            if message is None:  # a tenth of a second without a place: the child drops what it reads
-                assert len(kept) == PLACES
-            elif "place" in message:
-                kept.append(message)
-                assert len({entry["place"] for entry in kept}) == len(kept) <= PLACES
+        number, lost, held, finished = 0, 0, [], False
+        while not finished:
+            message = process.receive(0.1 if len(held) == BUFFERS else TIMEOUT_S, heard)
+            if message is None:  # a tenth of a second without a free buffer: the child drops what it reads
+                assert len(held) == BUFFERS
+            elif "buffer" in message:
+                held.append(message)
+                assert len({entry["buffer"] for entry in held}) == len(held) <= BUFFERS
             else:
-                over, last = message.get("over", False), message.get("lost", 0)
-            if message is None or over:
-                for entry in kept:
+                finished, last = message.get("finished", False), message.get("lost", 0)
+            if message is None or finished:
+                for entry in held:
                     number, lost = number + entry["lost"], lost + entry["lost"]
                     assert (process.picture(entry) == number).all()
                     number += 1
-                kept = []
+                held = []
         assert number + last == 300 and lost > 50
     heard.close()
     waker.close()
@@ -267,10 +277,10 @@ def test_without_a_free_place_frames_are_dropped_and_counted_never_torn(tmp_path
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(["same", "one", "new"]), min_size=1, max_size=30), st.integers(1, 10**9))
-def test_stillness_is_bit_by_bit(changes, step_ns):
-    rng, stillness = np.random.default_rng(1), Stillness()
+def test_the_unchanged_time_compares_every_bit(changes, step_ns):
+    rng, unchanged = np.random.default_rng(1), UnchangedTime()
     picture, now_ns, since_ns = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8), 0, 0
-    assert stillness.of(picture, 0) == 0
+    assert unchanged.update(picture, 0) == 0
     for change in changes:
         now_ns += step_ns
         picture = picture.copy()
@@ -279,9 +289,9 @@ def test_stillness_is_bit_by_bit(changes, step_ns):
         elif change == "new":
             picture = rng.integers(0, 256, picture.shape, dtype=np.uint8)
         since_ns = since_ns if change == "same" else now_ns
-        assert stillness.of(picture, now_ns) == now_ns - since_ns
-    assert stillness.of(np.zeros(4, np.float32), now_ns + 1) == 0
-    assert stillness.of(np.zeros(4, np.float32), now_ns + 2) == 0  # vectors may repeat
+        assert unchanged.update(picture, now_ns) == now_ns - since_ns
+    assert unchanged.update(np.zeros(4, np.float32), now_ns + 1) == 0
+    assert unchanged.update(np.zeros(4, np.float32), now_ns + 2) == 0  # vectors may repeat
 
 
 # --- policy --------------------------------------------------------------------------------------
@@ -289,19 +299,19 @@ def test_stillness_is_bit_by_bit(changes, step_ns):
 
 def test_pauses_grow_with_jitter_and_shrink_after_a_sound_time():
     backoff = Backoff(random.Random(3))
-    pauses = [backoff.failed(0.1) for _ in range(30)]
+    pauses = [backoff.next_delay_s(0.1) for _ in range(30)]
     assert 0.5 * FIRST_RETRY_S <= pauses[0] <= 1.5 * FIRST_RETRY_S
-    assert all(0.5 * LAST_RETRY_S <= pause <= 1.5 * LAST_RETRY_S for pause in pauses[8:])
+    assert all(0.5 * LONGEST_RETRY_S <= pause <= 1.5 * LONGEST_RETRY_S for pause in pauses[8:])
     assert len({round(pause, 6) for pause in pauses}) == 30
-    assert backoff.failed(60.0) <= 1.5 * FIRST_RETRY_S
+    assert backoff.next_delay_s(60.0) <= 1.5 * FIRST_RETRY_S
 
 
 def test_a_scene_that_is_still_by_nature_is_opened_ever_less_often():
-    still = StillLimit(2.0)
-    vain = [next(s for s in range(1, 10_000) if still.frozen(s * S)) for _ in range(12)]
+    freeze = FreezeLimit(2.0)
+    vain = [next(s for s in range(1, 10_000) if freeze.reached(s * S)) for _ in range(12)]
     assert vain[:5] == [2, 4, 8, 16, 32] and vain[-1] == 600
-    assert not still.frozen(0) and still.frozen(2 * S)
-    assert not StillLimit(0).frozen(10**15)
+    assert not freeze.reached(0) and freeze.reached(2 * S)
+    assert not FreezeLimit(0).reached(10**15)
 
 
 @settings(max_examples=200, deadline=None)
@@ -314,26 +324,26 @@ def test_a_scene_that_is_still_by_nature_is_opened_ever_less_often():
 )
 def test_stream_time_follows_the_clock_whatever_the_stamps_do(frames):
     """Each frame: time since the last, its way here, and a step of the camera's clock."""
-    stamps, now_ns, shift_ns, last_ns, began_ns, stepped = Stamps(), 10 * S, 0, 0, None, 0
+    clock, now_ns, shift_ns, last_ns, began_ns, stepped = CaptureClock(), 10 * S, 0, 0, None, 0
     for gap_ns, way_ns, step_ns in frames:
         now_ns += gap_ns
         shift_ns += step_ns
-        t_ns, found_ns = stamps.stream_ns(now_ns - way_ns + shift_ns, now_ns)
-        began_ns = stamps.first_ns if began_ns is None else began_ns
+        t_ns, found_ns = clock.stream_ns(now_ns - way_ns + shift_ns, now_ns)
+        began_ns = clock.first_ns if began_ns is None else began_ns
         stepped += bool(found_ns)
         assert t_ns >= last_ns and began_ns is not None and began_ns + t_ns <= now_ns
         last_ns = t_ns
         if not any(step for *_, step in frames):
             assert began_ns + t_ns == max(now_ns - way_ns, began_ns + t_ns) and not found_ns
-    assert stamps.steps == stepped <= sum(bool(step) for *_, step in frames) + 1
+    assert clock.steps == stepped <= sum(bool(step) for *_, step in frames) + 1
 
 
 def test_a_step_of_the_clock_moves_no_frame_by_more_than_its_way():
-    stamps = Stamps()
+    clock = CaptureClock()
     for number in range(300):
         now_ns = 50 * S + number * 33_000_000
         shift_ns = 0 if number < 100 else -S if number < 200 else 3 * S
-        t_ns, found_ns = stamps.stream_ns(now_ns - 2_000_000 + shift_ns, now_ns)
+        t_ns, found_ns = clock.stream_ns(now_ns - 2_000_000 + shift_ns, now_ns)
         assert abs(t_ns - number * 33_000_000) <= 2_000_000
         assert (found_ns != 0) == (number in (100, 200))
 
@@ -350,7 +360,7 @@ def test_credentials_reach_the_camera_and_nothing_else(protocol, tmp_path, caplo
     caplog.set_level(logging.DEBUG)
     with serving(protocol, auth=f"tom:{secret}") as (server, port):
         uri = f"{protocol}://127.0.0.1:{port}/cam"
-        with open_source(uri, auth=read_auth(file)) as source:
+        with opened(uri, auth=read_auth(file)) as source:
             until(source, lambda: source.intake().captured)
             [child] = children()
             for name in ("cmdline", "environ", "comm"):
@@ -363,7 +373,7 @@ def test_credentials_reach_the_camera_and_nothing_else(protocol, tmp_path, caplo
         uri = f"{protocol}://127.0.0.1:{port}/cam"
         with (
             pytest.raises(EdgeHalError) as error,
-            open_source(uri, auth=read_auth(file), limits=Limits(give_up_s=0.1)) as source,
+            opened(uri, auth=read_auth(file), limits=Limits(give_up_s=0.1)) as source,
         ):
             until(source, lambda: source.ended)
         assert "w@rd" not in str(error.value)
@@ -374,8 +384,9 @@ def test_credentials_reach_the_camera_and_nothing_else(protocol, tmp_path, caplo
 def test_a_password_in_an_address_draws_a_warning_and_is_masked_for_ps():
     code = (
         "import sys\n"
-        "from edge_hal.runtime.sources import open_source\n"
-        "source = open_source(sys.argv[1])\n"
+        "from edge_hal.runtime.open_source import open_source\n"
+        "from edge_hal.runtime.sources.source_spec import SourceSpec\n"
+        "source = open_source(SourceSpec.parse(sys.argv[1]))\n"
         "print(open('/proc/self/cmdline').read().replace(chr(0), ' '), source.name)\n"
     )
     for prefix in ("", "fault:drop=1%:"):
@@ -406,9 +417,9 @@ def test_addresses_are_told_from_passwords():
     for uri in ("rtsp://h:554/stream@1", "rtsp://tom@h/x", "rtsp://h/x", "0", "a:b@c.mp4", "http://h:80/a?b=c@d"):
         assert not has_password(uri)
     assert with_auth("rtsp://h:5/x", "a b:c@d") == "rtsp://a%20b:c%40d@h:5/x"
-    assert with_auth("rtsp://own:pw@h/x", "a:b") == "rtsp://own:pw@h/x" and with_auth("0", "a:b") == "0"
-    shown = redact("gst:rtspsrc location=rtsp://tom:x@h user-pw=secret ! decodebin ! appsink")
-    assert shown == "gst:rtspsrc ! decodebin ! appsink"
+    assert with_auth("rtsp://own:pw@h/x", "a:b") == "rtsp://own:pw@h/x"
+    spec = SourceSpec.parse("gst:rtspsrc location=rtsp://tom:x@h user-pw=secret ! decodebin ! appsink")
+    assert spec.log_name == "gst:rtspsrc ! decodebin ! appsink" and spec.has_password
 
 
 # --- pipelines and devices -----------------------------------------------------------------------
@@ -421,18 +432,19 @@ def test_pipelines_say_what_opencv_lacks_or_are_tried():
     for uri in ("gst:videotestsrc ! videoconvert ! appsink", "csi:0", "fault:drop=1%:csi:1"):
         with nothing_left_behind():
             try:
-                open_source(uri)
+                opened(uri)
                 raise AssertionError
             except EdgeHalError as error:
                 assert "GStreamer" in str(error) and "JetPack" in error.todo
 
 
 def test_a_csi_camera_is_a_pipeline_with_what_was_asked():
-    text = pipeline(CameraRequest("csi:1", width=1280, height=720, fps=30.0))
+    text = pipeline(CameraRequest(SourceSpec.parse("csi:1"), width=1280, height=720, fps=30.0))
     assert "sensor-id=1" in text and "width=1280,height=720,framerate=30/1 !" in text
-    assert "framerate=30000/1001" in pipeline(CameraRequest("csi:0", fps=29.97002997))
-    assert pipeline(CameraRequest("csi:0")).startswith("nvarguscamerasrc sensor-id=0 ! video/x-raw(memory:NVMM) !")
-    assert pipeline(CameraRequest("gst:a ! b")) == "a ! b"
+    assert "framerate=30000/1001" in pipeline(CameraRequest(SourceSpec.parse("csi:0"), fps=29.97002997))
+    plain = pipeline(CameraRequest(SourceSpec.parse("csi:0")))
+    assert plain.startswith("nvarguscamerasrc sensor-id=0 ! video/x-raw(memory:NVMM) !")
+    assert pipeline(CameraRequest(SourceSpec.parse("gst:a ! b"))) == "a ! b"
 
 
 def test_what_a_camera_refuses_is_named():

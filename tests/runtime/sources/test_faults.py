@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.open_source import open_source
-from edge_hal.runtime.sources.base import Frame, Source
-from edge_hal.runtime.sources.faults import HANG_S, Faults, FaultScript, Window, afflict
+from edge_hal.runtime.sources.base import Source
+from edge_hal.runtime.sources.faults import ASAP_HANG_S, FaultInjector, FaultScript, Window, inject_faults
+from edge_hal.runtime.sources.frame import Frame
 from edge_hal.runtime.sources.watchdog import Limits
 from tests.helpers.camera_server import serving
+from tests.helpers.sources import opened
 
 S = 10**9
 HZ = 20
@@ -24,7 +25,7 @@ HZ = 20
 def played(script: str, seconds: int = 60) -> list[tuple[int, int]]:
     """(stream time, which frame it shows) of a file at 20 Hz, frame i showing i."""
     frames = ((index * S // HZ, np.array([index])) for index in range(seconds * HZ))
-    return [(t_ns, int(data[0])) for t_ns, data in afflict(FaultScript.parse(script), frames) if data is not None]
+    return [(t_ns, int(data[0])) for t_ns, data in inject_faults(FaultScript.parse(script), frames) if data is not None]
 
 
 def test_a_script_is_read_as_it_is_written():
@@ -39,7 +40,7 @@ def test_a_script_is_read_as_it_is_written():
             Window("hang", 20 * S, None),
             Window("unplug", 30 * S, 35 * S),
         ),
-        steps=((40 * S, -S),),
+        clock_steps=((40 * S, -S),),
     )
 
 
@@ -68,7 +69,7 @@ def test_each_fault_over_a_file_does_what_it_says():
         ("unplug@30s+5s", 30, 35),
         ("unplug@30s", 30, 60),
         ("hang@20s+2s", 20, 22),
-        ("hang@20s", 20, 20 + HANG_S),
+        ("hang@20s", 20, 20 + ASAP_HANG_S),
     ]:
         assert played(script) == [(t, shown) for t, shown in clean if not begin * S <= t < end * S]
     late = played("jitter=20ms")
@@ -96,7 +97,7 @@ def test_the_same_seed_gives_the_same_faults(faults, seed):
 
 def test_a_hang_or_a_freeze_without_length_ends_when_the_camera_is_opened_again():
     script = FaultScript.parse("hang@2s,freeze@4s,unplug@6s")
-    first, second = Faults(script), Faults(script, opened_ns=5 * S)
+    first, second = FaultInjector(script), FaultInjector(script, opened_ns=5 * S)
     assert first.hang(S) is None and first.hang(3 * S) is not None and first.hang(3 * S) is None
     assert first.frozen(100 * S) and not second.frozen(100 * S) and second.hang(100 * S) is None
     assert first.unplugged(100 * S) and second.unplugged(100 * S)
@@ -120,7 +121,7 @@ def test_a_file_with_faults_stays_exactly_accounted_and_never_runs_backwards(tmp
     uri = f"fault:drop=10%,dup=10%,jitter=30ms,clockstep=-1s@20s,seed=3:features:{tmp_path}/f.npy@20"
     runs = []
     for _ in range(2):
-        with open_source(uri, "asap", vector_size=3) as source:
+        with opened(uri, "asap", vector_size=3) as source:
             frames = drain(source)
         intake = source.intake()
         assert len(frames) + intake.undecodable == intake.captured and source.ended == "eof"
@@ -134,7 +135,7 @@ def test_a_file_with_faults_at_its_own_pace_is_a_camera_they_happen_to(tmp_path,
     """Hung, killed, replaced; unplugged, refused, back: while the file goes on where it would be."""
     np.save(tmp_path / "f.npy", np.repeat(np.arange(440, dtype=np.float32)[:, None], 3, axis=1))
     uri = f"fault:hang@1s,unplug@3s+1s,clockstep=-1s@9s:features:{tmp_path}/f.npy@40"
-    with open_source(uri, vector_size=3, limits=Limits(stall_s=0.3)) as source:
+    with opened(uri, vector_size=3, limits=Limits(stall_s=0.3)) as source:
         frames = drain(source)
     told = "\n".join(record.getMessage() for record in caplog.records)
     assert source.ended == "eof" and source.health()["connections"] >= 3 and source.health()["clock_steps"] == 1
@@ -149,7 +150,7 @@ def test_a_file_with_faults_at_its_own_pace_is_a_camera_they_happen_to(tmp_path,
 def test_a_real_camera_can_be_made_to_fail(caplog):
     with serving("http") as (_, port):
         uri = f"fault:freeze@0.5s:http://127.0.0.1:{port}/cam"
-        with open_source(uri, limits=Limits(still_s=0.3)) as source:
+        with opened(uri, limits=Limits(still_s=0.3)) as source:
             end = time.monotonic() + 30
             while source.health()["connections"] < 2:
                 assert time.monotonic() < end
@@ -166,4 +167,4 @@ def test_bad_scripts_and_bad_files_are_refused_before_anything_starts(tmp_path):
         ("fault:drop=1%", "realtime", "names no source"),
     ]:
         with pytest.raises(EdgeHalError, match=expected):
-            open_source(uri, pace, vector_size=3)
+            opened(uri, pace, vector_size=3)

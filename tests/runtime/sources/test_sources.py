@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.open_source import open_source
-from edge_hal.runtime.sources.base import Frame, Source
-from edge_hal.runtime.sources.credentials import redact
+from edge_hal.runtime.sources.base import Source
+from edge_hal.runtime.sources.faults import FaultScript
+from edge_hal.runtime.sources.frame import Frame
 from edge_hal.runtime.sources.rate import exact_rate, instant_ns
 from edge_hal.runtime.sources.slot import LatestFrameSlot
+from edge_hal.runtime.sources.source_spec import SourceKind, SourceSpec
 from edge_hal.runtime.sources.watchdog import Limits
+from tests.helpers.sources import opened
 
 
 def write_video(path: Path, frames: int, fps: float = 30.0, codec: str = "MJPG") -> Path:
@@ -51,7 +54,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 def refused(uri: str, pace: str = "asap", **options: float) -> EdgeHalError:
     try:
-        open_source(uri, pace, **options)  # type: ignore[arg-type]
+        opened(uri, pace, **options)
     except EdgeHalError as error:  # not pytest.raises: what it keeps would hold handles open
         return error.with_traceback(None)
     raise AssertionError(f"{uri} was opened")
@@ -63,7 +66,7 @@ def refused(uri: str, pace: str = "asap", **options: float) -> EdgeHalError:
 @pytest.mark.parametrize(("suffix", "codec", "fps"), [("avi", "MJPG", 30.0), ("mp4", "mp4v", 12.5)])
 def test_a_video_asap_gives_every_frame_in_order(tmp_path, suffix, codec, fps):
     path = write_video(tmp_path / f"v.{suffix}", 40, fps, codec)
-    with open_source(str(path), "asap") as source:
+    with opened(str(path), "asap") as source:
         taken = drain(source)
         assert source.ended == "eof" and source.take(None) is None
         assert source.period_ns == round(1e9 / fps) and not source.live
@@ -82,7 +85,7 @@ def test_a_truncated_video_simply_ends(tmp_path):
     path = write_video(tmp_path / "v.avi", 60)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with open_source(str(path), "asap") as source:
+    with opened(str(path), "asap") as source:
         count = len(drain(source))
     assert source.ended == "eof" and 10 < count < 60
 
@@ -126,7 +129,7 @@ def test_a_frame_rate_that_cannot_be_is_asked_for(tmp_path, monkeypatch, claimed
     monkeypatch.setattr(cv2, "VideoCapture", Lying)
     error = refused(str(path))
     assert "frames per second" in str(error) and "--fps" in error.todo
-    with open_source(str(path), "asap", fps=20.0) as source:
+    with opened(str(path), "asap", fps=20.0) as source:
         assert [frame.t_ns for frame, _ in drain(source)] == [i * 50_000_000 for i in range(5)]
     assert "frames per second" in str(refused(str(path), fps=claimed))
 
@@ -139,7 +142,7 @@ def test_a_frame_rate_that_cannot_be_is_asked_for(tmp_path, monkeypatch, claimed
 def test_features_come_row_by_row_whichever_way_they_lie(tmp_path, transposed, dtype):
     rows = np.random.default_rng(1).normal(size=(50, 7)).astype(dtype)
     np.save(tmp_path / "f.npy", rows.T if transposed else rows)
-    with open_source(f"features:{tmp_path}/f.npy@12.5", "asap", vector_size=7) as source:
+    with opened(f"features:{tmp_path}/f.npy@12.5", "asap", vector_size=7) as source:
         frames = [frame for frame, _ in drain(source)]
     assert np.array_equal([frame.data for frame in frames], rows.astype(np.float32))
     assert frames[0].data.dtype == np.float32 and frames[0].data.flags.owndata
@@ -149,7 +152,7 @@ def test_features_come_row_by_row_whichever_way_they_lie(tmp_path, transposed, d
 def test_square_features_are_read_as_time_by_size(tmp_path):
     rows = np.random.default_rng(2).normal(size=(6, 6)).astype(np.float32)
     np.save(tmp_path / "f.npy", rows)
-    with open_source(f"features:{tmp_path}/f.npy@1", "asap", vector_size=6) as source:
+    with opened(f"features:{tmp_path}/f.npy@1", "asap", vector_size=6) as source:
         assert np.array_equal([frame.data for frame, _ in drain(source)], rows)
 
 
@@ -158,7 +161,7 @@ def test_a_vector_that_is_not_finite_is_counted_and_left_out(tmp_path):
     rows[4, 1], rows[7, 0] = np.nan, np.inf
     np.save(tmp_path / "f.npy", rows)
     for pace in ("asap", "realtime"):
-        with open_source(f"features:{tmp_path}/f.npy@500", pace, vector_size=3) as source:
+        with opened(f"features:{tmp_path}/f.npy@500", pace, vector_size=3) as source:
             frames = [frame for frame, _ in drain(source)]
             intake = source.intake()
         assert (intake.captured, intake.undecodable) == (10, 2)
@@ -202,7 +205,7 @@ def test_features_that_do_not_fit_are_refused(tmp_path):
 def test_realtime_keeps_the_newest_and_counts_the_rest(tmp_path):
     rows = np.arange(60, dtype=np.float32).reshape(20, 3)
     np.save(tmp_path / "f.npy", rows)
-    with open_source(f"features:{tmp_path}/f.npy@500", "realtime", vector_size=3) as source:
+    with opened(f"features:{tmp_path}/f.npy@500", "realtime", vector_size=3) as source:
         [reader] = [thread for thread in threading.enumerate() if thread.name == "edge-hal-source"]
         reader.join()  # a loop that takes nothing until the file is over
         intake = source.intake()
@@ -215,7 +218,7 @@ def test_realtime_keeps_the_newest_and_counts_the_rest(tmp_path):
 
 def test_realtime_never_hands_a_frame_over_before_its_time(tmp_path):
     np.save(tmp_path / "f.npy", np.zeros((30, 3), np.float32))
-    with open_source(f"features:{tmp_path}/f.npy@200", "realtime", vector_size=3) as source:
+    with opened(f"features:{tmp_path}/f.npy@200", "realtime", vector_size=3) as source:
         frames = [frame for frame, _ in drain(source)]
     first = frames[0]
     for frame in frames:
@@ -225,13 +228,13 @@ def test_realtime_never_hands_a_frame_over_before_its_time(tmp_path):
 def test_nothing_is_read_before_the_start_and_closing_early_is_clean(tmp_path):
     np.save(tmp_path / "f.npy", np.zeros((5, 3), np.float32))
     with nothing_left_behind():
-        source = open_source(f"features:{tmp_path}/f.npy@1", "realtime", vector_size=3)
+        source = opened(f"features:{tmp_path}/f.npy@1", "realtime", vector_size=3)
         assert source.intake().captured == 0
         source.close()
         source.close()
     with (
         nothing_left_behind(),
-        open_source(f"features:{tmp_path}/f.npy@0.1", "realtime", vector_size=3) as source,
+        opened(f"features:{tmp_path}/f.npy@0.1", "realtime", vector_size=3) as source,
     ):
         assert source.take(None) is not None  # the next frame is ten seconds away: closing does not wait
 
@@ -248,19 +251,19 @@ def test_wake_ends_a_wait():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(["put", "late", "lose", "skip", "get", "close"]), max_size=40))
+@given(st.lists(st.sampled_from(["put", "put_after_lost", "superseded", "undecodable", "get", "close"]), max_size=40))
 def test_the_slot_accounts_for_every_frame(actions):
     slot = LatestFrameSlot()
     put = taken = missed_total = 0
     for action in actions:
-        if action in ("put", "late"):  # late: two more were lost on the way
-            accepted = slot.put(Frame(put, put, put, np.zeros(1)), 2 * (action == "late"))
+        if action in ("put", "put_after_lost"):  # two more were lost on the way
+            accepted = slot.put(Frame(put, put, put, np.zeros(1)), 2 * (action == "put_after_lost"))
             assert accepted != slot.closed
             put += accepted
-        elif action == "skip":
-            slot.skip()
-        elif action == "lose":
-            slot.lose(3)
+        elif action == "undecodable":
+            slot.add_undecodable()
+        elif action == "superseded":
+            slot.add_superseded(3)
         elif action == "close":
             slot.close()
         elif (got := slot.get(0)) is not None:
@@ -282,7 +285,7 @@ def test_the_slot_accounts_for_every_frame(actions):
 
 def test_no_such_camera_says_what_is_there():
     try:
-        with nothing_left_behind(), open_source("97", limits=Limits(give_up_s=0.1)) as source:
+        with nothing_left_behind(), opened("97", limits=Limits(give_up_s=0.1)) as source:
             drain(source)
         raise AssertionError
     except EdgeHalError as error:
@@ -296,11 +299,61 @@ def test_cameras_cannot_wait_and_odd_schemes_are_named():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(codec="utf-8"), max_size=12), st.sampled_from(["rtsp", "http", "odd"]))
-def test_redacted_addresses_hold_no_secret(password, scheme):
-    shown = redact(f"{scheme}://tomtom:{password}@camera.example:554/path?key=hidden#part")
-    assert shown == f"{scheme}://camera.example:554/path"
-    assert redact("features:x@30") == "features:x@30" and redact("a b/c@d.mp4") == "a b/c@d.mp4"
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=12),
+    st.sampled_from(["rtsp", "http", "odd"]),
+    st.sampled_from(["", "fault:drop=1%:"]),
+)
+def test_what_may_be_logged_of_an_address_holds_no_secret(password, scheme, prefix):
+    text = f"{prefix}{scheme}://tomtom:{password}@camera.example:554/path?key=hidden#part"
+    shown = f"{scheme}://camera.example:554/path"
+    if scheme == "odd":
+        assert refused(text).what == f"cannot open the source {shown}"
+        return
+    spec = SourceSpec.parse(text)
+    assert spec.log_name == prefix + shown and spec.has_password
+    assert "tomtom" not in repr(spec)
+
+
+# --- the text of --camera --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "target", "live", "may_be_vectors"),
+    [
+        ("0", SourceKind.DEVICE, "0", True, False),
+        ("/dev/video12", SourceKind.DEVICE, "12", True, False),
+        ("rtsp://h:554/x", SourceKind.ADDRESS, "rtsp://h:554/x", True, False),
+        ("https://h/x", SourceKind.ADDRESS, "https://h/x", True, False),
+        ("gst:a ! b", SourceKind.GSTREAMER, "a ! b", True, False),
+        ("csi:1", SourceKind.CSI, "1", True, False),
+        ("a b/c@d.mp4", SourceKind.PATH, "a b/c@d.mp4", False, False),
+        ("features:a:b@c.npy@12.5", SourceKind.FEATURES, "a:b@c.npy", False, True),
+        ("replay:some/folder", SourceKind.RECORDING, "some/folder", False, True),
+    ],
+)
+def test_a_text_is_parsed_into_what_it_names(text, kind, target, live, may_be_vectors):
+    spec = SourceSpec.parse(text)
+    assert (spec.kind, spec.target, spec.log_name) == (kind, target, text)
+    assert (spec.live, spec.may_be_vectors, spec.has_password, spec.faults) == (live, may_be_vectors, False, None)
+    assert spec.rate == (exact_rate(12.5) if kind is SourceKind.FEATURES else None)
+    if kind is SourceKind.RECORDING:
+        return
+    faulty = SourceSpec.parse(f"fault:drop=5%,seed=3:{text}")
+    assert faulty.faults == FaultScript(drop=0.05, seed=3)
+    assert faulty == replace(spec, faults=faulty.faults, log_name=f"fault:drop=5%,seed=3:{text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ftp://h/x", "features:f.npy", "features:@", "fault:0", "fault:dup", "fault:dup:", "fault:party:0"),
+        *("fault:dup:fault:dup:0", "fault:dup:replay:folder"),
+    ],
+)
+def test_a_text_that_names_no_source_is_wrong_use(text):
+    error = refused(text)
+    assert error.exit_code == 2 and error.what and error.todo
 
 
 def test_a_video_over_http_is_read_like_a_camera_until_it_is_over(tmp_path):
@@ -313,7 +366,7 @@ def test_a_video_over_http_is_read_like_a_camera_until_it_is_over(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         uri = f"http://tom:s3cret@127.0.0.1:{server.server_port}/v.avi"
-        with open_source(uri) as source:
+        with opened(uri) as source:
             taken = drain(source)
             intake = source.intake()
         server.shutdown()
@@ -333,7 +386,7 @@ def test_a_folder_of_pictures_is_a_video(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "0009.png").write_bytes(b"no picture either")
     cv2.imwrite(str(tmp_path / "0011.png"), np.zeros((9, 9, 3), np.uint8))
-    with open_source(str(tmp_path), "asap", fps=4.0) as source:
+    with opened(str(tmp_path), "asap", fps=4.0) as source:
         frames = [frame for frame, _ in drain(source)]
     assert [int(frame.data[0, 0, 0]) for frame in frames] == [0, 30, 70, 120]
     assert [frame.t_ns for frame in frames] == [0, 250_000_000, 500_000_000, 1_250_000_000]

@@ -1,0 +1,118 @@
+"""The text of `--camera`, parsed once into a frozen value. No other module looks at that text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+
+from edge_hal.errors import EdgeHalError
+
+from .credentials import has_password, redact_address, redact_pipeline
+from .faults import EXAMPLE, FaultScript
+from .rate import checked_rate
+
+DEVICE = re.compile(r"(?:/dev/video)?(\d+)")
+ADDRESS = re.compile(r"(rtsp|rtsps|http|https)://")
+KNOWN = "a camera index, rtsp://, http://, gst:, csi:, a video file, a folder or features:FILE.npy@HZ"
+
+
+class SourceKind(Enum):
+    """What a text names. Each kind says what `SourceSpec.target` holds."""
+
+    DEVICE = "the number of a local camera: /dev/videoN"
+    ADDRESS = "an rtsp:// or http:// address, user and password included if the text has them"
+    GSTREAMER = "a GStreamer pipeline"
+    CSI = "the number of a CSI sensor of a Jetson"
+    FEATURES = "the path of a .npy array of feature vectors"
+    RECORDING = "the folder of a recording"
+    PATH = "the path of a video file or a folder of pictures"
+
+
+PREFIXES = {"gst:": SourceKind.GSTREAMER, "csi:": SourceKind.CSI, "replay:": SourceKind.RECORDING}
+LIVE = (SourceKind.DEVICE, SourceKind.ADDRESS, SourceKind.GSTREAMER, SourceKind.CSI)
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """One source.
+
+    `target`: see `SourceKind`. It may hold a password, so it is never logged and not part of `repr`.
+    `log_name`: the text without user, password, query and pipeline properties; for logs, errors and events.
+    `rate`: the rate of a feature array; None for all other kinds.
+    `faults`: the script of `fault:SCRIPT:SOURCE`, None without one.
+    """
+
+    kind: SourceKind
+    target: str = field(repr=False)
+    log_name: str
+    rate: Fraction | None = None
+    faults: FaultScript | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> SourceSpec:
+        """Parse `0`, `/dev/video0`, `rtsp://`, `http://`, `gst:PIPELINE`, `csi:N`, a path, `features:FILE.npy@HZ`,
+        `replay:FOLDER`, and any but the last as `fault:SCRIPT:SOURCE`. Nothing is opened.
+
+        Raises:
+            EdgeHalError: the text names no source.
+        """
+        if not text.startswith("fault:"):
+            return _parse_plain(text)
+        _, script, rest = (*text.split(":", 2), "")[:3]
+        todo = f"for example {EXAMPLE}"
+        if not rest:
+            raise EdgeHalError(f"'fault:{script}' names no source", "", todo, exit_code=2)
+        if rest.startswith("fault:"):
+            why = "a source takes one fault script"
+            raise EdgeHalError("cannot read a fault script within another", why, todo, exit_code=2)
+        inner = _parse_plain(rest)
+        if inner.kind is SourceKind.RECORDING:
+            why = "a recording is replayed as it was"
+            raise EdgeHalError(f"cannot add faults to {inner.log_name}", why, "remove fault:", exit_code=2)
+        name = f"fault:{script}:{inner.log_name}"
+        return cls(inner.kind, inner.target, name, inner.rate, FaultScript.parse(script))
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a camera: it cannot wait, and what it shows cannot be read a second time."""
+        return self.kind in LIVE
+
+    @property
+    def may_be_vectors(self) -> bool:
+        """Whether its frames can be feature vectors: those of an array are, those of a recording may be."""
+        return self.kind in (SourceKind.FEATURES, SourceKind.RECORDING)
+
+    @property
+    def has_password(self) -> bool:
+        return self.kind in (SourceKind.ADDRESS, SourceKind.GSTREAMER) and has_password(self.target)
+
+
+def _parse_plain(text: str) -> SourceSpec:
+    if device := DEVICE.fullmatch(text):
+        return SourceSpec(SourceKind.DEVICE, device[1], text)
+    if ADDRESS.match(text):
+        return SourceSpec(SourceKind.ADDRESS, text, redact_address(text))
+    if text.startswith("features:"):
+        return _parse_features(text)
+    for prefix, kind in PREFIXES.items():
+        if text.startswith(prefix):
+            target = text.removeprefix(prefix)
+            shown = redact_pipeline(target) if kind is SourceKind.GSTREAMER else target
+            return SourceSpec(kind, target, prefix + shown)
+    if "://" in text:
+        name = redact_address(text)
+        raise EdgeHalError(f"cannot open the source {name}", "unknown scheme", f"use {KNOWN}", exit_code=2)
+    return SourceSpec(SourceKind.PATH, text, text)
+
+
+def _parse_features(text: str) -> SourceSpec:
+    path, _, hz = text.removeprefix("features:").rpartition("@")
+    todo = "write features:FILE.npy@HZ, for example features:hand.npy@30"
+    try:
+        rate_hz = float(hz)
+    except ValueError as error:
+        why = "the rate after @ is missing or not a number"
+        raise EdgeHalError(f"cannot read '{text}'", why, todo, exit_code=2) from error
+    return SourceSpec(SourceKind.FEATURES, path, text, checked_rate(rate_hz, f"'{text}'", todo))
