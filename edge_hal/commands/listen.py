@@ -107,8 +107,8 @@ def describe(event: Event) -> str:
         return f"{head} events {event.from_} to {event.to} are lost: the publisher keeps them no more"
     if isinstance(event, (events.Heartbeat, events.Snapshot)):
         since = "" if event.since is None else f" since {_clock(event.since)}"
-        return f"{head} {event.kind}: {event.action or 'nothing recognised yet'}{since}"
-    return f"{head} {event.kind}"
+        return f"{head} {event.type}: {event.action or 'nothing recognised yet'}{since}"
+    return f"{head} {event.type}"
 
 
 def _clock(moment: Moment) -> str:

@@ -147,7 +147,7 @@ def test_the_subscribers_in_the_document_work(place, endpoint, number):
         line = process.stdout.readline()
         process.kill()
     if number == 0:
-        assert decode(line).kind == "start"
+        assert decode(line).type == "start"
     else:
         assert line == "None -> blue 0.0\n"
 
