@@ -1,54 +1,60 @@
 """Learn the steps of a procedure from videos and ordered step lists; recognise them live.
 
-with edge_hal.open_stream("bundle/") as stream:
-    for event in stream.push(frame, t_ns):
-        ...
+Recognise frames in your own program, and receive the events of a running `edge-hal run`:
+
+    with edge_hal.open_stream("bundle/") as stream:
+        for event in stream.push(frame, t_ns):
+            ...
+
+    with edge_hal.subscribe("tcp://127.0.0.1:5570") as events:
+        for event in events:
+            ...
+
+Each name is imported when it is first used, so `import edge_hal` loads neither numpy nor ZeroMQ.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
-    from edge_hal.runtime.api import EventStream
+    from edge_hal.events import End, Event, Gap, Heartbeat, Lost, Moment, Snapshot, Start, Transition
+    from edge_hal.runtime.api import open_stream
+    from edge_hal.runtime.delivery.client import subscribe
 
 __version__ = "0.1.0"
-__all__ = ["EdgeHalError", "__version__", "open_stream"]
+__all__ = [
+    "EdgeHalError",
+    "End",
+    "Event",
+    "Gap",
+    "Heartbeat",
+    "Lost",
+    "Moment",
+    "Snapshot",
+    "Start",
+    "Transition",
+    "__version__",
+    "open_stream",
+    "subscribe",
+]
+
+_MODULES = {"open_stream": "edge_hal.runtime.api", "subscribe": "edge_hal.runtime.delivery.client"}
 
 
-def open_stream(
-    bundle: str | Path,
-    *,
-    stream: str = "default",
-    threads: int = 1,
-    allow_uncertified: bool = False,
-    max_hold_ms: float = 500.0,
-    source_hz: float | None = None,
-) -> EventStream:
-    """Open a bundle for recognition in this process; see `edge_hal.runtime.api.EventStream`.
+if not TYPE_CHECKING:  # for mypy, a name that is not imported above does not exist
 
-    Args:
-        bundle: the directory that `edge-hal export` wrote.
-        stream: the name that events carry.
-        threads: threads of ONNX Runtime.
-        max_hold_ms: how long one frame may be shown, never less than two periods of the source;
-            then a `Gap` and a fresh start.
-        source_hz: frames per second that will be pushed. Without it a source slower than
-            `max_hold_ms` is recognised as such from its first frames.
+    def __getattr__(name: str) -> object:
+        """Import a name of `__all__` at its first use (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module 'edge_hal' has no attribute '{name}'")
+        value = getattr(import_module(_MODULES.get(name, "edge_hal.events")), name)
+        globals()[name] = value
+        return value
 
-    Raises:
-        EdgeHalError: the bundle is damaged, uncertified or of another version.
-    """
-    from edge_hal.runtime import api  # here, so that `import edge_hal` costs nothing
 
-    return api.open_stream(
-        bundle,
-        stream=stream,
-        threads=threads,
-        allow_uncertified=allow_uncertified,
-        max_hold_ms=max_hold_ms,
-        source_hz=source_hz,
-    )
+def __dir__() -> list[str]:
+    return sorted(__all__)

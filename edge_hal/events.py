@@ -1,8 +1,9 @@
-"""The events subscribers receive. Every kind is a frozen dataclass; on the wire it is one JSON object.
+"""The events that subscribers receive. Each type of event is a frozen dataclass, and one JSON object on the wire.
 
-Durable kinds (`start`, `transition`, `gap`, `end`) carry a per-stream `seq`, dense from 0 and never repeated.
-`heartbeat` and `snapshot` report state and carry no `seq` of their own. Whatever differs between two runs over
-the same file (session, wall time, latency) sits in the object `run` and nowhere else.
+The class attribute `type` and the JSON field `type` hold the same name. Durable events (`start`, `transition`, `gap`,
+`end`) carry a sequence number `seq` for each stream, counted from 0 without holes and never repeated. `heartbeat` and
+`snapshot` report the state and have no `seq` of their own. Values that differ between two runs over the same file
+(session, wall time, latency) are in the object `run` and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Moment:
-    """A point of stream time: `tick` is dense within the epoch, `frame` the source's frame shown at it,
-    `t_ns` nanoseconds since the stream's first frame."""
+    """A point of stream time. `tick` counts the model's ticks from the start of the epoch. `frame` is the index of the
+    source's frame that the model saw at this tick. `t_ns` is nanoseconds since the first frame of the stream."""
 
     tick: int
     frame: int
@@ -29,9 +30,9 @@ class Moment:
 
 @dataclass(frozen=True)
 class Event:
-    """What all events share. `epoch` counts the model's fresh starts within the stream."""
+    """The fields that all events have. `epoch` counts how often the model was reset within the stream."""
 
-    kind: ClassVar[str] = ""
+    type: ClassVar[str] = ""
     durable: ClassVar[bool] = True
 
     stream: str
@@ -41,9 +42,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Start(Event):
-    """A stream began. `labels` are all a transition can name; `source` never carries credentials."""
+    """A stream began. `labels` are all actions that a transition can name. `source` never holds credentials. `bundle`
+    and `decoder` are fingerprints."""
 
-    kind: ClassVar[str] = "start"
+    type: ClassVar[str] = "start"
     seq: int
     source: str
     labels: tuple[str, ...]
@@ -54,10 +56,11 @@ class Start(Event):
 
 @dataclass(frozen=True)
 class Transition(Event):
-    """One action gave way to the next. `from_` is None for the first of an epoch; `confidence` is the
-    posterior of `to` at the decision; `warm` is false until the model has seen a full receptive field."""
+    """One action ended and the next began, at `boundary`; the decoder knew it at `decision`. `from_` is None for the
+    first action of an epoch. `confidence` is the posterior of `to` at the decision. `warm` is false until the model has
+    seen one full receptive field."""
 
-    kind: ClassVar[str] = "transition"
+    type: ClassVar[str] = "transition"
     seq: int
     from_: str | None
     to: str
@@ -70,10 +73,10 @@ class Transition(Event):
 
 @dataclass(frozen=True)
 class Gap(Event):
-    """Time the model did not see. With `reset` the epoch ends and the next label starts from None. `bundle` and
-    `decoder` are those that go on: other ones than before where the reason is `reload`."""
+    """The model did not see the time from `begin` to `end`. With `reset` the epoch ends, and the next transition has
+    `from_` None. `bundle` and `decoder` are those used after the gap; they are new if the reason is `reload`."""
 
-    kind: ClassVar[str] = "gap"
+    type: ClassVar[str] = "gap"
     seq: int
     reason: str
     begin: Moment
@@ -86,9 +89,10 @@ class Gap(Event):
 
 @dataclass(frozen=True)
 class End(Event):
-    """The stream ended: `reason` is `eof`, `signal`, `source` or `error`. `counters` obey both laws."""
+    """The stream ended. `reason` is `eof`, `signal`, `source` or `error`. `counters` account for every frame and every
+    tick (docs/events.md)."""
 
-    kind: ClassVar[str] = "end"
+    type: ClassVar[str] = "end"
     seq: int
     reason: str
     last: Moment
@@ -97,10 +101,10 @@ class End(Event):
 
 @dataclass(frozen=True)
 class Heartbeat(Event):
-    """Once a second: what goes on now, since when, the last durable `seq`, the counters, how the source and the
-    state are (`health`), and whether events are kept (`delivery`)."""
+    """Sent once a second: the current action and when it began (`since`), the last durable `seq`, the counters, the
+    state of source and model (`health`), and the state of journal and subscribers (`delivery`)."""
 
-    kind: ClassVar[str] = "heartbeat"
+    type: ClassVar[str] = "heartbeat"
     durable: ClassVar[bool] = False
     action: str | None
     since: Moment | None
@@ -112,9 +116,9 @@ class Heartbeat(Event):
 
 @dataclass(frozen=True)
 class Snapshot(Event):
-    """The state of a stream, sent to everybody when somebody subscribes: taking it twice does no harm."""
+    """The state of a stream. It is sent to all subscribers whenever one subscribes, so the others receive it again."""
 
-    kind: ClassVar[str] = "snapshot"
+    type: ClassVar[str] = "snapshot"
     durable: ClassVar[bool] = False
     action: str | None
     since: Moment | None
@@ -126,53 +130,56 @@ class Snapshot(Event):
 
 @dataclass(frozen=True)
 class Lost(Event):
-    """Never sent: what the client tells where durable events `from_` to `to` can no longer be had."""
+    """Made by the client, never sent: the durable events with `seq` from `from_` to `to` are no longer available."""
 
-    kind: ClassVar[str] = "lost"
+    type: ClassVar[str] = "lost"
     durable: ClassVar[bool] = False
     from_: int
     to: int
 
 
-KINDS: dict[str, type[Event]] = {kind.kind: kind for kind in (Start, Transition, Gap, End, Heartbeat, Snapshot, Lost)}
+TYPES: dict[str, type[Event]] = {
+    event.type: event for event in (Start, Transition, Gap, End, Heartbeat, Snapshot, Lost)
+}
+"""Event classes by the name in the JSON field `type`."""
 
 
 def topic(event: Event) -> bytes:
-    """`<stream>/<kind>`. ZeroMQ matches prefixes: subscribe to `<stream>/` and filter after ordering."""
-    return f"{event.stream}/{event.kind}".encode()
+    """`<stream>/<type>`. ZeroMQ matches topics by prefix: subscribe to `<stream>/` and filter after ordering."""
+    return f"{event.stream}/{event.type}".encode()
 
 
 def encode(event: Event) -> bytes:
-    """One JSON object, UTF-8, keys in the order of the dataclass after `schema` and `type`."""
+    """One JSON object in UTF-8: `schema`, `type`, then the fields in the order of the dataclass."""
     body = {"from" if key == "from_" else key: value for key, value in vars(event).items()}
     run = body.pop("run")
-    text = {"schema": SCHEMA, "type": event.kind, **body, "run": run}
-    # `vars` for moments: `asdict` would copy everything there is, and cost more than all the rest.
+    text = {"schema": SCHEMA, "type": event.type, **body, "run": run}
+    # `vars` for moments: `dataclasses.asdict` copies every value and takes longer than the rest of this function.
     return json.dumps(text, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=vars).encode()
 
 
 def decode(data: bytes | str) -> Event:
-    """Inverse of `encode`. Fields this version does not know are ignored, as `docs/events.md` promises.
+    """Inverse of `encode`. Fields that this version does not know are ignored (`docs/events.md`).
 
     Raises:
-        EdgeHalError: not JSON, another schema, an unknown kind, or a field missing.
+        EdgeHalError: not JSON, another schema, an unknown type, or a missing field.
     """
     try:
         body = json.loads(data)
-        schema, kind = body["schema"], KINDS[body["type"]]
+        schema, event_class = body["schema"], TYPES[body["type"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise EdgeHalError("a message is no edge-hal event", f"{type(error).__name__}: {error}") from error
+        raise EdgeHalError("a message is not an edge-hal event", f"{type(error).__name__}: {error}") from error
     if schema != SCHEMA:
         raise EdgeHalError(f"an event has schema {schema}", f"this version reads {SCHEMA}", "update the older side")
     values: dict[str, Any] = {}
-    for entry in dataclasses.fields(kind):
+    for entry in dataclasses.fields(event_class):
         key = "from" if entry.name == "from_" else entry.name
         if key not in body:
-            raise EdgeHalError(f"a {kind.kind} event lacks '{key}'")
+            raise EdgeHalError(f"a {event_class.type} event lacks '{key}'")
         value = body[key]
         if entry.name in ("boundary", "decision", "begin", "end", "last", "since") and value is not None:
             value = Moment(value["tick"], value["frame"], value["t_ns"])
         elif entry.name == "labels":
             value = tuple(value)
         values[entry.name] = value
-    return kind(**values)
+    return event_class(**values)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import KINDS, SCHEMA, Event, Moment, Start, Transition, decode, encode, topic
+from edge_hal.events import SCHEMA, TYPES, Event, Moment, Start, Transition, decode, encode, topic
 from edge_hal.runtime.sources.frame import Intake
 from edge_hal.runtime.stream.clock import Counters
 from edge_hal.runtime.stream.latency import STAGES
@@ -42,20 +42,20 @@ def any_event(kind: type[Event]) -> st.SearchStrategy[Event]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.one_of(*map(any_event, KINDS.values())))
+@given(st.one_of(*map(any_event, TYPES.values())))
 def test_every_event_survives_the_wire(event):
     assert decode(encode(event)) == event
     assert decode(encode(event).decode()) == event
     assert b"\n" not in encode(event)
     body = json.loads(encode(event))
     assert list(body)[:3] == ["schema", "type", "stream"] and list(body)[-1] == "run"
-    assert body["schema"] == SCHEMA and body["type"] == event.kind
-    assert topic(event) == f"{event.stream}/{event.kind}".encode()
+    assert body["schema"] == SCHEMA and body["type"] == event.type
+    assert topic(event) == f"{event.stream}/{event.type}".encode()
     assert ("seq" in body) == event.durable
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.one_of(*map(any_event, KINDS.values())), st.data())
+@given(st.one_of(*map(any_event, TYPES.values())), st.data())
 def test_a_missing_field_is_named_and_an_unknown_one_ignored(event, data):
     body = json.loads(encode(event))
     assert decode(json.dumps({**body, "invented_later": [1]})) == event
@@ -111,11 +111,11 @@ def fields_of(section: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", table, flags=re.M)
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-def test_the_document_lists_each_field_of_each_kind_in_order(kind):
+@pytest.mark.parametrize("kind", TYPES.values(), ids=list(TYPES))
+def test_the_document_lists_each_field_of_each_type_in_order(kind):
     common = [field.name for field in dataclasses.fields(Event)]
     own = [field.name for field in dataclasses.fields(kind) if field.name not in common]
-    assert fields_of(f"`{kind.kind}`") == [name.rstrip("_") for name in own]
+    assert fields_of(f"`{kind.type}`") == [name.rstrip("_") for name in own]
 
 
 def test_the_document_lists_the_common_fields_the_counters_and_the_stages():

@@ -51,7 +51,9 @@ class Built:
 
 def build(kind: str, source: Path, out: Path) -> Path:
     """Without pip, hence without a network: the setuptools of this Python builds."""
-    subprocess.run([sys.executable, "-c", BUILD, f"build_{kind}", str(out)], cwd=source, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", BUILD, f"build_{kind}", str(out)], cwd=source, check=True, capture_output=True
+    )
     [archive] = out.iterdir()
     return archive
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.parsing import one_of
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -221,9 +222,3 @@ def describe(found: Calibration, place: Path | None = None) -> str:
         f" (budget: {100 * budget['within']:g} % within {budget['ticks']} tick, {budget['f1_points']:g} points)"
     )
     return "\n".join([*lines, *([] if place is None else [f"kept in {place}"])])
-
-
-def one_of(option: str, value: str, known: tuple[str, ...]) -> None:
-    """Raises EdgeHalError (exit code 2) for a value that is not among `known`."""
-    if value not in known:
-        raise EdgeHalError(f"{option} {value}", f"it is one of {', '.join(known)}", exit_code=2)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_hal.commands.calibrate import PRECISIONS, TARGETS, one_of, read_folder
+from edge_hal.commands.calibrate import PRECISIONS, TARGETS, read_folder
 from edge_hal.commands.extras import require
+from edge_hal.commands.parsing import one_of
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:

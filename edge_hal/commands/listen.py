@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_hal.commands.parsing import parse_time
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -62,27 +62,6 @@ def _begin(oldest: bool, from_start: bool, from_seq: int | None, since: str | No
     return "oldest" if oldest else "now"
 
 
-def parse_time(text: str, now_ns: int) -> int:
-    """`2026-05-01T08:00` (local time unless it says otherwise) or `90m` before now: nanoseconds since 1970.
-
-    Raises:
-        EdgeHalError: it is neither (exit code 2).
-    """
-    from datetime import datetime
-
-    from edge_hal.runtime.delivery.journal import UNITS_S
-
-    ago = re.fullmatch(r"(\d{1,9})([smhdw])", text)
-    try:
-        if ago:
-            return max(0, now_ns - int(ago[1]) * UNITS_S[ago[2]] * 10**9)
-        moment = datetime.fromisoformat(re.sub("Z$", "+00:00", text))  # Python 3.10 does not know Z
-        return max(0, round(moment.timestamp() * 1e6) * 1000)
-    except (ValueError, OverflowError, OSError) as error:
-        todo = "write --since 2026-05-01T08:00 or --since 90m"
-        raise EdgeHalError(f"--since {text}", "it is no time", todo, exit_code=2) from error
-
-
 def describe(event: Event) -> str:
     """One event as one line for people."""
     from edge_hal import events
@@ -107,8 +86,8 @@ def describe(event: Event) -> str:
         return f"{head} events {event.from_} to {event.to} are lost: the publisher keeps them no more"
     if isinstance(event, (events.Heartbeat, events.Snapshot)):
         since = "" if event.since is None else f" since {_clock(event.since)}"
-        return f"{head} {event.kind}: {event.action or 'nothing recognised yet'}{since}"
-    return f"{head} {event.kind}"
+        return f"{head} {event.type}: {event.action or 'nothing recognised yet'}{since}"
+    return f"{head} {event.type}"
 
 
 def _clock(moment: Moment) -> str:

@@ -137,7 +137,7 @@ def test_silence_is_a_gap_and_a_fresh_start(bundle: Bundle) -> None:
     for tick in range(100, 108):
         events += stream.push(vectors([2])[0], tick * STEP_NS)
     events += stream.close()
-    assert [event.kind for event in events] == ["start", "transition", "gap", "transition", "end"]
+    assert [event.type for event in events] == ["start", "transition", "gap", "transition", "end"]
     gap, after = events[2], events[3]
     assert isinstance(gap, Gap) and isinstance(after, Transition)
     assert (gap.epoch, after.epoch) == (0, 1) and gap.reset
@@ -230,7 +230,7 @@ import numpy as np
 with edge_hal.open_stream({str(bundle.path)!r}) as stream:
     for tick in range(8):
         for event in stream.push(np.eye(3, dtype=np.float32)[1], tick * 100_000_000):
-            print(event.kind)
+            print(event.type)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import zmq
 
-from edge_hal.cli import describe, parse_duration, parse_settings, parse_size
+from edge_hal.commands.listen import describe
+from edge_hal.commands.parsing import parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Gap, Heartbeat, Moment, Transition, decode
 from tests.helpers.bundles import LABELS, expected_transitions, known_bundle, vectors
@@ -147,7 +148,7 @@ def test_the_subscribers_in_the_document_work(place, endpoint, number):
         line = process.stdout.readline()
         process.kill()
     if number == 0:
-        assert decode(line).kind == "start"
+        assert decode(line).type == "start"
     else:
         assert line == "None -> blue 0.0\n"
 

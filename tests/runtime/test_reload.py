@@ -154,7 +154,7 @@ def test_another_bundle_takes_over_and_nothing_is_lost_or_counted_twice(tmp_path
     again: list[Event] = []
     run(replace(new.options(fresh.path), endpoint=ANY_PORT), on_event=again.append)
     assert new.difference([comparable(encode(event)) for event in again]) is None
-    assert [event.kind for event in again[:2]] == ["start", "gap"] and len(new.events()) >= 5
+    assert [event.type for event in again[:2]] == ["start", "gap"] and len(new.events()) >= 5
 
 
 def test_a_recording_of_everything_ends_where_another_bundle_takes_over(tmp_path, caplog):

@@ -111,7 +111,7 @@ def test_a_run_checks_itself_and_reports_it(tmp_path, bundle):
 
 def test_checks_start_afresh_with_each_epoch(tmp_path, bundle):
     summary, events = checked(bundle, tmp_path, "fault:unplug@20s+3s,unplug@33s+2s,unplug@90s+2s:", 0.5)
-    assert sum(event.kind == "gap" for event in events) == 3
+    assert sum(event.type == "gap" for event in events) == 3
     assert summary.health["selfcheck"]["checks"] >= 2 and summary.health["selfcheck"]["failed"] == 0
 
 

@@ -65,7 +65,7 @@ def test_whoever_comes_late_gets_everything_in_order(endpoint, journal):
             assert durable(events, 610) == list(range(1990, 2600))
         with subscribe(endpoint, timeout_s=TIMEOUT_S) as events:  # now
             snapshot = next(events)
-            assert snapshot.kind == "snapshot" and snapshot.last_seq == 2599 and snapshot.action == "a"
+            assert snapshot.type == "snapshot" and snapshot.last_seq == 2599 and snapshot.action == "a"
             publish(publisher, 2600, 2601)
             assert durable(events, 1) == [2600]
             assert decode(events.raw).seq == 2600
@@ -93,7 +93,7 @@ def test_a_hole_is_filled_before_anything_later_is_told(endpoint, journal, monke
         while True:
             live = real(self)
             count[0] += 1
-            if count[0] % 7 == 0 or live.event.kind == "snapshot":
+            if count[0] % 7 == 0 or live.event.type == "snapshot":
                 return live
 
     monkeypatch.setattr(Subscription, "_receive", lossy)
@@ -129,7 +129,7 @@ def test_past_retention_the_loss_is_told_once(endpoint, tmp_path):
             first = durable(events, 1)[0]
             assert 0 < first < 3000 and durable(events, 2999 - first) == list(range(first + 1, 3000))
         with subscribe(endpoint, begin=0, timeout_s=TIMEOUT_S) as events:
-            lost = next(event for event in events if event.kind != "heartbeat")
+            lost = next(event for event in events if event.type != "heartbeat")
             assert isinstance(lost, Lost) and (lost.from_, lost.to) == (0, first - 1)
             assert durable(events, 3000 - first) == list(range(first, 3000))
 

@@ -172,7 +172,7 @@ def test_a_damaged_allow_list_lets_nobody_in_and_kills_nothing(tmp_path, station
         (folder / "allowed" / "folder.key").mkdir()
         allow(folder, anna[0])
         with subscribe(endpoint, keys=client_keys(anna[1], public), timeout_s=20) as events:
-            assert next(events).kind == "snapshot"
+            assert next(events).type == "snapshot"
 
 
 def test_an_encrypted_address_may_be_open_to_others(station):

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_hal.cli import _journal
-from edge_hal.commands.listen import parse_time
+from edge_hal.commands.parsing import parse_time
+from edge_hal.commands.run import _journal
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Lost, encode
 from edge_hal.runtime.delivery.client import subscribe
@@ -117,7 +117,7 @@ def test_the_loop_never_waits_for_the_disk_and_nothing_unkept_is_sent(endpoint, 
     ):
         publisher.wait_subscribers(1)
         publisher.publish(start())
-        assert next(events).kind == "start"
+        assert next(events).type == "start"
         holder = sqlite3.connect(tmp_path / "j", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")  # nobody but this thread can let the writer go on
         for seq in range(1, 600):
@@ -125,13 +125,13 @@ def test_the_loop_never_waits_for_the_disk_and_nothing_unkept_is_sent(endpoint, 
         while True:
             event = next(events)
             assert not event.durable
-            if event.kind == "heartbeat" and event.delivery["journal"] != "ok":
+            if event.type == "heartbeat" and event.delivery["journal"] != "ok":
                 break
         assert "locked" in event.delivery["journal"] and event.delivery["held"] == 599 and event.last_seq == 0
         holder.execute("ROLLBACK")
         holder.close()
         assert [next(e for e in events if e.durable).seq for _ in range(599)] == list(range(1, 600))
-        while (event := next(events)).kind != "heartbeat":
+        while (event := next(events)).type != "heartbeat":
             pass
         assert event.delivery == {"journal": "ok", "held": 0, "replay": f"{endpoint}.replay"}
         assert "utc_ns" in event.run and event.run["journal"] == journal.id
@@ -172,7 +172,7 @@ def test_a_full_disk_holds_events_back_until_there_is_room(endpoint, small_disk)
         ):
             publisher.wait_subscribers(1)
             publisher.publish(start())
-            assert next(events).kind == "start"
+            assert next(events).type == "start"
             with (small_disk / "filler").open("wb", buffering=0) as filler:
                 try:
                     while filler.write(b"x" * 512):
@@ -186,7 +186,7 @@ def test_a_full_disk_holds_events_back_until_there_is_room(endpoint, small_disk)
                 event = next(events)
                 if event.durable:
                     seqs.append(event.seq)
-                elif event.kind == "heartbeat" and event.delivery["journal"] != "ok":
+                elif event.type == "heartbeat" and event.delivery["journal"] != "ok":
                     ailing = event
             assert "full" in ailing.delivery["journal"] and ailing.delivery["held"] == 899 - ailing.last_seq > 0
             assert seqs == list(range(ailing.last_seq + 1)) and len(kept(small_disk / "j")) == len(seqs)

@@ -50,7 +50,7 @@ def test_prometheus_reads_what_heartbeats_tell(tmp_path: Path):
         publisher.publish(start())
         publisher.publish(transition(1))
         publisher.status(Status(COUNTERS))
-        while next(events).kind != "heartbeat":
+        while next(events).type != "heartbeat":
             pass
         code, text = get(server, "/metrics")
         assert code == 200
@@ -88,7 +88,7 @@ def test_health_turns_red_for_a_journal_that_cannot_be_written_and_for_a_loop_th
         assert code == 503 and "locked" in text
         holder.execute("ROLLBACK")
         holder.close()
-        while next(events).kind != "start":
+        while next(events).type != "start":
             pass
         assert get(server, "/health")[0] == 200
 

@@ -121,7 +121,7 @@ def test_the_heartbeat_tells_counters_and_the_last_seq(monkeypatch, context):
                 break
         assert topic == "bench/heartbeat" and beat["action"] == "a" and beat["run"]["session"] == "x"
         assert beat["run"]["latency_ms"]["publish"]["p99"] >= 0
-        assert decode(json.dumps(beat)).kind == "heartbeat"
+        assert decode(json.dumps(beat)).type == "heartbeat"
 
 
 def test_systemd_hears_of_a_loop_that_goes_round_and_of_no_other(monkeypatch, context, tmp_path):
