@@ -186,7 +186,7 @@ def test_the_starter_is_measured_three_ways(
 ) -> None:
     root, starter = write_small_data(tmp_path / "data"), program("starter")
     for name in ("LOOK_AHEAD_WINDOWS", "PINNED_ITERATIONS"):  # which it sets
-        monkeypatch.setattr(starter.starter, name, getattr(starter.starter, name))
+        monkeypatch.setattr(starter.first_alignment, name, getattr(starter.first_alignment, name))
 
     def printed(*arguments: str) -> list[str]:
         common = ["starter.py", str(root), "--split", "1", "--rate-hz", "20", "--restarts", "3"]
