@@ -52,7 +52,7 @@ def run(
     switch_s = sys.getswitchinterval()
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified)
     options.check(bundle)
-    bundle.decoder.changed(options.decoder)  # raises before anything is opened
+    bundle.decoder.replaced(options.decoder)  # raises before anything is opened
     latency = Latency()
     source = open_source(
         options.source,

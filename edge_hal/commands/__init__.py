@@ -1,1 +1,1 @@
-"""The commands that learn and export; `edge_hal.cli` registers them. Heavy imports stay inside each."""
+"""The commands of `edge-hal`, one file each; `edge_hal.cli` registers them. Heavy imports stay inside the functions."""

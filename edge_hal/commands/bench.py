@@ -1,4 +1,4 @@
-"""`edge-hal bench`: what a bundle costs on this device."""
+"""`edge-hal bench`: latency and memory of a bundle on this device."""
 
 from __future__ import annotations
 
@@ -12,17 +12,37 @@ from edge_hal.errors import EdgeHalError
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="What `edge-hal export` wrote.")] = Path("bundle"),
-    compare: Annotated[Path | None, typer.Option(help="Another bundle, or the --json of another bench.")] = None,
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime or tensorrt.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="Refuse a bundle that is not fp32, fp16 or int8.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 1,
-    ticks: Annotated[int, typer.Option(min=1, help="Ticks back to back.")] = 3000,
-    paced_s: Annotated[float, typer.Option("--paced", min=0, help="Seconds at the model's rate; 0: none.")] = 5.0,
-    allow_uncertified: Annotated[bool, typer.Option("--allow-uncertified")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    bundle: Annotated[Path, typer.Argument(help="Folder that `edge-hal export` wrote.")] = Path("bundle"),
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure this bundle too and print both; or a file with the output of `edge-hal bench --json`."
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(help="Engine to measure: onnxruntime, tensorrt, or auto (TensorRT if this machine can run it)."),
+    ] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop with an error if the bundle is not of this precision: fp32, fp16 or int8 (default: any)."
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads that ONNX Runtime computes with.")] = 1,
+    ticks: Annotated[int, typer.Option(min=1, help="Number of ticks to measure back to back.")] = 3000,
+    paced_s: Annotated[
+        float,
+        typer.Option(
+            "--paced", min=0, help="Seconds to measure at the model's own rate, as in a live run; 0 skips this."
+        ),
+    ] = 5.0,
+    allow_uncertified: Annotated[
+        bool, typer.Option("--allow-uncertified", help="Measure a bundle whose certificate is missing or failed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
 ) -> None:
-    """Latency of each level, back to back and paced at the model's rate; memory, clocks, streams a core bears."""
+    """Measure the latency of each level, back to back and at the model's rate, the memory, and the streams per core."""
 
     def figures(path: Path) -> dict[str, Any]:
         from edge_hal.bundle import load_bundle, require_precision
@@ -47,15 +67,17 @@ def bench(
 
 
 def read_figures(path: Path) -> dict[str, Any]:
-    """What an earlier `edge-hal bench --json` printed. Raises EdgeHalError where it is something else."""
+    """The figures that `edge-hal bench --json` printed into a file. Raises EdgeHalError for any other file."""
     try:
         data: dict[str, Any] = json.loads(path.read_text())
         data = data.get("this", data)
         _ = data["back_to_back_us"]["tick"]["mean"], data["weight_bytes"] / 1, data["bundle"], data["precision"]
         _ = data["paced_us"].get("tick")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        todo = "give a bundle, or a file of edge-hal bench --json"
-        raise EdgeHalError(f"{path} holds no bench", f"{type(error).__name__}: {error}", todo) from error
+        todo = "give a bundle, or a file that edge-hal bench --json printed"
+        raise EdgeHalError(
+            f"{path} holds no output of edge-hal bench", f"{type(error).__name__}: {error}", todo
+        ) from error
     return data
 
 

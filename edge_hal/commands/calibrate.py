@@ -1,4 +1,4 @@
-"""`edge-hal calibrate`: ranges and layers for int8, from recordings of the procedure."""
+"""`edge-hal calibrate`: value ranges and int8 layers from recordings, or the temperature of the confidences."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.parsing import one_of
+from edge_hal.commands.parsing import one_of, only_with
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
     from edge_hal.calib.calibration_set import CalibrationRecording
     from edge_hal.calib.confidence import Evidence
+    from edge_hal.calib.sensitivity import Budget
     from edge_hal.export.int8 import Calibration
     from edge_hal.model.model_file import Checkpoint
 
@@ -25,34 +26,82 @@ PRECISIONS, TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
 
 
 def calibrate(
-    data: Annotated[Path, typer.Argument(help="Folder with features/ or videos/; labels are not needed.")],
-    ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder with features/ or videos/. Frame labels are needed only with --confidence.")
+    ],
+    ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote, or its model file.")],
     split: Annotated[
-        int | None, typer.Option(help="Only the valid part of this split, else its train part (default: all).")
+        int | None,
+        typer.Option(
+            help="Use only this split: its valid part, or its train part if it has no valid part (default: all "
+            "recordings)."
+        ),
     ] = None,
-    target: Annotated[str, typer.Option(help="tensorrt: explicit Q/DQ; onnxruntime: dynamic, CPUs.")] = "tensorrt",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Engine for the int8 graphs. onnxruntime: dynamic quantisation for CPUs. tensorrt: explicit Q/DQ "
+            "nodes for GPUs (default: tensorrt)."
+        ),
+    ] = None,
     work: Annotated[
-        Path | None, typer.Option(help="Where ranges and search are kept (default: calibration/ in the run).")
+        Path | None,
+        typer.Option(
+            help="Folder for the ranges and the state of the search (default: calibration/ in the run directory)."
+        ),
     ] = None,
-    rate_hz: Annotated[float | None, typer.Option(help="Rate of feature files (default: the run's).")] = None,
-    budget_f1: Annotated[float, typer.Option(min=0, help="Points of F1@50 that a lower precision may cost.")] = 0.5,
+    rate_hz: Annotated[
+        float | None,
+        typer.Option(help="Vectors per second of the feature files (default: the rate the run was trained with)."),
+    ] = None,
+    budget_f1: Annotated[
+        float | None,
+        typer.Option(min=0, help="Largest loss of F1@50, in points of 100, that int8 may cause (default: 0.5)."),
+    ] = None,
     budget_within: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of transitions that must stay within one tick.")
-    ] = 0.99,
-    confidence: Annotated[
-        bool, typer.Option("--confidence", help="Instead: make confidences probabilities, on labelled videos.")
-    ] = False,
-    part: Annotated[str, typer.Option(help="Of --confidence: valid or test, not trained on.")] = "valid",
-    check: Annotated[
-        str | None, typer.Option(help="Of --confidence: how well it does on this part, which it is not fitted on.")
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Smallest share of the transitions, 0 to 1, that int8 may move by at most one tick (default: 0.99).",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    confidence: Annotated[
+        bool,
+        typer.Option(
+            "--confidence",
+            help="Fit the temperature that makes the confidence of an event a probability, on labelled videos. "
+            "Nothing is quantised.",
+        ),
+    ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(help="With --confidence: the part of the split to fit on, valid or test (default: valid)."),
+    ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            help="With --confidence: also measure the calibration error on this part, valid or test (default: not "
+            "measured)."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Measure ranges and what each layer costs in int8; `export --precision int8` goes on from here.
+    """Measure the range of each tensor and the cost of each layer in int8, for `edge-hal export --precision int8`.
 
-    Interrupted, the same command goes on where it stopped. With --confidence a temperature is fitted instead,
-    and every later export of the run uses it.
+    An interrupted calibration continues when the same command is run again. With --confidence, a temperature is
+    fitted instead, and later exports of the run use it.
     """
+    if confidence:
+        int8 = {"--target": target, "--work": work, "--rate-hz": rate_hz}
+        int8 |= {"--budget-f1": budget_f1, "--budget-within": budget_within}
+        for option, value in int8.items():
+            if value is not None:
+                why = "--confidence quantises nothing"
+                raise EdgeHalError(f"{option} with --confidence", why, f"leave {option} out", exit_code=2)
+    else:
+        only_with("--confidence", {"--part": part is not None, "--check": check is not None})
+    target, part = target or "tensorrt", part or "valid"
     one_of("--target", target, TARGETS)
     one_of("--part", part, ("valid", "test"))
     if check is not None:
@@ -61,7 +110,6 @@ def calibrate(
     if confidence:
         fit_run(data, ckpt, split, part, check, as_json)
         return
-    from edge_hal.calib.sensitivity import Budget
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import CALIBRATION
     from edge_hal.export.int8 import calibrate as measure
@@ -72,15 +120,15 @@ def calibrate(
     try:
         with Stages() as report:
             recordings = read_folder(data, checkpoint, split, rate_hz, report)
-            found = measure(checkpoint, recordings, target, place, report, Budget(budget_f1, budget_within))
+            found = measure(checkpoint, recordings, target, place, report, make_budget(budget_f1, budget_within))
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None
     print(json.dumps(found.report) if as_json else describe(found, place))
 
 
 def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | None, as_json: bool) -> None:
-    """Fit the temperature on labelled videos; it and the reliability diagram go into the run directory."""
+    """Fit the temperature on labelled videos; write it and the reliability diagram into the run directory."""
     from dataclasses import asdict
 
     from edge_hal.calib.confidence import draw, error_at, fit_confidence
@@ -90,7 +138,9 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     from edge_hal.model.model_file import load_checkpoint
 
     if split is None:
-        raise EdgeHalError("--confidence needs --split", "its videos must not have been trained on", exit_code=2)
+        raise EdgeHalError(
+            "--confidence needs --split", "the model must not have been trained on the videos", exit_code=2
+        )
     checkpoint = load_checkpoint(ckpt)
     with Stages() as report:
         names, evidence = labelled_evidence(data, checkpoint, split, part, report)
@@ -101,9 +151,9 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
             before, after = (error_at(others, t) for t in (1.0, found.temperature))
             checked = {"check": {"part": check, "events": len(others), "ece_before": before, "ece_after": after}}
     place = checkpoint.path / CONFIDENCE
-    told = {**asdict(found), "split": split, "part": part, "videos": names, **checked}
-    write_beside(place, json.dumps(told, indent=1) + "\n")
-    with contextlib.suppress(ImportError):  # a picture for people; the numbers are what counts
+    fitted = {**asdict(found), "split": split, "part": part, "videos": names, **checked}
+    write_beside(place, json.dumps(fitted, indent=1) + "\n")
+    with contextlib.suppress(ImportError):  # without matplotlib only the picture is missing
         draw(place.with_suffix(".png"), found)
     text = (
         f"temperature {found.temperature:g} from {found.events} events, {100 * found.right:.1f} % of them right:"
@@ -111,13 +161,15 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     )
     if checked:
         text += f"on {len(others)} events of the {check} part: {before:.3f} -> {after:.3f}\n"
-    print(json.dumps(told) if as_json else f"{text}kept in {place}; the next edge-hal export --ckpt {ckpt} uses it")
+    print(
+        json.dumps(fitted) if as_json else f"{text}written to {place}; the next edge-hal export --ckpt {ckpt} uses it"
+    )
 
 
 def labelled_evidence(
     data: Path, checkpoint: Checkpoint, split: int, part: str, report: Callable[[str, int, int, str], None]
 ) -> tuple[list[str], list[Evidence]]:
-    """The videos of a part, and the decisions made on them with whether they were right."""
+    """Names of the videos of a part, and each decision on them with whether it was right."""
     import numpy as np
 
     from edge_hal.calib.confidence import collect
@@ -150,10 +202,10 @@ def read_folder(
     rate_hz: float | None,
     report: Callable[[str, int, int, str], None],
 ) -> list[CalibrationRecording]:
-    """Recordings at the model's ticks, encoded as the device does; no transcript and no label is read.
+    """Recordings sampled at the model's rate and encoded as on the device. No transcript and no label is read.
 
-    Of a split its valid part, where it has one: on what it was trained on a model is surer than it will be, and an
-    int8 layer seems to cost less than it does.
+    Of a split, the valid part is preferred: on its training videos a model is more confident than on new ones, so an
+    int8 layer would seem to cost less than it does.
 
     Raises:
         EdgeHalError: no recordings, an unknown rate, a damaged file, vectors of another size.
@@ -199,6 +251,14 @@ def read_folder(
     return recordings
 
 
+def make_budget(f1_points: float | None, within: float | None) -> Budget:
+    """The allowed loss of a lower precision; None takes the default."""
+    from edge_hal.calib.sensitivity import Budget
+
+    default = Budget()
+    return Budget(default.f1_points if f1_points is None else f1_points, default.within if within is None else within)
+
+
 def trained_rate_hz(run: Path) -> float | None:
     """The rate of feature files the run was trained with."""
     from edge_hal.config import load_config
@@ -208,7 +268,7 @@ def trained_rate_hz(run: Path) -> float | None:
 
 
 def describe(found: Calibration, place: Path | None = None) -> str:
-    """The report for people: each layer, its cost, the verdict."""
+    """The report as text: each layer, its cost, and whether it stays int8."""
     report: dict[str, Any] = found.report
     shift, budget = report["shift"], report["budget"]
     lines = [f"{'layer':28s} {'verdict':8s} {'moved':>6s} {'F1@50':>7s} {'posterior RMS':>14s}"]
@@ -221,4 +281,4 @@ def describe(found: Calibration, place: Path | None = None) -> str:
         f" transitions moved, F1@50 {shift['f1_50']:.2f} against float32"
         f" (budget: {100 * budget['within']:g} % within {budget['ticks']} tick, {budget['f1_points']:g} points)"
     )
-    return "\n".join([*lines, *([] if place is None else [f"kept in {place}"])])
+    return "\n".join([*lines, *([] if place is None else [f"written to {place}"])])

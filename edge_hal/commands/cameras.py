@@ -1,4 +1,4 @@
-"""`edge-hal cameras`: which cameras are there, and what they can deliver."""
+"""`edge-hal cameras`: the cameras of this machine and the modes they offer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 
 
 def cameras(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the cameras as one JSON array.")] = False,
 ) -> None:
-    """List the cameras of this machine with the sizes, rates and pixel formats they confirm."""
+    """List the cameras of this machine with the frame sizes, rates and pixel formats that each one accepts."""
     from edge_hal.runtime.sources.devices import list_devices
 
     devices = list_devices()
@@ -26,4 +26,4 @@ def cameras(
             print(f"    --size {size} --fps {mode['fps']:g} --fourcc {mode['fourcc']}")
     if not devices:
         print("no camera found: this machine has no /dev/video*")
-        print("addresses need no device: edge-hal run --camera rtsp://HOST/PATH")
+        print("a network camera needs no device: edge-hal run --camera rtsp://HOST/PATH")

@@ -1,4 +1,4 @@
-"""`edge-hal demo`: the main job on rendered workbench videos. No camera, no GPU, no download."""
+"""`edge-hal demo`: the whole process on rendered videos, from step lists to scores. No camera, GPU or download."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ TRAIN_VIDEOS, TEST_VIDEOS = 64, 8
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Decides videos and training.")] = 0,
+    out: Annotated[Path, typer.Option(help="New folder for videos, runs, bundle and scores.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Random seed of the rendered videos and of the training.")] = 0,
 ) -> None:
-    """Render videos, learn from their step lists, export, watch unseen ones live, and score."""
+    """Render videos, learn from their step lists, export, recognise unseen videos live, and print the scores."""
     require("torch", "safetensors", "onnx", "onnxscript", "cv2", "matplotlib")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EdgeHalError(f"{out} is not empty", "the demo overwrites nothing", "delete it, or choose another --out")
@@ -44,7 +44,7 @@ def demo(
         render_dataset(
             data, seed, TRAIN_VIDEOS, TEST_VIDEOS, progress=lambda done, total: report("render", done, total, "")
         )
-        lists = load_dataset(data, split=1, part="train")  # ordered step lists, and nothing else
+        lists = load_dataset(data, split=1, part="train")  # without frame labels
         train(lists, load_config("tiny"), out / "run", seed, report)
     with Stages() as report:
         export_bundle(out / "run", out / "bundle", reference=None, progress=report)
@@ -88,7 +88,7 @@ def _tell(event: Transition, video: Video, labels: tuple[str, ...]) -> None:
 
 
 def draw(path: Path, videos: VideoSet, timelines: list[Timeline], heard: list[list[Transition]]) -> None:
-    """Truth, streamed result and confidence of the first videos, one colour a step."""
+    """Draw true labels, streamed labels and confidence of the first three videos, one colour per step."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -121,7 +121,7 @@ def draw(path: Path, videos: VideoSet, timelines: list[Timeline], heard: list[li
 
 
 def _videos(unseen: VideoSet, folder: Path) -> None:
-    """The unseen videos, where scripts look for them."""
+    """Copy the unseen videos into one folder, so that `edge-hal run --camera` can be tried on them."""
     import shutil
 
     folder.mkdir()

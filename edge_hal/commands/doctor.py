@@ -1,4 +1,4 @@
-"""`edge-hal doctor`: what this machine can do, and proof of it."""
+"""`edge-hal doctor`: which engine runs a bundle on this machine, and whether it computes correctly."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edge_hal.errors import EdgeHalError
 
 
 def doctor(
-    bundle: Annotated[Path, typer.Option(help="What `edge-hal export` wrote.")] = Path("bundle"),
+    bundle: Annotated[Path, typer.Option(help="Folder that `edge-hal export` wrote.")] = Path("bundle"),
     selftest: Annotated[
-        bool, typer.Option("--selftest", help="Prove TensorRT against ONNX Runtime on this device (a minute).")
+        bool, typer.Option("--selftest", help="Compare TensorRT with ONNX Runtime on this device, about one minute.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON array.")] = False,
 ) -> None:
-    """Which engine a bundle would run on here, and why. With --selftest: a report to paste into an issue."""
+    """Show which engine would run a bundle on this machine, and why. --selftest adds a report for an issue."""
     from edge_hal.bundle import load_bundle
     from edge_hal.runtime.checks.selftest import Finding, describe_machine
     from edge_hal.runtime.checks.selftest import selftest as prove
@@ -42,4 +42,4 @@ def doctor(
             print(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name}: {finding.detail}")
     failed = [finding.name for finding in findings if not finding.passed]
     if failed:
-        raise EdgeHalError(f"not proved on this device: {failed[0]}", "", "see docs/tensorrt.md")
+        raise EdgeHalError(f"a check failed on this device: {failed[0]}", "", "see docs/tensorrt.md")

@@ -1,4 +1,4 @@
-"""`edge-hal eval`: scores of a run on labelled videos, beside the floor and a fully supervised run."""
+"""`edge-hal eval`: scores of a run on labelled videos, beside a lower bound and a fully supervised run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.parsing import one_of
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -35,27 +36,46 @@ ROWS = (
 
 
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Folder with features/ or videos/, and frame labels.")],
+    data: Annotated[Path, typer.Argument(help="Folder with features/ or videos/, and with frame labels.")],
     ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote.")],
-    split: Annotated[int | None, typer.Option(help="Split to score (default: all videos).")] = None,
-    part: Annotated[
-        str | None, typer.Option(help="train, valid or test (default: test; train for the alignment).")
+    split: Annotated[
+        int | None, typer.Option(help="Score a part of this split, for example 1 (default: all videos).")
     ] = None,
-    full: Annotated[Path | None, typer.Option(help="A fully supervised run, for the upper bound.")] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Part of the split to score: train, valid or test (default: test, or train with --stage alignment)."
+        ),
+    ] = None,
+    full: Annotated[
+        Path | None, typer.Option(help="Run directory of a fully supervised training, scored beside as an upper bound.")
+    ] = None,
     stage: Annotated[
-        str, typer.Option(help="stream: events as a device would publish them; alignment: of the training.")
+        str,
+        typer.Option(
+            help="What to score. stream: the transitions as a device would publish them. alignment: the labels that "
+            "the training found for its own videos."
+        ),
     ] = "stream",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key of the run: data.rate_hz=30.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Replace a data key of the run or a threshold of its decoder: data.rate_hz=30, "
+            "decoder.confirm_s=0.4. Repeat the option for several keys.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
 ) -> None:
-    """Score a run, streamed as on a device. The floor: each video's own step list, split evenly."""
-    if stage not in ("stream", "alignment"):
-        raise EdgeHalError(f"--stage {stage}", "it is stream or alignment", exit_code=2)
+    """Score a run on labelled videos, streamed as on a device.
+
+    The column `floor` is a lower bound: the true step list of each video, every step given the same time.
+    """
+    one_of("--stage", stage, ("stream", "alignment"))
     part = part or ("test" if stage == "stream" else "train")
-    if part not in PARTS:
-        raise EdgeHalError(f"--part {part}", "it is train, valid or test", exit_code=2)
+    one_of("--part", part, PARTS)
+    settings = settings or []
+    check_settings(settings, stage)
     require("torch", "safetensors")
     from edge_hal.commands.progress import Stages
     from edge_hal.commands.train import load_videos
@@ -64,8 +84,11 @@ def evaluate(
 
     for path in (ckpt, full):
         if path is not None:
-            load_checkpoint(path)  # a bad one is told before minutes of work
-    videos = load_videos(data, run_config(ckpt, settings or []), split, PARTS[part], with_labels=True)
+            load_checkpoint(path)  # so that a damaged one fails before minutes of work
+    config = run_config(ckpt, settings)
+    replaced = {key.partition("=")[0] for key in settings}
+    thresholds = {name: value for name, value in config.decoder.given().items() if f"decoder.{name}" in replaced}
+    videos = load_videos(data, config, split, PARTS[part], with_labels=True)
     scores: dict[str, Scores] = {"floor": floor_scores(videos)}
     with Stages() as report:
         for name, path in (("ours", ckpt), ("full", full)):
@@ -74,8 +97,19 @@ def evaluate(
             if stage == "alignment":
                 scores[name] = alignment_scores(path, videos)
             else:
-                scores[name] = checkpoint_scores(path, videos, partial(_report, report, name))
+                scores[name] = checkpoint_scores(path, videos, partial(_report, report, name), thresholds)
     print(json.dumps(scores)) if as_json else print_table(scores, f"{len(videos)} videos, {part}, {stage}")
+
+
+def check_settings(settings: list[str], stage: str) -> None:
+    """Refuse keys that cannot change a score: all but `data.*`, and `decoder.*` where nothing is decoded."""
+    for setting in settings:
+        section = setting.partition("=")[0].partition(".")[0]
+        if section == "decoder" and stage == "alignment":
+            raise EdgeHalError(f"--set {setting} with --stage alignment", "nothing is decoded", exit_code=2)
+        if section not in ("data", "decoder") or "." not in setting.partition("=")[0]:
+            why = "training has fixed it; only data.* and decoder.* can be replaced"
+            raise EdgeHalError(f"--set {setting} with eval", why, "leave it out, or train again", exit_code=2)
 
 
 def _report(stages: Stages, name: str, done: int, total: int) -> None:
@@ -83,12 +117,12 @@ def _report(stages: Stages, name: str, done: int, total: int) -> None:
 
 
 def run_config(ckpt: Path, overrides: list[str]) -> Config:
-    """The configuration that a run was trained with."""
+    """The configuration that a run was trained with, some keys replaced."""
     from edge_hal.config import load_config
 
     path = (ckpt if ckpt.is_dir() else ckpt.parent) / "config.yaml"
     if not path.is_file():
-        raise EdgeHalError(f"{path} is missing", "it says how the data were read", "give the run directory")
+        raise EdgeHalError(f"{path} is missing", "it holds how the data were read", "give the run directory")
     return load_config(str(path), overrides)
 
 

@@ -1,4 +1,4 @@
-"""`edge-hal export`: a run directory in, a certified bundle out."""
+"""`edge-hal export`: make a certified bundle for devices from a run directory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_hal.commands.calibrate import PRECISIONS, TARGETS, read_folder
+from edge_hal.commands.calibrate import PRECISIONS, TARGETS, make_budget, read_folder
 from edge_hal.commands.extras import require
-from edge_hal.commands.parsing import one_of
+from edge_hal.commands.parsing import one_of, only_with
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -20,41 +20,76 @@ if TYPE_CHECKING:
 
 def export(
     ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote, or its model file.")],
-    out: Annotated[Path, typer.Option(help="The bundle; one that is there is replaced.")] = Path("bundle"),
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    out: Annotated[Path, typer.Option(help="Folder of the bundle. An old one is replaced.")] = Path("bundle"),
+    precision: Annotated[str, typer.Option(help="Number format of the graphs: fp32, fp16 or int8.")] = "fp32",
     target: Annotated[
-        str, typer.Option(help="Of int8: onnxruntime (dynamic, CPUs) or tensorrt (explicit Q/DQ).")
-    ] = "onnxruntime",
+        str | None,
+        typer.Option(
+            help="With int8: the engine for the graphs, onnxruntime (dynamic quantisation, CPUs) or tensorrt "
+            "(explicit Q/DQ nodes, GPUs) (default: onnxruntime)."
+        ),
+    ] = None,
     calib: Annotated[
-        Path | None, typer.Option(help="Of int8: folder with features/ or videos/ of the procedure.")
+        Path | None, typer.Option(help="With int8: folder with features/ or videos/ of the procedure, to calibrate on.")
     ] = None,
     split: Annotated[
-        int | None, typer.Option(help="Of --calib: only the valid (else train) part of this split.")
+        int | None,
+        typer.Option(
+            help="With int8: use only this split of --calib, its valid part, or its train part if it has no valid "
+            "part (default: all recordings)."
+        ),
     ] = None,
     rate_hz: Annotated[
-        float | None, typer.Option(help="Of --calib: rate of feature files (default: the run's).")
+        float | None,
+        typer.Option(
+            help="With int8: vectors per second of the feature files in --calib (default: the rate the run was "
+            "trained with)."
+        ),
     ] = None,
     work: Annotated[
-        Path | None, typer.Option(help="Of int8: the --work of `edge-hal calibrate` (default: the run's calibration/).")
+        Path | None,
+        typer.Option(
+            help="With int8: folder that `edge-hal calibrate --work` wrote (default: calibration/ in the run "
+            "directory)."
+        ),
     ] = None,
-    budget_f1: Annotated[float, typer.Option(min=0, help="Points of F1@50 that a lower precision may cost.")] = 0.5,
+    budget_f1: Annotated[
+        float | None,
+        typer.Option(min=0, help="With fp16 or int8: largest loss of F1@50, in points of 100 (default: 0.5)."),
+    ] = None,
     budget_within: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of transitions that must stay within one tick.")
-    ] = 0.99,
-    reference: Annotated[
-        Path | None, typer.Option(help="Vectors for the certificate, .npy or .npz (default: the run's).")
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="With fp16 or int8: smallest share of the transitions, 0 to 1, that may move by at most one tick "
+            "(default: 0.99).",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Input vectors to check the graphs on, a .npy or .npz file (default: vectors of the training, kept "
+            "in the run directory)."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as one JSON object.")] = False,
 ) -> None:
-    """Export the graphs, prove that they compute what was trained, write the bundle."""
+    """Export the graphs of a run, check that they compute the same as the trained model, and write the bundle."""
     one_of("--precision", precision, PRECISIONS)
+    int8 = {"--target": target, "--calib": calib, "--split": split, "--rate-hz": rate_hz, "--work": work}
+    if precision != "int8":
+        only_with("--precision int8", {option: value is not None for option, value in int8.items()})
+    if precision == "fp32":
+        budgets = {"--budget-f1": budget_f1, "--budget-within": budget_within}
+        only_with("--precision fp16 or int8", {option: value is not None for option, value in budgets.items()})
+    target = target or "onnxruntime"
     one_of("--target", target, TARGETS)
     if precision == "int8" and calib is None:
         raise EdgeHalError(
             "int8 needs recordings of the procedure", "", "give them: --calib DATA_DIR --split 1", exit_code=2
         )
     require("torch", "safetensors", "onnx", "onnxscript")
-    from edge_hal.calib.sensitivity import Budget
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import export_bundle
     from edge_hal.model.model_file import load_checkpoint
@@ -69,7 +104,7 @@ def export(
             precision=precision,
             target=target,
             recordings=recordings,
-            budget=Budget(budget_f1, budget_within),
+            budget=make_budget(budget_f1, budget_within),
             work=work,
             reference=reference,
             progress=report,

@@ -1,4 +1,4 @@
-"""What a plain installation lacks."""
+"""Packages that a plain installation does not have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge_hal.errors import EdgeHalError
 
 
 def require(*modules: str) -> None:
-    """Import what a command needs, or say how to install it.
+    """Check that the modules a command needs can be imported, or say how to install them.
 
     Raises:
         EdgeHalError: a module is missing.
@@ -19,6 +19,6 @@ def require(*modules: str) -> None:
         except ImportError as error:
             raise EdgeHalError(
                 f"{name} is not installed",
-                "a device that only runs does not need it; this command does",
+                "this command needs it; a device that only runs bundles does not",
                 "pip install 'edge-hal[train,export]'",
             ) from error

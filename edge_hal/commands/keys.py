@@ -1,4 +1,4 @@
-"""`edge-hal keys`: who may listen where `edge-hal run --key` publishes encrypted."""
+"""`edge-hal keys`: key pairs for encryption, and which subscribers may connect to `edge-hal run --key`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from typing import Annotated
 
 import typer
 
-keys = typer.Typer(no_args_is_help=True, help="Make CURVE keys; allow and revoke listeners.")
+keys = typer.Typer(
+    no_args_is_help=True, help="Make key pairs for encryption (ZeroMQ CURVE), and allow or revoke subscribers."
+)
 Folder = Annotated[
-    Path | None, typer.Option("--dir", help="Where keys lie (default: edge-hal/keys under XDG_CONFIG_HOME).")
+    Path | None, typer.Option("--dir", help="Folder of the keys (default: edge-hal/keys under XDG_CONFIG_HOME).")
 ]
 
 
 @keys.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Of the pair: NAME.key, NAME.key_secret.")], folder: Folder = None
+    name: Annotated[str, typer.Argument(help="Name of the pair: the files are NAME.key and NAME.key_secret.")],
+    folder: Folder = None,
 ) -> None:
-    """Make a pair. The secret file stays where it is; give the public one to the other side."""
+    """Make a key pair. Keep the secret file on this machine, and give the public one (.key) to the other side."""
     from edge_hal.runtime.delivery.curve_keys import default_folder, new_pair
 
     for file in new_pair(folder or default_folder(), name):
@@ -26,19 +29,24 @@ def new(
 
 @keys.command()
 def allow(
-    public: Annotated[Path, typer.Argument(help="The listener's .key file.")],
-    name: Annotated[str | None, typer.Option(help="What to call it (default: the file's name).")] = None,
+    public: Annotated[Path, typer.Argument(help="Public key file (.key) of the subscriber.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name to store the key under, needed to revoke it (default: the name of the file)."),
+    ] = None,
     folder: Folder = None,
 ) -> None:
-    """Let the owner of a public key listen, at once."""
+    """Allow the owner of a public key to subscribe. It acts at once, without a restart."""
     from edge_hal.runtime.delivery import curve_keys as files
 
     print(files.allow(folder or files.default_folder(), public, name))
 
 
 @keys.command()
-def revoke(name: Annotated[str, typer.Argument(help="As it was allowed.")], folder: Folder = None) -> None:
-    """Let a key in no more. Who is connected stays until the run is restarted."""
+def revoke(
+    name: Annotated[str, typer.Argument(help="Name under which the key was allowed.")], folder: Folder = None
+) -> None:
+    """Refuse new connections with this key. A subscriber that is connected stays until the run is restarted."""
     from edge_hal.runtime.delivery import curve_keys as files
 
     files.revoke(folder or files.default_folder(), name)

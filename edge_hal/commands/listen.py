@@ -1,4 +1,4 @@
-"""`edge-hal listen`: the events of a publisher, past and present, in order."""
+"""`edge-hal listen`: print the events of a publisher, past and new ones, in order."""
 
 from __future__ import annotations
 
@@ -17,22 +17,54 @@ if TYPE_CHECKING:
 
 
 def listen(
-    connect: Annotated[str, typer.Option(help="The publisher's endpoint.")] = "tcp://127.0.0.1:5570",
-    stream: Annotated[str | None, typer.Option(help="The stream (default: what is published there).")] = None,
-    replay: Annotated[str | None, typer.Option(help="Answers about the past (default: the next port).")] = None,
-    from_start: Annotated[bool, typer.Option("--from-start", help="Begin with the oldest event kept.")] = False,
-    from_seq: Annotated[int | None, typer.Option("--from", min=0, help="Begin with this seq.")] = None,
-    since: Annotated[str | None, typer.Option(help="Begin at a time: 2026-05-01T08:00, or 90m ago.")] = None,
-    cursor: Annotated[
-        Path | None, typer.Option(help="Keep the position here; go on there next time (first time: from the start).")
+    connect: Annotated[
+        str, typer.Option(help="ZeroMQ address of the publisher, the --pub of `edge-hal run`.")
+    ] = "tcp://127.0.0.1:5570",
+    stream: Annotated[
+        str | None, typer.Option(help="Name of the stream (default: the stream that is published at the address).")
     ] = None,
-    key: Annotated[Path | None, typer.Option(help="Your .key_secret file, where the publisher encrypts.")] = None,
-    server_key: Annotated[Path | None, typer.Option(help="The publisher's .key file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One event a line, as published.")] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            help="ZeroMQ address that past events are requested from (default: the port after that of --connect, or "
+            "PATH.replay for ipc)."
+        ),
+    ] = None,
+    from_start: Annotated[
+        bool,
+        typer.Option(
+            "--from-start", help="Begin with the oldest event in the journal (default: begin with new events)."
+        ),
+    ] = False,
+    from_seq: Annotated[
+        int | None, typer.Option("--from", min=0, help="Begin with the event of this sequence number.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Begin at a time, for example 2026-05-01T08:00 (local time), or at an age: 90m, 2h, 3d."),
+    ] = None,
+    cursor: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that keeps the position: the next call continues after the last printed event, the first "
+            "begins with the oldest."
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Your secret key file (.key_secret), for a publisher that encrypts.")
+    ] = None,
+    server_key: Annotated[
+        Path | None, typer.Option(help="Public key file (.key) of the publisher, needed together with --key.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each event as one line of JSON, exactly as it was published.")
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this number of events (default: do not stop).")
+    ] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop when the stream ends.")] = False,
 ) -> None:
-    """Print the events of `edge-hal run`, as they come. It may be started before or after it."""
+    """Print the events of `edge-hal run` as they come. It can be started before or after the run."""
     from edge_hal.events import End
     from edge_hal.runtime.delivery.client import subscribe
     from edge_hal.runtime.delivery.curve_keys import client_keys
@@ -40,7 +72,12 @@ def listen(
     begin = _begin(from_start or cursor is not None, from_start, from_seq, since)
     if (key is None) != (server_key is None):
         todo = "give both --key and --server-key"
-        raise EdgeHalError("one key is missing", "an encrypted line needs yours and the publisher's", todo, exit_code=2)
+        raise EdgeHalError(
+            "one key is missing",
+            "encryption needs your secret key and the public key of the publisher",
+            todo,
+            exit_code=2,
+        )
     keys = None if key is None or server_key is None else client_keys(key, server_key)
     with subscribe(connect, stream, replay=replay, begin=begin, cursor=cursor, keys=keys) as events:
         for number, event in enumerate(events, start=1):
@@ -54,7 +91,9 @@ def _begin(oldest: bool, from_start: bool, from_seq: int | None, since: str | No
     from edge_hal.runtime.delivery.client import Since
 
     if from_start + (from_seq is not None) + (since is not None) > 1:
-        raise EdgeHalError("two places to begin at", "", "use one of --from-start, --from and --since", exit_code=2)
+        raise EdgeHalError(
+            "more than one place to begin at", "", "use one of --from-start, --from and --since", exit_code=2
+        )
     if from_seq is not None:
         return from_seq
     if since is not None:
@@ -63,7 +102,7 @@ def _begin(oldest: bool, from_start: bool, from_seq: int | None, since: str | No
 
 
 def describe(event: Event) -> str:
-    """One event as one line for people."""
+    """One event as one readable line."""
     from edge_hal import events
 
     head = f"[{event.stream}]"
@@ -73,7 +112,7 @@ def describe(event: Event) -> str:
         warm = "" if event.warm else ", warming up"
         return (
             f"{head} {_clock(event.boundary)}  {text}  "
-            f"(confidence {event.confidence:.2f}, seen {late_s:.2f} s later{warm})"
+            f"(confidence {event.confidence:.2f}, decided {late_s:.2f} s later{warm})"
         )
     if isinstance(event, events.Gap):
         lost_s = (event.end.t_ns - event.begin.t_ns) / 1e9
@@ -83,7 +122,7 @@ def describe(event: Event) -> str:
     if isinstance(event, events.End):
         return f"{head} {_clock(event.last)}  end ({event.reason})"
     if isinstance(event, events.Lost):
-        return f"{head} events {event.from_} to {event.to} are lost: the publisher keeps them no more"
+        return f"{head} events {event.from_} to {event.to} are lost: the publisher has deleted them"
     if isinstance(event, (events.Heartbeat, events.Snapshot)):
         since = "" if event.since is None else f" since {_clock(event.since)}"
         return f"{head} {event.type}: {event.action or 'nothing recognised yet'}{since}"

@@ -1,4 +1,4 @@
-"""Progress on the terminal: one bar a stage, with the time that is left."""
+"""Progress on the terminal: one bar per stage, with the remaining time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from rich.progress import (
 
 
 class Stages:
-    """`with Stages() as report: work(report)`; report(stage, done, total, remark). On standard error, so that
-    results can be piped. Where that is no terminal, one line for each stage that is complete."""
+    """`with Stages() as report: work(report)`; report(stage, done, total, remark).
+
+    It writes to standard error, so that results on standard output can be piped. If standard error is not a terminal,
+    it prints one line for each complete stage."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -34,14 +36,14 @@ class Stages:
             disable=not self._console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
     def __call__(self, stage: str, done: int, total: int, remark: str) -> None:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total, remark=remark)
         self._bars.update(self._tasks[stage], completed=done, total=total, remark=remark)
-        if self._bars.disable and done >= total and stage not in self._told:
-            self._told.add(stage)
+        if self._bars.disable and done >= total and stage not in self._printed:
+            self._printed.add(stage)
             self._console.print(f"{stage}: {done}/{total} {remark}".rstrip(), markup=False)
 
     def __enter__(self) -> Stages:

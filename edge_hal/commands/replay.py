@@ -1,4 +1,4 @@
-"""`edge-hal replay`: run a recording again, and compare its events with those of then."""
+"""`edge-hal replay`: run a recording again and compare the events with the recorded ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ if TYPE_CHECKING:
 
 
 def replay(
-    folder: Annotated[Path, typer.Argument(help="What `edge-hal run --record` wrote, or one piece of it.")],
-    bundle: Annotated[Path, typer.Option(help="The bundle to run; another one than then is told.")] = Path("bundle"),
-    pub: Annotated[str, typer.Option(help="Where to publish.")] = "tcp://127.0.0.1:*",
-    as_json: Annotated[bool, typer.Option("--json", help="One event a line, as published.")] = False,
+    folder: Annotated[Path, typer.Argument(help="Folder that `edge-hal run --record` wrote, or one piece in it.")],
+    bundle: Annotated[
+        Path,
+        typer.Option(
+            help="Bundle to run. With another bundle than the recorded one, the events are printed and not compared."
+        ),
+    ] = Path("bundle"),
+    pub: Annotated[
+        str, typer.Option(help="ZeroMQ address to publish the events on. The port * chooses a free one.")
+    ] = "tcp://127.0.0.1:*",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each event as one line of JSON, as it is published.")
+    ] = False,
 ) -> None:
-    """Run a recording again: the same frames at the same times. Exit code 1 where events differ."""
+    """Run a recording again, with the same frames at the same times. The exit code is 1 if an event differs."""
     from edge_hal.bundle import load_bundle
     from edge_hal.runtime.recording.reader import recordings
 
@@ -30,7 +39,7 @@ def replay(
         count += events
         foreign += not same
     if foreign:
-        typer.echo(f"{bundle} is another bundle than the recording's: its events are its own", err=True)
+        typer.echo(f"{bundle} is not the bundle of the recording: the events were not compared", err=True)
     else:
         typer.echo(f"{count} events, all as recorded", err=True)
 
@@ -47,14 +56,16 @@ def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, as_json: boo
     recording = read_recording(folder)
     found: list[bytes] = []
 
-    def tell(event: Event) -> None:
+    def show(event: Event) -> None:
         found.append(comparable(encode(event)))
         print(encode(event).decode() if as_json else describe(event), flush=True)
 
     if recording.state is not None and recording.bundle != fingerprint:
-        todo = "give --bundle the one of then"
-        raise EdgeHalError(f"{folder} begins in the midst of a run", "another bundle has another state", todo)
-    runner.run(replace(recording.options(bundle), endpoint=pub, allow_uncertified=True), on_event=tell)
+        todo = "give --bundle the bundle of the recording"
+        raise EdgeHalError(
+            f"{folder} begins in the middle of a run", "its saved state fits only the bundle it was made with", todo
+        )
+    runner.run(replace(recording.options(bundle), endpoint=pub, allow_uncertified=True), on_event=show)
     if recording.bundle != fingerprint:
         return 0, False
     difference = recording.difference(found)
@@ -62,7 +73,7 @@ def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, as_json: boo
         number, then, now = difference
         raise EdgeHalError(
             f"event {number} of {folder} differs from the recording",
-            f"then {then.decode()}, now {now.decode()}",
-            "another machine or version of ONNX Runtime may round differently; else please report it",
+            f"recorded: {then.decode()}, now: {now.decode()}",
+            "another machine or version of ONNX Runtime may round differently; on the same ones please report it",
         )
     return len(recording.events()), True

@@ -305,7 +305,7 @@ def run(
     )
     journal = _journal(journal, no_journal, camera, stream)
     if journal is None:
-        only_with("--journal", {"--retention": retention is not None, "--replay": replay is not None})
+        only_with("--journal", {"--retention": retention is not None})
     options = runner.RunOptions(
         bundle=bundle,
         camera=camera,

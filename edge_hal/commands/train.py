@@ -1,4 +1,4 @@
-"""`edge-hal train`: ordered step lists in, a run directory out."""
+"""`edge-hal train`: learn a model from videos and ordered step lists, and write a run directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_hal.commands.extras import require
 from edge_hal.errors import EdgeHalError
 
 TRUSTED = 0.8
-"""Agreement of restarts above which alignments turned out good, and below which not (docs/results.md)."""
+"""If the restarts agree on this share of frames, the alignment was good in our measurements (docs/results.md)."""
 
 if TYPE_CHECKING:
     from edge_hal.config import Config
@@ -24,35 +24,63 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder with features/ or videos/, and step lists.")],
-    out: Annotated[Path, typer.Option(help="The run directory to write.")],
-    split: Annotated[int | None, typer.Option(help="Train on its train part (default: all videos).")] = None,
+    data: Annotated[
+        Path, typer.Argument(help="Folder with features/ or videos/, and with the ordered step list of each.")
+    ],
+    out: Annotated[Path, typer.Option(help="Run directory to write: model, alignment, configuration.")],
+    split: Annotated[
+        int | None, typer.Option(help="Train on the train part of this split, for example 1 (default: all videos).")
+    ] = None,
     config: Annotated[
-        str | None, typer.Option(help="Preset or YAML file (default: kinematics for features, else tiny).")
+        str | None,
+        typer.Option(
+            help="Name of a preset (kinematics, tiny, jetson) or a YAML file (default: kinematics for features, tiny "
+            "for videos)."
+        ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key: data.rate_hz=30 (repeatable).")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Replace a key of the configuration, for example data.rate_hz=30. Repeat the option for several keys.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides every random number.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed: the same seed on the same machine gives the same model.")] = 0,
     supervision: Annotated[
-        str | None, typer.Option(help="transcripts: ordered step lists alone; frames: frame labels.")
+        str | None,
+        typer.Option(
+            help="What the training sees. transcripts: ordered step lists. frames: a label for every frame (default: "
+            "transcripts)."
+        ),
     ] = None,
     labelled: Annotated[
-        str | None, typer.Option(help="Videos whose frame labels may be used: a number (drawn by --seed) or names.")
+        str | None,
+        typer.Option(
+            help="Videos whose frame labels are used as well: a number of videos (chosen with --seed) or their "
+            "names, a,b,c (default: none)."
+        ),
     ] = None,
     timestamps: Annotated[
-        bool, typer.Option("--timestamps", help="Their labels are stamps: timestamps/<video>.txt, 'frame step' a line.")
+        bool,
+        typer.Option(
+            "--timestamps",
+            help="Read labels from timestamps/VIDEO.txt, one line 'FRAME STEP' for each step, instead of a label for "
+            "every frame.",
+        ),
     ] = False,
     alignment: Annotated[
-        Path | None, typer.Option(help="An alignment.json, of another run or corrected by hand: nothing is searched.")
+        Path | None,
+        typer.Option(
+            help="Use this alignment.json, from another run or corrected by hand, and skip the search for one."
+        ),
     ] = None,
 ) -> None:
-    """Learn from ordered step lists. Interrupted, the same command goes on where it stopped."""
+    """Learn from ordered step lists. An interrupted training continues when the same command is run again."""
     began_s = time.monotonic()
     overrides = [*(settings or []), *_supervised(supervision, labelled, timestamps)]
     chosen = choose_config(data, config, overrides)
-    shown = _labelled(data, chosen, split, seed)
-    videos = load_videos(data, chosen, split, "train", with_labels=shown, timestamps=chosen.learning.timestamps)
+    with_labels = _labelled(data, chosen, split, seed)
+    videos = load_videos(data, chosen, split, "train", with_labels=with_labels, timestamps=chosen.learning.timestamps)
     require("torch", "safetensors")
     if chosen.model.encoder is not None:
         require("onnx", "onnxscript")
@@ -61,7 +89,9 @@ def train(
     from edge_hal.learning.train import train as learn
 
     if alignment is not None and chosen.learning.supervision == "frames":
-        raise EdgeHalError("--alignment with --supervision frames", "the frame labels say it all", exit_code=2)
+        raise EdgeHalError(
+            "--alignment with --supervision frames", "the frame labels already give the alignment", exit_code=2
+        )
     known = None if alignment is None else read_alignment(alignment)
 
     try:
@@ -69,7 +99,7 @@ def train(
             learn(videos, chosen, out, seed, report, known)
     except KeyboardInterrupt:
         again = shlex.join(["edge-hal", *sys.argv[1:]])
-        print(f"interrupted; go on with the same command:\n  {again}", file=sys.stderr)
+        print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)
         raise typer.Exit(130) from None
     minutes, seconds = divmod(round(time.monotonic() - began_s), 60)
     print(f"trained on {len(videos)} videos in {minutes}:{seconds:02d}: {out}")
@@ -78,7 +108,7 @@ def train(
 
 
 def _advise(run: Path, videos: VideoSet) -> None:
-    """Whether the alignment can be trusted, as far as that shows without labels, and what to label if not."""
+    """Print how far the restarts of the search agree, and which videos to label if they agree too little."""
     from edge_hal.learning.hmm.known_labels import worth_labelling
 
     found = json.loads((run / "alignment.json").read_text()).values()
@@ -90,7 +120,8 @@ def _advise(run: Path, videos: VideoSet) -> None:
         return
     names = worth_labelling(videos.videos, 2)
     print(
-        f"CAUTION: the restarts of the alignment agree on {mean:.0%} of the frames only: step lists alone may not do.\n"
+        f"CAUTION: the restarts of the alignment agree on only {mean:.0%} of the frames; the step lists may not be "
+        "enough.\n"
         f"label the frames of one or two videos, these first: {' and '.join(names)}; "
         f"then train with --labelled {','.join(names)}",
         file=sys.stderr,
@@ -116,7 +147,7 @@ def load_videos(
     with_labels: bool | Collection[str],
     timestamps: bool = False,
 ) -> VideoSet:
-    """The videos the configuration asks for; what was assumed about them goes to standard error."""
+    """The videos as the configuration describes them. Assumptions about them are printed to standard error."""
     from edge_hal.learning.data.dataset import as_sets, load_dataset
 
     videos = load_dataset(
@@ -146,7 +177,7 @@ def _supervised(supervision: str | None, labelled: str | None, timestamps: bool)
 
 
 def _labelled(data: Path, config: Config, split: int | None, seed: int) -> bool | Collection[str]:
-    """Which training videos may show their labels: all, none, or the chosen few."""
+    """The training videos whose frame labels are read: all, none, or their names."""
     from edge_hal.learning.data.mstcn_files import find_kind, index_media, read_split
 
     learning = config.learning

@@ -71,6 +71,21 @@ class DecoderConfig:
     def changed(self, thresholds: Mapping[str, float]) -> DecoderConfig:
         return replace(self, **thresholds)  # type: ignore[arg-type]  # the names are checked where they come from
 
+    def replaced(self, thresholds: Mapping[str, float]) -> DecoderConfig:
+        """As `changed`, for thresholds that a user gives.
+
+        Raises:
+            EdgeHalError: one of them would have no effect: `margin` where the procedure decides, `evidence_hz` where
+                there is no procedure (exit code 2).
+        """
+        changed = self.changed(thresholds)
+        if "margin" in thresholds and changed.procedure is not None and changed.evidence_hz > 0:
+            why, todo = "the decoder follows the procedure", "add decoder.evidence_hz=0, or leave decoder.margin out"
+            raise EdgeHalError("decoder.margin has no effect here", why, todo, exit_code=2)
+        if thresholds.get("evidence_hz", 0.0) > 0 and changed.procedure is None:
+            raise EdgeHalError("decoder.evidence_hz has no effect here", "there is no procedure", exit_code=2)
+        return changed
+
     def fingerprint(self) -> str:
         """Short hash that every event carries: which thresholds and which procedure decided."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]

@@ -7,7 +7,7 @@ transition placed. `mof_live` scores what was known at each frame as it was show
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,17 +72,25 @@ def floor_scores(videos: VideoSet) -> dict[str, float | None]:
 
 
 def checkpoint_scores(
-    checkpoint: Path, videos: VideoSet, progress: Callable[[int, int], None] | None = None
+    checkpoint: Path,
+    videos: VideoSet,
+    progress: Callable[[int, int], None] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, float | None]:
-    """Stream every video through the checkpoint, decode, and score."""
-    timelines = stream_checkpoint(checkpoint, videos, progress)
+    """Stream every video through the checkpoint, decode, and score. See `stream_checkpoint`."""
+    timelines = stream_checkpoint(checkpoint, videos, progress, thresholds)
     return scores_of(timelines, truths(videos), rates(videos), videos.background)
 
 
 def stream_checkpoint(
-    checkpoint: Path, videos: VideoSet, progress: Callable[[int, int], None] | None = None
+    checkpoint: Path,
+    videos: VideoSet,
+    progress: Callable[[int, int], None] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> list[Timeline]:
     """Each video from a fresh stream: encoder graph, pyramid step by step, decoder at every bin.
+
+    `thresholds` replace those of the checkpoint's decoder, by name.
 
     Raises:
         EdgeHalError: no checkpoint, or its labels are not those of the data.
@@ -97,6 +105,7 @@ def stream_checkpoint(
         raise EdgeHalError(f"the checkpoint {checkpoint} knows other actions than the data", f"see '{odd[0]}'")
     engines = [TorchEngine(loaded.pyramid, loaded.front_end, level) for level in range(len(spec.levels))]
     stream = PyramidStream(spec, engines)
+    decoder = loaded.decoder.replaced(thresholds or {})
     timelines = []
     for number, video in enumerate(videos.videos):
         one = VideoSet(videos.labels, (video,), videos.rate_hz, videos.background)
@@ -104,7 +113,7 @@ def stream_checkpoint(
         vectors = recording.inputs
         if loaded.encoder is not None:
             vectors = encode_pictures(loaded.encoder, np.asarray(recording.inputs, np.uint8))
-        decisions = decide(stream, np.asarray(vectors, np.float32), loaded.decoder)
+        decisions = decide(stream, np.asarray(vectors, np.float32), decoder)
         hz = rates(one)[0]
         timelines.append(timeline_of(decisions, spec, len(vectors), len(truths(one)[0]), hz))
         if progress is not None:
