@@ -232,7 +232,7 @@ def test_a_run_without_room_for_its_journal_stops_with_an_error(place, endpoint,
 
 COUNTER = """
 import sys
-from edge_hal.runtime.client import subscribe
+from edge_hal import subscribe
 
 expected = 0
 with subscribe(sys.argv[1], begin="oldest") as events:

@@ -94,7 +94,7 @@ def test_twice_twenty_five_kills_of_the_runtime_lose_and_repeat_nothing(place, e
 WORKER = """
 import sys
 from pathlib import Path
-from edge_hal.runtime.client import subscribe
+from edge_hal import subscribe
 
 with subscribe(sys.argv[1], begin="oldest", cursor=Path(sys.argv[2])) as events, open(sys.argv[3], "ab", 0) as done:
     for event in events:
