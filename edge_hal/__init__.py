@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edge_hal.runtime.api import open_stream
     from edge_hal.runtime.delivery.client import subscribe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "EdgeHalError",
     "End",

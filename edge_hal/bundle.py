@@ -1,15 +1,17 @@
 """The bundle: what `export` writes and `run` reads. A directory of graphs, a manifest, a certificate, thresholds.
 
 `manifest.json` holds the table of rates and shapes, the hash of each graph and where it came from.
-`certificate.json` vouches for the manifest's hash. `decoder.json` and `procedure.json` are outside both, because people
-edit them.
-A bundle is untrusted input: no pickle, no path outside it, every hash checked before a graph is opened.
+`certificate.json` holds the manifest's hash, what was checked, and a hash of itself. No hash covers `decoder.json` and
+`procedure.json`, because people edit them; their content is validated.
+A bundle is untrusted input: no pickle, no path outside it, every hash checked before a graph is opened. The hashes find
+damage and edits; they are no signature, anybody can compute them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_hal import __version__
 from edge_hal.decoding.hysteresis import DecoderConfig
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
@@ -27,6 +30,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 TARGETS = ("any", "onnxruntime", "tensorrt")
 DEFAULT_PATH = Path("bundle")
 REEXPORT = "export again: edge-hal export --ckpt RUN_DIR --out {path}"
+
+log = logging.getLogger("edge_hal.bundle")
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def file_hash(path: Path) -> str:
 
 
 def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
-    """Open a bundle and check every hash and the certificate.
+    """Open a bundle and check every hash and the certificate. A bundle of 0.1 whose certificate has no hash of itself
+    is opened with a warning.
 
     Raises:
         EdgeHalError: not a bundle, another schema, a changed or missing file, a certificate that failed
@@ -89,7 +95,7 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
     if manifest.get("schema") != SCHEMA:
         raise EdgeHalError(
             f"the bundle {path} has schema {manifest.get('schema')!r}",
-            f"this version of edge-hal reads schema {SCHEMA}",
+            f"edge-hal {manifest.get('version', '0.1')} wrote it; this is {__version__} and reads schema {SCHEMA}",
             todo,
         )
     try:
@@ -116,7 +122,7 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
                 todo,
             )
     fingerprint = hashlib.sha256(raw).hexdigest()
-    problem = _certificate_problem(path, fingerprint)
+    problem = _certificate_problem(path, fingerprint, may_lack_hash="version" not in manifest)
     if problem and not allow_uncertified:
         raise EdgeHalError(f"the bundle {path} is not certified", problem, f"{todo} (or --allow-uncertified)")
     followed = path / "procedure.json"
@@ -172,6 +178,7 @@ def write_bundle(
         write_graphs(staging)
         manifest = {
             "schema": SCHEMA,
+            "version": __version__,
             "precision": precision,
             "target": target,
             "spec": spec.to_dict(),
@@ -185,7 +192,7 @@ def write_bundle(
             (staging / "procedure.json").write_text(decoder.procedure.to_json())
         body = certify(load_bundle(staging, allow_uncertified=True))
         certificate = {"manifest": hashlib.sha256(raw).hexdigest(), **body}
-        (staging / "certificate.json").write_text(json.dumps(certificate, indent=2) + "\n")
+        (staging / "certificate.json").write_text(certificate_text(certificate))
         if not body["passed"]:
             failed = [check["name"] for check in body["checks"] if not check["passed"]]
             raise EdgeHalError(
@@ -217,22 +224,41 @@ def _replace(staging: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _certificate_problem(path: Path, fingerprint: str) -> str:
-    if not (path / "certificate.json").is_file():
+def certificate_text(certificate: Mapping[str, Any]) -> str:
+    """The text of `certificate.json`: the certificate, and last `sha256` over its JSON text without that field."""
+    text = json.dumps(dict(certificate), indent=2)
+    return json.dumps({**certificate, "sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=2) + "\n"
+
+
+def _certificate_problem(path: Path, fingerprint: str, may_lack_hash: bool) -> str:
+    """Why the bundle is not certified; empty where it is."""
+    file = path / "certificate.json"
+    if not file.is_file():
         return "it has no certificate.json"
     try:
-        certificate = json.loads((path / "certificate.json").read_text())
+        text = file.read_bytes().decode()  # not read_text, which would read other line ends as the same
+        certificate = json.loads(text)
         if certificate["manifest"] != fingerprint:
             return "its certificate vouches for another manifest"
-        return "" if certificate["passed"] is True else "its certificate failed"
-    except (ValueError, KeyError, TypeError) as error:
+        if certificate["passed"] is not True:
+            return "its certificate failed"
+        hashed = certificate.pop("sha256", None) is not None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"its certificate cannot be read ({type(error).__name__})"
+    if hashed or not may_lack_hash:  # the whole text is compared: no byte of it may differ, not even a space
+        return "" if text == certificate_text(certificate) else "its certificate was changed after the export"
+    log.warning(
+        "the certificate of %s has no hash of itself, so a change of it is not noticed; %s",
+        path,
+        REEXPORT.format(path=path),
+    )
+    return ""
 
 
 def _json(path: Path, todo: str) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EdgeHalError(f"cannot read {path}", str(error), todo) from error
     if not isinstance(data, dict):
         raise EdgeHalError(f"cannot read {path}", "it is not a JSON object", todo)

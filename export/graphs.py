@@ -67,7 +67,18 @@ def import_encoder(graph: Path, spec: EncoderSpec, path: Path) -> None:
     except Exception as error:  # onnx raises protobuf's and its own types
         raise EdgeHalError(f"cannot read the encoder {graph}", str(error).splitlines()[0]) from error
     lint_encoder(model, spec, graph.name)
-    onnx.save(model, path)
+    onnx.save(without_traces(model), path)
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself, less what an exporter notes at its parts. Torch notes a stack trace at every node, which names
+    folders of the machine and is most of a small graph's file. Notes on the whole model (author, licence) stay.
+    """
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    return model
 
 
 def _export(module: nn.Module, example: list[torch.Tensor], inputs: list[str], outputs: list[str], path: Path) -> None:
@@ -88,7 +99,7 @@ def _export(module: nn.Module, example: list[torch.Tensor], inputs: list[str], o
                 verbose=False,
             )
             assert program is not None
-            program.save(path, external_data=False)
+            onnx.save(without_traces(program.model_proto), path)
     except OSError:
         raise
     except Exception as error:  # the exporter raises its own zoo of types

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import logging
 import operator
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from edge_hal.bundle import Bundle, expected_graphs, file_hash, load_bundle, write_bundle
+from edge_hal import __version__
+from edge_hal.bundle import Bundle, certificate_text, expected_graphs, file_hash, load_bundle, write_bundle
 from edge_hal.decoding.hysteresis import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
@@ -100,6 +104,76 @@ def test_any_byte_changed_in_the_manifest_is_found(bundle: Path) -> None:
     with pytest.raises(EdgeHalError, match="vouches for another manifest"):
         load_bundle(bundle)
     assert not load_bundle(bundle, allow_uncertified=True).certified
+
+
+def flipped(data: bytes, rng: np.random.Generator, count: int) -> Iterator[bytes]:
+    """`count` times the data with one byte changed: the first, the last, and random ones to random values."""
+    positions = {0, len(data) - 1, *rng.choice(len(data), min(count, len(data)), replace=False).tolist()}
+    for position in sorted(positions):
+        other = data[position] ^ int(rng.integers(1, 256))
+        yield data[:position] + bytes([other]) + data[position + 1 :]
+
+
+def test_a_change_of_any_byte_is_refused_but_where_people_edit(tmp_path: Path) -> None:
+    steps = {name: Step(0.5, 0.5, 2.0, 1.5, {}) for name in SPEC.labels}
+    path = toy_bundle(tmp_path / "bundle", SPEC, DecoderConfig(evidence_hz=2.0, procedure=Procedure(steps))).path
+    rng = np.random.default_rng(7)
+    for file in sorted(path.iterdir()):
+        good = file.read_bytes()
+        edited = file.name in ("decoder.json", "procedure.json")
+        text = file.suffix == ".json"
+        for data in flipped(good, rng, 150 if text else 15):
+            file.write_bytes(data)
+            if edited:  # no hash: either the content is refused in one error, or it is valid
+                with contextlib.suppress(EdgeHalError):
+                    load_bundle(path)
+            else:
+                with pytest.raises(EdgeHalError):
+                    load_bundle(path)
+        file.write_bytes(good)
+        assert load_bundle(path).certified
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", " \n", 1),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + "\n",
+        lambda text: "\ufeff" + text,
+        lambda text: json.dumps(json.loads(text)),
+        lambda text: text.replace('"checks"', '"remark": "fine", "checks"'),
+        lambda text: text.replace('"passed": true', '"passed": true, "passed": true'),
+        lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "sha256"}, indent=2) + "\n",
+        lambda text: json.dumps({**json.loads(text), "sha256": None}, indent=2) + "\n",
+        lambda text: "[" * 100_000,
+    ],
+)
+def test_an_edited_certificate_is_refused(bundle: Path, change: Callable[[str], str]) -> None:
+    file = bundle / "certificate.json"
+    file.write_bytes(change(file.read_text()).encode())
+    with pytest.raises(EdgeHalError, match="not certified: its certificate"):
+        load_bundle(bundle)
+    assert not load_bundle(bundle, allow_uncertified=True).certified
+
+
+def test_a_certificate_without_a_hash_warns_where_the_manifest_names_no_version(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As version 0.1 wrote them. The manifest's hash is in the certificate, so nobody can take the version out."""
+    assert json.loads((bundle / "manifest.json").read_text())["version"] == __version__
+    rewrite(bundle / "manifest.json", lambda manifest: {k: v for k, v in manifest.items() if k != "version"})
+    with pytest.raises(EdgeHalError, match="another manifest"):
+        load_bundle(bundle)
+    body = {"manifest": file_hash(bundle / "manifest.json"), "passed": True, "checks": []}
+    (bundle / "certificate.json").write_text(json.dumps(body))
+    with caplog.at_level(logging.WARNING):
+        assert load_bundle(bundle).certified
+    [record] = caplog.records
+    assert "no hash of itself" in record.getMessage() and "edge-hal export" in record.getMessage()
+    caplog.clear()
+    (bundle / "certificate.json").write_text(certificate_text(body))
+    assert load_bundle(bundle).certified and not caplog.records
 
 
 @pytest.mark.parametrize("name", [*expected_graphs(SPEC, "fp32"), "manifest.json", "decoder.json"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -71,9 +72,14 @@ def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, as_json: boo
     difference = recording.difference(found)
     if difference is not None:
         number, then, now = difference
+        todo = "another machine or version of ONNX Runtime may round differently; on the same ones please report it"
+        if recording.version != __version__:
+            todo = (
+                f"edge-hal {recording.version} recorded it, and {__version__} may decide differently: see CHANGELOG.md"
+            )
         raise EdgeHalError(
             f"event {number} of {folder} differs from the recording",
             f"recorded: {then.decode()}, now: {now.decode()}",
-            "another machine or version of ONNX Runtime may round differently; on the same ones please report it",
+            todo,
         )
     return len(recording.events()), True

@@ -7,7 +7,11 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
+
+SCHEMA = 1
+"""Of the file. 0.1.0 wrote the same fields without naming a schema."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ def write_cursor(path: Path, position: Position) -> None:
     beside = path.with_name(f"{path.name}.new")
     try:
         with beside.open("w") as file:
-            json.dump(asdict(position), file)
+            json.dump({"schema": SCHEMA, **asdict(position)}, file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -33,15 +37,22 @@ def write_cursor(path: Path, position: Position) -> None:
 
 
 def read_cursor(path: Path) -> Position | None:
-    """None where there is no file yet. Raises EdgeHalError where it is damaged."""
+    """None where there is no file yet. Raises EdgeHalError where it is damaged or of a newer version."""
     try:
         body = json.loads(path.read_text())
+        schema = body.get("schema", 1)
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise EdgeHalError(
+                f"the cursor {path} was written by a newer version of edge-hal",
+                f"its schema is {schema}, edge-hal {__version__} reads schemas up to {SCHEMA}",
+                "use the newer edge-hal, or choose another --cursor to begin anew",
+            )
         position = Position(str(body["journal"]), str(body["stream"]), body["seq"])
         if not isinstance(position.seq, int) or isinstance(position.seq, bool) or position.seq < -1:
             raise ValueError(f"seq is {position.seq!r}")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         todo = "delete it to begin anew"
         raise EdgeHalError(f"cannot read the cursor {path}", f"{type(error).__name__}: {error}", todo) from error
     return position

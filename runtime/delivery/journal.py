@@ -21,10 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 
 APPLICATION = 0x6564_4861  # what `file` shows; tells our files from other SQLite files
 VERSION = 1
+"""Of the tables, as PRAGMA user_version; 0.1.0 wrote 1. Who raises it migrates older files in place, in `_open`."""
 BUSY_S = 1.0
 PRUNE_EVERY, PRUNE_ROWS = 256, 1024
 """Old events go a thousand at a time, once for 256 new ones: faster than they come, never a long stall."""
@@ -146,12 +148,21 @@ class Journal:
 
     def _open(self) -> str:
         db = self._db
-        (application,), (tables,) = (
+        (application,), (version,), (tables,) = (
             db.execute("PRAGMA application_id").fetchone(),
+            db.execute("PRAGMA user_version").fetchone(),
             db.execute("SELECT count(*) FROM sqlite_master").fetchone(),
         )
         if application != APPLICATION and (application or tables):
             raise sqlite3.DatabaseError("it is another program's database")
+        if version > VERSION:
+            raise EdgeHalError(
+                f"the journal {self.path} was written by a newer version of edge-hal",
+                f"its format is {version}, edge-hal {__version__} reads formats up to {VERSION}",
+                "use the newer edge-hal, or choose another --journal to begin a new one",
+            )
+        if tables and version < VERSION:
+            raise sqlite3.DatabaseError(f"its format {version} is unknown")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         if not tables:
@@ -161,9 +172,6 @@ class Journal:
                 db.execute("INSERT INTO journal VALUES (?, ?)", (secrets.token_hex(8), self.stream))
                 db.execute(f"PRAGMA application_id={APPLICATION}")
                 db.execute(f"PRAGMA user_version={VERSION}")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version != VERSION:
-            raise sqlite3.DatabaseError(f"it has version {version}, this program writes {VERSION}")
         identity, stream = db.execute("SELECT id, stream FROM journal").fetchone()
         if stream != self.stream:
             raise EdgeHalError(

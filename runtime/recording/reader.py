@@ -1,10 +1,14 @@
-"""A recording, read: run again as a source, and its events compared."""
+"""A recording, read: run again as a source, and its events compared.
+
+A plain recording of another version is read as long as its schema is known. A piece of a ring is not: it begins with
+the state of the program's inner parts, which may change with every version.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
 
-from .event_ring import pieces
+from .event_ring import NAME, pieces
 from .state_file import State, load
 from .writer import CUT, EVENTS, FRAMES, LOG, SCHEMA, STATE
 
@@ -36,6 +41,11 @@ class Recording:
     @property
     def ended(self) -> str | None:
         return self.entries[-1].get("ended") if self.entries else None
+
+    @property
+    def version(self) -> str:
+        """Of the edge-hal that recorded it."""
+        return _version(self.head)
 
     @property
     def bundle(self) -> str:
@@ -70,17 +80,31 @@ class Recording:
         return None
 
 
+def _version(head: Mapping[str, Any]) -> str:
+    """0.1 did not name itself."""
+    return str(head.get("version", "0.1"))
+
+
 def _ends(event: bytes) -> bool:
     return json.loads(event)["type"] in ("gap", "end")
 
 
 def read_recording(folder: Path) -> Recording:
-    """Raises EdgeHalError where the folder is no recording of this version."""
+    """Raises EdgeHalError where the folder is no recording, one of a newer schema, or a piece of a ring that another
+    version recorded."""
     try:
         lines = (folder / LOG).read_text().splitlines(keepends=True)
         head = json.loads(lines[0])
-        if head["schema"] != SCHEMA:
-            raise ValueError(f"schema {head['schema']}, this version reads {SCHEMA}")
+        if head["schema"] not in range(1, SCHEMA + 1):
+            why = f"edge-hal {_version(head)} wrote schema {head['schema']}, {__version__} reads schemas up to {SCHEMA}"
+            raise ValueError(why)
+        version, of_ring = _version(head), NAME.fullmatch(folder.name) or (folder / STATE).exists()
+        if of_ring and version != __version__:
+            raise EdgeHalError(
+                f"edge-hal {version} recorded {folder}, a piece of a ring",
+                f"this is edge-hal {__version__}, and a piece begins with the inner state of the version that wrote it",
+                f"replay it with edge-hal {version}; pieces of this version replay one by one: edge-hal replay PIECE",
+            )
         entries = [json.loads(line) for line in lines[1:] if line.endswith("\n")]
         if not entries or "ended" not in entries[-1]:  # killed: it is whole up to the last frame shown
             while entries and "shown" not in entries[-1]:

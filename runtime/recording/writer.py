@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edge_hal import __version__
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, encode
@@ -27,7 +28,8 @@ from edge_hal.runtime.stream.clock import Tick
 
 from .state_file import State, save
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of the folder. Schema 1, of 0.1, is the same without the version that wrote it."""
 LOG, FRAMES, EVENTS, STATE = "log.jsonl", "frames.bin", "events.jsonl", "state.npz"
 REPEATED = ("stream", "pace", "decoder", "decide_every", "threads", "max_hold_ms", "overload")
 """What of the options decides which events come."""
@@ -91,6 +93,7 @@ class Recorder:
         self.whole = True
         self._write(
             schema=SCHEMA,
+            version=__version__,
             bundle=bundle.fingerprint,
             source=source.name,
             live=source.live,

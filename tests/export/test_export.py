@@ -119,6 +119,33 @@ def test_the_bundle_says_where_it_came_from_and_what_was_proved(run: Path, good:
     assert certificate["metrics"]["frame_agreement"] >= 0.99
 
 
+def test_no_graph_names_a_folder_of_the_machine_that_made_it(run: Path, good: Path, tmp_path: Path) -> None:
+    export_bundle(run, tmp_path / "fp16", precision="fp16")
+    graphs = [run / "encoder.onnx", *good.glob("*.onnx"), *(tmp_path / "fp16").glob("*.onnx")]
+    assert len(graphs) == 1 + 2 * len(expected_graphs(SPEC, "fp32"))
+    folders = [str(Path(module.__file__).parent).encode() for module in (edge_hal, torch, onnx) if module.__file__]
+    for graph in graphs:
+        data = graph.read_bytes()
+        for text in (*folders, b"stack_trace", b".py", b"site-packages", str(tmp_path).encode()):
+            assert text not in data, (graph.name, text)
+
+
+def test_a_users_encoder_keeps_its_licence_and_loses_its_traces(run: Path, tmp_path: Path) -> None:
+    model = onnx.load(run / "encoder.onnx")
+    helper.set_model_props(model, {"licence": "ours"})
+    for node in model.graph.node:
+        node.metadata_props.add(key="trace", value="/home/somebody/train.py")
+        node.doc_string = "/home/somebody/train.py"
+    onnx.save(model, tmp_path / "theirs.onnx")
+    import_encoder(tmp_path / "theirs.onnx", ENCODER, tmp_path / "ours.onnx")
+    assert b"somebody" in (tmp_path / "theirs.onnx").read_bytes()
+    assert b"somebody" not in (tmp_path / "ours.onnx").read_bytes()
+    assert {p.key: p.value for p in onnx.load(tmp_path / "ours.onnx").metadata_props} == {"licence": "ours"}
+    pictures = np.random.default_rng(1).integers(0, 256, (4, 12, 16, 3), dtype=np.uint8)
+    ours, before = (encode_pictures(file, pictures) for file in (tmp_path / "ours.onnx", run / "encoder.onnx"))
+    np.testing.assert_array_equal(ours, before)
+
+
 def test_the_model_file_alone_will_do_and_random_input_says_so(run: Path, good: Path, tmp_path: Path) -> None:
     for name in ("model.safetensors", "encoder.onnx"):
         shutil.copy(run / name, tmp_path / name)

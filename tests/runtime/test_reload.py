@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.bundle import load_bundle
+from edge_hal.bundle import certificate_text, load_bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.runtime.delivery.journal import Journal, JournalReader, Retention
@@ -117,7 +117,7 @@ def trained_again(bundle: Path) -> str:
     raw = json.dumps({**manifest, "provenance": {"by": "another training"}}).encode()
     fingerprint = hashlib.sha256(raw).hexdigest()
     (bundle / "manifest.json").write_bytes(raw)
-    (bundle / "certificate.json").write_text(json.dumps({"manifest": fingerprint, "passed": True, "checks": []}))
+    (bundle / "certificate.json").write_text(certificate_text({"manifest": fingerprint, "passed": True, "checks": []}))
     return fingerprint
 
 

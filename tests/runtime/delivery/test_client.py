@@ -146,7 +146,7 @@ def test_the_cursor_moves_with_ack_and_with_nothing_else(endpoint, journal, tmp_
                     events.ack()
                 assert durable(events, 2) == [len(seen), len(seen) + 1]  # read, not acknowledged
         assert seen == list(range(9))
-        assert json.loads(cursor.read_text()) == {"journal": journal.id, "stream": STREAM, "seq": 8}
+        assert json.loads(cursor.read_text()) == {"schema": 1, "journal": journal.id, "stream": STREAM, "seq": 8}
         with pytest.raises(EdgeHalError, match="belongs to the stream 'bench'"):
             subscribe(endpoint, "other", cursor=cursor)
     for broken in ("", "{", "[]", '{"journal":"x","stream":"bench","seq":"8"}', '{"seq":1}'):
@@ -154,6 +154,10 @@ def test_the_cursor_moves_with_ack_and_with_nothing_else(endpoint, journal, tmp_
         with pytest.raises(EdgeHalError, match="cannot read the cursor") as error:
             subscribe(endpoint, cursor=cursor)
         assert "delete" in error.value.todo
+    cursor.write_text('{"schema":2,"position":"of another kind"}')
+    with pytest.raises(EdgeHalError, match=r"newer version .*its schema is 2") as error:
+        subscribe(endpoint, cursor=cursor)
+    assert "delete" not in error.value.todo  # it holds a position that the newer version can read
 
 
 def test_a_cursor_that_cannot_be_written_is_an_error(endpoint, journal, tmp_path):

@@ -160,7 +160,7 @@ def test_since_finds_the_first_at_or_after(tmp_path, monkeypatch):
 def test_one_process_writes_and_the_kernel_lets_go_of_the_dead(tmp_path):
     code = (
         "import sys, pathlib\n"
-        "from edge_hal.runtime.journal import Journal\n"
+        "from edge_hal.runtime.delivery.journal import Journal\n"
         "journal = Journal(pathlib.Path(sys.argv[1]), 'bench')\n"
         "journal.append([(journal.next_seq, b'x')])\n"
         "print('open', flush=True)\n"
@@ -188,10 +188,15 @@ def test_what_is_no_journal_is_refused_and_untouched(tmp_path):
     sqlite3.connect(tmp_path / "foreign").execute("CREATE TABLE t (a)").connection.close()
     with Journal(tmp_path / "newer", "bench") as journal:
         journal._db.execute("PRAGMA user_version=9")
-    for name in ("text", "foreign", "newer"):
+    with Journal(tmp_path / "damaged", "bench") as journal:
+        journal._db.execute("PRAGMA user_version=0")
+    with pytest.raises(EdgeHalError, match=r"newer version .*its format is 9") as error:
+        Journal(tmp_path / "newer", "bench")
+    assert "use the newer edge-hal" in error.value.todo
+    for name in ("text", "foreign", "newer", "damaged"):
         before = (tmp_path / name).read_bytes()
         descriptors = len(os.listdir("/proc/self/fd"))
-        with pytest.raises(EdgeHalError, match="cannot open the journal") as error:
+        with pytest.raises(EdgeHalError, match=r"cannot open the journal|newer version") as error:
             Journal(tmp_path / name, "bench")
         assert error.value.todo and (tmp_path / name).read_bytes() == before
         assert len(os.listdir("/proc/self/fd")) == descriptors
