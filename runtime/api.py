@@ -77,12 +77,16 @@ class EventStream:
         return [*events, *self._follow_all(self._clock.push(taken))]
 
     def close(self, reason: str = "eof") -> list[Event]:
-        """End the stream: a gap still open, then `End`. Nothing where no frame came, or twice."""
+        """End the stream: a gap still open, then `End`. Nothing where no frame came, or twice. What the engines hold
+        of a GPU is given back."""
         done, self._closed = self._closed or not self._captured, True
-        if done:
-            return []
-        events = self._follow_all(self._clock.finish(self._newest_ns - self._began_ns))
-        return [*events, self.recognizer.end(reason, self.counters)]
+        try:
+            if done:
+                return []
+            events = self._follow_all(self._clock.finish(self._newest_ns - self._began_ns))
+            return [*events, self.recognizer.end(reason, self.counters)]
+        finally:
+            self.recognizer.engines.close()
 
     def _follow_all(self, dues: list[Tick | Break]) -> list[Event]:
         return [event for due in dues if (event := self._follow(due)) is not None]

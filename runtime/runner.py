@@ -69,6 +69,7 @@ def run(
         with signals(stop), _journal(options) as journal, ExitStack() as closing:
             next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__
             recognizer = _recognizer(bundle, options, next_seq, options.engine)
+            closing.callback(recognizer.engines.close)
             reloader = Reloader(options, stop, lambda bundle: _recognizer(bundle, options, next_seq, "onnxruntime"))
             closing.callback(reloader.close)
             with Publisher(

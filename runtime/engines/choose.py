@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,12 +31,15 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Engines:
-    """One engine for each level, lowest first; the encoder where the bundle has one. `why` is for people."""
+    """One engine for each level, lowest first; the encoder where the bundle has one. `why` is for people. `close` gives
+    back what they hold of a GPU; twice is no harm. `captured`: every step is a CUDA graph."""
 
     kind: str
     why: str
     levels: list[StepEngine]
     encoder: Encoder | None
+    captured: bool = False
+    close: Callable[[], None] = lambda: None
 
 
 def choose_engines(
@@ -103,28 +106,28 @@ def _tensorrt(bundle: Bundle, cache: Path | None, report: Report | None, graphs:
         ) from error
     from .cuda_device import CudaDevice
 
-    with contextlib.ExitStack() as on_failure:
+    with contextlib.ExitStack() as closing:
         try:
             device = CudaDevice(graphs=graphs)
-            on_failure.callback(device.close)
-            engines = _on_device(trt, device, bundle, cache, report, graphs)
+            closing.callback(device.close)
+            engines = _on_device(trt, device, bundle, cache, report, closing)
         except EdgeHalError:
             raise
         except Exception as error:  # pycuda's and TensorRT's own: out of memory, a call this version does not know
             why = f"{type(error).__name__}: {error}"
             raise EdgeHalError("TensorRT failed on this device", why, "use --engine onnxruntime") from error
-        on_failure.pop_all()
-    return engines
+        return replace(engines, close=closing.pop_all().close)
 
 
 def _on_device(
-    trt: Any, device: Any, bundle: Bundle, cache: Path | None, report: Report | None, graphs: bool
+    trt: Any, device: Any, bundle: Bundle, cache: Path | None, report: Report | None, closing: contextlib.ExitStack
 ) -> Engines:
     from .tensorrt_engine import TensorRtEncoder, TensorRtEngine
     from .tensorrt_plans import PlanCache, default_cache
 
     spec = bundle.spec
     runtime, plans = trt.Runtime(trt.Logger(trt.Logger.ERROR)), PlanCache(cache or default_cache())
+    closing.callback(lambda: runtime)  # held so long: it must outlive the engines that it made
 
     def tell(stage: str, done: int, total: int, remark: str) -> None:
         if done == 0:
@@ -133,17 +136,21 @@ def _on_device(
             report(stage, done, total, remark)
 
     def engine(graph: Path) -> Any:
-        return plans.open(trt, graph, device.id, runtime.deserialize_cuda_engine, report=tell)
+        with device.active():
+            return plans.open(trt, graph, device.id, runtime.deserialize_cuda_engine, report=tell)
 
-    levels: list[StepEngine] = [
-        TensorRtEngine(trt, {c: engine(bundle.graph(i, c)) for c in spec.chunks(i)}, spec, i, device)
-        for i in range(len(spec.levels))
-    ]
+    levels: list[TensorRtEngine] = []
+    for i in range(len(spec.levels)):
+        plans_of_level = {c: engine(bundle.graph(i, c)) for c in spec.chunks(i)}
+        levels.append(TensorRtEngine(trt, plans_of_level, spec, i, device))
+        closing.callback(levels[-1].close)
     encoder = None
     if bundle.encoder is not None and spec.encoder is not None:
         encoder = TensorRtEncoder(trt, engine(bundle.encoder), spec.encoder, device)
-    captured = all(level.captured for level in levels if isinstance(level, TensorRtEngine))
+        closing.callback(encoder.close)
+    captured = all(level.captured for level in levels) and (encoder is None or encoder.captured)
     how = "captured CUDA graphs" if captured else "plain launches"
-    how += "" if captured or not graphs else ": no CUDA graph could be captured"
+    how += f": no CUDA graph could be captured ({device.refusal})" if device.refusal else ""
     notes = "".join(f"; {note}" for note in plans.notes)
-    return Engines("tensorrt", f"TensorRT {trt.__version__} on {device.id.name}, {how}{notes}", levels, encoder)
+    why = f"TensorRT {trt.__version__} on {device.id.name}, {how}{notes}"
+    return Engines("tensorrt", why, [*levels], encoder, captured)

@@ -1,15 +1,21 @@
-"""`Device` on a real GPU: memory, stream and pinned buffers by pycuda, captured graphs by cuda.bindings.
+"""`Device` on a real GPU: context, memory, stream and pinned buffers by pycuda, CUDA graphs by cuda.bindings.driver.
 
-pycuda has no calls for CUDA graphs; where cuda.bindings is missing, steps are enqueued plainly. Nothing in this file
-has run on a GPU yet: `edge-hal doctor --selftest` is how to find out (docs/tensorrt.md).
+pycuda has no calls for CUDA graphs. They are captured through the driver API: the CUDA runtime inside cuda-bindings 13
+needs a newer driver than JetPack 6 has, the driver's own functions do not. Where a graph is refused, steps are launched
+one by one. Nothing in this file has run on a GPU yet: `edge-hal doctor --selftest` is how to find out
+(docs/tensorrt.md).
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
 import math
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +29,21 @@ from .tensorrt_plans import DeviceId
 
 L4T = Path("/etc/nv_tegra_release")
 
+log = logging.getLogger("edge_hal.engine")
+
 
 class CudaDevice:
-    """The first GPU, its primary context and a stream of our own. Belongs to the thread that made it.
+    """The first GPU, its primary context, and a stream, memory and graphs of our own. One thread at a time uses it.
+
+    pycuda keeps a stack of contexts for each thread and aborts the process where a thread, or the process, ends with
+    one left on it. So the context is on the stack only inside `active`, and whoever owns the last reference, or the end
+    of the process, closes the device.
 
     Args:
         graphs: capture CUDA graphs where that is possible; False compares with plain launches.
+
+    Raises:
+        EdgeHalError: there is no GPU that can be used.
     """
 
     def __init__(self, index: int = 0, *, graphs: bool = True) -> None:
@@ -36,84 +51,150 @@ class CudaDevice:
             self._cuda = importlib.import_module("pycuda.driver")
             self._cuda.init()
             device = self._cuda.Device(index)
+            context = device.retain_primary_context()
         except Exception as error:  # ImportError, OSError without a driver, pycuda's own without a GPU
-            raise EdgeHalError("there is no usable GPU", f"{type(error).__name__}: {error}") from error
-        context = device.retain_primary_context()
-        context.push()
-        self._memory: list[Any] = []
-        # pycuda aborts a process that ends with a context on its stack, so it is taken off at the latest then.
-        self._closed = weakref.finalize(self, _close, context, self._memory)
-        self._stream = self._cuda.Stream()
-        self.stream = int(self._stream.handle)
-        major, minor = device.compute_capability()
-        platform = L4T.read_text().splitlines()[0] if L4T.is_file() else f"driver {self._cuda.get_driver_version()}"
-        self.id = DeviceId(device.name(), f"{major}.{minor}", platform)
-        self._runtime = _cudart() if graphs else None
+            why, todo = f"{type(error).__name__}: {error}", "edge-hal doctor says what is missing"
+            raise EdgeHalError("there is no usable GPU", why, todo) from error
+        self._owned = _Owned(context)
+        self._closed = weakref.finalize(self, self._owned.release)
+        with self._owned.active():
+            self._owned.stream = self._cuda.Stream()
+            self.stream = int(self._owned.stream.handle)
+            major, minor = device.compute_capability()
+            platform = L4T.read_text().splitlines()[0] if L4T.is_file() else f"driver {self._cuda.get_driver_version()}"
+            self.id = DeviceId(device.name(), f"{major}.{minor}", platform)
+        self.refusal = ""
+        self._driver = self._load_driver() if graphs else None
+
+    def active(self) -> contextlib.AbstractContextManager[None]:
+        return self._owned.active()
 
     def alloc(self, size: int) -> int:
         memory = self._cuda.mem_alloc(max(1, size))
-        self._memory.append(memory)  # freed when this object goes
+        self._owned.then(memory.free)
         return int(memory)
 
     def pinned(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         flat: NDArray[Any] = self._cuda.pagelocked_empty(max(1, math.prod(shape)), dtype)
+        self._owned.then(lambda: flat)  # held until then, and as long as somebody reads it
         return flat[: math.prod(shape)].reshape(shape)
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
-        self._cuda.memcpy_htod_async(address, array, self._stream)
+        self._cuda.memcpy_htod_async(address, array, self._owned.stream)
 
     def download(self, array: NDArray[Any], address: int) -> None:
-        self._cuda.memcpy_dtoh_async(array, address, self._stream)
+        self._cuda.memcpy_dtoh_async(array, address, self._owned.stream)
 
     def synchronise(self) -> None:
-        self._stream.synchronize()
+        self._owned.stream.synchronize()
 
     def capture(self, work: Callable[[], None]) -> Launch | None:
-        cudart = self._runtime
-        if cudart is None:
-            return None
-        mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        if _failed(cudart.cudaStreamBeginCapture(self.stream, mode)):
+        driver, stream = self._driver, self.stream
+        if driver is None:
             return None
         try:
-            work()
-        except Exception:
-            cudart.cudaStreamEndCapture(self.stream)  # the stream must leave capture mode whatever happened
+            graph = _captured(driver, stream, work)
+        except Exception as error:  # not only CUDA's: another version may lack a function or the name of an error
+            self._refuse(_named(error))
             return None
-        found = cudart.cudaStreamEndCapture(self.stream)
-        if _failed(found):
-            return None
-        made = cudart.cudaGraphInstantiate(found[1], 0)
-        if _failed(made):
-            return None
-        graph = made[1]
+        self._owned.then(partial(driver.cuGraphExecDestroy, graph))
 
         def launch() -> None:
-            result = cudart.cudaGraphLaunch(graph, self.stream)
-            if _failed(result):
-                raise EdgeHalError("a captured step could not be launched", str(result[0]))
+            try:
+                _called(driver.cuGraphLaunch, graph, stream)
+            except Exception as error:
+                raise EdgeHalError("a captured step could not be launched", _named(error), "restart the run") from error
 
         return launch
 
     def close(self) -> None:
-        """Give memory and context back; at the latest the end of the process does. Twice is no harm."""
+        """Destroy the graphs, free the memory, give the context back. Twice is no harm; nothing works afterwards."""
         self._closed()
 
-
-def _close(context: Any, memory: list[Any]) -> None:
-    memory.clear()
-    context.pop()
-
-
-def _cudart() -> Any:
-    """cuda.bindings.runtime, or the module of versions before 12.8; None without either."""
-    for name in ("cuda.bindings.runtime", "cuda.cudart"):
+    def _load_driver(self) -> Any:
         try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
+            return importlib.import_module("cuda.bindings.driver")
+        except Exception as error:  # not installed, or without what it is built on
+            self._refuse(f"cuda-bindings cannot be used: {_named(error)}")
+            return None
+
+    def _refuse(self, why: str) -> None:
+        """No graph on this device: said once, and not tried again, since a second try fails alike."""
+        self._driver, self.refusal = None, why
+        log.warning("no CUDA graph: %s; every step is launched plainly, which takes longer", why)
 
 
-def _failed(result: Any) -> bool:
-    return int(result[0]) != 0
+class CudaRefusal(Exception):
+    """A function of the driver did not succeed; its text is the error's name."""
+
+
+class _Owned:
+    """What lives on the GPU for one device, and the context it lives in. It does not know the device, whose end it is
+    told of."""
+
+    def __init__(self, context: Any) -> None:
+        self.stream: Any = None
+        self._context = context
+        self._releases = contextlib.ExitStack()
+        self._lock = threading.RLock()
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """The context is current in this thread. The lock makes closing, at the end of the process too, wait for a step
+        of another thread: a thread that Python stops inside a step would leave the context on its stack."""
+        with self._lock:
+            if self._context is None:
+                raise EdgeHalError("the GPU was given back", "the stream is closed", "open another one")
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._context.pop()
+
+    def then(self, release: Callable[[], object]) -> None:
+        """Call this, and keep alive until then what it belongs to, when the device is closed."""
+        self._releases.callback(release)
+
+    def release(self) -> None:
+        """Newest first: graphs before the memory they address, all memory before the stream, all before the context."""
+        with self._lock:
+            try:
+                with self.active():
+                    self._releases.close()
+                    self.stream = None
+            finally:
+                self._context = None
+
+
+def _captured(driver: Any, stream: int, work: Callable[[], None]) -> Any:
+    """What `work` queues, as an executable graph. The stream has left capture mode whatever happened.
+
+    Raises:
+        CudaRefusal: a call of the driver was refused.
+    """
+    _called(driver.cuStreamBeginCapture, stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+    try:
+        work()
+    except BaseException as error:
+        try:
+            driver.cuGraphDestroy(_called(driver.cuStreamEndCapture, stream))
+        except CudaRefusal as refusal:
+            raise CudaRefusal(f"{refusal} ({_named(error)})") from error
+        raise
+    graph = _called(driver.cuStreamEndCapture, stream)
+    try:
+        return _called(driver.cuGraphInstantiate, graph, 0)
+    finally:
+        driver.cuGraphDestroy(graph)  # the executable graph does not need it
+
+
+def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of cuda.bindings returns after its error code. Raises CudaRefusal with the error's name."""
+    error, *results = function(*arguments)
+    if int(error) != 0:
+        raise CudaRefusal(getattr(error, "name", str(error)))
+    return results[0] if results else None
+
+
+def _named(error: BaseException) -> str:
+    return str(error) if isinstance(error, CudaRefusal) else f"{type(error).__name__}: {error}"

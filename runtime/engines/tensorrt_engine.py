@@ -2,7 +2,8 @@
 
 State never moves: two sets of device buffers swap roles, so there are two execution contexts for each chunk size,
 one for each direction. A step is one stream of work, copies of inputs and outputs included, captured as a CUDA graph
-where the device allows it and enqueued plainly where it does not. All of it belongs to the thread that made it.
+where the device allows it and enqueued plainly where it does not. One thread at a time uses an engine; which one does
+not matter.
 
 Memory and streams are behind `Device` (`cuda_device.py` on a GPU); nothing in here knows CUDA.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,16 +27,28 @@ Launch = Callable[[], None]
 
 
 class Device(Protocol):
-    """Memory and one stream of a GPU. Addresses are integers; everything but `synchronise` may return early."""
+    """Memory and one stream of a GPU. Addresses are integers; everything but `synchronise` may return early.
+
+    `refusal`: why no graph is captured, empty where none was refused.
+    """
 
     stream: int
+    refusal: str
+
+    def active(self) -> AbstractContextManager[None]:
+        """Everything below, and every call of TensorRT, happens inside.
+
+        Raises:
+            EdgeHalError: the device is closed.
+        """
+        ...
 
     def alloc(self, size: int) -> int:
-        """`size` bytes on the device, for as long as this object lives."""
+        """`size` bytes on the device, until it is closed."""
         ...
 
     def pinned(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Host memory that copies run from and to without staging."""
+        """Host memory that copies run from and to without staging, until the device is closed."""
         ...
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
@@ -50,7 +64,14 @@ class Device(Protocol):
         ...
 
     def capture(self, work: Callable[[], None]) -> Launch | None:
-        """Record what `work` queues, without running it, as something that launches at once; None if refused."""
+        """Record what `work` queues, without running it, as something that launches at once; None if refused.
+
+        The record holds addresses and owns nothing: whoever launches it keeps alive what `work` uses.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give everything back. Twice is no harm."""
         ...
 
 
@@ -66,7 +87,7 @@ class _Tensor:
 class _Run:
     """One chunk size in one role."""
 
-    launch: Launch
+    work: _Work
     outputs: dict[str, _Tensor]
 
 
@@ -78,11 +99,16 @@ class TensorRtEngine:
         engines: chunk size -> deserialised engine.
 
     Raises:
-        EdgeHalError: tensors of an engine are not those of the spec, or a step cannot be enqueued.
+        EdgeHalError: tensors of an engine are not those of the spec, a step cannot be enqueued, the device is closed.
     """
 
     def __init__(self, trt: Any, engines: Mapping[int, Any], spec: PyramidSpec, level: int, device: Device) -> None:
         self._device, self._level = device, level
+        with device.active():
+            self._build(trt, engines, spec, level)
+
+    def _build(self, trt: Any, engines: Mapping[int, Any], spec: PyramidSpec, level: int) -> None:
+        device = self._device
         self._role = 0
         states = spec.states(level)
         nexts = [TensorSpec(f"{tensor.name}.next", tensor.shape) for tensor in states]
@@ -105,27 +131,28 @@ class TensorRtEngine:
         )
         self._inputs: dict[int, dict[str, _Tensor]] = {}
         self._runs: dict[int, tuple[_Run, ...]] = {}
-        self.captured = True
         for chunk, engine in sorted(engines.items()):
             inputs, outputs, types = spec.inputs(level, chunk), spec.outputs(level, chunk), checked[chunk]
             given = {tensor.name: _tensor(device, tensor, types[tensor.name]) for tensor in inputs}
             self._inputs[chunk] = given
             self._runs[chunk] = tuple(self._bind(engine, given, outputs, types, role) for role in (0, 1))
+        self.captured = all(run.work.captured for roles in self._runs.values() for run in roles)
         self.reset()  # warming up and capturing have stepped the state
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        chunk = len(inputs["x"]) if self._level == 0 else 1
-        if chunk not in self._runs:
-            known = ", ".join(map(str, self._runs))
-            raise EdgeHalError(f"no step graph takes {chunk} ticks at once", f"there are graphs for {known}")
-        for name, tensor in self._inputs[chunk].items():
-            value = inputs[name]
-            if value.shape != tensor.host.shape:  # copyto would broadcast, silently
-                raise EdgeHalError(f"input {name} is {value.shape}", f"it must be {tensor.host.shape}")
-            np.copyto(tensor.host, value, casting="same_kind")
-        run = self._runs[chunk][self._role]
-        run.launch()
-        self._device.synchronise()
+        with self._device.active():
+            chunk = len(inputs["x"]) if self._level == 0 else 1
+            if chunk not in self._runs:
+                known = ", ".join(map(str, self._runs))
+                raise EdgeHalError(f"no step graph takes {chunk} ticks at once", f"there are graphs for {known}")
+            for name, tensor in self._inputs[chunk].items():
+                value = inputs[name]
+                if value.shape != tensor.host.shape:  # copyto would broadcast, silently
+                    raise EdgeHalError(f"input {name} is {value.shape}", f"it must be {tensor.host.shape}")
+                np.copyto(tensor.host, value, casting="same_kind")
+            run = self._runs[chunk][self._role]
+            run.work.launch()
+            self._device.synchronise()
         self._role = 1 - self._role
         return {name: tensor.host for name, tensor in run.outputs.items()}
 
@@ -134,16 +161,23 @@ class TensorRtEngine:
         self.restore(self._fills)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        for name, tensor in self._sets[self._role].items():
-            np.copyto(tensor.host, state[name])
-            self._device.upload(tensor.address, tensor.host)
-        self._device.synchronise()
+        with self._device.active():
+            for name, tensor in self._sets[self._role].items():
+                np.copyto(tensor.host, state[name])
+                self._device.upload(tensor.address, tensor.host)
+            self._device.synchronise()
 
     def state(self) -> dict[str, NDArray[Any]]:
-        for tensor in self._sets[self._role].values():
-            self._device.download(tensor.host, tensor.address)
-        self._device.synchronise()
+        with self._device.active():
+            for tensor in self._sets[self._role].values():
+                self._device.download(tensor.host, tensor.address)
+            self._device.synchronise()
         return {name: tensor.host.copy() for name, tensor in self._sets[self._role].items()}
+
+    def close(self) -> None:
+        """Let go of contexts and engines, before the device is closed. No step works afterwards."""
+        with self._device.active():
+            self._runs.clear()
 
     def _bind(
         self,
@@ -157,25 +191,25 @@ class TensorRtEngine:
         made = {tensor.name: _tensor(device, tensor, types[tensor.name]) for tensor in outputs}
         written = {f"{name}.next": tensor for name, tensor in self._sets[1 - role].items()}
         addresses = {**given, **self._sets[role], **made, **written}
-        launch, captured = _launcher(engine, addresses, given, made, device)
-        self.captured = self.captured and captured
-        return _Run(launch, made)
+        return _Run(_Work(engine, addresses, given, made, device), made)
 
 
 class TensorRtEncoder:
     """The frame encoder: one picture in, one feature vector out.
 
     Raises:
-        EdgeHalError: tensors of the engine are not those of the spec.
+        EdgeHalError: tensors of the engine are not those of the spec, or the device is closed.
     """
 
     def __init__(self, trt: Any, engine: Any, spec: EncoderSpec, device: Device) -> None:
         types = _check(trt, engine, "encoder", [spec.image], [spec.vector])
         self._device = device
-        self._image = _tensor(device, spec.image, types[spec.image.name])
-        self._vector = _tensor(device, spec.vector, types[spec.vector.name])
-        given, made = {spec.image.name: self._image}, {spec.vector.name: self._vector}
-        self._launch, self.captured = _launcher(engine, given | made, given, made, device)
+        with device.active():
+            self._image = _tensor(device, spec.image, types[spec.image.name])
+            self._vector = _tensor(device, spec.vector, types[spec.vector.name])
+            given, made = {spec.image.name: self._image}, {spec.vector.name: self._vector}
+            self._work: _Work | None = _Work(engine, given | made, given, made, device)
+        self.captured = self._work.captured
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 BGR (H, W, 3) of the encoder's size -> float32 (size,), a copy of its own."""
@@ -186,38 +220,59 @@ class TensorRtEncoder:
                 "resize it with edge_hal.preprocess.resize",
             )
         np.copyto(self._image.host, image)
-        self._launch()
-        self._device.synchronise()
+        with self._device.active():
+            assert self._work is not None, "a closed encoder has a closed device"
+            self._work.launch()
+            self._device.synchronise()
         return self._vector.host[0].astype(np.float32)
 
+    def close(self) -> None:
+        """Let go of context and engine, before the device is closed. No picture can be encoded afterwards."""
+        with self._device.active():
+            self._work = None
 
-def _launcher(
-    engine: Any,
-    addresses: Mapping[str, _Tensor],
-    given: Mapping[str, _Tensor],
-    made: Mapping[str, _Tensor],
-    device: Device,
-) -> tuple[Launch, bool]:
-    """Copies in, the engine, copies out, as one launch; and whether it is a captured graph."""
-    context = engine.create_execution_context()
-    if context is None:
-        raise EdgeHalError("TensorRT cannot make an execution context", "the device may lack memory")
-    for name, tensor in addresses.items():
-        if not context.set_tensor_address(name, tensor.address):
-            raise EdgeHalError(f"TensorRT does not take an address for {name}")
 
-    def work() -> None:
-        for tensor in given.values():
-            device.upload(tensor.address, tensor.host)
-        if not context.execute_async_v3(device.stream):
+class _Work:
+    """Copies in, the engine, copies out: a captured graph where the device allows it, else queued one by one.
+
+    A captured graph holds addresses: of weights in the engine, of scratch memory in the context. It owns neither.
+    Both live here, as long as the graph can be launched.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        addresses: Mapping[str, _Tensor],
+        given: Mapping[str, _Tensor],
+        made: Mapping[str, _Tensor],
+        device: Device,
+    ) -> None:
+        self._engine, self._context = engine, engine.create_execution_context()
+        self._given, self._made, self._device = tuple(given.values()), tuple(made.values()), device
+        if self._context is None:
+            raise EdgeHalError("TensorRT cannot make an execution context", "the device may lack memory")
+        for name, tensor in addresses.items():
+            if not self._context.set_tensor_address(name, tensor.address):
+                raise EdgeHalError(f"TensorRT does not take an address for {name}")
+        self._queue()  # the first enqueue initialises; captured, every launch would do it again (NVIDIA/TensorRT#2603)
+        device.synchronise()
+        self._graph = device.capture(self._queue)
+
+    @property
+    def captured(self) -> bool:
+        return self._graph is not None
+
+    def launch(self) -> None:
+        """Queue it all."""
+        (self._graph or self._queue)()
+
+    def _queue(self) -> None:
+        for tensor in self._given:
+            self._device.upload(tensor.address, tensor.host)
+        if not self._context.execute_async_v3(self._device.stream):
             raise EdgeHalError("TensorRT could not enqueue a step", "see its log for the reason")
-        for tensor in made.values():
-            device.download(tensor.host, tensor.address)
-
-    work()  # the first enqueue initialises; captured, that would be part of every launch (NVIDIA/TensorRT#2603)
-    device.synchronise()
-    graph = device.capture(work)
-    return (work, False) if graph is None else (graph, True)
+        for tensor in self._made:
+            self._device.download(tensor.host, tensor.address)
 
 
 def _tensor(device: Device, spec: TensorSpec, dtype: np.dtype[Any]) -> _Tensor:

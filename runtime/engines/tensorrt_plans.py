@@ -20,7 +20,7 @@ from typing import Any
 from edge_hal.bundle import file_hash
 from edge_hal.errors import EdgeHalError
 
-SCHEMA = 1
+SCHEMA = 2
 MAGIC = b"edge-hal plan\n"
 TODO = "run it with --engine onnxruntime, and report this with the bundle (docs/tensorrt.md)"
 REMEDIES = {
@@ -37,10 +37,12 @@ Report = Callable[[str, int, int, str], None]
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """`workspace_mb`: the most scratch memory a kernel may take. `targets`: compute capabilities to build for
-    ahead of time, `SM86`; only TensorRT-RTX knows these, empty builds for the GPU at hand."""
+    """`workspace_mb`: the most scratch memory a kernel may take. `tf32`: multiply float32 with 10 bits of mantissa, as
+    TensorRT does unless told otherwise; float32 means float32 here. `targets`: compute capabilities to build for ahead
+    of time, `SM86`; only TensorRT-RTX knows these, empty builds for the GPU at hand."""
 
     workspace_mb: int = 256
+    tf32: bool = False
     targets: tuple[str, ...] = ()
 
 
@@ -109,6 +111,8 @@ def build_plan(
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if not options.tf32 and hasattr(trt.BuilderFlag, "TF32"):
+        config.clear_flag(trt.BuilderFlag.TF32)
     if options.targets:
         config.num_compute_capabilities = len(options.targets)
         for index, name in enumerate(options.targets):

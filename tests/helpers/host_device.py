@@ -1,8 +1,14 @@
-"""A GPU made of host memory, with ONNX Runtime behind TensorRT's interface: what the engine may assume, no speed."""
+"""A GPU made of host memory, with ONNX Runtime behind TensorRT's interface: what the engine may assume, no speed.
+
+What is queued or captured holds addresses and owns nothing, as on a GPU. Weak references tell what was freed
+meanwhile: using it fails here, where a GPU would compute with whatever lies there now.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +16,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+Owner = Callable[[], Any]
+
 
 class HostDevice:
     """`Device` in host memory. Work is queued and done on `synchronise`, as on a GPU, so that whoever reads too
-    early reads something else. `refuses` turns capture down."""
+    early reads something else. `refuses` turns capture down. `closed`: everything was given back."""
 
     stream = 7
 
@@ -21,7 +29,13 @@ class HostDevice:
         self.memory: dict[int, bytearray] = {}
         self.queue: list[Callable[[], None]] = []
         self.recording: list[Callable[[], None]] | None = None
-        self.refuses, self.launches, self.plain = refuses, 0, 0
+        self.refuses, self.launches, self.closed = refuses, 0, False
+        self.refusal = "as asked for" if refuses else ""
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        assert not self.closed
+        yield
 
     def alloc(self, size: int) -> int:
         address = 1 << 20 if not self.memory else max(self.memory) + 4096
@@ -35,10 +49,14 @@ class HostDevice:
         (self.queue if self.recording is None else self.recording).append(work)
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        self.put(lambda: self.memory[address].__setitem__(slice(None), array.tobytes()))
+        host = borrowed(array)
+        self.put(lambda: self.memory[address].__setitem__(slice(None), host().tobytes()))
 
     def download(self, array: np.ndarray, address: int) -> None:
+        host = borrowed(array)
+
         def copy() -> None:
+            array = host()
             array[...] = np.frombuffer(self.memory[address], array.dtype).reshape(array.shape)
 
         self.put(copy)
@@ -60,6 +78,44 @@ class HostDevice:
             self.queue.extend(recorded)
 
         return launch
+
+    def close(self) -> None:
+        self.closed = True
+        self.memory.clear()
+
+
+def borrowed(array: np.ndarray) -> Owner:
+    """The array again, made of its address; fails once the memory is freed."""
+    owner = alive(array if array.base is None else array.base, "pinned memory")
+    where, shape, dtype = array.__array_interface__, array.shape, array.dtype
+
+    def found() -> np.ndarray:
+        assert owner() is not None
+        return np.asarray(SimpleNamespace(__array_interface__=where)).view(dtype).reshape(shape)
+
+    return found
+
+
+def alive(thing: Any, what: str) -> Owner:
+    """A weak reference that says what was freed too early."""
+    reference = weakref.ref(thing)
+
+    def found() -> Any:
+        kept = reference()
+        assert kept is not None, f"freed too early: {what}"
+        return kept
+
+    return found
+
+
+class HostRuntime:
+    """What deserialises: a plan is the path of its graph."""
+
+    def __init__(self, device: HostDevice) -> None:
+        self.device = device
+
+    def deserialize_cuda_engine(self, plan: bytes) -> HostEngine:
+        return HostEngine(Path(plan.decode()), self.device)
 
 
 class HostEngine:
@@ -88,29 +144,33 @@ class HostEngine:
 
 
 class HostContext:
+    """Scratch memory and addresses. What it queues needs it, and the engine with its weights, until it has run."""
+
     def __init__(self, engine: HostEngine) -> None:
-        self.engine, self.at = engine, {}
+        self.engine, self.at = alive(engine, "the engine"), {}
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.at[name] = address
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
-        assert stream == HostDevice.stream and self.at.keys() == self.engine.nodes.keys()
-        self.engine.device.put(self.run)
+        engine, at, context = self.engine(), dict(self.at), alive(self, "the execution context")
+        assert stream == HostDevice.stream and at.keys() == engine.nodes.keys()
+        engine.device.put(lambda: context().run(at))
         return True
 
-    def run(self) -> None:
-        memory, nodes = self.engine.device.memory, self.engine.nodes
+    def run(self, at: dict[str, int]) -> None:
+        engine = self.engine()
+        memory, nodes = engine.device.memory, engine.nodes
         given = {
-            name: np.frombuffer(memory[self.at[name]], HOST.nptype(node.type)).reshape(node.shape)
+            name: np.frombuffer(memory[at[name]], HOST.nptype(node.type)).reshape(node.shape)
             for name, (node, mode) in nodes.items()
             if mode == 0
         }
-        results = self.engine.session.run(None, given)
+        results = engine.session.run(None, given)
         outputs = [name for name, (_, mode) in nodes.items() if mode == 1]
         for name, value in zip(outputs, results, strict=True):
-            memory[self.at[name]][:] = value.tobytes()
+            memory[at[name]][:] = value.tobytes()
 
 
 HOST = SimpleNamespace(

@@ -5,10 +5,16 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
+from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum, IntEnum
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -19,78 +25,171 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle
 from edge_hal.export.graphs import export_encoder
 from edge_hal.model.encoder import FrameEncoder
-from edge_hal.runtime.checks.selftest import selftest
+from edge_hal.runtime.api import open_stream
 from edge_hal.runtime.engines.choose import choose_engines
 from edge_hal.runtime.engines.cuda_device import CudaDevice
+from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.engines.tensorrt_plans import BuildOptions, DeviceId, pack, plan_key
+from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import EncoderSpec
-from tests.helpers.host_device import HOST, HostDevice, HostEngine
+from tests.helpers.host_device import HOST, HostDevice, HostRuntime
 from tests.helpers.processes import call
 from tests.helpers.small_models import TWO, random_input, save_run, small_spec
 
 
+class CUresult(IntEnum):
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_VALUE = 1
+    CUDA_ERROR_LAUNCH_FAILED = 719
+    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
+    CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
+
+
+class Mode(Enum):
+    CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
+
+
+OK = CUresult.CUDA_SUCCESS
+
+
+class Handle:
+    """What cuda.bindings wraps a graph in. `work` is None once it is destroyed: using it again fails, as on a GPU."""
+
+    def __init__(self, work: list[Any]) -> None:
+        self.work: list[Any] | None = work
+
+
 class Gpu:
-    """The modules, on one `HostDevice`. `stack`: contexts pushed and not yet popped; `memory_left`: allocations
-    before the GPU is full; `refuses`: no stream can be captured."""
+    """The modules, on one `HostDevice`. `stacks`: contexts pushed and not yet popped, by thread; `memory_left`:
+    allocations before the GPU is full; `refuses`: functions of the driver that fail, with their error."""
 
     def __init__(self) -> None:
-        self.host, self.stack, self.memory_left, self.refuses = HostDevice(), [], 10_000, False
-        context = SimpleNamespace(push=lambda: self.stack.append(1), pop=self.stack.pop)
-        stream = SimpleNamespace(handle=HostDevice.stream, synchronize=self.synchronise)
+        self.host, self.memory_left = HostDevice(), 10_000
+        self.stacks: dict[int, list[Any]] = defaultdict(list)
+        self.refuses: dict[str, CUresult] = {}
+        self.graphs: list[Handle] = []
+        self.streams: WeakSet[Any] = WeakSet()
+        self.contexts: WeakSet[Any] = WeakSet()
+        self.misused: list[str] = []
+        gpu = self
+
+        class Context:
+            def __init__(self) -> None:
+                gpu.contexts.add(self)
+
+            def push(self) -> None:
+                gpu.stacks[threading.get_ident()].append(self)
+
+            def pop(self) -> None:
+                gpu.stacks[threading.get_ident()].pop()
+
+        class Stream:
+            handle = HostDevice.stream
+
+            def __init__(self) -> None:
+                gpu.check()
+                gpu.streams.add(self)
+
+            def synchronize(self) -> None:
+                gpu.check()
+                assert gpu.host.recording is None, "a stream that is captured cannot be waited for"
+                gpu.host.synchronise()
+
+            def __del__(self) -> None:
+                if not gpu.stacks[threading.get_ident()]:
+                    gpu.misused.append("a stream was destroyed without its context")
+
+        class Memory:
+            def __init__(self, size: int) -> None:
+                gpu.check()
+                gpu.memory_left -= 1
+                if gpu.memory_left < 0:
+                    raise MemoryError("cuMemAlloc failed: out of memory")
+                self.address = gpu.host.alloc(size)
+
+            def __int__(self) -> int:
+                return self.address
+
+            def free(self) -> None:
+                gpu.check()
+                del gpu.host.memory[self.address]
+
         self.driver = SimpleNamespace(
             init=lambda: None,
             Device=lambda index: SimpleNamespace(
-                name=lambda: "a GPU", compute_capability=lambda: (8, 7), retain_primary_context=lambda: context
+                name=lambda: "a GPU", compute_capability=lambda: (8, 7), retain_primary_context=Context
             ),
-            Stream=lambda: stream,
+            Stream=Stream,
             get_driver_version=lambda: 12060,
-            mem_alloc=self.alloc,
+            mem_alloc=Memory,
             pagelocked_empty=self.current(self.host.pinned),
             memcpy_htod_async=self.current(lambda address, array, on: self.host.upload(address, array)),
             memcpy_dtoh_async=self.current(lambda array, address, on: self.host.download(array, address)),
         )
-        self.runtime = SimpleNamespace(
-            cudaStreamCaptureMode=SimpleNamespace(cudaStreamCaptureModeThreadLocal=1),
-            cudaStreamBeginCapture=self.begin,
-            cudaStreamEndCapture=self.end,
-            cudaGraphInstantiate=lambda graph, flags: (0, graph),
-            cudaGraphLaunch=self.launch,
-        )
+        names = ("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch",
+                 "cuGraphDestroy", "cuGraphExecDestroy")  # fmt: skip
+        self.bindings = SimpleNamespace(CUstreamCaptureMode=Mode, **{name: self.function(name) for name in names})
+
+    def check(self) -> None:
+        """pycuda and the driver refuse whatever they are asked without a current context."""
+        assert self.stacks[threading.get_ident()], "no context is current"
 
     def current(self, work: Any) -> Any:
-        """pycuda refuses whatever it is asked without a current context."""
-
         def checked(*arguments: Any) -> Any:
-            assert self.stack, "no context is current"
+            self.check()
             return work(*arguments)
 
         return checked
 
-    def alloc(self, size: int) -> int:
-        self.memory_left -= 1
-        if self.memory_left < 0:
-            raise MemoryError("cuMemAlloc failed: out of memory")
-        return self.current(self.host.alloc)(size)
+    def function(self, name: str) -> Any:
+        work, results = getattr(self, name), 1 if name in ("cuStreamEndCapture", "cuGraphInstantiate") else 0
 
-    def synchronise(self) -> None:
-        assert self.host.recording is None, "a stream that is captured cannot be waited for"
-        self.host.synchronise()
+        def called(*arguments: Any) -> tuple[Any, ...]:
+            self.check()
+            made = work(*arguments)
+            if name in self.refuses:
+                return (self.refuses[name], *[None] * results)
+            return (OK, made) if results else (OK,)
 
-    def begin(self, stream: int, mode: int) -> tuple[int]:
-        assert stream == HostDevice.stream
-        if self.refuses:
-            return (900,)
-        self.host.recording = []
-        return (0,)
+        return called
 
-    def end(self, stream: int) -> tuple[int, Any]:
+    def cuStreamBeginCapture(self, stream: int, mode: Mode) -> None:
+        assert stream == HostDevice.stream and isinstance(mode, Mode) and self.host.recording is None
+        if "cuStreamBeginCapture" not in self.refuses:
+            self.host.recording = []
+
+    def cuStreamEndCapture(self, stream: int) -> Handle:
         recorded, self.host.recording = self.host.recording, None
-        return (0, recorded)
+        assert recorded is not None, "the stream is not captured"
+        return self.graph(recorded, "cuStreamEndCapture")
 
-    def launch(self, graph: Any, stream: int) -> tuple[int]:
+    def cuGraphInstantiate(self, graph: Handle, flags: int) -> Handle:
+        assert graph.work is not None and flags == 0
+        return self.graph(list(graph.work), "cuGraphInstantiate")
+
+    def cuGraphLaunch(self, graph: Handle, stream: int) -> None:
+        assert graph.work is not None and stream == HostDevice.stream
         self.host.launches += 1
-        self.host.queue.extend(graph)
-        return (0,)
+        self.host.queue.extend(graph.work)
+
+    def cuGraphDestroy(self, graph: Handle) -> None:
+        assert graph.work is not None
+        graph.work = None
+
+    cuGraphExecDestroy = cuGraphDestroy
+
+    def graph(self, work: list[Any], name: str) -> Handle:
+        made = Handle(work)
+        if name not in self.refuses:
+            self.graphs.append(made)
+        return made
+
+    @property
+    def left(self) -> list[Any]:
+        """What was not given back."""
+        graphs = [graph for graph in self.graphs if graph.work is not None]
+        stacks = [stack for stack in self.stacks.values() if stack]
+        return [*graphs, *self.host.memory, *self.streams, *self.contexts, *stacks]
 
 
 @pytest.fixture
@@ -101,18 +200,16 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
         vars(HOST),
         __version__="10.3.0",
         Logger=type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None}),
-        Runtime=lambda logger: SimpleNamespace(
-            deserialize_cuda_engine=lambda plan: HostEngine(Path(plan.decode()), made.host)
-        ),
+        Runtime=lambda logger: HostRuntime(made.host),
     )
     modules = {"pycuda": ModuleType("pycuda"), "pycuda.driver": made.driver, "tensorrt": trt,
                "cuda": ModuleType("cuda"), "cuda.bindings": ModuleType("cuda.bindings"),
-               "cuda.bindings.runtime": made.runtime}  # fmt: skip
+               "cuda.bindings.driver": made.bindings}  # fmt: skip
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
     yield made
     gc.collect()
-    assert not made.stack, "pycuda aborts a process that ends like this"
+    assert not made.misused and not made.left, "neither closing nor forgetting gave this back"
 
 
 @pytest.fixture(scope="module")
@@ -137,24 +234,84 @@ def cache(bundle: Bundle, tmp_path: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPa
     return tmp_path
 
 
-def test_a_device_with_plans_runs_tensorrt_and_proves_it(bundle: Bundle, cache: Path, gpu: Gpu) -> None:
+def test_a_device_with_plans_runs_captured_graphs(bundle: Bundle, cache: Path, gpu: Gpu) -> None:
     engines = choose_engines(bundle)
     assert (engines.kind, engines.why) == ("tensorrt", "TensorRT 10.3.0 on a GPU, captured CUDA graphs")
-    del engines
-    before = gpu.host.launches
-    findings = selftest(bundle)
-    assert [one.name for one in findings if not one.passed] == [] and len(findings) == 1 + 2 * 6 + 3
-    assert gpu.host.launches > before + 1000
-    gpu.refuses = True
-    assert "no CUDA graph could be captured" in choose_engines(bundle, "tensorrt").why
+    assert engines.captured and len(gpu.stacks[threading.get_ident()]) == 0
+    streams = PyramidStream(bundle.spec, engines.levels), PyramidStream(bundle.spec, open_engines(bundle))
+    x = random_input(40)
+    for stream in streams:
+        stream.push(x, range(len(x)))
+    np.testing.assert_allclose(*(stream.posterior(20) for stream in streams), atol=1e-6)
+    assert gpu.host.launches >= 20
+    engines.close()
+    assert not gpu.left
+    engines.close()
+    for use in (lambda: engines.levels[0].step({"x": x[:1]}), engines.levels[1].state, engines.levels[0].reset):
+        with pytest.raises(EdgeHalError, match="the GPU was given back"):
+            use()
+    plain = choose_engines(bundle, "tensorrt", graphs=False)
+    assert plain.why.endswith("plain launches") and not plain.captured
+    assert gpu.left
+    plain.close()
+    assert not gpu.left
+
+
+REFUSED = {
+    "cuStreamBeginCapture": CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+    "cuStreamEndCapture": CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED,
+    "cuGraphInstantiate": CUresult.CUDA_ERROR_INVALID_VALUE,
+}
+
+
+@pytest.mark.parametrize("function", REFUSED)
+def test_a_refused_capture_is_told_once_by_name_and_steps_are_launched_plainly(
+    bundle: Bundle, cache: Path, gpu: Gpu, caplog: pytest.LogCaptureFixture, function: str
+) -> None:
+    gpu.refuses[function] = REFUSED[function]
+    engines = choose_engines(bundle, "tensorrt")
+    name = REFUSED[function].name
+    assert engines.why.endswith(f"plain launches: no CUDA graph could be captured ({name})") and not engines.captured
+    assert [record.getMessage().count(name) for record in caplog.records if record.levelname == "WARNING"] == [1]
+    streams = PyramidStream(bundle.spec, engines.levels), PyramidStream(bundle.spec, open_engines(bundle))
+    for stream in streams:
+        stream.push(random_input(20), range(20))
+    np.testing.assert_allclose(*(stream.posterior(20) for stream in streams), atol=1e-6)
+    engines.close()
+    assert not gpu.left
+
+
+def test_a_step_that_cannot_be_captured_leaves_the_stream_usable(gpu: Gpu, caplog: pytest.LogCaptureFixture) -> None:
+    device = CudaDevice()
+    with device.active():
+        assert device.capture(lambda: 1 // 0) is None  # type: ignore[arg-type, return-value]
+        assert gpu.host.recording is None and "ZeroDivisionError" in device.refusal
+        device.synchronise()
+    device.close()
+    gpu.refuses["cuStreamEndCapture"] = CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+    device = CudaDevice()
+    with device.active():
+        assert device.capture(lambda: 1 // 0) is None  # type: ignore[arg-type, return-value]
+    assert device.refusal.startswith("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED (ZeroDivisionError")
+
+
+@pytest.mark.parametrize("missing", ["cuda.bindings.driver", "pycuda.driver", "tensorrt"])
+def test_a_missing_module_is_named(
+    bundle: Bundle, cache: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    engines = choose_engines(bundle)
+    assert missing in engines.why and engines.kind == ("tensorrt" if missing.startswith("cuda.") else "onnxruntime")
+    engines.close()
 
 
 def test_what_fails_on_a_device_is_told_and_onnx_runtime_runs(
     bundle: Bundle, cache: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu.memory_left = 20
-    engines = choose_engines(bundle)
-    assert engines.kind == "onnxruntime" and "out of memory" in engines.why and not gpu.stack
+    for memory_left in (5, 20, 30):
+        gpu.memory_left = memory_left
+        engines = choose_engines(bundle)
+        assert engines.kind == "onnxruntime" and "out of memory" in engines.why and not gpu.left
     gpu.memory_left = 20
     with pytest.raises(EdgeHalError, match=r"TensorRT failed on this device: MemoryError(.|\n)*--engine onnxruntime"):
         choose_engines(bundle, "tensorrt")
@@ -162,49 +319,115 @@ def test_what_fails_on_a_device_is_told_and_onnx_runtime_runs(
     with monkeypatch.context() as patch:
         patch.setattr(gpu.driver, "Stream", lambda: 1 // 0)
         assert "ZeroDivisionError" in choose_engines(bundle).why
-    monkeypatch.setattr(gpu.runtime, "cudaGraphLaunch", lambda graph, stream: (719, None))
-    failed = selftest(bundle)[-1]
-    assert not failed.passed and "could not be launched: 719" in failed.detail
+    engines = choose_engines(bundle, "tensorrt")
+    gpu.refuses["cuGraphLaunch"] = CUresult.CUDA_ERROR_LAUNCH_FAILED
+    x, held = random_input(1), np.zeros((1, bundle.spec.levels[1].width), np.float32)
+    with pytest.raises(EdgeHalError, match="could not be launched: CUDA_ERROR_LAUNCH_FAILED"):
+        engines.levels[0].step({"x": x, "held": held})
 
 
-def test_a_device_gives_its_context_back_once(gpu: Gpu) -> None:
+def test_a_device_gives_everything_back_once(gpu: Gpu) -> None:
     device = CudaDevice()
-    host = device.pinned((3,), np.dtype(np.float32))
-    host[:] = 1.5
-    address = device.alloc(host.nbytes)
-    device.upload(address, host)
-    device.synchronise()
-    host[:] = 0
-    device.download(host, address)
-    device.synchronise()
-    assert host.tolist() == [1.5, 1.5, 1.5]
-    assert len(gpu.stack) == 1
+    with device.active():
+        host = device.pinned((3,), np.dtype(np.float32))
+        host[:] = 1.5
+        address = device.alloc(host.nbytes)
+        device.upload(address, host)
+        device.synchronise()
+        host[:] = 0
+        device.download(host, address)
+        device.synchronise()
+        assert host.tolist() == [1.5, 1.5, 1.5]
+        launch = device.capture(lambda: device.download(host, address))
+        assert launch is not None
+        launch()
+        device.synchronise()
+    assert gpu.left
     device.close()
+    assert not gpu.left
     device.close()
-    assert not gpu.stack
+    with pytest.raises(EdgeHalError, match="given back"), device.active():
+        pass
     forgotten = CudaDevice()
-    assert len(gpu.stack) == 1
+    with forgotten.active():
+        forgotten.alloc(3)
+    assert gpu.left
     del forgotten
     gc.collect()
-    assert not gpu.stack
+    assert not gpu.left
 
 
-def test_a_process_that_just_ends_leaves_no_context_behind() -> None:
-    code = """
-import atexit, os, sys
+def test_open_stream_closes_the_device(bundle: Bundle, cache: Path, gpu: Gpu) -> None:
+    """Also where no frame came, where another thread closes, and where nobody does."""
+    with open_stream(bundle.path) as stream:
+        assert stream.recognizer.engines.kind == "tensorrt"
+        for number in range(30):
+            stream.push(random_input(1, seed=number)[0], number * 100_000_000)
+    assert not gpu.left
+    with pytest.raises(EdgeHalError, match="the stream is closed"):
+        stream.push(random_input(1)[0], 10**10)
+    open_stream(bundle.path).close()
+    assert not gpu.left
+
+    stream = open_stream(bundle.path)
+    for work in (partial(stream.push, random_input(1)[0], 0), stream.close):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(work).result()
+    assert not gpu.left
+    stream = open_stream(bundle.path)
+    assert gpu.left
+    del stream
+    gc.collect()
+    assert not gpu.left
+
+
+ENDING = """
+import os, sys, threading
 from unittest.mock import MagicMock
-stack = []
-atexit.register(lambda: os._exit(134 if stack else 0))  # as pycuda does when its module is cleaned up
+
+class Stack(list):
+    # pycuda keeps one for each thread, and aborts when a thread or the process drops one that is not empty.
+    def __del__(self):
+        if self:
+            os._exit(134)
+
+class Local(threading.local):
+    def __init__(self):
+        self.stack = Stack()
+
+local = Local()
+log = []
 driver = MagicMock()
-context = driver.Device().retain_primary_context()
-context.push = lambda: stack.append(1)
-context.pop = stack.pop
+driver.Device().retain_primary_context.return_value = context = MagicMock()
+context.push = lambda: local.stack.append(1)
+context.pop = lambda: local.stack.pop()
 driver.Device().compute_capability.return_value = (8, 7)
 driver.Stream().handle = 7
+driver.mem_alloc().free = lambda: print("freed", len(local.stack), flush=True)
+driver.mem_alloc().__int__ = lambda self: 4096
 sys.modules["pycuda"], sys.modules["pycuda.driver"] = MagicMock(), driver
-from edge_hal.runtime.cuda_device import CudaDevice
-device = CudaDevice(graphs=False)
-assert stack
+from edge_hal.runtime.engines.cuda_device import CudaDevice
 """
-    returned, _, err = call(code=code)
-    assert returned == 0, err
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        # A thread that ends while its engine lives, then the process.
+        "devices = []\ndef use():\n device = CudaDevice(graphs=False)\n devices.append(device)\n"
+        " with device.active():\n  device.alloc(1)\n"
+        "thread = threading.Thread(target=use)\nthread.start()\nthread.join()",
+        # A process that just ends.
+        "device = CudaDevice(graphs=False)\nwith device.active():\n device.alloc(1)",
+        # A process that ends by an error inside.
+        "device = CudaDevice(graphs=False)\nwith device.active():\n device.alloc(1)\n sys.exit(0)",
+        # A process that ends while a daemon thread is inside a step: closing waits for the step.
+        "device = CudaDevice(graphs=False)\ninside, ended = threading.Event(), threading.Event()\n"
+        "def use():\n with device.active():\n  device.alloc(1)\n  inside.set()\n  ended.wait(0.3)\n"
+        "threading.Thread(target=use, daemon=True).start()\ninside.wait()",
+    ],
+    ids=["thread", "process", "error", "daemon"],
+)
+def test_no_end_of_a_thread_or_process_leaves_a_context_on_its_stack(ending: str) -> None:
+    returned, out, err = call(code=f"{ENDING}\n{ending}")
+    assert (returned, out, err) == (0, "freed 1\n", "")

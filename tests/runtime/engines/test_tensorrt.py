@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
 import textwrap
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -237,15 +239,36 @@ def test_the_key_is_of_inputs_only(trt: Any, step: Path, tmp_path: Path) -> None
         plan_key(newer, step, DEVICE, AHEAD),
         plan_key(trt, step, DEVICE, BuildOptions()),
         plan_key(trt, step, DEVICE, BuildOptions(workspace_mb=1, targets=AHEAD.targets)),
+        plan_key(trt, step, DEVICE, BuildOptions(tf32=True, targets=AHEAD.targets)),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_float32_is_float32_unless_asked_otherwise(trt: Any, step: Path, tf32: bool) -> None:
+    """TensorRT multiplies float32 with ten bits of mantissa unless it is told not to."""
+    asked = []
+
+    class Builder(trt.Builder):  # type: ignore[misc]
+        def create_builder_config(self) -> Any:
+            made = super().create_builder_config()
+            assert made.get_flag(trt.BuilderFlag.TF32), "TensorRT's own choice"
+            return made
+
+        def build_serialized_network(self, network: Any, config: Any) -> Any:
+            asked.append(config.get_flag(trt.BuilderFlag.TF32))
+            return super().build_serialized_network(network, config)
+
+    spied: Any = SimpleNamespace(**{**vars(trt), "Builder": Builder})
+    assert build_plan(spied, step, BuildOptions(tf32=tf32, targets=AHEAD.targets)).data
+    assert asked == [tf32]
 
 
 CHILD = """
     import json, resource, signal, sys
     from pathlib import Path
     import tensorrt_rtx as trt
-    from edge_hal.runtime.plans import BuildOptions, DeviceId, PlanCache
+    from edge_hal.runtime.engines.tensorrt_plans import BuildOptions, DeviceId, PlanCache
     step, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     if limit:  # a full disk, as a process sees it
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -329,7 +352,7 @@ def test_timings_are_kept_for_the_next_graph_and_foreign_or_damaged_ones_are_not
     trt: Any = SimpleNamespace(
         __name__="tensorrt", __version__="10.3", ILogger=object, Builder=lambda log: builder, OnnxParser=MagicMock(),
         NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1), MemoryPoolType=MagicMock(),
-        ProfilingVerbosity=MagicMock(),
+        ProfilingVerbosity=MagicMock(), BuilderFlag=SimpleNamespace(TF32=7),
     )  # fmt: skip
     created = TimedConfig.created
     cache = PlanCache(tmp_path)
@@ -361,6 +384,33 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     torch.manual_seed(0)
     export_encoder(FrameEncoder(spec.encoder), spec.encoder, run / "encoder.onnx")
     return export_bundle(run, folder / "bundle", precision="fp16")
+
+
+def test_a_graph_outlives_neither_its_context_nor_its_engine(bundle: Any) -> None:
+    """A captured graph holds addresses alone. Whoever can launch it must hold what lies there."""
+    device, spec = HostDevice(), bundle.spec
+    engines = on_host(bundle, device)
+    encoder = TensorRtEncoder(HOST, HostEngine(bundle.encoder, device), spec.encoder, device)
+    gc.collect()
+    before = device.launches
+    vector = encoder.encode(np.zeros((24, 32, 3), np.uint8))
+    PyramidStream(spec, engines).push(random_input(40), range(40))
+    assert np.isfinite(vector).all() and device.launches > before + 20
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_closed_engine_holds_neither_context_nor_engine(bundle: Any, graphs: bool) -> None:
+    device, spec = HostDevice(refuses=not graphs), bundle.spec
+    on_device = {chunk: HostEngine(bundle.graph(0, chunk), device) for chunk in spec.chunks(0)}
+    engine = TensorRtEngine(HOST, on_device, spec, 0, device)
+    encoders = HostEngine(bundle.encoder, device)
+    encoder = TensorRtEncoder(HOST, encoders, spec.encoder, device)
+    held = [weakref.ref(one) for one in (*on_device.values(), encoders)]
+    del on_device, encoders
+    assert all(one() is not None for one in held)
+    engine.close()
+    encoder.close()
+    assert all(one() is None for one in held), "without waiting for the garbage collector: the device closes next"
 
 
 def on_host(bundle: Any, device: HostDevice) -> list[TensorRtEngine]:
