@@ -74,7 +74,7 @@ def test_a_real_pyramid_on_its_engine_after_many_receptive_fields(tmp_path):
 
     def engines() -> list[Any]:
         return [
-            OnnxRuntimeEngine({c: tmp_path / graph_name(i, c, "fp32") for c in spec.chunks(i)}, spec, i)
+            OnnxRuntimeEngine.open({c: tmp_path / graph_name(i, c, "fp32") for c in spec.chunks(i)}, spec, i)
             for i in range(len(spec.levels))
         ]
 
