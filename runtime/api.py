@@ -86,11 +86,16 @@ class EventStream:
     def close(self, reason: str = "eof") -> list[Event]:
         """End the stream and return its last events: the gap if one is open, then `End`. None without a frame, and
         none at a second call."""
-        done, self._closed = self._closed or not self._captured, True
-        if done:
+        if self._closed:
             return []
-        events = self._process(self._clock.finish(self._newest_ns - self._began_ns))
-        return [*events, self.recognizer.end(reason, self.counters)]
+        self._closed = True
+        try:
+            if not self._captured:
+                return []
+            events = self._process(self._clock.finish(self._newest_ns - self._began_ns))
+            return [*events, self.recognizer.end(reason, self.counters)]
+        finally:
+            self.recognizer.engines.close()
 
     def _process(self, items: list[Tick | Break]) -> list[Event]:
         events: list[Event] = []
@@ -141,11 +146,12 @@ def open_stream(
     """
     if source_hz is not None and not 0 < source_hz <= 1000:
         raise EdgeHalError(f"source_hz = {source_hz}", "it must lie in 0..1000", exit_code=2)
-    if not isinstance(bundle, Model):
-        model = open_model(bundle, threads=threads, allow_uncertified=allow_uncertified)
-    elif threads != 1 or allow_uncertified:
-        todo = "give them to open_model"
-        raise EdgeHalError("threads and allow_uncertified do not apply", "the model is already open", todo, exit_code=2)
+    if isinstance(bundle, Model):
+        if threads != 1 or allow_uncertified:
+            why, todo = "the model is already open", "give them to open_model"
+            raise EdgeHalError("threads and allow_uncertified do not apply", why, todo, exit_code=2)
+        recognizer = bundle.stream(stream)
     else:
-        model = bundle
-    return EventStream(model.stream(stream), max_hold_ms=max_hold_ms, source_hz=source_hz)
+        model = open_model(bundle, threads=threads, allow_uncertified=allow_uncertified)
+        recognizer = model.stream(stream, owns_model=True)
+    return EventStream(recognizer, max_hold_ms=max_hold_ms, source_hz=source_hz)

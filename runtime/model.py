@@ -43,25 +43,32 @@ class Model:
         decoder: DecoderConfig | None = None,
         decide_every: int | None = None,
         next_seq: Callable[[], int] | None = None,
+        owns_model: bool = False,
     ) -> Recognizer:
-        """A new stream. On TensorRT it belongs to the thread that calls this.
+        """A new stream. One thread at a time may use it.
 
         Args:
             name: the name that events carry.
             decoder: thresholds, default the bundle's own.
             decide_every, next_seq: see `Recognizer`.
+            owns_model: closing the engines of the stream closes the model too.
 
         Raises:
-            EdgeHalError: a bad name or number, or the device lacks memory.
+            EdgeHalError: a bad name or number, the device lacks memory, or the model is closed.
         """
+        engines = self.opened.open_stream()
         return Recognizer(
             self.bundle,
-            self.opened.open_stream(),
+            engines.owning_model() if owns_model else engines,
             self._decoder(decoder or self.bundle.decoder),
             stream=name,
             decide_every=decide_every,
             next_seq=next_seq,
         )
+
+    def close(self) -> None:
+        """Free what the model holds on a device. Streams that are open stay usable."""
+        self.opened.close()
 
     def _decoder(self, config: DecoderConfig) -> Decoder:
         """A decoder whose tables are shared with all streams of the same configuration."""

@@ -50,8 +50,8 @@ class Reloader:
 
     def _open(self, current: Recognizer) -> None:
         try:
-            if current.engines.model.thread_bound:
-                why = f"engines of {current.engines.kind} cannot be opened in another thread than the run's"
+            if not current.engines.model.opens_in_background:
+                why = f"engines of {current.engines.kind} cannot be opened while others run"
                 raise EdgeHalError("the bundle cannot be reloaded", why, "restart the run: no event number is lost")
             bundle = load_bundle(self._options.bundle, allow_uncertified=self._options.allow_uncertified)
             self._options.check(bundle)

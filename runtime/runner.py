@@ -106,7 +106,9 @@ def run(
 def _open_stream(bundle: Bundle, engine: str, options: RunOptions, next_seq: Callable[[], int]) -> Recognizer:
     decoder = bundle.decoder.changed(options.decoder)
     model = Model(bundle, engine, options.threads)
-    return model.stream(options.stream, decoder=decoder, decide_every=options.decide_every, next_seq=next_seq)
+    return model.stream(
+        options.stream, decoder=decoder, decide_every=options.decide_every, next_seq=next_seq, owns_model=True
+    )
 
 
 def _observers(

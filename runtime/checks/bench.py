@@ -158,7 +158,7 @@ def resident_bytes() -> int | None:
 
 
 def readings() -> dict[str, float]:
-    """Clocks in MHz, temperatures in Celsius, power in watts, as far as the platform reports them (a Jetson reports all)."""
+    """Clocks in MHz, temperatures in Celsius, power in watts, those that the platform reports."""
     found: dict[str, float] = {}
     for cpu in sorted(CPUS.glob("cpu[0-9]*")):
         _add(found, f"{cpu.name}_mhz", cpu / "cpufreq" / "scaling_cur_freq", 1e-3)

@@ -67,12 +67,12 @@ def deviation(stream: PyramidStream, vectors: NDArray[np.float32], expected: Sta
 
 
 def open_selfcheck(recognizer: Recognizer, every_s: float) -> SelfCheck:
-    """Raises EdgeHalError if the engines cannot be used in another thread."""
+    """Raises EdgeHalError if the model cannot open engines in the background."""
     model = recognizer.engines.model
-    if model.thread_bound:
+    if not model.opens_in_background:
         raise EdgeHalError(
             f"--selfcheck cannot check {model.kind}",
-            "its engines work only in the thread of the run",
+            "a second set of engines would have to share the device with the first",
             "add --engine onnxruntime, or run without --selfcheck",
             exit_code=2,
         )

@@ -59,8 +59,8 @@ def choose_engines(
     report: Report | None = None,
     graphs: bool = True,
 ) -> Engines:
-    """The engines of a single stream of a bundle; see `open_model` and `EngineOptions`."""
-    return open_model(bundle, kind, EngineOptions(threads, cache, report, graphs)).open_stream()
+    """The engines of the only stream of a bundle; see `open_model` and `EngineOptions`."""
+    return open_model(bundle, kind, EngineOptions(threads, cache, report, graphs)).open_stream().owning_model()
 
 
 def _first_that_can(bundle: Bundle, options: EngineOptions) -> OpenedModel:

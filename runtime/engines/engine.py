@@ -7,7 +7,7 @@ OpenedModel     the graphs of a bundle, shared by all streams of the bundle
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,8 +64,8 @@ class OpenedModel(Protocol):
     """The graphs of a bundle, opened once by one inference engine. All streams of the bundle share it.
 
     `kind` is the engine's name and `why` the reason it runs; both are for logs and reports, no code decides by them.
-    `thread_bound`: engines may be used only in the thread that opened them. Such a model cannot be reloaded or checked
-    in the background.
+    `opens_in_background`: while a stream runs, another thread may open and run more engines on the same device. Only
+    then can a run reload its bundle or check its state.
     """
 
     @property
@@ -75,26 +75,32 @@ class OpenedModel(Protocol):
     def why(self) -> str: ...
 
     @property
-    def thread_bound(self) -> bool: ...
+    def opens_in_background(self) -> bool: ...
 
     def open_stream(self) -> Engines:
         """Engines of a new stream, with buffers and state of their own. May be called from several threads.
 
         Raises:
-            EdgeHalError: the device lacks memory, or failed.
+            EdgeHalError: the device lacks memory or failed, or the model is closed.
         """
+        ...
+
+    def close(self) -> None:
+        """Free what it holds on a device. Streams that are open stay usable. A second call does nothing."""
         ...
 
 
 @dataclass(frozen=True)
 class Engines:
-    """What one stream runs: an engine for each level, lowest first, and the frame encoder if the bundle has one.
-    `close` frees what it holds on a device; it is called in the thread that opened it."""
+    """What one stream runs: an engine for each level, lowest first, and the frame encoder if the bundle has one. One
+    thread at a time may use it. `close` frees what it holds on a device; a second call does nothing. `captured`: every
+    step is a CUDA graph."""
 
     model: OpenedModel
     levels: Sequence[StepEngine]
     encoder: FrameEncoder | None
-    close: Callable[[], None] = field(default=lambda: None)
+    captured: bool = False
+    close: Callable[[], None] = lambda: None
 
     @property
     def kind(self) -> str:
@@ -103,6 +109,15 @@ class Engines:
     @property
     def why(self) -> str:
         return self.model.why
+
+    def owning_model(self) -> Engines:
+        """The same engines; closing them closes the model too. For a model with one stream."""
+
+        def close() -> None:
+            self.close()
+            self.model.close()
+
+        return replace(self, close=close)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class OnnxRuntimeModel:
     """
 
     kind = "onnxruntime"
-    thread_bound = False
+    opens_in_background = True
 
     def __init__(self, bundle: Bundle, threads: int = 1, why: str = "") -> None:
         self.why = why
@@ -61,6 +61,9 @@ class OnnxRuntimeModel:
         if self._encoder is not None and spec.encoder is not None:
             encoder = OnnxEncoder(self._encoder, spec.encoder)
         return Engines(self, levels, encoder)
+
+    def close(self) -> None:
+        """Nothing to do: sessions are freed with the last stream that uses them."""
 
 
 def open_engines(bundle: Bundle, threads: int = 1) -> list[StepEngine]:

@@ -1,7 +1,7 @@
 """A bundle on TensorRT: its plans are loaded once, and each stream has execution contexts and memory of its own.
 
-A stream has a `CudaDevice` of its own, that is a CUDA stream and its memory in the primary context of the GPU, so
-streams in different threads do not wait for each other. A device belongs to the thread that made it.
+Each stream has a `CudaDevice`, that is a CUDA stream and memory in the primary context of the GPU. So streams in
+different threads do not wait for each other.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,49 +26,53 @@ log = logging.getLogger("edge_hal.engine")
 
 
 class TensorRtModel:
-    """The plans of a bundle on the first GPU; see `OpenedModel`. The thread that opens it must live as long as it.
+    """The plans of a bundle on the first GPU; see `OpenedModel`.
+
+    Opening more engines may build plans, which takes minutes and gigabytes, so it is not done while a stream runs.
 
     Raises:
         EdgeHalError: TensorRT is not installed or cannot run the bundle, there is no GPU, or the GPU failed.
     """
 
     kind = "tensorrt"
-    thread_bound = True
+    opens_in_background = False
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         if bundle.target == "onnxruntime":
             why = "the bundle is int8 for onnxruntime"
             raise EdgeHalError("TensorRT cannot run this bundle", why, "export it with --target tensorrt")
-        self._bundle, self._options, self._trt = bundle, options, _tensorrt()
+        self._spec, self._options, self._trt = bundle.spec, options, _tensorrt()
         self._lock = threading.Lock()
-        self._opener = threading.get_ident()
         with contextlib.ExitStack() as on_failure, _device_errors():
-            self._device = CudaDevice(graphs=False)  # its context owns the plans
+            self._device = CudaDevice(graphs=False)  # keeps the context of the plans
             on_failure.callback(self._device.close)
-            self._load_plans()
-            self._first: Engines | None = self._open()  # whether the device has the memory, and can capture steps
+            notes = self._load_plans(bundle)
+            # Whether the memory suffices, and steps can be captured, is known once a stream is open.
+            self._first: Engines | None = self._open()
             on_failure.pop_all()
-        levels = [level for level in self._first.levels if isinstance(level, TensorRtEngine)]
-        captured = all(level.captured for level in levels)
-        how = "captured CUDA graphs" if captured else "plain launches"
-        how += "" if captured or not options.cuda_graphs else ": no CUDA graph could be captured"
-        notes = "".join(f"; {note}" for note in self._notes)
-        self.why = f"TensorRT {self._trt.__version__} on {self._device.id.name}, {how}{notes}"
+        how = "captured CUDA graphs" if self._first.captured else "plain launches"
+        how += f": no CUDA graph could be captured ({self._refusal})" if self._refusal else ""
+        self.why = "; ".join([f"TensorRT {self._trt.__version__} on {self._device.id.name}, {how}", *notes])
 
     def open_stream(self) -> Engines:
-        with self._lock:
-            if self._first is not None and threading.get_ident() == self._opener:
-                first, self._first = self._first, None
-                return first
-            with _device_errors():
-                return self._open()
+        with self._lock, self._device.active(), _device_errors():
+            first, self._first = self._first, None
+            return first or self._open()
 
-    def _load_plans(self) -> None:
-        """Deserialise the plan of each graph, and build those that this device has not built before."""
-        trt, bundle = self._trt, self._bundle
-        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    def close(self) -> None:
+        with self._lock:
+            if self._first is not None:
+                self._first.close()
+            self._first = self._encoder = None
+            self._levels.clear()
+            self._runtime = None
+            self._device.close()
+
+    def _load_plans(self, bundle: Bundle) -> list[str]:
+        """Load the plan of each graph, and build those that this device has not built before. Returns remarks."""
+        trt, spec = self._trt, bundle.spec
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # must outlive the plans
         plans = PlanCache(self._options.plan_cache or default_cache())
-        spec = bundle.spec
 
         def tell(stage: str, done: int, total: int, remark: str) -> None:
             if done == 0:
@@ -75,24 +80,31 @@ class TensorRtModel:
             if self._options.report is not None:
                 self._options.report(stage, done, total, remark)
 
-        def plan(graph: Path) -> Any:
-            return plans.open(trt, graph, self._device.id, runtime.deserialize_cuda_engine, report=tell)
+        def load(graph: Path) -> Any:
+            with self._device.active():
+                return plans.open(trt, graph, self._device.id, self._runtime.deserialize_cuda_engine, report=tell)
 
-        self._levels = [{c: plan(bundle.graph(i, c)) for c in spec.chunks(i)} for i in range(len(spec.levels))]
-        self._encoder = None if bundle.encoder is None else plan(bundle.encoder)
-        self._notes = plans.notes
+        self._levels = [{c: load(bundle.graph(i, c)) for c in spec.chunks(i)} for i in range(len(spec.levels))]
+        self._encoder = None if bundle.encoder is None else load(bundle.encoder)
+        return plans.notes
 
     def _open(self) -> Engines:
-        trt, spec = self._trt, self._bundle.spec
-        with contextlib.ExitStack() as on_failure:
+        trt, spec, runtime = self._trt, self._spec, self._runtime
+        with contextlib.ExitStack() as closing:
             device = CudaDevice(graphs=self._options.cuda_graphs)
-            on_failure.callback(device.close)
-            levels = [TensorRtEngine(trt, plans, spec, level, device) for level, plans in enumerate(self._levels)]
+            closing.callback(device.close)
+            closing.callback(lambda: runtime)  # kept until then, also if the model is closed before
+            levels: list[TensorRtEngine] = []
+            for number, plans in enumerate(self._levels):
+                levels.append(TensorRtEngine(trt, plans, spec, number, device))
+                closing.callback(levels[-1].close)
             encoder = None
             if self._encoder is not None and spec.encoder is not None:
                 encoder = TensorRtEncoder(trt, self._encoder, spec.encoder, device)
-            on_failure.pop_all()
-        return Engines(self, levels, encoder, device.close)
+                closing.callback(encoder.close)
+            self._refusal = device.refusal
+            captured = all(level.captured for level in levels) and (encoder is None or encoder.captured)
+            return Engines(self, levels, encoder, captured, closing.pop_all().close)
 
 
 def _tensorrt() -> Any:
@@ -104,7 +116,7 @@ def _tensorrt() -> Any:
 
 
 @contextlib.contextmanager
-def _device_errors() -> Any:
+def _device_errors() -> Iterator[None]:
     """Errors of pycuda and TensorRT, such as no memory left or a call that this version lacks, as EdgeHalError."""
     try:
         yield
