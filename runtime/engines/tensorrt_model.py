@@ -43,6 +43,9 @@ class TensorRtModel:
             raise EdgeHalError("TensorRT cannot run this bundle", why, "export it with --target tensorrt")
         self._spec, self._options, self._trt = bundle.spec, options, _tensorrt()
         self._lock = threading.Lock()
+        self._runtime: Any = None
+        self._levels: list[dict[int, Any]] = []
+        self._refusal = ""
         with contextlib.ExitStack() as on_failure, _device_errors():
             self._device = CudaDevice(graphs=False)  # keeps the context of the plans
             on_failure.callback(self._device.close)
@@ -61,17 +64,18 @@ class TensorRtModel:
 
     def close(self) -> None:
         with self._lock:
+            if self._runtime is None:
+                return
             if self._first is not None:
                 self._first.close()
-            self._first = self._encoder = None
-            self._levels.clear()
-            self._runtime = None
+            with self._device.active():
+                self._levels, self._encoder, self._first, self._runtime = [], None, None, None
             self._device.close()
 
     def _load_plans(self, bundle: Bundle) -> list[str]:
         """Load the plan of each graph, and build those that this device has not built before. Returns remarks."""
         trt, spec = self._trt, bundle.spec
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # must outlive the plans
+        self._runtime = runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # must outlive the plans
         plans = PlanCache(self._options.plan_cache or default_cache())
 
         def tell(stage: str, done: int, total: int, remark: str) -> None:
@@ -82,7 +86,7 @@ class TensorRtModel:
 
         def load(graph: Path) -> Any:
             with self._device.active():
-                return plans.open(trt, graph, self._device.id, self._runtime.deserialize_cuda_engine, report=tell)
+                return plans.open(trt, graph, self._device.id, runtime.deserialize_cuda_engine, report=tell)
 
         self._levels = [{c: load(bundle.graph(i, c)) for c in spec.chunks(i)} for i in range(len(spec.levels))]
         self._encoder = None if bundle.encoder is None else load(bundle.encoder)

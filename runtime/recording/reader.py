@@ -90,8 +90,8 @@ def _ends(event: bytes) -> bool:
 
 
 def read_recording(folder: Path) -> Recording:
-    """Raises EdgeHalError if the folder is no recording, has a newer schema, or is a piece of a ring that another version
-    recorded."""
+    """Raises EdgeHalError if the folder is no recording, has a newer schema, or is a piece of a ring from another
+    version."""
     try:
         lines = (folder / LOG).read_text().splitlines(keepends=True)
         head = json.loads(lines[0])
@@ -102,7 +102,7 @@ def read_recording(folder: Path) -> Recording:
         if of_ring and version != __version__:
             raise EdgeHalError(
                 f"edge-hal {version} recorded {folder}, a piece of a ring",
-                f"this is edge-hal {__version__}, and a piece begins with the internal state of the version that wrote it",
+                f"this is edge-hal {__version__}, and a piece begins with internal state of the version that wrote it",
                 f"replay it with edge-hal {version}; pieces of this version replay one by one: edge-hal replay PIECE",
             )
         entries = [json.loads(line) for line in lines[1:] if line.endswith("\n")]

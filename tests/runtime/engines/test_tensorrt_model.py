@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +25,7 @@ from edge_hal.runtime.model import Model
 from edge_hal.runtime.reload import Reloader
 from edge_hal.runtime.runner import RunOptions, Stop, run
 from edge_hal.runtime.stream.pyramid import PyramidStream
-from tests.helpers.host_device import HOST, HostContext, HostDevice, HostEngine
+from tests.helpers.host_device import HOST, HostContext, HostDevice, HostEngine, alive
 from tests.helpers.toy_pyramid import toy_bundle, toy_spec
 
 
@@ -37,15 +41,25 @@ class Gpu:
 
 
 class Device(HostDevice):
-    """`CudaDevice`: a CUDA stream and memory, which only the thread that made it may use, and only until `close`."""
+    """`CudaDevice`: a CUDA stream and memory of its own. It takes work only while it is active in that thread."""
 
     def __init__(self, gpu: Gpu, graphs: bool) -> None:
         super().__init__(refuses=not graphs)
-        self.gpu, self.memory, self.thread, self.closed = gpu, gpu.memory, threading.get_ident(), False
+        self.gpu, self.memory, self.refusal = gpu, gpu.memory, ""
         self.id = DeviceId("a GPU", "8.7", "driver 12060")
         self.own: list[int] = []
+        self.lock, self.active_in = threading.RLock(), list[int]()
         gpu.devices.append(self)
         self.stream = gpu.devices.index(self)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        with self.lock:
+            if self.closed:
+                raise EdgeHalError("the GPU was given back")
+            self.active_in.append(threading.get_ident())
+            yield
+            self.active_in.pop()
 
     def alloc(self, size: int) -> int:
         self.gpu.allocations_left -= 1
@@ -56,7 +70,7 @@ class Device(HostDevice):
         return self.own[-1]
 
     def put(self, work: Any) -> None:
-        assert threading.get_ident() == self.thread and not self.closed
+        assert threading.get_ident() in self.active_in
         super().put(work)
 
     def close(self) -> None:
@@ -67,11 +81,10 @@ class Device(HostDevice):
 
 
 class Context(HostContext):
-    def __init__(self, engine: Any) -> None:
-        super().__init__(engine)
-
     def execute_async_v3(self, stream: int) -> bool:
-        self.engine.device.devices[stream].put(self.run)
+        engine, at, context = self.engine(), dict(self.at), alive(self, "the execution context")
+        assert at.keys() == engine.nodes.keys()
+        engine.device.devices[stream].put(lambda: context().run(at))
         return True
 
 
@@ -155,6 +168,23 @@ def test_the_memory_of_a_stream_is_freed_and_that_of_the_others_is_not(bundle: B
     assert np.isfinite(posteriors(bundle, kept, signal(0))).all()
 
 
+def test_a_closed_model_opens_no_stream_and_open_streams_go_on(bundle: Bundle, gpu: Gpu) -> None:
+    expected = posteriors(bundle, TensorRtModel(bundle, EngineOptions()).open_stream(), signal(0))
+    model = TensorRtModel(bundle, EngineOptions())
+    streams = [model.open_stream() for _ in range(2)]
+    for _ in range(2):
+        model.close()
+    with pytest.raises(EdgeHalError, match="given back"):
+        model.open_stream()
+    gc.collect()
+    for stream in streams:  # they keep what they need of the model; the stand-in notices what was freed
+        np.testing.assert_array_equal(posteriors(bundle, stream, signal(0)), expected)
+        stream.close()
+    unused = TensorRtModel(bundle, EngineOptions())
+    unused.close()
+    assert not any(device.own for device in gpu.devices[-2:])
+
+
 def test_a_full_device_fails_with_an_error_and_keeps_no_memory(bundle: Bundle, gpu: Gpu) -> None:
     gpu.allocations_left = 20
     with pytest.raises(EdgeHalError, match=r"failed on this device: MemoryError(.|\n)*--engine onnxruntime"):
@@ -173,16 +203,16 @@ def test_a_full_device_fails_with_an_error_and_keeps_no_memory(bundle: Bundle, g
     assert len(gpu.memory) == held and np.isfinite(posteriors(bundle, first, signal(0))).all()
 
 
-def test_engines_of_one_thread_are_not_reloaded_or_checked_in_another(
+def test_a_run_closes_its_device_and_opens_no_engines_in_the_background(
     bundle: Bundle, gpu: Gpu, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     np.save(tmp_path / "f.npy", signal(0))
     options = RunOptions(bundle.path, f"features:{tmp_path}/f.npy@10", "tcp://127.0.0.1:*", "asap", engine="tensorrt")
     summary = run(options)
     assert summary.health["engine"]["kind"] == "tensorrt" and summary.counters["ticks"] == 120
-    assert sum(not device.closed for device in gpu.devices) == 1  # that of the plans
+    assert gpu.devices and all(device.closed for device in gpu.devices) and not gpu.memory
     with pytest.raises(EdgeHalError, match="--selfcheck cannot check tensorrt"):
-        run(RunOptions(**{**vars(options), "selfcheck_s": 5.0}))
+        run(replace(options, selfcheck_s=5.0))
     stop, recognizer = Stop(), Model(bundle, "tensorrt").stream()
     reloader = Reloader(options, stop, lambda bundle: recognizer)
     stop.reload_asked = True
@@ -192,8 +222,6 @@ def test_engines_of_one_thread_are_not_reloaded_or_checked_in_another(
 
 
 def test_a_bundle_for_another_engine_is_refused(bundle: Bundle, gpu: Gpu) -> None:
-    from dataclasses import replace
-
     other = replace(bundle, target="onnxruntime")
     with pytest.raises(EdgeHalError, match="--target tensorrt"):
         TensorRtModel(other, EngineOptions())
