@@ -149,7 +149,7 @@ def drift(checkpoint: Checkpoint, ticks: int) -> None:
         def stream() -> PyramidStream:
             sizes = [spec.chunks(level)[-1] for level in range(len(spec.levels))]
             paths = [{c: Path(folder) / graph_name(i, c, "fp16")} for i, c in enumerate(sizes)]
-            return PyramidStream(spec, [OnnxRuntimeEngine(path, spec, i) for i, path in enumerate(paths)])
+            return PyramidStream(spec, [OnnxRuntimeEngine.open(path, spec, i) for i, path in enumerate(paths)])
 
         old, fresh = stream(), stream()
         found = frames(old, x)
@@ -225,7 +225,7 @@ def levels(preset: str, rounds: int) -> None:
             layers = layers_of(plain, "l")
             onnx.save(quantise_dynamic(plain, "l", layers), paths["int8 onnxruntime"])
             onnx.save(quantise_static(half, "l", dict.fromkeys(layers, 4.0)), paths["int8 tensorrt"])
-            engines = {name: OnnxRuntimeEngine({1: path}, spec, level) for name, path in paths.items()}
+            engines = {name: OnnxRuntimeEngine.open({1: path}, spec, level) for name, path in paths.items()}
             rng = np.random.default_rng(0)
             inputs = {t.name: rng.normal(size=t.shape).astype(np.float32) for t in spec.inputs(level, 1)}
             spent_us: dict[str, list[float]] = {name: [] for name in engines}

@@ -99,15 +99,15 @@ class Always(Decoder):
 
 @contextmanager
 def deciding(decoder: type[Decoder]) -> Iterator[None]:
-    """Recognisers made meanwhile decide with another decoder."""
-    from edge_hal.runtime.stream import recognizer
+    """Models opened meanwhile decide with another decoder."""
+    from edge_hal.runtime import model
 
-    known = recognizer.open_decoder
-    recognizer.open_decoder = lambda config, spec: decoder(config, spec.model_hz, spec.lag_ticks)
+    known = model.open_decoder
+    model.open_decoder = lambda config, spec: decoder(config, spec.model_hz, spec.lag_ticks)
     try:
         yield
     finally:
-        recognizer.open_decoder = known
+        model.open_decoder = known
 
 
 def straight(bundle: Bundle, video: Path, send: Callable[[int, bytes], None], pace: bool, count: int) -> Iterator[int]:

@@ -45,7 +45,7 @@ def main() -> None:
             export_level(pyramid, front_end, level, 1, "fp32", Path(folder))
         ours = PyramidStream(
             spec,
-            [OnnxRuntimeEngine({1: Path(folder) / graph_name(i, 1, "fp32")}, spec, i) for i in levels],
+            [OnnxRuntimeEngine.open({1: Path(folder) / graph_name(i, 1, "fp32")}, spec, i) for i in levels],
         )
     eager = PyramidStream(spec, [TorchEngine(pyramid, front_end, level) for level in levels])
     x = np.random.default_rng(0).standard_normal((spec.receptive_field, size)).astype(np.float32)

@@ -270,7 +270,7 @@ def compare(name: str, found: Mapping[str, Array], expected: Mapping[str, Array]
 def _encoder_check(bundle: Bundle, checkpoint: Checkpoint) -> Check:
     """The encoder gives the same vector twice, and on real pictures the one that training saw."""
     assert bundle.encoder is not None and bundle.spec.encoder is not None
-    encoder = OnnxEncoder(bundle.encoder, bundle.spec.encoder)
+    encoder = OnnxEncoder.open(bundle.encoder, bundle.spec.encoder)
     pictures, x = checkpoint.reference.get("pictures"), checkpoint.reference.get("x")
     trained = pictures is not None and x is not None
     if not trained:

@@ -243,7 +243,9 @@ class _Trial:
 
     def _posteriors(self, graphs: Sequence[Path], vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         spec, chunk = self.spec, self.spec.chunk_sizes[-1]
-        engines = [OnnxRuntimeEngine({spec.chunks(level)[-1]: path}, spec, level) for level, path in enumerate(graphs)]
+        engines = [
+            OnnxRuntimeEngine.open({spec.chunks(level)[-1]: path}, spec, level) for level, path in enumerate(graphs)
+        ]
         stream = PyramidStream(spec, engines)
         found = []
         for x in vectors:

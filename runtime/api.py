@@ -1,4 +1,9 @@
-"""Recognition inside somebody else's program: frames in, events out, no camera and no socket."""
+"""The Python API: frames in, events out, without a camera or a socket.
+
+model = open_model("bundle/")
+with open_stream(model, stream="left") as left, open_stream(model, stream="right") as right:
+    events = left.push(frame, t_ns)
+"""
 
 from __future__ import annotations
 
@@ -9,20 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 
+from .model import Model, open_model
 from .sources.frame import Frame, Intake
 from .sources.rate import exact_rate, instant_ns
 from .stream.clock import Break, FrameClock, Tick
 from .stream.recognizer import Recognizer
 
+__all__ = ["EventStream", "Model", "open_model", "open_stream"]
+
 
 class EventStream:
-    """One stream. `push` frames as they come; leave the `with` block, or `close`, to end it.
+    """One stream. `push` frames as they arrive; leave the `with` block, or `close`, to end it.
 
-    Not for several threads at once; several streams in several threads are fine.
+    One thread at a time may use a stream. Several streams may be used in several threads.
     """
 
     def __init__(self, recognizer: Recognizer, *, max_hold_ms: float, source_hz: float | None = None) -> None:
@@ -37,18 +44,18 @@ class EventStream:
 
     @property
     def action(self) -> str | None:
-        """What goes on now; None until the first decision."""
+        """The current action; None until the first decision."""
         return self.recognizer.action
 
     @property
     def counters(self) -> dict[str, Any]:
-        """What became of every frame and every tick; see `docs/events.md`."""
+        """How many frames and ticks there were, by what happened to them; see `docs/events.md`."""
         return self._clock.counters.tally(Intake(captured=self._captured))
 
     def push(self, frame: NDArray[Any], t_ns: int) -> list[Event]:
-        """Take one frame, return what it made known: usually nothing, a `Start` first of all.
+        """Take one frame and return the events that follow from it: usually none, `Start` with the first frame.
 
-        Frames faster than the model's rate are thinned, slower ones held, by their times alone.
+        Frames that come faster than the model's rate are decimated, slower ones held; only their times count.
 
         Args:
             frame: a uint8 BGR picture (H, W, 3) of any size, or a vector (D,).
@@ -63,9 +70,9 @@ class EventStream:
             raise EdgeHalError(
                 f"a frame is dated {t_ns} ns",
                 f"the one before it is dated {self._newest_ns} ns",
-                "leave frames out of order out",
+                "leave out frames that are not in order",
             )
-        data = np.array(frame)  # a copy: a later tick may show it, and callers reuse buffers
+        data = np.array(frame)  # a copy: a later tick may hold it, and callers reuse buffers
         self.recognizer.check(data)
         events: list[Event] = []
         if not self._captured:
@@ -74,30 +81,32 @@ class EventStream:
         taken = Frame(self._captured, t_ns - self._began_ns, t_ns, data)
         self._captured += 1
         self._newest_ns = t_ns
-        return [*events, *self._follow_all(self._clock.push(taken))]
+        return [*events, *self._process(self._clock.push(taken))]
 
     def close(self, reason: str = "eof") -> list[Event]:
-        """End the stream: a gap still open, then `End`. Nothing where no frame came, or twice. What the engines hold
-        of a GPU is given back."""
-        done, self._closed = self._closed or not self._captured, True
+        """End the stream and return its last events: the gap if one is open, then `End`. None without a frame, and
+        none at a second call."""
+        if self._closed:
+            return []
+        self._closed = True
         try:
-            if done:
+            if not self._captured:
                 return []
-            events = self._follow_all(self._clock.finish(self._newest_ns - self._began_ns))
+            events = self._process(self._clock.finish(self._newest_ns - self._began_ns))
             return [*events, self.recognizer.end(reason, self.counters)]
         finally:
             self.recognizer.engines.close()
 
-    def _follow_all(self, dues: list[Tick | Break]) -> list[Event]:
-        return [event for due in dues if (event := self._follow(due)) is not None]
-
-    def _follow(self, due: Tick | Break) -> Event | None:
-        if isinstance(due, Break):
-            return self.recognizer.gap(due)
-        if due.fresh or self._vector is None:
-            self._vector = self.recognizer.encode(due.frame.data)
-        transitions = self.recognizer.follow(self._vector[None, :], (due.moment,))
-        return transitions[0] if transitions else None
+    def _process(self, items: list[Tick | Break]) -> list[Event]:
+        events: list[Event] = []
+        for item in items:
+            if isinstance(item, Break):
+                events.append(self.recognizer.gap(item))
+                continue
+            if item.fresh or self._vector is None:
+                self._vector = self.recognizer.encode(item.frame.data)
+            events += self.recognizer.follow(self._vector[None, :], (item.moment,))
+        return events
 
     def __enter__(self) -> EventStream:
         return self
@@ -112,7 +121,7 @@ class EventStream:
 
 
 def open_stream(
-    bundle: str | Path,
+    bundle: str | Path | Model,
     *,
     stream: str = "default",
     threads: int = 1,
@@ -120,22 +129,29 @@ def open_stream(
     max_hold_ms: float = 500.0,
     source_hz: float | None = None,
 ) -> EventStream:
-    """Open a bundle for recognition in this process.
+    """Open a stream of a bundle for recognition in this process.
 
     Args:
-        bundle: the directory that `edge-hal export` wrote.
+        bundle: the directory that `edge-hal export` wrote, or a model from `open_model`, which any number of streams
+            share.
         stream: the name that events carry.
-        threads: threads of ONNX Runtime.
-        max_hold_ms: how long one frame may be shown, never less than two periods of the source;
-            then a `Gap` and a fresh start.
-        source_hz: frames per second that will be pushed. Without it a source slower than
-            `max_hold_ms` is recognised as such from its first frames.
+        threads: threads of ONNX Runtime; given to `open_model` if `bundle` is a model, as is `allow_uncertified`.
+        max_hold_ms: how long one frame may be held, never less than two periods of the source; then a `Gap`, and a new
+            epoch.
+        source_hz: frames per second that will be pushed. Without it the rate of a source slower than `max_hold_ms` is
+            learned from its first frames.
 
     Raises:
         EdgeHalError: the bundle is damaged, uncertified or of another version, or no such rate.
     """
     if source_hz is not None and not 0 < source_hz <= 1000:
         raise EdgeHalError(f"source_hz = {source_hz}", "it must lie in 0..1000", exit_code=2)
-    opened = load_bundle(Path(bundle), allow_uncertified=allow_uncertified)
-    recognizer = Recognizer(opened, stream=stream, threads=threads)
+    if isinstance(bundle, Model):
+        if threads != 1 or allow_uncertified:
+            why, todo = "the model is already open", "give them to open_model"
+            raise EdgeHalError("threads and allow_uncertified do not apply", why, todo, exit_code=2)
+        recognizer = bundle.stream(stream)
+    else:
+        model = open_model(bundle, threads=threads, allow_uncertified=allow_uncertified)
+        recognizer = model.stream(stream, owns_model=True)
     return EventStream(recognizer, max_hold_ms=max_hold_ms, source_hz=source_hz)

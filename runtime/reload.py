@@ -1,4 +1,4 @@
-"""Another bundle for a run that goes on: opened and checked beside it, refused where it could not take over."""
+"""Reload the bundle of a run: open and check it in the background, and refuse it if the run cannot go on with it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ log = logging.getLogger("edge_hal.run")
 
 
 class Reloader:
-    """Reads `--bundle` again when asked to (SIGHUP). Whatever is wrong with it is logged, and the old one goes on.
+    """Reads `--bundle` again when asked to (SIGHUP). If anything is wrong with it, the error is logged and the run
+    goes on with the old one.
 
     Args:
-        stop: where it is asked for.
-        make: a recogniser of a bundle, with engines of its own.
+        stop: its `reload_asked` is the request.
+        make: opens a recogniser of a bundle; called in another thread.
     """
 
     def __init__(self, options: RunOptions, stop: Stop, make: Callable[[Bundle], Recognizer]) -> None:
@@ -31,7 +32,7 @@ class Reloader:
         self._ready: Recognizer | None = None
 
     def poll(self, current: Recognizer) -> Recognizer | None:
-        """Called each round; it waits for nothing. The recogniser that takes over now, if one does."""
+        """The recogniser that takes over now, if there is one. Called in each round of the loop; never blocks."""
         if self._thread is None:
             if self._stop.reload_asked:
                 self._stop.reload_asked = False
@@ -49,9 +50,9 @@ class Reloader:
 
     def _open(self, current: Recognizer) -> None:
         try:
-            if current.engines.kind != "onnxruntime":
-                why = f"its engines belong to the thread that runs them ({current.engines.kind})"
-                raise EdgeHalError("a bundle cannot be taken over", why, "restart the run: no number is lost")
+            if not current.engines.model.opens_in_background:
+                why = f"engines of {current.engines.kind} cannot be opened while others run"
+                raise EdgeHalError("the bundle cannot be reloaded", why, "restart the run: no event number is lost")
             bundle = load_bundle(self._options.bundle, allow_uncertified=self._options.allow_uncertified)
             self._options.check(bundle)
             check_succession(current.spec, bundle.spec, vectors=self._options.source.may_be_vectors)
@@ -59,16 +60,16 @@ class Reloader:
         except EdgeHalError as error:
             text = "the bundle was not reloaded, the old one goes on: %s (%s); %s"
             log.error(text, error.what, error.why, error.todo or "correct it and ask again")
-        except Exception as error:  # a broken bundle never stops a run
+        except Exception as error:  # whatever is wrong with the new bundle, the run goes on
             log.error("the bundle was not reloaded, the old one goes on: %s: %s", type(error).__name__, error)
 
 
 def check_succession(old: PyramidSpec, new: PyramidSpec, *, vectors: bool) -> None:
-    """Whether a run can go on with another bundle. What subscribers were told at `start` must stay true, and the frames
-    that come must fit; all else may differ.
+    """Check that a run can go on with another bundle: what the `start` event said must stay true, and the frames of the
+    source must fit. Everything else may differ.
 
     Raises:
-        EdgeHalError: it cannot, and why.
+        EdgeHalError: it cannot go on, and why.
     """
     pairs: list[tuple[str, object, object]] = [
         ("labels", old.labels, new.labels),
@@ -79,8 +80,8 @@ def check_succession(old: PyramidSpec, new: PyramidSpec, *, vectors: bool) -> No
     for name, before, after in pairs:
         if before != after:
             why = f"its {name}: {_short(after)}; until now: {_short(before)}"
-            todo = "restart the run: no number is lost"
-            raise EdgeHalError("the new bundle differs in what cannot change", why, todo)
+            todo = "restart the run: no event number is lost"
+            raise EdgeHalError("the new bundle differs in something that cannot change during a run", why, todo)
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The run: everything it needs is opened, and closed, around one session."""
+"""One run: open everything it needs, run the session, close everything."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.events import Event
 
+from .checks.selfcheck import open_selfcheck
 from .delivery.journal import Journal, default_path
 from .delivery.prometheus import MetricsServer
 from .delivery.publisher import Publisher
-from .engines.choose import choose_engines
+from .model import Model
+from .observer import EventCallback, Observer
 from .open_source import open_source
 from .options import RunOptions, Summary
+from .recording.event_ring import open_recording
 from .reload import Reloader
 from .session import Session
+from .sources.base import Source
 from .sources.credentials import read_auth
 from .stop import Stop, signals
 from .stream.latency import Latency
@@ -27,8 +31,8 @@ __all__ = ["RunOptions", "Stop", "Summary", "run"]
 
 
 SWITCH_S = 0.0005
-"""A thread that has a frame, or an event to send, waits at most so long for one that computes. Python's own 5 ms were
-the tail of every latency."""
+"""How long a thread that computes may keep the interpreter from a thread that has a frame or an event. Python's default
+of 5 ms would set the tail of every latency."""
 
 
 def run(
@@ -38,15 +42,15 @@ def run(
     on_event: Callable[[Event], None] | None = None,
     stop: Stop | None = None,
 ) -> Summary:
-    """Recognise one source until it ends, `stop` is asked for, or SIGINT or SIGTERM comes.
+    """Recognise one source until it ends, `stop` is asked for, or SIGINT or SIGTERM arrives.
 
     Args:
-        on_ready: called with the endpoint once it is bound, before anything is captured.
-        on_event: called in this thread with each durable event as it is handed to the publisher.
+        on_ready: called with the endpoint once it is bound, before the first frame is captured.
+        on_event: called in this thread with each durable event once the publisher has it.
 
     Raises:
-        EdgeHalError: something named in the options cannot be used, or failed on the way; then an `end`
-            event with reason `error` was published.
+        EdgeHalError: something named in the options cannot be used, or failed during the run; in the second case an
+            `end` event with reason `error` was published.
     """
     stop = stop or Stop()
     switch_s = sys.getswitchinterval()
@@ -68,9 +72,10 @@ def run(
         sys.setswitchinterval(SWITCH_S)
         with signals(stop), _journal(options) as journal, ExitStack() as closing:
             next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__
-            recognizer = _recognizer(bundle, options, next_seq, options.engine)
+            recognizer = _open_stream(bundle, options.engine, options, next_seq)
             closing.callback(recognizer.engines.close)
-            reloader = Reloader(options, stop, lambda bundle: _recognizer(bundle, options, next_seq, "onnxruntime"))
+            same_engine = recognizer.engines.kind
+            reloader = Reloader(options, stop, lambda bundle: _open_stream(bundle, same_engine, options, next_seq))
             closing.callback(reloader.close)
             with Publisher(
                 options.endpoint,
@@ -88,7 +93,8 @@ def run(
                 if on_ready is not None:
                     on_ready(publisher.endpoint)
                 publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
-                session = Session(options, recognizer, source, publisher, latency, stop, reloader, on_event)
+                observers = _observers(options, recognizer, source, on_event)
+                session = Session(options, recognizer, source, publisher, latency, stop, reloader, observers)
                 reason, counters, elapsed_s = session.run()
     finally:
         sys.setswitchinterval(switch_s)
@@ -97,20 +103,31 @@ def run(
     return Summary(reason, counters, session.events, round(ticks_per_s, 2), latency.summary(), session.health())
 
 
-def _recognizer(bundle: Bundle, options: RunOptions, next_seq: Callable[[], int], engine: str) -> Recognizer:
-    return Recognizer(
-        bundle,
-        stream=options.stream,
-        decoder=bundle.decoder.changed(options.decoder),
-        decide_every=options.decide_every,
-        next_seq=next_seq,
-        engines=choose_engines(bundle, engine, options.threads),
+def _open_stream(bundle: Bundle, engine: str, options: RunOptions, next_seq: Callable[[], int]) -> Recognizer:
+    decoder = bundle.decoder.changed(options.decoder)
+    model = Model(bundle, engine, options.threads)
+    return model.stream(
+        options.stream, decoder=decoder, decide_every=options.decide_every, next_seq=next_seq, owns_model=True
     )
+
+
+def _observers(
+    options: RunOptions, recognizer: Recognizer, source: Source, on_event: Callable[[Event], None] | None
+) -> list[Observer]:
+    """Those that the options ask for, in the order in which they are told. To add one, append it here."""
+    observers: list[Observer] = []
+    if options.record is not None:
+        observers.append(open_recording(options.record, options, recognizer.bundle, source))
+    if options.selfcheck_s is not None:
+        observers.append(open_selfcheck(recognizer, options.selfcheck_s))
+    if on_event is not None:
+        observers.append(EventCallback(on_event))
+    return observers
 
 
 @contextmanager
 def _journal(options: RunOptions) -> Iterator[Journal | None]:
-    """The journal of a run, if it keeps one. Only the default folder is made; a given one must be there."""
+    """The journal of a run, if it keeps one. Only the default folder is created; a given one must exist."""
     if options.journal is None:
         yield None
         return

@@ -1,7 +1,7 @@
-"""One source through one recogniser: frame, tick, step, decide, publish, settle.
+"""The loop of a run: frame, tick, step, decide, journal, publish.
 
-source -> clock -> recogniser -> publisher
-frames    ticks    transitions   events (journalled, then sent)
+source  ->  clock  ->  recogniser   ->  publisher
+frames      ticks      transitions      events, to the journal and then to subscribers
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,10 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Moment
 
-from .checks.selfcheck import SelfCheck, open_selfcheck
 from .delivery.publisher import Publisher
 from .delivery.report import Status
+from .observer import Checkpoint, Observer
 from .options import RunOptions
-from .recording.event_ring import open_recording
 from .recording.reader import ReplaySource
 from .recording.state_file import State
 from .reload import Reloader
@@ -34,15 +34,15 @@ from .stream.clock import Break, FrameClock, Tick
 from .stream.latency import Latency
 from .stream.recognizer import Recognizer
 
-EPISODE_S = 10.0
-"""An overload this long after the last one is another episode, and is warned of again."""
+OVERLOAD_WARNING_S = 10.0
+"""An overload later than this after the previous one is logged again."""
 
 log = logging.getLogger("edge_hal.run")
 
 
 @dataclass(frozen=True, eq=False)
-class _Due:
-    """A tick that waits to be stepped: its vector, and what it has cost so far (ns by stage)."""
+class _PendingTick:
+    """A tick that waits to be stepped: its input vector, and what it has cost so far (ns by stage)."""
 
     moment: Moment
     vector: NDArray[np.float32]
@@ -50,7 +50,7 @@ class _Due:
 
 
 class Session:
-    """One source through one recogniser, from `start` to `end`."""
+    """One source, one recogniser, from the event `start` to the event `end`."""
 
     def __init__(
         self,
@@ -61,20 +61,16 @@ class Session:
         latency: Latency,
         stop: Stop,
         reloader: Reloader,
-        on_event: Callable[[Event], None] | None,
+        observers: Sequence[Observer],
     ) -> None:
         self.events = 0
         self._options, self._recognizer, self._source = options, recognizer, source
         self._publisher, self._latency = publisher, latency
-        self._stop, self._reloader, self._on_event = stop, reloader, on_event
+        self._stop, self._reloader, self._observers = stop, reloader, observers
         self._name = secrets.token_hex(8)
-        self._gathers = options.pace == "asap"
-        self._recorder = open_recording(options, recognizer.bundle, source)
-        self._engine = {"kind": recognizer.engines.kind, "why": recognizer.engines.why}
         self._vector: NDArray[np.float32] | None = None
-        self._due: list[_Due] = []
+        self._pending: list[_PendingTick] = []
         self._overload_ns: int | None = None
-        self._selfcheck = self._open_selfcheck()
         self._clock = FrameClock(
             recognizer.spec.model_hz,
             source.period_ns,
@@ -88,8 +84,8 @@ class Session:
     def run(self) -> tuple[str, dict[str, Any], float]:
         """Why it ended, the final counters, and how many seconds of wall time it took."""
         begun_ns = time.monotonic_ns()
-        bundle = self._recognizer.bundle.fingerprint
-        log.info("bundle %s on %s, %s", bundle[:12], *self._engine.values(), extra={"fields": {"bundle": bundle}})
+        engines, bundle = self._recognizer.engines, self._recognizer.bundle.fingerprint
+        log.info("bundle %s on %s, %s", bundle[:12], engines.kind, engines.why, extra={"fields": {"bundle": bundle}})
         self._publish(self._recognizer.start(self._source.name))
         self._report()
         if not self._stop.asked:
@@ -97,28 +93,31 @@ class Session:
         try:
             reason = self._recognise()
             now_ns = self._source.now_ns()
-            self._follow(self._clock.finish(now_ns))
+            self._process(self._clock.finish(now_ns))
             self._step()
             counters = self._end(reason)
-            if self._recorder is not None:
-                self._recorder.ended(reason, now_ns, self._source.intake())
+            for observer in self._observers:
+                observer.ended(reason, now_ns, self._source.intake())
         except EdgeHalError:
             self._end("error")
             raise
         finally:
-            if self._recorder is not None:
-                self._recorder.close()
+            for observer in self._observers:
+                observer.close()
         return reason, counters, (time.monotonic_ns() - begun_ns) / 1e9
 
     def health(self) -> dict[str, Any]:
-        """How the source is, what steps and why that, and how the state is."""
-        health = {"source": self._source.health(), "engine": self._engine}
-        return health if self._selfcheck is None else {**health, "selfcheck": self._selfcheck.health()}
+        """The state of the source, the engine and why it was chosen, and what the observers report."""
+        engines = self._recognizer.engines
+        health = {"source": self._source.health(), "engine": {"kind": engines.kind, "why": engines.why}}
+        for observer in self._observers:
+            health |= observer.health()
+        return health
 
-    # --- the flow -------------------------------------------------------------------------------
+    # --- the loop -------------------------------------------------------------------------------
 
     def _recognise(self) -> str:
-        """A frame comes, or time passes: both make ticks due. Returns why it is over."""
+        """Take frames, or let time pass; either makes ticks due. Returns why it ended."""
         source, clock = self._source, self._clock
         until_ns = None if self._options.seconds is None else round(self._options.seconds * 1e9)
         while not self._stop.asked:
@@ -127,78 +126,80 @@ class Session:
                 return "eof"
             taken = source.take(due_ns)
             if taken is not None:
-                if self._recorder is not None:
-                    self._recorder.took(*taken, source.period_ns)
+                for observer in self._observers:
+                    observer.frame_taken(*taken, source.period_ns)
                 clock.announce(source.period_ns)
-                self._follow(clock.push(*taken))
+                self._process(clock.push(*taken))
             elif source.ended is not None:
                 return source.ended
             elif due_ns is not None and due_ns <= source.now_ns():
-                now_ns = max(due_ns, now_ns)  # not this instant: a frame may have come since
-                if self._recorder is not None:
-                    self._recorder.passed(now_ns)
-                self._follow(clock.advance(now_ns))
-            if self._recorder is not None and clock.running and not self._due and self._recorder.full(now_ns):
-                self._recorder.go_on(now_ns, source.intake(), self._recognizer.bundle, self._state())
+                now_ns = max(due_ns, now_ns)  # no later than that: a frame may have come since
+                for observer in self._observers:
+                    observer.time_passed(now_ns)
+                self._process(clock.advance(now_ns))
+            if clock.running and not self._pending:
+                for observer in self._observers:
+                    observer.idle(now_ns, partial(self._checkpoint, now_ns))
             successor = self._reloader.poll(self._recognizer)
             if successor is not None:
                 self._take_over(successor, now_ns)
             self._report()
         return "signal"
 
-    def _follow(self, happened: list[Tick | Break]) -> None:
-        """Ticks that are due together are stepped together: a loop that comes late catches up. A file
-        that waits gathers them, up to the next decision."""
-        for item in happened:
+    def _process(self, items: list[Tick | Break]) -> None:
+        """Ticks that are due together are stepped together, so a loop that is late catches up. With pace `asap` they
+        are collected up to the next decision."""
+        for item in items:
             if isinstance(item, Tick):
-                self._due.append(self._encode(item))
+                self._pending.append(self._encode(item))
             else:
                 self._step()
-                self._tell(item)
-        if self._due and (not self._gathers or len(self._due) >= self._recognizer.room):
+                self._publish_gap(item)
+        if self._pending and (self._options.pace != "asap" or len(self._pending) >= self._recognizer.room):
             self._step()
 
-    def _encode(self, tick: Tick) -> _Due:
-        """The vector of a tick; a frame that is held was encoded before."""
+    def _encode(self, tick: Tick) -> _PendingTick:
+        """The input vector of a tick. A frame that is held was encoded at an earlier tick."""
         spent_ns: dict[str, int] = {}
         if tick.fresh or self._vector is None:
-            if self._recorder is not None:
-                self._recorder.shows(tick)
+            for observer in self._observers:
+                observer.frame_shown(tick)
             begun_ns = time.monotonic_ns()
             self._vector = self._recognizer.encode(tick.frame.data)
             spent_ns["capture_to_tick"] = begun_ns - tick.frame.captured_ns
             spent_ns["encode"] = time.monotonic_ns() - begun_ns
-        return _Due(tick.moment, self._vector, spent_ns)
+        return _PendingTick(tick.moment, self._vector, spent_ns)
 
     def _step(self) -> None:
-        """Step all ticks that wait, in the longest legal chunks: step, decide, publish, settle."""
-        recognizer, due = self._recognizer, self._due
-        while due:
+        """Step all pending ticks in the longest chunks that are allowed: step, decide, publish, settle."""
+        recognizer, pending = self._recognizer, self._pending
+        while pending:
             begun_ns = time.monotonic_ns()
-            batch = due if len(due) == 1 else due[: recognizer.room]
+            batch = pending if len(pending) == 1 else pending[: recognizer.room]
             vectors = np.array([item.vector for item in batch])
             count = recognizer.step(vectors, [item.moment for item in batch])
             stepped_ns = time.monotonic_ns()
-            spent_ns = {**due[count - 1].spent_ns, "step": stepped_ns - begun_ns}
+            newest = pending[count - 1]
+            spent_ns = {**newest.spent_ns, "step": stepped_ns - begun_ns}
             if recognizer.decision_due:
                 transition = recognizer.decide()
                 spent_ns["decide"] = time.monotonic_ns() - stepped_ns
                 if transition is not None:
                     self._publish(transition, spent_ns)
-            left_ns = time.monotonic_ns()
-            recognizer.settle()  # the upper levels: the event has left
-            spent_ns["settle"] = time.monotonic_ns() - left_ns
-            if self._selfcheck is not None:
-                self._selfcheck.saw(vectors[:count], due[count - 1].moment.t_ns, recognizer.pyramid)
+            decided_ns = time.monotonic_ns()
+            recognizer.settle()  # the upper levels, after the event was published
+            spent_ns["settle"] = time.monotonic_ns() - decided_ns
+            for observer in self._observers:
+                observer.stepped(vectors[:count], newest.moment.t_ns, recognizer.pyramid)
             self._latency.add_all(spent_ns)
-            for item in due[: count - 1]:
+            for item in pending[: count - 1]:
                 self._latency.add_all(item.spent_ns)
-            del due[:count]
+            del pending[:count]
 
-    def _tell(self, broken: Break) -> None:
+    def _publish_gap(self, broken: Break) -> None:
         if broken.reason == "overload":
             now_ns = time.monotonic_ns()
-            if self._overload_ns is None or now_ns - self._overload_ns > EPISODE_S * 1e9:
+            if self._overload_ns is None or now_ns - self._overload_ns > OVERLOAD_WARNING_S * 1e9:
                 log.warning(
                     "%s: too slow for %g ticks a second, %d were cut; a smaller model, a lower model_hz or "
                     "fewer streams would help",
@@ -208,33 +209,25 @@ class Session:
                 )
             self._overload_ns = now_ns
         self._publish(self._recognizer.gap(broken))
-        if broken.reset and self._selfcheck is not None:
-            self._selfcheck.reset()
 
     # --- another bundle, another beginning ------------------------------------------------------
 
     def _take_over(self, successor: Recognizer, now_ns: int) -> None:
-        """Another bundle from here on, in a new epoch: its state cannot be that of the old one."""
+        """Go on with another bundle. Its state starts empty, so a new epoch begins."""
         self._step()
         self._clock.interrupt("reload")
         successor.succeed(self._recognizer)
         self._recognizer, self._vector = successor, None
-        self._engine = {"kind": successor.engines.kind, "why": successor.engines.why}
-        if self._selfcheck is not None:
-            self._selfcheck.close()
-            self._selfcheck = self._open_selfcheck()
         bundle = successor.bundle.fingerprint
         log.info("bundle %s takes over", bundle[:12], extra={"fields": {"bundle": bundle}})
-        if self._recorder is not None:
-            self._recorder.go_on(now_ns, self._source.intake(), successor.bundle, self._state())
+        checkpoint = self._checkpoint(now_ns)
+        for observer in self._observers:
+            observer.bundle_changed(successor, checkpoint)
 
-    def _open_selfcheck(self) -> SelfCheck | None:
-        every_s = self._options.selfcheck_s
-        return None if every_s is None else open_selfcheck(self._recognizer, every_s, self._options.threads)
-
-    def _state(self) -> State:
-        """All that the events to come depend on, where no tick waits to be stepped."""
-        return {"clock": self._clock.state(), "recognizer": self._recognizer.state(), "vector": self._vector}
+    def _checkpoint(self, t_ns: int) -> Checkpoint:
+        recognizer = self._recognizer
+        state = {"clock": self._clock.state(), "recognizer": recognizer.state(), "vector": self._vector}
+        return Checkpoint(t_ns, self._source.intake(), recognizer.bundle, state)
 
     def _restore(self, state: State, source: ReplaySource) -> None:
         frame = state["clock"]["frame"]
@@ -242,7 +235,7 @@ class Session:
         self._recognizer.restore(state["recognizer"])
         self._vector = state["vector"]
 
-    # --- what others see ------------------------------------------------------------------------
+    # --- events and reports ---------------------------------------------------------------------
 
     def _publish(self, event: Event, spent_ns: Mapping[str, int] | None = None) -> None:
         run: dict[str, Any] = {"session": self._name, "utc_ns": time.time_ns()}
@@ -251,10 +244,8 @@ class Session:
         event = dataclasses.replace(event, run=run)
         self._publisher.publish(event, wait=self._source.waits_for_loop)
         self.events += 1
-        if self._recorder is not None:
-            self._recorder.told(event)
-        if self._on_event is not None:
-            self._on_event(event)
+        for observer in self._observers:
+            observer.published(event)
 
     def _report(self) -> None:
         blind = not self._clock.running
@@ -264,8 +255,6 @@ class Session:
         return self._clock.counters.tally(self._source.intake())
 
     def _end(self, reason: str) -> dict[str, Any]:
-        if self._selfcheck is not None:
-            self._selfcheck.close()
         self._source.close()  # nothing is captured after this: the counters are final
         counters = self._tally()
         self._publish(self._recognizer.end(reason, counters))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import SCHEMA, TYPES, Event, Moment, Start, Transition, decode, encode, topic
 from edge_hal.runtime.sources.frame import Intake
-from edge_hal.runtime.stream.clock import Counters
+from edge_hal.runtime.stream.counters import Counters
 from edge_hal.runtime.stream.latency import STAGES
 from tests.helpers.processes import REPOSITORY
 

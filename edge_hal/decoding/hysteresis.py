@@ -6,6 +6,7 @@ may be late (that is `confirm_s`), so it says two times: when it decided, and wh
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -159,6 +160,26 @@ class Decoder:
         self.since = self._lag  # in rows of posteriors, which lag
         self._challenger: int | None = None
         self._challenged = 0
+
+    def another(self) -> Decoder:
+        """A decoder for another stream: it shares the tables and has state of its own."""
+        made = copy.copy(self)
+        made.reset()
+        return made
+
+    def state(self) -> dict[str, Any]:
+        """All that later decisions depend on, besides the configuration: numbers and arrays."""
+        return {
+            "label": self.label,
+            "since": self.since,
+            "_challenger": self._challenger,
+            "_challenged": self._challenged,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken, with the same configuration."""
+        self.label, self.since = state["label"], state["since"]
+        self._challenger, self._challenged = state["_challenger"], state["_challenged"]
 
     def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
         """Args:

@@ -8,6 +8,9 @@ Explicit durations as in Yu, Hidden semi-Markov models, Artificial Intelligence 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +51,23 @@ class ProcedureDecoder(Decoder):
         self._began = np.zeros((labels, 2 * ages), np.int64)
         self._kept = 0
         self._before = np.full((2, self._confirm + 2, labels), -1, np.int64)  # label and beginning of what went before
+
+    def state(self) -> dict[str, Any]:
+        return {
+            **super().state(),
+            "_seen": self._seen,
+            "_total": self._total.copy(),
+            "_score": self._score.copy(),
+            "_began": self._began.copy(),
+            "_kept": self._kept,
+            "_before": self._before.copy(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self._seen, self._kept = state["_seen"], state["_kept"]
+        self._total, self._score = state["_total"].copy(), state["_score"].copy()
+        self._began, self._before = state["_began"].copy(), state["_before"].copy()
 
     def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
         new = log_posterior[-(tick - self._seen) :]

@@ -1,7 +1,7 @@
-"""What a bundle costs on this device: latency of each level, memory, clocks, and how many streams a core bears.
+"""Measure a bundle on this device: latency of each level, memory, clock rates, and streams per core.
 
-Back to back measures the engine; *paced* at the model's rate measures what a camera sees: between two ticks clocks
-fall and caches go cold, and back to back does not show it.
+Back to back measures the engine alone. *Paced* at the model's rate measures what a run with a camera pays: between two
+ticks the clock rate falls and caches are lost.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.runtime.engines.choose import Encoder, Engines
-from edge_hal.runtime.engines.engine import StepEngine
+from edge_hal.runtime.engines.engine import Engines, FrameEncoder, StepEngine
 from edge_hal.runtime.stream.pyramid import PyramidStream
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
@@ -31,7 +30,7 @@ DEVFREQ = Path("/sys/class/devfreq")
 
 
 class Timed:
-    """A step engine that keeps how long each step took, in microseconds."""
+    """A step engine that records the duration of each step, in microseconds."""
 
     def __init__(self, engine: StepEngine) -> None:
         self._engine = engine
@@ -48,7 +47,7 @@ class Timed:
 class TimedEncoder:
     """The same for a frame encoder."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: FrameEncoder) -> None:
         self._encoder = encoder
         self.spent_us: list[float] = []
 
@@ -119,7 +118,7 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
     if count > 0:
         due_s = time.monotonic()
         for _ in range(count):
-            time.sleep(max(0.0, due_s - time.monotonic()))  # as a camera would pace it: idle clocks lie
+            time.sleep(max(0.0, due_s - time.monotonic()))  # at the pace of a camera
             tick()
             due_s += 1 / spec.model_hz
         paced = taken()
@@ -144,13 +143,13 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
 
 
 def weight_bytes(bundle: Bundle) -> int:
-    """Of the graphs a live stream runs: steps of one, and the encoder."""
+    """Size of the graphs that a live stream runs: those of single steps, and the encoder."""
     graphs = [bundle.graph(level, 1) for level in range(len(bundle.spec.levels))]
     return sum(path.stat().st_size for path in (*graphs, *([] if bundle.encoder is None else [bundle.encoder])))
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process, where the system says so."""
+    """Memory of this process, if the system reports it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -159,7 +158,7 @@ def resident_bytes() -> int | None:
 
 
 def readings() -> dict[str, float]:
-    """Clocks in MHz, temperatures in Celsius, power in watts: those the platform has (a Jetson has all)."""
+    """Clocks in MHz, temperatures in Celsius, power in watts, those that the platform reports."""
     found: dict[str, float] = {}
     for cpu in sorted(CPUS.glob("cpu[0-9]*")):
         _add(found, f"{cpu.name}_mhz", cpu / "cpufreq" / "scaling_cur_freq", 1e-3)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.engines.choose import Engines, choose_engines
+from edge_hal.runtime.engines.choose import choose_engines
 from edge_hal.runtime.engines.cuda_device import L4T
-from edge_hal.runtime.engines.engine import StepEngine
+from edge_hal.runtime.engines.engine import Engines, StepEngine
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
 

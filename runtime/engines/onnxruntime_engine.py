@@ -1,8 +1,8 @@
-"""The pyramid's levels and the frame encoder on ONNX Runtime.
+"""The levels of the pyramid and the frame encoder on ONNX Runtime, on the CPU.
 
-State never moves: each level owns two sets of state buffers that swap roles. A step reads one set
-and writes the other, through I/O bindings made once for each (chunk, role), so that a step neither
-allocates nor copies state.
+A graph is opened once, as a `Graph`; any number of streams run it, in any thread, because an `InferenceSession` may be
+run concurrently. Each stream has I/O bindings and buffers of its own. A level keeps two sets of state buffers that swap
+roles: a step reads one and writes the other, so that a step neither allocates memory nor copies state.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_hal.bundle import REEXPORT, Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import EncoderSpec, PyramidSpec, TensorSpec
 
-from .engine import StepEngine
+from .engine import Engines, StepEngine
 
 Buffers = dict[str, NDArray[Any]]
 DTypes = dict[str, np.dtype[Any]]
@@ -29,76 +29,136 @@ FLOATS: DTypes = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.d
 IMAGES: DTypes = {"tensor(uint8)": np.dtype(np.uint8)}
 
 
-def open_engines(bundle: Bundle, threads: int = 1) -> list[StepEngine]:
-    """One engine for each level, lowest first. Raises EdgeHalError where a graph does not fit."""
-    spec = bundle.spec
-    return [
-        OnnxRuntimeEngine(
-            {chunk: bundle.graph(level, chunk) for chunk in spec.chunks(level)},
-            spec,
-            level,
-            threads,
-        )
-        for level in range(len(spec.levels))
-    ]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One graph bound to one role of the state sets, with the outputs it fills."""
-
-    binding: Any
-    outputs: Buffers
-
-
-@dataclass(frozen=True)
-class _Graph:
-    """One chunk size: its session, the inputs it reads, and a run for each role."""
-
-    session: Any
-    inputs: Buffers
-    runs: tuple[_Run, _Run]
-
-
-class OnnxRuntimeEngine:
-    """One level; see `StepEngine`. The graphs of all chunk sizes share the two state sets.
+class OnnxRuntimeModel:
+    """The graphs of a bundle on ONNX Runtime; see `OpenedModel`.
 
     Args:
-        graphs: chunk size -> file of the step graph.
-        threads: intra-op threads; more than one gains nothing at this size and costs tail latency.
+        threads: threads of one step; more than one gains nothing at this size and costs tail latency.
+        why: the reason for this engine, for reports.
 
     Raises:
         EdgeHalError: a file is no graph, or its names, shapes or types are not those of the spec.
     """
 
-    def __init__(self, graphs: Mapping[int, Path], spec: PyramidSpec, level: int, threads: int = 1) -> None:
-        self._fills = {tensor.name: tensor.fill for tensor in spec.states(level)}
-        self._sets: tuple[Buffers, Buffers] | None = None
-        self._role = 0
-        self._graphs = {chunk: self._open(path, spec, level, chunk, threads) for chunk, path in sorted(graphs.items())}
+    kind = "onnxruntime"
+    opens_in_background = True
+
+    def __init__(self, bundle: Bundle, threads: int = 1, why: str = "") -> None:
+        self.why = why
+        self._spec = spec = bundle.spec
+        self._levels = [
+            open_step_graphs({chunk: bundle.graph(level, chunk) for chunk in spec.chunks(level)}, spec, level, threads)
+            for level in range(len(spec.levels))
+        ]
+        self._encoder = None
+        if bundle.encoder is not None and spec.encoder is not None:
+            self._encoder = open_encoder_graph(bundle.encoder, spec.encoder, threads)
+
+    def open_stream(self) -> Engines:
+        spec = self._spec
+        levels = [OnnxRuntimeEngine(graphs, spec, level) for level, graphs in enumerate(self._levels)]
+        encoder = None
+        if self._encoder is not None and spec.encoder is not None:
+            encoder = OnnxEncoder(self._encoder, spec.encoder)
+        return Engines(self, levels, encoder)
+
+    def close(self) -> None:
+        """Nothing to do: sessions are freed with the last stream that uses them."""
+
+
+def open_engines(bundle: Bundle, threads: int = 1) -> list[StepEngine]:
+    """The engines of a single stream, lowest level first. Raises EdgeHalError if a graph does not fit."""
+    return list(OnnxRuntimeModel(bundle, threads).open_stream().levels)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An opened graph and the types of its inputs and outputs. Streams share it."""
+
+    session: Any
+    reads: DTypes
+    writes: DTypes
+
+
+def open_step_graphs(paths: Mapping[int, Path], spec: PyramidSpec, level: int, threads: int = 1) -> dict[int, Graph]:
+    """The step graphs of a level by chunk size.
+
+    Raises:
+        EdgeHalError: a file is no graph, or its names, shapes or types are not those of the spec.
+    """
+    states = spec.states(level)
+    nexts = [TensorSpec(f"{state.name}.next", state.shape) for state in states]
+    graphs: dict[int, Graph] = {}
+    for chunk, path in sorted(paths.items()):
+        inputs, outputs = [*spec.inputs(level, chunk), *states], [*spec.outputs(level, chunk), *nexts]
+        graphs[chunk] = graph = _open_graph(path, threads, inputs, outputs)
+        first = next(iter(graphs.values()))
+        for state, after in zip(states, nexts, strict=True):
+            kept = first.reads[state.name]
+            if graph.reads[state.name] != kept or graph.writes[after.name] != kept:
+                raise _unfit(path, state.name, f"it is not {kept} wherever it is read and written")
+    return graphs
+
+
+def open_encoder_graph(path: Path, spec: EncoderSpec, threads: int = 1) -> Graph:
+    """Raises EdgeHalError if the file is no graph, or its names, shapes or types are not those of the spec."""
+    return _open_graph(path, threads, [spec.image], [spec.vector], IMAGES)
+
+
+@dataclass(frozen=True)
+class _Binding:
+    """A graph bound to buffers of one stream: those it reads for this step, and those it fills."""
+
+    graph: Graph
+    io: Any
+    inputs: Buffers
+    outputs: Buffers
+
+    def run(self) -> Buffers:
+        self.graph.session.run_with_iobinding(self.io)
+        return self.outputs
+
+
+class OnnxRuntimeEngine:
+    """One level of one stream; see `StepEngine`. The graphs of all chunk sizes share the two sets of states.
+
+    Args:
+        graphs: chunk size -> opened graph, from `open_step_graphs`.
+    """
+
+    def __init__(self, graphs: Mapping[int, Graph], spec: PyramidSpec, level: int) -> None:
         self._level = level
+        self._fills = {tensor.name: tensor.fill for tensor in spec.states(level)}
+        self._role = 0
+        reads = next(iter(graphs.values())).reads
+        self._states = [_buffers(spec.states(level), reads) for _ in (0, 1)]
+        self._bindings = {chunk: self._bind(graph, spec, chunk) for chunk, graph in graphs.items()}
         self.reset()
+
+    @classmethod
+    def open(cls, paths: Mapping[int, Path], spec: PyramidSpec, level: int, threads: int = 1) -> OnnxRuntimeEngine:
+        """From graphs that no other stream shares: chunk size -> file."""
+        return cls(open_step_graphs(paths, spec, level, threads), spec, level)
 
     def step(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         chunk = len(inputs["x"]) if self._level == 0 else 1
-        graph = self._graphs.get(chunk)
-        if graph is None:
+        if chunk not in self._bindings:
             raise EdgeHalError(
                 f"no step graph takes {chunk} ticks at once",
-                f"there are graphs for {', '.join(map(str, self._graphs))}",
+                f"there are graphs for {', '.join(map(str, self._bindings))}",
             )
-        for name, buffer in graph.inputs.items():
+        binding = self._bindings[chunk][self._role]
+        for name, buffer in binding.inputs.items():
             value = inputs[name]
-            if value.shape != buffer.shape:  # copyto would broadcast, silently
+            if value.shape != buffer.shape:  # copyto would broadcast without an error
                 raise EdgeHalError(f"input {name} is {value.shape}", f"it must be {buffer.shape}")
             np.copyto(buffer, value, casting="same_kind")
-        run = graph.runs[self._role]
-        graph.session.run_with_iobinding(run.binding)
+        outputs = binding.run()
         self._role = 1 - self._role
-        return run.outputs
+        return outputs
 
     def reset(self) -> None:
-        # The role stays: outputs handed out before a reset keep their promise of one more call.
+        # The role stays: outputs returned before a reset stay valid for one more call.
         for name, buffer in self._states[self._role].items():
             buffer.fill(self._fills[name])
 
@@ -109,48 +169,35 @@ class OnnxRuntimeEngine:
         for name, buffer in self._states[self._role].items():
             np.copyto(buffer, state[name])
 
-    @property
-    def _states(self) -> tuple[Buffers, Buffers]:
-        assert self._sets is not None, "an engine without graphs"
-        return self._sets
+    def _bind(self, graph: Graph, spec: PyramidSpec, chunk: int) -> tuple[_Binding, _Binding]:
+        """One binding for each role of the state sets; they share the inputs."""
+        inputs = _buffers(spec.inputs(self._level, chunk), graph.reads)
 
-    def _open(self, path: Path, spec: PyramidSpec, level: int, chunk: int, threads: int) -> _Graph:
-        session = open_session(path, threads)
-        states = spec.states(level)
-        inputs, outputs = spec.inputs(level, chunk), spec.outputs(level, chunk)
-        nexts = [TensorSpec(f"{state.name}.next", state.shape) for state in states]
-        reads = _check(path, "input", session.get_inputs(), [*inputs, *states], FLOATS)
-        writes = _check(path, "output", session.get_outputs(), [*outputs, *nexts], FLOATS)
-        if self._sets is None:
-            self._sets = (_buffers(states, reads), _buffers(states, reads))
-        for state, after in zip(states, nexts, strict=True):
-            kept = self._sets[0][state.name].dtype
-            if reads[state.name] != kept or writes[after.name] != kept:
-                raise _unfit(path, state.name, f"it is not {kept} wherever it is read and written")
-        given = _buffers(inputs, reads)
-        runs = []
-        for role in (0, 1):
-            made = _buffers(outputs, writes)
-            written = {f"{name}.next": buffer for name, buffer in self._sets[1 - role].items()}
-            binding = _bind(session, {**given, **self._sets[role]}, {**made, **written})
-            runs.append(_Run(binding, made))
-        return _Graph(session, given, (runs[0], runs[1]))
+        def in_role(role: int) -> _Binding:
+            outputs = _buffers(spec.outputs(self._level, chunk), graph.writes)
+            written = {f"{name}.next": buffer for name, buffer in self._states[1 - role].items()}
+            io = _bind(graph.session, {**inputs, **self._states[role]}, {**outputs, **written})
+            return _Binding(graph, io, inputs, outputs)
+
+        return in_role(0), in_role(1)
 
 
 class OnnxEncoder:
-    """The frame encoder: one picture in, one feature vector out.
+    """The frame encoder of one stream: one picture in, one feature vector out.
 
-    Raises:
-        EdgeHalError: the file is no graph, or its names, shapes or types are not those of the spec.
+    Args:
+        graph: from `open_encoder_graph`.
     """
 
-    def __init__(self, path: Path, spec: EncoderSpec, threads: int = 1) -> None:
-        self._session = open_session(path, threads)
-        reads = _check(path, "input", self._session.get_inputs(), [spec.image], IMAGES)
-        writes = _check(path, "output", self._session.get_outputs(), [spec.vector], FLOATS)
-        image, vector = _buffers([spec.image], reads), _buffers([spec.vector], writes)
+    def __init__(self, graph: Graph, spec: EncoderSpec) -> None:
+        image, vector = _buffers([spec.image], graph.reads), _buffers([spec.vector], graph.writes)
         self._image, self._vector = image[spec.image.name], vector[spec.vector.name]
-        self._binding = _bind(self._session, image, vector)
+        self._binding = _Binding(graph, _bind(graph.session, image, vector), image, vector)
+
+    @classmethod
+    def open(cls, path: Path, spec: EncoderSpec, threads: int = 1) -> OnnxEncoder:
+        """From a graph that no other stream shares."""
+        return cls(open_encoder_graph(path, spec, threads), spec)
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 BGR (H, W, 3) of the encoder's size -> float32 (size,), a copy of its own."""
@@ -161,7 +208,7 @@ class OnnxEncoder:
                 "resize it with edge_hal.preprocess.resize",
             )
         np.copyto(self._image, image)
-        self._session.run_with_iobinding(self._binding)
+        self._binding.run()
         return self._vector[0].astype(np.float32)
 
 
@@ -182,6 +229,18 @@ def open_session(path: Path, threads: int = 1) -> Any:
         raise EdgeHalError(
             f"{path} cannot be opened as an ONNX graph", reason, REEXPORT.format(path=path.parent)
         ) from error
+
+
+def _open_graph(
+    path: Path,
+    threads: int,
+    inputs: Iterable[TensorSpec],
+    outputs: Iterable[TensorSpec],
+    read_types: DTypes = FLOATS,
+) -> Graph:
+    session = open_session(path, threads)
+    reads = _check(path, "input", session.get_inputs(), inputs, read_types)
+    return Graph(session, reads, _check(path, "output", session.get_outputs(), outputs, FLOATS))
 
 
 def _check(path: Path, side: str, found: Iterable[Any], expected: Iterable[TensorSpec], types: DTypes) -> DTypes:

@@ -1,7 +1,7 @@
-"""A recording of what lies around events, in bounded space: pieces, of which those far from any event are deleted.
+"""Record what lies around events, in bounded space: the run is recorded in pieces, and pieces far from any event are
+deleted.
 
-Each piece is a recording of its own, in a folder of its own: it begins with all that the events to come depend on, so
-it replays exactly, wherever the run was.
+Each piece is a recording in a folder of its own. It begins with the state of the run, so it can be replayed exactly.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,34 +21,34 @@ from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Gap, Transition
 from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.observer import Checkpoint, Observer
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.runtime.stream.clock import Tick
+from edge_hal.runtime.stream.recognizer import Recognizer
 
-from .state_file import State
-from .writer import CUT, Recorder, Tape
+from .writer import CUT, Recorder
 
 LONGEST_PIECE_S = 60.0
 LIMIT_BYTES = 2 * 10**9
-"""Of all pieces in the folder, where nobody said."""
+"""Size of all pieces in the folder, if the user gave none."""
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}-\d{8}")
 
 log = logging.getLogger("edge_hal.record")
 
 
-def open_recording(options: RunOptions, bundle: Bundle, source: Source) -> Tape | None:
-    """What the options ask for. Raises EdgeHalError where it cannot be written."""
-    if options.record is None:
-        return None
+def open_recording(folder: Path, options: RunOptions, bundle: Bundle, source: Source) -> Observer:
+    """A recorder of all of the run, or with `record_around` of what lies around events. Raises EdgeHalError if the
+    folder cannot be written."""
     if options.record_around is None:
-        return Recorder(options.record, options, bundle, source)
-    return RecordRing(options.record, options.record_around, options, bundle, source)
+        return Recorder(folder, options, bundle, source)
+    return EventRing(folder, options.record_around, options, bundle, source)
 
 
 @dataclass
 class _Piece:
-    """`keep`: an event is near."""
+    """One recording: where it is, its stream time and its bytes. `keep`: an event is near."""
 
     folder: Path
     begin_ns: int
@@ -56,10 +57,10 @@ class _Piece:
     size: int = 0
 
 
-class RecordRing:
-    """Pieces of at most a minute. Those that end or begin within `around.age_s` of a transition or a gap stay, the
-    oldest of them until the folder holds `around.size_bytes`; those near the end of the run stay too. The folder is one
-    stream's, from run to run.
+class EventRing(Observer):
+    """Records in pieces of at most a minute. Pieces that begin or end within `around.age_s` of a transition or a gap
+    are kept, and those near the end of the run; the oldest are deleted once the folder holds `around.size_bytes`. The
+    folder belongs to one stream, over any number of runs.
 
     Raises:
         EdgeHalError: the folder cannot be written.
@@ -74,30 +75,26 @@ class RecordRing:
         self._counts = {"captured": 0, "superseded": 0, "taken": 0}
         self._number = 0
         self._event_ns: int | None = None
-        self._waiting: deque[_Piece] = deque()  # it is not known yet whether an event is near
+        self._undecided: deque[_Piece] = deque()  # an event may still come near
         self._kept = deque(_Piece(path, 0, True, 0, _size(path)) for path in pieces(folder))
-        self._piece = self._next(0)
-        self._recorder: Recorder | None = Recorder(self._piece.folder, options, bundle, source)
+        self._piece = self._new_piece(0)
+        self._recorder: Observer = Recorder(self._piece.folder, options, bundle, source)
 
-    def took(self, frame: Frame, missed: int, period_ns: int | None) -> None:
+    def frame_taken(self, frame: Frame, missed: int, period_ns: int | None) -> None:
         counts = self._counts
         counts["captured"] = frame.index + 1
         counts["superseded"] += missed
         counts["taken"] += 1
-        if self._recorder is not None:
-            self._recorder.took(frame, missed, period_ns)
+        self._recorder.frame_taken(frame, missed, period_ns)
 
-    def passed(self, t_ns: int) -> None:
-        if self._recorder is not None:
-            self._recorder.passed(t_ns)
+    def time_passed(self, t_ns: int) -> None:
+        self._recorder.time_passed(t_ns)
 
-    def shows(self, tick: Tick) -> None:
-        if self._recorder is not None:
-            self._recorder.shows(tick)
+    def frame_shown(self, tick: Tick) -> None:
+        self._recorder.frame_shown(tick)
 
-    def told(self, event: Event) -> None:
-        if self._recorder is not None:
-            self._recorder.told(event)
+    def published(self, event: Event) -> None:
+        self._recorder.published(event)
         if isinstance(event, Transition):
             begin_ns, self._event_ns = event.boundary.t_ns, event.decision.t_ns
         elif isinstance(event, Gap):
@@ -105,62 +102,65 @@ class RecordRing:
         else:
             return
         self._piece.keep = True
-        for piece in self._waiting:
+        for piece in self._undecided:
             piece.keep = piece.keep or piece.end_ns + self._around_ns >= begin_ns
 
-    def full(self, t_ns: int) -> bool:
-        return t_ns - self._piece.begin_ns >= self._length_ns
+    def idle(self, t_ns: int, checkpoint: Callable[[], Checkpoint]) -> None:
+        if t_ns - self._piece.begin_ns >= self._length_ns:
+            self._begin_piece(checkpoint())
 
-    def go_on(self, t_ns: int, intake: Intake, bundle: Bundle, state: State) -> None:
-        self.ended(CUT, t_ns, intake)
-        self.close()
-        self._piece.end_ns, self._piece.size = t_ns, _size(self._piece.folder)
-        self._waiting.append(self._piece)
-        self._clear(t_ns)
-        self._piece, before = self._next(t_ns), self._recorder
-        state = {**state, "source": {**self._counts, "now_ns": t_ns}}
-        try:
-            self._recorder = Recorder(self._piece.folder, self._options, bundle, self._source, state)
-        except EdgeHalError as error:  # the run goes on, and so will the recording once there is room
-            self._recorder = None
-            if before is not None and before.whole:
-                log.warning("%s: %s; it is tried again", error.what, error.why)
+    def bundle_changed(self, successor: Recognizer, checkpoint: Checkpoint) -> None:
+        self._begin_piece(checkpoint)
 
     def ended(self, reason: str, t_ns: int, intake: Intake) -> None:
-        if self._recorder is not None:
-            self._recorder.ended(reason, t_ns, intake)
+        self._recorder.ended(reason, t_ns, intake)
 
     def close(self) -> None:
-        if self._recorder is not None:
-            self._recorder.close()
+        self._recorder.close()
 
-    def _next(self, t_ns: int) -> _Piece:
+    def _begin_piece(self, checkpoint: Checkpoint) -> None:
+        t_ns, before = checkpoint.t_ns, self._recorder
+        before.ended(CUT, t_ns, checkpoint.intake)
+        before.close()
+        self._piece.end_ns, self._piece.size = t_ns, _size(self._piece.folder)
+        self._undecided.append(self._piece)
+        self._delete_pieces(t_ns)
+        self._piece = self._new_piece(t_ns)
+        state = {**checkpoint.state, "source": {**self._counts, "now_ns": t_ns}}
+        try:
+            self._recorder = Recorder(self._piece.folder, self._options, checkpoint.bundle, self._source, state)
+        except EdgeHalError as error:  # no room on the disk: record nothing until the next piece
+            self._recorder = Observer()
+            if isinstance(before, Recorder) and before.whole:
+                log.warning("%s: %s; it is tried again", error.what, error.why)
+
+    def _new_piece(self, t_ns: int) -> _Piece:
         folder = self._folder / f"{self._run}-{self._number:08d}"
         self._number += 1
         near = self._event_ns is not None and t_ns <= self._event_ns + self._around_ns
         return _Piece(folder, t_ns, near)
 
-    def _clear(self, t_ns: int) -> None:
-        """Let go of what no event came near to, and of the oldest where there is too much."""
-        while self._waiting and self._waiting[0].end_ns + self._around_ns < t_ns:
-            piece = self._waiting.popleft()
+    def _delete_pieces(self, t_ns: int) -> None:
+        """Delete pieces that no event came near to, and the oldest while there are too many bytes."""
+        while self._undecided and self._undecided[0].end_ns + self._around_ns < t_ns:
+            piece = self._undecided.popleft()
             if piece.keep:
                 self._kept.append(piece)
             else:
                 shutil.rmtree(piece.folder, ignore_errors=True)
-        held = sum(piece.size for piece in (*self._kept, *self._waiting))
-        while held > self._limit and (oldest := self._kept or self._waiting):
+        held = sum(piece.size for piece in (*self._kept, *self._undecided))
+        while held > self._limit and (oldest := self._kept or self._undecided):
             piece = oldest.popleft()
             held -= piece.size
             shutil.rmtree(piece.folder, ignore_errors=True)
 
 
 def pieces(folder: Path) -> list[Path]:
-    """The pieces in the folder of a ring, oldest first."""
+    """The folders of all pieces in `folder`, oldest first."""
     return sorted(path for path in folder.glob("*") if NAME.fullmatch(path.name) and path.is_dir())
 
 
 def _size(folder: Path) -> int:
-    with contextlib.suppress(OSError):  # somebody deletes it meanwhile
+    with contextlib.suppress(OSError):  # another process may delete it
         return sum(path.stat().st_size for path in folder.glob("*"))
     return 0

@@ -1,7 +1,7 @@
-"""A recording, read: run again as a source, and its events compared.
+"""Read a recording, replay it as a source, and compare its events.
 
-A plain recording of another version is read as long as its schema is known. A piece of a ring is not: it begins with
-the state of the program's inner parts, which may change with every version.
+A plain recording of another version is read if its schema is known. A piece of a ring is not: it begins with the
+internal state of the program, which may change with every version.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from .writer import CUT, EVENTS, FRAMES, LOG, SCHEMA, STATE
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """`head`: how it was run. `entries`: what happened. `rows` (n, ...): what was shown. `state`: where it begins, None
-    for the start of the run. `ended`: why it is over, None where the run was killed."""
+    """`head`: the options of the run. `entries`: what happened, in order. `rows` (n, ...): the frames that were shown.
+    `state`: that of the run where the recording begins, None at the start of the run. `ended`: why the recording ended,
+    None if the run was killed."""
 
     folder: Path
     head: dict[str, Any]
@@ -44,12 +45,12 @@ class Recording:
 
     @property
     def version(self) -> str:
-        """Of the edge-hal that recorded it."""
+        """The version of edge-hal that recorded it."""
         return _version(self.head)
 
     @property
     def bundle(self) -> str:
-        """Fingerprint of the bundle it was made with."""
+        """Fingerprint of the bundle that ran."""
         return str(self.head["bundle"])
 
     def options(self, bundle: Path) -> RunOptions:
@@ -57,16 +58,15 @@ class Recording:
         return RunOptions(bundle=bundle, camera=f"replay:{self.folder}", **self.head["options"])
 
     def events(self) -> list[bytes]:
-        """The durable events of then; see `comparable`."""
+        """The durable events of the recorded run; see `comparable`."""
         lines = (self.folder / EVENTS).read_text().splitlines(keepends=True)
         return [comparable(line) for line in lines if line.endswith("\n")]
 
     def difference(self, found: Sequence[bytes]) -> tuple[int, bytes, bytes] | None:
-        """Number of the first event that differs, what it was then and what it is now; None where all agree.
+        """Number of the first event that differs, the recorded event and that of the replay; None if all are equal.
 
-        `found` are the durable events of the replay. A piece that is not the first has no `start` of its own, one that
-        is not the last no `end`; a run that was killed may have lost its last events, or told them of frames that
-        are lost.
+        `found` are the durable events of the replay. A piece that is not the first has no `start`, and one that is not
+        the last has no `end`. A run that was killed may lack its last events, or the frames that they follow from.
         """
         then, now = self.events(), list(found[self.state is not None :])
         if self.ended is None:
@@ -81,7 +81,7 @@ class Recording:
 
 
 def _version(head: Mapping[str, Any]) -> str:
-    """0.1 did not name itself."""
+    """Version 0.1 did not write its name."""
     return str(head.get("version", "0.1"))
 
 
@@ -90,8 +90,8 @@ def _ends(event: bytes) -> bool:
 
 
 def read_recording(folder: Path) -> Recording:
-    """Raises EdgeHalError where the folder is no recording, one of a newer schema, or a piece of a ring that another
-    version recorded."""
+    """Raises EdgeHalError if the folder is no recording, has a newer schema, or is a piece of a ring from another
+    version."""
     try:
         lines = (folder / LOG).read_text().splitlines(keepends=True)
         head = json.loads(lines[0])
@@ -102,11 +102,11 @@ def read_recording(folder: Path) -> Recording:
         if of_ring and version != __version__:
             raise EdgeHalError(
                 f"edge-hal {version} recorded {folder}, a piece of a ring",
-                f"this is edge-hal {__version__}, and a piece begins with the inner state of the version that wrote it",
+                f"this is edge-hal {__version__}, and a piece begins with internal state of the version that wrote it",
                 f"replay it with edge-hal {version}; pieces of this version replay one by one: edge-hal replay PIECE",
             )
         entries = [json.loads(line) for line in lines[1:] if line.endswith("\n")]
-        if not entries or "ended" not in entries[-1]:  # killed: it is whole up to the last frame shown
+        if not entries or "ended" not in entries[-1]:  # killed: complete up to the last frame shown
             while entries and "shown" not in entries[-1]:
                 entries.pop()
         shape = tuple(int(size) for size in head["shape"])
@@ -123,18 +123,18 @@ def read_recording(folder: Path) -> Recording:
 
 
 def recordings(folder: Path) -> list[Path]:
-    """The folder, or the pieces in it, oldest first."""
+    """The folder itself, or the pieces in it, oldest first."""
     return [folder] if (folder / LOG).exists() else pieces(folder) or [folder]
 
 
 def comparable(event: str | bytes) -> bytes:
-    """An event on the wire less `run` and `seq`, which belong to the run and its journal."""
+    """An encoded event without `run` and `seq`, which differ between runs."""
     body = json.loads(event)
     return json.dumps({key: value for key, value in body.items() if key not in ("run", "seq")}).encode()
 
 
 class ReplaySource(Source):
-    """A recording, handed to the loop as it happened then. `state`: where the loop is to begin, see `Recording`."""
+    """A recording as a source: the loop gets frames and times in the recorded order. `state`: see `Recording`."""
 
     waits_for_loop = True
 
@@ -153,7 +153,7 @@ class ReplaySource(Source):
         self._next = next(self._steps, None)
 
     def frame(self, index: int, t_ns: int) -> Frame:
-        """With what was shown of it, nothing where it never was."""
+        """The frame with the pixels that were shown; without pixels if no tick showed it."""
         row = self._row.get(index)
         data = np.zeros(0, np.float32) if row is None else np.array(self._rows[row])
         return Frame(index, t_ns, t_ns, data)

@@ -1,7 +1,7 @@
-"""What the future of a run depends on, as one file of plain numbers and arrays: from there it goes on, exactly.
+"""The state of a run as one file: all that its later events depend on.
 
-State is a tree of dictionaries with numbers, texts, lists and arrays as leaves; whoever holds state gives it with
-`state()` and takes it back with `restore()`.
+State is a tree of dictionaries with numbers, strings, lists and arrays as leaves. Each object that has state returns it
+from `state()` and sets it in `restore()`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def save(path: Path, state: State) -> None:
         if isinstance(value, np.ndarray):
             arrays[f"a{len(arrays)}"] = value
             return {ARRAY: f"a{len(arrays) - 1}"}
-        return value.item()  # a number of numpy's; anything else is a mistake, and raises
+        return value.item()  # a numpy number; anything else raises, and is a bug
 
     text = json.dumps(state, default=leaf)
     np.savez(path, state=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
 
 
 def load(path: Path) -> State:
-    """Raises OSError, ValueError or KeyError where the file is not one of `save`."""
+    """Raises OSError, ValueError or KeyError if the file was not written by `save`."""
     try:
         with np.load(path, allow_pickle=False) as file:
 

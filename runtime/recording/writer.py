@@ -1,8 +1,9 @@
-"""Record a run: what its clock was told, in which order, and the frames its ticks showed. Its events follow from that.
+"""Record a run, so that it can be run again with the same events.
 
-A recording is a folder: `log.jsonl` (how it was run, each frame and each passing of time, how it ended), `frames.bin`
-(the pictures shown, as the encoder sees them, or the vectors), `events.jsonl` (the durable events, to compare with)
-and, where it begins in the midst of a run, `state.npz` (see `checkpoint`). `reader.py` reads it.
+A recording is a folder. `log.jsonl` holds the options, then each frame and each passing of time in the order in which
+the clock got them, and how the run ended. `frames.bin` holds the pictures that ticks showed, at the encoder's size, or
+the vectors. `events.jsonl` holds the durable events, to compare with. `state.npz` is there if the recording does not
+begin with the run; see `state_file.py`. `reader.py` reads recordings.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +22,12 @@ from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, encode
 from edge_hal.preprocess import resize
+from edge_hal.runtime.observer import Checkpoint, Observer
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.runtime.stream.clock import Tick
+from edge_hal.runtime.stream.recognizer import Recognizer
 
 from .state_file import State, save
 
@@ -32,42 +35,21 @@ SCHEMA = 2
 """Of the folder. Schema 1, of 0.1, is the same without the version that wrote it."""
 LOG, FRAMES, EVENTS, STATE = "log.jsonl", "frames.bin", "events.jsonl", "state.npz"
 REPEATED = ("stream", "pace", "decoder", "decide_every", "threads", "max_hold_ms", "overload")
-"""What of the options decides which events come."""
+"""The options that the events depend on."""
 CUT = "cut"
-"""How a piece ended whose run went on."""
+"""How a recording ended if the run went on."""
 
 log = logging.getLogger("edge_hal.record")
 
 
-class Tape(Protocol):
-    """What the loop tells of itself: in this order, and before it acts on it."""
-
-    def took(self, frame: Frame, missed: int, period_ns: int | None) -> None: ...
-
-    def passed(self, t_ns: int) -> None: ...
-
-    def shows(self, tick: Tick) -> None:
-        """A tick is about to encode its frame."""
-
-    def told(self, event: Event) -> None: ...
-
-    def full(self, t_ns: int) -> bool:
-        """Whether another piece should begin at this stream time."""
-
-    def go_on(self, t_ns: int, intake: Intake, bundle: Bundle, state: State) -> None:
-        """Another piece begins here, where nothing is left to step; `bundle` and `state` lead on."""
-
-    def ended(self, reason: str, t_ns: int, intake: Intake) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Recorder:
-    """Writes what happens to one run into an empty folder. A disk that is full ends the recording, with
-    a warning, and not the run.
+class Recorder(Observer):
+    """Writes a recording of one run into an empty folder. If the disk is full, the recording ends with a warning and
+    the run goes on.
 
     Args:
-        state: where the recording begins, if that is not the start of the run.
+        state: the state of the run where the recording begins; None at the start of the run.
+
+    `whole` is False once something could not be written.
 
     Raises:
         EdgeHalError: the folder holds something, or cannot be written.
@@ -102,13 +84,13 @@ class Recorder:
             shape=self._shape(bundle),
         )
 
-    def took(self, frame: Frame, missed: int, period_ns: int | None) -> None:
+    def frame_taken(self, frame: Frame, missed: int, period_ns: int | None) -> None:
         self._write(frame=frame.index, t_ns=frame.t_ns, missed=missed, period_ns=period_ns)
 
-    def passed(self, t_ns: int) -> None:
+    def time_passed(self, t_ns: int) -> None:
         self._write(passed=t_ns)
 
-    def shows(self, tick: Tick) -> None:
+    def frame_shown(self, tick: Tick) -> None:
         data = tick.frame.data
         if self._encoder is not None and data.ndim == 3:
             data = resize(data, self._encoder.height, self._encoder.width)
@@ -118,14 +100,11 @@ class Recorder:
         self._write(shown=tick.frame.index, at=self._shown)
         self._shown += 1
 
-    def told(self, event: Event) -> None:
+    def published(self, event: Event) -> None:
         self._keep(self._events.write, encode(event).decode() + "\n")
 
-    def full(self, t_ns: int) -> bool:
-        return False
-
-    def go_on(self, t_ns: int, intake: Intake, bundle: Bundle, state: State) -> None:
-        self.ended(CUT, t_ns, intake)
+    def bundle_changed(self, successor: Recognizer, checkpoint: Checkpoint) -> None:
+        self.ended(CUT, checkpoint.t_ns, checkpoint.intake)
         self._stop("another bundle takes over")
 
     def ended(self, reason: str, t_ns: int, intake: Intake) -> None:

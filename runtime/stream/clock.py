@@ -1,7 +1,7 @@
-"""The frame clock: irregular frames in, regular ticks out, and nothing lost without being counted.
+"""The frame clock: irregular frames in, regular ticks out; every frame and tick is counted.
 
-It reads no clock of its own. Times are arguments (nanoseconds of stream time), so the same arrivals
-always give the same ticks, and any arrival pattern can be tested.
+It never reads the time of the system. Times are arguments (nanoseconds of stream time), so the same arrivals always
+give the same ticks.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from fractions import Fraction
 from typing import Any
 
 from edge_hal.events import Moment
-from edge_hal.runtime.sources.frame import Frame, Intake
+from edge_hal.runtime.sources.frame import Frame
 from edge_hal.runtime.sources.rate import exact_rate, instant_ns
 
+from .counters import Counters
+
 INTERVALS = 5
-"""As many intervals between frames must agree, by their median, on how slow the source is."""
-PLAIN = ("_announced_ns", "_start_ns", "_next", "_skipped", "_broken", "running", "epoch")
+"""The median of so many intervals between frames is the measured period of the source."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tick:
-    """Step `index` of `epoch`, at `t_ns`, shows `frame`: for the first time if `fresh`, else it is held."""
+    """Tick `index` of `epoch`, at `t_ns`, shows `frame`: for the first time if `fresh`, otherwise the frame is held."""
 
     index: int
     epoch: int
@@ -37,12 +38,12 @@ class Tick:
 
 @dataclass(frozen=True)
 class Break:
-    """The model saw nothing from the tick `begin` of `epoch` until `end`, the next tick there is.
+    """No tick took place between the tick `begin` of `epoch` and `end`, the next one.
 
-    `reason`: `source` (no frame within the hold limit), `overload` (frames came, nobody took them) or
-    the one given to `interrupt`.
-    `lost_ticks`: steps of the clock that never took place. `reset`: `epoch` ended, and `end` is the
-    first tick of the next one; otherwise tick indices go on without a hole, and times tell of it.
+    `reason`: `source` (no frame within the hold limit), `overload` (the loop did not take the frames in time) or the
+    one given to `interrupt`.
+    `lost_ticks`: ticks that never took place. `reset`: `epoch` ended, and `end` is the first tick of the next one;
+    otherwise tick indices have no gap, and only the times show the break.
     """
 
     reason: str
@@ -53,58 +54,21 @@ class Break:
     reset: bool = True
 
 
-@dataclass
-class Counters:
-    """What became of the frames pushed and of the ticks due. `pending`: a frame no tick has shown yet."""
-
-    used: int = 0
-    decimated: int = 0
-    overload: int = 0
-    reset: int = 0
-    pending: int = 0
-    ticks: int = 0
-    fresh: int = 0
-    held: int = 0
-    cut: int = 0
-
-    def tally(self, intake: Intake) -> dict[str, Any]:
-        """The counters of both laws, with what the source counted:
-        captured = used + sum(dropped) + in_flight, and ticks = fresh + held + cut."""
-        return {
-            "captured": intake.captured,
-            "used": self.used,
-            "dropped": {
-                "superseded": intake.superseded,
-                "decimated": self.decimated,
-                "overload": self.overload,
-                "undecodable": intake.undecodable,
-                "reset": self.reset,
-            },
-            "in_flight": intake.waiting + self.pending,
-            "ticks": self.ticks,
-            "fresh": self.fresh,
-            "held": self.held,
-            "cut": self.cut,
-        }
-
-
 class FrameClock:
     """Tick k of an epoch is due at epoch start + k / model_hz and takes the newest frame until then.
 
-    Cameras jitter. Of a live source a tick takes the first frame at most `slack_ns` (half a period)
-    before it is due, at once, and waits as long for one that is late: so a camera as fast as the model
-    never has one tick hold and another skip a frame, and no frame waits for its tick.
+    The times of camera frames jitter. With a live source a tick takes place up to `slack_ns` (half a period) before it
+    is due, as soon as a frame arrives, and waits up to `slack_ns` for a frame that is late. So with a camera as fast as
+    the model every tick shows a new frame, and no frame waits for its tick.
 
     Args:
-        source_period_ns: nanoseconds between frames, None where the source does not say. What frames
-            then show is believed before what was announced, if it is slower.
-        max_hold_ms: how long one frame may be shown; never less than two source periods.
-        live: frames come when they come.
-        cut: a loop that comes late makes up for `backlog` ticks and no more: the rest are cut. Without
-            it every tick takes place, however late.
+        source_period_ns: nanoseconds between frames, None if unknown. The measured period is used if it is longer.
+        max_hold_ms: how long one frame may be held; never less than two source periods.
+        live: frames arrive in real time.
+        cut: if more than `backlog` ticks are due at once, all but the last are cut. Otherwise every tick takes place,
+            however late.
 
-    `limit_ns` is the hold limit in force. `backlog`: so many ticks may be due at once, those of half
-    the hold limit.
+    `limit_ns` is the hold limit in force; `backlog` is the number of ticks in half of it.
     """
 
     def __init__(
@@ -125,7 +89,7 @@ class FrameClock:
         self._frame: Frame | None = None
         self._start_ns = 0
         self._next = 0
-        self._skipped = 0  # grid instants of this epoch that were cut: tick k is due at k + _skipped
+        self._skipped = 0  # ticks of this epoch that were cut: tick k is due at (k + _skipped) / model_hz
         self._begin = Moment(0, 0, 0)
         self._broken: str | None = None
         self.running = False
@@ -135,21 +99,18 @@ class FrameClock:
 
     @property
     def next_ns(self) -> int | None:
-        """When the next tick takes place without a new frame; None while there is no epoch."""
+        """When the next tick takes place if no frame comes; None between epochs."""
         return self._due_ns(self._next) + self.slack_ns if self.running else None
 
     def announce(self, source_period_ns: int | None) -> None:
-        """The source said how far apart its frames are; a reconnected one may say something else."""
+        """Set the period that the source reports; it may change when a camera reconnects."""
         if source_period_ns != self._announced_ns:
             self._announced_ns = source_period_ns
             self._learn()
 
     def push(self, frame: Frame, missed: int = 0) -> list[Tick | Break]:
-        """A frame came; `missed` were superseded between the last one pushed and this one.
-
-        Frames come in order of `t_ns`. Returns the ticks that this decides, in order, and the break
-        that it ends.
-        """
+        """Take a frame; `missed` frames before it were superseded. Frames are pushed in order of `t_ns`. Returns the
+        ticks that are due now, in order, and the break that ends with this frame."""
         before = frame.t_ns - 1
         if missed and self.running and self._age_ns(before) > self.limit_ns:
             self._stop("overload")
@@ -166,11 +127,11 @@ class FrameClock:
         return done
 
     def advance(self, now_ns: int) -> list[Tick | Break]:
-        """Time passed and no frame at or before `now_ns` is still to come. Returns the ticks now due."""
+        """No frame at or before `now_ns` will come any more. Returns the ticks that are due now."""
         return self._run_until(now_ns)
 
     def finish(self, now_ns: int) -> list[Tick | Break]:
-        """The stream ended. Returns the break that nothing ended, if there is one."""
+        """The stream ended. Returns the break that is still open, if there is one."""
         self.counters.decimated += self.counters.pending
         self.counters.pending = 0
         if self._broken is None:
@@ -179,28 +140,38 @@ class FrameClock:
         return [self._close_break(end)]
 
     def interrupt(self, reason: str) -> None:
-        """End the epoch here; the next frame begins another, and the break is told then."""
+        """End the epoch. The next frame begins another, and `push` returns the break then."""
         if self.running:
             self._stop(reason)
 
     def state(self) -> dict[str, Any]:
-        """All that ticks to come depend on, beside what it was made with and the pixels of its frame."""
-        frame = None if self._frame is None else [self._frame.index, self._frame.t_ns]
-        plain = {name: getattr(self, name) for name in PLAIN}
-        lists = {"intervals": list(self._intervals), "begin": asdict(self._begin), "frame": frame}
-        return {**plain, **lists, "counters": asdict(self.counters)}
+        """All that later ticks depend on, besides the arguments of the constructor and the pixels of the frame."""
+        return {
+            "_announced_ns": self._announced_ns,
+            "_start_ns": self._start_ns,
+            "_next": self._next,
+            "_skipped": self._skipped,
+            "_broken": self._broken,
+            "running": self.running,
+            "epoch": self.epoch,
+            "intervals": list(self._intervals),
+            "begin": asdict(self._begin),
+            "frame": None if self._frame is None else [self._frame.index, self._frame.t_ns],
+            "counters": asdict(self.counters),
+        }
 
     def restore(self, state: dict[str, Any], frame: Frame | None) -> None:
-        """Go on where `state` was taken; `frame` is the one it names."""
-        for name in PLAIN:
-            setattr(self, name, state[name])
+        """Go on where `state` was taken; `frame` is the frame that it names."""
+        self._announced_ns, self._start_ns = state["_announced_ns"], state["_start_ns"]
+        self._next, self._skipped, self._broken = state["_next"], state["_skipped"], state["_broken"]
+        self.running, self.epoch = state["running"], state["epoch"]
         self._intervals.extend(state["intervals"])
         self._begin, self.counters, self._frame = Moment(**state["begin"]), Counters(**state["counters"]), frame
         self._learn()
 
     def _learn(self, interval_ns: int | None = None) -> None:
-        """Cameras announce 30 frames per second and deliver 15 in the dark, or announce nothing: the
-        median of the last intervals is believed where it is longer."""
+        """Cameras may report 30 frames per second and deliver 15 in the dark, or report nothing: the median of the last
+        intervals is used if it is longer."""
         if interval_ns is not None:
             self._intervals.append(interval_ns)
         period_ns = self._announced_ns or 0
@@ -239,7 +210,7 @@ class FrameClock:
         return tick
 
     def _catch_up(self, now_ns: int) -> list[Tick | Break]:
-        """Too many ticks are due at once: all but the last of them never take place."""
+        """If too many ticks are due at once, cut all but the last."""
         if self._due_ns(self._next + self.backlog) + self.slack_ns > now_ns:
             return []
         late = self._due_before(now_ns - self.slack_ns + 1) - self._next - 1
@@ -255,13 +226,12 @@ class FrameClock:
         return [Break("overload", self.epoch, self._begin, end, late, reset=False)]
 
     def _stop(self, reason: str) -> None:
-        """End the epoch here; the break is told when it is known how long it was."""
-        counters = self.counters
+        """End the epoch. The break is returned later, when its length is known."""
         if reason == "overload":
-            counters.overload += counters.pending
+            self.counters.overload += self.counters.pending
         else:
-            counters.reset += counters.pending
-        counters.pending = 0
+            self.counters.reset += self.counters.pending
+        self.counters.pending = 0
         self.running, self._broken = False, reason
 
     def _begin_epoch(self, frame: Frame) -> list[Tick | Break]:

@@ -1,4 +1,4 @@
-"""How long each stage of a tick took, lately."""
+"""The recent latency of each stage of a tick."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ RECENT = 4096
 
 
 class Latency:
-    """The last few thousand measurements of each stage: memory stays flat for months.
+    """The last few thousand measurements of each stage, in constant memory.
 
-    `capture_to_tick`: how old a fresh frame was when its tick began. `encode`: picture to vector.
-    `step`: level 0, over one tick or several at once. `decide`: the decoder, where a decision is due.
-    `settle`: the upper levels, after the event has left.
-    `publish`: from the loop's hand to the publisher's. `journal`: the write to the disk, before events leave.
-    Each stage is written by one thread.
+    `capture_to_tick`: age of a fresh frame when its tick begins. `encode`: picture to vector. `step`: level 0, over one
+    tick or several at once. `decide`: the decoder, if a decision is due. `settle`: the upper levels, after the event is
+    published. `publish`: from the loop to the socket of the publisher. `journal`: the write to the disk, before events
+    are sent. Each stage is written by one thread.
     """
 
     def __init__(self) -> None:
@@ -34,7 +33,7 @@ class Latency:
         self._count[stage] = count + 1
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Milliseconds: {stage: {p50, p99}} of the stages that took place."""
+        """Milliseconds: {stage: {p50, p99}}, for the stages with measurements."""
         summary = {}
         for name in STAGES:
             values = self._recent[name][: self._count[name]]

@@ -1,9 +1,8 @@
-"""The pyramid stream: a multi-rate clock divider over one engine per level.
+"""The pyramid stream: one engine per level, each at its own rate.
 
-Slow and fast time are aligned by index arithmetic alone. Token b of a level is made of tokens
-b * stride .. (b + 1) * stride - 1 below it; token t sees, from above, bin t // stride - 1: the last
-one completed before it. Level 0 steps first and upper levels later (`settle`), so that slow steps
-cost no event any latency.
+The levels are aligned by token index. Token b of a level is made of tokens b * stride .. (b + 1) * stride - 1 of the
+level below; token t receives from above the bin t // stride - 1, the last one completed before it. Level 0 is stepped
+first and the upper levels later, by `settle`, so that they add no latency to an event.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ Times = Sequence[int] | NDArray[np.int64]
 
 
 class PyramidStream:
-    """One stream through the pyramid: step, read, settle.
+    """One stream of a pyramid: step, read, settle.
 
-    `epoch` counts resets, `steps` the engine steps of each level within the epoch. `ring` keeps the
-    recent outputs of every level, in `dtype`.
+    `epoch` counts resets, `steps` the engine steps of each level within the epoch. `ring` keeps the recent outputs of
+    every level, in `dtype`.
     """
 
     def __init__(self, spec: PyramidSpec, engines: Sequence[StepEngine], dtype: DTypeLike = np.float32) -> None:
@@ -49,7 +48,7 @@ class PyramidStream:
 
     @property
     def room(self) -> int | None:
-        """Ticks until the next bin completes, the most a step may take; None without any bins."""
+        """Ticks until the next bin is complete, the most that a step may take; None without upper levels."""
         return None if self._stride is None else self._stride - self.ticks % self._stride
 
     def legal_chunk(self, available: int) -> int:
@@ -59,7 +58,7 @@ class PyramidStream:
         return next(chunk for chunk in self._chunks if chunk <= limit)
 
     def step(self, x: NDArray[np.float32], t_ns: Times) -> None:
-        """Run level 0 on one chunk and keep its outputs. Upper levels wait for `settle`.
+        """Step level 0 over one chunk and keep its outputs. Upper levels wait for `settle`.
 
         Args:
             x: (C, D) input vectors, C one of `spec.chunk_sizes`.
@@ -84,7 +83,7 @@ class PyramidStream:
         self._run(0, x=x, t_ns=t_ns)
 
     def push(self, x: NDArray[np.float32], t_ns: Times) -> None:
-        """Run any number of ticks, x (n, D), in the longest legal chunks, and settle after each."""
+        """Step any number of ticks, x (n, D), in the longest chunks that are allowed, and settle after each."""
         done = 0
         while done < len(x):
             end = done + self.legal_chunk(len(x) - done)
@@ -93,7 +92,7 @@ class PyramidStream:
             done = end
 
     def settle(self) -> None:
-        """Step the upper levels whose bins have completed, bottom up; without any, do nothing."""
+        """Step the upper levels whose bins are complete, from the lowest; do nothing if there is none."""
         for level in range(1, len(self._engines)):
             index = self.ring.count(level)
             complete = (index + 1) * self.spec.levels[level].stride
@@ -117,7 +116,7 @@ class PyramidStream:
         return newest[0] if len(newest) else None
 
     def reset(self) -> None:
-        """A new epoch: state, ring and token indices start afresh."""
+        """Begin a new epoch: clear state and ring, and count tokens from 0."""
         for engine in self._engines:
             engine.reset()
         self.ring.reset()
@@ -125,15 +124,16 @@ class PyramidStream:
         self.epoch += 1
 
     def states(self) -> dict[str, NDArray[Any]]:
-        """Copies of the state of all levels by name, after everything pending has run."""
+        """Copies of the state of all levels by name, once all complete bins are stepped."""
         self.settle()
         return {name: value for engine in self._engines for name, value in engine.state().items()}
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, to be taken back by `restore`."""
+        """All that the next step depends on; see `restore`."""
         return {"epoch": self.epoch, "steps": list(self.steps), "engines": self.states(), "ring": self.ring.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, with the same spec."""
         self.epoch, self.steps = state["epoch"], list(state["steps"])
         self.ring.restore(state["ring"])
         for engine in self._engines:
@@ -149,7 +149,7 @@ class PyramidStream:
         self.steps[level] += 1
 
     def _held(self, level: int, token: int) -> NDArray[np.float32]:
-        """(1, width above): what `token` of `level` sees from above; zeros before the first bin."""
+        """(1, width above): what `token` of `level` receives from above; zeros before the first bin."""
         above = token // self.spec.levels[level + 1].stride - 1
         if above < 0:
             return self._nothing_held[level]

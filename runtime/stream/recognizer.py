@@ -1,26 +1,25 @@
-"""The recogniser of one stream: ticks in, events out. The loop and the Python API both run this.
+"""The recogniser of one stream: ticks in, events out. The loop of a run and the Python API both use it.
 
-A tick costs `encode` (if its frame is fresh), `step` and, where it is due, `decide`; the event leaves,
-then `settle`. Several ticks may be stepped at once, as far as `room` says; that changes no result.
+For each tick: `encode` (if its frame is fresh), `step`, `decide` if a decision is due, and then, once the event is
+published, `settle`. Up to `room` ticks may be stepped at once; the results are the same.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.decoding.hysteresis import Decision, DecoderConfig
-from edge_hal.decoding.semi_markov import open_decoder
+from edge_hal.decoding.hysteresis import Decision, Decoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Gap, Moment, Start, Transition
 from edge_hal.preprocess import resize
-from edge_hal.runtime.engines.choose import Engines, choose_engines
+from edge_hal.runtime.engines.engine import Engines
 
 from .clock import Break
 from .pyramid import PyramidStream
@@ -28,29 +27,28 @@ from .ring import TIME
 
 
 class Recognizer:
-    """One stream through one bundle.
+    """One stream of one bundle. `edge_hal.runtime.model.Model.stream` makes it.
 
     Args:
-        stream: the name events carry; `/` separates topics and cannot be part of it.
-        decoder: thresholds, default the bundle's own.
+        engines: those of this stream.
+        decoder: that of this stream, at the beginning of an epoch.
+        stream: the name that events carry; `/` separates topics and cannot be part of it.
         decide_every: ticks between decisions, default a bin of the first level.
         next_seq: gives each durable event its number; default counts from 0.
-        engines: those of every level and the encoder, default what `choose_engines` finds, on `threads` threads.
 
     Raises:
-        EdgeHalError: a bad name or number, or a graph that does not fit the bundle's table.
+        EdgeHalError: a bad name or number.
     """
 
     def __init__(
         self,
         bundle: Bundle,
+        engines: Engines,
+        decoder: Decoder,
         *,
         stream: str = "default",
-        decoder: DecoderConfig | None = None,
         decide_every: int | None = None,
         next_seq: Callable[[], int] | None = None,
-        engines: Engines | None = None,
-        threads: int = 1,
     ) -> None:
         if not stream or "/" in stream:
             raise EdgeHalError(
@@ -60,13 +58,11 @@ class Recognizer:
             )
         if decide_every is not None and decide_every < 1:
             raise EdgeHalError(f"decide_every = {decide_every}", "it must be at least 1 tick", exit_code=2)
-        self.bundle, self.spec, self.stream = bundle, bundle.spec, stream
-        spec, thresholds = bundle.spec, decoder or bundle.decoder
-        self.engines = engines or choose_engines(bundle, threads=threads)
-        self._encoder = self.engines.encoder
-        self.pyramid = PyramidStream(spec, self.engines.levels)
-        self._decoder = open_decoder(thresholds, spec)
-        self._decoder_hash = thresholds.fingerprint()
+        self.bundle, self.engines, self.stream = bundle, engines, stream
+        self.spec = spec = bundle.spec
+        self.pyramid = PyramidStream(spec, engines.levels)
+        self._encoder, self._decoder = engines.encoder, decoder
+        self._decoder_hash = decoder.config.fingerprint()
         self._decide_every = decide_every or spec.first_stride
         self._next_seq = next_seq or itertools.count().__next__
         self._shown = np.zeros(self.pyramid.ring.capacity[0], np.int64)
@@ -80,14 +76,14 @@ class Recognizer:
 
     @property
     def action(self) -> str | None:
-        """What goes on now, since `since`; None before the first decision of an epoch."""
+        """The current action, which began at `since`; None before the first decision of an epoch."""
         label = self._decoder.label
         return None if label is None else self.spec.labels[label]
 
     # --- ticks ----------------------------------------------------------------------------------
 
     def encode(self, data: NDArray[Any]) -> NDArray[np.float32]:
-        """A frame as the vector level 0 takes: (D,) float32.
+        """A frame as the input vector of level 0: (D,) float32.
 
         Args:
             data: a uint8 BGR picture (H, W, 3) of any size, or a vector (D,) of finite numbers.
@@ -102,7 +98,7 @@ class Recognizer:
         return self._encoder.encode(resize(data, self.spec.encoder.height, self.spec.encoder.width))
 
     def check(self, data: NDArray[Any]) -> None:
-        """Raises EdgeHalError where `encode` would, without the work."""
+        """Raises EdgeHalError if `encode` would, but does not run the encoder."""
         size, shape = self.spec.front_end.size, data.shape
         if data.ndim == 1:
             if shape != (size,) or data.dtype.kind not in "fiu":
@@ -113,8 +109,8 @@ class Recognizer:
             if not np.isfinite(data).all():
                 raise EdgeHalError(
                     "a vector holds a number that is not finite",
-                    "it would spoil every tick that can still see it",
-                    "leave the frame out: a short hole is bridged",
+                    "it would spoil every tick within the receptive field",
+                    "leave the frame out: a short gap is bridged",
                 )
         elif self._encoder is None:
             raise EdgeHalError(
@@ -129,19 +125,19 @@ class Recognizer:
 
     @property
     def room(self) -> int:
-        """Ticks until the next decision or the end of the bin: as many may be stepped at once."""
+        """How many ticks may be stepped at once: those until the next decision or the end of the bin."""
         due, bin_left = self._decide_every - self.pyramid.ticks % self._decide_every, self.pyramid.room
         return due if bin_left is None else min(due, bin_left)
 
     @property
     def decision_due(self) -> bool:
-        """Whether the last step ended where decisions are made."""
+        """Whether a decision is due after the last step."""
         return self.pyramid.ticks > 0 and self.pyramid.ticks % self._decide_every == 0
 
     def step(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> int:
-        """Step level 0 once over the first of these ticks, as many as one step may take.
+        """Step level 0 once, over as many of these ticks as one step may take.
 
-        Upper levels wait for `settle`: the event can leave first.
+        Upper levels wait for `settle`, so that the event is published first.
 
         Args:
             vectors: (n, D).
@@ -150,11 +146,11 @@ class Recognizer:
             How many ticks were stepped, at least 1.
 
         Raises:
-            EdgeHalError: a tick was left out.
+            EdgeHalError: a tick is missing.
         """
         now = self.pyramid.ticks
         if moments[0].tick != now:
-            raise EdgeHalError(f"tick {moments[0].tick} came where tick {now} was due", "ticks never skip")
+            raise EdgeHalError(f"tick {moments[0].tick} came where tick {now} was due", "no tick may be left out")
         chunk = self.pyramid.legal_chunk(min(self.room, len(moments)))
         part = moments[:chunk]
         self.pyramid.step(vectors[:chunk], [moment.t_ns for moment in part])
@@ -166,13 +162,13 @@ class Recognizer:
         return chunk
 
     def decide(self) -> Transition | None:
-        """Whether an action has begun, as of the last tick stepped."""
+        """The transition that is decided at the last tick stepped, if any."""
         tick = self.pyramid.ticks - 1
         decision = self._decoder.decide(tick, self.pyramid.posterior(len(self._shown)))
         return None if decision is None else self._transition(decision)
 
     def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Transition]:
-        """Step any number of ticks, (n, D), decide where that is due, and settle."""
+        """Step any number of ticks, (n, D), decide whenever a decision is due, and settle."""
         transitions: list[Transition] = []
         done = 0
         while done < len(moments):
@@ -183,35 +179,38 @@ class Recognizer:
         return transitions
 
     def settle(self) -> None:
-        """Step the upper levels whose bins completed; what they say serves the next tick."""
+        """Step the upper levels whose bins are complete; their output serves the next tick."""
         self.pyramid.settle()
 
     def reset(self) -> None:
-        """A new epoch: the model knows nothing, the next label comes from None."""
+        """Begin a new epoch: the state is cleared, and the next transition is from None."""
         self.pyramid.reset()
         self._decoder.reset()
         self.since = None
 
-    # --- beginning where another left off -------------------------------------------------------
+    # --- state ----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """All that the events to come depend on, beside the ticks: numbers and arrays, see `checkpoint`."""
-        # A decoder's state is plain numbers and arrays; what else it holds are tables, which never change.
-        decoder = {name: value for name, value in vars(self._decoder).items() if not is_dataclass(value)}
-        moments = {name: asdict(getattr(self, name)) for name in ("_first", "_last")}
-        since = None if self.since is None else asdict(self.since)
-        return {"pyramid": self.pyramid.state(), "decoder": decoder, "shown": self._shown, "since": since, **moments}
+        """All that later events depend on, besides the ticks: numbers and arrays, see `state_file`."""
+        return {
+            "pyramid": self.pyramid.state(),
+            "decoder": self._decoder.state(),
+            "shown": self._shown.copy(),
+            "since": None if self.since is None else asdict(self.since),
+            "_first": asdict(self._first),
+            "_last": asdict(self._last),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken, of a recogniser of the same bundle and thresholds."""
+        """Go on where `state` was taken, with the same bundle and thresholds."""
         self.pyramid.restore(state["pyramid"])
-        vars(self._decoder).update(state["decoder"])
+        self._decoder.restore(state["decoder"])
         self._shown[:] = state["shown"]
-        self._first, self._last = Moment(**state["_first"]), Moment(**state["_last"])
         self.since = None if state["since"] is None else Moment(**state["since"])
+        self._first, self._last = Moment(**state["_first"]), Moment(**state["_last"])
 
     def succeed(self, other: Recognizer) -> None:
-        """Take over from a recogniser of another bundle, whose epoch a `gap` is about to end."""
+        """Continue the numbers of a recogniser of another bundle, whose epoch ends with the next `gap`."""
         self.pyramid.epoch, self._last = other.epoch, other._last
 
     # --- events ---------------------------------------------------------------------------------
@@ -229,7 +228,7 @@ class Recognizer:
         )
 
     def gap(self, due: Break) -> Gap:
-        """A break, told; the epoch that it ended is left behind."""
+        """The event of a break. If the break ended the epoch, a new one begins."""
         gap = Gap(
             self.stream,
             self.epoch,
@@ -277,7 +276,7 @@ class Recognizer:
         )
 
     def _moment(self, tick: int) -> Moment:
-        if tick == 0:  # the first label of an epoch may be found after its tick has left the ring
+        if tick == 0:  # the first label of an epoch may be decided after tick 0 has left the ring
             return self._first
         frame, t_ns = self._shown[tick % len(self._shown)], self.pyramid.ring.at(0, TIME, tick)
         return Moment(tick, int(frame), int(t_ns))

@@ -1,7 +1,7 @@
-"""The ring of pyramid states: the recent outputs of every level, addressed by absolute token index.
+"""The ring buffer of a pyramid stream: the recent outputs of every level, addressed by absolute token index.
 
-Every row is written twice, `capacity` apart. So any run of recent tokens, and any bin, is one
-contiguous slice wherever the ring has wrapped: reading copies and allocates nothing.
+Every row is written twice, `capacity` rows apart. So any range of recent tokens, and any bin, is one contiguous slice,
+and reading it copies and allocates nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class PyramidRing:
     """Trunk, fused and head outputs of each level, and `t_ns` (int64 ns) of each token.
 
     Level l keeps `spec.ring_capacity // spec.period(l)` tokens, in `dtype`. Indices count from 0 in
-    each epoch. A slice handed out stays true until its oldest token is overwritten.
+    each epoch. A slice that was returned stays valid until its oldest token is overwritten.
     """
 
     def __init__(self, spec: PyramidSpec, dtype: DTypeLike = np.float32) -> None:
@@ -43,16 +43,17 @@ class PyramidRing:
         ]
 
     def reset(self) -> None:
-        """Forget everything: a new epoch."""
+        """Begin a new epoch: count tokens from 0."""
         self._written = [0] * len(self._written)
 
     def state(self) -> dict[str, Any]:
-        """All of it, to be taken back by `restore`."""
+        """All rows and counts; see `restore`."""
         pairs = zip(self._rows, self.capacity, strict=True)
         rows = [{name: values[:size].copy() for name, values in level.items()} for level, size in pairs]
         return {"written": list(self._written), "rows": rows}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, with the same spec."""
         self._written = list(state["written"])
         for level, size, kept in zip(self._rows, self.capacity, state["rows"], strict=True):
             for name, values in level.items():

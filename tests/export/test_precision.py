@@ -39,7 +39,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def streamed(spec: PyramidSpec, folder: Path, x: np.ndarray, precision: str = "fp16", chunk: int = 1) -> np.ndarray:
     engines = [
-        OnnxRuntimeEngine({c: folder / f"level{i}.c{c}.{precision}.onnx" for c in spec.chunks(i)}, spec, i)
+        OnnxRuntimeEngine.open({c: folder / f"level{i}.c{c}.{precision}.onnx" for c in spec.chunks(i)}, spec, i)
         for i in range(len(spec.levels))
     ]
     stream, rows = PyramidStream(spec, engines), []

@@ -180,7 +180,9 @@ def test_an_int8_step_stays_close_to_float(graphs: Path, tmp_path: Path, way: st
     made = quantise_static(model, "l0", dict.fromkeys(layers, 12.0)) if way == "static" else quantise_dynamic(
         model, "l0", layers)  # fmt: skip
     onnx.save(made, tmp_path / "int8.onnx")
-    engines = [OnnxRuntimeEngine({2: p}, SPEC, 0) for p in (graphs / "level0.c2.fp32.onnx", tmp_path / "int8.onnx")]
+    engines = [
+        OnnxRuntimeEngine.open({2: p}, SPEC, 0) for p in (graphs / "level0.c2.fp32.onnx", tmp_path / "int8.onnx")
+    ]
     held = np.zeros((1, 16), np.float32)
     x, errors = random_input(100, seed=3), []
     for start in range(0, 100, 2):

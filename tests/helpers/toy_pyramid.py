@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle, graph_name, write_bundle
 from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.runtime.engines.engine import Engines
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec
 
 Array = NDArray[Any]
@@ -107,6 +108,23 @@ class NumpyEngine:
         size = self._state[name].shape[axis]
         self._state[name] = both[-size:] if axis == 0 else both[:, -size:]
         return both
+
+
+class NumpyModel:
+    """`OpenedModel` in numpy. Its streams share nothing that changes."""
+
+    kind = "numpy"
+    why = "a toy"
+    opens_in_background = True
+
+    def __init__(self, spec: PyramidSpec) -> None:
+        self._spec = spec
+
+    def open_stream(self) -> Engines:
+        return Engines(self, numpy_engines(self._spec), None)
+
+    def close(self) -> None:
+        pass
 
 
 def numpy_engines(spec: PyramidSpec) -> list[NumpyEngine]:

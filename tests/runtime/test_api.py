@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 import edge_hal
 from edge_hal.bundle import Bundle
 from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.semi_markov import open_decoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Start, Transition, encode
 from edge_hal.runtime.api import EventStream
-from edge_hal.runtime.engines.choose import Engines
+from edge_hal.runtime.model import Model
 from edge_hal.runtime.stream.clock import Break
 from edge_hal.runtime.stream.recognizer import Recognizer
 from tests.helpers.bundles import AT_ONCE, LABELS, STRIDE, known_bundle, vectors
-from tests.helpers.toy_pyramid import numpy_engines, toy_bundle, toy_spec
+from tests.helpers.toy_pyramid import NumpyModel, toy_bundle, toy_spec
 
 HZ = 10.0
 STEP_NS = 100_000_000
@@ -146,7 +147,7 @@ def test_silence_is_a_gap_and_a_fresh_start(bundle: Bundle) -> None:
 
 
 def test_an_end_after_a_gap_speaks_of_the_epoch_it_names(bundle: Bundle) -> None:
-    recognizer = Recognizer(bundle)
+    recognizer = Model(bundle).stream()
     recognizer.follow(vectors([0] * 8), moments(0, 8))
     recognizer.gap(Break("source", 0, moments(7, 8)[0], Moment(0, 9, 10**10), 92))
     end = recognizer.end("eof", {})
@@ -242,7 +243,7 @@ with edge_hal.open_stream({str(bundle.path)!r}) as stream:
 
 def test_the_first_label_may_come_after_its_tick_left_the_ring(bundle: Bundle) -> None:
     decoder = DecoderConfig(smooth_s=0.0, confirm_s=1.0, min_duration_s=0.0)
-    recognizer = Recognizer(bundle, decoder=decoder)
+    recognizer = Model(bundle).stream(decoder=decoder)
     flicker = ([0] * 4 + [1] * 4) * 60  # longer than the ring, and never confirmed
     assert len(flicker) > recognizer.pyramid.ring.capacity[0]
     x = vectors(flicker + [2] * 20)
@@ -254,7 +255,7 @@ def test_the_first_label_may_come_after_its_tick_left_the_ring(bundle: Bundle) -
 def test_warm_is_told_when_a_full_receptive_field_was_seen(bundle: Bundle) -> None:
     field = bundle.spec.receptive_field
     labels = [tick // 8 % 3 for tick in range(field + 24)]
-    found = Recognizer(bundle).follow(vectors(labels), moments(0, len(labels)))
+    found = Model(bundle).stream().follow(vectors(labels), moments(0, len(labels)))
     assert {event.warm for event in found} == {False, True}
     for event in found:
         assert event.warm == (event.decision.tick >= field - 1)
@@ -262,7 +263,7 @@ def test_warm_is_told_when_a_full_receptive_field_was_seen(bundle: Bundle) -> No
 
 @pytest.mark.parametrize("every", [1, 3, STRIDE, 7, 50])
 def test_decisions_come_when_they_are_due(bundle: Bundle, every: int) -> None:
-    recognizer = Recognizer(bundle, decoder=AT_ONCE, decide_every=every)
+    recognizer = Model(bundle).stream(decoder=AT_ONCE, decide_every=every)
     labels = [tick // 11 % 3 for tick in range(110)]
     found = recognizer.follow(vectors(labels), moments(0, 110))
     assert found and all((event.decision.tick + 1) % every == 0 for event in found)
@@ -286,7 +287,8 @@ def test_grouping_ticks_changes_no_event(
     when = moments(0, len(x))
 
     def recognizer() -> Recognizer:
-        return Recognizer(toy, decide_every=every, engines=Engines("numpy", "a toy", numpy_engines(toy.spec), None))
+        decoder = open_decoder(toy.decoder, toy.spec)
+        return Recognizer(toy, NumpyModel(toy.spec).open_stream(), decoder, decide_every=every)
 
     single, grouped = recognizer(), recognizer()
     expected = [event for i, moment in enumerate(when) for event in single.follow(x[i : i + 1], (moment,))]
@@ -306,7 +308,7 @@ def test_grouping_ticks_changes_no_event(
 
 
 def test_a_tick_that_skips_is_refused(bundle: Bundle) -> None:
-    recognizer = Recognizer(bundle)
+    recognizer = Model(bundle).stream()
     recognizer.follow(vectors([0]), moments(0, 1))
     for tick in (0, 2):
         with pytest.raises(EdgeHalError, match=f"tick {tick} came where tick 1 was due"):
@@ -315,7 +317,7 @@ def test_a_tick_that_skips_is_refused(bundle: Bundle) -> None:
 
 def test_numbers_come_from_whoever_keeps_them(bundle: Bundle) -> None:
     taken = iter(range(41, 99))
-    recognizer = Recognizer(bundle, next_seq=lambda: next(taken))
+    recognizer = Model(bundle).stream(next_seq=lambda: next(taken))
     start = recognizer.start("file.mp4")
     found = recognizer.follow(vectors(LABELLED), moments(0, 40))
     end = recognizer.end("signal", {})
@@ -323,7 +325,7 @@ def test_numbers_come_from_whoever_keeps_them(bundle: Bundle) -> None:
     assert end.last == moments(39, 40)[0] and end.reason == "signal" and start.source == "file.mp4"
 
 
-@pytest.mark.parametrize("make", [lambda b: Recognizer(b, decide_every=0), lambda b: Recognizer(b, stream="")])
+@pytest.mark.parametrize("make", [lambda b: Model(b).stream(decide_every=0), lambda b: Model(b).stream("")])
 def test_wrong_use_exits_with_2(bundle: Bundle, make: Callable[[Bundle], Recognizer]) -> None:
     with pytest.raises(EdgeHalError) as caught:
         make(bundle)
@@ -331,7 +333,7 @@ def test_wrong_use_exits_with_2(bundle: Bundle, make: Callable[[Bundle], Recogni
 
 
 def test_event_streams_share_nothing(bundle: Bundle) -> None:
-    streams = [EventStream(Recognizer(bundle, stream=name), max_hold_ms=500) for name in "ab"]
+    streams = [EventStream(Model(bundle).stream(name), max_hold_ms=500) for name in "ab"]
     events: list[list[Event]] = [[], []]
     for tick in range(40):
         for number, stream in enumerate(streams):

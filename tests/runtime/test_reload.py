@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.bundle import certificate_text, load_bundle
+from edge_hal.bundle import certificate_text
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.runtime.delivery.journal import Journal, JournalReader, Retention
+from edge_hal.runtime.model import open_model
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import comparable, read_recording
 from edge_hal.runtime.reload import Reloader, check_succession
@@ -199,19 +200,18 @@ def test_what_cannot_take_over_is_refused_and_the_old_one_goes_on(tmp_path, capl
     assert not any(isinstance(event, Gap) for event in going.events) and summary.reason == "signal"
 
 
-def test_a_mistake_of_ours_while_it_is_opened_stops_nothing(tmp_path, bundle, caplog):
+def test_a_mistake_of_ours_while_it_is_opened_stops_nothing(tmp_path, bundle, caplog, monkeypatch):
     def fail(_bundle: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
     stop = Stop()
     reloader = Reloader(RunOptions(bundle, endless(tmp_path)), stop, fail)
-    current: Any = type("Current", (), {"engines": type("E", (), {"kind": "onnxruntime"}), "spec": None})
-    current.spec = load_bundle(bundle).spec
+    current = open_model(bundle, engine="onnxruntime").stream()
     stop.reload_asked = True
     assert reloader.poll(current) is None
     reloader.close()
     assert reloader.poll(current) is None and "ZeroDivisionError: a bug" in caplog.text
-    current.engines.kind = "tensorrt"
+    monkeypatch.setattr(current.engines.model, "opens_in_background", False)
     stop.reload_asked = True
     assert reloader.poll(current) is None
     reloader.close()

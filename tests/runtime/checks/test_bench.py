@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.checks import bench
 from edge_hal.runtime.checks.bench import PERCENTILES, measure, readings, summary
 from edge_hal.runtime.checks.selftest import compare_engines, selftest
-from edge_hal.runtime.engines.choose import Engines, choose_engines
+from edge_hal.runtime.engines.choose import choose_engines
+from edge_hal.runtime.engines.engine import Engines
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from tests.helpers.bundles import known_bundle, known_spec
 from tests.helpers.processes import completed as edge_hal
@@ -123,7 +126,8 @@ def test_the_selftest_proves_equal_engines_and_catches_others(bundle: Any, tmp_p
 
     def choose(opened: Any, kind: str, graphs: bool = True) -> Engines:  # as on a device with a GPU
         made = choose_engines(opened, "onnxruntime")
-        return Engines(kind, f"graphs {graphs}", made.levels, made.encoder)
+        named = SimpleNamespace(kind=kind, why=f"graphs {graphs}", opens_in_background=True)
+        return replace(made, model=named)
 
     findings = selftest(load_bundle(bundle.path), choose)
     assert all(one.passed for one in findings) and len(findings) == 1 + 2 * 6 + 3

@@ -74,7 +74,7 @@ def test_a_real_pyramid_on_its_engine_after_many_receptive_fields(tmp_path):
 
     def engines() -> list[Any]:
         return [
-            OnnxRuntimeEngine({c: tmp_path / graph_name(i, c, "fp32") for c in spec.chunks(i)}, spec, i)
+            OnnxRuntimeEngine.open({c: tmp_path / graph_name(i, c, "fp32") for c in spec.chunks(i)}, spec, i)
             for i in range(len(spec.levels))
         ]
 
@@ -137,7 +137,7 @@ def test_a_check_that_cannot_be_made_is_a_failed_one(caplog):
     check = SelfCheck(spec, 0.1, nothing)
     stream = PyramidStream(spec, numpy_engines(spec))
     stream.push(signal(4, 5), [tick * STEP_NS for tick in range(4)])
-    check.saw(signal(4, 5), 3 * STEP_NS, stream)
+    check.stepped(signal(4, 5), 3 * STEP_NS, stream)
     check.close()
-    assert (check.health()["checks"], check.health()["failed"]) == (1, 1)
+    assert (check.health()["selfcheck"]["checks"], check.health()["selfcheck"]["failed"]) == (1, 1)
     assert "the bundle is gone" in "\n".join(record.getMessage() for record in caplog.records)

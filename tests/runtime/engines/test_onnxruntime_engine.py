@@ -44,7 +44,7 @@ def inputs(
 
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_every_chunk_size_shares_one_state(tmp_path: Path, level: int) -> None:
-    engine = OnnxRuntimeEngine(write(tmp_path, level=level), SPEC, level)
+    engine = OnnxRuntimeEngine.open(write(tmp_path, level=level), SPEC, level)
     reference = NumpyEngine(SPEC, level)
     rng = np.random.default_rng(level)
     for _ in range(60):
@@ -60,7 +60,7 @@ def test_every_chunk_size_shares_one_state(tmp_path: Path, level: int) -> None:
 
 
 def test_outputs_live_until_the_next_call_but_one_whatever_lies_between(tmp_path: Path) -> None:
-    engine = OnnxRuntimeEngine(write(tmp_path), SPEC, 0)
+    engine = OnnxRuntimeEngine.open(write(tmp_path), SPEC, 0)
     rng = np.random.default_rng(0)
     chunks = rng.choice(SPEC.chunk_sizes, 40)
     previous, copies = None, None
@@ -75,7 +75,7 @@ def test_outputs_live_until_the_next_call_but_one_whatever_lies_between(tmp_path
 
 
 def test_a_step_keeps_no_input_and_has_two_sets_of_outputs(tmp_path: Path) -> None:
-    engine = OnnxRuntimeEngine(write(tmp_path), SPEC, 0)
+    engine = OnnxRuntimeEngine.open(write(tmp_path), SPEC, 0)
     given = inputs(np.random.default_rng(0), 0, 1)
     first = engine.step(given)["frame"].copy()
     given["x"].fill(np.nan)
@@ -89,7 +89,7 @@ def test_a_step_keeps_no_input_and_has_two_sets_of_outputs(tmp_path: Path) -> No
 
 def test_a_step_allocates_less_than_its_smallest_cache(tmp_path: Path) -> None:
     spec = toy_spec((4, 3), window=96)
-    engine = OnnxRuntimeEngine(write(tmp_path, spec), spec, 0)
+    engine = OnnxRuntimeEngine.open(write(tmp_path, spec), spec, 0)
     given = inputs(np.random.default_rng(0), 0, 1, spec)
     tracemalloc.start()
     for _ in range(300):  # the interpreter's own caches settle
@@ -107,7 +107,7 @@ def test_a_step_allocates_less_than_its_smallest_cache(tmp_path: Path) -> None:
 def test_state_starts_from_what_the_spec_declares_and_is_handed_out_as_copies(
     tmp_path: Path,
 ) -> None:
-    engine = OnnxRuntimeEngine(write(tmp_path), SPEC, 0)
+    engine = OnnxRuntimeEngine.open(write(tmp_path), SPEC, 0)
     fresh = engine.state()
     assert (fresh["l0.valid"] == MASKED).all() and not fresh["l0.b0.k"].any() and not fresh["l0.z"].any()
     assert [(name, value.shape) for name, value in fresh.items()] == [
@@ -143,7 +143,7 @@ def test_open_engines_streams_like_the_reference(tmp_path: Path) -> None:
 
 
 def test_a_wrong_input_is_refused_not_broadcast(tmp_path: Path) -> None:
-    engine = OnnxRuntimeEngine(write(tmp_path), SPEC, 0)
+    engine = OnnxRuntimeEngine.open(write(tmp_path), SPEC, 0)
     given = inputs(np.random.default_rng(0), 0, 1)
     with pytest.raises(EdgeHalError, match="no step graph takes 3 ticks"):
         engine.step({**given, "x": np.zeros((3, 5), np.float32)})
@@ -181,7 +181,7 @@ def test_a_wrong_name_is_told_with_graph_and_tensor(tmp_path: Path, old: str) ->
     paths = write(tmp_path)
     edited(paths[2], renamed(old, "zz"))
     with pytest.raises(EdgeHalError, match=rf"level0\.c2\.onnx: tensor {old} does not fit"):
-        OnnxRuntimeEngine(paths, SPEC, 0)
+        OnnxRuntimeEngine.open(paths, SPEC, 0)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_wrong_shape_is_told_with_graph_and_tensor(tmp_path: Path, change: dic
     level = dataclasses.replace(SPEC.levels[0], **change)
     spec = dataclasses.replace(SPEC, levels=(level, *SPEC.levels[1:]))
     with pytest.raises(EdgeHalError, match=rf"level0\.c1\.onnx: tensor {tensor} does not fit"):
-        OnnxRuntimeEngine(paths, spec, 0)
+        OnnxRuntimeEngine.open(paths, spec, 0)
 
 
 def to_half(model: Any) -> None:
@@ -218,7 +218,7 @@ def test_types_come_from_the_graph(tmp_path: Path) -> None:
     paths = write(tmp_path)
     for path in paths.values():
         edited(path, to_half)
-    engine, reference = OnnxRuntimeEngine(paths, SPEC, 0), NumpyEngine(SPEC, 0)
+    engine, reference = OnnxRuntimeEngine.open(paths, SPEC, 0), NumpyEngine(SPEC, 0)
     rng = np.random.default_rng(0)
     for chunk in (1, 4, 2, 1, 4):
         given = inputs(rng, 0, chunk)
@@ -232,7 +232,7 @@ def test_graphs_of_two_types_cannot_share_a_state(tmp_path: Path) -> None:
     paths = write(tmp_path)
     edited(paths[4], to_half)
     with pytest.raises(EdgeHalError, match=r"level0\.c4\.onnx: tensor l0\.z .*not float32"):
-        OnnxRuntimeEngine(paths, SPEC, 0)
+        OnnxRuntimeEngine.open(paths, SPEC, 0)
 
 
 def test_a_type_nobody_computes_in_is_refused(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_type_nobody_computes_in_is_refused(tmp_path: Path) -> None:
 
     save(onnx, helper, graph, path)
     with pytest.raises(EdgeHalError, match=r"encoder\.onnx: tensor image .*tensor\(float\), not tensor\(uint8\)"):
-        OnnxEncoder(path, spec)
+        OnnxEncoder.open(path, spec)
 
 
 @pytest.mark.parametrize("how", ["noise", "truncated", "empty", "missing", "directory"])
@@ -264,7 +264,7 @@ def test_a_file_that_is_no_graph_is_one_clear_error(tmp_path: Path, how: str) ->
         noise = np.random.default_rng(0).bytes(500)
         paths[1].write_bytes({"noise": noise, "truncated": data[: len(data) // 2], "empty": b""}[how])
     with pytest.raises(EdgeHalError, match=r"level0\.c1\.onnx") as caught:
-        OnnxRuntimeEngine(paths, SPEC, 0)
+        OnnxRuntimeEngine.open(paths, SPEC, 0)
     assert "edge-hal export" in str(caught.value)
 
 
@@ -274,7 +274,7 @@ def test_a_file_that_is_no_graph_is_one_clear_error(tmp_path: Path, how: str) ->
 def test_the_encoder_gives_one_vector_a_picture(tmp_path: Path) -> None:
     spec = EncoderSpec(height=6, width=9, size=5)
     write_encoder(tmp_path / "encoder.onnx", spec)
-    encoder = OnnxEncoder(tmp_path / "encoder.onnx", spec)
+    encoder = OnnxEncoder.open(tmp_path / "encoder.onnx", spec)
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (3, 6, 9, 3), dtype=np.uint8)
     vectors = [encoder.encode(picture) for picture in pictures]
@@ -290,10 +290,10 @@ def test_the_encoder_gives_one_vector_a_picture(tmp_path: Path) -> None:
 def test_a_picture_of_another_shape_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     spec = EncoderSpec(height=6, width=9, size=5)
     write_encoder(tmp_path / "encoder.onnx", spec)
-    encoder = OnnxEncoder(tmp_path / "encoder.onnx", spec)
+    encoder = OnnxEncoder.open(tmp_path / "encoder.onnx", spec)
     with pytest.raises(EdgeHalError, match="it takes uint8"):
         encoder.encode(np.zeros(shape, np.uint8))
     with pytest.raises(EdgeHalError, match="type float32"):
         encoder.encode(np.zeros((6, 9, 3), np.float32))  # type: ignore[arg-type]
     with pytest.raises(EdgeHalError, match=r"encoder\.onnx: tensor vector .*shape"):
-        OnnxEncoder(tmp_path / "encoder.onnx", dataclasses.replace(spec, size=6))
+        OnnxEncoder.open(tmp_path / "encoder.onnx", dataclasses.replace(spec, size=6))

@@ -473,7 +473,7 @@ def test_an_engine_of_another_model_is_refused(bundle: Any) -> None:
 def test_the_encoder_encodes_as_onnx_runtime_does(bundle: Any) -> None:
     device = HostDevice()
     encoder = TensorRtEncoder(HOST, HostEngine(bundle.encoder, device), bundle.spec.encoder, device)
-    other = OnnxEncoder(bundle.encoder, bundle.spec.encoder)
+    other = OnnxEncoder.open(bundle.encoder, bundle.spec.encoder)
     for picture in np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), dtype=np.uint8):
         np.testing.assert_allclose(encoder.encode(picture), other.encode(picture), atol=1e-6)
     with pytest.raises(EdgeHalError, match="resize"):

@@ -207,7 +207,7 @@ def test_the_oldest_pieces_go_where_there_is_too_much_whichever_run_made_them(tm
 
 def test_a_full_disk_costs_pieces_and_not_the_recording(tmp_path, bundle, monkeypatch, caplog):
     """The frames of one piece cannot be written, and then a folder cannot be made; afterwards there is room."""
-    real_took, real_mkdir, broken = Recorder.took, Path.mkdir, {"frames": False, "folder": False}
+    real_took, real_mkdir, broken = Recorder.frame_taken, Path.mkdir, {"frames": False, "folder": False}
 
     def took(self: Recorder, frame: Any, missed: int, period_ns: int | None) -> None:
         if frame.index == 120:
@@ -221,7 +221,7 @@ def test_a_full_disk_costs_pieces_and_not_the_recording(tmp_path, bundle, monkey
             raise OSError(28, "No space left on device")
         real_mkdir(self, *arguments, **how)
 
-    monkeypatch.setattr(Recorder, "took", took)
+    monkeypatch.setattr(Recorder, "frame_taken", took)
     monkeypatch.setattr(Path, "mkdir", mkdir)
     options = RunOptions(bundle, noise(tmp_path / "f.npy", 500, 10), pace="asap", record=tmp_path / "rec")
     summary, _ = played(replace(options, record_around=Retention(5.0)))

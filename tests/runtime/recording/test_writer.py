@@ -126,14 +126,14 @@ def test_a_recording_cut_short_replays_as_far_as_it_goes(tmp_path, bundle):
 
 def test_a_full_disk_ends_the_recording_and_not_the_run(tmp_path, bundle, monkeypatch, caplog):
     np.save(tmp_path / "f.npy", random_rows(200))
-    real = Recorder.took
+    real = Recorder.frame_taken
 
     def took(self: Recorder, *arguments: Any) -> None:
         if arguments[0].index == 100:
             self._frames = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
         real(self, *arguments)
 
-    monkeypatch.setattr(Recorder, "took", took)
+    monkeypatch.setattr(Recorder, "frame_taken", took)
     caplog.set_level(logging.WARNING)
     options = RunOptions(bundle, f"features:{tmp_path}/f.npy@10", pace="asap", record=tmp_path / "rec")
     summary, _, _ = played(options)
