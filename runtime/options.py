@@ -14,7 +14,7 @@ from edge_hal.errors import EdgeHalError
 from .delivery.curve_keys import ServerKeys
 from .delivery.endpoint import DEFAULT_ENDPOINT
 from .delivery.journal import Retention
-from .sources.source_spec import SourceSpec
+from .sources.source_spec import SourceKind, SourceSpec
 from .sources.watchdog import Limits
 
 
@@ -99,6 +99,27 @@ class RunOptions:
         if self.fourcc is not None and len(self.fourcc) != 4:
             why = "a pixel format has four characters"
             raise EdgeHalError(f"--fourcc {self.fourcc}", why, "for example MJPG", exit_code=2)
+        for option, (given, used, by) in self._of_sources().items():
+            if given and not used:
+                why, todo = f"only {by} uses it", f"leave {option} out"
+                raise EdgeHalError(f"{option} with --camera {self.source.log_name}", why, todo, exit_code=2)
+
+    def _of_sources(self) -> dict[str, tuple[bool, bool, str]]:
+        """For each option of the source: whether it was given, whether this kind of source uses it, which kinds do.
+
+        An option that has no effect is refused, because the user expects one.
+        """
+        source, plain, camera = self.source, Limits(), "a camera"
+        watched = source.live or source.faults is not None
+        return {
+            "--camera-auth": (self.camera_auth is not None, source.kind is SourceKind.ADDRESS, "a network address"),
+            "--size": (self.size is not None, source.live, camera),
+            "--fourcc": (self.fourcc is not None, source.live, camera),
+            "--fps": (self.fps is not None, not source.may_be_vectors, "a camera, a video or a folder of pictures"),
+            "--stall": (self.limits.stall_s != plain.stall_s, watched, camera),
+            "--still": (self.limits.still_s != plain.still_s, watched, camera),
+            "--give-up": (self.limits.give_up_s is not None, watched, camera),
+        }
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,424 @@
+"""Every option of every command changes something: output, files, exit code, or an argument of the work behind it.
+
+The options come from typer, so a new option without an entry in `COMMANDS` fails. Both command lines of an entry run in
+this process; work that takes seconds is replaced by a function that prints the arguments it was called with.
+`test_every_setting_has_an_effect.py` does the same for settings: thresholds, configuration keys, options of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+from edge_hal import cli
+from edge_hal.events import End
+from edge_hal.model.model_file import save_model
+from edge_hal.runtime.options import RunOptions, Summary
+from tests.helpers.bundles import AT_ONCE, known_bundle, vectors
+from tests.helpers.sample_events import start, transition
+from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
+from tests.helpers.small_models import random_input, random_model, small_spec
+
+RUN = "run --bundle bundle --camera features:f.npy@10"
+VIDEO = "run --bundle pictures --camera folder --fps 10"
+CAMERA = "run --bundle pictures --camera rtsp://host/x --no-journal"
+TRAIN = f"train data --out new --config {CONFIG}"
+EVAL = "eval data --ckpt run --split 1 --json"
+EXPORT = "export --ckpt run --out new"
+INT8 = f"{EXPORT} --precision int8 --calib data --split 1"
+CALIBRATE = "calibrate data --ckpt run"
+CONFIDENCE = "calibrate data --ckpt run --confidence --split 1 --part test"
+
+# {option: (a command line, the same with this option changed)}; a positional argument is named in capitals.
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "run": {
+        "--camera": (RUN, f"{RUN} --camera features:g.npy@10"),
+        "--camera-auth": (CAMERA, f"{CAMERA} --camera-auth auth"),
+        "--size": (CAMERA, f"{CAMERA} --size 64x48"),
+        "--fps": (VIDEO, f"{VIDEO} --fps 20"),
+        "--fourcc": (CAMERA, f"{CAMERA} --fourcc YUYV"),
+        "--pace": (RUN, f"{RUN} --pace asap"),
+        "--max-hold-ms": (RUN, f"{RUN} --max-hold-ms 900"),
+        "--stall": (CAMERA, f"{CAMERA} --stall 7s"),
+        "--still": (CAMERA, f"{CAMERA} --still 7s"),
+        "--give-up": (CAMERA, f"{CAMERA} --give-up 7s"),
+        "--seconds": (RUN, f"{RUN} --seconds 3"),
+        "--set": (RUN, f"{RUN} --set decoder.confirm_s=2"),
+        "--decide-every": (RUN, f"{RUN} --decide-every 8"),
+        "--pub": (RUN, f"{RUN} --pub ipc://here"),
+        "--stream": (RUN, f"{RUN} --stream other"),
+        "--wait-subscribers": (RUN, f"{RUN} --wait-subscribers 2"),
+        "--journal": (RUN, f"{RUN} --journal j"),
+        "--no-journal": (f"{RUN} --journal j", f"{RUN} --journal j --no-journal"),
+        "--retention": (f"{RUN} --journal j", f"{RUN} --journal j --retention 2d"),
+        "--replay": (f"{RUN} --journal j", f"{RUN} --journal j --replay ipc://past"),
+        "--key": (RUN, f"{RUN} --key keys/me.key_secret"),
+        "--allowed": (f"{RUN} --key keys/me.key_secret", f"{RUN} --key keys/me.key_secret --allowed others"),
+        "--insecure": (RUN, f"{RUN} --insecure"),
+        "--record": (RUN, f"{RUN} --record new"),
+        "--record-around": (f"{RUN} --record new", f"{RUN} --record new --record-around 2m,2GB"),
+        "--bundle": (RUN, f"{RUN} --bundle bundle2"),
+        "--engine": (RUN, f"{RUN} --engine onnxruntime"),
+        "--precision": (RUN, f"{RUN} --precision fp32"),
+        "--threads": (RUN, f"{RUN} --threads 2"),
+        "--overload": (RUN, f"{RUN} --overload cut"),
+        "--selfcheck": (RUN, f"{RUN} --selfcheck 1m"),
+        "--allow-uncertified": (RUN, f"{RUN} --allow-uncertified"),
+        "--metrics": (RUN, f"{RUN} --metrics 127.0.0.1:9570"),
+        "--log": (f"{RUN} --log human", f"{RUN} --log json"),
+        "--json": (RUN, f"{RUN} --json"),
+    },
+    "listen": {
+        "--connect": ("listen", "listen --connect ipc://there"),
+        "--stream": ("listen", "listen --stream other"),
+        "--replay": ("listen", "listen --replay ipc://past"),
+        "--from-start": ("listen", "listen --from-start"),
+        "--from": ("listen", "listen --from 7"),
+        "--since": ("listen", "listen --since 2026-05-01T08:00Z"),
+        "--cursor": ("listen", "listen --cursor c.json"),
+        "--key": (
+            "listen --server-key keys/you.key --key keys/me.key_secret",
+            "listen --server-key keys/you.key --key keys/you.key_secret",
+        ),
+        "--server-key": (
+            "listen --key keys/me.key_secret --server-key keys/me.key",
+            "listen --key keys/me.key_secret --server-key keys/you.key",
+        ),
+        "--json": ("listen", "listen --json"),
+        "--count": ("listen", "listen --count 1"),
+        "--until-end": ("listen", "listen --until-end"),
+    },
+    "replay": {
+        "FOLDER": ("replay rec", "replay rec2"),
+        "--bundle": ("replay rec", "replay rec --bundle bundle2"),
+        "--pub": ("replay rec", "replay rec --pub nowhere"),
+        "--json": ("replay rec", "replay rec --json"),
+    },
+    "cameras": {"--json": ("cameras", "cameras --json")},
+    "demo": {"--out": ("demo", "demo --out new"), "--seed": ("demo", "demo --seed 3")},
+    "train": {
+        "DATA": (TRAIN, TRAIN.replace("data", "data2")),
+        "--out": (TRAIN, f"{TRAIN} --out elsewhere"),
+        "--split": (TRAIN, f"{TRAIN} --split 1"),
+        "--config": (TRAIN, f"{TRAIN} --config kinematics --set data.rate_hz=20"),
+        "--set": (TRAIN, f"{TRAIN} --set learning.restarts=3"),
+        "--seed": (TRAIN, f"{TRAIN} --seed 3"),
+        "--supervision": (TRAIN, f"{TRAIN} --supervision frames"),
+        "--labelled": (TRAIN, f"{TRAIN} --labelled video1"),
+        "--timestamps": (TRAIN, f"{TRAIN} --timestamps"),
+        "--alignment": (TRAIN, f"{TRAIN} --alignment run/alignment.json"),
+    },
+    "eval": {
+        "DATA": (EVAL, EVAL.replace("data", "data2")),
+        "--ckpt": (EVAL, f"{EVAL} --ckpt run2"),
+        "--split": (EVAL, "eval data --ckpt run --json"),
+        "--part": (EVAL, f"{EVAL} --part train"),
+        "--full": (EVAL, f"{EVAL} --full run2"),
+        "--stage": (f"{EVAL} --part train", f"{EVAL} --part train --stage alignment"),
+        "--set": (EVAL, f"{EVAL} --set decoder.confirm_s=4"),
+        "--json": (EVAL, EVAL.replace(" --json", "")),
+    },
+    "export": {
+        "--ckpt": (EXPORT, f"{EXPORT} --ckpt run2"),
+        "--out": (EXPORT, f"{EXPORT} --out elsewhere"),
+        "--precision": (EXPORT, f"{EXPORT} --precision fp16"),
+        "--target": (INT8, f"{INT8} --target tensorrt"),
+        "--calib": (INT8, f"{INT8} --calib data2"),
+        "--split": (INT8, INT8.replace(" --split 1", "")),
+        "--rate-hz": (INT8, f"{INT8} --rate-hz 40"),
+        "--work": (INT8, f"{INT8} --work w"),
+        "--budget-f1": (INT8, f"{INT8} --budget-f1 2"),
+        "--budget-within": (INT8, f"{INT8} --budget-within 0.5"),
+        "--reference": (EXPORT, f"{EXPORT} --reference r.npy"),
+        "--json": (EXPORT, f"{EXPORT} --json"),
+    },
+    "calibrate": {
+        "DATA": (CALIBRATE, CALIBRATE.replace("data", "data2")),
+        "--ckpt": (CALIBRATE, f"{CALIBRATE} --ckpt run2"),
+        "--split": (CALIBRATE, f"{CALIBRATE} --split 1"),
+        "--target": (CALIBRATE, f"{CALIBRATE} --target onnxruntime"),
+        "--work": (CALIBRATE, f"{CALIBRATE} --work w"),
+        "--rate-hz": (CALIBRATE, f"{CALIBRATE} --rate-hz 40"),
+        "--budget-f1": (CALIBRATE, f"{CALIBRATE} --budget-f1 2"),
+        "--budget-within": (CALIBRATE, f"{CALIBRATE} --budget-within 0.5"),
+        "--confidence": (f"{CALIBRATE} --split 1", f"{CALIBRATE} --split 1 --confidence"),
+        "--part": (CONFIDENCE, CONFIDENCE.replace("--part test", "--part valid")),
+        "--check": (CONFIDENCE, f"{CONFIDENCE} --check valid"),
+        "--json": (CALIBRATE, f"{CALIBRATE} --json"),
+    },
+    "bench": {
+        "BUNDLE": ("bench bundle", "bench bundle2"),
+        "--compare": ("bench bundle", "bench bundle --compare bundle2"),
+        "--engine": ("bench bundle", "bench bundle --engine onnxruntime"),
+        "--precision": ("bench bundle", "bench bundle --precision fp16"),
+        "--threads": ("bench bundle", "bench bundle --threads 2"),
+        "--ticks": ("bench bundle", "bench bundle --ticks 7"),
+        "--paced": ("bench bundle", "bench bundle --paced 0"),
+        "--allow-uncertified": ("bench uncertified", "bench uncertified --allow-uncertified"),
+        "--json": ("bench bundle", "bench bundle --json"),
+    },
+    "doctor": {
+        "--bundle": ("doctor", "doctor --bundle bundle2"),
+        "--selftest": ("doctor", "doctor --selftest"),
+        "--json": ("doctor", "doctor --json"),
+    },
+    "keys new": {
+        "NAME": ("keys new a --dir new", "keys new b --dir new"),
+        "--dir": ("keys new a --dir new", "keys new a --dir other"),
+    },
+    "keys allow": {
+        "PUBLIC": ("keys allow keys/me.key --dir keys", "keys allow keys/you.key --dir keys"),
+        "--name": ("keys allow keys/me.key --dir keys", "keys allow keys/me.key --dir keys --name her"),
+        "--dir": ("keys allow keys/me.key --dir keys", "keys allow keys/me.key --dir other"),
+    },
+    "keys revoke": {
+        "NAME": ("keys revoke friend --dir keys", "keys revoke foe --dir keys"),
+        "--dir": ("keys revoke friend --dir keys", "keys revoke friend --dir other"),
+    },
+}
+ENTRIES = [(command, option) for command, entries in COMMANDS.items() for option in entries]
+
+
+def options_of(command: Any, path: str = "") -> dict[str, set[str]]:
+    """{command: its options and arguments}, from what typer would parse."""
+    if hasattr(command, "commands"):
+        parts = (options_of(inner, f"{path} {name}".strip()) for name, inner in command.commands.items())
+        return {name: options for part in parts for name, options in part.items()}
+    named = {param.opts[0] if param.opts[0].startswith("-") else param.name.upper() for param in command.params}
+    return {path: named - {"--help"}}
+
+
+def test_each_option_of_each_command_has_an_entry() -> None:
+    found = options_of(typer.main.get_command(cli.app))
+    assert found == {command: set(entries) for command, entries in COMMANDS.items()}
+
+
+# --- a folder for the commands to run in -----------------------------------------------------------
+
+
+def write_run(path: Path, seed: int) -> None:
+    """A run of a random model that decides at every bin. Its alignment gives each video the action `seed`."""
+    path.mkdir()
+    save_model(path / "model.safetensors", *random_model(small_spec(size=6), seed), AT_ONCE, {"by": "tests"})
+    shutil.copy(CONFIG, path / "config.yaml")
+    video = {"labelled": True, "agreement": 1.0, "segments": [[ACTIONS[seed], 0]]}
+    alignment = {f"video{number}": video for number in range(6)}
+    (path / "alignment.json").write_text(json.dumps(alignment))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("options") / "prepared"
+    root.mkdir()
+    np.save(root / "f.npy", vectors([0] * 20 + [1] * 20))
+    np.save(root / "g.npy", vectors([1] * 20 + [2] * 20))
+    np.save(root / "r.npy", random_input(50, 6))
+    (root / "auth").write_text("user:password")
+    (root / "auth").chmod(0o600)
+    (root / "folder").mkdir()
+    (root / "others").mkdir()
+    bundles = {"bundle": {}, "bundle2": {"lag_s": 0.3}, "pictures": {"pictures": True}}
+    for name, kind in bundles.items():
+        certificate = known_bundle(root / name, **kind).path / "certificate.json"
+        metrics = {"frame_agreement": 1.0, "transitions": 3, "shift_ticks_max": 0}
+        more = {"ticks": 10, "reference": "random", "receptive_field": 5, "metrics": metrics}
+        certificate.write_text(json.dumps({**json.loads(certificate.read_text()), **more}))
+    shutil.copytree(root / "bundle", root / "uncertified")
+    (root / "uncertified" / "certificate.json").unlink()
+    for name, seed in (("data", 0), ("data2", 1)):
+        data = write_small_data(root / name, train=3, test=3, seed=seed)
+        shutil.copy(data / "splits" / "train.split1.bundle", data / "splits" / "valid.split1.bundle")
+        (data / "timestamps").mkdir()
+        for path in (data / "groundTruth").iterdir():
+            labels = path.read_text().split()
+            starts = [i for i, label in enumerate(labels) if i == 0 or label != labels[i - 1]]
+            (data / "timestamps" / path.name).write_text("".join(f"{i} {labels[i]}\n" for i in starts))
+    write_run(root / "run", 0)
+    write_run(root / "run2", 1)
+    from edge_hal.runtime.delivery import curve_keys
+
+    for name in ("me", "you"):
+        curve_keys.new_pair(root / "keys", name)
+    for name in ("friend", "foe"):
+        curve_keys.allow(root / "keys", root / "keys" / "me.key", name)
+    curve_keys.allow(root / "other", root / "keys" / "me.key", "another")
+    from edge_hal.runtime import runner
+
+    for name, array in (("rec", "f"), ("rec2", "g")):
+        camera = f"features:{root}/{array}.npy@10"
+        runner.run(RunOptions(root / "bundle", camera, "tcp://127.0.0.1:*", pace="asap", record=root / name))
+    return root
+
+
+# --- what takes seconds says what it was asked for ---------------------------------------------------
+
+
+def plain(value: Any) -> str:
+    """Every part of an argument that could differ."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(plain, value))}]"
+    if isinstance(value, np.ndarray):
+        return f"{value.shape} {value.sum():.6g}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {plain(each)}' for key, each in value.items())}}}"
+    if hasattr(value, "__dataclass_fields__"):
+        return f"{type(value).__name__}{plain({name: getattr(value, name) for name in value.__dataclass_fields__})}"
+    return re.sub(r" at 0x\w+|<function.*?>", "", repr(value))
+
+
+def stand_in(result: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that prints its arguments and returns `result` of them."""
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        print("called with", plain(arguments), plain(named))
+        return result(*arguments, **named)
+
+    return called
+
+
+def ran(options: RunOptions, on_ready: Any, on_event: Any) -> Summary:
+    on_ready(options.endpoint)
+    if on_event is not None:
+        on_event(transition(1))
+    counters = {name: 0 for name in ("captured", "used", "in_flight", "ticks", "fresh", "held", "cut")}
+    return Summary("eof", {**counters, "dropped": {}}, 1, 10.0, {}, {})
+
+
+def trained(videos: Any, config: Any, out: Path, *rest: Any) -> None:
+    out.mkdir()
+    (out / "alignment.json").write_text('{"v": {"labelled": true, "agreement": 1.0}}')
+
+
+def calibrated(checkpoint: Any, *rest: Any) -> Any:
+    shift = {"moved": 0, "transitions": 9, "f1_50": 99.0}
+    budget = {"within": 0.99, "ticks": 1, "f1_points": 0.5}
+    return SimpleNamespace(report={"layers": {}, "method": "m", "ticks": 9, "shift": shift, "budget": budget})
+
+
+def measured(opened: Any, *rest: Any) -> dict[str, Any]:
+    times = {"tick": {"count": 1, "mean": 1.0, "p50": 1.0}}
+    figures = {"bundle": str(opened.path), "precision": "fp32", "engine": "e", "why": "w", "back_to_back_us": times}
+    figures |= {"paced_us": times, "weight_bytes": 1, "state_bytes": 1, "streams_per_core": 1.0, "model_hz": 10.0}
+    return {**figures, "multiply_adds": {}, "resident_bytes": 0, "readings": {"after_paced": {}}}
+
+
+STOPPED = 77
+
+
+def stopped(*_: Any, **__: Any) -> None:
+    raise SystemExit(STOPPED)
+
+
+class Subscribed:
+    """What `subscribe` returns: three events."""
+
+    raw = b"{}"
+
+    def __iter__(self) -> Iterator[Any]:
+        end = End("bench", 0, seq=2, reason="eof", last=transition(1).boundary, counters={})
+        return iter([start(), end, transition(3)])
+
+    def ack(self) -> None:
+        pass
+
+
+@contextmanager
+def subscribed(*arguments: Any, **named: Any) -> Iterator[Subscribed]:
+    yield Subscribed()
+
+
+def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
+    """{function of the package: what replaces it while this command runs}."""
+    from edge_hal.bundle import load_bundle
+
+    work: dict[str, dict[str, Callable[..., Any]]] = {
+        "run": {"edge_hal.runtime.runner.run": ran},
+        "listen": {"edge_hal.runtime.delivery.client.subscribe": subscribed},
+        "train": {"edge_hal.learning.train.train": trained},
+        "export": {"edge_hal.export.bundle.export_bundle": lambda *_, **__: load_bundle(Path("bundle"))},
+        "calibrate": {"edge_hal.export.int8.calibrate": calibrated},
+        "bench": {
+            "edge_hal.runtime.checks.bench.measure": measured,
+            "edge_hal.runtime.engines.choose.choose_engines": lambda *_, **__: None,
+        },
+        "doctor": {"edge_hal.runtime.checks.selftest.selftest": lambda *_: []},
+        "demo": {"edge_hal.workbench.render_dataset": stopped},
+    }
+    return work.get(command, {})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`files`: the names of those that the command made or deleted."""
+
+    code: Any
+    out: str
+    err: str
+    files: frozenset[str]
+
+
+KNOWN: dict[str, Outcome] = {}
+"""Outcomes of the unchanged command lines, many of which stand in several entries."""
+
+
+def names_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def outcome(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[str, str], Outcome]]:
+    """Run a command line in a fresh copy of the folder: exit code, both outputs, and the files that are there then."""
+    root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+
+    def run_in_a_copy(command: str, line: str) -> Outcome:
+        folder = tmp_path / "copy"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(prepared, folder)
+        code: Any = None
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr("sys.argv", ["edge-hal", *line.split()])
+            patch.setenv("COLUMNS", "200")
+            for target, result in stand_ins(command).items():
+                patch.setattr(target, stand_in(result))
+            try:
+                cli.main()
+            except SystemExit as stop:
+                code = stop.code
+        out, err = capsys.readouterr()
+        clock = re.compile(r"\d\d:\d\d:\d\d(\.\d+Z)?")
+        return Outcome(code, out, clock.sub("", err), frozenset(names_in(folder) ^ names_in(prepared)))
+
+    yield run_in_a_copy
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+@pytest.mark.parametrize(("command", "option"), ENTRIES, ids=[f"{c} {o}" for c, o in ENTRIES])
+def test_an_option_has_an_effect(outcome: Callable[[str, str], Outcome], command: str, option: str) -> None:
+    plain_line, changed_line = COMMANDS[command][option]
+    if plain_line not in KNOWN:
+        KNOWN[plain_line] = outcome(command, plain_line)
+        again = outcome(command, plain_line)
+        assert KNOWN[plain_line] == again, (
+            "the outcome is not a function of the command line: a difference shows nothing"
+        )
+    assert KNOWN[plain_line].code in (None, 0, STOPPED) or option == "--allow-uncertified", KNOWN[plain_line].err
+    before, after = KNOWN[plain_line], outcome(command, changed_line)
+    assert "Traceback" not in before.err + after.err
+    assert before != after, f"{option} changes nothing"
