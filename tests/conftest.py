@@ -32,7 +32,7 @@ class Child(subprocess.Popen):  # type: ignore[type-arg]
 subprocess.Popen = Child  # type: ignore[misc]
 
 
-ABSENT = [name for name in ("torch", "onnx") if importlib.util.find_spec(name) is None]
+ABSENT = [name for name in ("torch", "onnxscript") if importlib.util.find_spec(name) is None]
 
 
 @pytest.hookimpl(wrapper=True)
