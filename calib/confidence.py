@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.hysteresis import DecoderConfig, tempered
-from edge_hal.decoding.semi_markov import open_decoder
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors, mean_posterior
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec
@@ -35,7 +34,7 @@ class Evidence:
     right: bool
 
     def confidence(self, temperature: float) -> float:
-        return float(tempered(self.log_posterior, temperature)[self.label])
+        return float(mean_posterior(self.log_posterior, temperature)[self.label])
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,13 @@ def collect(
     """The decisions on log posteriors (T, K) of labelled videos, right where the label is that of the tick
     the decision speaks of."""
     found = []
+    averaged = min(config.smooth_ticks(spec.model_hz), spec.ring_capacity)
     for posterior, truth in zip(log_posteriors, labels, strict=True):
-        decoder = open_decoder(config, spec)
-        for tick in range(spec.first_stride - 1, min(len(posterior), len(truth)), spec.first_stride):
-            rows = posterior[max(0, tick + 1 - spec.ring_capacity) : tick + 1]
-            decision = decoder.decide(tick, rows)
-            if decision is not None:
-                right = int(truth[max(0, tick - spec.lag_ticks)]) == decision.label
-                found.append(Evidence(rows[-decoder.smooth_ticks :].copy(), decision.label, right))
+        for decision in decode_posteriors(posterior[: len(truth)], config, spec):
+            tick = decision.decision_tick
+            right = int(truth[max(0, tick - spec.lag_ticks)]) == decision.label
+            rows = posterior[max(0, tick + 1 - averaged) : tick + 1]
+            found.append(Evidence(rows.copy(), decision.label, right))
     return found
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.hysteresis import Decision, DecoderConfig
-from edge_hal.decoding.semi_markov import open_decoder
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
+from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitions, score_videos, transitions_of
 from edge_hal.spec import PyramidSpec
 
@@ -30,34 +30,6 @@ TOLERANCE = 0.01
 a price on delay here was paid on unseen videos."""
 FILTER_TOLERANCE = 0.02
 """Likewise the filter takes the least evidence and then, steady by itself, the promptest."""
-
-
-def decode_all(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> list[Decision]:
-    """The decisions a stream would take on log posteriors (T, K), one epoch from its start."""
-    decoder, decisions = open_decoder(config, spec), []
-    lookback = spec.ring_capacity
-    for tick in range(spec.first_stride - 1, len(log_posterior), spec.first_stride):
-        decision = decoder.decide(tick, log_posterior[max(0, tick + 1 - lookback) : tick + 1])
-        if decision is not None:
-            decisions.append(decision)
-    return decisions
-
-
-def labels_of(decisions: Sequence[Decision], length: int) -> NDArray[np.int64]:
-    """(length,) label of each tick by the boundaries placed; before the first decision, its label."""
-    labels = np.zeros(length, np.int64)
-    for decision in decisions:
-        labels[decision.boundary_tick :] = decision.label
-    return labels
-
-
-def points_of(decisions: Sequence[Decision], model_hz: float) -> list[TransitionPoint]:
-    """The transitions among the decisions: the first label of a stream is none."""
-    return [
-        TransitionPoint(d.label, d.boundary_tick / model_hz, d.decision_tick / model_hz)
-        for d in decisions
-        if d.previous is not None
-    ]
 
 
 def fit_decoder(
@@ -80,9 +52,9 @@ def fit_decoder(
     lengths_s = [len(y) / spec.model_hz for y in labels]
 
     def score(config: DecoderConfig) -> float:
-        decisions = [decode_all(p, config, spec) for p in log_posteriors]
+        decisions = [decode_posteriors(p, config, spec) for p in log_posteriors]
         predicted = [labels_of(d, len(y)) for d, y in zip(decisions, labels, strict=True)]
-        events = score_transitions([points_of(d, spec.model_hz) for d in decisions], truth, lengths_s)
+        events = score_transitions([transition_points(d, spec.model_hz) for d in decisions], truth, lengths_s)
         segments = score_videos(predicted, list(labels), background=None)
         return 0.5 * (events.transition_f1 + segments.f1_50 / 100)
 
@@ -98,8 +70,8 @@ def fit_decoder(
         best = min(good, key=lambda config: (config.evidence_hz, config.confirm_s))
     else:
         best = max(good, key=lambda config: config.confirm_s + config.smooth_s)
-    decisions = [decode_all(p, best, spec) for p in log_posteriors]
-    late_s = lateness_s([points_of(d, spec.model_hz) for d in decisions], truth)
+    decisions = [decode_posteriors(p, best, spec) for p in log_posteriors]
+    late_s = lateness_s([transition_points(d, spec.model_hz) for d in decisions], truth)
     return best.changed({"lead_s": round(best.lead_s + late_s, 2), **given})
 
 

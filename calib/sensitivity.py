@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.hysteresis import Decision, DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
+from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.errors import EdgeHalError
-from edge_hal.metrics import TransitionPoint, match_transitions, score_videos
+from edge_hal.metrics import IntArray, match_transitions, score_videos
 from edge_hal.spec import PyramidSpec
 
-from .fit_decoder import decode_all, labels_of
 from .ranges import write_beside
 
 Posteriors = Sequence[NDArray[np.float32]]
@@ -76,31 +76,26 @@ def compare_events(
     """Log posteriors (T, K) of each recording, decoded as on the device: `found` against `expected`."""
     tolerance_s = ((budget or Budget()).ticks + 0.5) / spec.model_hz
     transitions, moved, late = 0, 0, 0
-    timelines: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    labels: tuple[list[IntArray], list[IntArray]] = ([], [])
     for p, q in zip(found, expected, strict=True):
-        a, b = decode_all(p, decoder, spec), decode_all(q, decoder, spec)
-        pairs = match_transitions(_points(a, spec), _points(b, spec), tolerance_s)
+        a, b = decode_posteriors(p, decoder, spec), decode_posteriors(q, decoder, spec)
+        points, expected_points = (transition_points(each, spec.model_hz, with_first=True) for each in (a, b))
+        pairs = match_transitions(points, expected_points, tolerance_s)
         transitions += len(b)
         moved += max(len(a), len(b)) - len(pairs)
         late = max([late, *(abs(a[i].decision_tick - b[j].decision_tick) for i, j in pairs)])
-        timelines[0].append(labels_of(a, len(p)))
-        timelines[1].append(labels_of(b, len(q)))
+        labels[0].append(labels_of(a, len(p)))
+        labels[1].append(labels_of(b, len(q)))
     rms = np.sqrt(np.mean([np.mean((np.exp(p) - np.exp(q)) ** 2) for p, q in zip(found, expected, strict=True)]))
     same = [(p.argmax(1) == q.argmax(1)).mean() for p, q in zip(found, expected, strict=True)]
     return Shift(
         transitions=transitions,
         moved=moved,
-        f1_50=score_videos(timelines[0], timelines[1], background=None).f1_50,
+        f1_50=score_videos(labels[0], labels[1], background=None).f1_50,
         frame_agreement=float(np.mean(same)),
         posterior_rms=float(rms),
         decision_ticks_max=late,
     )
-
-
-def _points(decisions: Sequence[Decision], spec: PyramidSpec) -> list[TransitionPoint]:
-    """All labels of a stream by their boundaries, the first one too."""
-    hz = spec.model_hz
-    return [TransitionPoint(d.label, d.boundary_tick / hz, d.decision_tick / hz) for d in decisions]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from edge_hal import __version__
 from edge_hal.bundle import Bundle, encoder_name, file_hash, graph_name, write_bundle
 from edge_hal.calib.calibration_set import CalibrationRecording
 from edge_hal.calib.sensitivity import Budget
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.model.model_file import MODEL, Checkpoint, load_checkpoint
 from edge_hal.spec import PyramidSpec

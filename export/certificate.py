@@ -17,8 +17,9 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.calib.fit_decoder import decode_all, labels_of
 from edge_hal.calib.sensitivity import Budget, compare_events
+from edge_hal.decoding.decoder import decode_posteriors
+from edge_hal.decoding.timeline import labels_of
 from edge_hal.metrics import score_videos
 from edge_hal.model.model_file import Checkpoint
 from edge_hal.model.one_pass import OnePass, one_pass
@@ -288,7 +289,7 @@ def _encoder_check(bundle: Bundle, checkpoint: Checkpoint) -> Check:
 def temporal(bundle: Bundle, found: Array, expected: Array) -> dict[str, Any]:
     """What a subscriber would notice between two log posteriors (T, K): frames, transitions, F1."""
     spec = bundle.spec
-    decisions = [decode_all(p, bundle.decoder, spec) for p in (found, expected)]
+    decisions = [decode_posteriors(p, bundle.decoder, spec) for p in (found, expected)]
     pairs = list(zip(*decisions, strict=False))
     same = len(decisions[0]) == len(decisions[1]) and all(a.label == b.label for a, b in pairs)
     shifts = [max(abs(a.boundary_tick - b.boundary_tick), abs(a.decision_tick - b.decision_tick)) for a, b in pairs]

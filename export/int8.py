@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 
 from edge_hal.bundle import encoder_name, graph_name
 from edge_hal.calib.calibration_set import CalibrationRecording, bounded, check_recordings
-from edge_hal.calib.fit_decoder import decode_all
 from edge_hal.calib.observe import RANGES, observe
 from edge_hal.calib.ranges import METHODS
 from edge_hal.calib.sensitivity import MIN_TRANSITIONS, Budget, Memory, Shift, Verdict, compare_events, search
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.model.model_file import Checkpoint
@@ -210,7 +209,7 @@ class _Trial:
     def expect(self) -> None:
         """Float32's own posteriors. Raises EdgeHalError where too little happens in them to judge by."""
         self.expected = self._posteriors(list(self.graphs), [r.vectors for r in self.recordings])
-        found = sum(len(decode_all(posterior, self.decoder, self.spec)) for posterior in self.expected)
+        found = sum(len(decode_posteriors(posterior, self.decoder, self.spec)) for posterior in self.expected)
         if found < MIN_TRANSITIONS:
             why = f"float32 sees {found} transitions in them, at least {MIN_TRANSITIONS} are needed to choose layers by"
             todo = "give more recordings of the procedure as it is really done"

@@ -28,7 +28,7 @@ from edge_hal.commands.progress import Stages
 from edge_hal.commands.train import choose_config, load_videos
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation.checkpoint_scores import floor_scores
+from edge_hal.evaluation.scores import floor_scores
 from edge_hal.learning.networks.optimise import Report, Stage
 
 from .causal import learn_supervised

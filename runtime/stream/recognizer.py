@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.decoding.hysteresis import Decision, DecoderConfig
-from edge_hal.decoding.semi_markov import open_decoder
+from edge_hal.decoding.decoder import Decision, DecoderConfig, open_decoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Gap, Moment, Start, Transition
 from edge_hal.preprocess import resize

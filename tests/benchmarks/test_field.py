@@ -21,9 +21,9 @@ import pytest
 from edge_hal.commands.train import load_videos
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import ticks_of
 from edge_hal.learning.data.recordings import Recording
 from edge_hal.learning.networks.teacher import FASTEST_ALIGN_HZ, SLOWEST_ALIGN_HZ
+from edge_hal.ticks import ticks_of
 from tests.helpers.processes import REPOSITORY, call
 from tests.helpers.small_data import write_small_data
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -215,42 +214,3 @@ def load_dataset(
         background=None if background is None else ids[background],
         notes=tuple(notes),
     )
-
-
-# Frames and ticks ---------------------------------------------------------------------------
-
-
-def ticks_of(length: int, rate_hz: float, model_hz: float) -> NDArray[np.int64]:
-    """Index of the frame that each tick sees: the newest one not after it.
-
-    Frame i is at i / rate_hz, tick k at k / model_hz; the last tick is not after the last frame.
-    """
-    frame, tick = _ratio(rate_hz, model_hz)
-    if length <= 0:
-        return np.zeros(0, np.int64)
-    # Integers: k / model_hz >= i / rate_hz decided in floats is wrong where they are equal.
-    return np.arange((length - 1) * tick // frame + 1, dtype=np.int64) * frame // tick
-
-
-def resample_labels(labels: IntArray, rate_hz: float, model_hz: float) -> IntArray:
-    """Label of each tick, from labels (T,) of frames at `rate_hz`."""
-    return np.asarray(labels)[ticks_of(len(labels), rate_hz, model_hz)]
-
-
-def expand_labels(tick_labels: IntArray, length: int, rate_hz: float, model_hz: float) -> IntArray:
-    """Label of each of `length` frames: that of the newest tick not after it."""
-    frame, tick = _ratio(rate_hz, model_hz)
-    newest = np.arange(length, dtype=np.int64) * tick // frame
-    return np.asarray(tick_labels)[np.minimum(newest, len(tick_labels) - 1)]
-
-
-def _ratio(rate_hz: float, model_hz: float) -> tuple[int, int]:
-    """Integers (frame, tick) in the proportion rate_hz : model_hz."""
-    if not (rate_hz > 0 and model_hz > 0 and np.isfinite(rate_hz) and np.isfinite(model_hz)):
-        raise EdgeHalError(f"rates must be positive, not {rate_hz} Hz and {model_hz} Hz")
-    # 10,000 is enough for 30000/1001 and keeps products far from the end of int64.
-    rates = [Fraction(hz).limit_denominator(10_000) for hz in (rate_hz, model_hz)]
-    if 0 in rates:
-        raise EdgeHalError(f"rates of {rate_hz} Hz and {model_hz} Hz are too low")
-    quotient = rates[0] / rates[1]
-    return quotient.numerator, quotient.denominator

@@ -12,8 +12,9 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.features import read_pictures
 from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.spec import EncoderSpec
+from edge_hal.ticks import ticks_of
 
-from .dataset import Video, VideoSet, ticks_of
+from .dataset import Video, VideoSet
 
 Labels = IntArray
 
