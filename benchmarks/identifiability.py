@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 
 from edge_hal.config import Weights
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
 from edge_hal.learning.hmm.align import start_alignment
 from edge_hal.learning.networks.losses import frame_loss, smooth_loss
 from edge_hal.learning.networks.teacher import majority
@@ -211,9 +211,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     """One line a row, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
-    beside.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-    os.replace(beside, path)
+    write_file(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
 COLUMNS = ("true_from_learnt", "learnt_from_true", "leak", "mcc")

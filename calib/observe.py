@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import replacing, write_file
+from edge_hal.progress import Progress
 from edge_hal.runtime.engines.onnxruntime_engine import open_session
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
 
 from .calibration_set import CalibrationRecording
-from .ranges import BINS, METHODS, Counts, Ranges, count, cut, write_beside
+from .ranges import BINS, METHODS, Counts, Ranges, count, cut
 
 Layers = Mapping[str, str]
 """layer name -> the tensor that enters it"""
@@ -81,7 +83,7 @@ def observe(
     encoder: tuple[Path, Layers] | None,
     recordings: Sequence[CalibrationRecording],
     work: Path,
-    report: Callable[[str, int, int, str], None],
+    progress: Progress,
 ) -> Ranges:
     """Stream `recordings` through float32 graphs and write `work`/ranges.json.
 
@@ -102,7 +104,7 @@ def observe(
     with contextlib.suppress(EdgeHalError):  # none yet, or damaged: observed again
         kept = Ranges.from_file(work / RANGES)
         if (kept.graphs, dict(kept.seen), kept.ticks) == (fingerprint, seen, ticks):
-            report("observe", len(recordings), len(recordings), "kept from before")
+            progress("observe", len(recordings), len(recordings), "kept from before")
             return kept
     try:
         (work / PARTIAL).mkdir(parents=True, exist_ok=True)
@@ -111,26 +113,25 @@ def observe(
         observers = [*engines, *([] if eye is None else [eye])]
         total: dict[str, Counts] = {name: np.zeros(BINS + 1, np.int64) for o in observers for name in o.layers}
         for number, recording in enumerate(recordings):
-            report("observe", number, len(recordings), recording.name)
+            progress("observe", number, len(recordings), recording.name)
             partial = work / PARTIAL / f"{fingerprint[:12]}.{seen[recording.name][:24]}.npz"
             counts = _read_counts(partial, total)
             if counts is None:
                 _count_one(spec, engines, eye, recording)
                 counts = {name: value for o in observers for name, value in o.counts.items()}
-                beside = partial.with_suffix(".partial.npz")
-                np.savez_compressed(beside, **counts)  # type: ignore[arg-type]
-                beside.replace(partial)
+                with replacing(partial) as beside:
+                    np.savez_compressed(beside, **counts)  # type: ignore[arg-type]
             for name in total:
                 total[name] += counts[name]
         layers = {name: {method: cut(value, method) for method in METHODS} for name, value in total.items()}
         ranges = Ranges(fingerprint, seen, ticks, layers)
-        write_beside(work / RANGES, ranges.to_json())
+        write_file(work / RANGES, ranges.to_json())
         for old in (work / PARTIAL).iterdir():
             old.unlink()
         (work / PARTIAL).rmdir()
     except OSError as error:
         raise EdgeHalError(f"cannot write the calibration {work}", str(error)) from error
-    report("observe", len(recordings), len(recordings), f"{ticks} ticks")
+    progress("observe", len(recordings), len(recordings), f"{ticks} ticks")
     return ranges
 
 

@@ -9,7 +9,6 @@ diverges least from the true one (Kullback-Leibler, after Migacz, 8-bit inferenc
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,10 +114,3 @@ class Ranges:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EdgeHalError(f"cannot read the ranges {path}", f"{type(error).__name__}: {error}", todo) from error
         return ranges
-
-
-def write_beside(path: Path, text: str) -> None:
-    """Write, then rename: the file is whole or not there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    beside.write_text(text)
-    os.replace(beside, path)

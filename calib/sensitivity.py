@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
 from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
 from edge_hal.metrics import IntArray, match_transitions, score_videos
+from edge_hal.progress import Progress
 from edge_hal.spec import PyramidSpec
-
-from .ranges import write_beside
 
 Posteriors = Sequence[NDArray[np.float32]]
 Evaluate = Callable[[frozenset[str]], "Shift"]
-Report = Callable[[str, int, int, str], None]
 
 MIN_TRANSITIONS = 10
 """Of float32 on the calibration recordings. The budget lets one differ, so that of few it would judge nothing."""
@@ -146,13 +145,14 @@ class Memory:
             if name not in self.known:
                 self.known[name] = evaluate(layers)
                 shifts = {key: asdict(shift) for key, shift in self.known.items()}
-                write_beside(self.path, json.dumps({"key": self.key, "known": shifts}, indent=1) + "\n")
+                text = json.dumps({"key": self.key, "known": shifts}, indent=1) + "\n"
+                write_file(self.path, text, todo="choose another --work")
             return self.known[name]
 
         return remembered
 
 
-def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Report) -> Verdict:
+def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, progress: Progress) -> Verdict:
     """As many layers as the budget bears: from the one set of all, the costliest fall back until it holds; each that
     fell back is then tried on top of those that stayed.
 
@@ -160,13 +160,13 @@ def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Re
         EdgeHalError: not even the cheapest layer alone keeps within the budget.
     """
     total = len(layers) + 1
-    report("sensitivity", 0, total, "all layers")
+    progress("sensitivity", 0, total, "all layers")
     everything = evaluate(frozenset(layers))
     costs = {}
     for number, layer in enumerate(layers):
-        report("sensitivity", 1 + number, total, layer)
+        progress("sensitivity", 1 + number, total, layer)
         costs[layer] = evaluate(frozenset([layer]))
-    report("sensitivity", total, total, "")
+    progress("sensitivity", total, total, "")
     cheap = sorted(layers, key=lambda name: (not budget.allows(costs[name]), costs[name].posterior_rms, name))
 
     def first(count: int) -> tuple[frozenset[str], Shift]:
@@ -177,7 +177,7 @@ def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Re
     low, high = 0, len(cheap) + 1
     while high - low > 1:
         middle = (low + high) // 2 if high <= len(cheap) else len(cheap)
-        report("search", len(cheap) - (high - low) + 1, len(cheap), f"{middle} of {len(cheap)} layers in int8")
+        progress("search", len(cheap) - (high - low) + 1, len(cheap), f"{middle} of {len(cheap)} layers in int8")
         if budget.allows(first(middle)[1]):
             low = middle
         else:
@@ -193,8 +193,8 @@ def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Re
     # One costly layer does not condemn those behind it: each of them is tried on top.
     for layer in cheap[low:]:
         more = evaluate(chosen | {layer})
-        report("search", len(chosen), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8, and {layer}?")
+        progress("search", len(chosen), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8, and {layer}?")
         if budget.allows(more):
             chosen, shift = chosen | {layer}, more
-    report("search", len(cheap), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8")
+    progress("search", len(cheap), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8")
     return Verdict(chosen, costs, shift, everything)

@@ -22,9 +22,10 @@ from edge_hal.calib.sensitivity import Budget
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.model.model_file import MODEL, Checkpoint, load_checkpoint
+from edge_hal.progress import Progress, no_progress
 from edge_hal.spec import PyramidSpec
 
-from .certificate import Progress, certify
+from .certificate import certify
 from .compute import multiply_adds
 from .graphs import OPSET, export_level
 from .int8 import ENCODER, Calibration, calibrate
@@ -46,7 +47,7 @@ def export_bundle(
     budget: Budget | None = None,
     work: Path | None = None,
     reference: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Bundle:
     """Write the bundle `out` of the checkpoint `ckpt`, or nothing. A bundle already there is replaced last.
 
@@ -64,19 +65,18 @@ def export_bundle(
         EdgeHalError: no checkpoint, a graph the lint refuses, recordings that cannot calibrate, a certificate that
             failed, no place to write.
     """
-    report = progress or (lambda stage, done, total, remark: None)
     checkpoint = load_checkpoint(ckpt)
     spec = checkpoint.spec
     vectors = None if reference is None else read_reference(reference, spec)
     calibration = None
     if precision == "int8":
-        calibration = calibrate(checkpoint, recordings, target, work or checkpoint.path / CALIBRATION, report, budget)
+        calibration = calibrate(checkpoint, recordings, target, work or checkpoint.path / CALIBRATION, progress, budget)
     provenance = _provenance(checkpoint)
     if calibration is not None:
         provenance["quantisation"] = calibration.report
 
     def write(folder: Path) -> None:
-        write_graphs(checkpoint, precision, calibration, folder, report)
+        write_graphs(checkpoint, precision, calibration, folder, progress)
         provenance["multiply_adds"] = multiply_adds(folder, spec, precision)
 
     return write_bundle(
@@ -86,13 +86,13 @@ def export_bundle(
         calibrated_decoder(checkpoint),
         provenance,
         write,
-        lambda bundle: certify(bundle, checkpoint, vectors, report, budget),
+        lambda bundle: certify(bundle, checkpoint, vectors, progress, budget),
         target=target if calibration is not None else "any",
     )
 
 
 def write_graphs(
-    checkpoint: Checkpoint, precision: str, calibration: Calibration | None, folder: Path, report: Progress
+    checkpoint: Checkpoint, precision: str, calibration: Calibration | None, folder: Path, progress: Progress
 ) -> None:
     """Every graph of a bundle into `folder`, linted; int8 ones out of float ones."""
     spec = checkpoint.spec
@@ -101,7 +101,7 @@ def write_graphs(
     with tempfile.TemporaryDirectory() as beside:
         place = folder if calibration is None else Path(beside)
         for number, (level, chunk) in enumerate(jobs):
-            report("export", number, len(jobs), f"level {level}, steps of {chunk}")
+            progress("export", number, len(jobs), f"level {level}, steps of {chunk}")
             export_level(checkpoint.pyramid, checkpoint.front_end, level, chunk, base, place)
             if calibration is not None:
                 name = graph_name(level, chunk, precision)
@@ -118,7 +118,7 @@ def write_graphs(
             eye = eye if calibration is None else calibration.apply(eye, ENCODER)
             lint_encoder(eye, spec.encoder, name)
             onnx.save(eye, folder / name)
-    report("export", len(jobs), len(jobs), "")
+    progress("export", len(jobs), len(jobs), "")
 
 
 def calibrated_decoder(checkpoint: Checkpoint) -> DecoderConfig:

@@ -8,7 +8,7 @@ its events: transitions and segments against float32, within the `Budget`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from edge_hal.metrics import score_videos
 from edge_hal.model.model_file import Checkpoint
 from edge_hal.model.one_pass import OnePass, one_pass
 from edge_hal.model.step import TorchEngine
+from edge_hal.progress import Progress, no_progress
 from edge_hal.runtime.engines.engine import StepEngine
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxEncoder, open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
@@ -33,8 +34,6 @@ from .layer_checks import check_age, check_layers, check_state_moves
 
 Array = NDArray[Any]
 Check = dict[str, Any]
-Progress = Callable[[str, int, int, str], None]
-"""progress(stage, done, total, remark)"""
 
 REFERENCE_TICKS = 3000
 SNAPSHOTS = 5
@@ -72,7 +71,7 @@ def certify(
     bundle: Bundle,
     checkpoint: Checkpoint,
     reference: Array | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Compare the graphs of `bundle` with the checkpoint they came from.
@@ -84,7 +83,6 @@ def certify(
     Returns:
         `passed`, `reference` (`real` or `random`), `ticks`, `checks` and `metrics`, ready for JSON.
     """
-    report = progress or (lambda stage, done, total, remark: None)
     spec, real = bundle.spec, checkpoint.reference.get("x") if reference is None else reference
     x, restart = reference_input(spec, real)
     expected = one_pass(checkpoint.pyramid, checkpoint.front_end, x)
@@ -104,7 +102,7 @@ def certify(
 
     def add(check: Check) -> None:
         checks.append(check)
-        report("certify", len(checks), total, check["name"])
+        progress("certify", len(checks), total, check["name"])
 
     for name, engines, dtype, tolerance in kinds:
         for chunk in spec.chunk_sizes:
@@ -143,7 +141,7 @@ def certify(
             "tolerance_ticks": SHIFT_TICKS,
         }
     )
-    report("certify", total, total, "")
+    progress("certify", total, total, "")
     return {
         "passed": all(check["passed"] for check in checks),
         "precision": bundle.precision,

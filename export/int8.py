@@ -29,6 +29,7 @@ from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.model.model_file import Checkpoint
+from edge_hal.progress import Progress
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
@@ -36,7 +37,6 @@ from edge_hal.spec import PyramidSpec
 from .graphs import export_level
 from .quantise import layers_of, quantise_dynamic, quantise_static
 
-Report = Callable[[str, int, int, str], None]
 ENCODER = "encoder"
 MAX_TICKS = 20_000
 MAX_PICTURE_BYTES = 256 << 20
@@ -82,7 +82,7 @@ def calibrate(
     recordings: Sequence[CalibrationRecording],
     target: str,
     work: Path,
-    report: Report,
+    progress: Progress,
     budget: Budget | None = None,
 ) -> Calibration:
     """Ranges, then the choice of layers. Both are kept in `work`, and taken from there where nothing has changed.
@@ -94,7 +94,7 @@ def calibrate(
     check_recordings(recordings, checkpoint.spec)
     try:
         with _alone(work):
-            return _calibrate(checkpoint, recordings, target, work, report, budget or Budget())
+            return _calibrate(checkpoint, recordings, target, work, progress, budget or Budget())
     except OSError as error:
         raise EdgeHalError(f"cannot write the calibration {work}", str(error), "choose another --work") from error
 
@@ -117,23 +117,23 @@ def _calibrate(
     recordings: Sequence[CalibrationRecording],
     target: str,
     work: Path,
-    report: Report,
+    progress: Progress,
     budget: Budget,
 ) -> Calibration:
     spec = checkpoint.spec
     chosen = limit(recordings, spec)
     graphs = float_graphs(checkpoint, work / "graphs")
     trial = _Trial(checkpoint, graphs, chosen, target, work, budget)
-    report("expect", 0, 1, "float32")
+    progress("expect", 0, 1, "float32")
     trial.expect()
-    report("expect", 1, 1, f"{sum(r.ticks for r in chosen)} ticks")
+    progress("expect", 1, 1, f"{sum(r.ticks for r in chosen)} ticks")
     evidence: dict[str, Any] = {}
     method = ""
     if target == "tensorrt":
         levels = [(path, layers_of(onnx.load(path), f"l{i}")) for i, path in enumerate(graphs)]
         eye = trial.encoder
         encoder = None if eye is None else (eye, layers_of(onnx.load(eye), ENCODER))
-        ranges = observe(spec, levels, encoder, chosen, work, report)
+        ranges = observe(spec, levels, encoder, chosen, work, progress)
         trial.ranges = {name: ranges.by(name) for name in METHODS}
         evidence["ranges_sha256"] = hashlib.sha256((work / RANGES).read_bytes()).hexdigest()
     memory = Memory(work / f"search.{target}.json", trial.key(chosen))
@@ -141,12 +141,12 @@ def _calibrate(
     if target == "tensorrt":
         whole = {}
         for number, name in enumerate(METHODS):
-            report("method", number, len(METHODS), name)
+            progress("method", number, len(METHODS), name)
             whole[name] = memory.through(trial.evaluate(name), name)(frozenset(layers))
         method = min(METHODS, key=lambda name: (not budget.allows(whole[name]), whole[name].posterior_rms))
-        report("method", len(METHODS), len(METHODS), f"{method} ranges")
+        progress("method", len(METHODS), len(METHODS), f"{method} ranges")
         evidence["methods"] = {name: asdict(shift) for name, shift in whole.items()}
-    verdict: Verdict = search(layers, memory.through(trial.evaluate(method), method), budget, report)
+    verdict: Verdict = search(layers, memory.through(trial.evaluate(method), method), budget, progress)
     return Calibration(
         target,
         {layer: trial.ranges[method][layer] for layer in verdict.layers} if method else {},

@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 from edge_hal.config import Config
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import replacing, write_file
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import MODEL, REFERENCE, save_model
 from edge_hal.model.pyramid import Pyramid
 
 from .alignment_file import Alignment
 from .data.dataset import VideoSet
+
+TODO = "choose another --out"
 
 
 class RunDirectory:
@@ -60,7 +63,7 @@ class RunDirectory:
         """From here on there is something to resume."""
         try:
             self.last.mkdir(parents=True, exist_ok=True)
-            write_beside(self._settings, self._identity.encode())
+            write_file(self._settings, self._identity, todo=TODO)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -75,14 +78,12 @@ class RunDirectory:
         alignment: Mapping[str, Any],
     ) -> None:
         """Write the results; the model last, since it is what makes a run complete."""
-        write_beside(self.path / "config.yaml", config.to_yaml().encode())
-        write_beside(self.path / "alignment.json", json.dumps(alignment, indent=1).encode())
-        beside = self.last / "reference.npz"
-        np.savez_compressed(beside, allow_pickle=False, **reference)
-        os.replace(beside, self.path / REFERENCE)
-        model = self.last / MODEL
-        save_model(model, pyramid, front_end, decoder, provenance)
-        os.replace(model, self.path / MODEL)
+        write_file(self.path / "config.yaml", config.to_yaml(), todo=TODO)
+        write_file(self.path / "alignment.json", json.dumps(alignment, indent=1), todo=TODO)
+        with replacing(self.path / REFERENCE, todo=TODO) as beside:
+            np.savez_compressed(beside, allow_pickle=False, **reference)
+        with replacing(self.path / MODEL, todo=TODO) as beside:
+            save_model(beside, pyramid, front_end, decoder, provenance)
         shutil.rmtree(self.last)
 
 
@@ -94,11 +95,4 @@ def _identity(config: Config, seed: int, videos: VideoSet, alignment: Alignment 
 
 
 def _cannot_write(path: Path, error: Exception) -> EdgeHalError:
-    return EdgeHalError(f"cannot write {path}", str(error), "choose another --out")
-
-
-def write_beside(path: Path, data: bytes) -> None:
-    """Write, then rename: the file is whole or not there."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_bytes(data)
-    os.replace(beside, path)
+    return EdgeHalError(f"cannot write {path}", str(error), TODO)

@@ -22,6 +22,7 @@ from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER
 from edge_hal.model.pyramid import Pyramid
+from edge_hal.progress import Progress
 from edge_hal.spec import EncoderSpec
 
 from .alignment_file import Alignment, alignment_of, started_from
@@ -31,7 +32,7 @@ from .data.recordings import Labels, Recording, read_recordings
 from .encoders.train_encoder import learn_encoder
 from .hmm.first_alignment import START_HZ, Started, start, statistics, thumbnail_vectors
 from .hmm.known_labels import pins_of
-from .networks.optimise import Report, Stage
+from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import choose_align_hz, learn_alignment
 from .run_directory import RunDirectory
@@ -44,7 +45,7 @@ FITTED_VIDEOS = 24
 
 
 def train(
-    videos: VideoSet, config: Config, out: Path, seed: int, report: Report, alignment: Alignment | None = None
+    videos: VideoSet, config: Config, out: Path, seed: int, progress: Progress, alignment: Alignment | None = None
 ) -> Path:
     """Train on `videos` and write the run directory `out`; an interrupted run goes on where it stopped.
 
@@ -62,12 +63,14 @@ def train(
     learning = config.learning
 
     def stage(name: str) -> Stage:
-        return Stage(name, run.last, seed, report)
+        return Stage(name, run.last, seed, progress)
 
     background = None if videos.background is None else videos.labels[videos.background]
     encoder = config.model.encoder
     picture = None if encoder is None else encoder.spec()
-    recordings = read_recordings(videos, config.model.hz, picture, lambda done, total: report("read", done, total, ""))
+    recordings = read_recordings(
+        videos, config.model.hz, picture, lambda done, total: progress("read", done, total, "")
+    )
     transcripts = [recording.transcript for recording in recordings]
     given = [r.labels if r.labels is not None and (r.labels >= 0).all() else None for r in recordings]
     full = all(labels is not None for labels in given)
@@ -88,7 +91,7 @@ def train(
         if told is not None:
             return replace(told, labels=kept(told.labels))
         hz, window, count = config.model.hz, config.model.front_end_ticks, len(videos.labels)
-        found = start(vectors, transcripts, count, hz, window, learning, seed, report, pins=pins, learned=learned)
+        found = start(vectors, transcripts, count, hz, window, learning, seed, progress, pins=pins, learned=learned)
         return replace(found, labels=kept(found.labels))
 
     if picture is not None:
@@ -111,11 +114,11 @@ def train(
         labels, posteriors = kept(taught.labels), taught.log_posteriors
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"))
 
-    report("decoder", 0, 1, "")
+    progress("decoder", 0, 1, "")
     some = np.linspace(0, len(features) - 1, min(FITTED_VIDEOS, len(features))).round().astype(int)
     streamed = _streamed(pyramid, [features[i] for i in some])
     decoder = fit_decoder(streamed, [labels[i] for i in some], spec, config.decoder.given(), procedure=labels)
-    report("decoder", 1, 1, "")
+    progress("decoder", 1, 1, "")
     run.complete(
         config,
         pyramid,
@@ -166,7 +169,7 @@ def _encode(
     vectors = []
     for number, recording in enumerate(recordings):
         vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
-        stage.report("encode", number + 1, len(recordings), "")
+        stage.progress("encode", number + 1, len(recordings), "")
     return vectors
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.progress import ProgressCount
 
 from .render import iter_frames
 from .schedule import STEPS, Session, sample_session
@@ -40,7 +41,7 @@ def render_dataset(
     train: int = 32,
     test: int = 8,
     workers: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCount | None = None,
 ) -> Path:
     """Render `train` + `test` videos with their labels and step lists.
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
+from edge_hal.progress import Progress
 
 from .engine import StepEngine
 
 KINDS = ("auto", "onnxruntime", "tensorrt")
-Report = Callable[[str, int, int, str], None]
 
 log = logging.getLogger("edge_hal.engine")
 """Told at level INFO: the engine and why, and each plan that is built (minutes, on a device's first use)."""
@@ -47,7 +47,7 @@ def choose_engines(
     kind: str = "auto",
     threads: int = 1,
     cache: Path | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
     graphs: bool = True,
 ) -> Engines:
     """Open the engines of a bundle.
@@ -69,7 +69,7 @@ def choose_engines(
 
 
 def _choose(
-    bundle: Bundle, kind: str, threads: int, cache: Path | None, report: Report | None, graphs: bool
+    bundle: Bundle, kind: str, threads: int, cache: Path | None, report: Progress | None, graphs: bool
 ) -> Engines:
     if kind == "onnxruntime":
         return _onnxruntime(bundle, threads, "as asked for")
@@ -97,7 +97,7 @@ def _onnxruntime(bundle: Bundle, threads: int, why: str) -> Engines:
     return Engines("onnxruntime", why, open_engines(bundle, threads), encoder)
 
 
-def _tensorrt(bundle: Bundle, cache: Path | None, report: Report | None, graphs: bool) -> Engines:
+def _tensorrt(bundle: Bundle, cache: Path | None, report: Progress | None, graphs: bool) -> Engines:
     try:
         trt: Any = importlib.import_module("tensorrt")
     except Exception as error:  # ImportError without it, OSError where its libraries do not load
@@ -120,7 +120,7 @@ def _tensorrt(bundle: Bundle, cache: Path | None, report: Report | None, graphs:
 
 
 def _on_device(
-    trt: Any, device: Any, bundle: Bundle, cache: Path | None, report: Report | None, closing: contextlib.ExitStack
+    trt: Any, device: Any, bundle: Bundle, cache: Path | None, report: Progress | None, closing: contextlib.ExitStack
 ) -> Engines:
     from .tensorrt_engine import TensorRtEncoder, TensorRtEngine
     from .tensorrt_plans import PlanCache, default_cache

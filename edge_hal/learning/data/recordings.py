@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import read_pictures
 from edge_hal.metrics import IntArray, transcript_of
+from edge_hal.progress import ProgressCount
 from edge_hal.spec import EncoderSpec
 from edge_hal.ticks import ticks_of
 
@@ -36,7 +36,7 @@ def read_recordings(
     videos: VideoSet,
     model_hz: float,
     encoder: EncoderSpec | None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCount | None = None,
 ) -> list[Recording]:
     """Read every video at the model's ticks.
 

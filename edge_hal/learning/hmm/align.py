@@ -10,7 +10,7 @@ comes to is improved by `restart_search.py`, and chosen without labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_hal.config import Lists
 from edge_hal.errors import EdgeHalError
+from edge_hal.progress import ProgressCount
 
 from .em import Candidate, StartConfig, anneal, guess, judge
 from .list_correction import corrected
@@ -51,7 +52,7 @@ def start_alignment(
     seed: int,
     restarts: int = 64,
     config: StartConfig | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCount | None = None,
     pins: Sequence[IndexArray | None] | None = None,
     workers: int = 1,
     lists: Lists = "exact",

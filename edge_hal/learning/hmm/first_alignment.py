@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from edge_hal.config import Learning
 from edge_hal.learning.data.recordings import Labels, Recording
-from edge_hal.learning.networks.optimise import Report
 from edge_hal.metrics import uniform_split
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.preprocess import resize
+from edge_hal.progress import Progress
 from edge_hal.spec import FrontEndSpec
 
 from .align import start_alignment
@@ -54,7 +54,7 @@ def start(
     window: int,
     config: Learning,
     seed: int,
-    report: Report,
+    progress: Progress,
     *,
     pins: Sequence[Pins | None] | None = None,
     learned: bool = True,
@@ -86,7 +86,7 @@ def start(
         seed=seed,
         restarts=config.restarts,
         config=settings,
-        progress=lambda done, total: report("starter", done, total, ""),
+        progress=lambda done, total: progress("starter", done, total, ""),
         pins=known if pinned else None,
         workers=config.workers or cores(),
         lists=config.lists,

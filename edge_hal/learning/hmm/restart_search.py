@@ -8,11 +8,13 @@ that knows some steps and one that knows others give one that knows both, step b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_hal.progress import ProgressCount
 
 from .em import Array, Candidate, agreement, anneal, guess, judge, refine
 from .parallel import forked
@@ -37,7 +39,7 @@ def search(
     problem: Problem,
     seed: int,
     restarts: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCount | None = None,
     workers: int = 1,
 ) -> Found:
     """Search from `restarts` guesses, the first of which is the uniform split, with videos that are short enough for

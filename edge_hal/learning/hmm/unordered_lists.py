@@ -9,12 +9,13 @@ lists takes over: read each video through the steps of its set, fit to what was 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_hal.progress import ProgressCount
 
 from .em import Candidate, guess, judge, refine
 from .list_correction import list_of, read_set
@@ -48,7 +49,7 @@ def read_sets(
     problem: Problem,
     seed: int,
     restarts: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCount | None = None,
     workers: int = 1,
 ) -> list[Read]:
     """Read videos from the likeliest of `restarts` clusterings, best first. The lists of `problem` are taken as sets;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-Report = Callable[[str, int, int, str], None]
-"""progress(stage, done, total, remark)"""
+from edge_hal.files import replacing
+from edge_hal.progress import Progress
 
 WARM_UP = 0.1
 """Share of the steps over which the learning rate rises before its cosine fall."""
@@ -35,7 +34,7 @@ class Stage:
     name: str
     folder: Path
     seed: int
-    report: Report
+    progress: Progress
     device: torch.device = field(default_factory=training_device)
 
     @property
@@ -83,7 +82,7 @@ class Stage:
                 losses.append(loss.detach())
             self._save(module, optimiser, memory, number + 1)
             mean = torch.stack(losses).mean().item() if losses else math.nan
-            self.report(self.name, number + 1, epochs, f"loss {mean:.3f}")
+            self.progress(self.name, number + 1, epochs, f"loss {mean:.3f}")
         module.to("cpu").eval()
 
     def _save(self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor], done: int) -> None:
@@ -92,10 +91,9 @@ class Stage:
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
-        beside = self.file.with_suffix(".partial")
         copies = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
-        save_file(copies, beside, {"epochs": json.dumps(done)})
-        os.replace(beside, self.file)
+        with replacing(self.file) as beside:
+            save_file(copies, beside, {"epochs": json.dumps(done)})
 
     def _load(self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor]) -> int:
         """Epochs already done; 0 where there is no whole checkpoint."""
