@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from edge_hal.config import Weights
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file
-from edge_hal.learning.hmm.align import start_alignment
+from edge_hal.learning.hmm.align import align_with_hmm
 from edge_hal.learning.networks.losses import frame_loss, smooth_loss
 from edge_hal.learning.networks.teacher import majority
 from edge_hal.metrics import transcript_of
@@ -121,7 +121,7 @@ def learn(run: Run) -> dict[str, Any]:
 def align(recordings: list[Recording], states: int, seed: int) -> list[np.ndarray]:
     """Labels (T,) from step lists alone, as training starts: an HMM at 2 Hz."""
     bins = [r.x.reshape(-1, 5, r.x.shape[1]).mean(1) for r in recordings]
-    result = start_alignment(bins, [transcript_of(r.states) for r in recordings], states, seed=seed, restarts=RESTARTS)
+    result = align_with_hmm(bins, [transcript_of(r.states) for r in recordings], states, seed=seed, restarts=RESTARTS)
     return [np.repeat(label, 5) for label in result.labels]
 
 

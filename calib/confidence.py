@@ -1,9 +1,10 @@
-"""One temperature, so that an event's `confidence` is the probability that it is right.
+"""Calibration of confidences: a temperature, with which the `confidence` of an event is the probability that it is
+right.
 
-Networks trained to the end are too sure of themselves; dividing log posteriors by a temperature before they are
-averaged mends that without changing any decision (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
-It is fitted on events, not on frames: a decision falls where frames are least sure. The events must be of videos
-that the model was not trained on, or the temperature flatters.
+Trained networks are overconfident. Dividing the log posteriors by a temperature before they are averaged corrects this
+and changes no decision (Guo et al., On Calibration of Modern Neural Networks, ICML 2017). The temperature is fitted on
+events and not on frames, because decisions are made where frames are uncertain. The events must come from videos that
+the model was not trained on; otherwise the confidences stay too high.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Evidence:
-    """One decision: the log posteriors (n, K) it averaged, the label it chose, and whether that was right."""
+    """One decision: the log posteriors (n, K) that it averaged, its label, and whether the label was right."""
 
     log_posterior: NDArray[np.float32]
     label: int
@@ -39,8 +40,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Confidence:
-    """What was fitted. `ece_*`: expected calibration error, 0..1, at temperature 1 and at `temperature`; `bins_*`:
-    rows (mean confidence, share that was right, events) of a reliability diagram."""
+    """The result of the fit.
+
+    Attributes:
+        right: share of the events that were right.
+        ece_before, ece_after: expected calibration error, 0..1, at temperature 1 and at `temperature`.
+        bins_before, bins_after: rows (mean confidence, share right, events) of the reliability diagrams.
+    """
 
     temperature: float
     events: int
@@ -54,8 +60,8 @@ class Confidence:
 def collect(
     log_posteriors: Sequence[NDArray[np.float32]], labels: Sequence[IntArray], config: DecoderConfig, spec: PyramidSpec
 ) -> list[Evidence]:
-    """The decisions on log posteriors (T, K) of labelled videos, right where the label is that of the tick
-    the decision speaks of."""
+    """The decisions on log posteriors (T, K) of labelled videos. A decision is right if its label is the true one at
+    its decision tick, minus the lag."""
     found = []
     averaged = min(config.smooth_ticks(spec.model_hz), spec.ring_capacity)
     for posterior, truth in zip(log_posteriors, labels, strict=True):
@@ -68,10 +74,10 @@ def collect(
 
 
 def fit_confidence(evidence: Sequence[Evidence]) -> Confidence:
-    """The temperature with the least cross-entropy of confidence against being right.
+    """The temperature with the least cross-entropy between confidence and being right.
 
     Raises:
-        EdgeHalError: too few events to tell.
+        EdgeHalError: there are fewer than `MIN_EVENTS` events.
     """
     if len(evidence) < MIN_EVENTS:
         why = f"there are {len(evidence)} events, at least {MIN_EVENTS} are needed"
@@ -96,7 +102,7 @@ def fit_confidence(evidence: Sequence[Evidence]) -> Confidence:
 
 
 def error_at(evidence: Sequence[Evidence], temperature: float) -> float:
-    """The expected calibration error of these decisions at a temperature, 0..1."""
+    """The expected calibration error, 0..1, of these decisions at a temperature."""
     if not evidence:
         raise EdgeHalError("there is nothing to check confidences on", "no event was decided on these videos")
     confidence = np.array([event.confidence(temperature) for event in evidence])
@@ -104,20 +110,20 @@ def error_at(evidence: Sequence[Evidence], temperature: float) -> float:
 
 
 def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[tuple[float, float, int], ...]:
-    """Rows (mean confidence, share right, count) of up to `BINS` bins with equally many events each."""
+    """Rows (mean confidence, share right, events) of up to `BINS` bins with equal numbers of events."""
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, BINS) if len(part)]
     return tuple((float(confidence[p].mean()), float(right[p].mean()), len(p)) for p in parts)
 
 
 def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
-    """Expected calibration error over bins of equal mass: the mean of |confidence - share right|."""
+    """Expected calibration error: the mean over events of |mean confidence - share right| of their bin."""
     rows = reliability(confidence, right)
     return float(sum(count * abs(mean - share) for mean, share, count in rows) / len(confidence))
 
 
 def draw(path: Path, found: Confidence) -> None:
-    """The reliability diagram, before and after, as PNG."""
+    """Write the reliability diagram before and after as PNG."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,8 +1,8 @@
-"""Ranges by observation: recordings streamed through the float32 graphs, with rolled-out state, layer by layer.
+"""Histograms of the activations that enter each layer, observed while recordings stream through the float32 graphs.
 
-What enters a layer at tick 1,000 of a stream is not what enters it at tick 1: states start from zeros. So the
-graphs run as on the device, from a fresh start through each recording. After each one its counts are on disk, and
-an interrupted calibration goes on behind the last.
+The graphs run as on the device, from a fresh state through each recording: states start from zeros, so the inputs of a
+layer at tick 1,000 differ from those at tick 1. The counts of each recording are kept on disk, and an interrupted
+calibration resumes after the last.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ PICTURE_EVERY = 5
 
 
 class Observer:
-    """A graph that also tells what enters its layers; a step engine for levels, a function for encoders.
+    """Runs a graph and counts the values that enter its layers. For a level it is a step engine.
 
     Args:
-        layers: of this graph, names as `Ranges` knows them.
+        layers: of this graph, by the names in `Ranges`.
+        work: a folder for a temporary graph.
         spec, level: of a step graph; None for an encoder.
     """
 
@@ -89,8 +90,8 @@ def observe(
 
     Args:
         levels: for each level the step graph of the largest chunk, and its layers.
-        encoder: the float32 encoder and its layers, where the recordings have pictures.
-        work: kept between runs; results of the same graphs and recordings are taken from there.
+        encoder: the float32 encoder and its layers, if the recordings have pictures.
+        work: a folder that is kept between runs. Results of the same graphs and recordings are reused.
 
     Raises:
         EdgeHalError: a graph cannot be opened, `work` cannot be written.
@@ -101,23 +102,23 @@ def observe(
     fingerprint = graphs.hexdigest()
     seen = {recording.name: recording.sha256() for recording in recordings}
     ticks = sum(recording.ticks for recording in recordings)
-    with contextlib.suppress(EdgeHalError):  # none yet, or damaged: observed again
-        kept = Ranges.from_file(work / RANGES)
-        if (kept.graphs, dict(kept.seen), kept.ticks) == (fingerprint, seen, ticks):
+    with contextlib.suppress(EdgeHalError):  # none yet, or damaged: observe again
+        known = Ranges.from_file(work / RANGES)
+        if (known.graphs, dict(known.seen), known.ticks) == (fingerprint, seen, ticks):
             progress("observe", len(recordings), len(recordings), "kept from before")
-            return kept
+            return known
     try:
         (work / PARTIAL).mkdir(parents=True, exist_ok=True)
         engines = [Observer(path, layers, work, spec, i) for i, (path, layers) in enumerate(levels)]
-        eye = None if encoder is None else Observer(encoder[0], encoder[1], work)
-        observers = [*engines, *([] if eye is None else [eye])]
+        encoder_observer = None if encoder is None else Observer(encoder[0], encoder[1], work)
+        observers = [*engines, *([] if encoder_observer is None else [encoder_observer])]
         total: dict[str, Counts] = {name: np.zeros(BINS + 1, np.int64) for o in observers for name in o.layers}
         for number, recording in enumerate(recordings):
             progress("observe", number, len(recordings), recording.name)
             partial = work / PARTIAL / f"{fingerprint[:12]}.{seen[recording.name][:24]}.npz"
             counts = _read_counts(partial, total)
             if counts is None:
-                _count_one(spec, engines, eye, recording)
+                _count_one(spec, engines, encoder_observer, recording)
                 counts = {name: value for o in observers for name, value in o.counts.items()}
                 with replacing(partial) as beside:
                     np.savez_compressed(beside, **counts)  # type: ignore[arg-type]
@@ -136,7 +137,7 @@ def observe(
 
 
 def _read_counts(path: Path, names: Iterable[str]) -> dict[str, Counts] | None:
-    """What an interrupted calibration left of one recording; None where it left nothing whole."""
+    """The counts of one recording from an interrupted calibration; None if there are none."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
@@ -145,14 +146,14 @@ def _read_counts(path: Path, names: Iterable[str]) -> dict[str, Counts] | None:
 
 
 def _count_one(
-    spec: PyramidSpec, engines: Sequence[Observer], eye: Observer | None, recording: CalibrationRecording
+    spec: PyramidSpec, engines: Sequence[Observer], encoder_observer: Observer | None, recording: CalibrationRecording
 ) -> None:
-    for observer in (*engines, *([] if eye is None else [eye])):
+    for observer in (*engines, *([] if encoder_observer is None else [encoder_observer])):
         for value in observer.counts.values():
             value[:] = 0
-    if eye is not None and recording.pictures is not None:
+    if encoder_observer is not None and recording.pictures is not None:
         for picture in recording.pictures[::PICTURE_EVERY]:
-            eye.step({"image": picture})
+            encoder_observer.step({"image": picture})
     stream = PyramidStream(spec, engines)
     stream.reset()
     chunk = spec.chunk_sizes[-1]

@@ -18,8 +18,8 @@ from edge_hal.decoding.timeline import timeline_of
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import Scores, frame_labels, frame_rates_hz, offline_scores, scores_of
 from edge_hal.learning.data.dataset import VideoSet
-from edge_hal.learning.data.rates import settled
-from edge_hal.learning.data.recordings import Labels, Recording, read_recordings
+from edge_hal.learning.data.rates import with_model_rate
+from edge_hal.learning.data.recordings import Labels, SampledRecording, read_recordings
 from edge_hal.learning.hmm.first_alignment import statistics
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.spec import PyramidSpec
@@ -37,7 +37,7 @@ class Data:
     spec: PyramidSpec
     front_end: FrontEnd
     videos: VideoSet
-    recordings: list[Recording]
+    recordings: list[SampledRecording]
     features: list[Tensor]
 
     def features_of(self, videos: VideoSet) -> list[Tensor]:
@@ -65,7 +65,7 @@ def read_data(root: Path, config: Config, split: int | None, *, with_labels: boo
     if config.model.encoder is not None:
         raise EdgeHalError("the baselines read features", "the configuration has a frame encoder", exit_code=2)
     videos = load_videos(root, config, split, "train", with_labels=with_labels)
-    config = settled(config, videos)
+    config = with_model_rate(config, videos)
     recordings = read_recordings(videos, config.model.hz, None)
     vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
     background = None if videos.background is None else videos.labels[videos.background]

@@ -214,7 +214,8 @@ def read_folder(
 
     from edge_hal.calib.calibration_set import CalibrationRecording
     from edge_hal.features import encode_pictures, read_pictures
-    from edge_hal.learning.data.mstcn_files import index_media, open_array, probe_video, read_split
+    from edge_hal.learning.data.media_files import open_array, probe_video
+    from edge_hal.learning.data.mstcn_files import index_media, read_split
     from edge_hal.ticks import ticks_of
 
     spec = checkpoint.spec

@@ -1,9 +1,8 @@
-"""The run directory: what training leaves and `eval` and `export` read. No pickle in it.
+"""The run directory: what training writes, and `eval` and `export` read. It contains no pickle.
 
-`model.safetensors`: weights, with the table, thresholds and origin as metadata. `config.yaml`. `reference.npz`: a
-bounded piece of real input for the certificate. `alignment.json`: where the steps of the training videos were
-found. `encoder.onnx`: the frame encoder's graph, if there is one. `last/`: stages under way, until the run is
-complete.
+`model.safetensors`: weights, with shapes, thresholds and provenance as metadata. `config.yaml`. `reference.npz`: a part
+of the real input, for the certificate. `alignment.json`: the alignment of the training videos. `encoder.onnx`: the
+graph of the frame encoder, if there is one. `last/`: the state of the training, until the run is complete.
 """
 
 from __future__ import annotations
@@ -27,18 +26,22 @@ from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import MODEL, REFERENCE, save_model
 from edge_hal.model.pyramid import Pyramid
 
-from .alignment_file import Alignment
+from .alignment_file import StoredAlignment
 from .data.dataset import VideoSet
 
 TODO = "choose another --out"
 
 
 class RunDirectory:
-    """A run to be written: nothing is there before `begin`. A directory that holds a run with other settings or
-    videos is refused at once."""
+    """A run that is being written. Nothing is written before `begin`.
+
+    Raises:
+        EdgeHalError: the directory holds a complete run, a run with other settings or videos, or something else, or
+            it cannot be written.
+    """
 
     def __init__(
-        self, path: Path, config: Config, seed: int, videos: VideoSet, alignment: Alignment | None = None
+        self, path: Path, config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None = None
     ) -> None:
         self.path, self.last = path, path / "last"
         self._settings, self._identity = self.last / "settings.json", _identity(config, seed, videos, alignment)
@@ -60,7 +63,7 @@ class RunDirectory:
             raise _cannot_write(path, error) from error
 
     def begin(self) -> None:
-        """From here on there is something to resume."""
+        """Write the settings. From now on the run can be resumed."""
         try:
             self.last.mkdir(parents=True, exist_ok=True)
             write_file(self._settings, self._identity, todo=TODO)
@@ -77,7 +80,7 @@ class RunDirectory:
         reference: Mapping[str, NDArray[Any]],
         alignment: Mapping[str, Any],
     ) -> None:
-        """Write the results; the model last, since it is what makes a run complete."""
+        """Write the results. The model comes last, because a run with a model is complete."""
         write_file(self.path / "config.yaml", config.to_yaml(), todo=TODO)
         write_file(self.path / "alignment.json", json.dumps(alignment, indent=1), todo=TODO)
         with replacing(self.path / REFERENCE, todo=TODO) as beside:
@@ -87,10 +90,10 @@ class RunDirectory:
         shutil.rmtree(self.last)
 
 
-def _identity(config: Config, seed: int, videos: VideoSet, alignment: Alignment | None) -> str:
-    """What must be the same for a run to go on: settings, seed, and which videos with which steps, found where."""
-    told = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+def _identity(config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None) -> str:
+    """What must be equal to resume a run: settings, seed, videos with their step lists, and a given alignment."""
+    data = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
+    digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
     return json.dumps({"seed": seed, "videos": digest, **config.model_dump(mode="json")}, sort_keys=True)
 
 

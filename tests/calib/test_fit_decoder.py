@@ -17,7 +17,7 @@ from edge_hal.calib import fit_decoder as calib_decoder
 from edge_hal.calib.fit_decoder import (
     CONFIRM_S,
     EVIDENCE_HZ,
-    PROMPT_S,
+    FILTER_CONFIRM_S,
     SMOOTH_S,
     TOLERANCE,
     fit_decoder,
@@ -118,7 +118,7 @@ def test_given_thresholds_are_kept_and_the_others_come_from_the_search(given: di
     if given.get("evidence_hz", 1.0) > 0:
         assert got.procedure == learn_procedure([labels], SPEC.labels, HZ)
         assert "evidence_hz" in given or got.evidence_hz in EVIDENCE_HZ
-        assert "confirm_s" in given or got.confirm_s in PROMPT_S
+        assert "confirm_s" in given or got.confirm_s in FILTER_CONFIRM_S
         assert "smooth_s" in given or got.smooth_s == DecoderConfig().smooth_s
     else:
         assert got.procedure is None
@@ -167,7 +167,7 @@ def test_of_filters_as_good_as_the_best_the_promptest_is_taken(
                 got.changed({"evidence_hz": hz, "confirm_s": confirm_s, "lead_s": 0.0}), posteriors, truth
             )
             for hz in EVIDENCE_HZ
-            for confirm_s in PROMPT_S
+            for confirm_s in FILTER_CONFIRM_S
         }
         best = max(scores.values())
         good = {setting: value for setting, value in scores.items() if value >= best - tolerance}
