@@ -26,14 +26,14 @@ def write_file(path: Path, data: str | bytes, *, what: str = "", todo: str = "")
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, what: str = "", todo: str = "") -> Iterator[Path]:
-    """A path beside `path` to write to, with the same suffix. It is renamed to `path` at the end of the `with` block,
-    and removed if the block fails.
+def replacing(path: Path, *, folder: Path | None = None, what: str = "", todo: str = "") -> Iterator[Path]:
+    """A temporary path to write to, with the suffix of `path`. It is renamed to `path` at the end of the `with` block,
+    and removed if the block fails. It is in `folder`, on the same file system; by default in the folder of `path`.
 
     Raises:
         EdgeHalError: for an OSError in the block or of the renaming.
     """
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    beside = (folder or path.parent) / f".{path.stem}.{os.getpid()}.partial{path.suffix}"
     try:
         yield beside
         os.replace(beside, path)

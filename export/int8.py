@@ -1,8 +1,8 @@
-"""Graphs in int8: ranges from recordings, layers chosen by the events, all of it reported.
+"""Calibration for int8: ranges from recordings, and the choice of layers by the effect on the events.
 
-`tensorrt`: explicit Q/DQ in float16 graphs. The search runs the same Q/DQ in float32 graphs: a CPU emulates float16
-slowly, and the certificate checks the float16 ones afterwards. `onnxruntime`: dynamic quantisation of float32 graphs,
-which needs no ranges but the same search.
+`tensorrt`: explicit Q/DQ in float16 graphs. The search uses the same Q/DQ in float32 graphs, because float16 is slow on
+a CPU; the certificate checks the float16 graphs afterwards. `onnxruntime`: dynamic quantisation of float32 graphs,
+which needs the same search but no ranges.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ from edge_hal.spec import PyramidSpec
 from .graphs import export_level
 from .quantise import layers_of, quantise_dynamic, quantise_static
 
-ENCODER = "encoder"
+ENCODER_PREFIX = "encoder"
 MAX_TICKS = 20_000
 MAX_PICTURE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns a float graph into an int8 one: `ranges` by layer (empty for dynamic), and the report."""
+    """The result: `ranges` by layer (empty for dynamic quantisation), the `layers` to quantise, and a report for
+    JSON."""
 
     target: str
     ranges: dict[str, float]
@@ -52,15 +53,15 @@ class Calibration:
     report: dict[str, Any]
 
     def apply(self, model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
-        """The int8 form of the graph `l0`, `l1`, ... or `encoder`."""
-        mine = [layer for layer in self.layers if layer.split(".")[0] == prefix]
+        """The int8 form of the graph with this prefix: `l0`, `l1`, ... or `encoder`."""
+        chosen = [layer for layer in self.layers if layer.split(".")[0] == prefix]
         if self.target == "tensorrt":
-            return quantise_static(model, prefix, {layer: self.ranges[layer] for layer in mine})
-        return quantise_dynamic(model, prefix, mine)
+            return quantise_static(model, prefix, {layer: self.ranges[layer] for layer in chosen})
+        return quantise_dynamic(model, prefix, chosen)
 
 
 def limit(recordings: Sequence[CalibrationRecording], spec: PyramidSpec) -> list[CalibrationRecording]:
-    """As many as the search can stream dozens of times."""
+    """Fewer recordings, so that the search can stream them dozens of times."""
     ticks = MAX_TICKS
     if spec.encoder is not None:
         ticks = min(ticks, MAX_PICTURE_BYTES // int(np.prod(spec.encoder.image.shape)))
@@ -69,7 +70,7 @@ def limit(recordings: Sequence[CalibrationRecording], spec: PyramidSpec) -> list
 
 
 def float_graphs(checkpoint: Checkpoint, folder: Path) -> list[Path]:
-    """The float32 step graphs that calibration runs: the largest chunk of each level."""
+    """Write the float32 step graphs that calibration runs: those of the largest chunk of each level."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = checkpoint.spec
     for level in range(len(spec.levels)):
@@ -85,23 +86,24 @@ def calibrate(
     progress: Progress,
     budget: Budget | None = None,
 ) -> Calibration:
-    """Ranges, then the choice of layers. Both are kept in `work`, and taken from there where nothing has changed.
+    """Find the ranges, then choose the layers. Both are kept in `work` and reused if nothing has changed.
 
     Raises:
-        EdgeHalError: recordings that cannot calibrate, a budget that nothing keeps, `work` cannot be written or is
-            in use by another calibration.
+        EdgeHalError: the recordings are not fit for calibration, no layer stays within the budget, or `work` cannot be
+            written or is used by another calibration.
     """
     check_recordings(recordings, checkpoint.spec)
     try:
-        with _alone(work):
+        with _locked(work):
             return _calibrate(checkpoint, recordings, target, work, progress, budget or Budget())
     except OSError as error:
         raise EdgeHalError(f"cannot write the calibration {work}", str(error), "choose another --work") from error
 
 
 @contextlib.contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Two calibrations in one folder would run each other's trial graphs. The lock ends with its process."""
+def _locked(work: Path) -> Iterator[None]:
+    """Lock `work`, because two calibrations would overwrite each other's trial graphs. The lock ends with the
+    process."""
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         try:
@@ -131,8 +133,9 @@ def _calibrate(
     method = ""
     if target == "tensorrt":
         levels = [(path, layers_of(onnx.load(path), f"l{i}")) for i, path in enumerate(graphs)]
-        eye = trial.encoder
-        encoder = None if eye is None else (eye, layers_of(onnx.load(eye), ENCODER))
+        encoder = None
+        if trial.encoder is not None:
+            encoder = (trial.encoder, layers_of(onnx.load(trial.encoder), ENCODER_PREFIX))
         ranges = observe(spec, levels, encoder, chosen, work, progress)
         trial.ranges = {name: ranges.by(name) for name in METHODS}
         evidence["ranges_sha256"] = hashlib.sha256((work / RANGES).read_bytes()).hexdigest()
@@ -164,7 +167,7 @@ def _calibrate(
 
 
 class _Trial:
-    """Streams the recordings through float or quantised graphs of the largest chunk."""
+    """Streams the recordings through float or quantised graphs, and compares the events with those of float32."""
 
     def __init__(
         self,
@@ -178,25 +181,26 @@ class _Trial:
         self.spec: PyramidSpec = checkpoint.spec
         self.decoder: DecoderConfig = checkpoint.decoder
         pictures = all(recording.pictures is not None for recording in recordings)
-        self.encoder = checkpoint.encoder if pictures else None  # not calibrated: stays float
+        self.encoder = checkpoint.encoder if pictures else None  # without pictures it is not calibrated and stays float
         self.graphs, self.recordings, self.target, self.work = graphs, recordings, target, work
         self.budget = budget
         self.models = {f"l{i}": onnx.load(path) for i, path in enumerate(graphs)}
         if self.encoder is not None:
-            self.models[ENCODER] = onnx.load(self.encoder)
+            self.models[ENCODER_PREFIX] = onnx.load(self.encoder)
         self.ranges: dict[str, dict[str, float]] = {}
         self.expected: list[NDArray[np.float32]] = []
 
     def key(self, recordings: Sequence[CalibrationRecording]) -> str:
-        """Says when evaluations may be taken from before: same graphs, thresholds, recordings, budget."""
+        """Identifies graphs, thresholds, recordings and budget. Evaluations with the same key are reused."""
         parts = [path.read_bytes() for path in (*self.graphs, *([self.encoder] if self.encoder else []))]
         parts += [r.sha256().encode() for r in recordings]
         parts.append(json.dumps([self.decoder.to_json(), asdict(self.budget), self.ranges], sort_keys=True).encode())
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def layers(self) -> list[str]:
+        """The layers that can be quantised for the target."""
         found = [layer for prefix, model in self.models.items() for layer in layers_of(model, prefix)]
-        if self.target == "onnxruntime":  # a convolution has no dynamic form that pays on a CPU
+        if self.target == "onnxruntime":  # dynamic quantisation of convolutions is not faster on a CPU
             gemms = {
                 f"{prefix}.{node.input[1].removesuffix('.weight').removeprefix('level.')}"
                 for prefix, model in self.models.items()
@@ -207,7 +211,7 @@ class _Trial:
         return found
 
     def expect(self) -> None:
-        """Float32's own posteriors. Raises EdgeHalError where too little happens in them to judge by."""
+        """Compute the posteriors of float32. Raises EdgeHalError if they have too few transitions."""
         self.expected = self._posteriors(list(self.graphs), [r.vectors for r in self.recordings])
         found = sum(len(decode_posteriors(posterior, self.decoder, self.spec)) for posterior in self.expected)
         if found < MIN_TRANSITIONS:
@@ -216,6 +220,7 @@ class _Trial:
             raise EdgeHalError("the calibration recordings show too little", why, todo)
 
     def evaluate(self, method: str) -> Callable[[frozenset[str]], Shift]:
+        """A function from layers to quantise, with the ranges of `method`, to the shift of the events."""
         ranges = self.ranges.get(method, {})
 
         def run(layers: frozenset[str]) -> Shift:
@@ -229,11 +234,11 @@ class _Trial:
                     graphs[index] = folder / path.name
                     onnx.save(calibration.apply(self.models[f"l{index}"], f"l{index}"), graphs[index])
             vectors = [r.vectors for r in self.recordings]
-            if ENCODER in touched:
-                eye = folder / encoder_name("int8")
-                onnx.save(calibration.apply(self.models[ENCODER], ENCODER), eye)
+            if ENCODER_PREFIX in touched:
+                encoder = folder / encoder_name("int8")
+                onnx.save(calibration.apply(self.models[ENCODER_PREFIX], ENCODER_PREFIX), encoder)
                 vectors = [
-                    r.vectors if r.pictures is None else encode_pictures(eye, r.pictures) for r in self.recordings
+                    r.vectors if r.pictures is None else encode_pictures(encoder, r.pictures) for r in self.recordings
                 ]
             found = self._posteriors(graphs, vectors)
             return compare_events(found, self.expected, self.decoder, self.spec, self.budget)

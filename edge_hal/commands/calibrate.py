@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edge_hal.model.model_file import Checkpoint
     from edge_hal.progress import Progress
 
-PRECISIONS, TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
+PRECISIONS, INT8_TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
 
 
 def calibrate(
@@ -102,7 +102,7 @@ def calibrate(
     else:
         only_with("--confidence", {"--part": part is not None, "--check": check is not None})
     target, part = target or "tensorrt", part or "valid"
-    one_of("--target", target, TARGETS)
+    one_of("--target", target, INT8_TARGETS)
     one_of("--part", part, ("valid", "test"))
     if check is not None:
         one_of("--check", check, ("valid", "test"))

@@ -23,7 +23,7 @@ from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import replacing, write_file
 from edge_hal.model.front_end import FrontEnd
-from edge_hal.model.model_file import MODEL, REFERENCE, save_model
+from edge_hal.model.model_file import MODEL_FILE, REFERENCE_FILE, save_model
 from edge_hal.model.pyramid import Pyramid
 
 from .alignment_file import StoredAlignment
@@ -46,7 +46,7 @@ class RunDirectory:
         self.path, self.last = path, path / "last"
         self._settings, self._identity = self.last / "settings.json", _identity(config, seed, videos, alignment)
         try:
-            if (path / MODEL).exists():
+            if (path / MODEL_FILE).exists():
                 raise EdgeHalError(f"{path} already holds a complete run", "", "choose another --out, or delete it")
             if self._settings.is_file() and self._settings.read_text() != self._identity:
                 raise EdgeHalError(
@@ -83,9 +83,9 @@ class RunDirectory:
         """Write the results. The model comes last, because a run with a model is complete."""
         write_file(self.path / "config.yaml", config.to_yaml(), todo=TODO)
         write_file(self.path / "alignment.json", json.dumps(alignment, indent=1), todo=TODO)
-        with replacing(self.path / REFERENCE, todo=TODO) as beside:
+        with replacing(self.path / REFERENCE_FILE, folder=self.last, todo=TODO) as beside:
             np.savez_compressed(beside, allow_pickle=False, **reference)
-        with replacing(self.path / MODEL, todo=TODO) as beside:
+        with replacing(self.path / MODEL_FILE, folder=self.last, todo=TODO) as beside:
             save_model(beside, pyramid, front_end, decoder, provenance)
         shutil.rmtree(self.last)
 

@@ -25,7 +25,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
-from edge_hal.model.model_file import ENCODER
+from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.progress import Progress
 from edge_hal.spec import EncoderSpec
@@ -178,7 +178,7 @@ def _encode(
     user."""
     from edge_hal.export.graphs import export_encoder, import_encoder
 
-    graph = run.path / ENCODER
+    graph = run.path / ENCODER_FILE
     assert config.model.encoder is not None
     if config.model.encoder.onnx is not None:
         import_encoder(config.model.encoder.onnx, picture, graph)
