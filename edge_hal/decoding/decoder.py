@@ -5,6 +5,7 @@ To add a decoder: write a subclass of `Decoder` in a module of this folder, and 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -173,6 +174,20 @@ class Decoder(ABC):
         """Start a new epoch: no label yet, and the next tick is tick 0."""
         self.label: int | None = None
         self.since = self._lag_ticks  # the row of posteriors where the label begins; rows lag behind ticks
+
+    def another(self) -> Decoder:
+        """A decoder for another stream. It shares the tables and has a state of its own."""
+        made = copy.copy(self)
+        made.reset()
+        return made
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that later decisions depend on, besides the configuration: numbers and arrays."""
+        return {"label": self.label, "since": self.since}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from the `state` of a decoder with the same configuration."""
+        self.label, self.since = state["label"], state["since"]
 
     @abstractmethod
     def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:

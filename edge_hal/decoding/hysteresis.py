@@ -6,6 +6,9 @@ tick of the decision, and the tick of the boundary, which is estimated from the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +22,13 @@ class HysteresisDecoder(Decoder):
         super().reset()
         self._candidate: int | None = None
         self._candidate_since = 0
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "candidate": self._candidate, "candidate_since": self._candidate_since}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self._candidate, self._candidate_since = state["candidate"], state["candidate_since"]
 
     def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
         mean = np.exp(log_posterior[-self.smooth_ticks :]).mean(axis=0)

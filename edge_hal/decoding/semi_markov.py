@@ -13,6 +13,9 @@ published, with the boundary of the path.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,6 +59,23 @@ class SemiMarkovDecoder(Decoder):
         self._columns = 0  # how many columns of the two arrays above are in use
         # For each of the last ticks and each label that begins there: the segment before it, as (label, first tick).
         self._predecessor = np.full((2, self._confirm_ticks + 2, labels), -1, np.int64)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            **super().state(),
+            "newest_tick": self._newest_tick,
+            "evidence": self._evidence.copy(),
+            "score": self._score.copy(),
+            "first_tick": self._first_tick.copy(),
+            "columns": self._columns,
+            "predecessor": self._predecessor.copy(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self._newest_tick, self._columns = state["newest_tick"], state["columns"]
+        self._evidence, self._score = state["evidence"].copy(), state["score"].copy()
+        self._first_tick, self._predecessor = state["first_tick"].copy(), state["predecessor"].copy()
 
     def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
         new = log_posterior[-(tick - self._newest_tick) :]
