@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -31,7 +30,8 @@ from torch import Tensor, nn
 
 from edge_hal.config import Weights
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.hmm.align import start_alignment
+from edge_hal.files import write_file
+from edge_hal.learning.hmm.align import align_with_hmm
 from edge_hal.learning.networks.losses import frame_loss, smooth_loss
 from edge_hal.learning.networks.teacher import majority
 from edge_hal.metrics import transcript_of
@@ -121,7 +121,7 @@ def learn(run: Run) -> dict[str, Any]:
 def align(recordings: list[Recording], states: int, seed: int) -> list[np.ndarray]:
     """Labels (T,) from step lists alone, as training starts: an HMM at 2 Hz."""
     bins = [r.x.reshape(-1, 5, r.x.shape[1]).mean(1) for r in recordings]
-    result = start_alignment(bins, [transcript_of(r.states) for r in recordings], states, seed=seed, restarts=RESTARTS)
+    result = align_with_hmm(bins, [transcript_of(r.states) for r in recordings], states, seed=seed, restarts=RESTARTS)
     return [np.repeat(label, 5) for label in result.labels]
 
 
@@ -211,9 +211,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     """One line a row, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
-    beside.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-    os.replace(beside, path)
+    write_file(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
 COLUMNS = ("true_from_learnt", "learnt_from_true", "leak", "mcc")

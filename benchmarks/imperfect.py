@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 from learning import call, numbers
-from methods import write_beside
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
 from edge_hal.learning.data.dataset import load_dataset
 
 RESULTS = Path(__file__).resolve().parent / "results" / "imperfect.json"
@@ -143,7 +143,7 @@ def main() -> int:
         change = "swapped" if kind == "as they are" else kind
         settings = [*chosen.settings, f"learning.lists={chosen.lists}"]
         kept[key] = run(chosen.data, split, change, float(share), chosen.seed, settings)
-        write_beside(chosen.results, json.dumps(kept, indent=1) + "\n")
+        write_file(chosen.results, json.dumps(kept, indent=1) + "\n")
         print(key, kept[key], flush=True)
     return 0
 

@@ -37,11 +37,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from methods import METHODS, Method, flat_level, write_beside
+from methods import METHODS, Method, flat_level
 
 from edge_hal.commands.train import choose_config
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("edge-hal", "numpy", "torch")
@@ -138,7 +139,7 @@ def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
         kept = bench.alignment(cell.split, cell.seed)
         if cell.method.name == "ours" and kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_beside(kept, Path(folder, "run", "alignment.json").read_text())
+            write_file(kept, Path(folder, "run", "alignment.json").read_text())
         told = {str(Path(folder, "run")): "RUN", str(bench.data): "DATA"}
         told |= {} if kept is None else {str(kept): "ALIGNMENT"}
         told |= {} if bench.config is None else {bench.config: Path(bench.config).name}
@@ -314,7 +315,7 @@ def main() -> int:
             print(f"failed: {cell.name}: {error}", file=sys.stderr, flush=True)
             continue
         bench.out.mkdir(parents=True, exist_ok=True)
-        write_beside(bench.out / f"{cell.name}.json", json.dumps(result, indent=1) + "\n")
+        write_file(bench.out / f"{cell.name}.json", json.dumps(result, indent=1) + "\n")
         test = result["test"]
         print(
             f"{cell.name}: MoF {test['mof']:.1f}  F1@50 {test['f1_50']:.1f}  "

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from edge_hal.bundle import load_bundle
-from edge_hal.evaluation.checkpoint_scores import floor_scores, scores_of, truths
-from edge_hal.evaluation.subscribed_run import timeline, watch
+from edge_hal.evaluation.scores import floor_scores, frame_labels, scores_of
+from edge_hal.evaluation.subscribed_run import timeline_of_events, watch_run
 from edge_hal.learning.data.dataset import VideoSet, load_dataset
 
 
@@ -34,15 +34,15 @@ def main() -> None:
     assert labels == videos.labels, f"the bundle knows {labels}, the data {videos.labels}"
     timelines, rates_hz = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for video, truth in zip(videos.videos, truths(videos), strict=True):
+        for video, truth in zip(videos.videos, frame_labels(videos), strict=True):
             assert video.rate_hz is not None
             pictures = video.path.suffix != ".npy"
             camera = str(video.path) if pictures else f"features:{video.path}@{video.rate_hz:g}"
-            events = watch(arguments.bundle, camera, Path(folder) / "events.sock", "live")
-            timelines.append(timeline(events, len(truth), labels))
+            events = watch_run(arguments.bundle, camera, Path(folder) / "events.sock", "live")
+            timelines.append(timeline_of_events(events, len(truth), labels))
             rates_hz.append(video.rate_hz)
             print(f"{video.name}: {len(events)} transitions", flush=True)
-    scores = scores_of(timelines, truths(videos), rates_hz, videos.background)
+    scores = scores_of(timelines, frame_labels(videos), rates_hz, videos.background)
     print(json.dumps({"videos": len(timelines), "floor": floor_scores(videos), "live": scores}, indent=2))
 
 

@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from edge_hal.files import write_file
+
 RATE_HZ, SIZE, ACTIONS, STEP_S, SHORT_S, SHORTS = 10, 36, 8, 20, 180, 4
 BRIEF = (
     "learning.teacher.warm_epochs=1",
@@ -132,9 +134,7 @@ def main() -> None:
                 rows.append(measure(minutes, starter, arguments.limit_gb))
                 print(rows[-1], flush=True)
                 arguments.out.parent.mkdir(parents=True, exist_ok=True)
-                beside = arguments.out.with_suffix(".partial")
-                beside.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-                os.replace(beside, arguments.out)
+                write_file(arguments.out, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
     print(table(rows))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from edge_hal.config import Level
 
@@ -117,10 +115,3 @@ def flat_level(levels: tuple[Level, ...]) -> Level:
     first = levels[0]
     spare = multiply_adds(levels) - multiply_adds((first,))
     return first.model_copy(update={"window": first.window + round(spare / (2 * first.width * first.blocks))})
-
-
-def write_beside(path: Path, text: str) -> None:
-    """Write, then rename: the file is whole or not there. (That of `learning.run_directory` imports torch.)"""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text)
-    os.replace(beside, path)

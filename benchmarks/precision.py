@@ -30,12 +30,15 @@ from torch import Tensor, nn
 from edge_hal.bundle import graph_name, load_bundle
 from edge_hal.calib.sensitivity import compare_events
 from edge_hal.config import load_config
-from edge_hal.evaluation.checkpoint_scores import Timeline, decide, rates, scores_of, timeline_of, truths
+from edge_hal.decoding.decoder import decode_posteriors
+from edge_hal.decoding.timeline import timeline_of
+from edge_hal.evaluation.checkpoint_scores import stream_posteriors
+from edge_hal.evaluation.scores import frame_labels, frame_rates_hz, scores_of
 from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import FrontEndInFloat32, half_step
 from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
 from edge_hal.features import encode_pictures
-from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import Checkpoint, load_checkpoint
@@ -179,11 +182,13 @@ def bundles(paths: list[Path], data: Path, split: int, rate_hz: float | None, ro
             if bundle.encoder is not None:
                 vectors = encode_pictures(bundle.encoder, vectors)
             vectors = np.asarray(vectors, np.float32)
-            decisions = decide(stream, vectors, bundle.decoder)
-            timelines.append(timeline(decisions, spec, len(vectors), video, videos))
+            decisions = decode_posteriors(stream_posteriors(stream, vectors), bundle.decoder, spec)
+            assert video.labels is not None
+            rate = video.rate_hz or spec.model_hz
+            timelines.append(timeline_of(decisions, spec.model_hz, len(vectors), len(video.labels), rate))
             stream.reset()
             posteriors.append(frames(stream, vectors))
-        scores = scores_of(timelines, truths(videos), rates(videos), videos.background)
+        scores = scores_of(timelines, frame_labels(videos), frame_rates_hz(videos), videos.background)
         expected = expected or posteriors
         shift = compare_events(posteriors, expected, bundle.decoder, spec)
         rows.append({"scores": scores, "shift": shift, "bytes": weight_bytes(bundle), "us": [], "number": number})
@@ -240,11 +245,6 @@ def levels(preset: str, rounds: int) -> None:
         for name in FORMS:
             print(f"{level:<6d} {table.width:5d} {name:18s} {kib[name]:6.0f} {kib[name] / kib['fp32']:8.2f} "
                   f"{p50[name]:11.1f} {p50[name] / p50['fp32']:8.2f}")  # fmt: skip
-
-
-def timeline(decisions: Any, spec: Any, ticks: int, video: Any, videos: VideoSet) -> Timeline:
-    assert video.labels is not None
-    return timeline_of(decisions, spec, ticks, len(video.labels), video.rate_hz or spec.model_hz)
 
 
 def reference(checkpoint: Checkpoint, ticks: int) -> Any:

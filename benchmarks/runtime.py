@@ -34,7 +34,8 @@ import zmq
 from bundles import noise_video, random_bundle
 
 from edge_hal.bundle import Bundle
-from edge_hal.decoding.hysteresis import Decision, Decoder
+from edge_hal.decoding.decoder import Decision, Decoder
+from edge_hal.decoding.hysteresis import HysteresisDecoder
 from edge_hal.runtime import runner
 from edge_hal.runtime.engines.onnxruntime_engine import open_session
 from edge_hal.runtime.sources.base import Source
@@ -191,7 +192,7 @@ def overhead(bundle: Bundle, video: Path, count: int) -> dict[str, Costs]:
 
             with inside.measured():
                 if who != "straight script":
-                    with deciding(Always if who == EVENTFUL else Decoder):
+                    with deciding(Always if who == EVENTFUL else HysteresisDecoder):
                         every = None if who == DEFAULT else 1
                         ours(bundle, str(video), "asap", "tcp://127.0.0.1:*", mark, decide_every=every)
                 else:

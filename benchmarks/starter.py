@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from edge_hal.calib.fit_decoder import lateness_s
 from edge_hal.config import Config, load_config
 from edge_hal.learning.data.dataset import Video, load_dataset
-from edge_hal.learning.data.rates import settled
-from edge_hal.learning.data.recordings import Labels, Recording, read_recordings
+from edge_hal.learning.data.rates import with_model_rate
+from edge_hal.learning.data.recordings import Labels, SampledRecording, read_recordings
 from edge_hal.learning.hmm import first_alignment
-from edge_hal.learning.hmm.align import start_alignment, whitened
-from edge_hal.learning.hmm.em import Candidate, StartConfig, anneal, guess, judge, refine
-from edge_hal.learning.hmm.known_labels import binned, choose_labelled, pins_of, worth_labelling
+from edge_hal.learning.hmm.align import align_with_hmm, whitened
+from edge_hal.learning.hmm.em import Candidate, HmmConfig, anneal, evaluate, initialise, refine
+from edge_hal.learning.hmm.known_labels import bin_segments, choose_labelled, known_segments_of, worth_labelling
 from edge_hal.learning.hmm.problem import Problem
 from edge_hal.metrics import runs_of, transitions_of
 
@@ -42,7 +42,7 @@ class Setting:
     """The training videos at the rate that training would choose for them."""
 
     config: Config
-    recordings: list[Recording]
+    recordings: list[SampledRecording]
     count: int
     seed: int
 
@@ -52,22 +52,22 @@ class Setting:
 
     @property
     def period(self) -> int:
-        return max(1, round(self.hz / first_alignment.START_HZ))
+        return max(1, round(self.hz / first_alignment.FIRST_ALIGN_HZ))
 
 
 def right(found: Sequence[Labels], truth: Sequence[Labels]) -> float:
     return 100 * float((np.concatenate(found) == np.concatenate(truth)).mean())
 
 
-def vectors_of(recordings: Sequence[Recording]) -> list[NDArray[np.float32]]:
+def vectors_of(recordings: Sequence[SampledRecording]) -> list[NDArray[np.float32]]:
     return [np.asarray(recording.inputs, np.float32) for recording in recordings]
 
 
-def truth_of(recordings: Sequence[Recording]) -> list[Labels]:
+def truth_of(recordings: Sequence[SampledRecording]) -> list[Labels]:
     return [recording.labels for recording in recordings if recording.labels is not None]
 
 
-def stamped(recording: Recording, rng: np.random.Generator) -> Recording:
+def stamped(recording: SampledRecording, rng: np.random.Generator) -> SampledRecording:
     """Of its frame labels, one of each segment, anywhere in it."""
     assert recording.labels is not None
     _, begins, ends = runs_of(recording.labels)
@@ -79,11 +79,11 @@ def stamped(recording: Recording, rng: np.random.Generator) -> Recording:
 
 def started(
     setting: Setting, restarts: int, known: frozenset[str] = frozenset(), *, stamps: bool = False
-) -> first_alignment.Started:
+) -> first_alignment.FirstAlignment:
     rng = np.random.default_rng(setting.seed)
     told = [stamped(recording, rng) if stamps else recording for recording in setting.recordings]
     learning = setting.config.learning.model_copy(update={"restarts": restarts})
-    return first_alignment.start(
+    return first_alignment.find_first_alignment(
         vectors_of(setting.recordings),
         [recording.transcript for recording in setting.recordings],
         setting.count,
@@ -92,7 +92,7 @@ def started(
         learning,
         setting.seed,
         lambda *told: None,
-        pins=[pins_of(recording) if recording.name in known else None for recording in told],
+        known_segments=[known_segments_of(recording) if recording.name in known else None for recording in told],
     )
 
 
@@ -116,7 +116,7 @@ def labelled(setting: Setting, wanted: int, iterations: list[int], *, stamps: bo
     others = [i for i, recording in enumerate(setting.recordings) if recording.name not in known]
     truth = truth_of(setting.recordings)
     for number in iterations:
-        first_alignment.PINNED_ITERATIONS = number
+        first_alignment.LABELLED_ITERATIONS = number
         found = started(setting, 1, known, stamps=stamps)
         text = f"{wanted} {'stamped' if stamps else 'labelled'}, {number} iterations: "
         if others:
@@ -143,11 +143,11 @@ def each(setting: Setting, videos: Sequence[Video]) -> None:
 
 
 def basin(setting: Setting, restarts: int) -> Iterator[str]:
-    recordings, config, count, period = setting.recordings, StartConfig(), setting.count, setting.period
+    recordings, config, count, period = setting.recordings, HmmConfig(), setting.count, setting.period
     truth = truth_of(recordings)
     transcripts = [tuple(recording.transcript) for recording in recordings]
-    pins = [pins_of(recording) for recording in recordings]
-    bins = [None if pin is None else binned(pin, period) for pin in pins]
+    known_segments = [known_segments_of(recording) for recording in recordings]
+    bins = [None if known is None else bin_segments(known, period) for known in known_segments]
     features = first_alignment.binned_features(vectors_of(recordings), setting.config.model.front_end_ticks, period)
     videos = whitened(features, config.components, config.normalise_videos)
     problem = Problem(videos, transcripts, [None] * len(videos), count, config)
@@ -163,12 +163,12 @@ def basin(setting: Setting, restarts: int) -> Iterator[str]:
     free, rng = problem.batches(), np.random.default_rng(setting.seed)
     for index in range(restarts):
         per_label = np.exp((config.duration_spread if index else 0.0) * rng.normal(size=count))
-        counts = anneal(free, *guess(free, count, config, per_label), count, config)
-        yield alone(f"guess {index}", judge(free, counts, config))
-    found = start_alignment(features, transcripts, count, seed=setting.seed, restarts=restarts, config=config)
+        counts = anneal(free, *initialise(free, count, config, per_label), count, config)
+        yield alone(f"guess {index}", evaluate(free, counts, config))
+    found = align_with_hmm(features, transcripts, count, seed=setting.seed, restarts=restarts, config=config)
     yield told("searched", found.best[0], found.labels)
-    known, _ = guess(replace(problem, pins=bins).batches(), count, config, np.ones(count))
-    yield alone("from the truth", judge(free, refine(free, known, count, config, config.iterations), config))
+    known, _ = initialise(replace(problem, known_segments=bins).batches(), count, config, np.ones(count))
+    yield alone("from the truth", evaluate(free, refine(free, known, count, config, config.iterations), config))
 
 
 def main() -> None:
@@ -189,7 +189,7 @@ def main() -> None:
     videos = load_dataset(
         chosen.data, split=chosen.split, part="train", with_labels=True, rate_hz=chosen.rate_hz, kind="features"
     )
-    config = settled(load_config("kinematics"), videos)
+    config = with_model_rate(load_config("kinematics"), videos)
     recordings = read_recordings(videos, config.model.hz, None)[: chosen.basin]
     setting = Setting(config, recordings, len(videos.labels), chosen.seed)
     if chosen.basin is not None:

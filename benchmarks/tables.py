@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from methods import METHODS, write_beside
+from methods import METHODS
 
 from edge_hal.commands.train import TRUSTED
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SPLITS = {"vts": 5, "mocap6": 6}
@@ -225,7 +226,7 @@ def main() -> int:
     path = chosen.results / "learning.md"
     wanted = tables(load_runs(chosen.results)) + "\n"
     if not chosen.check:
-        write_beside(path, wanted)
+        write_file(path, wanted)
         return 0
     if not path.is_file() or path.read_text() != wanted:
         print(f"{path} differs from the JSON files beside it: run python benchmarks/tables.py", file=sys.stderr)

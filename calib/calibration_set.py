@@ -1,4 +1,4 @@
-"""What calibration looks at: recordings as the model's clock sees them, refused where they cannot tell the truth."""
+"""The recordings of a calibration, sampled at the model's rate, and the check that they are fit for it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.spec import PyramidSpec
 
 MIN_TICKS = 500
-"""Beyond the receptive field: below it ranges and temporal metrics are anecdotes."""
+"""The fewest ticks beyond the receptive field. With less, ranges and event scores mean little."""
 STILL = 1e-6
 
 
 @dataclass(frozen=True)
 class CalibrationRecording:
-    """`vectors` (T, D) float32 at the model's ticks; `pictures` (T, H, W, 3) uint8 where an encoder made them."""
+    """`vectors`: (T, D) float32 at the ticks of the model. `pictures`: (T, H, W, 3) uint8, if an encoder made the
+    vectors."""
 
     name: str
     vectors: NDArray[np.float32]
@@ -31,6 +32,7 @@ class CalibrationRecording:
         return len(self.vectors)
 
     def sha256(self) -> str:
+        """Of the pictures if there are any, otherwise of the vectors."""
         seen: NDArray[Any] = self.vectors if self.pictures is None else self.pictures
         digest = hashlib.sha256(f"{seen.dtype}{seen.shape}".encode())
         digest.update(np.ascontiguousarray(seen).tobytes())
@@ -38,7 +40,7 @@ class CalibrationRecording:
 
 
 def check_recordings(recordings: Sequence[CalibrationRecording], spec: PyramidSpec) -> None:
-    """Raises EdgeHalError for a set that is empty, too short, of the wrong size or constant, and says why."""
+    """Raises EdgeHalError for recordings that are missing, too short, of the wrong size, not finite or constant."""
     todo = "give recordings of the procedure as it is really done"
     if not recordings:
         raise EdgeHalError("there is nothing to calibrate on", "the folder has no recording", todo)
@@ -61,14 +63,14 @@ def check_recordings(recordings: Sequence[CalibrationRecording], spec: PyramidSp
 
 
 def bounded(recordings: Sequence[CalibrationRecording], ticks: int) -> list[CalibrationRecording]:
-    """Whole recordings, spread evenly over the set, until there are `ticks`; the last one is cut."""
+    """Recordings spread evenly over the set, until there are `ticks` in total. The last one is cut."""
     order = sorted(range(len(recordings)), key=lambda i: (int(f"{i:032b}"[::-1], 2), i))
-    kept: list[tuple[int, CalibrationRecording]] = []
+    chosen: list[tuple[int, CalibrationRecording]] = []
     for index in order:
-        room = ticks - sum(recording.ticks for _, recording in kept)
+        room = ticks - sum(recording.ticks for _, recording in chosen)
         if room <= 0:
             break
         whole = recordings[index]
         pictures = None if whole.pictures is None else whole.pictures[:room]
-        kept.append((index, CalibrationRecording(whole.name, whole.vectors[:room], pictures)))
-    return [recording for _, recording in sorted(kept, key=lambda pair: pair[0])]
+        chosen.append((index, CalibrationRecording(whole.name, whole.vectors[:room], pictures)))
+    return [recording for _, recording in sorted(chosen, key=lambda pair: pair[0])]

@@ -1,9 +1,10 @@
-"""One temperature, so that an event's `confidence` is the probability that it is right.
+"""Calibration of confidences: a temperature, with which the `confidence` of an event is the probability that it is
+right.
 
-Networks trained to the end are too sure of themselves; dividing log posteriors by a temperature before they are
-averaged mends that without changing any decision (Guo et al., On Calibration of Modern Neural Networks, ICML 2017).
-It is fitted on events, not on frames: a decision falls where frames are least sure. The events must be of videos
-that the model was not trained on, or the temperature flatters.
+Trained networks are overconfident. Dividing the log posteriors by a temperature before they are averaged corrects this
+and changes no decision (Guo et al., On Calibration of Modern Neural Networks, ICML 2017). The temperature is fitted on
+events and not on frames, because decisions are made where frames are uncertain. The events must come from videos that
+the model was not trained on; otherwise the confidences stay too high.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.hysteresis import DecoderConfig, tempered
-from edge_hal.decoding.semi_markov import open_decoder
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors, mean_posterior
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec
@@ -28,20 +28,25 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Evidence:
-    """One decision: the log posteriors (n, K) it averaged, the label it chose, and whether that was right."""
+    """One decision: the log posteriors (n, K) that it averaged, its label, and whether the label was right."""
 
     log_posterior: NDArray[np.float32]
     label: int
     right: bool
 
     def confidence(self, temperature: float) -> float:
-        return float(tempered(self.log_posterior, temperature)[self.label])
+        return float(mean_posterior(self.log_posterior, temperature)[self.label])
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """What was fitted. `ece_*`: expected calibration error, 0..1, at temperature 1 and at `temperature`; `bins_*`:
-    rows (mean confidence, share that was right, events) of a reliability diagram."""
+    """The result of the fit.
+
+    Attributes:
+        right: share of the events that were right.
+        ece_before, ece_after: expected calibration error, 0..1, at temperature 1 and at `temperature`.
+        bins_before, bins_after: rows (mean confidence, share right, events) of the reliability diagrams.
+    """
 
     temperature: float
     events: int
@@ -55,25 +60,24 @@ class Confidence:
 def collect(
     log_posteriors: Sequence[NDArray[np.float32]], labels: Sequence[IntArray], config: DecoderConfig, spec: PyramidSpec
 ) -> list[Evidence]:
-    """The decisions on log posteriors (T, K) of labelled videos, right where the label is that of the tick
-    the decision speaks of."""
+    """The decisions on log posteriors (T, K) of labelled videos. A decision is right if its label is the true one at
+    its decision tick, minus the lag."""
     found = []
+    averaged = min(config.smooth_ticks(spec.model_hz), spec.ring_capacity)
     for posterior, truth in zip(log_posteriors, labels, strict=True):
-        decoder = open_decoder(config, spec)
-        for tick in range(spec.first_stride - 1, min(len(posterior), len(truth)), spec.first_stride):
-            rows = posterior[max(0, tick + 1 - spec.ring_capacity) : tick + 1]
-            decision = decoder.decide(tick, rows)
-            if decision is not None:
-                right = int(truth[max(0, tick - spec.lag_ticks)]) == decision.label
-                found.append(Evidence(rows[-decoder.smooth_ticks :].copy(), decision.label, right))
+        for decision in decode_posteriors(posterior[: len(truth)], config, spec):
+            tick = decision.decision_tick
+            right = int(truth[max(0, tick - spec.lag_ticks)]) == decision.label
+            rows = posterior[max(0, tick + 1 - averaged) : tick + 1]
+            found.append(Evidence(rows.copy(), decision.label, right))
     return found
 
 
 def fit_confidence(evidence: Sequence[Evidence]) -> Confidence:
-    """The temperature with the least cross-entropy of confidence against being right.
+    """The temperature with the least cross-entropy between confidence and being right.
 
     Raises:
-        EdgeHalError: too few events to tell.
+        EdgeHalError: there are fewer than `MIN_EVENTS` events.
     """
     if len(evidence) < MIN_EVENTS:
         why = f"there are {len(evidence)} events, at least {MIN_EVENTS} are needed"
@@ -98,7 +102,7 @@ def fit_confidence(evidence: Sequence[Evidence]) -> Confidence:
 
 
 def error_at(evidence: Sequence[Evidence], temperature: float) -> float:
-    """The expected calibration error of these decisions at a temperature, 0..1."""
+    """The expected calibration error, 0..1, of these decisions at a temperature."""
     if not evidence:
         raise EdgeHalError("there is nothing to check confidences on", "no event was decided on these videos")
     confidence = np.array([event.confidence(temperature) for event in evidence])
@@ -106,20 +110,20 @@ def error_at(evidence: Sequence[Evidence], temperature: float) -> float:
 
 
 def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[tuple[float, float, int], ...]:
-    """Rows (mean confidence, share right, count) of up to `BINS` bins with equally many events each."""
+    """Rows (mean confidence, share right, events) of up to `BINS` bins with equal numbers of events."""
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, BINS) if len(part)]
     return tuple((float(confidence[p].mean()), float(right[p].mean()), len(p)) for p in parts)
 
 
 def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
-    """Expected calibration error over bins of equal mass: the mean of |confidence - share right|."""
+    """Expected calibration error: the mean over events of |mean confidence - share right| of their bin."""
     rows = reliability(confidence, right)
     return float(sum(count * abs(mean - share) for mean, share, count in rows) / len(confidence))
 
 
 def draw(path: Path, found: Confidence) -> None:
-    """The reliability diagram, before and after, as PNG."""
+    """Write the reliability diagram before and after as PNG."""
     import matplotlib
 
     matplotlib.use("Agg")

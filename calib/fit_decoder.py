@@ -1,7 +1,7 @@
-"""The decoder's thresholds, fitted on the posteriors and alignment of the training videos.
+"""The thresholds of the decoder, fitted on posteriors and labels of the training videos.
 
-What hysteresis is right depends on the procedure: 0.6 s serves one set and 2.5 s destroys another. So the
-thresholds come from the data; with transcripts, from the alignment they gave.
+The right thresholds depend on the procedure: a confirmation of 0.6 s suits one data set, and 2.5 s ruins another. So
+they are fitted. If only transcripts are given, the labels are those of the alignment.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.hysteresis import Decision, DecoderConfig
-from edge_hal.decoding.semi_markov import open_decoder
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
+from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitions, score_videos, transitions_of
 from edge_hal.spec import PyramidSpec
 
@@ -22,42 +22,15 @@ from .learn_procedure import learn_procedure
 SMOOTH_S = (0.3, 0.6, 1.0)
 CONFIRM_S = (0.0, 0.3, 0.6, 1.0, 1.5)
 EVIDENCE_HZ = (1.2, 2.5, 5.0, 10.0)
-PROMPT_S = (0.0, 0.6, 1.2)
+FILTER_CONFIRM_S = (0.0, 0.6, 1.2)
 SHORTEST_QUANTILE = 0.05
 LATE_S = 2.0
 TOLERANCE = 0.01
-"""Of settings this close to the best (scores in 0..1), hysteresis takes the steadiest: training posteriors flatter, and
-a price on delay here was paid on unseen videos."""
+"""Settings whose score (0..1) is this close to the best count as equal. Of these, hysteresis takes the slowest:
+posteriors of training videos are too good, so a faster setting that is equal here is worse on unseen videos."""
 FILTER_TOLERANCE = 0.02
-"""Likewise the filter takes the least evidence and then, steady by itself, the promptest."""
-
-
-def decode_all(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> list[Decision]:
-    """The decisions a stream would take on log posteriors (T, K), one epoch from its start."""
-    decoder, decisions = open_decoder(config, spec), []
-    lookback = spec.ring_capacity
-    for tick in range(spec.first_stride - 1, len(log_posterior), spec.first_stride):
-        decision = decoder.decide(tick, log_posterior[max(0, tick + 1 - lookback) : tick + 1])
-        if decision is not None:
-            decisions.append(decision)
-    return decisions
-
-
-def labels_of(decisions: Sequence[Decision], length: int) -> NDArray[np.int64]:
-    """(length,) label of each tick by the boundaries placed; before the first decision, its label."""
-    labels = np.zeros(length, np.int64)
-    for decision in decisions:
-        labels[decision.boundary_tick :] = decision.label
-    return labels
-
-
-def points_of(decisions: Sequence[Decision], model_hz: float) -> list[TransitionPoint]:
-    """The transitions among the decisions: the first label of a stream is none."""
-    return [
-        TransitionPoint(d.label, d.boundary_tick / model_hz, d.decision_tick / model_hz)
-        for d in decisions
-        if d.previous is not None
-    ]
+"""The same for the semi-Markov filter. It takes the lowest `evidence_hz`, and then the shortest `confirm_s`, because it
+is stable without a long one."""
 
 
 def fit_decoder(
@@ -67,44 +40,51 @@ def fit_decoder(
     given: Mapping[str, float],
     procedure: Sequence[IntArray] | None = None,
 ) -> DecoderConfig:
-    """Thresholds with the best mean of transition F1 and F1@50, and the procedure that `labels` show. Searched are
-    `evidence_hz` and `confirm_s`, or `smooth_s` and `confirm_s` where `given` says `evidence_hz` 0; the shortest action
-    follows from the durations, and the lead from how late the boundaries come. `given` thresholds stay.
-    `procedure`: the labels that show it, where they are more than these."""
+    """The thresholds with the best mean of transition F1 and F1@50, found by grid search, and the procedure.
+
+    The grid is over `evidence_hz` and `confirm_s`, or over `smooth_s` and `confirm_s` if `given` sets `evidence_hz` to
+    0. `min_duration_s` follows from the durations of the segments, `lead_s` from the delay of the boundaries.
+
+    Args:
+        log_posteriors: (T, K) per video. labels: (T,) per video.
+        given: thresholds that are fixed.
+        procedure: labels (T,) of the videos that the procedure is learned from; by default `labels`.
+    """
     durations_s = np.concatenate([(stops - starts) / spec.model_hz for _, starts, stops in map(runs_of, labels)])
     shortest_s = 0.5 * float(np.quantile(durations_s, SHORTEST_QUANTILE))
-    filters = given.get("evidence_hz", 1.0) > 0
-    followed = learn_procedure(procedure or labels, spec.labels, spec.model_hz) if filters else None
-    base = DecoderConfig(min_duration_s=round(min(shortest_s, 60.0), 2), procedure=followed)
+    semi_markov = given.get("evidence_hz", 1.0) > 0
+    learned = learn_procedure(procedure or labels, spec.labels, spec.model_hz) if semi_markov else None
+    base = DecoderConfig(min_duration_s=round(min(shortest_s, 60.0), 2), procedure=learned)
     truth = [transitions_of(y, spec.model_hz) for y in labels]
     lengths_s = [len(y) / spec.model_hz for y in labels]
 
     def score(config: DecoderConfig) -> float:
-        decisions = [decode_all(p, config, spec) for p in log_posteriors]
+        decisions = [decode_posteriors(p, config, spec) for p in log_posteriors]
         predicted = [labels_of(d, len(y)) for d, y in zip(decisions, labels, strict=True)]
-        events = score_transitions([points_of(d, spec.model_hz) for d in decisions], truth, lengths_s)
+        events = score_transitions([transition_points(d, spec.model_hz) for d in decisions], truth, lengths_s)
         segments = score_videos(predicted, list(labels), background=None)
         return 0.5 * (events.transition_f1 + segments.f1_50 / 100)
 
-    first, confirm_s = ("evidence_hz", PROMPT_S) if filters else ("smooth_s", CONFIRM_S)
+    first, confirm_s = ("evidence_hz", FILTER_CONFIRM_S) if semi_markov else ("smooth_s", CONFIRM_S)
     grid = [
         base.changed({first: one, "confirm_s": other, **given})
-        for one, other in itertools.product(EVIDENCE_HZ if filters else SMOOTH_S, confirm_s)
+        for one, other in itertools.product(EVIDENCE_HZ if semi_markov else SMOOTH_S, confirm_s)
     ]
     scores = [score(config) for config in grid]
-    enough = max(scores) - (FILTER_TOLERANCE if filters else TOLERANCE)
-    good = [config for config, found in zip(grid, scores, strict=True) if found >= enough]
-    if filters:
+    threshold = max(scores) - (FILTER_TOLERANCE if semi_markov else TOLERANCE)
+    good = [config for config, found in zip(grid, scores, strict=True) if found >= threshold]
+    if semi_markov:
         best = min(good, key=lambda config: (config.evidence_hz, config.confirm_s))
     else:
         best = max(good, key=lambda config: config.confirm_s + config.smooth_s)
-    decisions = [decode_all(p, best, spec) for p in log_posteriors]
-    late_s = lateness_s([points_of(d, spec.model_hz) for d in decisions], truth)
+    decisions = [decode_posteriors(p, best, spec) for p in log_posteriors]
+    late_s = lateness_s([transition_points(d, spec.model_hz) for d in decisions], truth)
     return best.changed({"lead_s": round(best.lead_s + late_s, 2), **given})
 
 
 def lateness_s(predicted: Sequence[Sequence[TransitionPoint]], truth: Sequence[Sequence[TransitionPoint]]) -> float:
-    """Median of boundary - true boundary, over transitions to the same label at most `LATE_S` apart; 0 if early."""
+    """The median of boundary minus true boundary in seconds, over pairs of transitions to the same label that are at
+    most `LATE_S` apart; 0 if it is negative."""
     late = []
     for found, true in zip(predicted, truth, strict=True):
         for point in found:

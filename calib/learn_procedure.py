@@ -1,4 +1,4 @@
-"""The procedure as the aligned or labelled training videos show it: orders, shares of time, durations."""
+"""The procedure, estimated from labels of the training videos: order, shares of time, durations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.metrics import IntArray, runs_of
 
-ALL_COUNT_AS = 2.0
-"""Durations of all steps together weigh like so many of each: a step seen once tells little of its spread."""
+PRIOR_SEGMENTS = 2.0
+"""The durations of all steps together are a prior for each step, with the weight of this many segments. A step that
+occurs once says little about its own spread."""
 
 
 def learn_procedure(labels: Sequence[IntArray], names: Sequence[str], model_hz: float) -> Procedure:
-    """From labels (T,) per video, at the model's ticks."""
+    """The procedure of labels (T,) per video at the ticks of the model; `names` are those of the labels."""
     count = len(names)
     first, follows = np.zeros(count), np.zeros((count, count))
     log_s: list[list[float]] = [[] for _ in names]
@@ -29,9 +30,9 @@ def learn_procedure(labels: Sequence[IntArray], names: Sequence[str], model_hz: 
     steps = {}
     for kind, name in enumerate(names):
         own = np.asarray(log_s[kind])
-        weight = len(own) + ALL_COUNT_AS
-        mean = (own.sum() + ALL_COUNT_AS * every.mean()) / weight
-        variance = (((own - mean) ** 2).sum() + ALL_COUNT_AS * every.var()) / weight
+        weight = len(own) + PRIOR_SEGMENTS
+        mean = (own.sum() + PRIOR_SEGMENTS * every.mean()) / weight
+        variance = (((own - mean) ** 2).sum() + PRIOR_SEGMENTS * every.var()) / weight
         after = follows[kind].sum()
         steps[name] = Step(
             first=round(float(first[kind] / len(labels)), 4),

@@ -1,8 +1,8 @@
-"""Ranges by observation: recordings streamed through the float32 graphs, with rolled-out state, layer by layer.
+"""Histograms of the activations that enter each layer, observed while recordings stream through the float32 graphs.
 
-What enters a layer at tick 1,000 of a stream is not what enters it at tick 1: states start from zeros. So the
-graphs run as on the device, from a fresh start through each recording. After each one its counts are on disk, and
-an interrupted calibration goes on behind the last.
+The graphs run as on the device, from a fresh state through each recording: states start from zeros, so the inputs of a
+layer at tick 1,000 differ from those at tick 1. The counts of each recording are kept on disk, and an interrupted
+calibration resumes after the last.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import replacing, write_file
+from edge_hal.progress import Progress
 from edge_hal.runtime.engines.onnxruntime_engine import open_session
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
 
 from .calibration_set import CalibrationRecording
-from .ranges import BINS, METHODS, Counts, Ranges, count, cut, write_beside
+from .ranges import BINS, METHODS, Counts, Ranges, count, cut
 
 Layers = Mapping[str, str]
 """layer name -> the tensor that enters it"""
@@ -34,10 +36,11 @@ PICTURE_EVERY = 5
 
 
 class Observer:
-    """A graph that also tells what enters its layers; a step engine for levels, a function for encoders.
+    """Runs a graph and counts the values that enter its layers. For a level it is a step engine.
 
     Args:
-        layers: of this graph, names as `Ranges` knows them.
+        layers: of this graph, by the names in `Ranges`.
+        work: a folder for a temporary graph.
         spec, level: of a step graph; None for an encoder.
     """
 
@@ -81,14 +84,14 @@ def observe(
     encoder: tuple[Path, Layers] | None,
     recordings: Sequence[CalibrationRecording],
     work: Path,
-    report: Callable[[str, int, int, str], None],
+    progress: Progress,
 ) -> Ranges:
     """Stream `recordings` through float32 graphs and write `work`/ranges.json.
 
     Args:
         levels: for each level the step graph of the largest chunk, and its layers.
-        encoder: the float32 encoder and its layers, where the recordings have pictures.
-        work: kept between runs; results of the same graphs and recordings are taken from there.
+        encoder: the float32 encoder and its layers, if the recordings have pictures.
+        work: a folder that is kept between runs. Results of the same graphs and recordings are reused.
 
     Raises:
         EdgeHalError: a graph cannot be opened, `work` cannot be written.
@@ -99,43 +102,42 @@ def observe(
     fingerprint = graphs.hexdigest()
     seen = {recording.name: recording.sha256() for recording in recordings}
     ticks = sum(recording.ticks for recording in recordings)
-    with contextlib.suppress(EdgeHalError):  # none yet, or damaged: observed again
-        kept = Ranges.from_file(work / RANGES)
-        if (kept.graphs, dict(kept.seen), kept.ticks) == (fingerprint, seen, ticks):
-            report("observe", len(recordings), len(recordings), "kept from before")
-            return kept
+    with contextlib.suppress(EdgeHalError):  # none yet, or damaged: observe again
+        known = Ranges.from_file(work / RANGES)
+        if (known.graphs, dict(known.seen), known.ticks) == (fingerprint, seen, ticks):
+            progress("observe", len(recordings), len(recordings), "kept from before")
+            return known
     try:
         (work / PARTIAL).mkdir(parents=True, exist_ok=True)
         engines = [Observer(path, layers, work, spec, i) for i, (path, layers) in enumerate(levels)]
-        eye = None if encoder is None else Observer(encoder[0], encoder[1], work)
-        observers = [*engines, *([] if eye is None else [eye])]
+        encoder_observer = None if encoder is None else Observer(encoder[0], encoder[1], work)
+        observers = [*engines, *([] if encoder_observer is None else [encoder_observer])]
         total: dict[str, Counts] = {name: np.zeros(BINS + 1, np.int64) for o in observers for name in o.layers}
         for number, recording in enumerate(recordings):
-            report("observe", number, len(recordings), recording.name)
+            progress("observe", number, len(recordings), recording.name)
             partial = work / PARTIAL / f"{fingerprint[:12]}.{seen[recording.name][:24]}.npz"
             counts = _read_counts(partial, total)
             if counts is None:
-                _count_one(spec, engines, eye, recording)
+                _count_one(spec, engines, encoder_observer, recording)
                 counts = {name: value for o in observers for name, value in o.counts.items()}
-                beside = partial.with_suffix(".partial.npz")
-                np.savez_compressed(beside, **counts)  # type: ignore[arg-type]
-                beside.replace(partial)
+                with replacing(partial) as beside:
+                    np.savez_compressed(beside, **counts)  # type: ignore[arg-type]
             for name in total:
                 total[name] += counts[name]
         layers = {name: {method: cut(value, method) for method in METHODS} for name, value in total.items()}
         ranges = Ranges(fingerprint, seen, ticks, layers)
-        write_beside(work / RANGES, ranges.to_json())
+        write_file(work / RANGES, ranges.to_json())
         for old in (work / PARTIAL).iterdir():
             old.unlink()
         (work / PARTIAL).rmdir()
     except OSError as error:
         raise EdgeHalError(f"cannot write the calibration {work}", str(error)) from error
-    report("observe", len(recordings), len(recordings), f"{ticks} ticks")
+    progress("observe", len(recordings), len(recordings), f"{ticks} ticks")
     return ranges
 
 
 def _read_counts(path: Path, names: Iterable[str]) -> dict[str, Counts] | None:
-    """What an interrupted calibration left of one recording; None where it left nothing whole."""
+    """The counts of one recording from an interrupted calibration; None if there are none."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
@@ -144,14 +146,14 @@ def _read_counts(path: Path, names: Iterable[str]) -> dict[str, Counts] | None:
 
 
 def _count_one(
-    spec: PyramidSpec, engines: Sequence[Observer], eye: Observer | None, recording: CalibrationRecording
+    spec: PyramidSpec, engines: Sequence[Observer], encoder_observer: Observer | None, recording: CalibrationRecording
 ) -> None:
-    for observer in (*engines, *([] if eye is None else [eye])):
+    for observer in (*engines, *([] if encoder_observer is None else [encoder_observer])):
         for value in observer.counts.values():
             value[:] = 0
-    if eye is not None and recording.pictures is not None:
+    if encoder_observer is not None and recording.pictures is not None:
         for picture in recording.pictures[::PICTURE_EVERY]:
-            eye.step({"image": picture})
+            encoder_observer.step({"image": picture})
     stream = PyramidStream(spec, engines)
     stream.reset()
     chunk = spec.chunk_sizes[-1]

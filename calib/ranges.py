@@ -1,15 +1,14 @@
-"""Ranges of the activations that enter quantised layers: histograms while streaming, three ways to cut them.
+"""Ranges of the activations that enter quantised layers, from histograms, by one of three methods.
 
-Magnitudes are counted in bins of equal ratio, 64 to a factor of two, so that counts of recordings simply add up:
-whatever the order, whatever was interrupted. A range is the largest magnitude that int8 keeps; what lies beyond is
-clipped. `max` clips nothing, `percentile` all but 99.99 % of the values, `entropy` where the quantised distribution
-diverges least from the true one (Kullback-Leibler, after Migacz, 8-bit inference with TensorRT, GTC 2017).
+Magnitudes are counted in logarithmic bins, 64 per factor of two, so counts of several recordings can be added in any
+order. The range is the largest magnitude that int8 represents; larger ones are clipped. `max` clips nothing,
+`percentile` clips 0.01 % of the values, and `entropy` clips where the Kullback-Leibler divergence between the quantised
+and the true distribution is least (Migacz, 8-bit inference with TensorRT, GTC 2017).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ SCHEMA = 1
 METHODS = ("max", "percentile", "entropy")
 PER_OCTAVE = 64
 LOWEST, HIGHEST = -24, 16
-"""Octaves: magnitudes below 2**-24 count as zero, beyond 2**16 nothing fits float16 anyway."""
+"""Exponents of two. Smaller magnitudes count as zero; larger ones do not fit float16."""
 BINS = (HIGHEST - LOWEST) * PER_OCTAVE
 PERCENTILE = 0.9999
 LEVELS = 128
@@ -32,7 +31,7 @@ Counts = NDArray[np.int64]
 
 
 def count(values: NDArray[np.floating]) -> Counts:
-    """(BINS + 1,) how many magnitudes fall into each bin; bin 0 holds zero and what is close to it."""
+    """(BINS + 1,) the number of magnitudes in each bin. Bin 0 is for values close to zero."""
     magnitude = np.abs(np.asarray(values, np.float64)).ravel()
     octave = np.log2(np.maximum(magnitude, 2.0**LOWEST))
     index = np.clip(np.ceil((octave - LOWEST) * PER_OCTAVE), 0, BINS).astype(np.int64)
@@ -45,7 +44,7 @@ def upper_edge(index: int) -> float:
 
 
 def cut(counts: Counts, method: str) -> float:
-    """The range of a histogram by `max`, `percentile` or `entropy`; 0 where everything was zero."""
+    """The range of a histogram by `max`, `percentile` or `entropy`; 0 if all values were zero."""
     filled = np.flatnonzero(counts[1:]) + 1
     if not len(filled):
         return 0.0
@@ -60,10 +59,10 @@ def cut(counts: Counts, method: str) -> float:
 
 
 def _entropy(counts: Counts, largest: float) -> float:
-    """The cut between 1/16 of the largest magnitude and all of it with the least divergence."""
+    """The range with the least divergence, between 1/16 of the largest magnitude and all of it."""
     centres = 2.0 ** (LOWEST + (np.arange(BINS + 1) - 0.5) / PER_OCTAVE)
     fine = np.histogram(centres, FINE, (0.0, largest), weights=counts)[0]
-    fine[0] = 0.0  # exact zeros are kept exactly by any cut
+    fine[0] = 0.0  # int8 represents 0 exactly, whatever the range
     if not fine.any():
         return largest
     best, where = np.inf, FINE
@@ -85,8 +84,13 @@ def _entropy(counts: Counts, largest: float) -> float:
 
 @dataclass(frozen=True)
 class Ranges:
-    """What `ranges.json` holds. `layers`: name -> method -> range. `seen`: recording -> SHA-256 of its contents;
-    `graphs`: SHA-256 over the float32 graphs that were observed."""
+    """The contents of `ranges.json`.
+
+    Attributes:
+        graphs: SHA-256 over the float32 graphs that were observed.
+        seen: recording -> SHA-256 of its contents.
+        layers: layer -> method -> range.
+    """
 
     graphs: str
     seen: Mapping[str, str]
@@ -95,6 +99,7 @@ class Ranges:
     schema: int = SCHEMA
 
     def by(self, method: str) -> dict[str, float]:
+        """layer -> range, by one method"""
         return {layer: values[method] for layer, values in self.layers.items()}
 
     def to_json(self) -> str:
@@ -102,7 +107,7 @@ class Ranges:
 
     @classmethod
     def from_file(cls, path: Path) -> Ranges:
-        """Raises EdgeHalError where the file is damaged or of another schema."""
+        """Read the file. Raises EdgeHalError if it is damaged or has another schema."""
         todo = "calibrate again: edge-hal calibrate DATA_DIR --ckpt RUN_DIR"
         try:
             data = json.loads(path.read_text())
@@ -115,10 +120,3 @@ class Ranges:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EdgeHalError(f"cannot read the ranges {path}", f"{type(error).__name__}: {error}", todo) from error
         return ranges
-
-
-def write_beside(path: Path, text: str) -> None:
-    """Write, then rename: the file is whole or not there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    beside.write_text(text)
-    os.replace(beside, path)

@@ -1,7 +1,8 @@
-"""Which layers may be quantised, decided by what a subscriber would notice: transitions and segments.
+"""The choice of the layers to quantise, by the effect on the events.
 
-An error of a tensor says little: 3 % in a layer may move no event, 0.5 % in another many. So each candidate set of
-layers streams the calibration recordings, and its events are compared with those of float32 under a `Budget`.
+The error of a tensor says little: 3 % in one layer may move no event, and 0.5 % in another may move many. So the
+calibration recordings are streamed with each candidate set of layers, and the events are compared with those of
+float32. The `Budget` says how much they may differ.
 """
 
 from __future__ import annotations
@@ -16,29 +17,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.hysteresis import Decision, DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
+from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.errors import EdgeHalError
-from edge_hal.metrics import TransitionPoint, match_transitions, score_videos
+from edge_hal.files import write_file
+from edge_hal.metrics import IntArray, match_transitions, score_videos
+from edge_hal.progress import Progress
 from edge_hal.spec import PyramidSpec
-
-from .fit_decoder import decode_all, labels_of
-from .ranges import write_beside
 
 Posteriors = Sequence[NDArray[np.float32]]
 Evaluate = Callable[[frozenset[str]], "Shift"]
-Report = Callable[[str, int, int, str], None]
 
 MIN_TRANSITIONS = 10
-"""Of float32 on the calibration recordings. The budget lets one differ, so that of few it would judge nothing."""
+"""The fewest transitions of float32 on the calibration recordings. The budget always allows one of them to differ, so
+with few transitions it would allow everything."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a lower precision may cost against float32, counted on its events.
+    """How far the events of a lower precision may differ from those of float32.
 
-    `f1_points`: F1@50 of its segments, taken against float32's, may lack this much of 100. `within`: the share of
-    float32's transitions that it must have, `ticks` at most aside. Where there are few, one may differ: a tie
-    that rounding breaks is no fault, and 1 % of 20 is none.
+    Attributes:
+        f1_points: F1@50 of the segments, with those of float32 as truth, may be lower than 100 by this much.
+        within: the share of the transitions of float32 that must be present.
+        ticks: how far their boundaries may be apart.
+
+    One transition may always differ, even if that exceeds 1 - `within`: rounding can decide a tie either way.
     """
 
     f1_points: float = 0.5
@@ -53,10 +57,16 @@ class Budget:
 
 @dataclass(frozen=True)
 class Shift:
-    """A precision against float32 over some recordings. `transitions` counts float32's, the first label of a
-    stream among them; `moved`: those of either without a partner within the budget's ticks;
-    `decision_ticks_max`: how far apart partners were decided; `posterior_rms`: of the difference of
-    probabilities; `f1_50` in per cent, float32's segments as truth."""
+    """The difference between a precision and float32 over some recordings.
+
+    Attributes:
+        transitions: of float32, including the first label of each stream.
+        moved: transitions of either without a partner within the ticks of the budget.
+        f1_50: of the segments in per cent, with those of float32 as truth.
+        frame_agreement: share of ticks with the same most likely label.
+        posterior_rms: root mean square of the difference of probabilities.
+        decision_ticks_max: the largest distance between the decision ticks of partners.
+    """
 
     transitions: int
     moved: int
@@ -73,39 +83,35 @@ class Shift:
 def compare_events(
     found: Posteriors, expected: Posteriors, decoder: DecoderConfig, spec: PyramidSpec, budget: Budget | None = None
 ) -> Shift:
-    """Log posteriors (T, K) of each recording, decoded as on the device: `found` against `expected`."""
+    """Decode log posteriors (T, K) of each recording as on the device, and compare `found` with `expected`
+    (float32)."""
     tolerance_s = ((budget or Budget()).ticks + 0.5) / spec.model_hz
     transitions, moved, late = 0, 0, 0
-    timelines: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
+    labels: tuple[list[IntArray], list[IntArray]] = ([], [])
     for p, q in zip(found, expected, strict=True):
-        a, b = decode_all(p, decoder, spec), decode_all(q, decoder, spec)
-        pairs = match_transitions(_points(a, spec), _points(b, spec), tolerance_s)
+        a, b = decode_posteriors(p, decoder, spec), decode_posteriors(q, decoder, spec)
+        points, expected_points = (transition_points(each, spec.model_hz, with_first=True) for each in (a, b))
+        pairs = match_transitions(points, expected_points, tolerance_s)
         transitions += len(b)
         moved += max(len(a), len(b)) - len(pairs)
         late = max([late, *(abs(a[i].decision_tick - b[j].decision_tick) for i, j in pairs)])
-        timelines[0].append(labels_of(a, len(p)))
-        timelines[1].append(labels_of(b, len(q)))
+        labels[0].append(labels_of(a, len(p)))
+        labels[1].append(labels_of(b, len(q)))
     rms = np.sqrt(np.mean([np.mean((np.exp(p) - np.exp(q)) ** 2) for p, q in zip(found, expected, strict=True)]))
     same = [(p.argmax(1) == q.argmax(1)).mean() for p, q in zip(found, expected, strict=True)]
     return Shift(
         transitions=transitions,
         moved=moved,
-        f1_50=score_videos(timelines[0], timelines[1], background=None).f1_50,
+        f1_50=score_videos(labels[0], labels[1], background=None).f1_50,
         frame_agreement=float(np.mean(same)),
         posterior_rms=float(rms),
         decision_ticks_max=late,
     )
 
 
-def _points(decisions: Sequence[Decision], spec: PyramidSpec) -> list[TransitionPoint]:
-    """All labels of a stream by their boundaries, the first one too."""
-    hz = spec.model_hz
-    return [TransitionPoint(d.label, d.boundary_tick / hz, d.decision_tick / hz) for d in decisions]
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """`layers`: which are quantised. `costs`: each layer alone. `shift`: the chosen set, `all_shift`: everything."""
+    """`layers`: those to quantise. `costs`: of each layer alone. `shift`: of the chosen layers, `all_shift`: of all."""
 
     layers: frozenset[str]
     costs: dict[str, Shift]
@@ -130,7 +136,8 @@ class Verdict:
 
 @dataclass
 class Memory:
-    """Evaluations on disk, so that an interrupted search does none of them twice. `key` says of what."""
+    """Evaluations kept on disk, so that an interrupted search repeats none. They are reused only if `key` is the
+    same."""
 
     path: Path
     key: str
@@ -142,47 +149,52 @@ class Memory:
             if data["key"] == self.key:
                 self.known = {name: Shift(**shift) for name, shift in data["known"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # nothing kept, or nothing of use: all is evaluated again
+            pass  # nothing kept, or not usable: evaluate again
 
     def through(self, evaluate: Evaluate, method: str) -> Evaluate:
+        """`evaluate`, with its results kept."""
+
         def remembered(layers: frozenset[str]) -> Shift:
             text = f"{method} {' '.join(sorted(layers))}"
             name = hashlib.sha256(text.encode()).hexdigest()[:24]
             if name not in self.known:
                 self.known[name] = evaluate(layers)
                 shifts = {key: asdict(shift) for key, shift in self.known.items()}
-                write_beside(self.path, json.dumps({"key": self.key, "known": shifts}, indent=1) + "\n")
+                text = json.dumps({"key": self.key, "known": shifts}, indent=1) + "\n"
+                write_file(self.path, text, todo="choose another --work")
             return self.known[name]
 
         return remembered
 
 
-def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Report) -> Verdict:
-    """As many layers as the budget bears: from the one set of all, the costliest fall back until it holds; each that
-    fell back is then tried on top of those that stayed.
+def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, progress: Progress) -> Verdict:
+    """A large set of layers whose events stay within the budget.
+
+    Layers are sorted by their cost alone. Bisection finds how many of the cheapest can be quantised together; then each
+    remaining layer is tried in addition.
 
     Raises:
-        EdgeHalError: not even the cheapest layer alone keeps within the budget.
+        EdgeHalError: even the cheapest layer alone exceeds the budget.
     """
     total = len(layers) + 1
-    report("sensitivity", 0, total, "all layers")
+    progress("sensitivity", 0, total, "all layers")
     everything = evaluate(frozenset(layers))
     costs = {}
     for number, layer in enumerate(layers):
-        report("sensitivity", 1 + number, total, layer)
+        progress("sensitivity", 1 + number, total, layer)
         costs[layer] = evaluate(frozenset([layer]))
-    report("sensitivity", total, total, "")
+    progress("sensitivity", total, total, "")
     cheap = sorted(layers, key=lambda name: (not budget.allows(costs[name]), costs[name].posterior_rms, name))
 
     def first(count: int) -> tuple[frozenset[str], Shift]:
         chosen = frozenset(cheap[:count])
         return chosen, everything if count == len(cheap) else evaluate(chosen)
 
-    # Bisection finds a large set that keeps within the budget; costs need not be monotone, so it is made sure of.
+    # Costs need not be monotone in the number of layers, so the set that is found has been evaluated itself.
     low, high = 0, len(cheap) + 1
     while high - low > 1:
         middle = (low + high) // 2 if high <= len(cheap) else len(cheap)
-        report("search", len(cheap) - (high - low) + 1, len(cheap), f"{middle} of {len(cheap)} layers in int8")
+        progress("search", len(cheap) - (high - low) + 1, len(cheap), f"{middle} of {len(cheap)} layers in int8")
         if budget.allows(first(middle)[1]):
             low = middle
         else:
@@ -195,11 +207,11 @@ def search(layers: Sequence[str], evaluate: Evaluate, budget: Budget, report: Re
             "use --precision fp16, or give more calibration recordings",
         )
     chosen, shift = first(low)
-    # One costly layer does not condemn those behind it: each of them is tried on top.
+    # A costly layer may block cheaper combinations with the layers behind it, so each of them is tried in addition.
     for layer in cheap[low:]:
         more = evaluate(chosen | {layer})
-        report("search", len(chosen), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8, and {layer}?")
+        progress("search", len(chosen), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8, and {layer}?")
         if budget.allows(more):
             chosen, shift = chosen | {layer}, more
-    report("search", len(cheap), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8")
+    progress("search", len(cheap), len(cheap), f"{len(chosen)} of {len(cheap)} layers in int8")
     return Verdict(chosen, costs, shift, everything)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_hal import __version__
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import PyramidSpec

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec
 

@@ -1,4 +1,4 @@
-"""From a checkpoint to a certified bundle: graphs exported in a precision and linted, all proved."""
+"""From a checkpoint to a certified bundle: export the graphs in a precision, lint them, and certify them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from edge_hal import __version__
 from edge_hal.bundle import Bundle, encoder_name, file_hash, graph_name, write_bundle
 from edge_hal.calib.calibration_set import CalibrationRecording
 from edge_hal.calib.sensitivity import Budget
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
-from edge_hal.model.model_file import MODEL, Checkpoint, load_checkpoint
+from edge_hal.model.model_file import MODEL_FILE, Checkpoint, load_checkpoint
+from edge_hal.progress import Progress, no_progress
 from edge_hal.spec import PyramidSpec
 
-from .certificate import Progress, certify
+from .certificate import certify
 from .compute import multiply_adds
 from .graphs import OPSET, export_level
-from .int8 import ENCODER, Calibration, calibrate
+from .int8 import ENCODER_PREFIX, Calibration, calibrate
 from .lint import lint_encoder, lint_step_graph
 from .precision import half_graph
 
@@ -46,37 +47,37 @@ def export_bundle(
     budget: Budget | None = None,
     work: Path | None = None,
     reference: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Bundle:
-    """Write the bundle `out` of the checkpoint `ckpt`, or nothing. A bundle already there is replaced last.
+    """Write the bundle `out` of the checkpoint `ckpt`, whole or not at all. An existing bundle is replaced at the end.
 
     Args:
         ckpt: a run directory, or its `model.safetensors`.
         precision: `fp32`, `fp16` or `int8`.
-        target: of int8, `onnxruntime` (dynamic, CPUs) or `tensorrt` (explicit Q/DQ on float16).
-        recordings: int8 needs them: for the ranges, and to see what each layer costs.
-        budget: what a lower precision may cost: of int8 on the recordings, of both on the reference.
-        work: where int8 keeps what it has found out; default `calibration` in the run directory.
-        reference: input vectors for the certificate (.npy, or .npz with `x`); default the checkpoint's own.
+        target: of int8: `onnxruntime` (dynamic quantisation, for CPUs) or `tensorrt` (explicit Q/DQ in float16 graphs).
+        recordings: for int8: to find the ranges and the cost of each layer.
+        budget: how far the events of a lower precision may differ: for int8 on the recordings, for int8 and fp16 on
+            the reference.
+        work: where int8 keeps its results; by default `calibration` in the run directory.
+        reference: input vectors for the certificate (.npy, or .npz with `x`); by default those of the checkpoint.
         progress: progress(stage, done, total, remark).
 
     Raises:
-        EdgeHalError: no checkpoint, a graph the lint refuses, recordings that cannot calibrate, a certificate that
-            failed, no place to write.
+        EdgeHalError: there is no checkpoint, the lint refuses a graph, the recordings are not fit for calibration, the
+            certificate failed, or `out` cannot be written.
     """
-    report = progress or (lambda stage, done, total, remark: None)
     checkpoint = load_checkpoint(ckpt)
     spec = checkpoint.spec
     vectors = None if reference is None else read_reference(reference, spec)
     calibration = None
     if precision == "int8":
-        calibration = calibrate(checkpoint, recordings, target, work or checkpoint.path / CALIBRATION, report, budget)
+        calibration = calibrate(checkpoint, recordings, target, work or checkpoint.path / CALIBRATION, progress, budget)
     provenance = _provenance(checkpoint)
     if calibration is not None:
         provenance["quantisation"] = calibration.report
 
     def write(folder: Path) -> None:
-        write_graphs(checkpoint, precision, calibration, folder, report)
+        write_graphs(checkpoint, precision, calibration, folder, progress)
         provenance["multiply_adds"] = multiply_adds(folder, spec, precision)
 
     return write_bundle(
@@ -86,22 +87,22 @@ def export_bundle(
         calibrated_decoder(checkpoint),
         provenance,
         write,
-        lambda bundle: certify(bundle, checkpoint, vectors, report, budget),
+        lambda bundle: certify(bundle, checkpoint, vectors, progress, budget),
         target=target if calibration is not None else "any",
     )
 
 
 def write_graphs(
-    checkpoint: Checkpoint, precision: str, calibration: Calibration | None, folder: Path, report: Progress
+    checkpoint: Checkpoint, precision: str, calibration: Calibration | None, folder: Path, progress: Progress
 ) -> None:
-    """Every graph of a bundle into `folder`, linted; int8 ones out of float ones."""
+    """Write every graph of a bundle into `folder`, linted. int8 graphs are made from float graphs."""
     spec = checkpoint.spec
     jobs = [(level, chunk) for level in range(len(spec.levels)) for chunk in spec.chunks(level)]
     base = float_precision(precision, calibration)
     with tempfile.TemporaryDirectory() as beside:
         place = folder if calibration is None else Path(beside)
         for number, (level, chunk) in enumerate(jobs):
-            report("export", number, len(jobs), f"level {level}, steps of {chunk}")
+            progress("export", number, len(jobs), f"level {level}, steps of {chunk}")
             export_level(checkpoint.pyramid, checkpoint.front_end, level, chunk, base, place)
             if calibration is not None:
                 name = graph_name(level, chunk, precision)
@@ -111,21 +112,21 @@ def write_graphs(
     if checkpoint.encoder is not None and spec.encoder is not None:
         name = encoder_name(precision)
         if precision == "fp32":
-            shutil.copyfile(checkpoint.encoder, folder / name)  # the same bytes that made the training vectors
+            shutil.copyfile(checkpoint.encoder, folder / name)  # the same file that computed the training vectors
         else:
-            eye = onnx.load(checkpoint.encoder)
-            eye = half_graph(eye) if base == "fp16" else eye
-            eye = eye if calibration is None else calibration.apply(eye, ENCODER)
-            lint_encoder(eye, spec.encoder, name)
-            onnx.save(eye, folder / name)
-    report("export", len(jobs), len(jobs), "")
+            model = onnx.load(checkpoint.encoder)
+            model = half_graph(model) if base == "fp16" else model
+            model = model if calibration is None else calibration.apply(model, ENCODER_PREFIX)
+            lint_encoder(model, spec.encoder, name)
+            onnx.save(model, folder / name)
+    progress("export", len(jobs), len(jobs), "")
 
 
 def calibrated_decoder(checkpoint: Checkpoint) -> DecoderConfig:
-    """The run's thresholds, with the temperature of `edge-hal calibrate --confidence` where it was fitted.
+    """The thresholds of the run, with the temperature of `edge-hal calibrate --confidence` if it was fitted.
 
     Raises:
-        EdgeHalError: its file is damaged.
+        EdgeHalError: the file of the temperature is damaged.
     """
     path = checkpoint.path / CONFIDENCE
     if not path.is_file():
@@ -138,7 +139,7 @@ def calibrated_decoder(checkpoint: Checkpoint) -> DecoderConfig:
 
 
 def float_precision(precision: str, calibration: Calibration | None) -> str:
-    """What everything that is not int8 computes in."""
+    """The precision of everything that is not int8."""
     if calibration is None:
         return precision
     return "fp16" if calibration.target == "tensorrt" else "fp32"
@@ -148,7 +149,7 @@ def read_reference(path: Path, spec: PyramidSpec) -> NDArray[np.float32]:
     """Input vectors (T, D) from a .npy file, (T, D) or (D, T), or from `x` of an .npz file.
 
     Raises:
-        EdgeHalError: no such file, another shape, or a number that is not finite.
+        EdgeHalError: the file does not exist, has another shape, or holds a number that is not finite.
     """
     size = spec.front_end.size
     todo = f"give vectors (T, {size}) as .npy, or as 'x' in an .npz"
@@ -170,6 +171,6 @@ def read_reference(path: Path, spec: PyramidSpec) -> NDArray[np.float32]:
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         **checkpoint.provenance,
-        "model_sha256": file_hash(checkpoint.path / MODEL),
+        "model_sha256": file_hash(checkpoint.path / MODEL_FILE),
         "export": {"edge_hal": __version__, "opset": OPSET, **{tool: version(tool) for tool in TOOLS}},
     }

@@ -1,15 +1,14 @@
-"""The certificate: what runs computes what was trained, for every output, state tensor and chunk size.
+"""The certificate: the exported graphs compute what was trained, for every output, state tensor and chunk size.
 
-Torch in one pass (float64) is the truth. Torch in steps must equal it to rounding; ONNX Runtime in steps to the
-precision of the graphs. All of them run through the stream that the device runs. A lower precision must also keep
-its events: transitions and segments against float32, within the `Budget`.
+The reference is torch in one pass, in float64. Torch in steps must equal it up to rounding, and ONNX Runtime in steps
+up to the precision of the graphs. All of them run through the stream code of the device. For a lower precision,
+transitions and segments must also agree with those of float32 within the `Budget`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,73 +16,47 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.calib.fit_decoder import decode_all, labels_of
 from edge_hal.calib.sensitivity import Budget, compare_events
+from edge_hal.decoding.decoder import decode_posteriors
+from edge_hal.decoding.timeline import labels_of
 from edge_hal.metrics import score_videos
 from edge_hal.model.model_file import Checkpoint
 from edge_hal.model.one_pass import OnePass, one_pass
 from edge_hal.model.step import TorchEngine
+from edge_hal.progress import Progress, no_progress
 from edge_hal.runtime.engines.engine import StepEngine
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxEncoder, open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
 
 from .layer_checks import check_age, check_layers, check_state_moves
+from .tolerance import EXACT, TOLERANCES, Check, Tolerance, compare
 
 Array = NDArray[Any]
-Check = dict[str, Any]
-Progress = Callable[[str, int, int, str], None]
-"""progress(stage, done, total, remark)"""
 
 REFERENCE_TICKS = 3000
 SNAPSHOTS = 5
 SHIFT_TICKS = 1
-"""A boundary that float32 puts one tick elsewhere is a tie, not a fault."""
+"""Rounding in float32 can decide a tie between two boundaries; this much is no error."""
 RANDOM_PICTURES = 8
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """|found - expected| <= absolute + relative * |expected| + peak * max |expected of the tensor|, and the RMS of
-    the error <= rms * the RMS of the tensor. The relative part is for log posteriors, which reach -100 where the
-    model is sure; the parts of the whole tensor for precisions whose error is that of the largest summand."""
-
-    absolute: float
-    relative: float
-    peak: float = 0.0
-    rms: float = float("inf")
-
-
-EXACT = Tolerance(1e-9, 0.0)
-TOLERANCES = {
-    "fp32": Tolerance(1e-5, 1e-4),
-    # Unit roundoff 2^-11 = 5e-4. Some 20 rounded operations a block and as many residual additions, errors adding
-    # like a random walk, times the gain of the layers behind: 7e-4 of the RMS measured (docs/tensorrt.md). What a
-    # miswired graph computes is off by 0.1 to 1.
-    "fp16": Tolerance(2e-3, 0.0, peak=0.05, rms=0.02),
-    # A layer's input and weights at 25 to 40 dB: 1 to 6 % of the RMS a layer, less what residuals keep. Tensors can
-    # be held to no more than that they are recognisably the same; layers, state moves and events have their own checks.
-    "int8": Tolerance(2e-2, 0.0, peak=0.75, rms=0.3),
-}
 
 
 def certify(
     bundle: Bundle,
     checkpoint: Checkpoint,
     reference: Array | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Compare the graphs of `bundle` with the checkpoint they came from.
 
     Args:
-        reference: real input vectors (T, D); by default the checkpoint's own, without one random ones.
-        budget: what a lower precision may cost in events; float32 may cost nothing.
+        reference: real input vectors (T, D). By default those of the checkpoint; if it has none, random ones.
+        budget: how far the events of a lower precision may differ. Those of float32 may not.
 
     Returns:
-        `passed`, `reference` (`real` or `random`), `ticks`, `checks` and `metrics`, ready for JSON.
+        The certificate as JSON: `passed`, `reference` (`real` or `random`), `ticks`, `checks`, `metrics` and more.
     """
-    report = progress or (lambda stage, done, total, remark: None)
     spec, real = bundle.spec, checkpoint.reference.get("x") if reference is None else reference
     x, restart = reference_input(spec, real)
     expected = one_pass(checkpoint.pyramid, checkpoint.front_end, x)
@@ -103,7 +76,7 @@ def certify(
 
     def add(check: Check) -> None:
         checks.append(check)
-        report("certify", len(checks), total, check["name"])
+        progress("certify", len(checks), total, check["name"])
 
     for name, engines, dtype, tolerance in kinds:
         for chunk in spec.chunk_sizes:
@@ -114,7 +87,7 @@ def certify(
         chunk = spec.chunk_sizes[-1]
         fresh = stream(spec, engines, x[restart:].astype(dtype), chunk, [len(x) - restart])
         after = restart + spec.receptive_field - 1
-        # Both are the same arithmetic on the same numbers, so no precision excuses a difference.
+        # Both compute the same numbers in the same precision, so the tolerance is that of float32.
         same = EXACT if tolerance == EXACT else TOLERANCES["fp32"]
         add(compare(f"{name} from a fresh start", _from(spec, fresh, restart, after),
                     _from(spec, streamed[name], 0, after), same))  # fmt: skip
@@ -142,7 +115,7 @@ def certify(
             "tolerance_ticks": SHIFT_TICKS,
         }
     )
-    report("certify", total, total, "")
+    progress("certify", total, total, "")
     return {
         "passed": all(check["passed"] for check in checks),
         "precision": bundle.precision,
@@ -157,9 +130,9 @@ def certify(
 
 
 def reference_input(spec: PyramidSpec, real: Array | None) -> tuple[NDArray[np.float32], int]:
-    """Vectors (T, D), longer than the receptive field, and the tick of a restart: a multiple of every
-    period that leaves a receptive field and some bins after it. Real input that is too short is repeated."""
-    period = math.lcm(spec.period(spec.top), spec.chunk_sizes[-1])  # steps of both streams fall together
+    """Input vectors (T, D), longer than the receptive field, and the tick of a restart. The restart is a multiple of
+    all periods, and a receptive field and some bins come after it. Real input that is too short is repeated."""
+    period = math.lcm(spec.period(spec.top), spec.chunk_sizes[-1])  # steps of both streams coincide
     restart = max(1, spec.receptive_field // (2 * period)) * period
     needed = restart + spec.receptive_field + 4 * period
     if real is None:
@@ -170,30 +143,30 @@ def reference_input(spec: PyramidSpec, real: Array | None) -> tuple[NDArray[np.f
 
 
 def snapshots(ticks: int, chunk: int) -> list[int]:
-    """When states are compared: spread over the stream, at ends of steps, the last at the end of all."""
+    """The ticks where states are compared: at ends of steps, spread over the stream, and the last tick."""
     spread = np.linspace(0, ticks, SNAPSHOTS + 1)[1:-1].astype(int)
     return sorted({max(chunk, int(tick) // chunk * chunk) for tick in spread} | {ticks})
 
 
 class _Recorder:
-    """An engine that keeps what it put out."""
+    """An engine that records its outputs."""
 
     def __init__(self, engine: StepEngine) -> None:
         self._engine = engine
         self.reset, self.state = engine.reset, engine.state
-        self.kept: list[dict[str, Array]] = []
+        self.recorded: list[dict[str, Array]] = []
 
     def step(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         outputs = self._engine.step(inputs)
-        self.kept.append({name: value.copy() for name, value in outputs.items()})
+        self.recorded.append({name: value.copy() for name, value in outputs.items()})
         return outputs
 
 
 def stream(
     spec: PyramidSpec, engines: Sequence[StepEngine], x: Array, chunk: int, when: Sequence[int]
 ) -> dict[str, Array]:
-    """A fresh stream over `x` (T, D) in steps of `chunk`: all outputs as `levelL.NAME` (tokens, width), all
-    states as `NAME@TICK` for each tick of `when`."""
+    """Run a fresh stream over `x` (T, D) in steps of `chunk`. The result has all outputs as `levelL.NAME`
+    (tokens, width), and all states as `NAME@TICK` for the ticks of `when`."""
     recorders = [_Recorder(engine) for engine in engines]
     pyramid = PyramidStream(spec, recorders, x.dtype)
     pyramid.reset()
@@ -206,13 +179,13 @@ def stream(
                 found[f"{name}@{start + len(part)}"] = value
     for level, recorder in enumerate(recorders):
         for tensor in spec.outputs(level):
-            rows = [kept[tensor.name] for kept in recorder.kept]
+            rows = [outputs[tensor.name] for outputs in recorder.recorded]
             found[f"level{level}.{tensor.name}"] = np.concatenate(rows)
     return found
 
 
 def named(expected: OnePass, when: Sequence[int]) -> dict[str, Array]:
-    """The one pass under the names that `stream` uses."""
+    """The one pass, with the names of `stream`."""
     found: dict[str, Array] = {
         f"level{level}.{name}": value
         for level, outputs in enumerate(expected.outputs)
@@ -222,53 +195,21 @@ def named(expected: OnePass, when: Sequence[int]) -> dict[str, Array]:
 
 
 def _from(spec: PyramidSpec, found: Mapping[str, Array], start: int, after: int) -> dict[str, Array]:
-    """Of a stream begun at tick `start`: outputs of tokens that end at `after` or later, last states."""
+    """Of a stream that began at tick `start`: the outputs of tokens that end at `after` or later, and the last
+    states."""
     last = max(int(name.split("@")[1]) for name in found if "@" in name)
-    kept = {name.split("@")[0]: value for name, value in found.items() if name.endswith(f"@{last}")}
+    selected = {name.split("@")[0]: value for name, value in found.items() if name.endswith(f"@{last}")}
     for level in range(len(spec.levels)):
         period = spec.period(level)
         first = -(-(after + 1) // period) - 1 - start // period
         for tensor in spec.outputs(level):
             name = f"level{level}.{tensor.name}"
-            kept[name] = found[name][first:]
-    return kept
-
-
-def compare(name: str, found: Mapping[str, Array], expected: Mapping[str, Array], tolerance: Tolerance) -> Check:
-    """One check over all tensors; it names the worst. A number that is not finite fails."""
-    worst, worst_excess, max_abs, passed = "", -np.inf, 0.0, found.keys() == expected.keys()
-    max_rms = 0.0
-    for key in sorted(found.keys() & expected.keys()):
-        a, b = np.asarray(found[key], np.float64), np.asarray(expected[key], np.float64)
-        if a.shape != b.shape:
-            passed, worst, worst_excess = False, key, np.inf
-            continue
-        error = np.abs(a - b)
-        largest = np.abs(b).max(initial=0.0)
-        excess = error - (tolerance.absolute + tolerance.relative * np.abs(b) + tolerance.peak * largest)
-        rms = float(np.sqrt((error**2).mean() / max((b**2).mean(), 1e-12))) if b.size else 0.0
-        bounded = bool(error.max(initial=0.0) <= tolerance.absolute) or rms <= tolerance.rms
-        passed = passed and bool((excess <= 0).all()) and bounded  # false for NaN
-        max_rms = max(max_rms, rms) if rms == rms else np.inf
-        beyond = float(np.nan_to_num(excess, nan=np.inf).max(initial=-np.inf))
-        if beyond > worst_excess:
-            worst, worst_excess = key, beyond
-        max_abs = max(max_abs, float(np.nan_to_num(error, nan=np.finfo(float).max).max(initial=0.0)))
-    return {
-        "name": name,
-        "passed": passed,
-        "tensors": len(expected),
-        "max_abs": max_abs,
-        "max_rms": min(max_rms, float(np.finfo(float).max)),
-        "worst": worst,
-        "tolerance_abs": tolerance.absolute,
-        "tolerance_rel": tolerance.relative,
-        **({} if tolerance.peak == 0 else {"tolerance_peak": tolerance.peak, "tolerance_rms": tolerance.rms}),
-    }
+            selected[name] = found[name][first:]
+    return selected
 
 
 def _encoder_check(bundle: Bundle, checkpoint: Checkpoint) -> Check:
-    """The encoder gives the same vector twice, and on real pictures the one that training saw."""
+    """The encoder is deterministic, and gives the vectors of the training on its real pictures."""
     assert bundle.encoder is not None and bundle.spec.encoder is not None
     encoder = OnnxEncoder.open(bundle.encoder, bundle.spec.encoder)
     pictures, x = checkpoint.reference.get("pictures"), checkpoint.reference.get("x")
@@ -286,9 +227,9 @@ def _encoder_check(bundle: Bundle, checkpoint: Checkpoint) -> Check:
 
 
 def temporal(bundle: Bundle, found: Array, expected: Array) -> dict[str, Any]:
-    """What a subscriber would notice between two log posteriors (T, K): frames, transitions, F1."""
+    """The difference between two log posteriors (T, K) for a subscriber: frames, transitions, F1."""
     spec = bundle.spec
-    decisions = [decode_all(p, bundle.decoder, spec) for p in (found, expected)]
+    decisions = [decode_posteriors(p, bundle.decoder, spec) for p in (found, expected)]
     pairs = list(zip(*decisions, strict=False))
     same = len(decisions[0]) == len(decisions[1]) and all(a.label == b.label for a, b in pairs)
     shifts = [max(abs(a.boundary_tick - b.boundary_tick), abs(a.decision_tick - b.decision_tick)) for a, b in pairs]

@@ -1,4 +1,4 @@
-"""Multiply-adds of a bundle, counted in its own graphs: no formula that could fall behind the model."""
+"""Multiply-adds of a bundle, counted in its graphs, so that the count cannot differ from the model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ COUNTED = ("Gemm", "MatMul", "MatMulInteger", "Conv")
 
 
 def multiply_adds(folder: Path, spec: PyramidSpec, precision: str) -> dict[str, int]:
-    """A live tick's multiply-adds of each level (`level0`, ...) and the encoder, and their sum as `tick`.
+    """Multiply-adds per tick of each level (`level0`, ...) and of the encoder, and their sum as `tick`.
 
-    A level that steps every n ticks counts with an n-th of its step, rounded. Matrix products and convolutions are
+    Of a level that steps every n ticks, 1/n of a step is counted, rounded. Matrix products and convolutions are
     counted, elementwise operations are not.
     """
     counts = {

@@ -24,17 +24,17 @@ from .lint import lint_encoder, lint_step_graph
 from .precision import half_step, input_type
 
 OPSET = 20
-"""The newest that TensorRT 10.3 (JetPack 6) reads."""
+"""The newest opset that TensorRT 10.3 (JetPack 6) reads."""
 
 
 def export_level(pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int, precision: str, out: Path) -> None:
     """Write `out`/level{level}.c{chunk}.{precision}.onnx, linted.
 
     Args:
-        precision: `fp32` or `fp16`; int8 graphs are made from these (`quantise.py`).
+        precision: `fp32` or `fp16`. int8 graphs are made from these (`quantise.py`).
 
     Raises:
-        EdgeHalError: the lint refused a node; the message names it.
+        EdgeHalError: the lint refuses a node; the message names it.
     """
     spec = pyramid.spec
     make = half_step if precision == "fp16" else LevelStep
@@ -56,10 +56,10 @@ def export_encoder(encoder: FrameEncoder, spec: EncoderSpec, path: Path) -> None
 
 
 def import_encoder(graph: Path, spec: EncoderSpec, path: Path) -> None:
-    """Take a user's own encoder, once it passes the wider lint.
+    """Copy the encoder of a user to `path`, if the lint accepts it.
 
     Raises:
-        EdgeHalError: it is no ONNX file, or the lint refused it.
+        EdgeHalError: it is not an ONNX file, or the lint refuses it.
     """
     try:
         model = onnx.load(graph)
@@ -82,7 +82,7 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _export(module: nn.Module, example: list[torch.Tensor], inputs: list[str], outputs: list[str], path: Path) -> None:
-    noise = io.StringIO()  # the exporter prints progress of its own
+    noise = io.StringIO()  # the exporter prints its own progress
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(noise), torch.no_grad():
@@ -102,5 +102,5 @@ def _export(module: nn.Module, example: list[torch.Tensor], inputs: list[str], o
             onnx.save(without_traces(program.model_proto), path)
     except OSError:
         raise
-    except Exception as error:  # the exporter raises its own zoo of types
+    except Exception as error:  # the exporter raises many types of its own
         raise EdgeHalError(f"cannot export {path.name}", f"{type(error).__name__}: {error}") from error

@@ -1,8 +1,8 @@
-"""Graphs in int8: ranges from recordings, layers chosen by the events, all of it reported.
+"""Calibration for int8: ranges from recordings, and the choice of layers by the effect on the events.
 
-`tensorrt`: explicit Q/DQ in float16 graphs. The search runs the same Q/DQ in float32 graphs: a CPU emulates float16
-slowly, and the certificate checks the float16 ones afterwards. `onnxruntime`: dynamic quantisation of float32 graphs,
-which needs no ranges but the same search.
+`tensorrt`: explicit Q/DQ in float16 graphs. The search uses the same Q/DQ in float32 graphs, because float16 is slow on
+a CPU; the certificate checks the float16 graphs afterwards. `onnxruntime`: dynamic quantisation of float32 graphs,
+which needs the same search but no ranges.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from edge_hal.bundle import encoder_name, graph_name
 from edge_hal.calib.calibration_set import CalibrationRecording, bounded, check_recordings
-from edge_hal.calib.fit_decoder import decode_all
 from edge_hal.calib.observe import RANGES, observe
 from edge_hal.calib.ranges import METHODS
 from edge_hal.calib.sensitivity import MIN_TRANSITIONS, Budget, Memory, Shift, Verdict, compare_events, search
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.model.model_file import Checkpoint
+from edge_hal.progress import Progress
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
@@ -37,15 +37,15 @@ from edge_hal.spec import PyramidSpec
 from .graphs import export_level
 from .quantise import layers_of, quantise_dynamic, quantise_static
 
-Report = Callable[[str, int, int, str], None]
-ENCODER = "encoder"
+ENCODER_PREFIX = "encoder"
 MAX_TICKS = 20_000
 MAX_PICTURE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns a float graph into an int8 one: `ranges` by layer (empty for dynamic), and the report."""
+    """The result: `ranges` by layer (empty for dynamic quantisation), the `layers` to quantise, and a report for
+    JSON."""
 
     target: str
     ranges: dict[str, float]
@@ -53,15 +53,15 @@ class Calibration:
     report: dict[str, Any]
 
     def apply(self, model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
-        """The int8 form of the graph `l0`, `l1`, ... or `encoder`."""
-        mine = [layer for layer in self.layers if layer.split(".")[0] == prefix]
+        """The int8 form of the graph with this prefix: `l0`, `l1`, ... or `encoder`."""
+        chosen = [layer for layer in self.layers if layer.split(".")[0] == prefix]
         if self.target == "tensorrt":
-            return quantise_static(model, prefix, {layer: self.ranges[layer] for layer in mine})
-        return quantise_dynamic(model, prefix, mine)
+            return quantise_static(model, prefix, {layer: self.ranges[layer] for layer in chosen})
+        return quantise_dynamic(model, prefix, chosen)
 
 
 def limit(recordings: Sequence[CalibrationRecording], spec: PyramidSpec) -> list[CalibrationRecording]:
-    """As many as the search can stream dozens of times."""
+    """Fewer recordings, so that the search can stream them dozens of times."""
     ticks = MAX_TICKS
     if spec.encoder is not None:
         ticks = min(ticks, MAX_PICTURE_BYTES // int(np.prod(spec.encoder.image.shape)))
@@ -70,7 +70,7 @@ def limit(recordings: Sequence[CalibrationRecording], spec: PyramidSpec) -> list
 
 
 def float_graphs(checkpoint: Checkpoint, folder: Path) -> list[Path]:
-    """The float32 step graphs that calibration runs: the largest chunk of each level."""
+    """Write the float32 step graphs that calibration runs: those of the largest chunk of each level."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = checkpoint.spec
     for level in range(len(spec.levels)):
@@ -83,26 +83,27 @@ def calibrate(
     recordings: Sequence[CalibrationRecording],
     target: str,
     work: Path,
-    report: Report,
+    progress: Progress,
     budget: Budget | None = None,
 ) -> Calibration:
-    """Ranges, then the choice of layers. Both are kept in `work`, and taken from there where nothing has changed.
+    """Find the ranges, then choose the layers. Both are kept in `work` and reused if nothing has changed.
 
     Raises:
-        EdgeHalError: recordings that cannot calibrate, a budget that nothing keeps, `work` cannot be written or is
-            in use by another calibration.
+        EdgeHalError: the recordings are not fit for calibration, no layer stays within the budget, or `work` cannot be
+            written or is used by another calibration.
     """
     check_recordings(recordings, checkpoint.spec)
     try:
-        with _alone(work):
-            return _calibrate(checkpoint, recordings, target, work, report, budget or Budget())
+        with _locked(work):
+            return _calibrate(checkpoint, recordings, target, work, progress, budget or Budget())
     except OSError as error:
         raise EdgeHalError(f"cannot write the calibration {work}", str(error), "choose another --work") from error
 
 
 @contextlib.contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Two calibrations in one folder would run each other's trial graphs. The lock ends with its process."""
+def _locked(work: Path) -> Iterator[None]:
+    """Lock `work`, because two calibrations would overwrite each other's trial graphs. The lock ends with the
+    process."""
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         try:
@@ -118,23 +119,24 @@ def _calibrate(
     recordings: Sequence[CalibrationRecording],
     target: str,
     work: Path,
-    report: Report,
+    progress: Progress,
     budget: Budget,
 ) -> Calibration:
     spec = checkpoint.spec
     chosen = limit(recordings, spec)
     graphs = float_graphs(checkpoint, work / "graphs")
     trial = _Trial(checkpoint, graphs, chosen, target, work, budget)
-    report("expect", 0, 1, "float32")
+    progress("expect", 0, 1, "float32")
     trial.expect()
-    report("expect", 1, 1, f"{sum(r.ticks for r in chosen)} ticks")
+    progress("expect", 1, 1, f"{sum(r.ticks for r in chosen)} ticks")
     evidence: dict[str, Any] = {}
     method = ""
     if target == "tensorrt":
         levels = [(path, layers_of(onnx.load(path), f"l{i}")) for i, path in enumerate(graphs)]
-        eye = trial.encoder
-        encoder = None if eye is None else (eye, layers_of(onnx.load(eye), ENCODER))
-        ranges = observe(spec, levels, encoder, chosen, work, report)
+        encoder = None
+        if trial.encoder is not None:
+            encoder = (trial.encoder, layers_of(onnx.load(trial.encoder), ENCODER_PREFIX))
+        ranges = observe(spec, levels, encoder, chosen, work, progress)
         trial.ranges = {name: ranges.by(name) for name in METHODS}
         evidence["ranges_sha256"] = hashlib.sha256((work / RANGES).read_bytes()).hexdigest()
     memory = Memory(work / f"search.{target}.json", trial.key(chosen))
@@ -142,12 +144,12 @@ def _calibrate(
     if target == "tensorrt":
         whole = {}
         for number, name in enumerate(METHODS):
-            report("method", number, len(METHODS), name)
+            progress("method", number, len(METHODS), name)
             whole[name] = memory.through(trial.evaluate(name), name)(frozenset(layers))
         method = min(METHODS, key=lambda name: (not budget.allows(whole[name]), whole[name].posterior_rms))
-        report("method", len(METHODS), len(METHODS), f"{method} ranges")
+        progress("method", len(METHODS), len(METHODS), f"{method} ranges")
         evidence["methods"] = {name: asdict(shift) for name, shift in whole.items()}
-    verdict: Verdict = search(layers, memory.through(trial.evaluate(method), method), budget, report)
+    verdict: Verdict = search(layers, memory.through(trial.evaluate(method), method), budget, progress)
     return Calibration(
         target,
         {layer: trial.ranges[method][layer] for layer in verdict.layers} if method else {},
@@ -165,7 +167,7 @@ def _calibrate(
 
 
 class _Trial:
-    """Streams the recordings through float or quantised graphs of the largest chunk."""
+    """Streams the recordings through float or quantised graphs, and compares the events with those of float32."""
 
     def __init__(
         self,
@@ -179,25 +181,26 @@ class _Trial:
         self.spec: PyramidSpec = checkpoint.spec
         self.decoder: DecoderConfig = checkpoint.decoder
         pictures = all(recording.pictures is not None for recording in recordings)
-        self.encoder = checkpoint.encoder if pictures else None  # not calibrated: stays float
+        self.encoder = checkpoint.encoder if pictures else None  # without pictures it is not calibrated and stays float
         self.graphs, self.recordings, self.target, self.work = graphs, recordings, target, work
         self.budget = budget
         self.models = {f"l{i}": onnx.load(path) for i, path in enumerate(graphs)}
         if self.encoder is not None:
-            self.models[ENCODER] = onnx.load(self.encoder)
+            self.models[ENCODER_PREFIX] = onnx.load(self.encoder)
         self.ranges: dict[str, dict[str, float]] = {}
         self.expected: list[NDArray[np.float32]] = []
 
     def key(self, recordings: Sequence[CalibrationRecording]) -> str:
-        """Says when evaluations may be taken from before: same graphs, thresholds, recordings, budget."""
+        """Identifies graphs, thresholds, recordings and budget. Evaluations with the same key are reused."""
         parts = [path.read_bytes() for path in (*self.graphs, *([self.encoder] if self.encoder else []))]
         parts += [r.sha256().encode() for r in recordings]
         parts.append(json.dumps([self.decoder.to_json(), asdict(self.budget), self.ranges], sort_keys=True).encode())
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def layers(self) -> list[str]:
+        """The layers that can be quantised for the target."""
         found = [layer for prefix, model in self.models.items() for layer in layers_of(model, prefix)]
-        if self.target == "onnxruntime":  # a convolution has no dynamic form that pays on a CPU
+        if self.target == "onnxruntime":  # dynamic quantisation of convolutions is not faster on a CPU
             gemms = {
                 f"{prefix}.{node.input[1].removesuffix('.weight').removeprefix('level.')}"
                 for prefix, model in self.models.items()
@@ -208,15 +211,16 @@ class _Trial:
         return found
 
     def expect(self) -> None:
-        """Float32's own posteriors. Raises EdgeHalError where too little happens in them to judge by."""
+        """Compute the posteriors of float32. Raises EdgeHalError if they have too few transitions."""
         self.expected = self._posteriors(list(self.graphs), [r.vectors for r in self.recordings])
-        found = sum(len(decode_all(posterior, self.decoder, self.spec)) for posterior in self.expected)
+        found = sum(len(decode_posteriors(posterior, self.decoder, self.spec)) for posterior in self.expected)
         if found < MIN_TRANSITIONS:
             why = f"float32 sees {found} transitions in them, at least {MIN_TRANSITIONS} are needed to choose layers by"
             todo = "give more recordings of the procedure as it is really done"
             raise EdgeHalError("the calibration recordings show too little", why, todo)
 
     def evaluate(self, method: str) -> Callable[[frozenset[str]], Shift]:
+        """A function from layers to quantise, with the ranges of `method`, to the shift of the events."""
         ranges = self.ranges.get(method, {})
 
         def run(layers: frozenset[str]) -> Shift:
@@ -230,11 +234,11 @@ class _Trial:
                     graphs[index] = folder / path.name
                     onnx.save(calibration.apply(self.models[f"l{index}"], f"l{index}"), graphs[index])
             vectors = [r.vectors for r in self.recordings]
-            if ENCODER in touched:
-                eye = folder / encoder_name("int8")
-                onnx.save(calibration.apply(self.models[ENCODER], ENCODER), eye)
+            if ENCODER_PREFIX in touched:
+                encoder = folder / encoder_name("int8")
+                onnx.save(calibration.apply(self.models[ENCODER_PREFIX], ENCODER_PREFIX), encoder)
                 vectors = [
-                    r.vectors if r.pictures is None else encode_pictures(eye, r.pictures) for r in self.recordings
+                    r.vectors if r.pictures is None else encode_pictures(encoder, r.pictures) for r in self.recordings
                 ]
             found = self._posteriors(graphs, vectors)
             return compare_events(found, self.expected, self.decoder, self.spec, self.budget)

@@ -1,9 +1,10 @@
-"""What a tolerance on outputs cannot see in a lower precision: each quantised layer, and how states move.
+"""Checks of a lower precision that a tolerance on the outputs cannot replace: of each quantised layer, and of the
+states.
 
-Int8 costs per cents, and in real recordings two ticks differ by little more. So what is checked is exact in any
-precision: a state that moves by n tokens keeps the others bit for bit, a stream of any age is one that began a
-receptive field ago, and a quantised weight is its float weight to half a step of its grid. Activations are checked by
-their signal-to-noise ratio on the reference.
+int8 has errors of some per cent, and consecutive ticks of real recordings differ by little more. So an error in the
+handling of states could hide in the tolerance. These checks are exact in any precision: after n tokens a state holds
+the older tokens bit for bit; a stream of any age equals one that began a receptive field ago; and a quantised weight is
+within half a step of its float weight. Activations are checked by their signal-to-noise ratio on the reference.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from .quantise import DYNAMIC_MAX, INT8_MAX, SMALLEST_SCALE, layers_of, quantise
 
 Check = dict[str, Any]
 MIN_SNR_DB = 12.0
-"""8 bits give 50 dB for a full-scale sine, less 20 log10(peak / rms): 25 to 40 dB here. Under 12 dB (noise a quarter
-of the signal) a range was measured elsewhere than where it is used."""
+"""8 bits give 50 dB for a full-scale sine, minus 20 log10(peak / rms); here 25 to 40 dB. Below 12 dB the noise is a
+quarter of the signal, so the range must belong to another tensor."""
 AGE_TICKS = 10_000
 HALF_ROUNDING = 2.0**-10
-"""Weights may have been rounded to float16 before, and their scale too: 2**-11 each."""
+"""For weights and their scale, if both were rounded to float16: 2**-11 each."""
 
 
 def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], chunk: int) -> Check:
-    """Over real steps: what a state holds after n tokens is what it held before, n places on, bit for bit."""
+    """After a step of n tokens, each state holds its older tokens n places earlier, bit for bit."""
     unit = math.lcm(spec.period(spec.top), chunk)
     start = min(len(x) // 2, spec.receptive_field) // unit * unit
     ends = sorted({start, start + chunk, *(start + spec.period(level) for level in range(1, len(spec.levels)))})
@@ -64,8 +65,8 @@ def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArr
 
 
 def check_age(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], ticks: int = AGE_TICKS) -> Check:
-    """After `ticks` of `x`, over and over, states and last posterior are those of a stream that began a receptive
-    field before, bit for bit: whatever a precision costs, it costs no more with age."""
+    """After `ticks` ticks of `x`, repeated, states and last posterior equal those of a stream that began a receptive
+    field earlier, bit for bit. So errors do not accumulate."""
     period = math.lcm(spec.period(spec.top), spec.chunk_sizes[-1])
     end = -(-ticks // period) * period
     stream = PyramidStream(spec, engines, x.dtype)
@@ -82,7 +83,8 @@ def check_age(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any],
 
 
 def check_layers(bundle: Bundle, checkpoint: Checkpoint, x: NDArray[np.float32]) -> list[Check]:
-    """Every quantised layer of every graph against the checkpoint's float weights, and on `x` (T, D)."""
+    """Compare the quantised weights of every graph with the float weights, and measure the input noise on `x` (T,
+    D)."""
     spec = bundle.spec
     if bundle.precision != "int8":
         return []
@@ -123,7 +125,8 @@ def check_layers(bundle: Bundle, checkpoint: Checkpoint, x: NDArray[np.float32])
 
 
 def signal_to_noise_db(counts: Counts, scale: float) -> float:
-    """Of a histogram of magnitudes, quantised to int8 with `scale`: rounding inside the range, clipping beyond."""
+    """The signal-to-noise ratio of values with this histogram of magnitudes, in int8 with `scale`. The noise is
+    rounding inside the range and clipping outside."""
     centres = 2.0 ** (LOWEST + (np.arange(BINS + 1) - 0.5) / PER_OCTAVE)
     centres[0] = 0.0
     clipped = np.maximum(centres - scale * (INT8_MAX + 0.5), 0.0)
@@ -134,7 +137,7 @@ def signal_to_noise_db(counts: Counts, scale: float) -> float:
 
 
 def _grid_excess(found: NDArray[np.floating], expected: NDArray[np.floating], levels: int) -> float:
-    """Largest error in units of what the grid allows: half a step of each output channel."""
+    """The largest error, relative to the allowed one: half a quantisation step of its output channel."""
     if found.shape != expected.shape:
         return float("inf")
     axes = tuple(range(1, expected.ndim))
@@ -144,7 +147,7 @@ def _grid_excess(found: NDArray[np.floating], expected: NDArray[np.floating], le
 
 
 def _input_scales(model: onnx.ModelProto) -> dict[str, float]:
-    """layer -> scale of its input; layers that share a quantised input are under the first one's name."""
+    """layer -> scale of its input. Layers that share a quantised input appear under the name of the first."""
     return {
         entry.name.removesuffix(".x.scale"): float(numpy_helper.to_array(entry))
         for entry in model.graph.initializer

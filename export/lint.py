@@ -1,4 +1,4 @@
-"""What a graph may contain, so that ONNX Runtime and every TensorRT from 10.3 on compile it. Errors name the node."""
+"""What a graph may contain: only what ONNX Runtime and TensorRT from 10.3 on compile. Errors name the node."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ARITHMETIC = {"Add", "Sub", "Mul", "Div", "Mod", "Range", "CumSum", "Where", "Ga
 
 
 def lint_step_graph(model: onnx.ModelProto, spec: PyramidSpec, level: int, chunk: int, name: str) -> None:
-    """Refuse what a step graph must not have: wrong names or shapes, dynamic axes, control flow, integers.
+    """Check a step graph. It must have the names and shapes of the spec, and no dynamic axes, control flow or integers.
 
     Raises:
-        EdgeHalError: naming graph, node and reason.
+        EdgeHalError: the graph is refused; names graph, node and reason.
     """
     states = spec.states(level)
     _signature(model.graph.input, [*spec.inputs(level, chunk), *states], name)
@@ -37,7 +37,7 @@ def lint_step_graph(model: onnx.ModelProto, spec: PyramidSpec, level: int, chunk
 
 
 def lint_encoder(model: onnx.ModelProto, spec: EncoderSpec, name: str) -> None:
-    """The wider lint, which a user's own encoder must pass too: static shapes, opset, no control flow."""
+    """Check an encoder, also one of a user: static shapes, opset, no control flow. Raises EdgeHalError."""
     _signature(model.graph.input, [spec.image], name)
     _signature(model.graph.output, [spec.vector], name)
     _nodes(model, name)
@@ -50,7 +50,7 @@ def _nodes(model: onnx.ModelProto, name: str) -> None:
         if imported.version > OPSET_LIMIT:
             raise _refused(name, f"opset {imported.version}", f"TensorRT 10.3 reads up to {OPSET_LIMIT}")
     constants = {entry.name: entry for entry in model.graph.initializer}
-    for node in model.graph.node:  # weights may also be nodes of their own
+    for node in model.graph.node:  # weights can also be Constant nodes
         if node.op_type == "Constant":
             constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
     integers = {

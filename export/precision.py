@@ -1,15 +1,16 @@
-"""The step of a level in half precision: which parts stay in float32, and why.
+"""A step of a level in float16: which parts stay in float32, and why.
 
-Everything is cast but three things. Each was measured (`benchmarks/precision.py`, docs/tensorrt.md):
+Everything is cast to float16, with three exceptions. Each was measured (`benchmarks/precision.py`, docs/tensorrt.md):
 
-- the *front end* until its features are made: a sensor that reads 1013.2 +- 0.1 has no digits left in float16
-  before the z-score, and sums of squares over a long window exceed 65504. Its state, z-scores clipped at 5, is
-  float16: it is only ever moved, never added to, so its rounding (2^-9 at worst) cannot grow.
-- the *heads' last step* (log softmax, sigmoid): log p = -1e-4 and -12.3 in one float16 vector cost the digits that
-  confidences are made of. They are K numbers a tick.
-- inside LayerNormalization mean and variance are float32 by ONNX's own definition (`stash_type` 1).
+- The *front end* computes its features in float32. Before the z-score, a sensor that reads 1013.2 +- 0.1 has no
+  significant digits left in float16, and sums of squares over a long window exceed 65504. Its state (z-scores, clipped
+  at 5) is float16: values are moved and never accumulated, so the rounding error (2^-9 at most) does not grow.
+- The *last operation of the heads* (log softmax, sigmoid) is in float32. In one float16 vector with log p = -1e-4 and
+  -12.3, the digits that matter for confidences are lost. It is only K numbers per tick.
+- Mean and variance in LayerNormalization are float32 by the definition of ONNX (`stash_type` 1).
 
-The attention softmax needs nothing: its arguments are at most MASKED * 2 = -2e4 in size, its result lies in 0..1.
+The softmax of attention needs no exception: its arguments are at most MASKED * 2 = -2e4 in size, and its result is in
+0..1.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ HALF_LIMIT = 65504.0
 
 
 class FrontEndInFloat32(nn.Module):
-    """A front end between float32 vectors and a float16 pyramid, its state in float16."""
+    """A front end that computes in float32. Its state, and its features for the pyramid, are float16."""
 
     def __init__(self, front_end: FrontEnd) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class FrontEndInFloat32(nn.Module):
 
 
 class ResultInFloat32(nn.Module):
-    """A float16 layer whose result goes on in float32."""
+    """A float16 layer whose result is converted to float32."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -56,8 +57,8 @@ class ResultInFloat32(nn.Module):
 
 
 def half_step(pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int) -> LevelStep:
-    """`LevelStep` in float16: vectors `x` and what the heads say in float32, everything else that enters or
-    leaves (state, `bin`, `held`, `trunk`, `fused`) in float16. The given modules stay as they are."""
+    """`LevelStep` in float16. The vectors `x` and the outputs of the heads are float32, all other inputs and outputs
+    (state, `bin`, `held`, `trunk`, `fused`) float16. The given modules are not changed."""
     step = copy.deepcopy(LevelStep(pyramid, front_end, level, chunk)).half().eval()
     if step.front_end is not None:
         step.add_module("front_end", FrontEndInFloat32(front_end))
@@ -73,10 +74,10 @@ def input_type(name: str, precision: str) -> torch.dtype:
 
 
 def half_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A float32 graph (a frame encoder, ours or the user's) computing in float16; its output stays float32.
+    """A copy of a float32 encoder graph that computes in float16. Its output stays float32.
 
     Raises:
-        EdgeHalError: a weight beyond float16, or a graph that cannot be retyped.
+        EdgeHalError: a weight exceeds the range of float16, or the graph cannot be converted.
     """
     copy_ = onnx.ModelProto()
     copy_.CopyFrom(model)

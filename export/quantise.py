@@ -1,15 +1,16 @@
-"""Linear layers and convolutions of a float graph in 8 bits, as the graph itself says it; no other node is touched.
+"""Linear layers and convolutions of a float graph in 8 bits, expressed in the graph. Other nodes are not changed.
 
-*Static* (TensorRT): explicit QuantizeLinear / DequantizeLinear around the layer's input, weights stored as int8 with
-a DequantizeLinear. Symmetric, zero points 0, weights per output channel, the input per tensor: what every TensorRT
-from 10.3 on reads as int8. Biases stay as they are (an int32 DequantizeLinear is refused there).
+*Static* (TensorRT): explicit QuantizeLinear / DequantizeLinear at the input of the layer, and weights stored as int8
+with a DequantizeLinear. Quantisation is symmetric with zero points 0, weights per output channel, inputs per tensor;
+TensorRT from 10.3 on reads this as int8. Biases stay float, because TensorRT refuses an int32 DequantizeLinear.
 
-*Dynamic* (ONNX Runtime on CPUs): the input's scale is found at each step (DynamicQuantizeLinear, MatMulInteger); no
-calibration. Weights have 7 bits: without VNNI, x86 adds pairs of u8 x s8 products in 16 bits, and 255 * 127 * 2 does
-not fit, so that the same graph would compute something else on an older CPU. 255 * 64 * 2 does. The rows of a chunk
-are quantised one by one: a scale for all of them would let a tick see the next, and chunks change the result.
+*Dynamic* (ONNX Runtime on CPUs): the scale of the input is computed at each step (DynamicQuantizeLinear,
+MatMulInteger), so no calibration is needed. Weights have 7 bits: x86 without VNNI adds pairs of u8 x s8 products in 16
+bits, which 255 * 127
+* 2 exceeds and 255 * 64 * 2 does not. With 8 bits an older CPU would compute other numbers. The rows of a chunk are
+quantised separately. A common scale would let a tick depend on later ones, and chunk sizes would change the result.
 
-A *layer* is named by the weights' initializer, which is the same in the graphs of all chunk sizes.
+A *layer* has the name of the initializer of its weights, which is the same in the graphs of all chunk sizes.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from edge_hal.errors import EdgeHalError
 INT8_MAX = 127
 DYNAMIC_MAX = 64
 SMALLEST_SCALE = 2.0**-14
-"""The smallest normal float16: a scale must not lose its digits in a float16 graph."""
+"""The smallest normal float16, so that a scale keeps its precision in a float16 graph."""
 HEADS = ("frame", "change", "action")
 
 
 def layers_of(model: onnx.ModelProto, prefix: str) -> dict[str, str]:
     """The layers that may be quantised: name -> the tensor that enters it.
 
-    Gemm and Conv with constant weights; not the heads (their errors are the output's), not a graph's first
-    convolution (it reads pixels and is small).
+    Gemm and Conv with constant weights. Excluded are the heads, whose errors are errors of the output, and the first
+    convolution of a graph, which reads pixels and is small.
 
     Args:
-        prefix: tells graphs apart, `l0` or `encoder`.
+        prefix: of the names of the layers of this graph: `l0`, ... or `encoder`.
     """
     found = {}
     for node in _layers(model):
@@ -49,10 +50,11 @@ def layers_of(model: onnx.ModelProto, prefix: str) -> dict[str, str]:
 
 
 def quantise_static(model: onnx.ModelProto, prefix: str, ranges: Mapping[str, float]) -> onnx.ModelProto:
-    """A copy with explicit Q/DQ on the layers named in `ranges`: name -> largest magnitude kept of its input.
+    """A copy with explicit Q/DQ on the layers named in `ranges`: layer -> the largest magnitude of its input
+    that int8 represents.
 
     Raises:
-        EdgeHalError: the graph has no such layer.
+        EdgeHalError: the graph does not have a layer.
     """
     copy, weights = _copied(model, prefix, ranges)
     shared: dict[tuple[str, float], str] = {}
@@ -64,7 +66,7 @@ def quantise_static(model: onnx.ModelProto, prefix: str, ranges: Mapping[str, fl
             dtype = weight.dtype
             scale = float(np.asarray(max(ranges[layer] / INT8_MAX, SMALLEST_SCALE), dtype))
             key = (node.input[0], scale)
-            if key not in shared:  # one Q/DQ where several layers read a tensor
+            if key not in shared:  # layers that read the same tensor share one Q/DQ
                 shared[key] = _quantise_input(copy, nodes, layer, node.input[0], scale, dtype)
             node.input[0] = shared[key]
             node.input[1] = _quantise_weight(copy, nodes, layer, weight, _channel_axis(node))
@@ -73,10 +75,10 @@ def quantise_static(model: onnx.ModelProto, prefix: str, ranges: Mapping[str, fl
 
 
 def quantise_dynamic(model: onnx.ModelProto, prefix: str, layers: Collection[str]) -> onnx.ModelProto:
-    """A copy with the named Gemm layers as MatMulInteger on an input that is quantised at each step.
+    """A copy with the named Gemm layers as MatMulInteger; their inputs are quantised at each step.
 
     Raises:
-        EdgeHalError: the graph has no such Gemm.
+        EdgeHalError: the graph does not have one of them as a Gemm.
     """
     copy, weights = _copied(model, prefix, layers)
     rows = _rows(model)
@@ -112,7 +114,7 @@ def quantise_dynamic(model: onnx.ModelProto, prefix: str, layers: Collection[str
 
 
 def quantised_layers(model: onnx.ModelProto) -> dict[str, NDArray[np.floating]]:
-    """The quantised layers of a graph and the weights they compute with, in the float graph's layout."""
+    """The quantised layers of a graph and their dequantised weights, in the layout of the float graph."""
     weights, nodes = _weights(model), {node.name for node in model.graph.node}
     found = {}
     for name, stored in weights.items():
@@ -150,7 +152,7 @@ def _is_layer(node: onnx.NodeProto, constants: Collection[str]) -> bool:
 
 
 def _name(node: onnx.NodeProto) -> str:
-    """`level.blocks.0.qkv.weight` -> `blocks.0.qkv`; the same in float16 graphs, whose heads are wrapped."""
+    """`level.blocks.0.qkv.weight` -> `blocks.0.qkv`, also in float16 graphs, whose heads are wrapped."""
     return node.input[1].removesuffix(".weight").removesuffix(".inner").removeprefix("level.")
 
 
@@ -170,7 +172,7 @@ def _rows(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _dynamic_row(nodes: list[onnx.NodeProto], layer: str, row: str, out: str) -> None:
-    """`out` = one row times the layer's weights, the row quantised by its own largest values."""
+    """Append nodes for `out` = `row` times the weights of the layer, with the scale of this row."""
     name = f"{layer}.dynamic.{out}"
     q, s, z, product, real, factor = (f"{name}.{part}" for part in ("q", "s", "z", "int", "real", "factor"))
     nodes += [
@@ -209,11 +211,11 @@ def _quantise_weight(
 
 
 def _finished(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
-    """The graph with its new nodes, without initializers that nothing reads any more."""
+    """The graph with its new nodes, without initializers that are no longer read."""
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     read = {name for node in nodes for name in node.input}
-    kept = [entry for entry in model.graph.initializer if entry.name in read]
+    used = [entry for entry in model.graph.initializer if entry.name in read]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(used)
     return model

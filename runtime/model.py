@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_hal.bundle import Bundle, load_bundle
-from edge_hal.decoding.hysteresis import Decoder, DecoderConfig
-from edge_hal.decoding.semi_markov import open_decoder
+from edge_hal.decoding.decoder import Decoder, DecoderConfig, open_decoder
 
 from .engines import choose
 from .engines.engine import EngineOptions

@@ -16,7 +16,7 @@ import pytest
 
 from edge_hal import __version__
 from edge_hal.bundle import Bundle, certificate_text, expected_graphs, file_hash, load_bundle, write_bundle
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import EncoderSpec, PyramidSpec

@@ -28,8 +28,9 @@ from edge_hal.commands.progress import Stages
 from edge_hal.commands.train import choose_config, load_videos
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation.checkpoint_scores import floor_scores
-from edge_hal.learning.networks.optimise import Report, Stage
+from edge_hal.evaluation.scores import floor_scores
+from edge_hal.learning.networks.optimise import Stage
+from edge_hal.progress import Progress
 
 from .causal import learn_supervised
 from .harness import Data, Learnt, aligned_scores, read_data, streamed_scores
@@ -50,7 +51,7 @@ def learn(method: str, data: Data, stage: Stage, run: Path | None) -> Learnt:
     return learn_offline(data, stage, run)
 
 
-def score(method: str, root: Path, config: Config, split: int, seed: int, run: Path | None, report: Report) -> Any:
+def score(method: str, root: Path, config: Config, split: int, seed: int, run: Path | None, report: Progress) -> Any:
     """The object that is printed."""
     test = load_videos(root, config, split, "test", with_labels=True)
     train = load_videos(root, config, split, "train", with_labels=True)

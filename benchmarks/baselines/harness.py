@@ -11,21 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_hal.calib.fit_decoder import decode_all
 from edge_hal.commands.train import load_videos
 from edge_hal.config import Config
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
+from edge_hal.decoding.timeline import timeline_of
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation.checkpoint_scores import Timeline, rates, scores_of, timeline_of, truths
-from edge_hal.learning.data.dataset import VideoSet, expand_labels
-from edge_hal.learning.data.rates import settled
-from edge_hal.learning.data.recordings import Labels, Recording, read_recordings
+from edge_hal.evaluation.scores import Scores, frame_labels, frame_rates_hz, offline_scores, scores_of
+from edge_hal.learning.data.dataset import VideoSet
+from edge_hal.learning.data.rates import with_model_rate
+from edge_hal.learning.data.recordings import Labels, SampledRecording, read_recordings
 from edge_hal.learning.hmm.first_alignment import statistics
-from edge_hal.metrics import transitions_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.spec import PyramidSpec
+from edge_hal.ticks import expand_labels
 
-Scores = dict[str, float | None]
 Look = Callable[[Tensor], NDArray[np.float32]]
 """Features (T, 3 D) of one video -> log posteriors (T, K); row t speaks of tick t - `spec.lag_ticks`."""
 
@@ -38,7 +37,7 @@ class Data:
     spec: PyramidSpec
     front_end: FrontEnd
     videos: VideoSet
-    recordings: list[Recording]
+    recordings: list[SampledRecording]
     features: list[Tensor]
 
     def features_of(self, videos: VideoSet) -> list[Tensor]:
@@ -66,7 +65,7 @@ def read_data(root: Path, config: Config, split: int | None, *, with_labels: boo
     if config.model.encoder is not None:
         raise EdgeHalError("the baselines read features", "the configuration has a frame encoder", exit_code=2)
     videos = load_videos(root, config, split, "train", with_labels=with_labels)
-    config = settled(config, videos)
+    config = with_model_rate(config, videos)
     recordings = read_recordings(videos, config.model.hz, None)
     vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
     background = None if videos.background is None else videos.labels[videos.background]
@@ -79,17 +78,14 @@ def read_data(root: Path, config: Config, split: int | None, *, with_labels: boo
 def streamed_scores(look: Look, decoder: DecoderConfig, data: Data, videos: VideoSet) -> Scores:
     """Decode each video at the ticks where a device would, and score."""
     timelines = []
-    for x, truth, hz in zip(data.features_of(videos), truths(videos), rates(videos), strict=True):
-        decisions = decode_all(look(x), decoder, data.spec)
-        timelines.append(timeline_of(decisions, data.spec, len(x), len(truth), hz))
-    return scores_of(timelines, truths(videos), rates(videos), videos.background)
+    for x, truth, hz in zip(data.features_of(videos), frame_labels(videos), frame_rates_hz(videos), strict=True):
+        decisions = decode_posteriors(look(x), decoder, data.spec)
+        timelines.append(timeline_of(decisions, data.spec.model_hz, len(x), len(truth), hz))
+    return scores_of(timelines, frame_labels(videos), frame_rates_hz(videos), videos.background)
 
 
 def aligned_scores(labels: Sequence[Labels], model_hz: float, videos: VideoSet) -> Scores:
     """An alignment (T,) per training video at the model's ticks, against frame labels. It has no delay."""
-    timelines = []
-    for y, truth, hz in zip(labels, truths(videos), rates(videos), strict=True):
-        at_frames = expand_labels(y, len(truth), hz, model_hz)
-        timelines.append(Timeline(at_frames, at_frames, transitions_of(at_frames, hz)))
-    scores = scores_of(timelines, truths(videos), rates(videos), videos.background)
-    return {key: None if key.startswith("delay") else value for key, value in scores.items()}
+    truth, rates_hz = frame_labels(videos), frame_rates_hz(videos)
+    at_frames = [expand_labels(y, len(t), hz, model_hz) for y, t, hz in zip(labels, truth, rates_hz, strict=True)]
+    return offline_scores(at_frames, videos)

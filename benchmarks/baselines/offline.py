@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_hal.calib.fit_decoder import fit_decoder
-from edge_hal.decoding.hysteresis import DecoderConfig
-from edge_hal.learning.alignment_file import read_alignment, started_from
+from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.learning.alignment_file import first_alignment_from, read_alignment
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.student import lagging
 from edge_hal.learning.networks.teacher import learn_alignment, padded, pooled
@@ -27,7 +27,7 @@ WINDOWS = 64
 def learn_offline(data: Data, stage: Stage, run: Path) -> Learnt:
     """The product's teacher, trained on the alignment of `run`."""
     spec, learning = data.spec, data.config.learning
-    labels = started_from(read_alignment(run / "alignment.json"), data.recordings, spec.labels).labels
+    labels = first_alignment_from(read_alignment(run / "alignment.json"), data.recordings, spec.labels).labels
     transcripts = [recording.transcript for recording in data.recordings]
     taught = {"realign_every": None, "warm_epochs": 6, "epochs": 14}  # whatever the preset makes of its teacher
     kept = learning.model_copy(update={"teacher": learning.teacher.model_copy(update=taught)})

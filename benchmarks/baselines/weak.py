@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edge_hal.learning.data.recordings import Labels
-from edge_hal.learning.networks.boundary_alignment import viterbi_align
+from edge_hal.learning.hmm.viterbi import viterbi_align
 from edge_hal.learning.networks.optimise import Stage, batches
 from edge_hal.learning.networks.teacher import padded
 from edge_hal.metrics import uniform_split

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,8 +20,9 @@ if TYPE_CHECKING:
     from edge_hal.calib.sensitivity import Budget
     from edge_hal.export.int8 import Calibration
     from edge_hal.model.model_file import Checkpoint
+    from edge_hal.progress import Progress
 
-PRECISIONS, TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
+PRECISIONS, INT8_TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
 
 
 def calibrate(
@@ -102,7 +102,7 @@ def calibrate(
     else:
         only_with("--confidence", {"--part": part is not None, "--check": check is not None})
     target, part = target or "tensorrt", part or "valid"
-    one_of("--target", target, TARGETS)
+    one_of("--target", target, INT8_TARGETS)
     one_of("--part", part, ("valid", "test"))
     if check is not None:
         one_of("--check", check, ("valid", "test"))
@@ -132,9 +132,9 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     from dataclasses import asdict
 
     from edge_hal.calib.confidence import draw, error_at, fit_confidence
-    from edge_hal.calib.ranges import write_beside
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import CONFIDENCE
+    from edge_hal.files import write_file
     from edge_hal.model.model_file import load_checkpoint
 
     if split is None:
@@ -152,7 +152,7 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
             checked = {"check": {"part": check, "events": len(others), "ece_before": before, "ece_after": after}}
     place = checkpoint.path / CONFIDENCE
     fitted = {**asdict(found), "split": split, "part": part, "videos": names, **checked}
-    write_beside(place, json.dumps(fitted, indent=1) + "\n")
+    write_file(place, json.dumps(fitted, indent=1) + "\n")
     with contextlib.suppress(ImportError):  # without matplotlib only the picture is missing
         draw(place.with_suffix(".png"), found)
     text = (
@@ -167,7 +167,7 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
 
 
 def labelled_evidence(
-    data: Path, checkpoint: Checkpoint, split: int, part: str, report: Callable[[str, int, int, str], None]
+    data: Path, checkpoint: Checkpoint, split: int, part: str, report: Progress
 ) -> tuple[list[str], list[Evidence]]:
     """Names of the videos of a part, and each decision on them with whether it was right."""
     import numpy as np
@@ -200,7 +200,7 @@ def read_folder(
     checkpoint: Checkpoint,
     split: int | None,
     rate_hz: float | None,
-    report: Callable[[str, int, int, str], None],
+    report: Progress,
 ) -> list[CalibrationRecording]:
     """Recordings sampled at the model's rate and encoded as on the device. No transcript and no label is read.
 
@@ -214,8 +214,9 @@ def read_folder(
 
     from edge_hal.calib.calibration_set import CalibrationRecording
     from edge_hal.features import encode_pictures, read_pictures
-    from edge_hal.learning.data.dataset import ticks_of
-    from edge_hal.learning.data.mstcn_files import index_media, open_array, probe_video, read_split
+    from edge_hal.learning.data.media_files import open_array, probe_video
+    from edge_hal.learning.data.mstcn_files import index_media, read_split
+    from edge_hal.ticks import ticks_of
 
     spec = checkpoint.spec
     files = index_media(folder, "features" if spec.encoder is None else "video")

@@ -12,10 +12,10 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation.subscribed_run import timeline, watch
+from edge_hal.evaluation.subscribed_run import timeline_of_events, watch_run
 
 if TYPE_CHECKING:
-    from edge_hal.evaluation.checkpoint_scores import Timeline
+    from edge_hal.decoding.timeline import Timeline
     from edge_hal.events import Transition
     from edge_hal.learning.data.dataset import Video, VideoSet
 
@@ -33,7 +33,8 @@ def demo(
         raise EdgeHalError(f"{out} is not empty", "the demo overwrites nothing", "delete it, or choose another --out")
     from edge_hal.commands.progress import Stages
     from edge_hal.config import load_config
-    from edge_hal.evaluation.checkpoint_scores import checkpoint_scores, floor_scores, rates, scores_of, truths
+    from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
+    from edge_hal.evaluation.scores import floor_scores, frame_labels, frame_rates_hz, scores_of
     from edge_hal.export.bundle import export_bundle
     from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.train import train
@@ -53,15 +54,15 @@ def demo(
     for number, video in enumerate(unseen.videos):
         assert video.labels is not None
         tell = partial(_tell, video=video, labels=unseen.labels) if number == 0 else None
-        heard.append(watch(out / "bundle", str(video.path), out / "events.sock", STREAM, tell))
-        timelines.append(timeline(heard[-1], len(video.labels), unseen.labels))
+        heard.append(watch_run(out / "bundle", str(video.path), out / "events.sock", STREAM, tell))
+        timelines.append(timeline_of_events(heard[-1], len(video.labels), unseen.labels))
     with Stages() as report:
         labelled = load_dataset(data, split=1, part="train", with_labels=True)
         train(labelled, load_config("tiny", ["learning.supervision=frames"]), out / "full", seed, report)
         full = checkpoint_scores(out / "full", unseen, partial(_report, report))
     scores = {
         "floor": floor_scores(unseen),
-        "ours": scores_of(timelines, truths(unseen), rates(unseen), unseen.background),
+        "ours": scores_of(timelines, frame_labels(unseen), frame_rates_hz(unseen), unseen.background),
         "full": full,
     }
     (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")

@@ -79,7 +79,9 @@ def evaluate(
     require("torch", "safetensors")
     from edge_hal.commands.progress import Stages
     from edge_hal.commands.train import load_videos
-    from edge_hal.evaluation.checkpoint_scores import alignment_scores, checkpoint_scores, floor_scores
+    from edge_hal.evaluation.alignment_scores import alignment_scores
+    from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
+    from edge_hal.evaluation.scores import floor_scores
     from edge_hal.model.model_file import load_checkpoint
 
     for path in (ckpt, full):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_hal.commands.calibrate import PRECISIONS, TARGETS, make_budget, read_folder
+from edge_hal.commands.calibrate import INT8_TARGETS, PRECISIONS, make_budget, read_folder
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of, only_with
 from edge_hal.errors import EdgeHalError
@@ -84,7 +84,7 @@ def export(
         budgets = {"--budget-f1": budget_f1, "--budget-within": budget_within}
         only_with("--precision fp16 or int8", {option: value is not None for option, value in budgets.items()})
     target = target or "onnxruntime"
-    one_of("--target", target, TARGETS)
+    one_of("--target", target, INT8_TARGETS)
     if precision == "int8" and calib is None:
         raise EdgeHalError(
             "int8 needs recordings of the procedure", "", "give them: --calib DATA_DIR --split 1", exit_code=2

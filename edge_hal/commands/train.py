@@ -148,7 +148,7 @@ def load_videos(
     timestamps: bool = False,
 ) -> VideoSet:
     """The videos as the configuration describes them. Assumptions about them are printed to standard error."""
-    from edge_hal.learning.data.dataset import as_sets, load_dataset
+    from edge_hal.learning.data.dataset import load_dataset, without_order
 
     videos = load_dataset(
         data,
@@ -162,7 +162,7 @@ def load_videos(
         kind="features" if config.model.encoder is None else "video",
     )
     if part == "train" and config.learning.lists == "sets":
-        videos = as_sets(videos)
+        videos = without_order(videos)
     for note in videos.notes:
         print(f"note: {note}", file=sys.stderr)
     return videos

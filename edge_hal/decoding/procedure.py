@@ -1,6 +1,7 @@
-"""What the step lists and the alignment say of the procedure: which step follows which, and how long each lasts.
+"""The procedure: the order of the steps and the distributions of their durations.
 
-`procedure.json` in a bundle; people may edit it, as they may `decoder.json`: forbid an order, stretch a step.
+It is estimated from the aligned training videos (`calib/learn_procedure.py`) and stored as `procedure.json` in a
+bundle. Users may edit the file, for example to forbid an order or to make a step longer.
 """
 
 from __future__ import annotations
@@ -20,21 +21,30 @@ from edge_hal.errors import EdgeHalError
 Array = NDArray[np.float64]
 
 UNSEEN = 0.01
-"""Chance that a step is followed by any other at random: people do what no step list has shown."""
+"""Probability that the next step is any step at random, because people do things in orders that no step list shows."""
 BROAD = 0.1
-"""Share of a distribution of durations twice as wide, and wider: a few examples do not bound them."""
+"""Weight of a second distribution of durations that is more than twice as wide. A few examples do not bound
+durations."""
 LONGEST_SPREADS = 3.0
 MAX_TICKS = 2048
 LOWEST_SPREAD = 1.2
 LEAST_SHARE = 0.25
-"""Of an equal share of time: evidence is divided by shares, and a step that was never seen must not gain by it."""
-MANY = 1e9
+"""Lower limit of the share of time of a step, relative to equal shares. Likelihoods are posteriors divided by shares,
+so a step that never occurred would otherwise get a very large likelihood."""
+LARGEST_INT = 1e9
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step. `first`: chance that a recording begins with it; `share` of all time; `median_s` of its durations
-    and `spread`, the factor of one standard deviation of their logarithms; `then`: chance of each step after it."""
+    """One step.
+
+    Attributes:
+        first: probability that a recording begins with it.
+        share: its share of the total time.
+        median_s: median of its durations.
+        spread: exp of the standard deviation of the log durations.
+        then: probability of each step to be the next.
+    """
 
     first: float
     share: float
@@ -43,19 +53,29 @@ class Step:
     then: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        # 1 and 1.0 decide alike: one fingerprint for both. What is no number, `Procedure` refuses.
+        # 1 and 1.0 give the same decisions, so they must give the same fingerprint. `Procedure` refuses what is not a
+        # number.
         for name in ("first", "share", "median_s", "spread"):
-            if isinstance(value := getattr(self, name), int) and not isinstance(value, bool) and abs(value) < MANY:
+            if (
+                isinstance(value := getattr(self, name), int)
+                and not isinstance(value, bool)
+                and abs(value) < LARGEST_INT
+            ):
                 object.__setattr__(self, name, float(value))
         if isinstance(self.then, Mapping):
-            whole = {to: float(p) for to, p in self.then.items() if type(p) is int and abs(p) < MANY}
+            whole = {to: float(p) for to, p in self.then.items() if type(p) is int and abs(p) < LARGEST_INT}
             object.__setattr__(self, "then", {**self.then, **whole})
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Logarithms for K labels and durations of 1 .. D ticks: `duration` and `survival` (K, D), `follows` and `first`
-    (K, K) and (K,), `share` (K,)."""
+    """Log probabilities of K labels, with durations of 1 .. D ticks.
+
+    Attributes:
+        duration, survival: (K, D) a segment lasts exactly d ticks, at least d ticks.
+        follows: (K, K) label j comes after label i.
+        first, share: (K,) as in `Step`.
+    """
 
     duration: Array
     survival: Array
@@ -69,7 +89,7 @@ class Procedure:
     """The steps by name, in the order of the model's labels.
 
     Raises:
-        EdgeHalError: a number is out of range, or `then` names a step that is none.
+        EdgeHalError: a number is out of range, or `then` names an unknown step.
     """
 
     steps: Mapping[str, Step]
@@ -96,7 +116,7 @@ class Procedure:
                 raise EdgeHalError(f"{where} cannot be used", why, exit_code=2)
 
     def tables(self, model_hz: float) -> Tables:
-        """For a filter at `model_hz` ticks a second. Durations are lognormal with a broad tail."""
+        """The tables of a filter at `model_hz` ticks per second. Durations are log-normal with a broad tail."""
         steps, names = list(self.steps.values()), list(self.steps)
         median = np.array([step.median_s for step in steps])
         spread = np.maximum([step.spread for step in steps], LOWEST_SPREAD)
@@ -115,7 +135,7 @@ class Procedure:
         follows = (1 - UNSEEN) * _shares(follows) + UNSEEN / len(names)
         with np.errstate(divide="ignore"):
             follows = np.log(follows)
-            np.fill_diagonal(follows, -np.inf)  # a step does not give way to itself
+            np.fill_diagonal(follows, -np.inf)  # no step follows itself
             first = np.log((1 - UNSEEN) * _shares(np.array([s.first for s in steps])) + UNSEEN / len(names))
         share = np.log(_shares(np.maximum(_shares(np.array([s.share for s in steps])), LEAST_SHARE / len(steps))))
         return Tables(np.log(duration), np.log(survival), follows, first, share)
@@ -125,7 +145,7 @@ class Procedure:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Procedure:
-        """Raises EdgeHalError (exit code 2) for what `to_dict` did not make."""
+        """Inverse of `to_dict`. Raises EdgeHalError (exit code 2) for other data."""
         try:
             return cls({str(name): Step(**{**step, "then": dict(step["then"])}) for name, step in data.items()})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -138,7 +158,11 @@ class Procedure:
 
     @classmethod
     def from_file(cls, path: Path, labels: tuple[str, ...]) -> Procedure:
-        """The steps must be those of `labels`; in their order whatever the order of the file."""
+        """Read `procedure.json`. Its steps must be `labels`; the result is in the order of `labels`.
+
+        Raises:
+            EdgeHalError: the file cannot be read, or has other steps or bad values.
+        """
         todo = f"correct {path.name}, delete it to decide without it, or export the checkpoint again"
         try:
             procedure = cls.from_dict(json.loads(path.read_text()))
@@ -152,6 +176,6 @@ class Procedure:
 
 
 def _shares(weights: Array) -> Array:
-    """Weights (..., K) to sum 1; all alike where there are none."""
+    """Weights (..., K) normalised to sum 1; equal shares if the sum is 0."""
     total = weights.sum(axis=-1, keepdims=True)
     return np.asarray(np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / weights.shape[-1]))

@@ -1,9 +1,14 @@
-"""The decoder that knows the procedure: a semi-Markov filter over the order of steps and their durations.
+"""Decoding with the procedure: an online Viterbi filter of a hidden semi-Markov model.
 
-Its states are pairs (label, the tick it began at). A posterior divided by the root of the label's share of time counts
-as evidence, `evidence_hz` independent looks a second: neighbouring ticks are no independent witnesses. The likeliest
-path (Viterbi) is followed on line; what it says of `confirm_s` ago is what is published, with the path's own boundary.
-Explicit durations as in Yu, Hidden semi-Markov models, Artificial Intelligence 174 (2010), section 3.
+A state is a pair (label, first tick). The model knows the order of the steps and the distribution of their durations
+(`procedure.py`). Durations are explicit as in Yu, Hidden semi-Markov models, Artificial Intelligence 174 (2010),
+section 3.
+
+The likelihood of a tick is its posterior divided by the square root of the label's share of time. Neighbouring ticks
+are not independent, so the log likelihoods are scaled: one second counts as `evidence_hz` independent observations.
+
+At each decision the most likely path up to the newest tick is traced back by `confirm_s`. The label there is
+published, with the boundary of the path.
 """
 
 from __future__ import annotations
@@ -14,125 +19,127 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.spec import PyramidSpec
-
-from .hysteresis import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
+from .decoder import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
 
 SHARE_POWER = 0.5
-"""Posteriors are likelihoods times shares of time; networks follow the shares less than fully."""
-
+"""A posterior is proportional to likelihood times prior, and the prior is the share of time. Networks learn the prior
+only in part, so the posterior is divided by this power of it and not by the prior itself."""
 
 FIRST_S = 2.0
-"""The first label of an epoch waits so long, or half the shortest step: nothing before it speaks for it, and taking it
-back is a transition."""
+"""The first label of an epoch is decided after this long, or after half the median of the shortest step if that is
+less. Before, no evidence from earlier ticks supports it, and correcting a wrong first label costs a transition."""
 
 
-class ProcedureDecoder(Decoder):
-    """One epoch of one stream. Work and memory of a tick are constant: beginnings further back than the longest
-    duration are merged, each label's best one kept."""
+class SemiMarkovDecoder(Decoder):
+    """The filter over one epoch of one stream.
+
+    Work and memory per tick are constant: all first ticks that lie further back than the longest duration share one
+    column, which keeps the best of each label.
+    """
 
     def __init__(self, config: DecoderConfig, model_hz: float, lag_ticks: int = 0) -> None:
         assert config.procedure is not None
         self._tables = config.procedure.tables(model_hz)
-        self._power = config.evidence_hz / model_hz
+        self._evidence_scale = config.evidence_hz / model_hz
         first_s = min([FIRST_S, *(0.5 * step.median_s for step in config.procedure.steps.values())])
-        self._settled = lag_ticks + round(max(first_s, config.confirm_s) * model_hz)
-        # Newest beginning last, so that ages run backwards.
-        self._ended = self._tables.duration[:, ::-1]
-        self._goes_on = self._tables.survival[:, ::-1]
+        self._first_decision_tick = lag_ticks + round(max(first_s, config.confirm_s) * model_hz)
+        # Columns are ordered by first tick, the newest last, so durations decrease along the columns.
+        self._log_duration = self._tables.duration[:, ::-1]
+        self._log_survival = self._tables.survival[:, ::-1]
         super().__init__(config, model_hz, lag_ticks)
 
     def reset(self) -> None:
         super().reset()
-        labels, ages = self._tables.duration.shape
-        self._seen = -1
-        self._total = np.zeros(labels)  # evidence so far, per label
-        self._score = np.full((labels, 2 * ages), -np.inf)  # of each beginning, less the evidence before it
-        self._began = np.zeros((labels, 2 * ages), np.int64)
-        self._kept = 0
-        self._before = np.full((2, self._confirm + 2, labels), -1, np.int64)  # label and beginning of what went before
+        labels, longest = self._tables.duration.shape
+        self._newest_tick = -1
+        self._evidence = np.zeros(labels)  # cumulative log likelihood of each label
+        # Of each (label, first tick): the score of the best path, minus the label's evidence before the first tick.
+        self._score = np.full((labels, 2 * longest), -np.inf)
+        self._first_tick = np.zeros((labels, 2 * longest), np.int64)
+        self._columns = 0  # how many columns of the two arrays above are in use
+        # For each of the last ticks and each label that begins there: the segment before it, as (label, first tick).
+        self._predecessor = np.full((2, self._confirm_ticks + 2, labels), -1, np.int64)
 
     def state(self) -> dict[str, Any]:
         return {
             **super().state(),
-            "_seen": self._seen,
-            "_total": self._total.copy(),
-            "_score": self._score.copy(),
-            "_began": self._began.copy(),
-            "_kept": self._kept,
-            "_before": self._before.copy(),
+            "newest_tick": self._newest_tick,
+            "evidence": self._evidence.copy(),
+            "score": self._score.copy(),
+            "first_tick": self._first_tick.copy(),
+            "columns": self._columns,
+            "predecessor": self._predecessor.copy(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
-        self._seen, self._kept = state["_seen"], state["_kept"]
-        self._total, self._score = state["_total"].copy(), state["_score"].copy()
-        self._began, self._before = state["_began"].copy(), state["_before"].copy()
+        self._newest_tick, self._columns = state["newest_tick"], state["columns"]
+        self._evidence, self._score = state["evidence"].copy(), state["score"].copy()
+        self._first_tick, self._predecessor = state["first_tick"].copy(), state["predecessor"].copy()
 
     def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
-        new = log_posterior[-(tick - self._seen) :]
+        new = log_posterior[-(tick - self._newest_tick) :]
         for offset, row in enumerate(new):
-            self._follow(tick + 1 - len(new) + offset, row.astype(np.float64))
-        self._seen = tick
-        label, began = self._path(tick)
+            self._update(tick + 1 - len(new) + offset, row.astype(np.float64))
+        self._newest_tick = tick
+        label, first_tick = self._trace_back(tick)
         if label == self.label:
             return None
         if self.label is None:
-            return None if tick < self._settled else self._take_over(tick, label, None, log_posterior)
-        if tick - self.since < self._shortest:
+            return None if tick < self._first_decision_tick else self._change_label(tick, label, None, log_posterior)
+        if tick - self.since < self._min_ticks:
             return None
-        return self._take_over(tick, label, began - self._lead, log_posterior)
+        return self._change_label(tick, label, first_tick - self._lead_ticks, log_posterior)
 
-    def _follow(self, tick: int, log_posterior: NDArray[np.float64]) -> None:
-        """A label may begin at `tick`, after another that ended there; then the evidence of the tick counts."""
-        labels = np.arange(len(self._total))
-        ages = self._ended.shape[1]
-        if self._kept == 2 * ages:  # room at the end again
-            self._score[:, :ages], self._began[:, :ages] = self._score[:, ages:], self._began[:, ages:]
-            self._kept = ages
-        here = tick % self._before.shape[1]
-        if not self._kept:
+    def _update(self, tick: int, log_posterior: NDArray[np.float64]) -> None:
+        """One step of the forward recursion: add a column for segments that begin at `tick`, then add the evidence of
+        the tick, from log posteriors (K,)."""
+        labels = np.arange(len(self._evidence))
+        longest = self._log_duration.shape[1]
+        if self._columns == 2 * longest:  # the arrays are full: drop the older half
+            self._score[:, :longest], self._first_tick[:, :longest] = (
+                self._score[:, longest:],
+                self._first_tick[:, longest:],
+            )
+            self._columns = longest
+        slot = tick % self._predecessor.shape[1]
+        if not self._columns:
             entry = self._tables.first
-            self._before[:, here] = -1
+            self._predecessor[:, slot] = -1
         else:
             window = self._window()
-            ended = self._score[:, window] + self._ended[:, ages - (window.stop - window.start) :]
+            ended = self._score[:, window] + self._log_duration[:, longest - (window.stop - window.start) :]
             best = ended.argmax(axis=1)
-            value = ended[labels, best] + self._total
+            value = ended[labels, best] + self._evidence
             reached = value[:, None] + self._tables.follows
-            came = reached.argmax(axis=0)
-            entry = reached[came, labels]
-            self._before[0, here] = came
-            self._before[1, here] = self._began[came, window.start + best[came]]
-        self._score[:, self._kept] = entry - self._total
-        self._began[:, self._kept] = tick
-        self._kept += 1
+            before = reached.argmax(axis=0)
+            entry = reached[before, labels]
+            self._predecessor[0, slot] = before
+            self._predecessor[1, slot] = self._first_tick[before, window.start + best[before]]
+        self._score[:, self._columns] = entry - self._evidence
+        self._first_tick[:, self._columns] = tick
+        self._columns += 1
         oldest = self._window().start
-        if oldest:  # what is too old to be told apart goes on as the oldest
+        if oldest:  # beyond the longest duration: merge the column before the window into the oldest one inside
             better = self._score[:, oldest - 1] > self._score[:, oldest]
             self._score[better, oldest] = self._score[better, oldest - 1]
-            self._began[better, oldest] = self._began[better, oldest - 1]
-        # A single confident blunder of the model argues no louder here than in hysteresis.
-        told = np.maximum(log_posterior - log_posterior.max(), -LOG_RATIO_LIMIT)
-        self._total = self._total + self._power * (told - SHARE_POWER * self._tables.share)
+            self._first_tick[better, oldest] = self._first_tick[better, oldest - 1]
+        # Limited for the same reason as in hysteresis: one wrong and very confident tick must not decide.
+        limited = np.maximum(log_posterior - log_posterior.max(), -LOG_RATIO_LIMIT)
+        self._evidence = self._evidence + self._evidence_scale * (limited - SHARE_POWER * self._tables.share)
 
     def _window(self) -> slice:
-        return slice(max(0, self._kept - self._ended.shape[1]), self._kept)
+        """The columns within the longest duration."""
+        return slice(max(0, self._columns - self._log_duration.shape[1]), self._columns)
 
-    def _path(self, tick: int) -> tuple[int, int]:
-        """Label and beginning, on the likeliest path, of what went on `confirm_s` before `tick`."""
+    def _trace_back(self, tick: int) -> tuple[int, int]:
+        """Label and first tick of the segment that holds tick - `confirm_s` on the most likely path."""
         window = self._window()
         count = window.stop - window.start
-        now = self._score[:, window] + self._goes_on[:, -count:] + self._total[:, None]
-        label, slot = divmod(int(now.argmax()), count)
-        began = int(self._began[label, window.start + slot])
-        while began > max(tick - self._confirm, 0):
-            here = began % self._before.shape[1]
-            label, began = int(self._before[0, here, label]), int(self._before[1, here, label])
-        return label, began
-
-
-def open_decoder(config: DecoderConfig, spec: PyramidSpec) -> Decoder:
-    """The filter over the procedure where there is one to follow, else hysteresis."""
-    hysteresis = config.procedure is None or config.evidence_hz == 0
-    return (Decoder if hysteresis else ProcedureDecoder)(config, spec.model_hz, spec.lag_ticks)
+        now = self._score[:, window] + self._log_survival[:, -count:] + self._evidence[:, None]
+        label, column = divmod(int(now.argmax()), count)
+        first_tick = int(self._first_tick[label, window.start + column])
+        while first_tick > max(tick - self._confirm_ticks, 0):
+            slot = first_tick % self._predecessor.shape[1]
+            label, first_tick = int(self._predecessor[0, slot, label]), int(self._predecessor[1, slot, label])
+        return label, first_tick

@@ -1,4 +1,4 @@
-"""Replay one recording through the real `run`, in a process of its own, and subscribe to its events."""
+"""Run `edge-hal run` on one recording in a child process, and subscribe to its events."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
+    from edge_hal.decoding.timeline import Timeline
     from edge_hal.events import Transition
 
-    from .checkpoint_scores import Timeline
+TIMEOUT_S = 60.0
+"""How long the run may stay silent, and how long it may take to end."""
 
-STARTED_S = 60.0
 
-
-def watch(
+def watch_run(
     bundle: Path,
     camera: str,
     socket: Path,
     stream: str,
-    tell: Callable[[Transition], None] | None = None,
+    on_transition: Callable[[Transition], None] | None = None,
     pace: str = "asap",
 ) -> list[Transition]:
     """Every transition that a subscriber of `edge-hal run --camera CAMERA` receives, in order.
 
     Args:
         socket: the file of the `ipc://` endpoint.
-        tell: called with each transition as it arrives.
+        on_transition: called with each transition as it arrives.
 
     Raises:
-        EdgeHalError: the run failed, or nothing was heard for `STARTED_S` seconds.
+        EdgeHalError: the run failed, or no event came for `TIMEOUT_S` seconds.
     """
     from edge_hal.events import End, Transition
     from edge_hal.runtime.delivery.client import subscribe
@@ -44,15 +44,15 @@ def watch(
     transitions: list[Transition] = []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        with subscribe(endpoint, stream, timeout_s=STARTED_S) as events:
+        with subscribe(endpoint, stream, timeout_s=TIMEOUT_S) as events:
             for event in events:
                 if isinstance(event, Transition):
                     transitions.append(event)
-                    if tell is not None:
-                        tell(event)
+                    if on_transition is not None:
+                        on_transition(event)
                 elif isinstance(event, End):
                     break
-        _, errors = process.communicate(timeout=STARTED_S)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
     finally:
         process.kill()
         process.wait()
@@ -62,20 +62,17 @@ def watch(
     return transitions
 
 
-def timeline(transitions: Sequence[Transition], frames: int, labels: Sequence[str]) -> Timeline:
-    """What the events of one recording of `frames` frames say, for the scores."""
-    import numpy as np
-
+def timeline_of_events(transitions: Sequence[Transition], frames: int, labels: Sequence[str]) -> Timeline:
+    """The timeline of one recording of `frames` frames, from its events. `labels`: the names of the labels."""
+    from edge_hal.decoding.timeline import Timeline, labels_from
     from edge_hal.metrics import TransitionPoint
 
-    from .checkpoint_scores import Timeline
-
-    told, live = np.zeros(frames, np.int64), np.zeros(frames, np.int64)
-    points = []
-    for number, event in enumerate(transitions):
-        label = labels.index(event.to)
-        told[event.boundary.frame :] = label
-        live[event.decision.frame if number else 0 :] = label
-        if event.from_ is not None:
-            points.append(TransitionPoint(label, event.boundary.t_ns / 1e9, event.decision.t_ns / 1e9))
-    return Timeline(told, live, points)
+    ids = [labels.index(event.to) for event in transitions]
+    boundaries = [event.boundary.frame for event in transitions]
+    decisions = [event.decision.frame if number else 0 for number, event in enumerate(transitions)]
+    points = [
+        TransitionPoint(label, event.boundary.t_ns / 1e9, event.decision.t_ns / 1e9)
+        for label, event in zip(ids, transitions, strict=True)
+        if event.from_ is not None
+    ]
+    return Timeline(labels_from(boundaries, ids, frames), labels_from(decisions, ids, frames), points)

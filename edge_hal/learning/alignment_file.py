@@ -1,4 +1,4 @@
-"""`alignment.json` of a run: where each step of each training video was found. Training can begin from one."""
+"""`alignment.json` of a run: the first frame of each step of each training video. A training can start from one."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import numpy as np
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import runs_of
 
-from .data.recordings import Labels, Recording
-from .hmm.first_alignment import Started
+from .data.recordings import Labels, SampledRecording
+from .hmm.first_alignment import FirstAlignment
 
-Alignment = Mapping[str, Mapping[str, Any]]
+StoredAlignment = Mapping[str, Mapping[str, Any]]
+"""video -> its entry, as in the file"""
 
 
-def alignment_of(
-    recordings: Sequence[Recording], labels: Sequence[Labels], names: Sequence[str], agreement: Sequence[float]
+def alignment_entries(
+    recordings: Sequence[SampledRecording], labels: Sequence[Labels], names: Sequence[str], agreement: Sequence[float]
 ) -> dict[str, Any]:
-    """Where each step was found: [step, first frame], by video; `labelled`: it was told, wholly or in part;
-    `agreement`: how far the restarts of the starter agree about it."""
+    """The contents of the file. Of each video: `segments`, as [step, first frame]; `labelled`, if the user gave labels
+    of all or some of its frames; `agreement` of the restarts of the first alignment."""
     found = {}
     for recording, label, agreed in zip(recordings, labels, agreement, strict=True):
         actions, starts, _ = runs_of(label)
@@ -37,8 +38,8 @@ def alignment_of(
     return found
 
 
-def read_alignment(path: Path) -> Alignment:
-    """Raises EdgeHalError for a file that is none."""
+def read_alignment(path: Path) -> StoredAlignment:
+    """Read the file. Raises EdgeHalError if it is not an alignment."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -48,12 +49,14 @@ def read_alignment(path: Path) -> Alignment:
     return found
 
 
-def started_from(alignment: Alignment, recordings: Sequence[Recording], names: Sequence[str]) -> Started:
-    """Labels (T,) at the ticks of every recording.
+def first_alignment_from(
+    alignment: StoredAlignment, recordings: Sequence[SampledRecording], names: Sequence[str]
+) -> FirstAlignment:
+    """The stored labels (T,) at the ticks of every recording.
 
     Raises:
-        EdgeHalError: a video is missing, of another length, or its segments are not [step, first frame] in order from
-            frame 0.
+        EdgeHalError: a video is missing or has another length, or its segments are not [step, first frame] in order
+            from frame 0.
     """
     labels: list[Labels] = []
     agreement: list[float] = []
@@ -74,7 +77,7 @@ def started_from(alignment: Alignment, recordings: Sequence[Recording], names: S
             raise _bad(recording.name, f"its segments do not begin in order, from frame 0 and within {frames} frames")
         labels.append(steps[np.searchsorted(first, recording.frames, side="right") - 1])
         agreement.append(agreed)
-    return Started(labels, agreement)
+    return FirstAlignment(labels, agreement)
 
 
 def _bad(name: str, why: str) -> EdgeHalError:

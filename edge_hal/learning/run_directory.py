@@ -1,9 +1,8 @@
-"""The run directory: what training leaves and `eval` and `export` read. No pickle in it.
+"""The run directory: what training writes, and `eval` and `export` read. It contains no pickle.
 
-`model.safetensors`: weights, with the table, thresholds and origin as metadata. `config.yaml`. `reference.npz`: a
-bounded piece of real input for the certificate. `alignment.json`: where the steps of the training videos were
-found. `encoder.onnx`: the frame encoder's graph, if there is one. `last/`: stages under way, until the run is
-complete.
+`model.safetensors`: weights, with shapes, thresholds and provenance as metadata. `config.yaml`. `reference.npz`: a part
+of the real input, for the certificate. `alignment.json`: the alignment of the training videos. `encoder.onnx`: the
+graph of the frame encoder, if there is one. `last/`: the state of the training, until the run is complete.
 """
 
 from __future__ import annotations
@@ -20,27 +19,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.config import Config
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import replacing, write_file
 from edge_hal.model.front_end import FrontEnd
-from edge_hal.model.model_file import MODEL, REFERENCE, save_model
+from edge_hal.model.model_file import MODEL_FILE, REFERENCE_FILE, save_model
 from edge_hal.model.pyramid import Pyramid
 
-from .alignment_file import Alignment
+from .alignment_file import StoredAlignment
 from .data.dataset import VideoSet
+
+TODO = "choose another --out"
 
 
 class RunDirectory:
-    """A run to be written: nothing is there before `begin`. A directory that holds a run with other settings or
-    videos is refused at once."""
+    """A run that is being written. Nothing is written before `begin`.
+
+    Raises:
+        EdgeHalError: the directory holds a complete run, a run with other settings or videos, or something else, or
+            it cannot be written.
+    """
 
     def __init__(
-        self, path: Path, config: Config, seed: int, videos: VideoSet, alignment: Alignment | None = None
+        self, path: Path, config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None = None
     ) -> None:
         self.path, self.last = path, path / "last"
         self._settings, self._identity = self.last / "settings.json", _identity(config, seed, videos, alignment)
         try:
-            if (path / MODEL).exists():
+            if (path / MODEL_FILE).exists():
                 raise EdgeHalError(f"{path} already holds a complete run", "", "choose another --out, or delete it")
             if self._settings.is_file() and self._settings.read_text() != self._identity:
                 raise EdgeHalError(
@@ -57,10 +63,10 @@ class RunDirectory:
             raise _cannot_write(path, error) from error
 
     def begin(self) -> None:
-        """From here on there is something to resume."""
+        """Write the settings. From now on the run can be resumed."""
         try:
             self.last.mkdir(parents=True, exist_ok=True)
-            write_beside(self._settings, self._identity.encode())
+            write_file(self._settings, self._identity, todo=TODO)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -74,31 +80,22 @@ class RunDirectory:
         reference: Mapping[str, NDArray[Any]],
         alignment: Mapping[str, Any],
     ) -> None:
-        """Write the results; the model last, since it is what makes a run complete."""
-        write_beside(self.path / "config.yaml", config.to_yaml().encode())
-        write_beside(self.path / "alignment.json", json.dumps(alignment, indent=1).encode())
-        beside = self.last / "reference.npz"
-        np.savez_compressed(beside, allow_pickle=False, **reference)
-        os.replace(beside, self.path / REFERENCE)
-        model = self.last / MODEL
-        save_model(model, pyramid, front_end, decoder, provenance)
-        os.replace(model, self.path / MODEL)
+        """Write the results. The model comes last, because a run with a model is complete."""
+        write_file(self.path / "config.yaml", config.to_yaml(), todo=TODO)
+        write_file(self.path / "alignment.json", json.dumps(alignment, indent=1), todo=TODO)
+        with replacing(self.path / REFERENCE_FILE, folder=self.last, todo=TODO) as beside:
+            np.savez_compressed(beside, allow_pickle=False, **reference)
+        with replacing(self.path / MODEL_FILE, folder=self.last, todo=TODO) as beside:
+            save_model(beside, pyramid, front_end, decoder, provenance)
         shutil.rmtree(self.last)
 
 
-def _identity(config: Config, seed: int, videos: VideoSet, alignment: Alignment | None) -> str:
-    """What must be the same for a run to go on: settings, seed, and which videos with which steps, found where."""
-    told = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+def _identity(config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None) -> str:
+    """What must be equal to resume a run: settings, seed, videos with their step lists, and a given alignment."""
+    data = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
+    digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
     return json.dumps({"seed": seed, "videos": digest, **config.model_dump(mode="json")}, sort_keys=True)
 
 
 def _cannot_write(path: Path, error: Exception) -> EdgeHalError:
-    return EdgeHalError(f"cannot write {path}", str(error), "choose another --out")
-
-
-def write_beside(path: Path, data: bytes) -> None:
-    """Write, then rename: the file is whole or not there."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_bytes(data)
-    os.replace(beside, path)
+    return EdgeHalError(f"cannot write {path}", str(error), TODO)

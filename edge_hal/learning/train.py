@@ -1,4 +1,9 @@
-"""Training, from ordered step lists to a run directory: read, encode, start, align, teach, fit, write."""
+"""Training, from ordered step lists to a run directory.
+
+The steps: read the videos, find a first alignment (of thumbnails, to train the frame encoder), encode the pictures,
+find a first alignment of the vectors, train the teacher, which improves it, train the causal student, and fit the
+decoder.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +25,19 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
-from edge_hal.model.model_file import ENCODER
+from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.model.pyramid import Pyramid
+from edge_hal.progress import Progress
 from edge_hal.spec import EncoderSpec
 
-from .alignment_file import Alignment, alignment_of, started_from
-from .data.dataset import VideoSet, as_sets
-from .data.rates import settled
-from .data.recordings import Labels, Recording, read_recordings
+from .alignment_file import StoredAlignment, alignment_entries, first_alignment_from
+from .data.dataset import VideoSet, without_order
+from .data.rates import with_model_rate
+from .data.recordings import Labels, SampledRecording, read_recordings
 from .encoders.train_encoder import learn_encoder
-from .hmm.first_alignment import START_HZ, Started, start, statistics, thumbnail_vectors
-from .hmm.known_labels import pins_of
-from .networks.optimise import Report, Stage
+from .hmm.first_alignment import FIRST_ALIGN_HZ, FirstAlignment, find_first_alignment, statistics, thumbnail_vectors
+from .hmm.known_labels import known_segments_of
+from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import choose_align_hz, learn_alignment
 from .run_directory import RunDirectory
@@ -40,60 +46,75 @@ REFERENCE_TICKS = 3000
 BLOCK_TICKS = 8192
 REFERENCE_PICTURES = 64
 FITTED_VIDEOS = 24
-"""The thresholds are fitted on so many training videos; the procedure is learnt from all."""
+"""The thresholds are fitted on at most this many training videos. The procedure is learned from all."""
 
 
 def train(
-    videos: VideoSet, config: Config, out: Path, seed: int, report: Report, alignment: Alignment | None = None
+    videos: VideoSet, config: Config, out: Path, seed: int, progress: Progress, alignment: StoredAlignment | None = None
 ) -> Path:
-    """Train on `videos` and write the run directory `out`; an interrupted run goes on where it stopped.
+    """Train on `videos` and write the run directory `out`. An interrupted training resumes.
 
-    A video may carry labels of all its frames or of one frame a step; the others are aligned with their
-    transcripts. With labels of all frames of all videos nothing is aligned, and with an `alignment` nothing is
-    searched: it is kept, but for videos that carry labels.
+    A video may have labels of all its frames or of one frame per step; the others are aligned with their transcripts.
+    If all frames of all videos are labelled, nothing is aligned.
+
+    Args:
+        alignment: the first alignment of the videos without labels; by default it is searched.
 
     Raises:
-        EdgeHalError: bad data or configuration, or `out` cannot be used.
+        EdgeHalError: the data or the configuration are bad, or `out` cannot be used.
     """
     if config.learning.lists == "sets":
-        videos = as_sets(videos)
-    config = settled(config, videos)
+        videos = without_order(videos)
+    config = with_model_rate(config, videos)
     run = RunDirectory(out, config, seed, videos, alignment)
     learning = config.learning
 
     def stage(name: str) -> Stage:
-        return Stage(name, run.last, seed, report)
+        return Stage(name, run.last, seed, progress)
 
     background = None if videos.background is None else videos.labels[videos.background]
     encoder = config.model.encoder
     picture = None if encoder is None else encoder.spec()
-    recordings = read_recordings(videos, config.model.hz, picture, lambda done, total: report("read", done, total, ""))
+    recordings = read_recordings(
+        videos, config.model.hz, picture, lambda done, total: progress("read", done, total, "")
+    )
     transcripts = [recording.transcript for recording in recordings]
-    given = [r.labels if r.labels is not None and (r.labels >= 0).all() else None for r in recordings]
-    full = all(labels is not None for labels in given)
-    pins = None
-    if not full:
+    user_labels = [r.labels if r.labels is not None and (r.labels >= 0).all() else None for r in recordings]
+    fully_labelled = all(labels is not None for labels in user_labels)
+    known_segments = None
+    if not fully_labelled:
         check_lengths(recordings, config)
-        pins = [pins_of(recording) for recording in recordings]
-    told = None if alignment is None else started_from(alignment, recordings, videos.labels)
+        known_segments = [known_segments_of(recording) for recording in recordings]
+    stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
     run.begin()
 
-    def kept(labels: Sequence[Labels]) -> list[Labels]:
-        """Where all frames are labelled, the labels stay as they are."""
-        return [found if known is None else known for found, known in zip(labels, given, strict=True)]
+    def with_user_labels(labels: Sequence[Labels]) -> list[Labels]:
+        """`labels`, but those of the user for videos that are labelled in full."""
+        return [found if known is None else known for found, known in zip(labels, user_labels, strict=True)]
 
-    def started(vectors: list[NDArray[np.float32]], *, learned: bool) -> Started:
-        if full:
-            return Started([labels for labels in given if labels is not None], [1.0] * len(given))
-        if told is not None:
-            return replace(told, labels=kept(told.labels))
-        hz, window, count = config.model.hz, config.model.front_end_ticks, len(videos.labels)
-        found = start(vectors, transcripts, count, hz, window, learning, seed, report, pins=pins, learned=learned)
-        return replace(found, labels=kept(found.labels))
+    def first_alignment(vectors: list[NDArray[np.float32]], *, learned: bool) -> FirstAlignment:
+        if fully_labelled:
+            return FirstAlignment([labels for labels in user_labels if labels is not None], [1.0] * len(user_labels))
+        if stored is not None:
+            return replace(stored, labels=with_user_labels(stored.labels))
+        hz, window, labels_count = config.model.hz, config.model.front_end_ticks, len(videos.labels)
+        found = find_first_alignment(
+            vectors,
+            transcripts,
+            labels_count,
+            hz,
+            window,
+            learning,
+            seed,
+            progress,
+            known_segments=known_segments,
+            learned=learned,
+        )
+        return replace(found, labels=with_user_labels(found.labels))
 
     if picture is not None:
-        first = started(thumbnail_vectors(recordings), learned=False).labels
-        vectors = _encode(recordings, first, picture, len(videos.labels), config, run, stage("encoder"))
+        rough = first_alignment(thumbnail_vectors(recordings), learned=False).labels
+        vectors = _encode(recordings, rough, picture, len(videos.labels), config, run, stage("encoder"))
     else:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
     spec = config.model.spec(videos.labels, background, vectors[0].shape[1])
@@ -102,20 +123,20 @@ def train(
     features = [front_end(torch.from_numpy(x)) for x in vectors]
 
     posteriors = None
-    found = started(vectors, learned=True)
+    found = first_alignment(vectors, learned=True)
     labels = found.labels
-    if not full:
-        if learning.lists != "exact" or told is not None:
+    if not fully_labelled:
+        if learning.lists != "exact" or stored is not None:
             transcripts = [transcript_of(label) for label in labels]
-        taught = learn_alignment(features, transcripts, labels, spec, learning, stage("teacher"), pins)
-        labels, posteriors = kept(taught.labels), taught.log_posteriors
+        taught = learn_alignment(features, transcripts, labels, spec, learning, stage("teacher"), known_segments)
+        labels, posteriors = with_user_labels(taught.labels), taught.log_posteriors
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"))
 
-    report("decoder", 0, 1, "")
+    progress("decoder", 0, 1, "")
     some = np.linspace(0, len(features) - 1, min(FITTED_VIDEOS, len(features))).round().astype(int)
     streamed = _streamed(pyramid, [features[i] for i in some])
     decoder = fit_decoder(streamed, [labels[i] for i in some], spec, config.decoder.given(), procedure=labels)
-    report("decoder", 1, 1, "")
+    progress("decoder", 1, 1, "")
     run.complete(
         config,
         pyramid,
@@ -123,18 +144,18 @@ def train(
         decoder,
         _provenance(config, seed, videos, stage("student").device),
         _reference(recordings, vectors),
-        alignment_of(recordings, labels, videos.labels, found.agreement),
+        alignment_entries(recordings, labels, videos.labels, found.agreement),
     )
     return out
 
 
-def check_lengths(recordings: Sequence[Recording], config: Config) -> None:
-    """Raises EdgeHalError for a video too short for its steps: each needs a sample of its own at the rates of
-    starter and teacher."""
+def check_lengths(recordings: Sequence[SampledRecording], config: Config) -> None:
+    """Raises EdgeHalError for a video that is too short for its step list: each step needs one sample at the rates of
+    the first alignment and of the teacher."""
     model_hz = config.model.hz
     durations_s = [len(recording.inputs) / model_hz for recording in recordings]
     hz = config.learning.align_hz or choose_align_hz(durations_s, [r.transcript for r in recordings])
-    period = max(1, round(model_hz / min(hz, START_HZ)))
+    period = max(1, round(model_hz / min(hz, FIRST_ALIGN_HZ)))
     for recording, duration_s in zip(recordings, durations_s, strict=True):
         if -(-len(recording.inputs) // period) < len(recording.transcript):
             raise EdgeHalError(
@@ -145,7 +166,7 @@ def check_lengths(recordings: Sequence[Recording], config: Config) -> None:
 
 
 def _encode(
-    recordings: Sequence[Recording],
+    recordings: Sequence[SampledRecording],
     labels: Sequence[Labels],
     picture: EncoderSpec,
     count: int,
@@ -153,10 +174,11 @@ def _encode(
     run: RunDirectory,
     stage: Stage,
 ) -> list[NDArray[np.float32]]:
-    """Vectors by the graph that will run on the device: ours, trained here, or the user's own."""
+    """Vectors (T, D) per recording, by the graph that will run on the device: the encoder trained here, or that of the
+    user."""
     from edge_hal.export.graphs import export_encoder, import_encoder
 
-    graph = run.path / ENCODER
+    graph = run.path / ENCODER_FILE
     assert config.model.encoder is not None
     if config.model.encoder.onnx is not None:
         import_encoder(config.model.encoder.onnx, picture, graph)
@@ -166,14 +188,15 @@ def _encode(
     vectors = []
     for number, recording in enumerate(recordings):
         vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
-        stage.report("encode", number + 1, len(recordings), "")
+        stage.progress("encode", number + 1, len(recordings), "")
     return vectors
 
 
 @torch.inference_mode()
 def _streamed(pyramid: Pyramid, features: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """Log posteriors (T, K) as the stream will see them: the causal one-pass equals it, tick by tick. Long videos
-    go block by block, each begun a receptive field early, at the end of a top-level bin."""
+    """Log posteriors (T, K) per video, equal to those of a stream, because the one pass of a causal network equals its
+    steps. Long videos are computed in blocks, each with a receptive field of ticks before it, from the end of a bin of
+    the top level."""
     period = pyramid.spec.period(pyramid.spec.top)
     early = -(-pyramid.spec.receptive_field // period) * period
     block = -(-BLOCK_TICKS // period) * period
@@ -188,7 +211,9 @@ def _streamed(pyramid: Pyramid, features: Sequence[Tensor]) -> list[NDArray[np.f
     return [posteriors(x).numpy() for x in features]
 
 
-def _reference(recordings: Sequence[Recording], vectors: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
+def _reference(
+    recordings: Sequence[SampledRecording], vectors: Sequence[NDArray[np.float32]]
+) -> dict[str, NDArray[Any]]:
     reference: dict[str, NDArray[Any]] = {"x": np.concatenate(vectors)[:REFERENCE_TICKS]}
     if recordings[0].inputs.ndim == 4:
         reference["pictures"] = recordings[0].inputs[:REFERENCE_PICTURES]

@@ -1,7 +1,8 @@
-"""Pre-norm transformer block with attention over a sliding window: one pass over a sequence, or one step.
+"""Pre-norm transformer block with attention over a sliding window, computed in one pass over a sequence or step by
+step.
 
-Positions are relative: a learned bias per head and age. Nothing is normalised over time or batch, so a stream
-may go on for ever and a step equals the one pass.
+Positions are relative: the age of a token selects a learned bias, per head. Nothing is normalised over time or batch,
+so a stream can be of any length, and steps give the same result as one pass.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ MLP_RATIO = 2
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x)).
 
-    Causal: a token sees the last `window` tokens, itself included. Two-sided: `window` - 1 to each side.
+    Causal: a token attends to the last `window` tokens, itself included. Two-sided: to `window` - 1 on each side.
     """
 
     def __init__(self, level: LevelSpec, *, causal: bool, dropout: float = 0.0) -> None:
@@ -44,8 +45,9 @@ class Block(nn.Module):
 
         Args:
             x: (B, T, width) tokens.
-            valid: (B, T) true where a token exists.
-            classes: (B, K, width) class tokens, which see and are seen by every token (teacher only).
+            valid: (B, T) true for tokens that exist.
+            classes: (B, K, width) class tokens. They attend to all tokens, and all tokens attend to them (teacher
+                only).
         """
         q, k, v = self._heads(self.norm1(x))
         if classes is None:
@@ -62,15 +64,15 @@ class Block(nn.Module):
         return x + self.dropout(self.mlp(self.norm2(x))), classes
 
     def step(self, x: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`C` tokens on top of a cache; causal blocks only.
+        """One step of C tokens with a cache of past keys and values; causal blocks only.
 
         Args:
             x: (C, width) new tokens.
             k, v: (heads, window - 1, head width) cached keys and values.
-            bias: (heads, C, window - 1 + C) `step_bias` plus the carried validity.
+            bias: (heads, C, window - 1 + C) `step_bias` plus `MASKED` for tokens that do not exist.
 
         Returns:
-            outputs (C, width) and the two caches, moved on by C.
+            outputs (C, width), and the two caches after C more tokens.
         """
         chunk = x.shape[0]
         qkv = self.qkv(self.norm1(x)).reshape(chunk, 3 * self.heads, self.head_width).transpose(0, 1)
@@ -82,7 +84,7 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x)), keys[:, chunk:], values[:, chunk:]
 
     def step_bias(self, chunk: int) -> Tensor:
-        """(heads, C, window - 1 + C): the age bias inside the window, `MASKED` outside it."""
+        """(heads, C, window - 1 + C) the age bias inside the window, `MASKED` outside."""
         return self._band(chunk, self.window - 1, self.window - 1 + chunk)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,7 +94,8 @@ class Block(nn.Module):
         return q, k, v
 
     def _band(self, queries: int, offset: int, keys: int) -> Tensor:
-        """Bias of query i (at position offset + i) on key j: by age offset + i - j."""
+        """(heads, queries, keys) the bias of query i, at position `offset` + i, and key j, by the age `offset` + i -
+        j."""
         device = self.age_bias.device
         age = offset + torch.arange(queries, device=device)[:, None]
         age = age - torch.arange(keys, device=device)
@@ -110,7 +113,8 @@ class Block(nn.Module):
         extra_k: Tensor | None = None,
         extra_v: Tensor | None = None,
     ) -> Tensor:
-        """Windowed attention in blocks of `window` queries: memory grows with T x window, not T x T."""
+        """Attention over the window in blocks of `window` queries, so that memory grows with T x window and not T x
+        T."""
         batch, heads, length, _ = q.shape
         size = min(self.window, length)
         blocks = -(-length // size)

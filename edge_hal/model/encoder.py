@@ -1,7 +1,7 @@
-"""The frame encoder: a small convolutional net from a uint8 BGR picture to a vector.
+"""The frame encoder: a small convolutional network from a uint8 BGR picture to a vector.
 
-It is a graph of its own: the same exported file makes training features and runs on the device. The place
-of things in the picture matters over a bench, so the last map is flattened, not averaged.
+It is exported as a graph of its own, and the same file computes the training features and runs on the device. Positions
+in the picture matter at a workbench, so the last feature map is flattened and not averaged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ WIDTHS = (16, 32, 64, 96)
 
 
 class FrameEncoder(nn.Module):
-    """uint8 (H, W, 3) or (B, H, W, 3) -> float (B, size). Normalisation happens inside."""
+    """uint8 (H, W, 3) or (B, H, W, 3) -> float (B, size). It includes the normalisation of pixels."""
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class FrameEncoder(nn.Module):
         for after in WIDTHS:
             layers += [
                 nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(after),  # running statistics: a fixed affine at inference
+                nn.BatchNorm2d(after),  # with running statistics: a fixed affine map at inference
                 nn.ReLU(),
             ]
             before, height, width = after, -(-height // 2), -(-width // 2)
@@ -33,14 +33,14 @@ class FrameEncoder(nn.Module):
         self.norm = nn.LayerNorm(spec.size)
 
     def forward(self, image: Tensor) -> Tensor:
-        pictures = image.to(self.head.weight.dtype)  # first: TensorRT moves no uint8 about
+        pictures = image.to(self.head.weight.dtype)  # first, because TensorRT cannot permute uint8
         pictures = pictures if image.dim() == 4 else pictures.unsqueeze(0)
         x = pictures.permute(0, 3, 1, 2) / 127.5 - 1.0
         return self.norm(self.head(self.convolutions(x).flatten(1)))
 
 
 def augmented(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Photometric and geometric nuisance for training: gain, tint, offset, noise and a shift of a few pixels.
+    """Augmentation of training pictures: gain, tint, offset, noise and a shift of a few pixels.
 
     Args:
         image: (B, H, W, 3) uint8.

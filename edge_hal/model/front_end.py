@@ -1,6 +1,6 @@
-"""The sensor front end: z-score, clip, trailing mean, change and deviation, as part of the level-0 graph.
+"""The front end for vectors: z-score, clipping, trailing mean, change and deviation, as a part of the level-0 graph.
 
-It has state and no learned part, so nothing has to be repeated by hand on the device.
+It has state but nothing that is learned. Since it is in the graph, the device needs no code for it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from edge_hal.spec import FrontEndSpec
 
 SMALL_CHUNK = 64
-"""Up to here windows are stacked slices (which ONNX can say); beyond it a strided view (which it cannot)."""
+"""Up to this chunk size windows are stacked slices, which ONNX can express; above, a strided view, which it cannot."""
 
 
 class FrontEnd(nn.Module):
-    """(T, D) vectors -> (T, 3 D): mean over the last `window` ticks, its change against the `window` ticks
-    before, and the standard deviation inside the window. At the start of an epoch only what exists counts."""
+    """Vectors (T, D) -> features (T, 3 D): the mean over the last `window` ticks, its difference from the mean over the
+    `window` ticks before, and the standard deviation in the window. At the start of an epoch, only existing ticks
+    count."""
 
     mean: Tensor
     scale: Tensor
@@ -28,17 +29,17 @@ class FrontEnd(nn.Module):
         self.register_buffer("scale", torch.ones(spec.size))
 
     def fit(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set the z-score from training statistics; a constant input is left unscaled."""
+        """Set mean and scale of the z-score. A constant input is not scaled."""
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 1.0))
 
     def step(self, x: Tensor, z: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Args:
             x: (C, D) new vectors.
-            z: (history, D) past z-scores; n: (history, 1) one where they exist, else zero.
+            z: (history, D) past z-scores; n: (history, 1) 1 if they exist, otherwise 0.
 
         Returns:
-            features (C, 3 D) and the two states moved on by C.
+            features (C, 3 D), and the two states after C more ticks.
         """
         chunk, window = x.shape[0], self.spec.window
         clipped = ((x - self.mean) * self.scale).clamp(-self.spec.clip, self.spec.clip)
@@ -51,11 +52,11 @@ class FrontEnd(nn.Module):
         past = (before * earlier).sum(1) / had.clamp_min(1.0)
         change = (mean - past) * had.clamp(max=1.0)
         variance = ((recent - mean.unsqueeze(1)) ** 2 * count).sum(1) / total
-        deviation = torch.sqrt(variance + 1e-2)  # the floor keeps float16 and gradients sane near zero
+        deviation = torch.sqrt(variance + 1e-2)  # the constant limits gradients, and rounding in float16, near zero
         return torch.cat([mean, change, deviation], 1), z[chunk:], n[chunk:]
 
     def forward(self, x: Tensor, block: int = 4096) -> Tensor:
-        """(T, D) -> (T, 3 D) of a whole recording, a block at a time so that memory stays bounded."""
+        """(T, D) -> (T, 3 D) of a whole recording, in blocks so that memory is bounded."""
         z = x.new_zeros(self.spec.history, self.spec.size)
         n = x.new_zeros(self.spec.history, 1)
         parts = []
@@ -65,7 +66,7 @@ class FrontEnd(nn.Module):
         return torch.cat(parts) if parts else x.new_zeros(0, self.spec.features)
 
     def _windows(self, x: Tensor, count: int) -> Tensor:
-        """(count, window, D): the `count` windows that start at rows 0 .. count-1."""
+        """(count, window, D) the windows that start at rows 0 .. count-1."""
         window = self.spec.window
         if count <= SMALL_CHUNK:
             return torch.stack([x[i : i + window] for i in range(count)])

@@ -1,8 +1,8 @@
-"""HAL's two latents: fast (what is visible) and slow (the action). They regularise training and vanish at inference.
+"""The two latents of HAL: fast (what is visible) and slow (the action). They are used in training only.
 
-Restated from arXiv 2602.24275 (objective and released configuration): each latent is (mu, logvar) of a
-token, decoded by an MLP to what entered its level; a KL term to N(0, I); and a term that wants the slow
-latent to change less than the fast one.
+After arXiv 2602.24275 (objective and released configuration): each latent is a Gaussian (mu, logvar) computed from a
+token. An MLP decodes a sample of it to the input of the level. There is a KL term to N(0, I), and a term that makes the
+slow latent change less than the fast one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SPARSITY_OF_SLOW = 0.1
 
 
 def mean_of(values: Tensor, exists: Tensor) -> Tensor:
-    """Mean of `values` (B, n, ...) over the tokens that exist (B, n); zero where there is none."""
+    """Mean of `values` (B, n, ...) over the tokens that exist (B, n); 0 if there are none."""
     chosen = values[exists]
     return chosen.mean() if len(chosen) else values.new_zeros(())
 
@@ -66,8 +66,8 @@ class Latents(nn.Module):
     def forward(self, outputs: Outputs) -> LatentTerms:
         v, fast_error, fast_kl = self.fast(outputs.trunks[0], outputs.entries[0], outputs.valid[0])
         c, slow_error, slow_kl = self.slow(outputs.trunks[-1], outputs.entries[-1], outputs.valid[-1])
-        # Averaged over c's bins first: otherwise the fast rate would only measure the shorter step. Over complete
-        # bins, so that padding has no say.
+        # v is averaged over the bins of c, so that both change over the same time. Only complete bins are used, so that
+        # padding has no effect.
         bins = min(c.shape[1], v.shape[1] // self.stride)
         ticks, shape = slice(bins * self.stride), (bins, self.stride)
         binned = v[:, ticks].unflatten(1, shape).mean(2)

@@ -1,4 +1,4 @@
-"""A trained model on disk: `model.safetensors` with its table, thresholds and origin as metadata. No pickle."""
+"""A trained model on disk: `model.safetensors`, with shapes, thresholds and provenance as metadata. No pickle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import PyramidSpec
 
@@ -25,15 +25,20 @@ from .front_end import FrontEnd
 from .pyramid import Pyramid
 
 SCHEMA = 1
-MODEL = "model.safetensors"
-ENCODER = "encoder.onnx"
-REFERENCE = "reference.npz"
+MODEL_FILE = "model.safetensors"
+ENCODER_FILE = "encoder.onnx"
+REFERENCE_FILE = "reference.npz"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model, read back. `encoder` is the graph beside it, None for feature streams; `reference`
-    real input vectors (T, D) and pictures (n, H, W, 3), either may be missing."""
+    """A trained model that was read from disk.
+
+    Attributes:
+        path: the run directory.
+        encoder: the graph of the frame encoder; None for feature streams.
+        reference: real input: `x`, vectors (T, D), and `pictures` (n, H, W, 3). Either may be missing.
+    """
 
     path: Path
     spec: PyramidSpec
@@ -52,6 +57,7 @@ def save_model(
     decoder: DecoderConfig,
     provenance: Mapping[str, Any],
 ) -> None:
+    """Write `path`. Raises OSError."""
     tensors = {f"pyramid.{key}": value for key, value in pyramid.state_dict().items()}
     tensors |= {f"front_end.{key}": value for key, value in front_end.state_dict().items()}
     metadata = {
@@ -68,15 +74,15 @@ def save_model(
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """A run directory, or its `model.safetensors`.
+    """Read a run directory, or its `model.safetensors`.
 
     Raises:
-        EdgeHalError: it is neither, is incomplete, or is of another schema.
+        EdgeHalError: it is neither, it is incomplete, or it has another schema.
     """
-    file = path / MODEL if path.is_dir() else path
+    file = path / MODEL_FILE if path.is_dir() else path
     todo = "train again: edge-hal train DATA_DIR --out RUN_DIR"
     if not file.is_file():
-        why = f"it has no {MODEL}" if path.is_dir() else "there is no such file"
+        why = f"it has no {MODEL_FILE}" if path.is_dir() else "there is no such file"
         if (path / "last").is_dir():
             why, todo = "its training is not complete", "resume it with the same edge-hal train command"
         raise EdgeHalError(f"{path} is no checkpoint", why, todo)
@@ -98,7 +104,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (EdgeHalError, OSError, SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise EdgeHalError(f"{file} is no edge-hal checkpoint", why, todo) from error
-    encoder = file.with_name(ENCODER) if spec.encoder is not None else None
+    encoder = file.with_name(ENCODER_FILE) if spec.encoder is not None else None
     if encoder is not None and not encoder.is_file():
         raise EdgeHalError(f"{file} lacks the frame encoder", f"{encoder} is missing", todo)
     return Checkpoint(
@@ -109,13 +115,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         decoder=decoder,
         encoder=encoder,
         provenance=provenance,
-        reference=_reference(file.with_name(REFERENCE)),
+        reference=_reference(file.with_name(REFERENCE_FILE)),
     )
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], spec: PyramidSpec) -> None:
-    """The file must hold every tensor of the table and no other. Told before a model is made: a table in
-    a file of a few bytes may ask for terabytes."""
+    """Raises ValueError unless the file has exactly the tensors of the table. Checked before the model is allocated,
+    because the table of a damaged file may ask for terabytes."""
     with torch.device("meta"):
         parts = {"pyramid.": Pyramid(spec), "front_end.": FrontEnd(spec.front_end)}
     needed = {

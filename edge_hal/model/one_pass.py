@@ -1,4 +1,4 @@
-"""One pass over a whole input, in the words of the step graphs: what every stream must equal."""
+"""One pass over a whole input, with the names of the step graphs. Every stream must give the same numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OnePass:
     qkv: tuple[tuple[Array, ...], ...]
 
     def states(self, ticks: int) -> dict[str, Array]:
-        """Every state tensor as a stream holds it after `ticks` ticks."""
+        """Every state tensor that a stream has after `ticks` ticks."""
         spec, found = self.spec, {}
         for index, level in enumerate(spec.levels):
             name, tokens, past = f"l{index}", ticks // spec.period(index), level.window - 1
@@ -47,7 +47,7 @@ class OnePass:
 
 
 def _newest(rows: Array, count: int, fill: float = 0.0) -> Array:
-    """The last `count` rows, filled up in front where there are fewer."""
+    """The last `count` rows; if there are fewer, `fill` comes before them."""
     missing = max(0, count - len(rows))
     front = np.full((missing, *rows.shape[1:]), fill)
     return np.concatenate([front, rows[len(rows) - count + missing :]])
@@ -65,7 +65,7 @@ def _keep(
 
 @torch.inference_mode()
 def one_pass(pyramid: Pyramid, front_end: FrontEnd, x: Array, dtype: torch.dtype = torch.float64) -> OnePass:
-    """The causal forward over vectors `x` (T, D), in `dtype`. The modules stay as they are."""
+    """The causal network over vectors `x` (T, D), in `dtype`. The modules are not changed."""
     spec = pyramid.spec
     pyramid = copy.deepcopy(pyramid).to(dtype).eval()
     front_end = copy.deepcopy(front_end).to(dtype)

@@ -1,9 +1,9 @@
-"""The pyramid: a bottom-up trunk of slower and slower levels, a top-down fusion, heads at both ends.
+"""The pyramid: a bottom-up trunk of levels at decreasing rates, a top-down fusion, and heads at the bottom and the top.
 
-The trunk of level l+1 pools the trunk of level l over a bin; a fused output never enters a trunk, so the
-receptive field is finite. Slow and fast time are aligned by index arithmetic alone: token t of a level with
-stride s above it sees bin floor(t/s) - 1, the last one completed before it (causal), or bin floor(t/s), its
-own (two-sided teacher). "Deterministic alignment" of HAL (arXiv 2602.24275), made causal.
+The trunk of level l+1 pools the trunk of level l over a bin. Fused outputs never enter a trunk, so the receptive field
+is finite. Levels are aligned in time by index arithmetic. If the level above has stride s, token t sees its bin
+floor(t/s) - 1, the last one that was complete before t (causal), or bin floor(t/s), which contains t (two-sided
+teacher). This is the deterministic alignment of HAL (arXiv 2602.24275), made causal.
 """
 
 from __future__ import annotations
@@ -22,8 +22,15 @@ from .attention import Block
 
 @dataclass(frozen=True)
 class Outputs:
-    """One pass over a batch. Logits, not probabilities. `trunks[l]` and `entries[l]` are (B, T_l, width_l):
-    a level's trunk output and what entered its first block; `valid[l]` (B, T_l) which tokens exist."""
+    """The outputs of one pass over a batch, as logits.
+
+    Attributes:
+        frame: (B, T, K). change: (B, T). action: (B, T_top, K), None if there is one level.
+        classes: (B, K) and class_tokens: (B, K, width), of the teacher only.
+        fused, trunks, entries: per level (B, T_l, width_l): the fused output, the output of the trunk, and the input of
+            its first block.
+        valid: per level (B, T_l) which tokens exist.
+    """
 
     frame: Tensor
     change: Tensor
@@ -57,7 +64,7 @@ class Level(nn.Module):
             self.action = nn.Linear(entry.width, len(spec.labels))
 
     def fuse(self, trunk: Tensor, held: Tensor | None) -> Tensor:
-        """Combine a level's trunk with the fused output held from above (None at the top)."""
+        """Combine the trunk with the fused output of the level above, repeated to this rate (None at the top)."""
         own = self.norm(trunk)
         if held is None:
             return own
@@ -65,7 +72,7 @@ class Level(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """All levels. `causal=False` gives the offline teacher, which alone has class tokens."""
+    """All levels. `causal=False` is the offline teacher; only it has class tokens."""
 
     def __init__(self, spec: PyramidSpec, *, causal: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
@@ -82,11 +89,11 @@ class Pyramid(nn.Module):
         """One pass over front-end features.
 
         Args:
-            x: (B, T, 3 D). valid: (B, T) true where a tick exists, at the front of each row.
+            x: (B, T, 3 D). valid: (B, T) true for ticks that exist; they come first in each row.
 
         Returns:
-            Outputs at T ticks; a causal level l has floor(T / period(l)) tokens, the teacher one for the
-            incomplete last bin too.
+            Outputs at T ticks. A causal level l has floor(T / period(l)) tokens; the teacher also has one for the last,
+            incomplete bin.
         """
         spec, length = self.spec, x.shape[1]
         period = spec.period(spec.top)
@@ -138,7 +145,8 @@ class Pyramid(nn.Module):
         )
 
     def _bins(self, trunk: Tensor, valid: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-        """(B, T, w) -> (B, T / stride, 2 w): mean and maximum over the tokens of a bin that exist."""
+        """(B, T, w) -> (B, T / stride, 2 w): mean and maximum over the existing tokens of each bin; and which bins
+        exist."""
         bins = trunk.unflatten(1, (-1, stride))
         exists = valid.unflatten(1, (-1, stride)).unsqueeze(-1)
         count = exists.sum(2)
@@ -148,7 +156,7 @@ class Pyramid(nn.Module):
         return pooled, count[..., 0] > 0
 
     def _hold(self, above: Tensor, stride: int) -> Tensor:
-        """(B, n, w) fused outputs above -> (B, n * stride, w) as each token below sees them."""
+        """Fused outputs of the level above (B, n, w) -> what each token of this level sees (B, n * stride, w)."""
         if self.causal:
             above = F.pad(above, (0, 0, 1, 0))[:, :-1]
         return above.repeat_interleave(stride, dim=1)

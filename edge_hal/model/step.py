@@ -1,7 +1,7 @@
-"""One level, one step: the module that is exported, and an engine that runs it in torch.
+"""One step of one level: the module that is exported, and an engine that runs it in torch.
 
-`LevelStep` computes on 2-D activations what `Pyramid.forward` computes in one pass; its inputs, outputs and
-state tensors are exactly those of `PyramidSpec`.
+`LevelStep` computes the same as `Pyramid.forward`, in steps and without a batch axis. Its inputs, outputs and states
+are those of `PyramidSpec`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .pyramid import Level, Pyramid
 class LevelStep(nn.Module):
     """Level `level` of a causal pyramid for chunks of `chunk` tokens.
 
-    Called with the spec's inputs, then its states, positionally; returns the spec's outputs, then the
-    next states, in the spec's order.
+    Its arguments are the inputs and then the states, its results the outputs and then the next states, in the order of
+    the spec.
     """
 
     def __init__(self, pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int) -> None:
@@ -34,7 +34,7 @@ class LevelStep(nn.Module):
         module = pyramid.levels[level]
         assert isinstance(module, Level)
         self.level = module
-        # Constants of the graph: the band of each block, so that no index arithmetic is exported.
+        # The biases are constants of the graph, so that it contains no index arithmetic.
         for number, block in enumerate(module.blocks):
             assert isinstance(block, Block)
             self.register_buffer(f"band{number}", block.step_bias(chunk).detach().clone())
@@ -75,12 +75,12 @@ class LevelStep(nn.Module):
 
 
 class TorchEngine:
-    """The step engine of one level in torch eager: what the exported graphs are compared with, and what
-    `eval` streams a checkpoint through. Same contract as the runtime's engines."""
+    """The step engine of one level in torch, with the interface of the runtime's engines. Exported graphs are compared
+    with it, and `eval` streams checkpoints through it."""
 
     def __init__(self, pyramid: Pyramid, front_end: FrontEnd, level: int, dtype: torch.dtype = torch.float32) -> None:
         self.spec, self.level, self.dtype = pyramid.spec, level, dtype
-        # Copies: `.to` converts a module in place, and the caller goes on using these.
+        # Copies, because `.to` converts a module in place and the caller still needs the originals.
         self.steps = {
             chunk: copy.deepcopy(LevelStep(pyramid, front_end, level, chunk)).to(dtype).eval()
             for chunk in self.spec.chunks(level)

@@ -1,8 +1,8 @@
-"""Rendered workbench videos: a hand assembles a gearbox, and which step is on is known.
+"""Rendered workbench videos: a hand assembles a gearbox, and the step of each frame is known.
 
-The demo and the tests learn from these instead of a download. `procedure` says which steps follow
-which and for how long, `motion` moves the hand, `scene` draws the bench, `nuisance` spoils the
-picture on purpose, `render` makes frames of it and `dataset` writes them in the usual layout.
+The demo and the tests learn from these videos, so nothing is downloaded. `schedule.py`: order and durations of the
+steps. `motion.py`: the hand. `scene.py`, `pen.py`: the drawing of the bench. `nuisance.py`: disturbances of the
+picture. `render.py`: frames. `dataset.py`: videos and labels in the layout of MS-TCN.
 """
 
 from __future__ import annotations

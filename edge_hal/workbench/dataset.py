@@ -1,4 +1,4 @@
-"""A data set of rendered videos in the layout most action segmentation code reads.
+"""A data set of rendered videos in the layout of MS-TCN, which most code for action segmentation reads.
 
 videos/<id>.mp4  groundTruth/<id>.txt  transcripts/<id>.txt  mapping.txt
 splits/train.split1.bundle  splits/test.split1.bundle
@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.progress import ProgressCount
 
 from .render import iter_frames
 from .schedule import STEPS, Session, sample_session
@@ -40,7 +41,7 @@ def render_dataset(
     train: int = 32,
     test: int = 8,
     workers: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCount | None = None,
 ) -> Path:
     """Render `train` + `test` videos with their labels and step lists.
 
@@ -75,7 +76,7 @@ def render_dataset(
     try:
         for folder in ("videos", "groundTruth", "transcripts", "splits"):
             (beside / folder).mkdir()
-        # Closed before anything is removed: no worker may still be writing there.
+        # Closed before anything is removed, so that no worker still writes there.
         with closing(_render_all(beside, seed, total, workers)) as rendered:
             for done in rendered:
                 if progress is not None:
@@ -98,13 +99,13 @@ def video_name(index: int) -> str:
 
 
 def video_session(seed: int, index: int) -> tuple[Session, np.random.SeedSequence]:
-    """What happens in one video of the data set, and the seed its frames are drawn with."""
-    story, look = np.random.SeedSequence(seed, spawn_key=(index,)).spawn(2)
-    return sample_session(np.random.default_rng(story)), look
+    """The session of one video of the data set, and the seed of its frames."""
+    session_seed, frame_seed = np.random.SeedSequence(seed, spawn_key=(index,)).spawn(2)
+    return sample_session(np.random.default_rng(session_seed)), frame_seed
 
 
 def _render_all(root: Path, seed: int, total: int, workers: int) -> Generator[int, None, None]:
-    """Yields how many videos are there, after each."""
+    """Yields the number of finished videos after each."""
     if workers == 1:
         for index in range(total):
             _render_video(root, seed, index)
@@ -114,7 +115,7 @@ def _render_all(root: Path, seed: int, total: int, workers: int) -> Generator[in
     try:
         waiting, running, done = iter(range(total)), set[Future[None]](), 0
         while done < total:
-            # One video a worker and no queue: an interrupt waits for those and no more.
+            # One video per worker and no queue, so that an interrupt waits for the running videos only.
             for index in islice(waiting, workers - len(running)):
                 running.add(pool.submit(_render_video, root, seed, index))
             ready, running = wait(running, return_when=FIRST_COMPLETED)

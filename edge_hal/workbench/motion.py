@@ -1,7 +1,7 @@
-"""The hand: how it reaches, grasps, works and withdraws, and what that changes on the bench.
+"""The motion of the hand, and what it changes on the bench.
 
-A segment is reach, carry, work, put down, and then rest if there is idle time. The hand stands
-still at the instant it sets off, so that the instant is the boundary a viewer would mark.
+A segment consists of reach, carry, work, put down, and rest if there is idle time. The hand is at rest when a segment
+begins, so a viewer would mark the same boundary.
 """
 
 from __future__ import annotations
@@ -118,11 +118,11 @@ class _Choreography:
 
 
 def hand_track(session: Session, scene: Scene, rng: np.random.Generator) -> HandTrack:
-    """The hand's way through a session."""
+    """The path of the hand through a session."""
     show = _Choreography(scene, rng, hand=scene.rest.copy())
     for segment in session.segments:
         if segment.step == "inspect":
-            # The look of this step changes half way: other tool, other place, other motion.
+            # Half-way through, this step changes its tool, its place and its motion.
             _use_tool(show, "magnifier", segment.active_s / 2, "inspect")
             _use_tool(show, "probe", segment.active_s / 2, "probe")
         elif segment.step in _TOOL:
@@ -169,9 +169,9 @@ def _use_tool(show: _Choreography, tool: str, active_s: float, step: str) -> Non
     show.bring(target, move_s)
     work_s = active_s - 3 * move_s
     pattern = _pattern(step, work_s, show.rng)
-    # Work is cut where it changes the bench: a screw is in, another blob of grease is out.
+    # Work is divided where it changes the bench: a screw is in, or another drop of grease is applied.
     parts = {"drive_screws": 4, "grease_gear": 8}.get(step, 1)
-    # Long work has a hesitation: the hand draws back with the tool and looks.
+    # During long work the hand pauses and draws back with the tool.
     pause_s = show.rng.uniform(0.5, 1.3) if work_s > 4 and show.rng.random() < 0.6 else 0.0
     pause_at = int(show.rng.integers(1, parts)) if parts > 1 else 1
     if parts == 1 and pause_s:
@@ -248,7 +248,7 @@ def _pattern(step: str, work_s: float, rng: np.random.Generator) -> Pattern:
 
 
 def _visit(places: Points, progress: Floats) -> Points:
-    """(n, 2): at place k while progress is in k..k+1 (round and round), moving there at first."""
+    """(n, 2) positions: while progress is in k..k+1 the hand moves to place k and stays there. The places repeat."""
     k = np.maximum(np.ceil(progress).astype(int) - 1, 0)
     u = np.clip((progress - k) / 0.2, 0.0, 1.0)[:, None]
     there, before = places[k % len(places)], places[np.maximum(k - 1, 0) % len(places)]

@@ -1,4 +1,4 @@
-"""What spoils the picture on purpose: light, shake, noise, occlusions and distractors.
+"""Disturbances of the picture: light, shake, noise, occlusions and distractors.
 
 All of it is faster, or slower, than the steps, and none of it says which step is going on.
 """

@@ -1,4 +1,4 @@
-"""The procedure: assemble a small gearbox. Which steps, in which orders, for how long.
+"""The procedure of the rendered videos, the assembly of a small gearbox: its steps, their orders and durations.
 
 Orders are random linear extensions of a partial order with optional and repeated steps. Durations
 are log-normal: in the 54 recordings of the 50 Salads timelines the standard deviation of the
@@ -78,9 +78,9 @@ class Segment:
 
     Attributes:
         step: a name of `STEPS`.
-        start_s: the instant the hand sets off for this step.
-        active_s: from setting off until the tool is back or the part is in its place.
-        idle_s: rest after it, which belongs to this step; 0 when the hand goes straight on.
+        start_s: when the hand starts to move for this step.
+        active_s: the time until the tool is back or the part is in its place.
+        idle_s: the rest after it, which belongs to this step; 0 if there is none.
     """
 
     step: str
@@ -117,7 +117,7 @@ class Session:
         """The step of each frame (`frames` names); frame k is taken at k / fps."""
         starts = np.array([segment.start_s for segment in self.segments])
         at_s = np.arange(self.frames) / self.fps
-        # A start that is a multiple of the frame period must not be lost to rounding.
+        # The offset keeps a start that is a multiple of the frame period on its frame despite rounding.
         return [self.transcript[i] for i in np.searchsorted(starts, at_s + 1e-9, "right") - 1]
 
 
@@ -149,7 +149,7 @@ def sample_order(rng: np.random.Generator) -> tuple[str, ...]:
 def sample_session(rng: np.random.Generator, fps: float = 10.0) -> Session:
     """A session with random order, durations and idle times; a pure function of the generator."""
     while True:
-        # One person is slow or fast throughout; the rest of the spread is the step's own.
+        # One person is slow or fast in all steps; the rest of the variance belongs to the step.
         pace = rng.normal(0.0, 0.15)
         start_s, segments = 0.0, []
         order = sample_order(rng)
@@ -159,8 +159,8 @@ def sample_session(rng: np.random.Generator, fps: float = 10.0) -> Session:
             active_s = median_s * np.exp(pace + own_std * rng.normal())
             idle_s = rng.uniform(*IDLE_S) if rng.random() < IDLE_PROBABILITY else 0.0
             if {step, following} == _SAME_TOOL:
-                # Without a rest the tool would be put down and taken up again, and nobody
-                # could say when the hand set off.
+                # Without a rest the same tool would be put down and taken up at once, and the boundary would be
+                # ambiguous.
                 idle_s = max(idle_s, rng.uniform(0.8, IDLE_S[1]))
             active_s = float(np.clip(active_s, MIN_STEP_S, MAX_STEP_S - idle_s))
             segments.append(Segment(step, start_s, active_s, float(idle_s)))

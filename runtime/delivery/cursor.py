@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
 
 SCHEMA = 1
 """Of the file. 0.1.0 wrote the same fields without naming a schema."""
@@ -25,15 +25,8 @@ class Position:
 
 def write_cursor(path: Path, position: Position) -> None:
     """On the disk when this returns; a crash leaves the old position or the new one. Raises EdgeHalError."""
-    beside = path.with_name(f"{path.name}.new")
-    try:
-        with beside.open("w") as file:
-            json.dump({"schema": SCHEMA, **asdict(position)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise EdgeHalError(f"cannot write the cursor {path}", str(error.strerror), "choose another --cursor") from error
+    what, todo = f"cannot write the cursor {path}", "choose another --cursor"
+    write_file(path, json.dumps({"schema": SCHEMA, **asdict(position)}), what=what, todo=todo)
 
 
 def read_cursor(path: Path) -> Position | None:

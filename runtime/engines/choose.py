@@ -8,8 +8,9 @@ from pathlib import Path
 
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
+from edge_hal.progress import Progress
 
-from .engine import EngineOptions, Engines, OpenedModel, Report
+from .engine import EngineOptions, Engines, OpenedModel
 
 log = logging.getLogger("edge_hal.engine")
 """At level INFO: the engine and why it was chosen, and each plan that is built (minutes, once for a device)."""
@@ -56,7 +57,7 @@ def choose_engines(
     kind: str = "auto",
     threads: int = 1,
     cache: Path | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
     graphs: bool = True,
 ) -> Engines:
     """The engines of the only stream of a bundle; see `open_model` and `EngineOptions`."""

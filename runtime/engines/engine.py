@@ -14,8 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-Report = Callable[[str, int, int, str], None]
-"""Progress of work that takes minutes: stage, done, total, remark."""
+from edge_hal.progress import Progress
 
 
 class StepEngine(Protocol):
@@ -128,5 +127,5 @@ class EngineOptions:
 
     threads: int = 1
     plan_cache: Path | None = None
-    report: Report | None = None
+    report: Progress | None = None
     cuda_graphs: bool = True

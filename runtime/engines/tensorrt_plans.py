@@ -19,6 +19,8 @@ from typing import Any
 
 from edge_hal.bundle import file_hash
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
+from edge_hal.progress import Progress
 
 SCHEMA = 2
 MAGIC = b"edge-hal plan\n"
@@ -32,7 +34,6 @@ REMEDIES = {
     "MatMulInteger": "the bundle is int8 for onnxruntime: export it with --target tensorrt",
 }
 """Words of TensorRT's own message -> what to do about it."""
-Report = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def build_plan(
     graph: Path,
     options: BuildOptions | None = None,
     timing: bytes = b"",
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Plan:
     """Compile an ONNX graph.
 
@@ -170,7 +171,7 @@ class PlanCache:
         device: DeviceId,
         load: Callable[[bytes], Any],
         options: BuildOptions | None = None,
-        report: Report | None = None,
+        report: Progress | None = None,
     ) -> Any:
         """The engine of `graph`: what `load` makes of a plan. `load` returns None for a plan that does not fit.
 
@@ -225,17 +226,10 @@ class PlanCache:
             yield
 
     def _write(self, path: Path, data: bytes) -> None:
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with beside.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(beside, path)
-        except OSError as error:
-            self.notes.append(f"{path.name} was not kept: {error}")
-            with contextlib.suppress(OSError):
-                beside.unlink()
+            write_file(path, data)
+        except EdgeHalError as error:
+            self.notes.append(f"{path.name} was not kept: {error.why}")
 
 
 def pack(key: str, plan: bytes) -> bytes:
@@ -316,7 +310,7 @@ def _log(trt: Any) -> Any:
     return Log()
 
 
-def _monitor(trt: Any, name: str, report: Report) -> Any:
+def _monitor(trt: Any, name: str, report: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):
         """Phases nest; the outermost one is what a person waits for."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.decoding.hysteresis import Decision, Decoder
+from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Gap, Moment, Start, Transition
 from edge_hal.preprocess import resize

@@ -27,7 +27,7 @@ from benchmarks.baselines.harness import aligned_scores, read_data, streamed_sco
 from benchmarks.baselines.offline import held, learn_offline, windowed
 from benchmarks.baselines.weak import forward_loss, learn_viterbi_em
 from edge_hal.config import load_config
-from edge_hal.learning.alignment_file import started_from
+from edge_hal.learning.alignment_file import first_alignment_from
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.model.pyramid import Pyramid
@@ -201,7 +201,7 @@ def test_the_offline_model_learns_the_alignment_of_a_run(small: Path, tmp_path: 
         frames = next(int(r.frames[-1]) + 1 for r in data.recordings if r.name == video.name)
         segments[video.name] = {"frames": frames, "segments": named}
     (tmp_path / "alignment.json").write_text(json.dumps(segments))
-    labels = started_from(segments, data.recordings, truth.labels).labels
+    labels = first_alignment_from(segments, data.recordings, truth.labels).labels
     scores = aligned_scores(labels, data.spec.model_hz, truth)
     assert scores["mof"] is not None and scores["mof"] > 99 and scores["f1_50"] == 100
 

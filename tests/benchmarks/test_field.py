@@ -21,9 +21,9 @@ import pytest
 from edge_hal.commands.train import load_videos
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import ticks_of
-from edge_hal.learning.data.recordings import Recording
+from edge_hal.learning.data.recordings import SampledRecording
 from edge_hal.learning.networks.teacher import FASTEST_ALIGN_HZ, SLOWEST_ALIGN_HZ
+from edge_hal.ticks import ticks_of
 from tests.helpers.processes import REPOSITORY, call
 from tests.helpers.small_data import write_small_data
 
@@ -185,7 +185,7 @@ def test_the_starter_is_measured_three_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, starter = write_small_data(tmp_path / "data"), program("starter")
-    for name in ("LOOK_AHEAD_WINDOWS", "PINNED_ITERATIONS"):  # which it sets
+    for name in ("LOOK_AHEAD_WINDOWS", "LABELLED_ITERATIONS"):  # which it sets
         monkeypatch.setattr(starter.first_alignment, name, getattr(starter.first_alignment, name))
 
     def printed(*arguments: str) -> list[str]:
@@ -217,7 +217,9 @@ def test_the_starter_is_measured_three_ways(
 def test_a_stamped_video_tells_one_frame_of_each_segment() -> None:
     starter, rng = program("starter"), np.random.default_rng(0)
     labels = np.repeat([2, 0, 1, 0, 2], rng.integers(1, 30, 5))
-    recording = Recording("v", (2, 0, 1, 0, 2), np.zeros((len(labels), 1), np.float32), np.arange(len(labels)), labels)
+    recording = SampledRecording(
+        "v", (2, 0, 1, 0, 2), np.zeros((len(labels), 1), np.float32), np.arange(len(labels)), labels
+    )
     for _ in range(50):
         told = starter.stamped(recording, rng).labels
         known = np.flatnonzero(told >= 0)

@@ -10,8 +10,7 @@ import pytest
 
 from edge_hal.bundle import load_bundle
 from edge_hal.calib.confidence import BINS, Evidence, calibration_error, collect, fit_confidence, reliability
-from edge_hal.calib.fit_decoder import decode_all
-from edge_hal.decoding.hysteresis import DecoderConfig, tempered
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors, mean_posterior
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import calibrated_decoder
 from edge_hal.learning.networks.student import lagging
@@ -67,8 +66,8 @@ def test_a_temperature_changes_confidences_and_no_decision() -> None:
     labels = np.repeat(rng.integers(0, 4, 40), 12)
     logits = 3.0 * np.eye(4)[labels] + rng.normal(size=(len(labels), 4))
     posterior = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
-    cold = decode_all(posterior, AT_ONCE, SPEC)
-    hot = decode_all(posterior, DecoderConfig(0.0, 0.0, 0.0, 0.0, temperature=3.0), SPEC)
+    cold = decode_posteriors(posterior, AT_ONCE, SPEC)
+    hot = decode_posteriors(posterior, DecoderConfig(0.0, 0.0, 0.0, 0.0, temperature=3.0), SPEC)
     assert [(d.label, d.boundary_tick, d.decision_tick) for d in cold] == [
         (d.label, d.boundary_tick, d.decision_tick) for d in hot
     ]
@@ -78,10 +77,10 @@ def test_a_temperature_changes_confidences_and_no_decision() -> None:
     assert [e.right for e in evidence] == [labels[d.decision_tick] == d.label for d in cold]
     lagged, spec = lagging(posterior, 10), replace(SPEC, lag_s=1.0)
     right = [e.right for e in collect([lagged], [labels], AT_ONCE, spec)]
-    decided = decode_all(lagged, AT_ONCE, spec)
+    decided = decode_posteriors(lagged, AT_ONCE, spec)
     assert right == [labels[max(0, d.decision_tick - 10)] == d.label for d in decided]
     assert right != [labels[d.decision_tick] == d.label for d in decided]  # else this test could not tell
-    np.testing.assert_allclose(tempered(posterior[:5], 1.0), np.exp(posterior[:5]).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(mean_posterior(posterior[:5], 1.0), np.exp(posterior[:5]).mean(0), rtol=1e-5)
 
 
 def test_too_few_events_are_refused() -> None:

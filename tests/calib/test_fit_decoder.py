@@ -17,18 +17,16 @@ from edge_hal.calib import fit_decoder as calib_decoder
 from edge_hal.calib.fit_decoder import (
     CONFIRM_S,
     EVIDENCE_HZ,
-    PROMPT_S,
+    FILTER_CONFIRM_S,
     SMOOTH_S,
     TOLERANCE,
-    decode_all,
     fit_decoder,
-    labels_of,
-    points_of,
 )
 from edge_hal.calib.learn_procedure import learn_procedure
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
 from edge_hal.decoding.procedure import Procedure, Step
-from edge_hal.evaluation.checkpoint_scores import decide
+from edge_hal.decoding.timeline import labels_of, transition_points
+from edge_hal.evaluation.checkpoint_scores import stream_posteriors
 from edge_hal.events import Transition
 from edge_hal.metrics import score_transitions, score_videos, transitions_of
 from edge_hal.model.step import TorchEngine
@@ -89,9 +87,9 @@ def noisy(labels: Labels, rng: np.random.Generator) -> Log:
 
 
 def score(config: DecoderConfig, posteriors: list[Log], truth: list[Labels]) -> float:
-    decisions = [decode_all(p, config, SPEC) for p in posteriors]
+    decisions = [decode_posteriors(p, config, SPEC) for p in posteriors]
     events = score_transitions(
-        [points_of(d, HZ) for d in decisions],
+        [transition_points(d, HZ) for d in decisions],
         [transitions_of(y, HZ) for y in truth],
         [len(y) / HZ for y in truth],
     )
@@ -120,7 +118,7 @@ def test_given_thresholds_are_kept_and_the_others_come_from_the_search(given: di
     if given.get("evidence_hz", 1.0) > 0:
         assert got.procedure == learn_procedure([labels], SPEC.labels, HZ)
         assert "evidence_hz" in given or got.evidence_hz in EVIDENCE_HZ
-        assert "confirm_s" in given or got.confirm_s in PROMPT_S
+        assert "confirm_s" in given or got.confirm_s in FILTER_CONFIRM_S
         assert "smooth_s" in given or got.smooth_s == DecoderConfig().smooth_s
     else:
         assert got.procedure is None
@@ -169,7 +167,7 @@ def test_of_filters_as_good_as_the_best_the_promptest_is_taken(
                 got.changed({"evidence_hz": hz, "confirm_s": confirm_s, "lead_s": 0.0}), posteriors, truth
             )
             for hz in EVIDENCE_HZ
-            for confirm_s in PROMPT_S
+            for confirm_s in FILTER_CONFIRM_S
         }
         best = max(scores.values())
         good = {setting: value for setting, value in scores.items() if value >= best - tolerance}
@@ -188,7 +186,7 @@ def test_bursts_of_a_known_length_are_sat_out(given: dict[str, float]) -> None:
     got = fit_decoder(posteriors, truth, SPEC, given)
     assert score(got, posteriors, truth) == 1.0
     for y, p in zip(truth, posteriors, strict=True):
-        assert np.array_equal(labels_of(decode_all(p, got, SPEC), len(y)), y)
+        assert np.array_equal(labels_of(decode_posteriors(p, got, SPEC), len(y)), y)
 
 
 @pytest.mark.parametrize("given", [{}, {"evidence_hz": 0.0}], ids=["filter", "hysteresis"])
@@ -210,9 +208,9 @@ def test_videos_of_one_action_and_of_a_few_ticks_can_be_fitted(length: int) -> N
 
 def test_labels_and_points_of_decisions() -> None:
     labels = np.repeat([0, 3, 1], [40, 50, 30]).astype(np.int64)
-    decisions = decode_all(certain(labels), DecoderConfig(0.3, 0.3, 0.0, 1.0), SPEC)
+    decisions = decode_posteriors(certain(labels), DecoderConfig(0.3, 0.3, 0.0, 1.0), SPEC)
     assert np.array_equal(labels_of(decisions, 120), labels)
-    points = points_of(decisions, HZ)
+    points = transition_points(decisions, HZ)
     assert [(p.label, p.boundary_s) for p in points] == [(3, 4.0), (1, 9.0)]  # the first label is no transition
     assert all(p.decision_s > p.boundary_s for p in points)
     assert np.array_equal(labels_of([], 3), np.zeros(3))
@@ -231,8 +229,8 @@ def test_decisions_off_line_are_those_of_the_stream(
     with torch.inference_mode():
         log_p = torch.log_softmax(pyramid(front_end(torch.from_numpy(vectors))[None]).frame[0], -1).numpy()
     stream = PyramidStream(spec, [TorchEngine(pyramid, front_end, level) for level in range(len(levels))])
-    streamed = decide(stream, vectors, config)
-    expected = decode_all(log_p, config, spec)
+    streamed = decode_posteriors(stream_posteriors(stream, vectors), config, spec)
+    expected = decode_posteriors(log_p, config, spec)
     assert [(d.label, d.previous, d.boundary_tick, d.decision_tick) for d in streamed] == [
         (d.label, d.previous, d.boundary_tick, d.decision_tick) for d in expected
     ]
@@ -261,7 +259,7 @@ def test_decisions_off_line_are_the_events_of_the_runtime(tmp_path: Path, lag_s:
         with edge_hal.open_stream(bundle.path) as stream:
             events = [e for t, x in enumerate(vectors) for e in stream.push(x, round(t * 1e9 / HZ))]
         made = [e for e in events if isinstance(e, Transition)]
-        decisions = decode_all(log_p, config, bundle.spec)
+        decisions = decode_posteriors(log_p, config, bundle.spec)
         assert [(e.to, e.boundary.tick, e.decision.tick) for e in made] == [
             (LABELS[d.label], d.boundary_tick, d.decision_tick) for d in decisions
         ]

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_hal.decoding.hysteresis import Decoder, DecoderConfig
+from edge_hal.decoding.decoder import Decoder, DecoderConfig, open_decoder
 from edge_hal.decoding.procedure import Procedure, Step
-from edge_hal.decoding.semi_markov import open_decoder
 from tests.helpers.bundles import LABELS, known_spec
 
 SPEC = known_spec(10.0)

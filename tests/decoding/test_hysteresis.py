@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_hal.decoding.hysteresis import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
+from edge_hal.decoding.decoder import LOG_RATIO_LIMIT, Decision, DecoderConfig
+from edge_hal.decoding.hysteresis import HysteresisDecoder
 from edge_hal.errors import EdgeHalError
 
 HZ = 10.0
@@ -26,7 +27,7 @@ def certain(labels: list[int], count: int = 3, confidence: float = 0.9) -> NDArr
 def decode(
     config: DecoderConfig, log_posterior: NDArray[np.float32], every: int = 1, keep: int = 10_000
 ) -> list[Decision]:
-    decoder = Decoder(config, HZ)
+    decoder = HysteresisDecoder(config, HZ)
     made = []
     for tick in range(every - 1, len(log_posterior), every):
         decision = decoder.decide(tick, log_posterior[max(0, tick + 1 - keep) : tick + 1])
@@ -58,7 +59,7 @@ def test_a_flicker_shorter_than_the_confirmation_changes_nothing() -> None:
     assert [d.label for d in decode(config, certain(long))] == [0, 1, 0]
 
 
-def test_another_challenger_starts_its_own_confirmation() -> None:
+def test_another_candidate_starts_its_own_confirmation() -> None:
     config = DecoderConfig(smooth_s=0.1, confirm_s=0.5, min_duration_s=0.0)
     found = decode(config, certain([0] * 20 + [1] * 4 + [2] * 20))
     assert [d.label for d in found] == [0, 2]
@@ -88,7 +89,7 @@ def test_the_first_label_of_an_epoch_comes_from_none_at_tick_zero_however_late()
 
 
 def test_reset_forgets_the_label() -> None:
-    decoder = Decoder(DecoderConfig(confirm_s=0.0), HZ)
+    decoder = HysteresisDecoder(DecoderConfig(confirm_s=0.0), HZ)
     rows = certain([1] * 5)
     assert decoder.decide(0, rows[:1]) is not None
     assert decoder.decide(1, rows[:2]) is None

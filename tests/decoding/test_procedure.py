@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_hal.calib.learn_procedure import ALL_COUNT_AS, learn_procedure
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.calib.learn_procedure import PRIOR_SEGMENTS, learn_procedure
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import LEAST_SHARE, MAX_TICKS, UNSEEN, Procedure, Step
 from edge_hal.errors import EdgeHalError
 
@@ -282,9 +282,9 @@ def test_what_is_learnt_is_what_was_counted() -> None:
     every = np.log(np.concatenate(list(durations.values())))
     for name, own in durations.items():
         log_s = np.log(own)
-        weight = len(own) + ALL_COUNT_AS
-        mean = (log_s.sum() + ALL_COUNT_AS * every.mean()) / weight
-        variance = (((log_s - mean) ** 2).sum() + ALL_COUNT_AS * every.var()) / weight
+        weight = len(own) + PRIOR_SEGMENTS
+        mean = (log_s.sum() + PRIOR_SEGMENTS * every.mean()) / weight
+        variance = (((log_s - mean) ** 2).sum() + PRIOR_SEGMENTS * every.var()) / weight
         assert steps[name].median_s == pytest.approx(np.exp(mean), abs=1e-3)
         assert steps[name].spread == pytest.approx(np.exp(np.sqrt(variance)), abs=1e-3)
 

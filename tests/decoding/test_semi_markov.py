@@ -12,12 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_hal.calib.fit_decoder import decode_all
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.decoding import semi_markov as filter_module
-from edge_hal.decoding.hysteresis import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
+from edge_hal.decoding.decoder import (
+    LOG_RATIO_LIMIT,
+    Decision,
+    Decoder,
+    DecoderConfig,
+    decode_posteriors,
+    open_decoder,
+)
+from edge_hal.decoding.hysteresis import HysteresisDecoder
 from edge_hal.decoding.procedure import Procedure, Step
-from edge_hal.decoding.semi_markov import SHARE_POWER, ProcedureDecoder, open_decoder
+from edge_hal.decoding.semi_markov import SHARE_POWER, SemiMarkovDecoder
 from edge_hal.learning.networks.student import lagging
 from edge_hal.metrics import runs_of
 from tests.helpers.small_models import TWO, small_spec
@@ -118,14 +125,14 @@ def test_the_path_is_the_likeliest_of_all_segmentations(
     path, best, second = best_path(config, log_posterior)
     if best - second < 1e-9:
         return
-    decoder = ProcedureDecoder(config, HZ)
+    decoder = SemiMarkovDecoder(config, HZ)
     assert (decoder._tables.duration.shape[1] == 4) is brief
     for tick in range(ticks):
         decoder.decide(tick, log_posterior[: tick + 1])
     kinds, starts, _ = runs_of(path)
     then = max(ticks - 1 - round(confirm_s * HZ), 0)
     segment = int(np.searchsorted(starts, then, side="right")) - 1
-    assert decoder._path(ticks - 1) == (kinds[segment], starts[segment])
+    assert decoder._trace_back(ticks - 1) == (kinds[segment], starts[segment])
 
 
 @given(seeds, st.integers(2, 8), st.integers(30, 400))
@@ -135,26 +142,26 @@ def test_how_many_ticks_come_at_once_and_how_many_are_kept_decides_nothing(seed:
     rng = np.random.default_rng(seed)
     config = config_of(random_procedure(rng, 4), confirm_s=float(rng.uniform(0, 1)), min_duration_s=0.3)
     log_posterior = random_log(rng, 300, 4)
-    each, paths = ProcedureDecoder(config, HZ), []
+    each, paths = SemiMarkovDecoder(config, HZ), []
     for tick in range(len(log_posterior)):
         each.decide(tick, log_posterior[: tick + 1])
         if tick % every == every - 1:
-            paths.append(each._path(tick))
-    some, expected, label, since = ProcedureDecoder(config, HZ), [], None, 0
+            paths.append(each._trace_back(tick))
+    some, expected, label, since = SemiMarkovDecoder(config, HZ), [], None, 0
     decisions = decode(some, log_posterior, every, keep)
     for tick, (now, began) in zip(range(every - 1, len(log_posterior), every), paths, strict=True):
-        if now == label or (tick < some._settled if label is None else tick - since < 3):
+        if now == label or (tick < some._first_decision_tick if label is None else tick - since < 3):
             continue
         if label is not None:
             since = min(tick, max(began, since + 3, tick + 1 - keep))
         expected.append((label, now, since, tick))
         label = now
     assert [(d.previous, d.label, d.boundary_tick, d.decision_tick) for d in decisions] == expected
-    whole = decode(ProcedureDecoder(config, HZ), log_posterior, every)
+    whole = decode(SemiMarkovDecoder(config, HZ), log_posterior, every)
     assert [(d.label, d.decision_tick) for d in decisions] == [(d.label, d.decision_tick) for d in whole]
 
 
-def sizes(decoder: ProcedureDecoder) -> dict[str, int]:
+def sizes(decoder: SemiMarkovDecoder) -> dict[str, int]:
     held = {name: value for name, value in vars(decoder).items() if not isinstance(value, (int, float, type(None)))}
     return {name: value.nbytes if isinstance(value, np.ndarray) else len(repr(value)) for name, value in held.items()}
 
@@ -162,7 +169,7 @@ def sizes(decoder: ProcedureDecoder) -> dict[str, int]:
 def test_memory_is_constant_and_a_step_may_last_longer_than_any_duration() -> None:
     procedure = cycle("a", "b", "c", median_s=1.0)
     config = config_of(procedure)
-    decoder = ProcedureDecoder(config, HZ)
+    decoder = SemiMarkovDecoder(config, HZ)
     longest = decoder._tables.duration.shape[1]
     labels = np.repeat([0, 1, 2, 0, 1, 2, 0, 1], [9_000, 8, 12, 9_900, 15, 10, 900, 155])
     assert len(labels) == 20_000 and 100 * longest < 9_000
@@ -176,7 +183,7 @@ def test_memory_is_constant_and_a_step_may_last_longer_than_any_duration() -> No
     assert [d.label for d in made] == [0, 1, 2, 0, 1, 2, 0, 1]
     assert sizes(decoder) == before
     # Nor has the sum of 20,000 ticks of evidence cost precision: a fresh one sees the end alike.
-    fresh = ProcedureDecoder(config, HZ)
+    fresh = SemiMarkovDecoder(config, HZ)
     again = decode(fresh, rows[-400:], 4)
     assert again[-1].boundary_tick == starts[-1] - (len(rows) - 400)
 
@@ -189,14 +196,14 @@ def test_an_order_that_is_forbidden_keeps_a_look_alike_out() -> None:
 
     def found(after: dict[str, float]) -> list[tuple[int | None, int, int]]:
         procedure = Procedure({"a": replace(free, then=after), "b": free, "c": free})
-        return told(decode(ProcedureDecoder(config_of(procedure), HZ), rows))
+        return told(decode(SemiMarkovDecoder(config_of(procedure), HZ), rows))
 
     assert found({"b": 0.5, "c": 0.5}) == [(None, 0, 0), (0, 2, 30), (2, 0, 60)]
     assert found({"b": 1.0, "c": 0.0}) == [(None, 0, 0), (0, 1, 30), (1, 0, 60)]
     # What no step list has shown is unlikely, not impossible: posteriors that are sure win.
     sure = certain(labels)
     procedure = Procedure({"a": replace(free, then={"b": 1.0}), "b": free, "c": free})
-    decisions = decode(ProcedureDecoder(config_of(procedure), HZ), sure)
+    decisions = decode(SemiMarkovDecoder(config_of(procedure), HZ), sure)
     assert told(decisions) == [(None, 0, 0), (0, 2, 30), (2, 0, 60)]
 
 
@@ -208,7 +215,7 @@ def test_a_flicker_too_short_for_its_step_is_sat_out_and_a_step_of_its_length_is
         brief = Step(0.0, 0.5, median_s, 1.2, {"a": 1.0})
         procedure = Procedure({"a": Step(1.0, 0.5, 4.0, 1.3, {"b": 1.0}), "b": brief})
         config = config_of(procedure, confirm_s=1.0)  # the flicker is over before it would be published
-        return [d.label for d in decode(ProcedureDecoder(config, HZ), rows)]
+        return [d.label for d in decode(SemiMarkovDecoder(config, HZ), rows)]
 
     assert found(6.0) == [0] and found(0.6) == [0, 1, 0]
 
@@ -223,13 +230,13 @@ def test_no_looks_a_second_or_no_procedure_is_hysteresis(
     spec = replace(small_spec(TWO), labels=("a", "b", "c"), lag_s=lag_ticks / HZ, lookback_s=30.0)
     assert spec.lag_ticks == lag_ticks
     plain = DecoderConfig(confirm_s=confirm_s, min_duration_s=0.5)
-    expected = decode(Decoder(plain, HZ, lag_ticks), log_posterior, every)
+    expected = decode(HysteresisDecoder(plain, HZ, lag_ticks), log_posterior, every)
     for config in (plain, plain.changed({"evidence_hz": 3}), replace(plain, procedure=cycle("a", "b", "c"))):
         decoder = open_decoder(config, spec)
-        assert type(decoder) is Decoder
+        assert type(decoder) is HysteresisDecoder
         assert decode(decoder, log_posterior, every) == expected
     both = replace(plain, procedure=cycle("a", "b", "c"), evidence_hz=3.0)
-    assert type(open_decoder(both, spec)) is ProcedureDecoder
+    assert type(open_decoder(both, spec)) is SemiMarkovDecoder
 
 
 @pytest.mark.parametrize("never", [-60.0, -np.inf])
@@ -241,7 +248,7 @@ def test_one_confident_blunder_makes_no_pair_of_transitions(
     """Wherever in a step it comes; without a limit it does, so this test can tell."""
     labels = np.repeat([0, 1], [40, 40])
     config = config_of(cycle("a", "b"), confirm_s=confirm_s)
-    clean = told(decode(ProcedureDecoder(config, HZ), certain(labels, 2), every))
+    clean = told(decode(SemiMarkovDecoder(config, HZ), certain(labels, 2), every))
     assert [(label, boundary) for _, label, boundary in clean] == [(0, 0), (1, 40)]
 
     def blundered() -> list[bool]:
@@ -249,7 +256,7 @@ def test_one_confident_blunder_makes_no_pair_of_transitions(
         for tick in (12, 20, 31, 52, 60, 75):
             rows = certain(labels, 2)
             rows[tick] = [never, 0] if labels[tick] == 0 else [0, never]
-            made = decode(ProcedureDecoder(config, HZ), rows, every)
+            made = decode(SemiMarkovDecoder(config, HZ), rows, every)
             assert all(np.isfinite(d.confidence) for d in made)
             same.append(told(made) == clean)
         return same
@@ -266,7 +273,7 @@ def test_what_is_added_to_a_whole_row_decides_nothing(seed: int, shift: float) -
     config = config_of(random_procedure(rng), confirm_s=float(rng.uniform(0, 1)))
     rows = np.round(random_log(rng, 150) * 64).astype(np.float64) / 64  # so that sums are exact
     moved = rows + np.round(shift * rng.random((len(rows), 1)) * 64) / 64
-    one, two = (decode(ProcedureDecoder(config, HZ), np.float32(each)) for each in (rows, moved))
+    one, two = (decode(SemiMarkovDecoder(config, HZ), np.float32(each)) for each in (rows, moved))
     assert told(one) == told(two)
 
 
@@ -279,7 +286,7 @@ def test_a_label_never_seen_does_not_win_on_clean_posteriors(seed: int, confiden
     procedure = learn_procedure([labels], ("a", "b", "c", "never"), HZ)
     assert procedure.steps["never"].share == 0
     config = config_of(procedure, evidence_hz=evidence_hz)
-    made = decode(ProcedureDecoder(config, HZ), certain(labels, 4, confidence))
+    made = decode(SemiMarkovDecoder(config, HZ), certain(labels, 4, confidence))
     kinds, _, _ = runs_of(labels)
     assert [d.label for d in made] == kinds.tolist()
 
@@ -297,7 +304,7 @@ def test_boundaries_are_exact_on_clean_posteriors_whatever_the_lag(
     config = config_of(procedure, evidence_hz=5.0 if filters else 0.0, min_duration_s=0.5)
     spec = replace(small_spec(TWO), labels=("a", "b", "c"), lag_s=lag_ticks / HZ)
     decoder = open_decoder(config, spec)
-    assert isinstance(decoder, ProcedureDecoder) is filters
+    assert isinstance(decoder, SemiMarkovDecoder) is filters
     rows = lagging(certain(np.append(labels, np.full(40, labels[-1]))), spec.lag_ticks)
     made = decode(decoder, rows, every)
     kinds, starts, _ = runs_of(labels)
@@ -321,7 +328,7 @@ def test_whatever_comes_the_segments_are_well_formed(
         lead_s=lead_s,
     )
     rows = random_log(rng, 300, sharpness=float(rng.uniform(0, 4)))
-    decoder = (ProcedureDecoder if filters else Decoder)(config, HZ, lag_ticks)
+    decoder = (SemiMarkovDecoder if filters else HysteresisDecoder)(config, HZ, lag_ticks)
     shortest, before = max(1, round(min_duration_s * HZ)), None
     for d in decode(decoder, rows, every, keep):
         assert 0 < d.confidence <= 1 + 1e-6
@@ -340,7 +347,7 @@ def test_the_lead_moves_the_filters_boundaries_too() -> None:
     labels = np.repeat([0, 1, 2], [30, 30, 40])
     config = config_of(cycle("a", "b", "c"))
     for lead_s, boundaries in ((0.0, [0, 30, 60]), (0.4, [0, 26, 56])):
-        made = decode(ProcedureDecoder(config.changed({"lead_s": lead_s}), HZ), certain(labels))
+        made = decode(SemiMarkovDecoder(config.changed({"lead_s": lead_s}), HZ), certain(labels))
         assert [d.boundary_tick for d in made] == boundaries
 
 
@@ -348,20 +355,20 @@ def test_reset_forgets_all_that_was_seen() -> None:
     rng = np.random.default_rng(4)
     config = config_of(random_procedure(rng), confirm_s=0.4)
     one, two = random_log(rng, 150), random_log(rng, 150)
-    used = ProcedureDecoder(config, HZ, 3)
+    used = SemiMarkovDecoder(config, HZ, 3)
     decode(used, one)
     used.reset()
     assert used.label is None
-    assert decode(used, two) == decode(ProcedureDecoder(config, HZ, 3), two) != []
+    assert decode(used, two) == decode(SemiMarkovDecoder(config, HZ, 3), two) != []
 
 
 def test_the_first_label_comes_from_none_at_tick_zero_and_once_the_path_has_it() -> None:
     """However wrong the first ticks are: the path is the likeliest in hindsight."""
     config = config_of(cycle("a", "b", "c"), confirm_s=1.0)
-    made = decode(ProcedureDecoder(config, HZ), certain([0] * 40), every=1)
+    made = decode(SemiMarkovDecoder(config, HZ), certain([0] * 40), every=1)
     assert (made[0].previous, made[0].label, made[0].boundary_tick) == (None, 0, 0)
     assert made[0].decision_tick == 15  # half the shortest step, which is longer than `confirm_s`
-    one = ProcedureDecoder(config_of(cycle("a")), HZ)  # a procedure of one step has nothing to decide
+    one = SemiMarkovDecoder(config_of(cycle("a")), HZ)  # a procedure of one step has nothing to decide
     assert told(decode(one, np.zeros((300, 1), np.float32), every=4)) == [(None, 0, 0)]
 
 
@@ -380,7 +387,7 @@ def test_steps_that_follow_the_procedure_are_told_from_noise_better_than_by_hyst
             noise[np.arange(len(labels)), labels] += 1.2
             rows = np.float32(noise - np.log(np.exp(noise).sum(axis=1, keepdims=True)))
             found = np.zeros(len(labels), np.int64)
-            for d in decode_all(rows, config, spec):
+            for d in decode_posteriors(rows, config, spec):
                 found[d.boundary_tick :] = d.label
             shares.append(float((found == labels).mean()))
         return float(np.mean(shares))

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_hal.bundle import expected_graphs, load_bundle
 from edge_hal.calib.sensitivity import Budget, compare_events
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle
 from edge_hal.export.graphs import export_encoder, export_level

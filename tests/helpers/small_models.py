@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import save_model
 from edge_hal.model.pyramid import Pyramid

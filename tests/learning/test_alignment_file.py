@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.alignment_file import alignment_of, read_alignment, started_from
+from edge_hal.learning.alignment_file import alignment_entries, first_alignment_from, read_alignment
 from edge_hal.learning.data.dataset import load_dataset
-from edge_hal.learning.data.recordings import Recording, read_recordings
+from edge_hal.learning.data.recordings import SampledRecording, read_recordings
 from edge_hal.learning.train import train
 from edge_hal.metrics import transcript_of
 from tests.helpers.processes import call, contents
@@ -32,17 +32,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_data(tmp_path_factory.mktemp("small") / "data")
 
 
-def recording(labels: np.ndarray, stride: int = 3) -> Recording:
+def recording(labels: np.ndarray, stride: int = 3) -> SampledRecording:
     frames = np.arange(len(labels)) * stride
-    return Recording("v", transcript_of(labels), np.zeros((len(labels), 2), np.float32), frames, None)
+    return SampledRecording("v", transcript_of(labels), np.zeros((len(labels), 2), np.float32), frames, None)
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.integers(1, 5))
 def test_what_is_written_is_read(labels: list[int], stride: int) -> None:
     truth = np.array(labels)
     one = recording(truth, stride)
-    told = json.loads(json.dumps(alignment_of([one], [truth], NAMES, [0.25])))
-    found = started_from(told, [one], NAMES)
+    told = json.loads(json.dumps(alignment_entries([one], [truth], NAMES, [0.25])))
+    found = first_alignment_from(told, [one], NAMES)
     np.testing.assert_array_equal(found.labels[0], truth)
     assert found.agreement == [0.25]
 
@@ -63,12 +63,12 @@ def test_what_is_written_is_read(labels: list[int], stride: int) -> None:
 )
 def test_an_unusable_alignment_names_the_video(change: dict, why: str) -> None:
     one = recording(np.repeat([0, 1], 5))
-    told = alignment_of([one], [np.repeat([0, 1], 5)], NAMES, [1.0])
+    told = alignment_entries([one], [np.repeat([0, 1], 5)], NAMES, [1.0])
     with pytest.raises(EdgeHalError, match="alignment of video v") as error:
-        started_from({"v": {**told["v"], **change}}, [one], NAMES)
+        first_alignment_from({"v": {**told["v"], **change}}, [one], NAMES)
     assert re.search(why, error.value.why)
     with pytest.raises(EdgeHalError, match="knows no video v"):
-        started_from({}, [one], NAMES)
+        first_alignment_from({}, [one], NAMES)
 
 
 def test_begun_from_its_alignment_a_run_ends_as_before(data: Path, tmp_path: Path) -> None:

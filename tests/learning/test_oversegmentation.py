@@ -14,13 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.config import load_config
-from edge_hal.evaluation.checkpoint_scores import stream_checkpoint, truths
+from edge_hal.evaluation.checkpoint_scores import stream_checkpoint
+from edge_hal.evaluation.scores import frame_labels
 from edge_hal.features import encode_pictures
-from edge_hal.learning.data.dataset import VideoSet, load_dataset, resample_labels
+from edge_hal.learning.data.dataset import VideoSet, load_dataset
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.train import train
 from edge_hal.metrics import edit_score, runs_of, score_transitions, transitions_of
 from edge_hal.model.model_file import load_checkpoint
+from edge_hal.ticks import resample_labels
 from edge_hal.workbench import render_dataset
 
 LEVELS = {  # of about the same work per tick
@@ -65,14 +67,14 @@ def test_raw_argmax_over_segments_and_the_decoder_cures_it(rendered: Path, tmp_p
     at_ticks = raw(run, unseen)
     truth = [
         np.asarray(resample_labels(y, video.rate_hz or 0.0, hz)[: len(found)], np.int64)
-        for y, video, found in zip(truths(unseen), unseen.videos, at_ticks, strict=True)
+        for y, video, found in zip(frame_labels(unseen), unseen.videos, at_ticks, strict=True)
     ]
     right = np.mean(np.concatenate(at_ticks) == np.concatenate(truth))
     assert right > 0.5  # it has learnt what the steps look like, and yet:
     assert pieces(at_ticks) > 1.5 * pieces(truth)
     decoded = [timeline.labels for timeline in stream_checkpoint(run, unseen)]
     assert 0.6 * pieces(truth) < pieces(decoded) < 1.4 * pieces(truth)
-    assert edit_score(decoded, truths(unseen)) > edit_score(at_ticks, truth) + 15
+    assert edit_score(decoded, frame_labels(unseen)) > edit_score(at_ticks, truth) + 15
     false_per_min = [
         score_transitions(
             [transitions_of(y, rate) for y in predicted],
@@ -81,7 +83,7 @@ def test_raw_argmax_over_segments_and_the_decoder_cures_it(rendered: Path, tmp_p
         ).false_per_min
         for predicted, true, rate in (
             (at_ticks, truth, hz),
-            (decoded, truths(unseen), unseen.rate_hz or 0.0),
+            (decoded, frame_labels(unseen), unseen.rate_hz or 0.0),
         )
     ]
     assert false_per_min[1] < 0.5 * false_per_min[0]

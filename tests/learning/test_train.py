@@ -17,7 +17,8 @@ import pytest
 from edge_hal.commands.evaluate import ROWS
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation.checkpoint_scores import stream_checkpoint, truths
+from edge_hal.evaluation.checkpoint_scores import stream_checkpoint
+from edge_hal.evaluation.scores import frame_labels
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.train import train
 from edge_hal.metrics import TransitionPoint, score_transitions, transitions_of
@@ -282,8 +283,8 @@ def test_a_listener_hears_the_transitions_that_eval_scored(data: Path, place: Pa
     scores = evaluate(data, "--ckpt", str(place / "run"))["ours"]
     found = score_transitions(
         heard,
-        [transitions_of(y, RATE_HZ) for y in truths(videos)],
-        [len(y) / RATE_HZ for y in truths(videos)],
+        [transitions_of(y, RATE_HZ) for y in frame_labels(videos)],
+        [len(y) / RATE_HZ for y in frame_labels(videos)],
     )
     assert {key: scores[key] for key in vars(found)} == pytest.approx(vars(found))
 

@@ -20,10 +20,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from edge_hal.commands.evaluate import run_config
-from edge_hal.decoding.hysteresis import DecoderConfig
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
-from edge_hal.model.model_file import MODEL, REFERENCE, load_checkpoint, save_model
+from edge_hal.model.model_file import MODEL_FILE, REFERENCE_FILE, load_checkpoint, save_model
 from edge_hal.spec import EncoderSpec
 from tests.helpers.small_models import FLAT, THREE, TWO, random_input, random_model, save_run, small_spec
 
@@ -58,8 +58,8 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path, levels: Any) -> None:
     pyramid, front_end = random_model(spec, seed=3)
     steps = {name: Step(0.25, 0.25, 2.0, 1.5, {spec.labels[i - 1]: 1.0}) for i, name in enumerate(spec.labels)}
     decoder = DecoderConfig(0.3, 1.5, 0.25, 2, evidence_hz=2.5, procedure=Procedure(steps))
-    save_model(tmp_path / MODEL, pyramid, front_end, decoder, {"seed": 3, "by": {"tests": [1, "é"]}})
-    for path in (tmp_path, tmp_path / MODEL):
+    save_model(tmp_path / MODEL_FILE, pyramid, front_end, decoder, {"seed": 3, "by": {"tests": [1, "é"]}})
+    for path in (tmp_path, tmp_path / MODEL_FILE):
         loaded = load_checkpoint(path)
         assert loaded.spec == spec and loaded.decoder == decoder and loaded.path == tmp_path
         assert loaded.provenance == {"seed": 3, "by": {"tests": [1, "é"]}}
@@ -77,20 +77,20 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path, levels: Any) -> None:
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_run(tmp_path / name, small_spec(), seed=1)
-    assert (tmp_path / "a" / MODEL).read_bytes() == (tmp_path / "b" / MODEL).read_bytes()
+    assert (tmp_path / "a" / MODEL_FILE).read_bytes() == (tmp_path / "b" / MODEL_FILE).read_bytes()
 
 
 def test_the_reference_is_read_back_and_a_damaged_one_named(run: Path) -> None:
     assert np.array_equal(load_checkpoint(run).reference["x"], random_input(50))
-    whole = (run / REFERENCE).read_bytes()
+    whole = (run / REFERENCE_FILE).read_bytes()
     for damaged in (b"", b"no", whole[: len(whole) // 2], whole[:-40], whole.replace(b"NUMPY", b"NUMBY")):
-        (run / REFERENCE).write_bytes(damaged)
-        assert REFERENCE in refused(run).what
+        (run / REFERENCE_FILE).write_bytes(damaged)
+        assert REFERENCE_FILE in refused(run).what
     np.save(run / "one.npy", np.ones(3))
-    os.replace(run / "one.npy", run / REFERENCE)
-    assert REFERENCE in refused(run).what
-    np.savez(run / REFERENCE, x=np.array([{}], dtype=object))
-    assert REFERENCE in refused(run).what
+    os.replace(run / "one.npy", run / REFERENCE_FILE)
+    assert REFERENCE_FILE in refused(run).what
+    np.savez(run / REFERENCE_FILE, x=np.array([{}], dtype=object))
+    assert REFERENCE_FILE in refused(run).what
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_truncated_file_is_refused_wherever_it_ends(run: Path, data: st.DataObject) -> None:
-    whole = (run / MODEL).read_bytes()
+    whole = (run / MODEL_FILE).read_bytes()
     cut = run.parent / "cut.safetensors"
     cut.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
     assert "no edge-hal checkpoint" in refused(cut).what
@@ -130,7 +130,7 @@ def test_without_its_configuration_a_run_cannot_be_scored(run: Path) -> None:
         run_config(run, [])
     (run / "config.yaml").write_text("model: {levels: [{window: 4, wdth: 8}]}")
     with pytest.raises(EdgeHalError, match="'width'"):
-        run_config(run / MODEL, [])
+        run_config(run / MODEL_FILE, [])
 
 
 FAULTS: dict[str, tuple[Change, str]] = {
@@ -161,7 +161,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_contradiction_inside_is_named(run: Path, fault: str) -> None:
     change, named = FAULTS[fault]
-    rewrite(run / MODEL, change)
+    rewrite(run / MODEL_FILE, change)
     error = refused(run)
     assert "no edge-hal checkpoint" in error.what and named in error.why, error
 
@@ -170,7 +170,7 @@ def test_an_absurd_table_is_refused_before_anything_of_its_size_is_made(run: Pat
     """The table asks for a terabyte; the file has a few kB. Memory must not follow the table."""
     level = {"window": 4096, "width": 8192, "heads": 1, "blocks": 64}
     levels = [{"stride": 1 if index == 0 else 2, **level} for index in range(8)]
-    rewrite(run / MODEL, lambda m, t: m["spec"].update(levels=levels))
+    rewrite(run / MODEL_FILE, lambda m, t: m["spec"].update(levels=levels))
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "no edge-hal checkpoint" in refused(run).what
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 200_000
@@ -180,5 +180,5 @@ def test_a_complete_run_is_not_overwritten_and_loading_changes_nothing(run: Path
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     load_checkpoint(run)
     shutil.copytree(run, run.parent / "copy")
-    load_checkpoint(run.parent / "copy" / MODEL)
+    load_checkpoint(run.parent / "copy" / MODEL_FILE)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

@@ -1,19 +1,18 @@
-"""Videos with ordered step lists, in the layout of MS-TCN, read lazily and checked before training.
+"""Videos with ordered step lists, in the layout of MS-TCN. They are read lazily and checked before training.
 
     features/<id>.npy  (D, T) or (T, D)     or videos/<id>.{mp4,avi,mkv,mov}
-    transcripts/<id>.txt                    one action a line, in order (optional)
-    groundTruth/<id>.txt                    one action a frame; collapsed where no transcript is
+    transcripts/<id>.txt                    one action per line, in order (optional)
+    groundTruth/<id>.txt                    one action per frame; it gives the transcript if there is none
     mapping.txt                             `id name`, ids 0 .. K-1
-    splits/{train,valid,test}.splitK.bundle one video a line (optional)
+    splits/{train,valid,test}.splitK.bundle one video per line (optional)
 
-Whoever learns from transcripts calls with `with_labels=False` and never holds a frame label.
+With `with_labels=False`, as for training from transcripts, no frame label is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -23,19 +22,16 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray, transcript_of
 
+from .media_files import feature_length, find_layout, open_array, probe_video
 from .mstcn_files import (
     Kind,
     Layout,
     check_present,
     count_of,
-    feature_length,
     find_kind,
-    find_layout,
     index_media,
     label_paths,
     nearest,
-    open_array,
-    probe_video,
     read_mapping,
     read_names,
     read_split,
@@ -45,9 +41,12 @@ from .mstcn_files import (
 
 @dataclass(frozen=True)
 class Video:
-    """One recording. `labels` (length,) is None unless it was asked for; -1 where a frame is not labelled.
+    """One recording of a data set.
 
-    `length` counts frames (0: a camera file that does not say); `rate_hz` is None if unknown.
+    Attributes:
+        length: number of frames; 0 for a video file that does not say.
+        rate_hz: frames per second; None if not known.
+        labels: (length,) -1 for a frame without a label; None unless labels were asked for.
     """
 
     name: str
@@ -60,7 +59,7 @@ class Video:
     layout: Layout = "TD"
 
     def read(self) -> NDArray[np.float32]:
-        """Features (length, D). Raises EdgeHalError on a damaged file or a value not finite."""
+        """Features (length, D). Raises EdgeHalError for a damaged file or a value that is not finite."""
         if self.kind != "features":
             raise EdgeHalError(f"{self.path} has no feature array", "it is a camera recording: read its frames")
         stored = open_array(self.path)
@@ -78,7 +77,7 @@ class Video:
 
 @dataclass(frozen=True)
 class VideoSet:
-    """The videos of one part of one split. `notes` says what was assumed or repaired."""
+    """The videos of one part of one split. `notes`: what was assumed or repaired while reading."""
 
     labels: tuple[str, ...]
     videos: tuple[Video, ...]
@@ -90,9 +89,9 @@ class VideoSet:
         return len(self.videos)
 
 
-def as_sets(videos: VideoSet) -> VideoSet:
-    """Each list without order and repeats, sorted; a video that carries labels keeps its list. Says in a note which
-    steps occur in the same videos: sets cannot tell them apart."""
+def without_order(videos: VideoSet) -> VideoSet:
+    """The videos with sorted step lists without repeats; a video with labels keeps its list. A note names the steps
+    that occur in the same videos, because sets cannot tell them apart."""
     unordered = tuple(
         video if video.labels is not None else replace(video, transcript=tuple(sorted(set(video.transcript))))
         for video in videos.videos
@@ -104,8 +103,8 @@ def as_sets(videos: VideoSet) -> VideoSet:
             holders.setdefault(tuple(step in video.transcript for video in unordered), []).append(name)
         alike = [", ".join(names) for held, names in holders.items() if len(names) > 1 and any(held)]
         if alike:
-            told = "; ".join(alike)
-            notes += (f"these steps occur in the same videos, and sets alone cannot tell them apart: {told}",)
+            groups = "; ".join(alike)
+            notes += (f"these steps occur in the same videos, and sets alone cannot tell them apart: {groups}",)
     return replace(videos, videos=unordered, notes=notes)
 
 
@@ -124,16 +123,16 @@ def load_dataset(
     """The videos of `part` of `split`; with `split=None` all videos there are.
 
     Args:
-        with_labels: also load frame labels, for full supervision or scoring; of all videos or of those named.
-        timestamps: take these labels from `timestamps/<video>.txt` (lines `frame step`, one or more a step)
-            instead of `groundTruth/`.
+        with_labels: also load frame labels, of all videos or of the named ones.
+        timestamps: take these labels from `timestamps/<video>.txt` instead of `groundTruth/`. Its lines read `frame
+            step`, at least one per step.
         background: name of the background action, if there is one.
-        rate_hz: frames per second of the features (a camera file says its own).
-        layout: axis order of the feature files, where it cannot be told from their shapes.
-        kind: what to read where both `features/` and `videos/` exist (default: features).
+        rate_hz: frames per second of the features. A video file has its own rate.
+        layout: order of the axes of the feature files; default: found from their shapes.
+        kind: what to read if both `features/` and `videos/` exist (default: features).
 
     Raises:
-        EdgeHalError: anything missing, damaged or contradictory, named.
+        EdgeHalError: something is missing, damaged or contradictory; the message names it.
     """
     root = Path(root)
     kind = kind or find_kind(root)
@@ -148,7 +147,7 @@ def load_dataset(
     if background is not None and background not in ids:
         raise EdgeHalError(f"background {background!r} is no action of {root}", nearest(background, labels))
 
-    # Frame labels, where they must be read at all, are first collapsed, then kept only on demand.
+    # Frame labels are read if they are asked for, or if there is no transcript; the latter are not kept.
     transcripts: dict[str, tuple[int, ...]] = {}
     frame_labels: dict[str, IntArray] = {}
     lengths: dict[str, int] = {}
@@ -215,42 +214,3 @@ def load_dataset(
         background=None if background is None else ids[background],
         notes=tuple(notes),
     )
-
-
-# Frames and ticks ---------------------------------------------------------------------------
-
-
-def ticks_of(length: int, rate_hz: float, model_hz: float) -> NDArray[np.int64]:
-    """Index of the frame that each tick sees: the newest one not after it.
-
-    Frame i is at i / rate_hz, tick k at k / model_hz; the last tick is not after the last frame.
-    """
-    frame, tick = _ratio(rate_hz, model_hz)
-    if length <= 0:
-        return np.zeros(0, np.int64)
-    # Integers: k / model_hz >= i / rate_hz decided in floats is wrong where they are equal.
-    return np.arange((length - 1) * tick // frame + 1, dtype=np.int64) * frame // tick
-
-
-def resample_labels(labels: IntArray, rate_hz: float, model_hz: float) -> IntArray:
-    """Label of each tick, from labels (T,) of frames at `rate_hz`."""
-    return np.asarray(labels)[ticks_of(len(labels), rate_hz, model_hz)]
-
-
-def expand_labels(tick_labels: IntArray, length: int, rate_hz: float, model_hz: float) -> IntArray:
-    """Label of each of `length` frames: that of the newest tick not after it."""
-    frame, tick = _ratio(rate_hz, model_hz)
-    newest = np.arange(length, dtype=np.int64) * tick // frame
-    return np.asarray(tick_labels)[np.minimum(newest, len(tick_labels) - 1)]
-
-
-def _ratio(rate_hz: float, model_hz: float) -> tuple[int, int]:
-    """Integers (frame, tick) in the proportion rate_hz : model_hz."""
-    if not (rate_hz > 0 and model_hz > 0 and np.isfinite(rate_hz) and np.isfinite(model_hz)):
-        raise EdgeHalError(f"rates must be positive, not {rate_hz} Hz and {model_hz} Hz")
-    # 10,000 is enough for 30000/1001 and keeps products far from the end of int64.
-    rates = [Fraction(hz).limit_denominator(10_000) for hz in (rate_hz, model_hz)]
-    if 0 in rates:
-        raise EdgeHalError(f"rates of {rate_hz} Hz and {model_hz} Hz are too low")
-    quotient = rates[0] / rates[1]
-    return quotient.numerator, quotient.denominator

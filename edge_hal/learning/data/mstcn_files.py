@@ -1,4 +1,4 @@
-"""The files of a data set in the layout of MS-TCN: found, parsed, and every fault named."""
+"""The files of a data set in the layout of MS-TCN: how they are found and parsed. Every error names the fault."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +19,18 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov")
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Stripped lines without trailing blank ones; a byte order mark and CRLF are fine."""
+    """Stripped lines, without blank ones at the end. A byte order mark and CRLF are accepted."""
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise EdgeHalError(f"cannot read {path}", _reason(error)) from error
+        raise EdgeHalError(f"cannot read {path}", reason_of(error)) from error
     while lines and not lines[-1]:
         lines.pop()
     return lines
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """The cause of a file error, without the path."""
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
@@ -37,7 +38,7 @@ def _list(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise EdgeHalError(f"cannot read the folder {folder}", _reason(error)) from error
+        raise EdgeHalError(f"cannot read the folder {folder}", reason_of(error)) from error
 
 
 def find_kind(root: Path) -> Kind:
@@ -103,7 +104,7 @@ def _stem(line: str) -> str:
 
 
 def label_paths(root: Path, name: str) -> tuple[Path, Path]:
-    """The transcript and the frame labels of a video."""
+    """Paths of the transcript and of the frame labels of a video."""
     return root / "transcripts" / f"{name}.txt", root / "groundTruth" / f"{name}.txt"
 
 
@@ -175,7 +176,7 @@ def _bad_mapping(path: Path, why: str) -> EdgeHalError:
 
 
 def read_names(path: Path, ids: dict[str, int]) -> list[int]:
-    """Ids of the action names of a file, one a line."""
+    """Ids of the action names in a file with one name per line."""
     lines = _read_lines(path)
     if not lines:
         raise EdgeHalError(
@@ -194,7 +195,7 @@ def read_names(path: Path, ids: dict[str, int]) -> list[int]:
 
 
 def read_timestamps(root: Path, name: str, ids: dict[str, int], length: int) -> NDArray[np.int64]:
-    """Labels (length,) of the stamped frames, -1 elsewhere. `length` 0 (unknown): up to the last stamp.
+    """Labels (length,): those of the labelled frames, -1 elsewhere. If `length` is 0 (not known), up to the last label.
 
     Raises:
         EdgeHalError: a line is not `frame step`, the step is unknown, or the frame lies outside the video.
@@ -222,88 +223,3 @@ def nearest(name: str, known: Sequence[str]) -> str:
     if near:
         return f"the nearest known action is {near[0]!r}"
     return f"known actions are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
-
-
-def open_array(path: Path) -> NDArray[Any]:
-    """The array of a .npy file, mapped into memory, not read."""
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise EdgeHalError(
-            f"cannot read {path}",
-            f"not a whole .npy file ({_reason(error)})",
-            "extract the features of this video again, or take it out of the split",
-        ) from error
-    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
-        raise EdgeHalError(
-            f"{path} holds {array.dtype} {array.shape}",
-            "features are real numbers (D, T) or (T, D)",
-        )
-    return array
-
-
-def find_layout(root: Path, files: dict[str, Path], names: Sequence[str], lengths: dict[str, int]) -> Layout:
-    """Which axis is D: the one all files of the *set* share, whatever part is asked for."""
-    shapes = {name: open_array(files[name]).shape for name in names}
-    for name in files.keys() - shapes.keys():
-        try:
-            shapes[name] = open_array(files[name]).shape
-        except EdgeHalError:  # damaged, but no video of this part: not our business here
-            continue
-    same = [len({shape[axis] for shape in shapes.values()}) == 1 for axis in (0, 1)]
-    if same == [True, False]:
-        return "DT"
-    if same == [False, True]:
-        return "TD"
-    if same == [True, True]:
-        known = [name for name in names if name in lengths]
-        gaps = [sum(abs(shapes[name][axis] - lengths[name]) for name in known) for axis in (0, 1)]
-        if gaps[0] != gaps[1]:
-            return "TD" if gaps[0] < gaps[1] else "DT"
-        raise EdgeHalError(
-            f"cannot tell time from features under {root}",
-            f"all arrays are {next(iter(shapes.values()))}",
-            "say the layout: DT or TD",
-        )
-    common = [Counter(shape[i] for shape in shapes.values()).most_common(1)[0] for i in (0, 1)]
-    axis = 0 if common[0][1] >= common[1][1] else 1
-    width = common[axis][0]
-    odd = [f"{n} {s}" for n, s in sorted(shapes.items()) if s[axis] != width]
-    raise EdgeHalError(
-        f"the feature arrays under {root} have no axis of one size",
-        f"most have {width} features, but not {count_of(odd, 'video')}"
-        if common[axis][1] > 1
-        else f"for example {count_of(odd, 'video')}",
-        "extract all with the same settings",
-    )
-
-
-def feature_length(files: dict[str, Path], names: Sequence[str], name: str, layout: Layout | None) -> int:
-    axes = (0, 1) if layout == "DT" else (1, 0)  # (features, time)
-    shape, first = (open_array(files[x]).shape for x in (name, names[0]))
-    if shape[axes[0]] != first[axes[0]]:
-        raise EdgeHalError(
-            f"video {name} has {shape[axes[0]]} features, video {names[0]} {first[axes[0]]}",
-            f"their arrays are {shape} and {first}, read as {layout}",
-            "extract all with the same settings",
-        )
-    return int(shape[axes[1]])
-
-
-def probe_video(path: Path, rate_hz: float | None) -> tuple[int, float | None]:
-    """(frames, frames per second) as the file says; `rate_hz` where it does not."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise EdgeHalError(
-            f"cannot open {path}", "OpenCV is not installed", "pip install 'edge-hal[camera]'"
-        ) from error
-    capture = cv2.VideoCapture(str(path))
-    try:
-        if not capture.isOpened():
-            raise EdgeHalError(f"cannot open the video {path}", "it is damaged or of an odd codec")
-        frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        fps = float(capture.get(cv2.CAP_PROP_FPS))
-    finally:
-        capture.release()
-    return max(frames, 0), fps if fps > 0 else rate_hz

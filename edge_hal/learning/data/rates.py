@@ -1,4 +1,4 @@
-"""The model's rate, chosen from the step lists and the lengths of the videos where the configuration leaves it open."""
+"""The choice of the model's rate from the step lists and the lengths of the videos, if the configuration has none."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .dataset import VideoSet
 
 TICKS_PER_STEP = 20.0
 SLOWEST_HZ, FASTEST_HZ = 4.0, 15.0
-"""Below, a front-end window holds no two ticks; above, nothing of what was measured gained."""
+"""Below the first, a front-end window has fewer than two ticks. Above the second, no measured score improved."""
 
 
-def settled(config: Config, videos: VideoSet) -> Config:
-    """`config` with a `model_hz`: the frame rate over a whole number, with which a mean step has about
+def with_model_rate(config: Config, videos: VideoSet) -> Config:
+    """`config` with a `model_hz`. It is the frame rate divided by an integer, so that a mean step has about
     `TICKS_PER_STEP` ticks.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Recordings as the model's clock sees them: one vector or picture per tick, and labels on the same ticks."""
+"""Training and test videos sampled at the model's rate: one vector or picture per tick, and labels at the same
+ticks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,18 +11,23 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import read_pictures
 from edge_hal.metrics import IntArray, transcript_of
+from edge_hal.progress import ProgressCount
 from edge_hal.spec import EncoderSpec
+from edge_hal.ticks import ticks_of
 
-from .dataset import Video, VideoSet, ticks_of
+from .dataset import Video, VideoSet
 
 Labels = IntArray
 
 
 @dataclass(frozen=True)
-class Recording:
-    """`transcript`: the steps, those of the ticks where all of them are labelled. `inputs`: (T, D) float32 vectors or
-    (T, H, W, 3) uint8 pictures at the model's ticks; `frames` (T,): which frame each tick shows; `labels` (T,) only
-    where labels were asked for, -1 where they are not known."""
+class SampledRecording:
+    """Attributes:
+    transcript: the step list. If all ticks are labelled, the steps of these labels.
+    inputs: (T, D) float32 vectors or (T, H, W, 3) uint8 pictures.
+    frames: (T,) the frame that each tick sees.
+    labels: (T,) -1 if not known; None unless labels were asked for.
+    """
 
     name: str
     transcript: tuple[int, ...]
@@ -35,12 +40,12 @@ def read_recordings(
     videos: VideoSet,
     model_hz: float,
     encoder: EncoderSpec | None,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Recording]:
-    """Read every video at the model's ticks.
+    progress: ProgressCount | None = None,
+) -> list[SampledRecording]:
+    """Read every video at the ticks of the model.
 
     Raises:
-        EdgeHalError: a rate is unknown, a file is damaged, or the kind does not fit the configuration.
+        EdgeHalError: a rate is not known, a file is damaged, or the kind of video does not fit the configuration.
     """
     recordings = []
     for number, video in enumerate(videos.videos):
@@ -50,7 +55,7 @@ def read_recordings(
     return recordings
 
 
-def _read(video: Video, model_hz: float, encoder: EncoderSpec | None) -> Recording:
+def _read(video: Video, model_hz: float, encoder: EncoderSpec | None) -> SampledRecording:
     if video.rate_hz is None:
         raise EdgeHalError(f"the frame rate of {video.name} is not known", "", "give it: --set data.rate_hz=30")
     if (video.kind == "video") != (encoder is not None):
@@ -71,12 +76,12 @@ def _read(video: Video, model_hz: float, encoder: EncoderSpec | None) -> Recordi
     if video.labels is not None:
         labels = _at_ticks(video.labels, frames)
         if (labels >= 0).all():
-            transcript = transcript_of(labels)  # a step shorter than a tick is not there to be found
-    return Recording(video.name, transcript, inputs, frames, labels)
+            transcript = transcript_of(labels)  # a step shorter than a tick cannot be found
+    return SampledRecording(video.name, transcript, inputs, frames, labels)
 
 
 def _at_ticks(labels: Labels, frames: NDArray[np.int64]) -> Labels:
-    """Labels of frames at the ticks that show them; a single labelled frame is kept at the nearest tick after."""
+    """Labels of frames -> labels of ticks. If only some frames are labelled, each label goes to the next tick."""
     if (labels >= 0).all():
         return np.asarray(labels[np.minimum(frames, len(labels) - 1)])
     known = np.flatnonzero(labels >= 0)

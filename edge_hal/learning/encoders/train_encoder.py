@@ -1,4 +1,4 @@
-"""The frame encoder, trained on the labels so far: those of the starter, or the given ones."""
+"""Training of the frame encoder, on the labels of the first alignment or on those of the user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_hal.config import Learning
-from edge_hal.learning.data.recordings import Labels, Recording
+from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.learning.networks.optimise import Stage, batches
 from edge_hal.model.encoder import FrameEncoder, augmented
 from edge_hal.spec import EncoderSpec
@@ -21,10 +21,10 @@ CLIP_WIDTH = 96
 
 
 class ClipClassifier(nn.Module):
-    """The encoder and two heads that only serve to train it: one reads a picture, one a few in a row.
+    """The encoder with two heads that are used in training only: one classifies a picture, one a few consecutive ones.
 
-    Steps that look alike in every single picture differ in how the hand moves: only the second head asks the
-    encoder to keep where things are.
+    Some steps look alike in every picture and differ in the motion of the hand. Only the second head makes the encoder
+    keep the positions that this needs.
     """
 
     def __init__(self, spec: EncoderSpec, count: int, dropout: float) -> None:
@@ -40,13 +40,13 @@ class ClipClassifier(nn.Module):
         )
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, CLIP_PICTURES, H, W, 3) uint8 -> logits of each picture (B, CLIP_PICTURES, K), of the clip (B, K)."""
+        """uint8 (B, CLIP_PICTURES, H, W, 3) -> logits of each picture (B, CLIP_PICTURES, K) and of the clip (B, K)."""
         vectors: Tensor = self.encoder(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
         return self.picture(vectors), self.clip(vectors.flatten(1))
 
 
 def learn_encoder(
-    recordings: Sequence[Recording],
+    recordings: Sequence[SampledRecording],
     labels: Sequence[Labels],
     spec: EncoderSpec,
     count: int,
@@ -54,11 +54,11 @@ def learn_encoder(
     config: Learning,
     stage: Stage,
 ) -> FrameEncoder:
-    """Train on pictures of `recordings` with `labels`, one array (T,) per recording."""
+    """Train on the pictures of `recordings` with `labels` (T,) per recording."""
     settings = config.encoder
     torch.manual_seed(stage.seed)
     module = ClipClassifier(spec, count, settings.dropout)
-    # `hz` pictures of each second in an epoch, whatever the size of a clip.
+    # An epoch has `hz` pictures of each second, whatever the size of a clip.
     bin_ticks = max(1, round(CLIP_PICTURES * model_hz / settings.hz))
     spacing = max(1, round(CLIP_SPACING_S * model_hz))
     back = spacing * np.arange(CLIP_PICTURES - 1, -1, -1)
@@ -68,7 +68,7 @@ def learn_encoder(
     size = max(2, settings.batch // CLIP_PICTURES)
 
     def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
-        # A random tick of each bin: every frame is seen over the epochs.
+        # A random tick of each bin, so that all frames are used over the epochs.
         offset = torch.randint(0, bin_ticks, (len(first),), generator=generator).numpy()
         for batch in batches(len(first), size, generator):
             pictures, targets = [], []

@@ -1,16 +1,15 @@
-"""A first alignment from transcripts alone: a hidden Markov model, searched for from many guesses.
+"""Alignment of videos with their transcripts by a hidden Markov model, from features and transcripts alone.
 
-Each action is a few Gaussian sub-states passed in order, each video the chain of its transcript's
-actions, trained by forward-backward EM (Rabiner 1989, section III). Where every video holds
-the same actions in cycles, sliding all boundaries by one segment explains the data nearly as
-well, and a local search ends wherever it began. So EM begins from many random durations,
-trusts the ends of the videos first, where the order leaves no choice, and moves inwards; what it
-comes to is improved by `restart_search.py`, and chosen without labels.
+Each action has a few Gaussian sub-states that are passed in order. The chain of a video is that of the actions of its
+transcript, trained by forward-backward EM (Rabiner 1989, section III). If every video contains the same actions in
+cycles, shifting all boundaries by one segment explains the data almost as well, and EM stays near its initialisation.
+So EM is restarted from many random durations, weights the ends of the videos first (the order leaves little choice
+there) and then moves inwards. `restart_search.py` improves the results and chooses among them without labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,23 +18,25 @@ from numpy.typing import NDArray
 
 from edge_hal.config import Lists
 from edge_hal.errors import EdgeHalError
+from edge_hal.progress import ProgressCount
 
-from .em import Candidate, StartConfig, anneal, guess, judge
-from .list_correction import corrected
+from .em import Candidate, HmmConfig, anneal, evaluate, initialise
+from .list_correction import correct_lists
 from .problem import Problem
-from .restart_search import Found, search
-from .unordered_lists import read_sets
+from .restart_search import SearchResult, search
+from .unordered_lists import align_unordered
 
 Array = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class StartResult:
-    """`labels` (T_i,) per video; `best`: the models they come from, best first.
-
-    `agreement`: per video, the share of frames where a guess that was kept, before any had children, says the same
-    by itself; averaged over them. The poor ones count too: the best few may share an error.
+class HmmAlignment:
+    """Attributes:
+    labels: (T_i,) per video.
+    best: the models that they come from, the best first.
+    agreement: per video, the share of frames where a single kept restart gives the same label, averaged over the kept
+        restarts before the genetic search. The worse ones count too, because the best few may share an error.
     """
 
     labels: tuple[IndexArray, ...]
@@ -43,65 +44,66 @@ class StartResult:
     agreement: tuple[float, ...]
 
 
-def start_alignment(
+def align_with_hmm(
     features: Sequence[NDArray[Any]],
     transcripts: Sequence[Sequence[int]],
     num_labels: int,
     *,
     seed: int,
     restarts: int = 64,
-    config: StartConfig | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    pins: Sequence[IndexArray | None] | None = None,
+    config: HmmConfig | None = None,
+    progress: ProgressCount | None = None,
+    known_segments: Sequence[IndexArray | None] | None = None,
     workers: int = 1,
     lists: Lists = "exact",
-) -> StartResult:
-    """Align videos with their transcripts, from nothing else.
+) -> HmmAlignment:
+    """Align videos with their transcripts.
 
     Args:
         features: (T_i, D) per video, at 2-5 Hz; a mean, change and deviation of raw signals work.
         transcripts: labels 0 .. num_labels - 1 per video, in order.
-        restarts: how many guesses; the first is the uniform split.
-        progress: called with (models fitted, models to fit).
-        pins: per video None, or the segment (T_i,) that each frame is known to be in, -1 where unknown, each
-            segment pinned somewhere. The first model is then made of the pinned videos alone: nothing is guessed.
-        workers: processes that search; the result does not depend on them.
-        lists: `exact`; `noisy`, where steps may be missing, additional or swapped, and the lists are corrected with
-            what was learnt from them; `sets`, where the steps of a video are known, but not their order or how often.
-            The lists of pinned videos are exact.
+        restarts: number of initialisations; the first is the uniform split.
+        progress: called with the numbers of models trained and to train.
+        known_segments: per video None, or (T_i,) the index in the transcript of the segment that each frame is known to
+            belong to, -1 if it is not known; every segment must occur. The first model is then trained on the labelled
+            videos alone, and there are no restarts.
+        workers: number of processes. The result does not depend on it.
+        lists: `exact`; `noisy`: steps may be missing, extra or swapped, and the lists are corrected with the trained
+            models; `sets`: the order of the steps and how often each occurs are not known. The lists of labelled videos
+            are always exact.
 
     Raises:
-        EdgeHalError: no videos, an empty transcript, fewer frames than actions.
+        EdgeHalError: there are no videos, a transcript is empty, or a video has fewer frames than actions.
     """
-    config = config or StartConfig()
+    config = config or HmmConfig()
     _check(features, transcripts, num_labels)
     if restarts < 1:
         raise EdgeHalError(f"cannot align with {restarts} restarts", todo="ask for one or more")
-    known = [None] * len(features) if pins is None else pins
+    known = [None] * len(features) if known_segments is None else known_segments
     videos = whitened(features, config.components, config.normalise_videos)
     problem = Problem(videos, [tuple(steps) for steps in transcripts], known, num_labels, config)
     if lists == "sets":
-        read = read_sets(problem, seed, restarts, progress, workers)
-        every = [each.problem.labels([each.model], each.problem.batches()) for each in read]
-        return StartResult(tuple(every[0]), (read[0].model,), _agreed(every[0], every[1:]))
+        results = align_unordered(problem, seed, restarts, progress, workers)
+        labelled = [each.problem.labels([each.model], each.problem.batches()) for each in results]
+        return HmmAlignment(tuple(labelled[0]), (results[0].model,), _agreement(labelled[0], labelled[1:]))
     whole = problem.batches()
-    if pins is None:
+    if known_segments is None:
         found = search(problem, seed, restarts, progress, workers)
     else:
-        counts, leave = guess(whole, num_labels, config, np.ones(num_labels))
-        only = judge(whole, anneal(whole, counts, leave, num_labels, config), config)
-        found = Found((only,), (only,))
-    alone = [problem.labels([each], whole) for each in found.kept] if len(found.kept) > 1 else []
+        counts, leave = initialise(whole, num_labels, config, np.ones(num_labels))
+        only = evaluate(whole, anneal(whole, counts, leave, num_labels, config), config)
+        found = SearchResult((only,), (only,))
+    alone = [problem.labels([each], whole) for each in found.restarts] if len(found.restarts) > 1 else []
     best = found.best
     if lists == "noisy":
-        problem, best = corrected(problem, best)
+        problem, best = correct_lists(problem, best)
         whole = problem.batches()
     labels = problem.labels(best, whole)
-    return StartResult(tuple(labels), best, _agreed(labels, alone))
+    return HmmAlignment(tuple(labels), best, _agreement(labels, alone))
 
 
-def _agreed(labels: Sequence[IndexArray], others: Sequence[Sequence[IndexArray]]) -> tuple[float, ...]:
-    """Per video, the share of frames where each of the others says the same, averaged; 1 without others."""
+def _agreement(labels: Sequence[IndexArray], others: Sequence[Sequence[IndexArray]]) -> tuple[float, ...]:
+    """Per video, the share of frames where each of the others gives the same label, averaged; 1 without others."""
     return tuple(
         float(np.mean([(other[i] == label).mean() for other in others])) if others else 1.0
         for i, label in enumerate(labels)
@@ -109,7 +111,7 @@ def _agreed(labels: Sequence[IndexArray], others: Sequence[Sequence[IndexArray]]
 
 
 def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool) -> list[Array]:
-    """Principal components (T_i, <= components) of z-scored, clipped features, variance 1 each."""
+    """(T_i, <= components) principal components of the z-scored and clipped features, each of variance 1."""
     scaled = [np.asarray(x, np.float64) for x in features]
     if per_video:
         scaled = [_z_score(x, x) for x in scaled]
@@ -119,7 +121,7 @@ def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool)
     centre = pooled.mean(axis=0)
     value, vector = np.linalg.eigh(np.atleast_2d(np.cov(pooled, rowvar=False)))
     keep = [i for i in np.argsort(-value)[:components] if value[i] > 1e-8 * value.max()]
-    # The sign of an eigenvector is arbitrary and differs between libraries: fix it.
+    # The sign of an eigenvector differs between libraries: make its largest entry positive.
     turn = np.sign(vector[np.abs(vector).argmax(axis=0), np.arange(value.size)])
     basis = (vector * turn)[:, keep] / np.sqrt(value[keep])
     return [(x - centre) @ basis for x in scaled]

@@ -1,8 +1,8 @@
-"""Where alignment begins: unsupervised vectors of each video, and a hidden Markov model over its transcript.
+"""The first alignment of the training videos: features that need no training, and a hidden Markov model.
 
-Gradient learning from a uniform split confirms its own mistakes; a small HMM restarted from many guesses
-does not (see `align.py`). For pictures the vectors are principal components of thumbnails, which show where the
-hand and the parts are; for feature streams they are the front-end features.
+Networks that start from a uniform split confirm their own errors. A small hidden Markov model with many restarts does
+not (see `align.py`). For pictures the features are principal components of thumbnails, which show where the hand and
+the parts are. For feature streams they are the front-end features.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.config import Learning
-from edge_hal.learning.data.recordings import Labels, Recording
-from edge_hal.learning.networks.optimise import Report
+from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.metrics import uniform_split
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.preprocess import resize
+from edge_hal.progress import Progress
 from edge_hal.spec import FrontEndSpec
 
-from .align import start_alignment
-from .em import StartConfig
-from .known_labels import Pins, binned
-from .list_edits import THUMBNAILS
+from .align import align_with_hmm
+from .em import HmmConfig
+from .known_labels import KnownSegments, bin_segments
+from .list_edits import THUMBNAIL_COSTS
 from .parallel import cores
 
-START_HZ = 2.0
+FIRST_ALIGN_HZ = 2.0
 LOOK_AHEAD_WINDOWS = 0.6
-"""How far past its last tick a bin looks. A step begins, to people, with the reach for it, before anybody can tell what
-it will be: without, boundaries come late (docs/results.md)."""
-PINNED_ITERATIONS = 2
-"""Of EM where videos are pinned: more drift from what is known (docs/results.md)."""
+"""How many windows past its last tick a bin averages. For people a step begins with the reach for it, when nobody can
+tell yet which step it is. Without this the boundaries are late (docs/results.md)."""
+LABELLED_ITERATIONS = 2
+"""EM iterations if some videos are labelled. With more, the model drifts from the known labels (docs/results.md)."""
 THUMBNAIL = (12, 16)
 THUMBNAIL_COMPONENTS = 24
 
 
 @dataclass(frozen=True)
-class Started:
-    """First labels (T,) of every video, and how far the restarts agree about each, 0..1."""
+class FirstAlignment:
+    """`labels`: (T,) per video. `agreement`: of the restarts, per video, 0..1; see `align.py`."""
 
     labels: list[Labels]
     agreement: list[float]
 
 
-def start(
+def find_first_alignment(
     vectors: Sequence[NDArray[np.float32]],
     transcripts: Sequence[Sequence[int]],
     count: int,
@@ -54,40 +54,44 @@ def start(
     window: int,
     config: Learning,
     seed: int,
-    report: Report,
+    progress: Progress,
     *,
-    pins: Sequence[Pins | None] | None = None,
+    known_segments: Sequence[KnownSegments | None] | None = None,
     learned: bool = True,
-) -> Started:
-    """First labels (T,) of every video, from (T, D) vectors at the model's ticks and the transcripts.
+) -> FirstAlignment:
+    """Align every video with its transcript.
 
     Args:
-        pins: what is known of each video (T,), see `known_labels.py`. The HMM is then fitted to the pinned videos and
-            aligns the others, with hardly any EM: it would drift from what is known.
-        window: ticks of the trailing windows whose mean, change and deviation the HMM looks at.
-        learned: the vectors come from a sensor or a trained encoder. In raw pictures the change is mostly
-            transit between actions: it is left out, and a pause between two
-            steps is given to the step before it.
+        vectors: (T, D) per video, at the ticks of the model.
+        count: number of labels.
+        window: ticks of the trailing window of the front end.
+        known_segments: (T,) per video, see `known_labels.py`. The model is trained on the labelled videos and aligns
+            the
+            others, with few EM iterations.
+        learned: the vectors come from a sensor or a trained encoder. For raw pictures it is False: their change is
+            mostly movement between actions, so it is left out, and a pause between two steps belongs to the first.
     """
     if config.starter == "uniform":
         labels = [uniform_split(t, len(x)) for x, t in zip(vectors, transcripts, strict=True)]
-        return Started(labels, [1.0] * len(labels))
-    period = max(1, round(model_hz / START_HZ))
-    known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(vectors)]
-    pinned = any(pin is not None for pin in known)
-    # The first look at pictures only has to be good enough to train an encoder on.
-    settings = StartConfig() if learned else StartConfig(pause=True, agreed=0.8, edits=THUMBNAILS)
-    if pinned:
-        settings = replace(settings, iterations=PINNED_ITERATIONS)
-    result = start_alignment(
+        return FirstAlignment(labels, [1.0] * len(labels))
+    period = max(1, round(model_hz / FIRST_ALIGN_HZ))
+    binned = [
+        None if known is None else bin_segments(known, period) for known in known_segments or [None] * len(vectors)
+    ]
+    labelled = any(known is not None for known in binned)
+    # For raw pictures the alignment only has to be good enough to train the encoder.
+    settings = HmmConfig() if learned else HmmConfig(pause=True, agreement=0.8, edit_costs=THUMBNAIL_COSTS)
+    if labelled:
+        settings = replace(settings, iterations=LABELLED_ITERATIONS)
+    result = align_with_hmm(
         binned_features(vectors, window, period, learned=learned),
         transcripts,
         count,
         seed=seed,
         restarts=config.restarts,
         config=settings,
-        progress=lambda done, total: report("starter", done, total, ""),
-        pins=known if pinned else None,
+        progress=lambda done, total: progress("starter", done, total, ""),
+        known_segments=binned if labelled else None,
         workers=config.workers or cores(),
         lists=config.lists,
     )
@@ -95,28 +99,28 @@ def start(
         np.repeat(np.asarray(label, np.int64), period)[: len(x)]
         for label, x in zip(result.labels, vectors, strict=True)
     ]
-    return Started(labels, list(result.agreement))
+    return FirstAlignment(labels, list(result.agreement))
 
 
 def binned_features(
     vectors: Sequence[NDArray[np.float32]], window: int, period: int, *, learned: bool = True
 ) -> list[NDArray[np.float32]]:
-    """What the HMM sees of vectors (T, D): (ceil(T / period), F) front-end features, one row a bin."""
+    """Front-end features of vectors (T, D), one row per bin: (ceil(T / period), F) per video."""
     front_end = FrontEnd(FrontEndSpec(vectors[0].shape[1], window))
-    seen = period - 1 + round(LOOK_AHEAD_WINDOWS * window)
+    ahead = period - 1 + round(LOOK_AHEAD_WINDOWS * window)
     rows = []
     for x in vectors:
-        end = np.minimum(np.arange(seen, len(x) + seen, period), len(x) - 1)
+        end = np.minimum(np.arange(ahead, len(x) + ahead, period), len(x) - 1)
         mean, change, deviation = front_end(torch.from_numpy(x))[end].chunk(3, 1)
         rows.append(torch.cat([mean, change, deviation] if learned else [mean, deviation], 1).numpy())
     return rows
 
 
-def thumbnail_vectors(recordings: Sequence[Recording]) -> list[NDArray[np.float32]]:
+def thumbnail_vectors(recordings: Sequence[SampledRecording]) -> list[NDArray[np.float32]]:
     """Pictures (T, H, W, 3) -> (T, D): principal components of thumbnails, over all videos.
 
-    Each thumbnail is divided by its own brightness (light flickers) and freed of the video's median
-    picture (what lies still tells nothing).
+    Each thumbnail is divided by its mean brightness, because light flickers. The median picture of the video is
+    subtracted, because objects that do not move carry no information.
     """
     flat = []
     for recording in recordings:

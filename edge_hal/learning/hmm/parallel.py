@@ -1,4 +1,4 @@
-"""Work spread over forked processes, which inherit what it needs: arrays of many megabytes are not sent about."""
+"""A function applied to many items in forked processes. They inherit its data, so large arrays are not sent to them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _inherited: Callable[[Any], Any] | None = None
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def forked(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    """`function` of each item, in order; items and results are sent, everything else is inherited.
+    """`function` of each item, in order. Items and results are pickled; everything else is inherited.
 
-    In this process where one worker is asked for, or nothing can be forked.
+    Runs in this process if `workers` is 1 or the system cannot fork.
     """
     global _inherited
     if min(workers, len(items)) < 2 or "fork" not in multiprocessing.get_all_start_methods():
         yield from map(function, items)
         return
     _inherited = function
-    with multiprocessing.get_context("fork").Pool(min(workers, len(items)), _deaf) as pool:
+    with multiprocessing.get_context("fork").Pool(min(workers, len(items)), _ignore_interrupts) as pool:
         yield from cast("Iterator[Result]", pool.imap(_call, items))
 
 
@@ -37,6 +37,6 @@ def _call(item: Any) -> Any:
     return _inherited(item)
 
 
-def _deaf() -> None:
-    """An interrupt is the parent's to handle, who ends the workers."""
+def _ignore_interrupts() -> None:
+    """The parent handles an interrupt and ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,8 +1,8 @@
-"""Hidden Markov chains of Gaussian sub-states, one chain for each transcript.
+"""Left-to-right hidden Markov chains with Gaussian states, one chain per transcript.
 
-State k * S + j is sub-state j of action k; the chain of a video passes through the sub-states of
-its transcript's actions in order, from the first frame to the last. With a pause, every action ends
-in one more state that all of them share. Sums are kept as logarithms.
+State k * S + j is sub-state j of action k. The chain of a video passes through the sub-states of the actions of its
+transcript in order, from the first frame to the last. With a pause, every action ends in one more state, which all
+actions share. Probabilities are kept as logarithms.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-NEVER = -1e30  # log of an impossible event: finite, so that differences stay numbers
-LEAVE = (0.01, 0.99)  # least and greatest chance of leaving a state
-PAUSE_SHARE = 0.25  # of a sub-state's share of a segment, in the first guess
-LOWEST_VARIANCE = 0.05  # of whitened features: no state may shrink to a point
+NEVER = -1e30  # log probability of an impossible event; finite, so that differences are not nan
+LEAVE = (0.01, 0.99)  # limits of the exit probability of a state
+PAUSE_SHARE = 0.25  # of a sub-state's share of a segment, in the first initialise
+LOWEST_VARIANCE = 0.05  # of whitened features, so that no state shrinks to a point
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Gaussians:
     variance: Array
 
     def log_likelihood(self, x: Array, power: float) -> Array:
-        """Of every frame (..., d) under every state (..., S), raised to `power`."""
+        """Log-likelihood (..., S) of frames x (..., d) under each state, times `power`."""
         precision = 1 / self.variance
         quadratic = (x**2) @ precision.T - 2 * x @ (self.mean * precision).T
         constant = (self.mean**2 * precision + np.log(2 * np.pi * self.variance)).sum(axis=1)
@@ -38,7 +38,13 @@ class Gaussians:
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums over frames: weights (S, 1), of x and of x squared (S, d); visits and frames (S,)."""
+    """Expected counts of each state.
+
+    Attributes:
+        mass: (S, 1) sum of the weights of its frames.
+        first, second: (S, d) weighted sums of x and of x squared.
+        visits, frames: (S,) how often a chain enters it, and the expected number of frames in it.
+    """
 
     mass: Array
     first: Array
@@ -50,18 +56,18 @@ class Counts:
         return Counts(*(getattr(self, n) + getattr(other, n) for n in self.__dataclass_fields__))
 
     def gaussians(self) -> Gaussians:
-        """The likeliest model, with one frame of variance 1 as a prior."""
+        """The maximum a posteriori Gaussians. The prior is one frame of variance 1."""
         mean = self.first / (self.mass + 1e-9)
         spread = np.maximum(self.second - self.mass * mean**2, 0)
         return Gaussians(mean, np.maximum((spread + 1) / (self.mass + 1), LOWEST_VARIANCE))
 
     def leave(self) -> Array:
-        """Chance (S,) of leaving a state after a frame."""
+        """Exit probability (S,): that the chain leaves a state after a frame."""
         return np.clip((self.visits + 1e-3) / (self.frames + 2e-3), *LEAVE)
 
 
 class Batch:
-    """A few videos of like length padded together: frames (T, N), chain positions (N, P)."""
+    """A few videos of similar length, padded together: T frames, N videos, P positions of the chains."""
 
     def __init__(
         self,
@@ -69,10 +75,14 @@ class Batch:
         transcripts: Sequence[Sequence[int]],
         sub_states: int,
         pause: int | None = None,
-        pins: Sequence[NDArray[np.int64] | None] | None = None,
+        known_segments: Sequence[NDArray[np.int64] | None] | None = None,
     ) -> None:
-        """`pause` is the shared state's number, None for no pause. `pins` holds, per video, None or the segment
-        (T,) that each frame is known to belong to, -1 where it is not known."""
+        """Args:
+        videos: (T_i, d) per video.
+        pause: index of the shared pause state; None for no pause.
+        known_segments: per video None, or (T_i,) the index in the transcript of the segment that each frame is
+            known to belong to, -1 if it is not known.
+        """
         self.transcripts = transcripts
         self.lengths = np.array([len(x) for x in videos])
         self.rows = np.arange(len(videos))
@@ -81,7 +91,7 @@ class Batch:
             self.x[: len(video), i] = video
         self.valid = np.arange(len(self.x))[:, None] < self.lengths
 
-        # A video too short for all sub-states passes through fewer of them, and pauses nowhere.
+        # A video that is too short for all sub-states has fewer of them, and no pause.
         room = [n // len(t) for n, t in zip(self.lengths, transcripts, strict=True)]
         pauses = [pause is not None and fit > sub_states for fit in room]
         self.subs = [min(sub_states, fit) + int(p) for fit, p in zip(room, pauses, strict=True)]
@@ -91,7 +101,7 @@ class Batch:
         sizes = [len(t) * s for t, s in zip(transcripts, self.subs, strict=True)]
         self.last = np.array(sizes) - 1
         self.chain = np.zeros((len(videos), max(sizes)), np.int64)
-        self.depth = np.zeros(self.chain.shape)  # segments from the nearer end
+        self.depth = np.zeros(self.chain.shape)  # distance of the segment from the nearer end of the video, in segments
         self.real = np.arange(max(sizes)) <= self.last[:, None]
         for i, (transcript, s) in enumerate(zip(transcripts, self.subs, strict=True)):
             own = s - int(pauses[i])
@@ -101,60 +111,64 @@ class Batch:
             self.chain[i, : sizes[i]] = states.ravel()
             segment = np.repeat(np.arange(len(transcript)), s)
             self.depth[i, : sizes[i]] = np.minimum(segment, segment[::-1])
-        self.pins = list(pins) if pins is not None else [None] * len(videos)
-        self.pinned = np.array([pin is not None for pin in self.pins])
-        self.excluded = self._excluded() if self.pinned.any() else None
+        self.known_segments = list(known_segments) if known_segments is not None else [None] * len(videos)
+        self.labelled = np.array([segments is not None for segments in self.known_segments])
+        self.excluded = self._excluded() if self.labelled.any() else None
 
     def _excluded(self) -> NDArray[np.bool_]:
-        """(T, N, P): where a pinned frame of a video cannot be."""
+        """(T, N, P): true for positions that a known segment label rules out."""
         excluded = np.zeros((len(self.x), *self.chain.shape), bool)
-        for i, pin in enumerate(self.pins):
-            if pin is not None:
+        for i, segments in enumerate(self.known_segments):
+            if segments is not None:
                 segment = np.arange(self.chain.shape[1]) // self.subs[i]
-                known = np.flatnonzero(pin >= 0)
-                excluded[known, i] = pin[known, None] != segment
+                known = np.flatnonzero(segments >= 0)
+                excluded[known, i] = segments[known, None] != segment
         return excluded
 
-    def draw(self, per_label: Array) -> tuple[Array, Array]:
-        """Chances of leaving (N, P) and beliefs (T, N, P) of a split with these durations."""
+    def initial_posteriors(self, per_label: Array) -> tuple[Array, Array]:
+        """Exit probabilities (N, P) and posteriors (T, N, P), 0 or 1, of a split with durations in proportion to
+        `per_label` (K,); for a labelled video, of a split along its known segments."""
         leave = np.full(self.chain.shape, 0.5)
         gamma = np.zeros((len(self.x), *self.chain.shape))
         for i, transcript in enumerate(self.transcripts):
             share = np.outer(per_label[np.asarray(transcript)], self.share[i])
             count, length = share.size, self.lengths[i]
-            pin = self.pins[i]
-            if pin is None:
-                # Every position keeps one frame; the rest is shared out.
+            segments = self.known_segments[i]
+            if segments is None:
+                # Every position gets one frame, and a share of the rest.
                 edges = share.cumsum() / share.sum() * (length - count)
                 stops = np.round(edges).astype(np.int64) + np.arange(1, count + 1)
             else:
-                stops = _stops_of(pin, share)
+                stops = _stops_of(segments, share)
             leave[i, :count] = 1 / np.maximum(np.diff(stops, prepend=0), 1)
             where = np.searchsorted(stops, np.arange(length), side="right")
             gamma[np.arange(length), i, where] = 1.0
         return np.clip(leave, *LEAVE), gamma
 
-    def count(self, gamma: NDArray[np.floating], weight: Array, states: int) -> Counts:
-        """What beliefs (T, N, P) say of the states, frames weighted by position (N, P)."""
+    def expected_counts(self, gamma: NDArray[np.floating], weight: Array, states: int) -> Counts:
+        """Counts of each of `states` states from posteriors (T, N, P), positions weighted by `weight` (N, P)."""
         to_state = np.zeros((*self.chain.shape, states))
         np.put_along_axis(to_state, self.chain[..., None], (self.real * weight)[..., None], axis=2)
-        belief = (gamma.transpose(1, 0, 2) @ to_state).transpose(1, 0, 2)[self.valid]
+        by_state = (gamma.transpose(1, 0, 2) @ to_state).transpose(1, 0, 2)[self.valid]
         x = self.x[self.valid]
         state = self.chain[self.real]
         return Counts(
-            belief.sum(axis=0)[:, None],
-            belief.T @ x,
-            belief.T @ (x * x),
+            by_state.sum(axis=0)[:, None],
+            by_state.T @ x,
+            by_state.T @ (x * x),
             np.bincount(state, minlength=states).astype(np.float64),
             np.bincount(state, gamma.sum(axis=0)[self.real], minlength=states).astype(np.float64),
         )
 
-    def expect(self, emission: Array, leave: Array) -> tuple[Array, NDArray[np.float32]]:
-        """Log-likelihood (N,) and beliefs (T, N, P) of the chains: forward-backward.
+    def forward_backward(self, emission: Array, leave: Array) -> tuple[Array, NDArray[np.float32]]:
+        """The forward-backward algorithm: log-likelihood (N,) and posterior marginals (T, N, P) of the chains.
 
-        The first frame is at the first position and the last frame at the last. The backward pass is the forward
-        pass of the videos turned round: both run in one loop, and in float32, of numbers that stay small since each
-        frame's best emission is taken out first.
+        A chain begins at its first position and ends at its last. The backward pass is the forward pass of the
+        reversed videos, so both run in one loop. float32 is enough, because the largest emission of each frame is
+        subtracted first and the numbers stay small.
+
+        Args:
+            emission: (T, N, S) log-likelihoods. leave: (N, P) exit probabilities.
         """
         count, last = len(self.rows), self.last
         seen = np.take_along_axis(emission, np.broadcast_to(self.chain, (len(emission), *self.chain.shape)), axis=2)
@@ -171,7 +185,7 @@ class Batch:
             both[:n, count + i, : p + 1] = seen[:n, i, : p + 1][::-1, ::-1]
             stays[count + i, : p + 1] = stay[i, : p + 1][::-1]
             move[count + i, 1 : p + 1] = np.log(leave[i, :p])[::-1]
-        passes = both  # each row is read before it is overwritten
+        passes = both  # in place: each row is read before it is overwritten
         passes[0, :, 1:] = NEVER
         a, b = np.empty_like(stays), np.empty_like(stays)
         for t in range(1, len(passes)):
@@ -189,16 +203,17 @@ class Batch:
         gamma = np.zeros(seen.shape, np.float32)
         for i, (n, p) in enumerate(zip(self.lengths, last, strict=True)):
             path = passes[:n, i, : p + 1] + passes[:n, count + i, : p + 1][::-1, ::-1]
-            path -= seen[:n, i, : p + 1] + total[i]  # a frame's own emission is in both passes
+            path -= seen[:n, i, : p + 1] + total[i]  # both passes contain the emission of the frame
             found = np.exp(np.minimum(path, 0.0, out=path))
             gamma[:n, i, : p + 1] = found / np.maximum(found.sum(axis=1, keepdims=True), 1e-30)
         likelihood = total + np.where(self.valid, best, 0.0).sum(axis=0)
         return np.asarray(likelihood, np.float64), gamma
 
-    def free(self, emission: Array, leave: Array, sub_states: int) -> Array:
-        """Log-likelihood (N,) of the same states where any action may follow any other.
+    def free_log_likelihood(self, emission: Array, leave: Array, sub_states: int) -> Array:
+        """Log-likelihood (N,) of the same states if every action may follow every other.
 
-        leave (S,) is the chance of leaving a state.
+        Args:
+            emission: (T, N, S) log-likelihoods. leave: (S,) exit probabilities.
         """
         labels = leave.size // sub_states
         stay, move = np.log1p(-leave), np.log(leave)
@@ -223,22 +238,23 @@ class Batch:
             total[done] = np.logaddexp.reduce(now[done][:, last], axis=1)
         return total
 
-    def beliefs(self, gamma: NDArray[np.floating]) -> list[NDArray[np.floating]]:
-        """Belief (T_i, M_i) in every segment of every video."""
+    def segment_posteriors(self, gamma: NDArray[np.floating]) -> list[NDArray[np.floating]]:
+        """Posterior (T_i, M_i) of each segment at each frame, for each video, from posteriors of positions (T, N,
+        P)."""
         return [
             np.add.reduceat(gamma[:n, i, : last + 1], np.arange(0, last + 1, subs), axis=1)
             for i, (n, last, subs) in enumerate(zip(self.lengths, self.last, self.subs, strict=True))
         ]
 
 
-def _stops_of(pin: NDArray[np.int64], share: Array) -> NDArray[np.int64]:
-    """Where each position (M * S,) of a pinned video ends: a segment half-way from its last pin to the next
-    segment's first, its sub-states by their shares (M, S)."""
-    known = np.flatnonzero(pin >= 0)
-    segments = pin[known]
+def _stops_of(known_segments: NDArray[np.int64], share: Array) -> NDArray[np.int64]:
+    """(M * S,) the frame where each position of a labelled video ends. A segment ends half-way between its last known
+    frame and the first known frame of the next; its sub-states divide it by `share` (M, S)."""
+    known = np.flatnonzero(known_segments >= 0)
+    segments = known_segments[known]
     first = np.array([known[segments == m][0] for m in range(len(share))])
     last = np.array([known[segments == m][-1] for m in range(len(share))])
-    edges = np.concatenate([[0], (last[:-1] + first[1:] + 1) // 2, [len(pin)]])
+    edges = np.concatenate([[0], (last[:-1] + first[1:] + 1) // 2, [len(known_segments)]])
     inside = np.diff(edges)[:, None] * share.cumsum(axis=1) / share.sum(axis=1, keepdims=True)
     return np.asarray(np.round(edges[:-1, None] + inside).astype(np.int64).ravel())
 

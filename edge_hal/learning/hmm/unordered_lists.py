@@ -1,24 +1,25 @@
-"""Alignment where only the set of each video's steps is known: no order, and not how often.
+"""Alignment if only the set of steps of each video is known, not their order and not how often each occurs.
 
-Two steps that occur in the same videos cannot be told apart, whatever is done: names come from which videos hold which
-steps. So frames are clustered, and clusters given to steps by how often each occurs in the videos of each step: a
-topic model whose topics are known by document (probabilistic latent semantic analysis: Hofmann, UAI 1999, with the
-topics of a document restricted as in Ramage et al., EMNLP 2009). From there the hidden Markov model of the ordered
-lists takes over: read each video through the steps of its set, fit to what was read, and again.
+Two steps that occur in the same videos cannot be told apart: only the difference between sets gives a cluster its name.
+Frames are clustered, and clusters are assigned to steps by how often each occurs in the videos of each step. This is a
+topic model with known topics per document (probabilistic latent semantic analysis: Hofmann, UAI 1999, with the topics
+of a document restricted as in Ramage et al., EMNLP 2009). From there on the hidden Markov model is used: find the best
+path of each video through the steps of its set, train on these paths, and repeat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .em import Candidate, guess, judge, refine
-from .list_correction import list_of, read_set
-from .list_edits import SETS, edited
+from edge_hal.progress import ProgressCount
+
+from .em import Candidate, evaluate, initialise, refine
+from .list_correction import best_unordered_path, list_from_path
+from .list_edits import UNORDERED_COSTS, align_with_edits
 from .parallel import forked
 from .problem import Problem
 
@@ -29,79 +30,85 @@ Result = TypeVar("Result")
 CLUSTERS_PER_STEP = 4
 CLUSTER_ITERATIONS = 20
 TOPIC_ITERATIONS = 200
-LEAVE = 0.05  # chance of leaving a step after a frame, in the first reading
-KEPT = 8
+LEAVE = 0.05  # exit probability of a step, for the first paths
+CLUSTERINGS = 8
 ROUNDS = 6
 ITERATIONS = 3
 
 
 @dataclass(frozen=True)
-class Read:
-    """`problem`: with the lists that were read; `score`: log-likelihood of the paths, per frame."""
+class UnorderedResult:
+    """`problem`: with the lists that were found. `score`: log-likelihood of the paths, per frame."""
 
     problem: Problem
     model: Candidate
     score: float
 
 
-def read_sets(
+def align_unordered(
     problem: Problem,
     seed: int,
     restarts: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCount | None = None,
     workers: int = 1,
-) -> list[Read]:
-    """Read videos from the likeliest of `restarts` clusterings, best first. The lists of `problem` are taken as sets;
-    those of pinned videos are exact, and where there are any, the first model is theirs and nothing is guessed."""
-    pinned = any(pin is not None for pin in problem.pins)
+) -> list[UnorderedResult]:
+    """Align the videos from each of the most likely of `restarts` clusterings; the best result first.
+
+    The lists of `problem` are used as sets, those of labelled videos as they are. If there are labelled videos, the
+    first model is trained on them and there is no clustering.
+    """
+    labelled = any(known is not None for known in problem.known_segments)
     done, chosen = 0, [0]
 
     def clustering(restart: int) -> Clustering:
-        return Clustering.drawn(problem, np.random.default_rng([seed, restart]))
+        return Clustering.random(problem, np.random.default_rng([seed, restart]))
 
-    def begun(restart: int) -> Read:
-        first = problem if pinned else clustering(restart).read(problem)
+    def aligned(restart: int) -> UnorderedResult:
+        first = problem if labelled else clustering(restart).first_paths(problem)
         batches, config = first.batches(), problem.config
-        counts, _ = guess(batches, problem.count, config, np.ones(problem.count))
+        counts, _ = initialise(batches, problem.count, config, np.ones(problem.count))
         found, score = problem, 0.0
         for _ in range(ROUNDS):
             paths = [
-                None if pin is not None else read_set(video, members, counts, problem.count, config)
-                for video, members, pin in zip(problem.videos, problem.lists, problem.pins, strict=True)
+                None if known is not None else best_unordered_path(video, members, counts, problem.count, config)
+                for video, members, known in zip(problem.videos, problem.lists, problem.known_segments, strict=True)
             ]
             score = sum(path.score for path in paths if path is not None)
-            read = replace(problem, lists=[list_of(*each) for each in zip(paths, problem.lists, strict=True)])
+            read = replace(problem, lists=[list_from_path(*each) for each in zip(paths, problem.lists, strict=True)])
             if read.lists == found.lists:
                 break
             found, batches = read, read.batches()
             counts = refine(batches, counts, problem.count, config, ITERATIONS)
-        return Read(found, judge(batches, counts, config), score / sum(map(len, problem.videos)))
+        return UnorderedResult(found, evaluate(batches, counts, config), score / sum(map(len, problem.videos)))
 
-    def told(each: Result) -> Result:
+    def counted(each: Result) -> Result:
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, len(chosen) if pinned else restarts + min(KEPT, restarts))
+            progress(done, len(chosen) if labelled else restarts + min(CLUSTERINGS, restarts))
         return each
 
-    if not pinned:
-        likely = [told(each) for each in forked(lambda r: clustering(r).log_likelihood, range(restarts), workers)]
-        chosen = np.argsort(-np.array(likely), kind="stable")[:KEPT].tolist()
-    read = [told(each) for each in forked(begun, chosen, workers)]
+    if not labelled:
+        likely = [counted(each) for each in forked(lambda r: clustering(r).log_likelihood, range(restarts), workers)]
+        chosen = np.argsort(-np.array(likely), kind="stable")[:CLUSTERINGS].tolist()
+    read = [counted(each) for each in forked(aligned, chosen, workers)]
     return sorted(read, key=lambda each: -each.score)
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """Cluster (T_i,) of every frame, `chance` (V, K, C) that a frame of a cluster shows a step, by video, and the
-    log-likelihood of the clusters."""
+    """Attributes:
+    cluster: (T_i,) the cluster of each frame, per video.
+    chance: (V, K, C) probability of each step given the cluster of a frame, per video.
+    log_likelihood: of the clusters under the topic model.
+    """
 
     cluster: list[IndexArray]
     chance: Array
     log_likelihood: float
 
     @classmethod
-    def drawn(cls, problem: Problem, rng: np.random.Generator) -> Clustering:
+    def random(cls, problem: Problem, rng: np.random.Generator) -> Clustering:
         pooled = np.concatenate(problem.videos)
         size = min(CLUSTERS_PER_STEP * problem.count, len(pooled))
         ends = np.cumsum([len(video) for video in problem.videos])
@@ -115,21 +122,27 @@ class Clustering:
         chance /= np.maximum(chance.sum(axis=1, keepdims=True), 1e-12)
         return cls(cluster, chance, float((occurs * np.log(np.maximum(share @ spread, 1e-12))).sum()))
 
-    def read(self, problem: Problem) -> Problem:
-        """Every frame pinned: the likeliest path of every video through the steps of its set."""
+    def first_paths(self, problem: Problem) -> Problem:
+        """The problem with known segments at every frame: the most likely path of each video through its set."""
         leave, states = np.full(problem.count, LEAVE), np.arange(problem.count)[:, None]
-        lists, pins = [], []
+        lists, known_segments = [], []
         for steps, cluster, chance in zip(problem.lists, self.cluster, self.chance, strict=True):
-            path = edited(np.log(chance[:, cluster].T + 1e-6), leave, (), states, SETS, steps)
-            assert path is not None  # no video is without a frame
-            lists.append(list_of(path, steps))
-            pins.append(np.cumsum(np.diff(path.labels, prepend=path.labels[0]) != 0))
-        return replace(problem, lists=lists, pins=pins)
+            path = align_with_edits(np.log(chance[:, cluster].T + 1e-6), leave, (), states, UNORDERED_COSTS, steps)
+            assert path is not None  # every video has at least one frame
+            lists.append(list_from_path(path, steps))
+            known_segments.append(np.cumsum(np.diff(path.labels, prepend=path.labels[0]) != 0))
+        return replace(problem, lists=lists, known_segments=known_segments)
 
 
 def topics(occurs: Array, member: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Array, Array]:
-    """Share (V, K) of each step in each video, spread (K, C) of each step over clusters, from how often each cluster
-    occurs (V, C) and which video holds which step (V, K): expectation-maximisation from a random start."""
+    """The topic model, fitted by EM from a random initialisation.
+
+    Args:
+        occurs: (V, C) how often each cluster occurs in each video. member: (V, K) which video contains which step.
+
+    Returns:
+        share: (V, K) of each step in each video. spread: (K, C) distribution of each step over clusters.
+    """
     share = member / np.maximum(member.sum(axis=1, keepdims=True), 1)
     spread = rng.dirichlet(np.full(occurs.shape[1], 5.0), member.shape[1])
     for _ in range(TOPIC_ITERATIONS):
@@ -141,7 +154,8 @@ def topics(occurs: Array, member: NDArray[np.bool_], rng: np.random.Generator) -
 
 
 def clustered(x: Array, count: int, rng: np.random.Generator) -> IndexArray:
-    """k-means of (T, d), begun as k-means++ (Arthur and Vassilvitskii, SODA 2007): the cluster (T,) of each."""
+    """(T,) the cluster of each row of x (T, d), by k-means with the k-means++ initialisation (Arthur and Vassilvitskii,
+    SODA 2007)."""
     centre = x[rng.integers(len(x), size=1)]
     nearest = ((x - centre) ** 2).sum(axis=1)
     for _ in range(count - 1):

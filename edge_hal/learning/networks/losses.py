@@ -1,5 +1,8 @@
-"""The losses of ATBA and HAL, restated, and those of the causal student. All are means over what exists, and zero
-where nothing does: a mean of nothing would be nan, and one such batch would end the training."""
+"""The losses of ATBA, of HAL and of the causal student. To add one, write it here and weight it in `config.Weights`.
+
+Each is a mean over the ticks that exist, and 0 if there are none: the mean of an empty set is nan, and one such batch
+would ruin the training.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,23 @@ SMOOTH_LIMIT = 4.0
 
 
 def video_loss(classes: Tensor, present: Tensor) -> Tensor:
-    """Which actions occur in the video: BCE of class-token logits (B, K) with {0, 1} (B, K)."""
+    """Which actions occur in the video: binary cross-entropy of class-token logits (B, K) with {0, 1} (B, K)."""
     return F.binary_cross_entropy_with_logits(classes, present)
 
 
 def frame_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of (B, T, K) with labels (B, T); -1 marks what does not exist."""
+    """Cross-entropy of (B, T, K) with labels (B, T); -1 marks ticks that do not exist."""
     if not (labels >= 0).any():
         return logits.new_zeros(())
     return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-1)
 
 
 def contrast_loss(tokens: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """Global-local contrast (ATBA, CVPR 2024): the mean feature of an action should be nearest to its own class
-    token, by cosine over a temperature; tokens carry no gradient.
+    """Global-local contrast (ATBA, CVPR 2024): the mean feature of an action should be nearest to its own class token,
+    by cosine similarity over a temperature. Tokens get no gradient.
 
     Args:
-        tokens: (B, K, w). features: (B, n, w). labels: (B, n), -1 where nothing exists.
+        tokens: (B, K, w). features: (B, n, w). labels: (B, n), -1 for tokens that do not exist.
     """
     count = tokens.shape[1]
     chosen = F.one_hot(labels.clamp_min(0), count).to(features.dtype) * (labels >= 0).unsqueeze(-1)
@@ -45,7 +48,7 @@ def contrast_loss(tokens: Tensor, features: Tensor, labels: Tensor) -> Tensor:
 
 
 def distil_loss(logits: Tensor, teacher: Tensor, exists: Tensor) -> Tensor:
-    """KL(teacher || student) of (B, T, K) logits against log posteriors, where `exists` (B, T)."""
+    """KL(teacher || student) of logits (B, T, K) against log posteriors (B, T, K), over ticks that exist (B, T)."""
     divergence = (teacher.exp() * (teacher - torch.log_softmax(logits, -1))).sum(-1)
     return mean_of(divergence, exists)
 
@@ -58,5 +61,6 @@ def smooth_loss(logits: Tensor, exists: Tensor) -> Tensor:
 
 
 def change_loss(logits: Tensor, target: Tensor, exists: Tensor) -> Tensor:
-    """BCE of (B, T) logits with: did a boundary lie within the last `change_window_s`?"""
+    """Binary cross-entropy of logits (B, T) with target (B, T): 1 if there is a boundary within the last
+    `change_window_s`."""
     return mean_of(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), exists)

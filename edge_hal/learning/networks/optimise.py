@@ -1,10 +1,9 @@
-"""One training loop for everything that is trained: resumable after any epoch, deterministic from the seed."""
+"""The training loop of all networks. It resumes after any epoch and is deterministic given the seed."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,27 +14,32 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-Report = Callable[[str, int, int, str], None]
-"""progress(stage, done, total, remark)"""
+from edge_hal.files import replacing
+from edge_hal.progress import Progress
 
 WARM_UP = 0.1
-"""Share of the steps over which the learning rate rises before its cosine fall."""
+"""Share of the steps over which the learning rate rises, before the cosine decay."""
 
 
 def training_device() -> torch.device:
-    """CUDA where there is one (`CUDA_VISIBLE_DEVICES=` hides it), else the CPU."""
+    """CUDA if there is a GPU (`CUDA_VISIBLE_DEVICES=` hides it), otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of training: `folder` holds its checkpoint until the run is complete. What an epoch feeds to the network
-    goes to `device`; random numbers come from the CPU everywhere but in dropout and latent samples."""
+    """One stage of training.
+
+    Attributes:
+        folder: holds the training state until the run is complete.
+        device: where the network and its inputs are. Random numbers come from the CPU, except those of dropout and of
+            the latent samples.
+    """
 
     name: str
     folder: Path
     seed: int
-    report: Report
+    progress: Progress
     device: torch.device = field(default_factory=training_device)
 
     @property
@@ -53,15 +57,15 @@ class Stage:
         weight_decay: float,
         memory: dict[str, Tensor] | None = None,
     ) -> None:
-        """Run `epoch(number, generator)`, which yields losses, and step AdamW on each of them; the network is on
-        `device` meanwhile, and on the CPU again after.
+        """Train with AdamW: one step for each loss that `epoch(number, generator)` yields. The network is on `device`
+        during training and on the CPU afterwards.
 
-        An interrupted stage goes on after its last whole epoch; the random numbers of an epoch depend on
-        seed, stage and epoch alone, so the result is the one of an uninterrupted run.
+        An interrupted stage resumes after its last complete epoch. The random numbers of an epoch depend only on seed,
+        stage and epoch, so the result is that of an uninterrupted run.
 
         Args:
-            steps: about how many losses an epoch yields, for the schedule (warm-up, cosine to 1 %).
-            memory: tensors that belong to the training state; updated in place on resume.
+            steps: the approximate number of losses per epoch, for the learning rate (warm-up, then cosine to 1 %).
+            memory: further tensors of the training state. They are updated in place when a stage resumes.
         """
         memory = {} if memory is None else memory
         module.to(self.device)
@@ -83,7 +87,7 @@ class Stage:
                 losses.append(loss.detach())
             self._save(module, optimiser, memory, number + 1)
             mean = torch.stack(losses).mean().item() if losses else math.nan
-            self.report(self.name, number + 1, epochs, f"loss {mean:.3f}")
+            self.progress(self.name, number + 1, epochs, f"loss {mean:.3f}")
         module.to("cpu").eval()
 
     def _save(self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor], done: int) -> None:
@@ -92,13 +96,12 @@ class Stage:
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
-        beside = self.file.with_suffix(".partial")
         copies = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
-        save_file(copies, beside, {"epochs": json.dumps(done)})
-        os.replace(beside, self.file)
+        with replacing(self.file) as beside:
+            save_file(copies, beside, {"epochs": json.dumps(done)})
 
     def _load(self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor]) -> int:
-        """Epochs already done; 0 where there is no whole checkpoint."""
+        """Load the training state; the number of completed epochs, 0 if there is none."""
         try:
             with safe_open(self.file, "pt") as stored:
                 done = int(json.loads(stored.metadata()["epochs"]))
@@ -118,13 +121,14 @@ class Stage:
 
 
 def _schedule(fraction: float) -> float:
+    """The learning rate relative to its maximum, after this fraction of the steps."""
     if fraction < WARM_UP:
         return 0.1 + 0.9 * fraction / WARM_UP
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP)))
 
 
 def batches(count: int, size: int, generator: torch.Generator) -> Iterator[list[int]]:
-    """Indices 0 .. count-1, shuffled, `size` at a time; the last batch may be smaller."""
+    """The indices 0 .. count-1, shuffled, in batches of `size`. The last batch may be smaller."""
     order = torch.randperm(count, generator=generator).tolist()
     for start in range(0, count, size):
         yield order[start : start + size]

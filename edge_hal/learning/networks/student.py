@@ -1,6 +1,6 @@
-"""The causal student: learns the teacher's alignment of the training videos, and its posteriors.
+"""The causal student: a network that is trained on the teacher's alignment and posteriors of the training videos.
 
-Supervision stays what it was: with transcripts, no frame label reaches this module.
+If only transcripts are given, this module sees no true frame label.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def learn_student(
 
     Args:
         features: front-end features (T, 3 D) per video.
-        labels: (T,) per video, aligned or given.
+        labels: (T,) per video, from the alignment or from the user.
         teacher: log posteriors (T, K) per video, or None.
     """
     settings, weights = config.student, config.weights
@@ -47,7 +47,7 @@ def learn_student(
     latents = Latents(spec)
     module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
     crop = max(2 * spec.period(spec.top), round(settings.crop_s * spec.model_hz))
-    # What a tick speaks of lies `lag_ticks` before it; before the first tick nothing else happened.
+    # Outputs of tick t describe tick t - `lag_ticks`, so targets are delayed by that much.
     labels = [lagging(y, spec.lag_ticks) for y in labels]
     teacher = None if teacher is None else [lagging(p, spec.lag_ticks) for p in teacher]
     changes = [_recent_change(y, max(1, round(spec.change_window_s * spec.model_hz))) for y in labels]
@@ -96,7 +96,7 @@ def learn_student(
 
 def crops(lengths: Sequence[int], crop: int, generator: torch.Generator) -> list[tuple[int, slice]]:
     """(video, ticks): each video cut into crops of `crop` ticks, at a random phase. A crop starts from a fresh state,
-    as a stream does; bins start with it."""
+    as a stream does, and its bins start at its first tick."""
     pieces = []
     for index, length in enumerate(lengths):
         phase = int(torch.randint(0, crop, (1,), generator=generator))
@@ -106,13 +106,13 @@ def crops(lengths: Sequence[int], crop: int, generator: torch.Generator) -> list
 
 
 def lagging(rows: Rows, ticks: int) -> Rows:
-    """Rows (T, ...) each `ticks` later, the first one held till then."""
+    """Rows (T, ...) delayed by `ticks`. The first row is repeated."""
     index = np.maximum(np.arange(len(rows)) - ticks, 0)
     return cast("Rows", rows[index])
 
 
 def _recent_change(labels: Labels, window: int) -> Tensor:
-    """(T,): 1 where a boundary lies within the last `window` ticks."""
+    """(T,): 1 if there is a boundary within the last `window` ticks."""
     change = np.flatnonzero(np.diff(labels)) + 1
     recent = np.zeros(len(labels), np.float32)
     for boundary in change:

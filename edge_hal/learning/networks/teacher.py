@@ -1,7 +1,8 @@
-"""The offline teacher: sees whole videos at the alignment rate, and aligns their transcripts.
+"""The offline teacher: a network that sees whole videos at the alignment rate, and aligns their transcripts.
 
-ATBA's losses and alignment (CVPR 2024) with HAL's latents (arXiv 2602.24275). Stage one warms up: which actions
-occur, the variational terms, and the starter's labels. Stage two has all terms, and aligns again every few epochs.
+Losses and alignment are those of ATBA (CVPR 2024), with the latents of HAL (arXiv 2602.24275). In the first epochs only
+some terms are used: which actions occur, the variational terms, and the frame labels of the first alignment. Then all
+terms are used, and the videos are aligned again every few epochs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from edge_hal.config import Learning
 from edge_hal.learning.data.recordings import Labels
-from edge_hal.learning.hmm.known_labels import Pins, between, binned
+from edge_hal.learning.hmm.known_labels import KnownSegments, align_between, bin_segments
 from edge_hal.model.latents import Latents
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import PyramidSpec
@@ -28,15 +29,19 @@ from .optimise import Stage, batches
 
 TOKENS_PER_SEGMENT = 20.0
 LONGEST_CROP = 2048
-"""Tokens of a video that one step of training sees at most: memory stays bounded, whatever a video lasts."""
+"""The most tokens of a video in one training step, so that memory is bounded."""
 SLOWEST_ALIGN_HZ, FASTEST_ALIGN_HZ = 1.5, 5.0
-"""The windows of the boundary alignment (7 and 31 samples) fit segments of about this many samples."""
+"""Limits of the alignment rate. The windows of the boundary alignment (7 and 31 samples) suit segments of about
+`TOKENS_PER_SEGMENT` samples."""
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """What the teacher knows in the end, per video, on model ticks: labels (T,), log posteriors (T, K); and the
-    teacher itself, whose tokens are means over `period` ticks."""
+class TeacherOutput:
+    """Attributes:
+    labels: (T,) the alignment of each video, at the ticks of the model.
+    log_posteriors: (T, K) per video, at the ticks of the model.
+    teacher: the network. Its tokens are means over `period` ticks.
+    """
 
     labels: list[Labels]
     log_posteriors: list[NDArray[np.float32]]
@@ -45,13 +50,13 @@ class Alignment:
 
 
 def choose_align_hz(durations_s: Sequence[float], transcripts: Sequence[Sequence[int]]) -> float:
-    """The rate at which a mean segment has `TOKENS_PER_SEGMENT` tokens, within reason."""
+    """The rate, within limits, at which a mean segment has `TOKENS_PER_SEGMENT` tokens."""
     mean_s = sum(durations_s) / max(1, sum(len(transcript) for transcript in transcripts))
     return min(max(TOKENS_PER_SEGMENT / mean_s, SLOWEST_ALIGN_HZ), FASTEST_ALIGN_HZ)
 
 
 def pooled(features: Tensor, period: int) -> Tensor:
-    """(T, F) -> (ceil(T / period), F): means over bins, the last one over what there is."""
+    """(T, F) -> (ceil(T / period), F): means over bins. The last bin may be shorter."""
     tail = -len(features) % period
     total = F.pad(features, (0, 0, 0, tail)).unflatten(0, (-1, period)).sum(1)
     count = torch.full((len(total), 1), float(period))
@@ -62,19 +67,19 @@ def pooled(features: Tensor, period: int) -> Tensor:
 def learn_alignment(
     features: Sequence[Tensor],
     transcripts: Sequence[Sequence[int]],
-    starter: Sequence[Labels],
+    first_labels: Sequence[Labels],
     spec: PyramidSpec,
     config: Learning,
     stage: Stage,
-    pins: Sequence[Pins | None] | None = None,
-) -> Alignment:
+    known_segments: Sequence[KnownSegments | None] | None = None,
+) -> TeacherOutput:
     """Align every training video with its transcript.
 
     Args:
         features: front-end features (T, 3 D) per video, at the model's ticks.
-        starter: labels (T,) per video to warm up on.
-        pins: what is known of each video, at the model's ticks; alignments keep to it.
-        spec: the student's table; the teacher's follows from it and the configuration.
+        first_labels: (T,) per video, of the first alignment.
+        spec: of the student. The teacher's follows from it and the configuration.
+        known_segments: (T,) per video, see `known_labels.py`. Alignments agree with them.
     """
     settings, weights = config.teacher, config.weights
     durations_s = [len(x) / spec.model_hz for x in features]
@@ -94,31 +99,33 @@ def learn_alignment(
     sizes = np.cumsum([len(x) for x in tokens])[:-1]
     first = [
         label[np.minimum(np.arange(len(x)) * period + period // 2, len(label) - 1)]
-        for x, label in zip(tokens, starter, strict=True)
+        for x, label in zip(tokens, first_labels, strict=True)
     ]
     memory = {"labels": torch.from_numpy(np.concatenate(first))}
     present = torch.zeros(len(tokens), len(spec.labels))
     for index, transcript in enumerate(transcripts):
         present[index, list(transcript)] = 1
 
-    known = [None if pin is None else binned(pin, period) for pin in pins or [None] * len(tokens)]
+    binned = [
+        None if known is None else bin_segments(known, period) for known in known_segments or [None] * len(tokens)
+    ]
 
     def realign() -> None:
         labels = [
-            align(p.exp().numpy(), transcript).labels if pin is None else between(p.numpy(), transcript, pin)
-            for p, transcript, pin in zip(posteriors(), transcripts, known, strict=True)
+            align(p.exp().numpy(), transcript).labels if known is None else align_between(p.numpy(), transcript, known)
+            for p, transcript, known in zip(posteriors(), transcripts, binned, strict=True)
         ]
         memory["labels"] = torch.from_numpy(np.concatenate(labels))
 
     @torch.inference_mode()
     def posteriors() -> list[Tensor]:
         module.eval()
-        where = next(module.parameters()).device  # in the midst of training, and after
+        where = next(module.parameters()).device  # during training a GPU, afterwards the CPU
         return [torch.log_softmax(pyramid(x[None].to(where)).frame[0], -1).cpu() for x in tokens]
 
     def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
-        second = number - settings.warm_epochs
-        if settings.realign_every and second >= 0 and second % settings.realign_every == 0:
+        after_warm_up = number - settings.warm_epochs
+        if settings.realign_every and after_warm_up >= 0 and after_warm_up % settings.realign_every == 0:
             realign()
             module.train()
         labels = np.split(memory["labels"].numpy(), sizes)
@@ -140,7 +147,7 @@ def learn_alignment(
                 + weights.reconstruction * terms.reconstruction
                 + weights.kl * terms.kl
             )
-            if second >= 0:
+            if after_warm_up >= 0:
                 coarse = majority(target, teacher_spec.period(teacher_spec.top), len(spec.labels))
                 loss = loss + weights.sparse * terms.sparse
                 loss = loss + weights.contrast * contrast_loss(outputs.class_tokens, outputs.fused[-1], coarse)
@@ -161,7 +168,7 @@ def learn_alignment(
         realign()
     labels = np.split(memory["labels"].numpy(), sizes)
     lengths = [len(x) for x in features]
-    return Alignment(
+    return TeacherOutput(
         [np.repeat(y, period)[:n] for y, n in zip(labels, lengths, strict=True)],
         [np.repeat(p.numpy(), period, 0)[:n] for p, n in zip(posteriors(), lengths, strict=True)],
         pyramid,
@@ -170,7 +177,7 @@ def learn_alignment(
 
 
 def _crop(length: int, generator: torch.Generator) -> slice:
-    """All of a video, or a random stretch of a long one."""
+    """The whole video, or a random crop of `LONGEST_CROP` tokens."""
     if length <= LONGEST_CROP:
         return slice(0, length)
     start = int(torch.randint(0, length - LONGEST_CROP + 1, (1,), generator=generator))
@@ -178,14 +185,14 @@ def _crop(length: int, generator: torch.Generator) -> slice:
 
 
 def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Rows (T_i, F) -> (B, T, F) and which ticks exist (B, T)."""
+    """Rows (T_i, F) -> (B, T, F), padded with zeros, and a mask (B, T) of the ticks that exist."""
     x = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
     lengths = torch.tensor([len(row) for row in rows])
     return x, torch.arange(x.shape[1]) < lengths[:, None]
 
 
 def labels_padded(rows: Sequence[Labels], length: int) -> Tensor:
-    """Labels (T_i,) -> (B, length), -1 where there is no tick."""
+    """Labels (T_i,) -> (B, length), padded with -1."""
     target = torch.full((len(rows), length), -1, dtype=torch.long)
     for index, row in enumerate(rows):
         target[index, : len(row)] = torch.from_numpy(np.ascontiguousarray(row))
@@ -193,7 +200,7 @@ def labels_padded(rows: Sequence[Labels], length: int) -> Tensor:
 
 
 def majority(labels: Tensor, period: int, count: int) -> Tensor:
-    """(B, T) -> (B, ceil(T / period)): the most frequent label of each bin, -1 for an empty one."""
+    """(B, T) -> (B, ceil(T / period)): the most frequent label of each bin, -1 for a bin without labels."""
     tail = -labels.shape[1] % period
     bins = F.pad(labels, (0, tail), value=-1).unflatten(1, (-1, period))
     votes = F.one_hot(bins.clamp_min(0), count) * (bins >= 0).unsqueeze(-1)

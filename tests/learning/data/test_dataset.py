@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import expand_labels, load_dataset, resample_labels, ticks_of
+from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.metrics import transcript_of
+from edge_hal.ticks import expand_labels, resample_labels, ticks_of
 
 ACTIONS = ("none", "take screw", "drive", "inspect")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import Video, VideoSet, load_dataset
-from edge_hal.learning.data.rates import FASTEST_HZ, SLOWEST_HZ, TICKS_PER_STEP, settled
+from edge_hal.learning.data.rates import FASTEST_HZ, SLOWEST_HZ, TICKS_PER_STEP, with_model_rate
 from edge_hal.learning.networks import student
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.student import crops, lagging, learn_student
@@ -43,7 +43,7 @@ def test_the_rate_divides_that_of_the_frames_and_gives_a_step_its_ticks(
     sizes: list[tuple[int, int]], rate_hz: float
 ) -> None:
     lengths, steps = (list(each) for each in zip(*sizes, strict=True))
-    config = settled(OPEN, videos_of(lengths, steps, rate_hz))
+    config = with_model_rate(OPEN, videos_of(lengths, steps, rate_hz))
     hz = config.model.model_hz
     assert hz is not None and hz == config.model.hz
     every = rate_hz / hz
@@ -64,14 +64,14 @@ def test_the_rate_divides_that_of_the_frames_and_gives_a_step_its_ticks(
 @pytest.mark.parametrize(("step_s", "expected"), [(0.5, 15.0), (2.0, 10.0), (4.0, 5.0), (60.0, 30 / 7)])
 def test_long_steps_have_a_slow_model_and_short_ones_a_fast_one(step_s: float, expected: float) -> None:
     videos = videos_of([round(30 * step_s * 10)] * 3, [10] * 3, 30.0)
-    assert settled(OPEN, videos).model.hz == pytest.approx(expected)
+    assert with_model_rate(OPEN, videos).model.hz == pytest.approx(expected)
 
 
 def test_a_rate_that_is_given_stays_and_an_unknown_one_is_named() -> None:
-    assert settled(FIXED, videos_of([100], [5], None)) is FIXED
+    assert with_model_rate(FIXED, videos_of([100], [5], None)) is FIXED
     known, unknown = videos_of([300], [5], 30.0).videos[0], replace(videos_of([300], [5], None).videos[0], name="odd")
     with pytest.raises(EdgeHalError, match=r"frame rate of odd .*\n?.*data\.rate_hz") as caught:
-        settled(OPEN, VideoSet(("step",), (known, unknown)))
+        with_model_rate(OPEN, VideoSet(("step",), (known, unknown)))
     assert "data.rate_hz" in caught.value.todo
 
 
@@ -80,7 +80,7 @@ def test_what_is_learnt_at_an_open_rate_says_which(tmp_path: Path) -> None:
     brief = ["model.model_hz=null", "learning.starter=uniform", "learning.student.epochs=1"]
     config = load_config(str(CONFIG), [*brief, "learning.teacher.epochs=1", "learning.teacher.warm_epochs=1"])
     videos = load_dataset(data, split=1, part="train", rate_hz=RATE_HZ)
-    hz = settled(config, videos).model.hz
+    hz = with_model_rate(config, videos).model.hz
     checkpoint = load_checkpoint(train(videos, config, tmp_path / "run", 0, lambda *told: None))
     assert checkpoint.spec.model_hz == hz != 10.0
     assert load_config(str(tmp_path / "run" / "config.yaml")).model.model_hz == hz

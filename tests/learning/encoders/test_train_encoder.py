@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edge_hal.config import load_config
-from edge_hal.learning.data.recordings import Recording
+from edge_hal.learning.data.recordings import SampledRecording
 from edge_hal.learning.encoders import train_encoder
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.spec import EncoderSpec
@@ -20,7 +20,7 @@ from tests.helpers.moving_dot import HZ, SIZE, moving_dot
 def test_the_clip_head_learns_what_no_picture_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     made = [moving_dot(rng, 240) for _ in range(8)]
-    recordings = [Recording(str(i), (0, 1), x, np.arange(len(x)), None) for i, (x, _) in enumerate(made)]
+    recordings = [SampledRecording(str(i), (0, 1), x, np.arange(len(x)), None) for i, (x, _) in enumerate(made)]
     built: list[train_encoder.ClipClassifier] = []
 
     class Kept(train_encoder.ClipClassifier):

@@ -1,4 +1,4 @@
-"""The starter recovers a known model from transcripts; its sums are those of the definitions."""
+"""The first alignment recovers a known model from transcripts; forward-backward agrees with the definitions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.hmm import problem
-from edge_hal.learning.hmm.align import start_alignment, whitened
-from edge_hal.learning.hmm.em import StartConfig
+from edge_hal.learning.hmm.align import align_with_hmm, whitened
+from edge_hal.learning.hmm.em import HmmConfig
 from edge_hal.learning.hmm.transcript_chain import Batch
 from edge_hal.metrics import transcript_of, uniform_split
 from tests.helpers.hmm_videos import accuracy, make_videos
@@ -22,7 +22,7 @@ from tests.helpers.hmm_videos import accuracy, make_videos
 def test_recovers_a_known_model_far_above_the_uniform_split(seed):
     features, transcripts, truth = make_videos(seed)
     floor = [uniform_split(t, len(y)) for t, y in zip(transcripts, truth, strict=True)]
-    result = start_alignment(features, transcripts, 5, seed=seed, restarts=6)
+    result = align_with_hmm(features, transcripts, 5, seed=seed, restarts=6)
     assert [transcript_of(labels) for labels in result.labels] == transcripts
     ours = accuracy(result.labels, truth)
     assert ours > 0.85 and ours > accuracy(floor, truth) + 0.2
@@ -32,7 +32,7 @@ def test_videos_shorter_than_their_sub_states_and_repeats():
     rng = np.random.default_rng(0)
     transcripts = [(0,), (0, 1, 2, 1, 0), (2, 2, 1), (1, 0)]
     features = [rng.normal(size=(n, 4)) for n in (1, 5, 11, 40)]
-    got = start_alignment(features, transcripts, 3, seed=0, restarts=2).labels
+    got = align_with_hmm(features, transcripts, 3, seed=0, restarts=2).labels
     assert [labels.size for labels in got] == [1, 5, 11, 40]
     assert got[1].tolist() == [0, 1, 2, 1, 0]
     assert transcript_of(got[2]) == (2, 1)
@@ -46,7 +46,7 @@ def test_expectations_equal_a_sum_over_all_paths(seed, length):
     problem = Batch(features, [(1, 0), (0, 1, 0)], 2)
     emission = rng.normal(size=(length + 2, 2, 4)) * 3
     leave = rng.uniform(0.1, 0.9, problem.chain.shape)
-    total, gamma = problem.expect(emission, leave)
+    total, gamma = problem.forward_backward(emission, leave)
     for i, frames in enumerate((length, length + 2)):
         last = int(problem.last[i])
         likelihood, visits = 0.0, np.zeros((frames, last + 1))
@@ -65,30 +65,30 @@ def test_expectations_equal_a_sum_over_all_paths(seed, length):
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
-def test_expectations_are_those_of_the_definition_with_pins_and_pauses(seed, pause, pinned):
+def test_expectations_are_those_of_the_definition_with_known_segments_and_pauses(seed, pause, labelled):
     """Forward and backward passes apart, in double precision, over videos of hundreds of frames and any length."""
     rng = np.random.default_rng(seed)
     transcripts = [tuple(rng.integers(0, 3, n).tolist()) for n in rng.integers(1, 8, 3)]
-    lengths = [int(rng.integers(4 * len(t) if pinned else len(t), 200)) for t in transcripts]
-    pins = [None, None, None]
-    if pinned:
+    lengths = [int(rng.integers(4 * len(t) if labelled else len(t), 200)) for t in transcripts]
+    known_segments = [None, None, None]
+    if labelled:
         for i in range(2):
             spare = rng.multinomial(lengths[i] - 4 * len(transcripts[i]), rng.dirichlet(np.ones(len(transcripts[i]))))
-            pins[i] = np.repeat(np.arange(len(transcripts[i])), spare + 4)  # room for all sub-states
+            known_segments[i] = np.repeat(np.arange(len(transcripts[i])), spare + 4)  # room for all sub-states
             for m in range(len(transcripts[i])):  # one frame of each segment is known at least
-                inside = np.flatnonzero(pins[i] == m)
-                pins[i][inside[rng.permutation(len(inside))[1 + int(rng.integers(len(inside))) :]]] = -1
+                inside = np.flatnonzero(known_segments[i] == m)
+                known_segments[i][inside[rng.permutation(len(inside))[1 + int(rng.integers(len(inside))) :]]] = -1
     features = [rng.normal(size=(n, 3)) for n in lengths]
-    problem = Batch(features, transcripts, 2, 6 if pause else None, pins if pinned else None)
+    problem = Batch(features, transcripts, 2, 6 if pause else None, known_segments if labelled else None)
     emission = rng.normal(size=(max(lengths), 3, 7)) * 2
     leave = rng.uniform(0.02, 0.9, problem.chain.shape)
-    total, gamma = problem.expect(emission, leave)
+    total, gamma = problem.forward_backward(emission, leave)
     for i, frames in enumerate(lengths):
         last = int(problem.last[i])
         seen = emission[:frames, i][:, problem.chain[i, : last + 1]]
-        if pins[i] is not None:
+        if known_segments[i] is not None:
             segment = np.arange(last + 1) // problem.subs[i]
-            seen = np.where((pins[i][:, None] >= 0) & (pins[i][:, None] != segment), -np.inf, seen)
+            seen = np.where((known_segments[i][:, None] >= 0) & (known_segments[i][:, None] != segment), -np.inf, seen)
         stay, move = np.log1p(-leave[i, : last + 1]), np.log(leave[i, : last + 1])
         forward, backward = np.full((2, frames, last + 1), -np.inf)
         forward[0, 0], backward[-1, last] = seen[0, 0], 0
@@ -99,29 +99,29 @@ def test_expectations_are_those_of_the_definition_with_pins_and_pauses(seed, pau
             then = seen[t + 1] + backward[t + 1]
             backward[t] = np.logaddexp(stay + then, np.append((move[:-1] + then[1:]), -np.inf))
         expected = forward[-1, last]
-        assert np.isfinite(expected), "the pins of this test can be met"
+        assert np.isfinite(expected), "the known_segments of this test can be met"
         assert total[i] == pytest.approx(expected, rel=1e-5, abs=3e-3)  # hundreds of sums in float32
         np.testing.assert_allclose(gamma[:frames, i, : last + 1], np.exp(forward + backward - expected), atol=4e-3)
         np.testing.assert_allclose(gamma[:frames, i].sum(axis=1), 1, atol=1e-5)
         assert not gamma[frames:, i].any()
 
 
-@pytest.mark.parametrize(("sharp", "pinned"), [(0.1, False), (3.0, False), (30.0, False), (3.0, True)])
-def test_beliefs_of_a_long_video_sum_to_one(sharp, pinned):
-    """5,000 bins beside 700: the error of float32 grows with the length, beliefs must not fade with it."""
+@pytest.mark.parametrize(("sharp", "labelled"), [(0.1, False), (3.0, False), (30.0, False), (3.0, True)])
+def test_posteriors_of_a_long_video_sum_to_one(sharp, labelled):
+    """5,000 bins and 700: the error of float32 grows with the length, and the posteriors must still sum to 1."""
     rng = np.random.default_rng(0)
     lengths, transcripts = (5000, 700), [tuple(rng.integers(0, 6, n).tolist()) for n in (60, 9)]
     near = [np.linspace(0, 3 * len(t) - 1, n).round().astype(int) for t, n in zip(transcripts, lengths, strict=True)]
-    pins = None
-    if pinned:
-        pins = [near[0] // 3, None]
-        pins[0][rng.random(5000) < 0.5] = -1
-    problem = Batch([rng.normal(size=(n, 2)) for n in lengths], transcripts, 3, None, pins)
+    known_segments = None
+    if labelled:
+        known_segments = [near[0] // 3, None]
+        known_segments[0][rng.random(5000) < 0.5] = -1
+    problem = Batch([rng.normal(size=(n, 2)) for n in lengths], transcripts, 3, None, known_segments)
     emission = rng.normal(size=(5000, 2, 18))
     for i, frames in enumerate(lengths):  # features that say where it is, as those of a fitted model do
         emission[np.arange(frames), i, problem.chain[i, near[i]]] += 3
     emission *= sharp
-    total, gamma = problem.expect(emission, rng.uniform(0.01, 0.5, problem.chain.shape))
+    total, gamma = problem.forward_backward(emission, rng.uniform(0.01, 0.5, problem.chain.shape))
     assert np.isfinite(total).all()
     for i, frames in enumerate(lengths):
         np.testing.assert_allclose(gamma[:frames, i].sum(axis=1), 1, atol=1e-5)
@@ -143,7 +143,7 @@ def test_the_free_model_sums_over_all_orders(seed, length):
     step[[0, 2], [1, 3]] += leave[[0, 2]]
     step[np.ix_([1, 3], [0, 2])] += leave[[1, 3], None] / 2
     features = [np.ones((n, 3)) for n in (length, length + 3)]
-    got = Batch(features, [(0,), (1,)], 2).free(emission, leave, 2)
+    got = Batch(features, [(0,), (1,)], 2).free_log_likelihood(emission, leave, 2)
     for i, frames in enumerate((length, length + 3)):
         now = np.array([0.5, 0, 0.5, 0]) * np.exp(emission[0, i])
         for t in range(1, frames):
@@ -169,15 +169,15 @@ def test_whitened_features_are_uncorrelated_and_of_unit_variance(seed, per_video
 )
 def test_impossible_problems_are_refused(lengths, transcripts):
     with pytest.raises(EdgeHalError, match="cannot align"):
-        start_alignment([np.ones((n, 2)) for n in lengths], transcripts, 3, seed=0)
+        align_with_hmm([np.ones((n, 2)) for n in lengths], transcripts, 3, seed=0)
     with pytest.raises(EdgeHalError, match="video 1"):
-        start_alignment([np.ones((9, 2)), np.ones((9, 3))], [(0,), (0,)], 1, seed=0)
+        align_with_hmm([np.ones((9, 2)), np.ones((9, 3))], [(0,), (0,)], 1, seed=0)
     with pytest.raises(EdgeHalError, match="restarts"):
-        start_alignment([np.ones((9, 2))], [(0,)], 1, seed=0, restarts=0)
+        align_with_hmm([np.ones((9, 2))], [(0,)], 1, seed=0, restarts=0)
 
 
 def test_features_that_say_nothing_still_give_an_alignment():
-    got = start_alignment([np.ones((20, 3)), np.ones((9, 3))], [(0, 1), (1, 0)], 2, seed=0)
+    got = align_with_hmm([np.ones((20, 3)), np.ones((9, 3))], [(0, 1), (1, 0)], 2, seed=0)
     assert [transcript_of(labels) for labels in got.labels] == [(0, 1), (1, 0)]
 
 
@@ -186,14 +186,14 @@ def test_agreement_is_high_where_restarts_find_the_same_and_lower_on_noise(seed)
     features, transcripts, _ = make_videos(seed)
     rng = np.random.default_rng(seed)
     noise = [rng.normal(size=x.shape).astype(np.float32) for x in features]
-    config = StartConfig(generations=1)  # what agrees are the guesses before
-    clear = start_alignment(features, transcripts, 5, seed=seed, restarts=4, config=config)
-    lost = start_alignment(noise, transcripts, 5, seed=seed, restarts=4, config=config)
+    config = HmmConfig(generations=1)  # the agreement is that of the restarts before it
+    clear = align_with_hmm(features, transcripts, 5, seed=seed, restarts=4, config=config)
+    lost = align_with_hmm(noise, transcripts, 5, seed=seed, restarts=4, config=config)
     assert len(clear.agreement) == len(features)
-    # Not lower: of noise guesses make much the same, near the uniform split, and the best of them are kept.
+    # Not lower: on noise all restarts stay near the uniform split, and the best of them are kept.
     assert np.mean(clear.agreement) > 0.98 > 0.93 > np.mean(lost.agreement)
     # With one restart there is nothing to disagree with.
-    assert set(start_alignment(noise, transcripts, 5, seed=seed, restarts=1).agreement) == {1.0}
+    assert set(align_with_hmm(noise, transcripts, 5, seed=seed, restarts=1).agreement) == {1.0}
 
 
 @given(st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 40)), min_size=1, max_size=40))
@@ -204,7 +204,7 @@ def test_groups_hold_every_video_once_and_stay_within_the_budget(sizes):
     transcripts = [[0] * m for m in counts]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(problem, "BATCH_CELLS", 50_000)
-        whole = problem.Problem(videos, transcripts, [None] * len(videos), 1, StartConfig())
+        whole = problem.Problem(videos, transcripts, [None] * len(videos), 1, HmmConfig())
         groups = whole._groups(range(len(videos)))
     assert [i for group in groups for i in group] == list(range(len(videos)))
     for group in groups:
@@ -216,7 +216,7 @@ def test_a_search_leaves_long_videos_out_unless_there_are_no_others():
     def short(*sizes):
         videos = [np.zeros((frames, 1)) for frames, _ in sizes]
         lists = [(0,) * steps for _, steps in sizes]
-        return problem.Problem(videos, lists, [None] * len(sizes), 1, StartConfig()).short()
+        return problem.Problem(videos, lists, [None] * len(sizes), 1, HmmConfig()).short()
 
     assert short((200, 20), (14_400, 360), (300, 30)) == [0, 2]
     assert short((14_400, 360), (20_000, 400), (14_400, 300)) == [0, 2]
@@ -225,8 +225,8 @@ def test_a_search_leaves_long_videos_out_unless_there_are_no_others():
 
 def test_alone_or_together_a_video_is_aligned_alike(monkeypatch):
     features, transcripts, _ = make_videos(5, videos=5)
-    together = start_alignment(features, transcripts, 5, seed=1, restarts=2)
+    together = align_with_hmm(features, transcripts, 5, seed=1, restarts=2)
     monkeypatch.setattr(problem, "BATCH_CELLS", 1)
-    alone = start_alignment(features, transcripts, 5, seed=1, restarts=2)
+    alone = align_with_hmm(features, transcripts, 5, seed=1, restarts=2)
     for a, b in zip(together.labels, alone.labels, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -1,4 +1,4 @@
-"""Where alignment begins: what a bin of the starter looks at, and what a run says of its restarts."""
+"""The first alignment: what a bin averages, and what a run reports of its restarts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_hal.commands.train import TRUSTED, _advise
 from edge_hal.config import load_config
 from edge_hal.learning.data.dataset import Video, VideoSet
 from edge_hal.learning.hmm import first_alignment
-from edge_hal.learning.hmm.first_alignment import start
+from edge_hal.learning.hmm.first_alignment import find_first_alignment
 from edge_hal.learning.hmm.known_labels import worth_labelling
 from edge_hal.learning.networks import teacher
 from edge_hal.learning.networks.optimise import Stage
@@ -53,7 +53,7 @@ def test_looking_ahead_moves_boundaries_earlier(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(first_alignment, "LOOK_AHEAD_WINDOWS", windows)
         every = []
         for vectors, transcripts, truth in sets:
-            found = start(vectors, transcripts, COUNT, HZ, WINDOW, LEARNING, 0, lambda *told: None)
+            found = find_first_alignment(vectors, transcripts, COUNT, HZ, WINDOW, LEARNING, 0, lambda *told: None)
             every.append(lateness_ticks(found.labels, truth))
         return float(np.median(every))
 

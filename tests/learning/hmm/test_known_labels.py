@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import load_dataset
-from edge_hal.learning.data.recordings import Recording, read_recordings
-from edge_hal.learning.hmm.align import StartConfig, start_alignment
-from edge_hal.learning.hmm.known_labels import between, binned, choose_labelled, pins_of
+from edge_hal.learning.data.recordings import SampledRecording, read_recordings
+from edge_hal.learning.hmm.align import HmmConfig, align_with_hmm
+from edge_hal.learning.hmm.known_labels import align_between, bin_segments, choose_labelled, known_segments_of
 from edge_hal.learning.hmm.transcript_chain import Batch, Counts
 from edge_hal.metrics import transcript_of
 from tests.helpers.hmm_videos import accuracy, make_videos
@@ -30,8 +30,8 @@ def segments_of(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(np.append(0, np.diff(labels) != 0))
 
 
-def recording(labels: NDArray[np.int64], transcript: tuple[int, ...]) -> Recording:
-    return Recording("v", transcript, np.zeros((len(labels), 2), np.float32), np.arange(len(labels)), labels)
+def recording(labels: NDArray[np.int64], transcript: tuple[int, ...]) -> SampledRecording:
+    return SampledRecording("v", transcript, np.zeros((len(labels), 2), np.float32), np.arange(len(labels)), labels)
 
 
 def one_stamp_each(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -51,44 +51,44 @@ def random_labels(rng: np.random.Generator, longest: int = 12) -> NDArray[np.int
 
 @given(seeds, st.booleans())
 @settings(deadline=None, max_examples=100)
-def test_pins_say_which_step_and_bins_keep_every_step_in_order(seed: int, stamps: bool) -> None:
+def test_known_segments_give_the_step_and_bins_keep_every_step_in_order(seed: int, stamps: bool) -> None:
     rng = np.random.default_rng(seed)
     labels = random_labels(rng)
     given_labels = one_stamp_each(labels, rng) if stamps else labels
-    pins = pins_of(recording(given_labels, transcript_of(labels)))
-    assert pins is not None
+    known_segments = known_segments_of(recording(given_labels, transcript_of(labels)))
+    assert known_segments is not None
     known = given_labels >= 0
-    np.testing.assert_array_equal(pins[known], segments_of(labels)[known])
-    assert (pins[~known] == -1).all()
-    period = int(rng.integers(1, 1 + len(labels) // (pins.max() + 1)))
-    if -(-len(labels) // period) <= pins.max():
+    np.testing.assert_array_equal(known_segments[known], segments_of(labels)[known])
+    assert (known_segments[~known] == -1).all()
+    period = int(rng.integers(1, 1 + len(labels) // (known_segments.max() + 1)))
+    if -(-len(labels) // period) <= known_segments.max():
         return
-    bins = binned(pins, period)
+    bins = bin_segments(known_segments, period)
     told = bins[bins >= 0]
     assert len(bins) == -(-len(labels) // period)
-    np.testing.assert_array_equal(np.unique(told), np.arange(pins.max() + 1))
+    np.testing.assert_array_equal(np.unique(told), np.arange(known_segments.max() + 1))
     assert (np.diff(told) >= 0).all()
     if not stamps:
         assert (bins >= 0).all()
-        if np.bincount(pins).min() >= 2 * period:  # no short step to make room for
-            clear = [b for b in range(len(bins)) if len(set(pins[b * period : (b + 1) * period])) == 1]
-            np.testing.assert_array_equal(bins[clear], pins[np.array(clear) * period])
+        if np.bincount(known_segments).min() >= 2 * period:  # no short step to make room for
+            clear = [b for b in range(len(bins)) if len(set(known_segments[b * period : (b + 1) * period])) == 1]
+            np.testing.assert_array_equal(bins[clear], known_segments[np.array(clear) * period])
 
 
 @given(seeds)
 @settings(deadline=None, max_examples=60)
-def test_between_pins_the_best_boundary_is_found_and_no_pin_is_broken(seed: int) -> None:
+def test_between_known_segments_the_boundary_is_the_best_and_known_labels_stay(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = random_labels(rng, longest=5)
     known = one_stamp_each(labels, rng)
     transcript = transcript_of(labels)
-    pins = pins_of(recording(known, transcript))
-    assert pins is not None
+    known_segments = known_segments_of(recording(known, transcript))
+    assert known_segments is not None
     log_p = np.log(rng.dirichlet(np.ones(4), len(labels)))
-    found = between(log_p, transcript, pins)
+    found = align_between(log_p, transcript, known_segments)
     assert transcript_of(found) == transcript
     np.testing.assert_array_equal(found[known >= 0], known[known >= 0])
-    at = [int(np.flatnonzero(pins == m)[0]) for m in range(len(transcript))]
+    at = [int(np.flatnonzero(known_segments == m)[0]) for m in range(len(transcript))]
     choices = [range(a + 1, b + 1) for a, b in itertools.pairwise(at)]
     best = max(
         log_p[np.arange(len(labels)), np.repeat(transcript, np.diff([0, *cuts, len(labels)]))].sum()
@@ -99,9 +99,9 @@ def test_between_pins_the_best_boundary_is_found_and_no_pin_is_broken(seed: int)
 
 def test_labels_that_do_not_follow_the_step_list_are_refused() -> None:
     with pytest.raises(EdgeHalError, match="do not follow its step list"):
-        pins_of(recording(np.array([0, 0, 1, 1]), (0, 1, 2)))
+        known_segments_of(recording(np.array([0, 0, 1, 1]), (0, 1, 2)))
     with pytest.raises(EdgeHalError, match="1 steps are labelled and 2 listed"):
-        pins_of(recording(np.array([-1, 1, -1]), (1, 0)))
+        known_segments_of(recording(np.array([-1, 1, -1]), (1, 0)))
 
 
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 1000))
@@ -121,44 +121,50 @@ def test_unknown_or_too_many_labelled_videos_are_refused() -> None:
 
 @pytest.mark.parametrize("stamps", [False, True])
 def test_one_known_video_leads_the_others(stamps: bool) -> None:
-    """No EM, no restarts: the model of the one video aligns the rest, and its own pins hold."""
+    """No EM, no restarts: the model of the one video aligns the rest, and its own known_segments hold."""
     features, transcripts, truth = make_videos(11)
     rng = np.random.default_rng(0)
     know = max(range(len(truth)), key=lambda i: len(set(transcripts[i])))
     labels = one_stamp_each(truth[know], rng) if stamps else truth[know]
-    pins = [None] * len(truth)
-    pins[know] = pins_of(recording(labels, transcripts[know]))
-    result = start_alignment(features, transcripts, 5, seed=0, restarts=1, config=StartConfig(iterations=0), pins=pins)
+    known_segments = [None] * len(truth)
+    known_segments[know] = known_segments_of(recording(labels, transcripts[know]))
+    result = align_with_hmm(
+        features, transcripts, 5, seed=0, restarts=1, config=HmmConfig(iterations=0), known_segments=known_segments
+    )
     np.testing.assert_array_equal(result.labels[know][labels >= 0], labels[labels >= 0])
     others = [i for i in range(len(truth)) if i != know]
     ours = accuracy([result.labels[i] for i in others], [truth[i] for i in others])
     assert ours > (0.75 if stamps else 0.85)
 
 
-def test_pins_hold_whatever_the_features_say() -> None:
+def test_known_labels_stay_whatever_the_features_are() -> None:
     _, transcripts, truth = make_videos(3)
     rng = np.random.default_rng(3)
     noise = [rng.normal(size=(len(y), 4)) for y in truth]
     stamps = [one_stamp_each(y, rng) for y in truth]
-    pins = [pins_of(recording(known, t)) for known, t in zip(stamps, transcripts, strict=True)]
-    found = start_alignment(noise, transcripts, 5, seed=0, restarts=1, config=StartConfig(iterations=2), pins=pins)
+    known_segments = [known_segments_of(recording(known, t)) for known, t in zip(stamps, transcripts, strict=True)]
+    found = align_with_hmm(
+        noise, transcripts, 5, seed=0, restarts=1, config=HmmConfig(iterations=2), known_segments=known_segments
+    )
     for labels, known in zip(found.labels, stamps, strict=True):
         np.testing.assert_array_equal(labels[known >= 0], known[known >= 0])
 
 
-def test_the_first_model_is_made_of_pinned_videos_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_model_is_made_of_labelled_videos_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     features, transcripts, truth = make_videos(4)
     weights: list[NDArray[np.float64]] = []
-    count = Batch.count
+    count = Batch.expected_counts
 
     def spied(self: Batch, gamma: NDArray[np.float64], weight: NDArray[np.float64], states: int) -> Counts:
-        weights.append(np.broadcast_to(weight, self.chain.shape)[~self.pinned])
+        weights.append(np.broadcast_to(weight, self.chain.shape)[~self.labelled])
         return count(self, gamma, weight, states)
 
-    monkeypatch.setattr(Batch, "count", spied)
-    pins = [None] * len(truth)
-    pins[2] = pins_of(recording(truth[2], transcripts[2]))
-    start_alignment(features, transcripts, 5, seed=0, restarts=1, config=StartConfig(iterations=0), pins=pins)
+    monkeypatch.setattr(Batch, "expected_counts", spied)
+    known_segments = [None] * len(truth)
+    known_segments[2] = known_segments_of(recording(truth[2], transcripts[2]))
+    align_with_hmm(
+        features, transcripts, 5, seed=0, restarts=1, config=HmmConfig(iterations=0), known_segments=known_segments
+    )
     assert weights and all((weight == 0).all() for weight in weights)
 
 
@@ -181,8 +187,8 @@ def test_a_step_shorter_than_a_tick_is_no_contradiction(tmp_path: Path) -> None:
     (root / "transcripts" / "video1.txt").unlink()
     videos = load_dataset(root, split=1, part="train", with_labels=["video1"], rate_hz=20)
     (one,) = [one for one in read_recordings(videos, 10.0, None) if one.name == "video1"]
-    pins = pins_of(one)
-    assert pins is not None and (pins >= 0).all()
+    known_segments = known_segments_of(one)
+    assert known_segments is not None and (known_segments >= 0).all()
     assert one.transcript == transcript_of(one.labels if one.labels is not None else np.zeros(0))
 
 
@@ -198,9 +204,9 @@ def test_a_stamp_survives_the_change_of_rate(tmp_path: Path) -> None:
         (root / "timestamps" / f"{name}.txt").write_text("".join(lines))
     stamped = load_dataset(root, split=1, part="train", with_labels=True, timestamps=True, rate_hz=20)
     for one in read_recordings(stamped, 10.0, None):
-        pins = pins_of(one)
-        assert pins is not None
-        np.testing.assert_array_equal(pins[pins >= 0], np.arange(len(one.transcript)))
+        known_segments = known_segments_of(one)
+        assert known_segments is not None
+        np.testing.assert_array_equal(known_segments[known_segments >= 0], np.arange(len(one.transcript)))
 
 
 @pytest.mark.parametrize("line", ["x reach", "3 nothing", "99999 reach", "reach"])

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_hal.learning.hmm.align import start_alignment
-from edge_hal.learning.hmm.list_edits import Costs, edited
+from edge_hal.learning.hmm.align import align_with_hmm
+from edge_hal.learning.hmm.list_edits import EditCosts, align_with_edits
 from edge_hal.metrics import transcript_of
 from tests.helpers.hmm_videos import accuracy, make_videos
 
@@ -58,8 +58,8 @@ def test_the_path_is_the_best_of_all(seed, frames, depth, count):
     states = np.arange(2 * depth).reshape(2, depth)
     emission, leave = 3 * rng.normal(size=(frames, 2 * depth)), rng.uniform(0.05, 0.95, 2 * depth)
     steps = tuple(rng.integers(2, size=count).tolist())
-    costs = Costs(*-rng.uniform(0.1, 8, 3))
-    path = edited(emission, leave, steps, states, costs)
+    costs = EditCosts(*-rng.uniform(0.1, 8, 3))
+    path = align_with_edits(emission, leave, steps, states, costs)
     best = -np.inf
     for segments_count in range(1, frames // depth + 1):
         for segments in itertools.product(range(2), repeat=segments_count):
@@ -79,7 +79,7 @@ def test_only_what_is_allowed_is_inserted_and_required_steps_occur():
     states, leave, never = np.arange(8).reshape(4, 2), np.full(8, 0.3), -1e6
     for _ in range(20):
         emission = 5 * rng.normal(size=(40, 8))
-        path = edited(emission, leave, (2, 0), states, Costs(never, -1.0, never), allowed=(0, 1))
+        path = align_with_edits(emission, leave, (2, 0), states, EditCosts(never, -1.0, never), allowed=(0, 1))
         found = transcript_of(path.labels)
         assert found.count(2) == 1 and 3 not in found and 0 in found[found.index(2) :]
 
@@ -100,12 +100,12 @@ def test_errors_of_lists_are_corrected_where_the_steps_are_clear(kind):
         # Half of the lists have an error.
         lists.append(tuple(steps if len(lists) % 2 else transcripts[len(lists)]))
     found = {
-        mode: start_alignment(features, lists, 5, seed=0, restarts=8, lists=mode).labels for mode in ("exact", "noisy")
+        mode: align_with_hmm(features, lists, 5, seed=0, restarts=8, lists=mode).labels for mode in ("exact", "noisy")
     }
     wrong = {mode: 1 - accuracy(labels, truth) for mode, labels in found.items()}
     assert wrong["noisy"] < 0.6 * wrong["exact"]
     right = sum(transcript_of(labels) == steps for labels, steps in zip(found["noisy"], transcripts, strict=True))
     assert right > sum(given == steps for given, steps in zip(lists, transcripts, strict=True)) + 3
     # And lists that are right stay so.
-    kept = start_alignment(features, transcripts, 5, seed=0, restarts=8, lists="noisy").labels
+    kept = align_with_hmm(features, transcripts, 5, seed=0, restarts=8, lists="noisy").labels
     assert sum(transcript_of(labels) == steps for labels, steps in zip(kept, transcripts, strict=True)) >= 23

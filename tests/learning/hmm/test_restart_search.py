@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_hal.learning.hmm import em, restart_search
-from edge_hal.learning.hmm.align import StartResult, start_alignment
-from edge_hal.learning.hmm.em import Candidate, StartConfig, decode
+from edge_hal.learning.hmm.align import HmmAlignment, align_with_hmm
+from edge_hal.learning.hmm.em import Candidate, HmmConfig, most_likely_segments
 from edge_hal.learning.hmm.parallel import forked
-from edge_hal.learning.hmm.restart_search import SAME, crossed, distinct, ranked
+from edge_hal.learning.hmm.restart_search import DUPLICATE_DISTANCE, crossover, rank, without_duplicates
 from edge_hal.learning.hmm.transcript_chain import Counts
 from edge_hal.metrics import transcript_of
 from tests.helpers.hmm_videos import accuracy, make_videos
 
 seeds = st.integers(0, 2**32 - 1)
-NEVER, ALWAYS = 1.1, 0.0  # shares that guesses never, or always, agree on
+NEVER, ALWAYS = 1.1, 0.0  # agreement that restarts never, or always, reach
 
 
 def random_counts(rng: np.random.Generator, states: int, width: int = 3) -> Counts:
@@ -66,7 +66,7 @@ def test_a_child_has_each_step_whole_from_one_parent(seed: int, count: int, sub_
     rng = np.random.default_rng(seed)
     a, b = (random_counts(rng, count * sub_states + pause) for _ in range(2))
     mine = rng.random(count) < 0.5
-    child = crossed(a, b, mine, sub_states)
+    child = crossover(a, b, mine, sub_states)
     for field in fields(Counts):
         got = getattr(child, field.name)
         assert got.shape == getattr(a, field.name).shape
@@ -80,14 +80,14 @@ def test_a_child_has_each_step_whole_from_one_parent(seed: int, count: int, sub_
 def test_the_ranking_is_of_all_and_follows_no_unit(seed: int, number: int, unit: float, shift: float) -> None:
     rng = np.random.default_rng(seed)
     found = candidates_of(rng, number)
-    first = ranked(found, found)
+    first = rank(found, found)
     assert sorted(map(id, first)) == sorted(map(id, found))
-    assert [id(c) for c in ranked(found[::-1], found)] == [id(c) for c in first]
+    assert [id(c) for c in rank(found[::-1], found)] == [id(c) for c in first]
     for i, better in enumerate(first):  # nobody worse in both comes before
         for worse in first[:i]:
             assert worse.log_likelihood >= better.log_likelihood or worse.margin >= better.margin
     moved = [Candidate(c.counts, unit * c.log_likelihood + shift, c.margin) for c in found]
-    assert [id(c.counts) for c in ranked(moved, moved)] == [id(c.counts) for c in first]
+    assert [id(c.counts) for c in rank(moved, moved)] == [id(c.counts) for c in first]
 
 
 def test_both_measures_count_alike_by_their_spread_among_the_given() -> None:
@@ -95,9 +95,9 @@ def test_both_measures_count_alike_by_their_spread_among_the_given() -> None:
     counts = random_counts(rng, 3)
     among = [Candidate(counts, ll, margin) for ll, margin in ((0.0, 0.0), (10.0, 0.0), (0.0, 0.1), (10.0, 0.1))]
     likely, wide = Candidate(counts, 20.0, 0.0), Candidate(counts, 0.0, 0.3)  # 4 spreads of one, 6 of the other
-    assert ranked([likely, wide], among) == [wide, likely]
+    assert rank([likely, wide], among) == [wide, likely]
     alike = [Candidate(counts, 1.0, 1.0)] * 3  # nothing to tell them apart by: no division by zero
-    assert ranked(alike, alike) == alike
+    assert rank(alike, alike) == alike
 
 
 @given(seeds, st.integers(1, 10), st.integers(1, 4))
@@ -116,29 +116,29 @@ def test_of_alike_models_the_first_stays(seed: int, number: int, copies: int) ->
         one, two = (x.counts.frames / x.counts.frames.sum() for x in (a, b))
         return float(np.abs(one - two).sum())
 
-    chosen = distinct(found)
+    chosen = without_duplicates(found)
     assert chosen[0] is found[0] and len(chosen) <= number
-    assert [id(c) for c in distinct(chosen)] == [id(c) for c in chosen]
+    assert [id(c) for c in without_duplicates(chosen)] == [id(c) for c in chosen]
     kept = {id(c) for c in chosen}
     assert [c for c in found if id(c) in kept] == chosen  # in their order
     for i, one in enumerate(found):
         before = [c for c in found[:i] if id(c) in kept]
-        assert (id(one) in kept) is all(apart(one, c) > SAME for c in before)
+        assert (id(one) in kept) is all(apart(one, c) > DUPLICATE_DISTANCE for c in before)
 
 
-def came_to(result: StartResult) -> list[tuple[float, float]]:
+def came_to(result: HmmAlignment) -> list[tuple[float, float]]:
     return [(c.log_likelihood, c.margin) for c in result.best]
 
 
 @pytest.mark.parametrize("agreed", [NEVER, ALWAYS])
 def test_how_many_processes_search_decides_nothing(agreed: float) -> None:
     features, transcripts, _ = make_videos(7, videos=4)
-    config = StartConfig(iterations=3, kept=3, generations=2, agreed=agreed)
+    config = HmmConfig(iterations=3, population=3, generations=2, agreement=agreed)
     results, told = [], []
     for workers in (1, 2):
         done: list[tuple[int, int]] = []
         results.append(
-            start_alignment(
+            align_with_hmm(
                 features,
                 transcripts,
                 5,
@@ -183,14 +183,14 @@ def posterior_of(labels: list[int], segments: int) -> NDArray[np.float64]:
 
 
 @given(seeds, st.integers(1, 4), st.integers(1, 4), st.integers(0, 12))
-def test_beliefs_vote_by_their_sum_and_every_segment_keeps_a_frame(
+def test_posteriors_are_summed_and_every_segment_keeps_a_frame(
     seed: int, voters: int, segments: int, spare: int
 ) -> None:
     rng = np.random.default_rng(seed)
     told = [rng.dirichlet(np.ones(segments), segments + spare) for _ in range(voters)]
-    found = decode(*told)
+    found = most_likely_segments(*told)
     assert found[0] == 0 and found[-1] == segments - 1 and set(np.diff(found)) <= {0, 1}
-    np.testing.assert_array_equal(decode(*told[::-1], *told), found)  # in any order, all twice
+    np.testing.assert_array_equal(most_likely_segments(*told[::-1], *told), found)  # in any order, all twice
     frames, best = np.arange(len(found)), -np.inf
     for cuts in itertools.combinations(range(1, len(found)), segments - 1):
         path = np.searchsorted(cuts, frames, side="right")
@@ -205,92 +205,94 @@ def test_agreement_is_the_mean_share_of_frames_where_one_says_what_all_say(monke
         "b": [[0] * 4 + [1] * 6, [0] * 10 + [1] * 10],
         "c": [[0] * 7 + [1] * 3, [0] * 9 + [1] * 11],
     }
-    monkeypatch.setattr(em, "beliefs", lambda _, counts, config: [posterior_of(x, 2) for x in says[counts]])
+    monkeypatch.setattr(em, "segment_posteriors", lambda _, counts, config: [posterior_of(x, 2) for x in says[counts]])
     found: list[Any] = [Candidate(name, 0.0, 0.0) for name in says]  # type: ignore[arg-type]
-    config = StartConfig()
+    config = HmmConfig()
     assert em.agreement([], found, config) == pytest.approx(np.mean([(1 + 1 + 0.7) / 3, (1 + 1 + 0.95) / 3]))
     assert em.agreement([], found[:2], config) == em.agreement([], found[2:], config) == 1
 
 
 @pytest.mark.parametrize("measured", [0.79, 0.8, 0.81])
-def test_guesses_that_agree_have_no_children_and_the_better_half_votes(
+def test_restarts_that_agree_have_no_children_and_the_better_half_votes(
     monkeypatch: pytest.MonkeyPatch, measured: float
 ) -> None:
     features, transcripts, _ = make_videos(7, videos=6)
     asked: list[tuple[int, int]] = []
 
-    def agreement(batches: Any, candidates: Any, config: StartConfig) -> float:
+    def agreement(batches: Any, candidates: Any, config: HmmConfig) -> float:
         asked.append((sum(len(batch.lengths) for batch in batches), len(candidates)))
         return measured
 
     crossings = []
-    real = restart_search.crossed
+    real = restart_search.crossover
     monkeypatch.setattr(restart_search, "agreement", agreement)
-    monkeypatch.setattr(restart_search, "crossed", lambda *given: (crossings.append(1), real(*given))[1])
-    config = StartConfig(iterations=3, kept=6, generations=2, consensus=2, first_videos=2, more_videos=4)
-    found = start_alignment(features, transcripts, 5, seed=3, restarts=6, config=config)
-    assert asked == [(4, 6)]  # of the kept guesses, on `more_videos`
-    sure = measured >= config.agreed
+    monkeypatch.setattr(restart_search, "crossover", lambda *given: (crossings.append(1), real(*given))[1])
+    config = HmmConfig(iterations=3, population=6, generations=2, voters=2, first_videos=2, more_videos=4)
+    found = align_with_hmm(features, transcripts, 5, seed=3, restarts=6, config=config)
+    assert asked == [(4, 6)]  # of the kept restarts, on `more_videos`
+    sure = measured >= config.agreement
     assert (not crossings) is sure and len(found.best) == (3 if sure else 2)
 
 
 def test_progress_counts_every_model_up_to_its_total_and_the_seed_decides() -> None:
     features, transcripts, _ = make_videos(7, videos=5)
-    config = StartConfig(iterations=4, kept=3, generations=2, agreed=NEVER)
+    config = HmmConfig(iterations=4, population=3, generations=2, agreement=NEVER)
     done: list[tuple[int, int]] = []
     options = {"restarts": 5, "config": config}
-    one = start_alignment(features, transcripts, 5, seed=3, progress=lambda *n: done.append(n), **options)
-    two = start_alignment(features, transcripts, 5, seed=3, **options)
-    other = start_alignment(features, transcripts, 5, seed=4, **options)
-    total = 5 + 3 + 2 * 2  # guesses, those that are kept, two children a generation
+    one = align_with_hmm(features, transcripts, 5, seed=3, progress=lambda *n: done.append(n), **options)
+    two = align_with_hmm(features, transcripts, 5, seed=3, **options)
+    other = align_with_hmm(features, transcripts, 5, seed=4, **options)
+    total = 5 + 3 + 2 * 2  # restarts, those that are kept, two children per generation
     assert done == [(n, total) for n in range(1, total + 1)]
     assert all(np.array_equal(a, b) for a, b in zip(one.labels, two.labels, strict=True))
     assert one.agreement == two.agreement
 
     assert came_to(one) == came_to(two) != came_to(other)
     done.clear()
-    sure = replace(config, agreed=ALWAYS)
-    start_alignment(features, transcripts, 5, seed=3, restarts=5, config=sure, progress=lambda *n: done.append(n))
+    sure = replace(config, agreement=ALWAYS)
+    align_with_hmm(features, transcripts, 5, seed=3, restarts=5, config=sure, progress=lambda *n: done.append(n))
     assert done == [*((n, total) for n in range(1, 5 + 3 + 1)), (total, total)]  # the children are not missed
 
 
-def test_the_first_guess_is_the_uniform_split_and_the_best_of_all_are_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_restart_is_the_uniform_split_and_the_best_are_refined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     features, transcripts, _ = make_cycles(2, videos=6)
-    drawn: list[NDArray[np.float64]] = []
-    judged: list[Candidate] = []
-    grown: list[Counts] = []
-    real = {name: getattr(restart_search, name) for name in ("guess", "judge", "refine")}
+    durations: list[NDArray[np.float64]] = []
+    evaluated: list[Candidate] = []
+    refined: list[Counts] = []
+    real = {name: getattr(restart_search, name) for name in ("initialise", "evaluate", "refine")}
 
-    def guess(batches: Any, count: int, config: StartConfig, per_label: NDArray[np.float64]) -> Any:
-        drawn.append(per_label)
-        return real["guess"](batches, count, config, per_label)
+    def initialise(batches: Any, count: int, config: HmmConfig, per_label: NDArray[np.float64]) -> Any:
+        durations.append(per_label)
+        return real["initialise"](batches, count, config, per_label)
 
-    def judge(*given: Any) -> Candidate:
-        judged.append(real["judge"](*given))
-        return judged[-1]
+    def evaluate(*given: Any) -> Candidate:
+        evaluated.append(real["evaluate"](*given))
+        return evaluated[-1]
 
     def refine(batches: Any, counts: Counts, *more: Any) -> Counts:
-        grown.append(counts)
+        refined.append(counts)
         return real["refine"](batches, counts, *more)
 
-    for name, spied in (("guess", guess), ("judge", judge), ("refine", refine)):
+    for name, spied in (("initialise", initialise), ("evaluate", evaluate), ("refine", refine)):
         monkeypatch.setattr(restart_search, name, spied)
-    config = StartConfig(kept=3, generations=0, agreed=NEVER)
-    found = start_alignment(features, transcripts, 5, seed=1, restarts=7, config=config)
-    assert len(drawn) == 7 and (drawn[0] == 1).all() and all(np.ptp(each) > 0.1 for each in drawn[1:])
-    best = ranked(judged[:7], judged[:7])[:3]
-    assert [id(counts) for counts in grown[:3]] == [id(each.counts) for each in best]
-    assert [id(each) for each in best] != [id(each) for each in judged[:3]]  # else this test could not tell
-    # The last three are those fitted to all videos, in the order of what was grown.
-    assert [id(each) for each in found.best] == [id(each) for each in judged[-3:]]
-    again = ranked(judged[7:10], judged[7:10])
-    assert [id(counts) for counts in grown[-3:]] == [id(each.counts) for each in again]
+    config = HmmConfig(population=3, generations=0, agreement=NEVER)
+    found = align_with_hmm(features, transcripts, 5, seed=1, restarts=7, config=config)
+    assert len(durations) == 7 and (durations[0] == 1).all() and all(np.ptp(each) > 0.1 for each in durations[1:])
+    best = rank(evaluated[:7], evaluated[:7])[:3]
+    assert [id(counts) for counts in refined[:3]] == [id(each.counts) for each in best]
+    assert [id(each) for each in best] != [id(each) for each in evaluated[:3]]  # else this test could not tell
+    # The last three are those fitted to all videos, in the order of what was refined.
+    assert [id(each) for each in found.best] == [id(each) for each in evaluated[-3:]]
+    again = rank(evaluated[7:10], evaluated[7:10])
+    assert [id(counts) for counts in refined[-3:]] == [id(each.counts) for each in again]
 
 
-def test_a_single_guess_is_grown_and_has_no_children() -> None:
+def test_a_single_restart_is_refined_and_has_no_children() -> None:
     features, transcripts, _ = make_videos(7, videos=4)
     done: list[tuple[int, int]] = []
-    found = start_alignment(features, transcripts, 5, seed=3, restarts=1, progress=lambda *n: done.append(n))
+    found = align_with_hmm(features, transcripts, 5, seed=3, restarts=1, progress=lambda *n: done.append(n))
     assert done == [(1, 2), (2, 2)] and len(found.best) == 1
 
 
@@ -300,33 +302,33 @@ def test_as_many_models_agree_on_the_labels_as_are_asked_for_and_found(
     seed: int, consensus: int, pause: bool, sure: bool
 ) -> None:
     features, transcripts, truth = make_videos(seed % 50, videos=4)
-    config = StartConfig(
+    config = HmmConfig(
         iterations=3,
         generations=1,
-        consensus=consensus,
+        voters=consensus,
         pause=pause,
         first_videos=2,
         more_videos=3,
-        agreed=ALWAYS if sure else NEVER,
+        agreement=ALWAYS if sure else NEVER,
     )
-    found = start_alignment(features, transcripts, 5, seed=seed, restarts=4, config=config)
+    found = align_with_hmm(features, transcripts, 5, seed=seed, restarts=4, config=config)
     assert len(found.best) == 2 if sure else 1 <= len(found.best) <= consensus  # half of the four, or as asked for
     assert [transcript_of(labels) for labels in found.labels] == transcripts
     assert [len(labels) for labels in found.labels] == [len(y) for y in truth]
 
 
 @pytest.mark.parametrize("seed", [2, 4])
-def test_children_find_what_one_guess_does_not(seed: int) -> None:
+def test_children_find_what_one_restart_does_not(seed: int) -> None:
     features, transcripts, truth = make_cycles(seed)
-    alone = accuracy(start_alignment(features, transcripts, 5, seed=seed, restarts=1).labels, truth)
-    config = StartConfig(agreed=NEVER)
-    searched = accuracy(start_alignment(features, transcripts, 5, seed=seed, restarts=8, config=config).labels, truth)
+    alone = accuracy(align_with_hmm(features, transcripts, 5, seed=seed, restarts=1).labels, truth)
+    config = HmmConfig(agreement=NEVER)
+    searched = accuracy(align_with_hmm(features, transcripts, 5, seed=seed, restarts=8, config=config).labels, truth)
     assert alone < 0.8 < 0.82 < searched  # the uniform split alone ends a step off, in places
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_on_easy_videos_a_search_is_no_worse_than_one_guess(seed: int) -> None:
+def test_on_easy_videos_a_search_is_no_worse_than_one_restart(seed: int) -> None:
     features, transcripts, truth = make_videos(seed, videos=6, noise=2.5)
-    alone = accuracy(start_alignment(features, transcripts, 5, seed=seed, restarts=1).labels, truth)
-    searched = accuracy(start_alignment(features, transcripts, 5, seed=seed, restarts=3).labels, truth)
+    alone = accuracy(align_with_hmm(features, transcripts, 5, seed=seed, restarts=1).labels, truth)
+    searched = accuracy(align_with_hmm(features, transcripts, 5, seed=seed, restarts=3).labels, truth)
     assert searched >= alone - 0.01 and searched > 0.9

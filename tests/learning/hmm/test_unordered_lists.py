@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_hal.learning.data.dataset import Video, VideoSet, as_sets
-from edge_hal.learning.hmm.align import start_alignment
-from edge_hal.learning.hmm.em import StartConfig
+from edge_hal.learning.data.dataset import Video, VideoSet, without_order
+from edge_hal.learning.hmm.align import align_with_hmm
+from edge_hal.learning.hmm.em import HmmConfig
 from edge_hal.learning.hmm.unordered_lists import clustered, topics
 from tests.helpers.hmm_videos import accuracy
 
@@ -39,14 +39,14 @@ def test_steps_are_found_without_their_order(seed):
     features, lists, truth = videos_of_sets(seed)
     sets = [tuple(sorted(set(steps))) for steps in lists]
     told = []
-    found = start_alignment(
+    found = align_with_hmm(
         features, sets, 10, seed=seed, restarts=8, lists="sets", progress=lambda *at: told.append(at)
     )
     assert accuracy(found.labels, truth) > 0.85 and np.mean(found.agreement) > 0.6
     assert all(set(labels.tolist()) == set(steps) for labels, steps in zip(found.labels, sets, strict=True))
     assert told[-1] == (16, 16) and [done for done, _ in told] == list(range(1, 17))
     # The order in which a set is written says nothing, and neither do the workers.
-    again = start_alignment(features, sets, 10, seed=seed, restarts=8, lists="sets", workers=2)
+    again = align_with_hmm(features, sets, 10, seed=seed, restarts=8, lists="sets", workers=2)
     for a, b in zip(found.labels, again.labels, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -55,8 +55,8 @@ def test_a_labelled_video_keeps_its_order_and_begins_the_model():
     features, lists, truth = videos_of_sets(4, videos=12, actions=4)
     sets = [tuple(sorted(set(steps))) for steps in lists]
     lists = [lists[0], *sets[1:]]
-    pins = [np.cumsum(np.diff(truth[0], prepend=truth[0][0]) != 0), *[None] * 11]
-    found = start_alignment(features, lists, 4, seed=0, pins=pins, lists="sets")
+    known_segments = [np.cumsum(np.diff(truth[0], prepend=truth[0][0]) != 0), *[None] * 11]
+    found = align_with_hmm(features, lists, 4, seed=0, known_segments=known_segments, lists="sets")
     np.testing.assert_array_equal(found.labels[0], truth[0])
     assert accuracy(found.labels, truth) > 0.9
 
@@ -65,7 +65,7 @@ def test_videos_too_short_for_their_set():
     rng = np.random.default_rng(0)
     sets = [(0, 1, 2), (0, 2), (1,), (0, 1, 2)]
     features = [rng.normal(size=(n, 4)) for n in (3, 2, 1, 40)]
-    found = start_alignment(features, sets, 3, seed=0, restarts=2, lists="sets", config=StartConfig(pause=True))
+    found = align_with_hmm(features, sets, 3, seed=0, restarts=2, lists="sets", config=HmmConfig(pause=True))
     assert [set(labels.tolist()) for labels in found.labels] == [set(each) for each in sets]
 
 
@@ -96,10 +96,10 @@ def test_lists_become_sets_and_what_cannot_be_told_apart_is_said(tmp_path):
         return Video(name, tmp_path / name, "features", steps, 10, 10.0, labels)
 
     videos = VideoSet(("a", "b", "c"), (video("x", (2, 0, 2, 1)), video("y", (1, 0, 1))), 10.0)
-    found = as_sets(videos)
+    found = without_order(videos)
     assert [each.transcript for each in found.videos] == [(0, 1, 2), (0, 1)]
     assert "a, b" in found.notes[-1] and "c" not in found.notes[-1].split(":")[-1]
     # A labelled video says which is which, and in what order.
     labelled = video("z", (1, 0), np.array([1, 0]))
-    found = as_sets(VideoSet(("a", "b", "c"), (*videos.videos, labelled), 10.0))
+    found = without_order(VideoSet(("a", "b", "c"), (*videos.videos, labelled), 10.0))
     assert found.videos[-1].transcript == (1, 0) and not found.notes

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.hmm.viterbi import viterbi_align
 from edge_hal.learning.networks import boundary_alignment
-from edge_hal.learning.networks.boundary_alignment import AlignmentConfig, align, viterbi_align
+from edge_hal.learning.networks.boundary_alignment import AlignmentConfig, align
 from edge_hal.metrics import transcript_of
 
 seeds = st.integers(0, 2**32 - 1)

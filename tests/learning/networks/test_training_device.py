@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.baselines.causal import causal_network, learn_network
 from benchmarks.baselines.harness import Data, read_data
 from edge_hal.config import load_config
-from edge_hal.learning.data.recordings import Recording
+from edge_hal.learning.data.recordings import SampledRecording
 from edge_hal.learning.encoders import train_encoder
 from edge_hal.learning.networks.optimise import Stage, training_device
 from edge_hal.learning.networks.student import learn_student
@@ -52,7 +52,7 @@ def teacher(data: Data) -> Learns:
 def encoder(data: Data) -> Learns:
     rng = np.random.default_rng(0)
     made = [moving_dot(rng, 80) for _ in range(3)]
-    recordings = [Recording(str(i), (0, 1), x, np.arange(len(x)), None) for i, (x, _) in enumerate(made)]
+    recordings = [SampledRecording(str(i), (0, 1), x, np.arange(len(x)), None) for i, (x, _) in enumerate(made)]
     spec, learning = EncoderSpec(SIZE, SIZE, 8), data.config.learning
     return lambda stage: train_encoder.learn_encoder(recordings, [way for _, way in made], spec, 2, HZ, learning, stage)
 

@@ -1,0 +1,45 @@
+"""Files are whole or not there, whatever fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import replacing, write_file
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_file(path, "old")
+    write_file(path, b"new \xff")
+    assert path.read_bytes() == b"new \xff" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_file_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    write_file(path, "old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EdgeHalError, match=r"cannot write .*a\.json: No space left(.|\n)*choose another folder"):
+        write_file(path, "new", todo="choose another folder")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_path_to_write_to_keeps_the_suffix_and_goes_if_the_block_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with pytest.raises(ValueError, match="no array"), replacing(path) as beside:
+        assert beside.suffix == ".npz" and beside.parent == tmp_path
+        beside.write_text("half")
+        raise ValueError("no array")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_missing_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(EdgeHalError, match="cannot write the cursor"):
+        write_file(tmp_path / "none" / "cursor", "", what="cannot write the cursor")
