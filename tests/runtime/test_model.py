@@ -110,7 +110,7 @@ def test_streams_share_sessions_and_tables_and_nothing_that_changes(
     pushed(EventStream(streams[0], max_hold_ms=500), pictures(3))
     after = [stream.state() for stream in streams]
     np.testing.assert_equal(after[1:], fresh[1:])
-    assert after[0]["decoder"]["_kept"] > 0 == fresh[0]["decoder"]["_kept"]
+    assert after[0]["decoder"]["columns"] > 0 == fresh[0]["decoder"]["columns"]
     arrays = [
         [
             buffer
