@@ -1,10 +1,10 @@
-"""The bundle: what `export` writes and `run` reads. A directory of graphs, a manifest, a certificate, thresholds.
+"""The bundle: the directory that `export` writes and `run` reads. It holds graphs, manifest, certificate, thresholds.
 
-`manifest.json` holds the table of rates and shapes, the hash of each graph and where it came from.
+`manifest.json` holds the table of rates and shapes, the hash of each graph, and how the bundle was made.
 `certificate.json` holds the manifest's hash, what was checked, and a hash of itself. No hash covers `decoder.json` and
-`procedure.json`, because people edit them; their content is validated.
-A bundle is untrusted input: no pickle, no path outside it, every hash checked before a graph is opened. The hashes find
-damage and edits; they are no signature, anybody can compute them.
+`procedure.json`, because users edit them; their content is validated.
+A bundle is untrusted input: it holds no pickle and names no path outside itself, and every hash is checked before a
+graph is opened. The hashes find damage and edits. They are no signature: anybody can compute them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ log = logging.getLogger("edge_hal.bundle")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle on disk. `fingerprint` is the manifest's SHA-256; `target` the engine its graphs are made
-    for: float ones serve any, int8 ones have a form for each."""
+    """A verified bundle on disk. `fingerprint` is the SHA-256 of the manifest. `target` is the engine that the graphs
+    are made for: float graphs run on any engine, int8 graphs differ."""
 
     path: Path
     spec: PyramidSpec
@@ -65,7 +65,7 @@ def encoder_name(precision: str) -> str:
 
 
 def expected_graphs(spec: PyramidSpec, precision: str) -> list[str]:
-    """Every file a bundle of this table must hold."""
+    """The names of all graph files that a bundle with this table must hold."""
     names = [graph_name(level, chunk, precision) for level in range(len(spec.levels)) for chunk in spec.chunks(level)]
     return names if spec.encoder is None else [*names, encoder_name(precision)]
 
@@ -83,8 +83,8 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
     is opened with a warning.
 
     Raises:
-        EdgeHalError: not a bundle, another schema, a changed or missing file, a certificate that failed
-            or vouches for something else (unless `allow_uncertified`).
+        EdgeHalError: not a bundle, another schema, a changed or missing file, a certificate that failed or belongs to
+            another manifest (unless `allow_uncertified`).
     """
     path = Path(path)
     todo = REEXPORT.format(path=path)
@@ -140,7 +140,7 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
 
 
 def require_precision(bundle: Bundle, precision: str | None) -> None:
-    """Raises EdgeHalError (exit code 2) where a precision was asked for that the bundle does not have."""
+    """Raises EdgeHalError (exit code 2) if `precision` is given and is not that of the bundle."""
     if precision is None or precision == bundle.precision:
         return
     if precision not in PRECISIONS:
@@ -160,14 +160,16 @@ def write_bundle(
     certify: Callable[[Bundle], dict[str, Any]],
     target: str = "any",
 ) -> Bundle:
-    """Write beside, certify, then rename: a bundle appears whole or not at all, and an old one stays until then.
+    """Write a bundle into a temporary directory beside `path`, certify it, and rename it.
+
+    So a bundle appears complete or not at all, and an old one stays until the new one is certified.
 
     Args:
-        write_graphs: fills the given directory with every file of `expected_graphs`.
-        certify: runs the graphs and returns the certificate's body, with the key `passed`.
+        write_graphs: writes every file of `expected_graphs` into the given directory.
+        certify: runs the graphs and returns the content of the certificate, with the key `passed`.
 
     Raises:
-        EdgeHalError: the place cannot be written, or the certificate failed (nothing is left behind).
+        EdgeHalError: the directory cannot be written, or the certificate failed. Then no new file is left.
     """
     path = Path(path)
     staging = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -239,7 +241,7 @@ def _certificate_problem(path: Path, fingerprint: str, may_lack_hash: bool) -> s
         text = file.read_bytes().decode()  # not read_text, which would read other line ends as the same
         certificate = json.loads(text)
         if certificate["manifest"] != fingerprint:
-            return "its certificate vouches for another manifest"
+            return "its certificate belongs to another manifest"
         if certificate["passed"] is not True:
             return "its certificate failed"
         hashed = certificate.pop("sha256", None) is not None

@@ -1,4 +1,5 @@
-"""Configuration: a preset or a YAML file, overridden by `--set a.b=c`. Unknown keys are refused, with the nearest."""
+"""Configuration: a preset or a YAML file, with keys replaced by `--set a.b=c`. An unknown key is refused, and the error
+names the nearest known one."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Level(Section):
 
 
 class Encoder(Section):
-    """The frame encoder. `onnx`: your own graph (uint8 BGR in, vector out) instead of ours."""
+    """The frame encoder: pictures of `height` x `width` pixels in, vectors of `size` numbers out. `onnx`: a graph to
+    use instead of training one (uint8 BGR picture in, vector out)."""
 
     height: int = 48
     width: int = 64
@@ -55,7 +57,9 @@ class Encoder(Section):
 
 
 class Model(Section):
-    """The causal pyramid that runs on the device. `model_hz`: None has training choose it (`learning/rates.py`)."""
+    """The causal pyramid that runs on the device. `model_hz`: ticks per second; with None, training chooses the rate
+    (`learning/data/rates.py`). `lag_s`: the posteriors at tick t describe time t - lag_s. The other fields are those of
+    `spec.PyramidSpec`; `front_end_window_s` is the front end's window in seconds."""
 
     model_hz: Positive | None = 10.0
     front_end_window_s: Positive = 0.5
@@ -68,7 +72,7 @@ class Model(Section):
 
     @property
     def hz(self) -> float:
-        """`model_hz`, and 10 while it is open: what contradicts itself does so at any rate."""
+        """`model_hz`, or 10 if training will choose it: the checks of a configuration do not depend on the rate."""
         return 10.0 if self.model_hz is None else self.model_hz
 
     @property
@@ -76,7 +80,7 @@ class Model(Section):
         return max(1, round(self.front_end_window_s * self.hz))
 
     def spec(self, labels: tuple[str, ...], background: str | None, size: int) -> PyramidSpec:
-        """The table for these labels and input vectors of `size` numbers."""
+        """The table of shapes for these labels and for input vectors of `size` numbers."""
         hz, encoder = self.hz, self.encoder
         return PyramidSpec(
             model_hz=hz,
@@ -92,7 +96,9 @@ class Model(Section):
 
 
 class Data(Section):
-    """`rate_hz`: frames per second of feature files (video files say their own)."""
+    """How the data are read. `rate_hz`: vectors per second of feature files (video files hold their own rate).
+    `background`: the label that means no step. `layout`: axes of the feature arrays, DT or TD (features, time); None
+    finds it from the shapes."""
 
     rate_hz: Positive | None = None
     background: str | None = None
@@ -100,7 +106,7 @@ class Data(Section):
 
 
 class Weights(Section):
-    """Weights of the losses; the first six are the paper's (arXiv 2602.24275)."""
+    """Weights of the losses. The first six are those of arXiv 2602.24275."""
 
     video: Weight = 1.0
     frame: Weight = 1.0
@@ -115,7 +121,7 @@ class Weights(Section):
 
 
 class EncoderLearning(Section):
-    """Frame encoder: trained on the starter's labels, frames drawn at `hz`."""
+    """Training of the frame encoder on the labels of the starter, with `hz` frames per second."""
 
     epochs: Epochs = 8
     dropout: Share = 0.3
@@ -125,8 +131,8 @@ class EncoderLearning(Section):
 
 
 class TeacherLearning(Section):
-    """Offline teacher at the alignment rate: `warm_epochs` on the starter's labels, then `epochs` with the
-    boundary alignment every `realign_every`; None keeps the starter's labels."""
+    """Training of the offline teacher at the alignment rate: `warm_epochs` on the labels of the starter, then `epochs`
+    with a boundary alignment every `realign_every` epochs. With None the labels of the starter stay."""
 
     levels: tuple[Level, ...] = (
         Level(window=8, width=64),
@@ -140,8 +146,9 @@ class TeacherLearning(Section):
 
 
 class StudentLearning(Section):
-    """Causal pyramid: crops of `crop_s`, labels from the teacher's alignment; `epochs`, or as many more as make
-    `least_steps` of the optimiser: few videos make few steps an epoch."""
+    """Training of the causal pyramid on crops of `crop_s` seconds, with the labels of the teacher's alignment. It runs
+    for `epochs`, and longer if the optimiser has then made fewer than `least_steps` steps (few videos give few steps
+    per epoch). `noise` and `offset` augment the inputs."""
 
     epochs: Epochs = 20
     least_steps: Epochs = 300
@@ -153,12 +160,12 @@ class StudentLearning(Section):
 
 
 class Learning(Section):
-    """`supervision`: `transcripts` sees ordered step lists and nothing else; `frames` uses frame labels.
-    `labelled`: how many training videos (drawn by the seed), or which, carry frame labels all the same;
-    with `timestamps` one labelled frame a step. `align_hz`: rate of the teacher, None chooses it from the
-    transcripts. `starter` gives the first labels; the HMM is searched for from `restarts`
-    guesses, in so many `workers`: processes, None for as many as there are cores. `lists`: the step lists are
-    `exact`, or `noisy`: steps may be missing, additional or swapped; or mere `sets`: order and repeats are ignored."""
+    """`supervision`: with `transcripts` training sees only ordered step lists, with `frames` a label for every frame.
+    `labelled`: how many training videos (chosen with the seed), or which ones, have frame labels in addition; with
+    `timestamps` one labelled frame per step. `align_hz`: rate of the teacher; None chooses it from the transcripts.
+    `starter`: the method for the first labels; `hmm` searches from `restarts` initial guesses in `workers` processes
+    (None: one per core). `lists`: `exact`; `noisy` if steps may be missing, additional or swapped; `sets` if order and
+    repeats carry no information."""
 
     supervision: Literal["transcripts", "frames"] = "transcripts"
     lists: Lists = "exact"
@@ -177,7 +184,8 @@ class Learning(Section):
 
 
 class Decoder(Section):
-    """Thresholds of the decoder; what is left out is fitted on the training alignment."""
+    """Thresholds of the decoder (`decoding.hysteresis.DecoderConfig`). Those that are None are fitted on the training
+    alignment."""
 
     smooth_s: float | None = None
     confirm_s: float | None = None
@@ -202,7 +210,7 @@ class Config(Section):
 
 
 def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
-    """A preset's name or a YAML file, with `a.b=value` overrides.
+    """Load a preset (by name) or a YAML file, and replace keys given as `a.b=value`.
 
     Raises:
         EdgeHalError: no such preset or file, bad YAML, an unknown key (named, with the nearest valid one), a
@@ -227,22 +235,22 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
 
 
 def parse_config(data: Mapping[str, Any], where: str) -> Config:
-    """`where` the data came from begins each error; see `load_config`."""
+    """Check a configuration. `where` names its source at the start of each error; see `load_config`."""
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        # A slip in a key that must be there gives two errors: the unknown key says more.
+        # A misspelt required key gives two errors, "missing" and "unknown key". The second one is more useful.
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise EdgeHalError(f"{where}: unknown key '{key}'", "", _nearest(first["loc"]), exit_code=2) from error
         raise EdgeHalError(f"{where}: '{key}'", first["msg"], exit_code=2) from error
-    # A level that keeps the rate below must say so: whoever forgets a stride does not mean 1.
+    # No default stride above level 0: a forgotten stride would silently be 1.
     for name, levels in (("model", config.model.levels), ("learning.teacher", config.learning.teacher.levels)):
         for index, level in enumerate(levels[1:], 1):
             if "stride" not in level.model_fields_set:
                 raise EdgeHalError(f"{where}: {name}.levels[{index}] has no stride", "", "give it", exit_code=2)
-    # What contradicts itself is told now, not after minutes of training.
+    # Contradictions are reported now, not after minutes of training.
     encoder = config.model.encoder
     try:
         spec = config.model.spec(("any",), None, 1 if encoder is None else encoder.size)
@@ -270,7 +278,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 
 def _nearest(location: tuple[Any, ...]) -> str:
-    """The valid key closest to an unknown one, at the same place of the tree."""
+    """A hint: the valid key closest to an unknown one in the same section."""
     model: Any = Config
     for part in location[:-1]:
         if isinstance(part, int):

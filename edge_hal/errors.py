@@ -1,4 +1,4 @@
-"""The one error a user sees: what happened, why, and what to do next."""
+"""The error that users see: what happened, why, and what to do next."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ class EdgeHalError(Exception):
     """A failure the user can act on. The command line prints it and exits; it never shows a traceback.
 
     Args:
-        what: what happened, one clause, naming the file, key or address.
-        why: the cause, when it is known and not already said.
-        todo: the next thing to do, a command where there is one.
-        exit_code: 1 the work failed, 2 the command was used wrongly.
+        what: what happened, in one clause that names the file, key or address.
+        why: the cause, if it is known and not part of `what`.
+        todo: what to do next, if possible a command.
+        exit_code: 1 if the work failed, 2 if the command was used wrongly.
     """
 
     def __init__(self, what: str, why: str = "", todo: str = "", *, exit_code: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Pictures to vectors, off line: the exported encoder graph over a recording, exactly as the device runs it."""
+"""Encode recordings offline: run the exported encoder graph over pictures, exactly as the device does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_pictures(path: Path, wanted: NDArray[np.int64], height: int, width: int
     """Frames `wanted` (increasing, repeats allowed) of a video file, resized.
 
     Returns:
-        (n, height, width, 3) uint8 BGR; shorter where the file ends early.
+        (n, height, width, 3) uint8 BGR; n is smaller than asked if the file ends early.
 
     Raises:
         EdgeHalError: the file cannot be opened or decodes to nothing.
@@ -56,10 +56,10 @@ def encode_pictures(encoder: Path, pictures: NDArray[np.uint8]) -> NDArray[np.fl
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # errors only: of each float16 convolution it warns that no CPU folds it
+    options.log_severity_level = 3  # errors only: ONNX Runtime warns about each float16 convolution on a CPU
     try:
         session = ort.InferenceSession(str(encoder), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own types, unrelated to each other
+    except Exception as error:  # the exceptions of onnxruntime have no common base class
         raise EdgeHalError(f"cannot open the encoder {encoder}", str(error).splitlines()[0]) from error
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: picture})[0] for picture in pictures])

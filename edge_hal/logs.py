@@ -1,4 +1,4 @@
-"""Logs of what runs for long, on standard error: for people on a terminal, one JSON object a line otherwise."""
+"""Logs on standard error: readable lines on a terminal, else one JSON object per line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Human(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """`time` (UTC), `level`, `logger`, `stream`, `message`, and whatever the caller put into `extra={"fields": {}}`."""
+    """`time` (UTC), `level`, `logger`, `stream`, `message`, and the caller's `extra={"fields": {...}}`."""
 
     def __init__(self, stream: str | None) -> None:
         super().__init__()
@@ -42,10 +42,10 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(kind: str = "auto", stream: str | None = None) -> None:
-    """From here on this process logs, from `info` upwards for edge-hal and from `warning` for others.
+    """Set up logging for this process: level `info` and above for edge-hal, `warning` and above for other packages.
 
     Args:
-        kind: `human`, `json`, or `auto`: whether standard error is a terminal decides.
+        kind: `human`, `json`, or `auto` (`human` if standard error is a terminal, else `json`).
         stream: named in every JSON line.
 
     Raises:
@@ -62,5 +62,5 @@ def set_up(kind: str = "auto", stream: str | None = None) -> None:
 
 
 def in_json() -> bool:
-    """Whether `set_up` chose JSON lines: then errors belong among them, too."""
+    """Whether `set_up` chose JSON lines; then errors are logged as JSON as well."""
     return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)

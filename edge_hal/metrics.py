@@ -1,9 +1,8 @@
-"""Scores: segmentation as the field computes it, and the transition events a subscriber sees.
+"""Scores of segmentations, as the literature defines them, and of the transitions that a subscriber receives.
 
-Segmentation scores are per cent over whole videos, as in the MS-TCN evaluation (arXiv 1903.01945)
-and, for IoU and IoD, in the two incompatible protocols in use: the best match of each segment
-(ISBA, arXiv 1803.10699) and frame masks per class (TASL). Event scores compare what was
-published, and when, with the true transitions.
+Segmentation scores are in per cent over whole videos, as in the evaluation of MS-TCN (arXiv 1903.01945). IoU and IoD
+are given in both protocols in use, which are incompatible: the best match of each segment (ISBA, arXiv 1803.10699) and
+frame masks per class (TASL). Event scores compare the published transitions and their times with the true ones.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ OVERLAPS = (0.10, 0.25, 0.50)
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames `start <= t < stop` carry `label`, and neither neighbour does."""
+    """Frames `start <= t < stop` have `label`; the frames before and after do not."""
 
     label: int
     start: int
@@ -34,7 +33,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Scores:
-    """Segmentation scores of a set of videos, in per cent. `mof_bg` leaves background out."""
+    """Segmentation scores of a set of videos, in per cent. `mof_bg` does not count background frames."""
 
     mof: float
     mof_bg: float
@@ -53,7 +52,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class TransitionPoint:
-    """One action gives way to `label` at `boundary_s`; it was known (published) at `decision_s`."""
+    """The action `label` begins at `boundary_s`; this was published at `decision_s`."""
 
     label: int
     boundary_s: float
@@ -62,7 +61,7 @@ class TransitionPoint:
 
 @dataclass(frozen=True)
 class TransitionScores:
-    """Event scores pooled over streams. `transition_f1` is 0-1; None where nothing was matched."""
+    """Event scores pooled over streams. `transition_f1` is in 0..1. A score is None if no transition was matched."""
 
     transition_f1: float
     delay_s_median: float | None
@@ -96,9 +95,9 @@ def transcript_of(labels: IntArray) -> tuple[int, ...]:
 
 
 def uniform_split(transcript: Sequence[int], length: int) -> IntArray:
-    """Labels (length,) that give every action of the transcript the same time: the floor.
+    """Labels (length,) that give every action of the transcript the same time: a lower bound for any method.
 
-    Shorter videos than transcripts skip actions.
+    If the video has fewer frames than the transcript has actions, some actions get no frame.
     """
     if len(transcript) == 0:
         raise EdgeHalError("cannot split a video uniformly", "its transcript is empty")
@@ -109,14 +108,14 @@ def uniform_split(transcript: Sequence[int], length: int) -> IntArray:
 
 
 def mof(predicted: Sequence[IntArray], truth: Sequence[IntArray]) -> float:
-    """Mean over frames: per cent of all frames, pooled over videos, labelled right."""
+    """Mean over frames: per cent of the frames of all videos with the right label."""
     return mof_without_background(predicted, truth, background=None)
 
 
 def mof_without_background(
     predicted: Sequence[IntArray], truth: Sequence[IntArray], *, background: int | None
 ) -> float:
-    """MoF over the frames whose *true* label is not background (all frames if there is none)."""
+    """MoF over the frames whose true label is not background (over all frames if `background` is None)."""
     _check_pairs(predicted, truth)
     p, t = np.concatenate(list(predicted)), np.concatenate(list(truth))
     counted = np.ones(t.shape, bool) if background is None else t != background
@@ -146,9 +145,9 @@ def f1_at(
 ) -> float:
     """F1@overlap (0-1) in per cent: hits, false and missed segments pooled over videos.
 
-    As MS-TCN: predicted segments in time order; each looks at the true segment of its label with
-    the highest IoU, and is a hit if that IoU >= overlap and the segment is not yet taken (MS-TCN's
-    last frame, which its script cuts off, is counted here).
+    As in MS-TCN: each predicted segment, in time order, is compared with the true segment of its label with the highest
+    IoU. It is a hit if that IoU >= overlap and no earlier prediction was matched to the segment. The last frame, which
+    the script of MS-TCN leaves out, is counted here.
     """
     _check_pairs(predicted, truth)
     hits = predictions = truths = 0
@@ -159,7 +158,7 @@ def f1_at(
             continue
         best = iou.argmax(axis=1)
         enough = iou[np.arange(best.size), best] >= overlap
-        # The first prediction that reaches a true segment takes it, so distinct ones are hits.
+        # Each true segment is matched once, so the number of distinct segments is the number of hits.
         hits += np.unique(best[enough]).size
     return 100.0 * 2 * hits / (predictions + truths) if predictions + truths else 0.0
 
@@ -199,7 +198,7 @@ def score_videos(
 ) -> Scores:
     """All segmentation scores of predicted labels against true ones, both (T_i,) per video.
 
-    `mof_bg` always leaves background out; the segment scores do with `count_background=False`.
+    `mof_bg` never counts background; the segment scores count it unless `count_background=False`.
 
     Raises:
         EdgeHalError: no video, an empty video, or lengths that differ.
@@ -224,7 +223,7 @@ def score_videos(
 
 
 def transitions_of(labels: IntArray, rate_hz: float) -> list[TransitionPoint]:
-    """The transitions of frame labels (T,), frame i at i / rate_hz; the first label is none."""
+    """The transitions of frame labels (T,), frame i at i / rate_hz. The first label is not a transition."""
     kinds, starts, _ = runs_of(labels)
     times_s = starts / rate_hz
     return [TransitionPoint(int(k), float(t), float(t)) for k, t in zip(kinds[1:], times_s[1:], strict=True)]
@@ -233,9 +232,9 @@ def transitions_of(labels: IntArray, rate_hz: float) -> list[TransitionPoint]:
 def match_transitions(
     predicted: Sequence[TransitionPoint], truth: Sequence[TransitionPoint], tolerance_s: float
 ) -> list[tuple[int, int]]:
-    """Pairs (index into predicted, index into truth) of the largest matching monotone in time.
+    """Pairs (index into predicted, index into truth) of the largest matching that keeps the order in time.
 
-    A pair has one label and boundaries at most `tolerance_s` apart; of the matchings with most
+    The two of a pair have the same label, and boundaries at most `tolerance_s` apart. Among the matchings with the most
     pairs, one with the smallest sum of boundary errors is returned, in time order.
     """
     if not predicted or not truth:
@@ -245,7 +244,7 @@ def match_transitions(
     p_order, t_order = np.argsort(p_time, kind="stable"), np.argsort(t_time, kind="stable")
     same = np.array([x.label for x in predicted])[p_order, None] == np.array([x.label for x in truth])[t_order]
     error_s = np.abs(p_time[p_order, None] - t_time[t_order])
-    # All errors together weigh less than one pair, so that the number of pairs decides first.
+    # The sum of all errors is less than the gain of one pair, so the number of pairs is maximised first.
     scale = max(tolerance_s, 1e-9) * (min(error_s.shape) + 1)
     allowed = same & (error_s <= tolerance_s + 1e-9)
     gain = np.where(allowed, 1.0 - error_s / scale, -np.inf)
@@ -274,9 +273,9 @@ def score_transitions(
 ) -> TransitionScores:
     """Scores of published transitions, one sequence and one duration per stream, pooled.
 
-    Only real transitions are passed: the first label of a stream is none. Delay is the decision
-    time of a matched prediction minus the true boundary; `false_per_min` counts the unmatched
-    predictions per minute of stream. Nothing predicted where nothing happened is an F1 of 1.
+    Pass transitions only; the first label of a stream is not one. Delay is the decision time of a matched prediction
+    minus the true boundary. `false_per_min` counts unmatched predictions per minute of stream. If nothing was predicted
+    and nothing happened, F1 is 1.
     """
     if not len(predicted) == len(truth) == len(durations_s):
         raise EdgeHalError(

@@ -1,4 +1,4 @@
-"""The one resize: training, calibration and runtime shrink a picture with this function and no other."""
+"""The resize of pictures. Training, calibration and runtime use this function, so that they see the same pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_hal.errors import EdgeHalError
 
 
 def resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """uint8 BGR (H, W, 3) of any size -> (height, width, 3), stretched to fit, area-averaged when shrinking.
+    """uint8 BGR (H, W, 3) of any size -> (height, width, 3). The aspect ratio is not kept; shrinking averages areas.
 
     Raises:
         EdgeHalError: not a uint8 picture with three channels.

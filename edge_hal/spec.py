@@ -1,7 +1,7 @@
-"""The one table of rates and shapes. Training, export, engines and runtime read it; nobody else types a shape.
+"""The table of rates and shapes that training, export, engines and runtime share. No shape is written elsewhere.
 
 A *token* of level 0 is one tick of the model's clock. A token of level l+1 stands for a *bin* of `stride`
-consecutive tokens of level l and exists once that bin is complete. Token indices are dense within an epoch.
+consecutive tokens of level l and exists once that bin is complete. Token indices have no holes within an epoch.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from edge_hal.errors import EdgeHalError
 
 SCHEMA = 1
 MASKED = -1e4
-"""Additive bias of a key that is not there: exp() of it is zero, and two of them still fit in float16."""
+"""Additive attention bias of a missing key: exp(MASKED) is zero, and the sum of two still fits in float16."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One named tensor of a step graph. `fill` is the value a state starts from."""
+    """One named tensor of a step graph. `fill` is the initial value of a state."""
 
     name: str
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class FrontEndSpec:
-    """What level 0 makes of the input vector: z-score, clip, then trailing mean, change and deviation.
+    """The input of level 0: the input vector as z-scores, clipped, then its trailing mean, change and deviation.
 
     `size` is the length of the input vector, `window` the ticks of each trailing window, `clip` in
     standard deviations.
@@ -60,7 +60,7 @@ class FrontEndSpec:
 
     @property
     def history(self) -> int:
-        """Past vectors a tick needs: two windows side by side, less the tick itself."""
+        """Number of past vectors that a tick needs: two adjacent windows, without the tick itself."""
         return 2 * self.window - 1
 
     @property
@@ -82,13 +82,13 @@ class LevelSpec:
 
 @dataclass(frozen=True)
 class PyramidSpec:
-    """Everything that shapes the model: levels, model rate, labels, input.
+    """All that determines the shapes of the model: levels, model rate, labels, input.
 
-    `lag_s`: what a tick's posteriors speak of lies this long before it. The model stays causal: it has seen that much
-    more when it is asked (Bounded Future MS-TCN++, arXiv 2209.14647, has offline accuracy within a second).
+    `lag_s`: the posteriors at tick t describe time t - lag_s. The model stays causal: at t it has seen `lag_s` of what
+    follows (as in Bounded Future MS-TCN++, arXiv 2209.14647).
 
     Raises:
-        EdgeHalError: the numbers contradict each other; the message names the field.
+        EdgeHalError: a number is out of range or contradicts another; the message names the field.
     """
 
     model_hz: float
@@ -106,7 +106,7 @@ class PyramidSpec:
             if not ok:
                 raise EdgeHalError(f"the model's {what} cannot be used", why, "correct the configuration")
 
-        limit = 1 << 16  # a bundle is untrusted input: no absurd shape reaches an allocation
+        limit = 1 << 16  # a bundle is untrusted input: no huge shape may reach an allocation
         require(0 < self.model_hz <= 1000, "model_hz", f"{self.model_hz} is not in (0, 1000]")
         require(0 < len(self.labels) <= limit, "labels", "there must be at least one")
         require(len(set(self.labels)) == len(self.labels), "labels", "a name appears twice")
@@ -159,18 +159,18 @@ class PyramidSpec:
 
     @property
     def lag_ticks(self) -> int:
-        """Ticks of `lag_s`; a lag is at least one."""
+        """`lag_s` in ticks; at least 1 if `lag_s` is positive."""
         return max(1, round(self.lag_s * self.model_hz)) if self.lag_s > 0 else 0
 
     @property
     def first_stride(self) -> int:
-        """Ticks in a bin of the first level; a flat model decides at every tick."""
+        """Ticks in a bin of the first level. It is 1 for a model with one level, which can decide at every tick."""
         return self.levels[1].stride if len(self.levels) > 1 else 1
 
     @property
     def chunk_sizes(self) -> tuple[int, ...]:
-        """Ticks a level-0 step may take at once: divisors of the first stride, so that no bin completes
-        inside a step and chunking cannot change a result. A flat model has no bins: 1 and 8."""
+        """Numbers of ticks that a level-0 step may take at once: the divisors of the first stride, so that no bin
+        completes inside a step and chunking cannot change a result. A model with one level has no bins: 1 and 8."""
         if len(self.levels) == 1:
             return (1, 8)
         stride = self.first_stride
@@ -181,7 +181,7 @@ class PyramidSpec:
 
     @property
     def receptive_field(self) -> int:
-        """Ticks that can change the output at a tick, the tick itself included.
+        """Number of ticks that can change the output at a tick, the tick itself included.
 
         Trunk of level l: T_l = T_{l-1} + (stride_l - 1) P_{l-1} + blocks_l (window_l - 1) P_l with P the
         period. Fused: F_l = max(T_l, stride_{l+1} P_l + F_{l+1}): the bin held from above ended between 1
@@ -202,12 +202,12 @@ class PyramidSpec:
 
     @property
     def warm_s(self) -> float:
-        """Seconds after which a fresh stream agrees with one of any age."""
+        """Seconds after which a stream gives the same outputs as one that started earlier."""
         return self.receptive_field / self.model_hz
 
     @property
     def ring_capacity(self) -> int:
-        """Level-0 tokens the runtime keeps: the lookback, rounded up so that every bin is one slice."""
+        """Level-0 tokens that the runtime keeps: those of `lookback_s`, rounded up so that each bin is one slice."""
         total = self.period(len(self.levels) - 1)
         ticks = max(math.ceil(self.lookback_s * self.model_hz), 2 * total)
         return -(-ticks // total) * total
@@ -253,7 +253,7 @@ class PyramidSpec:
         return tuple(tensors)
 
     def states(self, level: int) -> tuple[TensorSpec, ...]:
-        """State tensors, constant in size for ever. Output `NAME.next` of a step is input `NAME` of the next.
+        """State tensors, of constant size. The output `NAME.next` of a step is the input `NAME` of the next step.
 
         `lL.z` (history, D) and `lL.n` (history, 1): the front end's past vectors and which of them exist;
         `lL.valid` (1, window - 1): 0 or `MASKED` for each cached key; `lL.bB.k`, `lL.bB.v` (heads,
@@ -276,7 +276,7 @@ class PyramidSpec:
         """Bytes of float32 state of one stream, all levels."""
         return 4 * sum(math.prod(tensor.shape) for level in range(len(self.levels)) for tensor in self.states(level))
 
-    # --- travel ---------------------------------------------------------------------------------
+    # --- files ----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

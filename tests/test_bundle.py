@@ -101,7 +101,7 @@ def test_any_byte_changed_in_the_manifest_is_found(bundle: Path) -> None:
         with pytest.raises(EdgeHalError):
             load_bundle(bundle)
     (bundle / "manifest.json").write_bytes(data + b"\n")
-    with pytest.raises(EdgeHalError, match="vouches for another manifest"):
+    with pytest.raises(EdgeHalError, match="belongs to another manifest"):
         load_bundle(bundle)
     assert not load_bundle(bundle, allow_uncertified=True).certified
 
@@ -198,7 +198,7 @@ def test_a_directory_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_another_schema_is_refused(bundle: Path, schema: object) -> None:
     rewrite(bundle / "manifest.json", lambda manifest: {**manifest, "schema": schema})
     if schema is True:  # JSON's true is Python's 1: the certificate catches the edit
-        with pytest.raises(EdgeHalError, match="vouches for another"):
+        with pytest.raises(EdgeHalError, match="belongs to another"):
             load_bundle(bundle)
         return
     with pytest.raises(EdgeHalError, match=f"schema {schema!r}"):
