@@ -286,7 +286,7 @@ VALUES: dict[str, str] = {
     "learning.teacher.levels.blocks": TEACHER.replace("width: 32", "width: 32, blocks: 1"),
     "learning.teacher.warm_epochs": "2",
     "learning.teacher.epochs": "4",
-    "learning.teacher.realign_every": "1",
+    "learning.teacher.realign_every": "~",
     "learning.teacher.batch": "2",
     "learning.teacher.lr": "1e-2",
     "learning.student.epochs": "4",
