@@ -25,7 +25,7 @@ from edge_hal.decoding.decoder import THRESHOLDS, DecoderConfig, open_decoder
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import encode
-from edge_hal.learning.data.recordings import Recording
+from edge_hal.learning.data.recordings import SampledRecording
 from edge_hal.learning.encoders.train_encoder import learn_encoder
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.runtime import open_source, runner
@@ -112,14 +112,14 @@ def ran(options: dict[str, Any], prepared: Path, folder: Path, patch: pytest.Mon
     shutil.copytree(prepared, folder)
     patch.chdir(folder)
     found: dict[str, Any] = {"error": None, "events": [], "asked": []}
-    real_engines, real_journal = runner.choose_engines, runner.Journal
+    real_model, real_journal = runner.Model, runner.Journal
 
     def camera(request: Any, limits: Limits) -> None:
         raise Taken(f"{dataclasses.astuple(request)} {limits}")
 
-    def engines(bundle: Any, kind: str, threads: int) -> Any:
+    def model(bundle: Any, engine: str, threads: int) -> Any:
         found["asked"].append(threads)
-        return real_engines(bundle, kind, threads)
+        return real_model(bundle, engine, threads)
 
     def journal(path: Path, stream: str, retention: Any) -> Any:
         found["asked"].append(retention)
@@ -129,7 +129,7 @@ def ran(options: dict[str, Any], prepared: Path, folder: Path, patch: pytest.Mon
         found["asked"].append(count)
 
     patch.setattr(open_source, "CameraSource", camera)
-    patch.setattr(runner, "choose_engines", engines)
+    patch.setattr(runner, "Model", model)
     patch.setattr(runner, "Journal", journal)
     patch.setattr(runner.Publisher, "wait_subscribers", wait)
     given = {"bundle": "bundle", "camera": "features:f.npy@10", "endpoint": "tcp://127.0.0.1:*", "pace": "asap"}
@@ -379,7 +379,7 @@ def test_each_key_of_the_frame_encoder_has_an_effect(tmp_path: Path) -> None:
     fields = {path.rpartition(".")[2] for path in PICTURES if path.startswith("learning.")}
     assert fields == set(ENCODER)
     made = [moving_dot(np.random.default_rng(0), 80) for _ in range(2)]
-    recordings = [Recording(str(i), (0, 1), x, np.arange(len(x)), None) for i, (x, _) in enumerate(made)]
+    recordings = [SampledRecording(str(i), (0, 1), x, np.arange(len(x)), None) for i, (x, _) in enumerate(made)]
 
     def learn(name: str, value: float | None) -> list[bytes]:
         settings = ["learning.encoder.epochs=1"] + ([] if value is None else [f"learning.encoder.{name}={value}"])
