@@ -58,10 +58,11 @@ class Level(nn.Module):
 
     def fuse(self, trunk: Tensor, held: Tensor | None) -> Tensor:
         """Combine a level's trunk with the fused output held from above (None at the top)."""
-        own = self.norm(trunk)
+        own: Tensor = self.norm(trunk)
         if held is None:
             return own
-        return own + self.mix(F.gelu(self.own(own) + self.above(held)))
+        fused: Tensor = own + self.mix(F.gelu(self.own(own) + self.above(held)))
+        return fused
 
 
 class Pyramid(nn.Module):

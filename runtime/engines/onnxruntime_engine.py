@@ -162,7 +162,8 @@ class OnnxEncoder:
             )
         np.copyto(self._image, image)
         self._session.run_with_iobinding(self._binding)
-        return self._vector[0].astype(np.float32)
+        vector: NDArray[np.float32] = self._vector[0].astype(np.float32)
+        return vector
 
 
 def open_session(path: Path, threads: int = 1) -> Any:

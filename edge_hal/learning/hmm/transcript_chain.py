@@ -244,5 +244,5 @@ def _stops_of(pin: NDArray[np.int64], share: Array) -> NDArray[np.int64]:
 
 
 def _log_add(a: Array, b: Array) -> Array:
-    high = np.maximum(a, b)
+    high: Array = np.maximum(a, b)
     return high + np.log1p(np.exp(np.minimum(a, b) - high))
