@@ -153,7 +153,8 @@ def _is_layer(node: onnx.NodeProto, constants: Collection[str]) -> bool:
 
 def _name(node: onnx.NodeProto) -> str:
     """`level.blocks.0.qkv.weight` -> `blocks.0.qkv`, also in float16 graphs, whose heads are wrapped."""
-    return node.input[1].removesuffix(".weight").removesuffix(".inner").removeprefix("level.")
+    weight: str = node.input[1]
+    return weight.removesuffix(".weight").removesuffix(".inner").removeprefix("level.")
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> int:

@@ -36,7 +36,8 @@ class FrameEncoder(nn.Module):
         pictures = image.to(self.head.weight.dtype)  # first, because TensorRT cannot permute uint8
         pictures = pictures if image.dim() == 4 else pictures.unsqueeze(0)
         x = pictures.permute(0, 3, 1, 2) / 127.5 - 1.0
-        return self.norm(self.head(self.convolutions(x).flatten(1)))
+        vectors: Tensor = self.norm(self.head(self.convolutions(x).flatten(1)))
+        return vectors
 
 
 def augmented(image: Tensor, generator: torch.Generator) -> Tensor:

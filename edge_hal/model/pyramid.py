@@ -65,10 +65,11 @@ class Level(nn.Module):
 
     def fuse(self, trunk: Tensor, held: Tensor | None) -> Tensor:
         """Combine the trunk with the fused output of the level above, repeated to this rate (None at the top)."""
-        own = self.norm(trunk)
+        own: Tensor = self.norm(trunk)
         if held is None:
             return own
-        return own + self.mix(F.gelu(self.own(own) + self.above(held)))
+        fused: Tensor = own + self.mix(F.gelu(self.own(own) + self.above(held)))
+        return fused
 
 
 class Pyramid(nn.Module):

@@ -252,4 +252,5 @@ def _visit(places: Points, progress: Floats) -> Points:
     k = np.maximum(np.ceil(progress).astype(int) - 1, 0)
     u = np.clip((progress - k) / 0.2, 0.0, 1.0)[:, None]
     there, before = places[k % len(places)], places[np.maximum(k - 1, 0) % len(places)]
-    return before + u**2 * (3 - 2 * u) * (there - before)
+    moved: Points = before + u**2 * (3 - 2 * u) * (there - before)
+    return moved

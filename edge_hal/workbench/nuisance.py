@@ -31,7 +31,7 @@ class Light:
         """The look-up table (1, 256, 3) that lights one frame."""
         gain = self.fast[frame] * self.slow[frame] * self.tint
         lit = np.arange(256.0)[:, None] * gain
-        return np.clip(lit, 0, 255).astype(np.uint8)[None]
+        return np.asarray(np.clip(lit, 0, 255), np.uint8)[None]
 
 
 def sample_light(rng: np.random.Generator, frames: int, fps: float) -> Light:

@@ -82,7 +82,7 @@ class Pen:
         turn = np.array([[self.c, self.s], [-self.s, self.c]]) * _ONE
         placed = points @ turn
         placed += (self.x0 * _ONE + 0.5, self.y0 * _ONE + 0.5)
-        return np.floor(placed).astype(np.int32)
+        return np.asarray(np.floor(placed), np.int32)
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:

@@ -85,7 +85,7 @@ def _app(vitals: Callable[[], Vitals]) -> Callable[..., Iterable[bytes]]:
         raise EdgeHalError("prometheus-client is not installed", "--metrics needs it", todo) from error
     registry = CollectorRegistry()
     registry.register(_Collector(vitals))
-    metrics = make_wsgi_app(registry)
+    metrics: Callable[..., Iterable[bytes]] = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], respond: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/metrics":

@@ -209,7 +209,8 @@ class OnnxEncoder:
             )
         np.copyto(self._image, image)
         self._binding.run()
-        return self._vector[0].astype(np.float32)
+        vector: NDArray[np.float32] = self._vector[0].astype(np.float32)
+        return vector
 
 
 def open_session(path: Path, threads: int = 1) -> Any:

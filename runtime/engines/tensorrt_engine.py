@@ -224,7 +224,8 @@ class TensorRtEncoder:
             assert self._work is not None, "a closed encoder has a closed device"
             self._work.launch()
             self._device.synchronise()
-        return self._vector.host[0].astype(np.float32)
+        vector: NDArray[np.float32] = self._vector.host[0].astype(np.float32)
+        return vector
 
     def close(self) -> None:
         """Let go of context and engine, before the device is closed. No picture can be encoded afterwards."""

@@ -176,7 +176,8 @@ class ReplaySource(Source):
 
     def now_ns(self) -> int:
         upcoming = self._next
-        return upcoming["passed"] if upcoming is not None and "passed" in upcoming else self._now_ns
+        passed_ns: int | None = upcoming.get("passed") if upcoming is not None else None
+        return self._now_ns if passed_ns is None else passed_ns
 
     def intake(self) -> Intake:
         undecodable = self._captured - self._superseded - self._taken

@@ -147,6 +147,7 @@ class OpenCvCamera:
         return grabbed
 
     def read(self) -> NDArray[Any]:
+        picture: NDArray[Any]
         ok, picture = self._capture.retrieve()
         if not ok:
             raise Undecodable

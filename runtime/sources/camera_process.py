@@ -95,7 +95,7 @@ class ReadingProcess:
         shape, dtype = tuple(message["shape"]), np.dtype(message["dtype"])
         count = int(np.prod(shape))
         offset = message["buffer"] * (len(self._memory) // BUFFERS)
-        picture = np.frombuffer(self._memory, dtype, count, offset).reshape(shape).copy()
+        picture: NDArray[Any] = np.frombuffer(self._memory, dtype, count, offset).reshape(shape).copy()
         self._send(bytes([message["buffer"]]))
         return picture
 

@@ -136,7 +136,7 @@ class FolderReader:
     def read(self) -> NDArray[Any] | None:
         if self._index >= len(self._paths):
             return None
-        picture = opencv().imread(str(self._paths[self._index]), opencv().IMREAD_COLOR)
+        picture: NDArray[Any] | None = opencv().imread(str(self._paths[self._index]), opencv().IMREAD_COLOR)
         self._index += 1
         if picture is None or (self._shape or picture.shape) != picture.shape:
             raise Undecodable

@@ -43,7 +43,8 @@ class Backoff:
             self._failures = 0
         delay_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
         self._failures = min(self._failures + 1, 16)
-        return delay_s * self._random.uniform(0.5, 1.5)
+        jittered_s: float = delay_s * self._random.uniform(0.5, 1.5)
+        return jittered_s
 
 
 class FreezeLimit:

@@ -107,7 +107,8 @@ class PyramidRing:
 
     def at(self, level: int, name: str, index: int) -> NDArray[Any]:
         """One token: (width,), or an int64 scalar for `t_ns`. Raises IndexError as `rows` does."""
-        return self.rows(level, name, index, index + 1)[0]
+        row: NDArray[Any] = self.rows(level, name, index, index + 1)[0]
+        return row
 
     def last(self, level: int, name: str, count: int) -> NDArray[Any]:
         """The newest n <= `count` tokens kept, oldest first: (n, width), or (n,) for `t_ns`."""

@@ -128,7 +128,8 @@ def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool)
 
 
 def _z_score(x: Array, reference: Array) -> Array:
-    return (x - reference.mean(axis=0)) / np.maximum(reference.std(axis=0), 1e-8)
+    score: Array = (x - reference.mean(axis=0)) / np.maximum(reference.std(axis=0), 1e-8)
+    return score
 
 
 def _check(features: Sequence[NDArray[Any]], transcripts: Sequence[Sequence[int]], num_labels: int) -> None:

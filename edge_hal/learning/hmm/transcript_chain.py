@@ -260,5 +260,5 @@ def _stops_of(known_segments: NDArray[np.int64], share: Array) -> NDArray[np.int
 
 
 def _log_add(a: Array, b: Array) -> Array:
-    high = np.maximum(a, b)
+    high: Array = np.maximum(a, b)
     return high + np.log1p(np.exp(np.minimum(a, b) - high))

@@ -111,7 +111,8 @@ def transition_scores(
     first = np.maximum(candidates - half, 0)
     last = np.minimum(candidates + half + 1, len(p))
     change = 2 * total[candidates] - total[first] - total[last]  # (n, K): before less after
-    return (change[:, actions[:-1]] - change[:, actions[1:]]).T / (2 * window)
+    score: NDArray[np.float64] = (change[:, actions[:-1]] - change[:, actions[1:]]).T / (2 * window)
+    return score
 
 
 def _increasing(gain: FloatArray) -> IndexArray:
@@ -140,7 +141,7 @@ def _at_least(candidates: IndexArray, count: int, score: FloatArray) -> IndexArr
 
 def _xlogx(p: FloatArray) -> NDArray[np.float64]:
     """Sum over the last axis of p ln p, with 0 ln 0 = 0."""
-    return np.einsum("...k,...k", p, np.log(np.where(p > 0, p, 1.0)))
+    return np.asarray(np.einsum("...k,...k", p, np.log(np.where(p > 0, p, 1.0))))
 
 
 def _half(window: int) -> int:

@@ -58,7 +58,7 @@ def choose_align_hz(durations_s: Sequence[float], transcripts: Sequence[Sequence
 def pooled(features: Tensor, period: int) -> Tensor:
     """(T, F) -> (ceil(T / period), F): means over bins. The last bin may be shorter."""
     tail = -len(features) % period
-    total = F.pad(features, (0, 0, 0, tail)).unflatten(0, (-1, period)).sum(1)
+    total: Tensor = F.pad(features, (0, 0, 0, tail)).unflatten(0, (-1, period)).sum(1)
     count = torch.full((len(total), 1), float(period))
     count[-1] = period - tail
     return total / count
