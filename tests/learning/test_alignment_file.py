@@ -126,5 +126,5 @@ def test_the_command_refuses_what_is_no_alignment(data: Path, tmp_path: Path) ->
         code, _, err = call(*command, "--alignment", str(tmp_path / name))
         assert code == 2 and text in err and "Traceback" not in err, err
     code, _, err = call(*command, "--supervision", "frames", "--alignment", str(tmp_path / "other.json"))
-    assert code == 2 and "already give the alignment" in err
+    assert code == 2 and "the frame labels already give the alignment" in err
     assert contents(tmp_path / "run") == {}
