@@ -16,18 +16,16 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.runtime import jetson
 
 from .tensorrt_engine import Launch
 from .tensorrt_plans import DeviceId
-
-L4T = Path("/etc/nv_tegra_release")
 
 log = logging.getLogger("edge_hal.engine")
 
@@ -61,7 +59,7 @@ class CudaDevice:
             self._owned.stream = self._cuda.Stream()
             self.stream = int(self._owned.stream.handle)
             major, minor = device.compute_capability()
-            platform = L4T.read_text().splitlines()[0] if L4T.is_file() else f"driver {self._cuda.get_driver_version()}"
+            platform = jetson.release() or f"driver {self._cuda.get_driver_version()}"
             self.id = DeviceId(device.name(), f"{major}.{minor}", platform)
         self.refusal = ""
         self._driver = self._load_driver() if graphs else None
