@@ -17,22 +17,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.progress import Progress
 
+SILENT = "it returned nothing"
 KILLED_S = 5.0
 """How long a killed process may take to go. One that waits for a broken driver never goes: it is left behind."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`value`: what the function returned, as JSON carries it; of a generator a list of what it yielded, before a
-    failure too. `failure`: why it failed, empty where it did not; a
-    process that crashes after it returned has failed too. `todo`: the remedy that its error named. `printed`: the end
-    of what the process wrote."""
+    """`value`: what the function returned, as JSON carries it; of a generator a list of what it yielded, even if it
+    failed later. `failure`: why it failed, empty if it did not; a process that crashes after it returned has failed.
+    `todo`: the remedy that its error named. `printed`: the end of what the process wrote."""
 
     value: Any = None
     failure: str = ""
@@ -75,14 +75,17 @@ def call(
             process.stdout.close()
         printed.seek(0)
         text = printed.read().decode(errors="replace").strip()[-4000:]
-    return Answer(answer.value, answer.failure, answer.todo, text)
+    failure = answer.failure
+    if failure == SILENT and text:
+        failure = f"{SILENT}: {text.splitlines()[-1]}"
+    return replace(answer, failure=failure, printed=text)
 
 
 def _follow(process: subprocess.Popen[bytes], silence_s: float, report: Progress | None) -> Answer:
     """Read what the process says, line by line, to its end."""
     assert process.stdout is not None
     items: list[Any] = []
-    pending, answer, heard_s = b"", Answer(failure="it returned nothing"), time.monotonic()
+    pending, answer, heard_s = b"", Answer(failure=SILENT), time.monotonic()
     while True:
         left_s = heard_s + silence_s - time.monotonic()
         if left_s <= 0 or not select.select([process.stdout], [], [], left_s)[0]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from edge_hal.progress import Progress
@@ -38,7 +39,7 @@ def examine(bundles: Sequence[Path] = (), report: Progress | None = None) -> Ite
     for name, check in CHECKS.items():
         yield from _guarded(name, check)
     for bundle in bundles:
-        yield from _guarded(f"bundle {bundle}", lambda bundle=bundle: check_bundle(bundle, report))  # type: ignore[misc]
+        yield from _guarded(f"bundle {bundle}", partial(check_bundle, bundle, report))
 
 
 def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
