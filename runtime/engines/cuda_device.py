@@ -156,12 +156,15 @@ class _Owned:
     def release(self) -> None:
         """Newest first: graphs before the memory they address, all memory before the stream, all before the context."""
         with self._lock:
+            context, self._context = self._context, None
+            context.push()
             try:
-                with self.active():
-                    self._releases.close()
-                    self.stream = None
+                self._releases.close()
+                self.stream = None
             finally:
-                self._context = None
+                # Takes it off the stack as well. Without this call pycuda gives a primary context back in no thread but
+                # the one that retained it, and there by a function for other contexts.
+                context.detach()
 
 
 def _captured(driver: Any, stream: int, work: Callable[[], None]) -> Any:

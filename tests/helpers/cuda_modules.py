@@ -50,19 +50,26 @@ class Gpu:
         self.refuses: dict[str, CUresult] = {}
         self.graphs: list[Handle] = []
         self.streams: WeakSet[Any] = WeakSet()
-        self.contexts: WeakSet[Any] = WeakSet()
+        self.contexts: list[Any] = []
         self.misused: list[str] = []
         gpu = self
 
         class Context:
             def __init__(self) -> None:
-                gpu.contexts.add(self)
+                gpu.contexts.append(self)
 
             def push(self) -> None:
                 gpu.stacks[threading.get_ident()].append(self)
 
             def pop(self) -> None:
                 gpu.stacks[threading.get_ident()].pop()
+
+            def detach(self) -> None:
+                assert gpu.stacks[threading.get_ident()][-1] is self, (
+                    "pycuda gives back a current context in any thread"
+                )
+                gpu.stacks[threading.get_ident()].remove(self)
+                gpu.contexts.remove(self)
 
         class Stream:
             handle = HostDevice.stream

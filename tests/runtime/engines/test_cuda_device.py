@@ -229,7 +229,7 @@ log = []
 driver = MagicMock()
 driver.Device().retain_primary_context.return_value = context = MagicMock()
 context.push = lambda: local.stack.append(1)
-context.pop = lambda: local.stack.pop()
+context.pop = context.detach = lambda: local.stack.pop()
 driver.Device().compute_capability.return_value = (8, 7)
 driver.Stream().handle = 7
 driver.mem_alloc().free = lambda: print("freed", len(local.stack), flush=True)
