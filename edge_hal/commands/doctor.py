@@ -1,4 +1,4 @@
-"""`edge-hal doctor`: which engine runs a bundle on this machine, and whether it computes correctly."""
+"""`edge-hal doctor`: whether edge-hal works on this machine, and what to do if it does not."""
 
 from __future__ import annotations
 
@@ -11,35 +11,43 @@ import typer
 
 from edge_hal.errors import EdgeHalError
 
+DEFAULT = Path("bundle")
+
 
 def doctor(
-    bundle: Annotated[Path, typer.Option(help="Folder that `edge-hal export` wrote.")] = Path("bundle"),
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder that `edge-hal export` wrote; repeatable (default: ./bundle, if it exists)."),
+    ] = None,
     selftest: Annotated[
-        bool, typer.Option("--selftest", help="Compare TensorRT with ONNX Runtime on this device, about one minute.")
+        bool,
+        typer.Option("--selftest", help="Compare each engine with ONNX Runtime, about one minute for each bundle."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON array.")] = False,
 ) -> None:
-    """Show which engine would run a bundle on this machine, and why. --selftest adds a report for an issue."""
-    from edge_hal.bundle import load_bundle
-    from edge_hal.runtime.checks.selftest import Finding, describe_machine
-    from edge_hal.runtime.checks.selftest import selftest as prove
-    from edge_hal.runtime.engines.choose import choose_engines
+    """Check whether edge-hal works on this machine: libraries, cameras, GPU, disk, clock, ports and bundles.
 
-    opened = load_bundle(bundle)
-    if selftest:
-        findings = prove(opened)
-    else:
-        engines = choose_engines(opened)
-        findings = [
-            Finding("machine", True, describe_machine()),
-            Finding("bundle", True, f"{opened.precision} for {opened.target}, {opened.fingerprint[:12]}"),
-            Finding("engine", True, f"{engines.kind}: {engines.why}"),
-        ]
+    Each finding says what to do. The exit code is 1 if a check fails.
+    """
+    # Nothing here may import numpy: whether that works is one of the checks.
+    from edge_hal.commands.progress import Stages
+    from edge_hal.runtime.checks.doctor.examine import examine
+    from edge_hal.runtime.checks.finding import NOTHING
+    from edge_hal.runtime.checks.selftest import selftest as prove
+
+    bundles = bundle or ([DEFAULT] if selftest or DEFAULT.exists() else [])
+    findings = []
+    with Stages() as report:
+        for found in (examine(bundles, report), prove(bundles if selftest else (), report)):
+            for finding in found:
+                findings.append(finding)
+                if not as_json:
+                    print(f"{finding.state:4s}  {finding.check}: {finding.found}", flush=True)
+                    if finding.todo != NOTHING:
+                        print(f"      -> {finding.todo}", flush=True)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings]))
-    else:
-        for finding in findings:
-            print(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name}: {finding.detail}")
-    failed = [finding.name for finding in findings if not finding.passed]
+    failed = [finding.check for finding in findings if finding.state == "fail"]
     if failed:
-        raise EdgeHalError(f"a check failed on this device: {failed[0]}", "", "see docs/tensorrt.md")
+        more = "" if len(failed) == 1 else f" and {len(failed) - 1} more"
+        raise EdgeHalError(f"what fails here: {failed[0]}{more}", "", "each line that fails says what to do")

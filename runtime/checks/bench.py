@@ -21,12 +21,10 @@ from edge_hal.bundle import Bundle
 from edge_hal.runtime.engines.engine import Engines, FrameEncoder, StepEngine
 from edge_hal.runtime.stream.pyramid import PyramidStream
 
+from .readings import readings
+
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 WARM_UP_TICKS = 50
-THERMAL = Path("/sys/class/thermal")
-CPUS = Path("/sys/devices/system/cpu")
-HWMON = Path("/sys/class/hwmon")
-DEVFREQ = Path("/sys/class/devfreq")
 
 
 class Timed:
@@ -155,39 +153,3 @@ def resident_bytes() -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def readings() -> dict[str, float]:
-    """Clocks in MHz, temperatures in Celsius, power in watts, those that the platform reports."""
-    found: dict[str, float] = {}
-    for cpu in sorted(CPUS.glob("cpu[0-9]*")):
-        _add(found, f"{cpu.name}_mhz", cpu / "cpufreq" / "scaling_cur_freq", 1e-3)
-    for clock in sorted(DEVFREQ.glob("*")):  # the GPU of a Jetson: 17000000.gpu
-        _add(found, f"{clock.name}_mhz", clock / "cur_freq", 1e-6)
-    for zone in sorted(THERMAL.glob("thermal_zone*")):
-        _add(found, f"{_text(zone / 'type') or zone.name}_c", zone / "temp", 1e-3)
-    for monitor in sorted(HWMON.glob("hwmon*")):  # ina3221 on a Jetson: volts and amperes of each rail
-        for volts in sorted(monitor.glob("in[0-9]_input")):
-            number = volts.name[2]
-            label = _text(monitor / f"in{number}_label") or f"{monitor.name}_{number}"
-            volt: dict[str, float] = {}
-            _add(volt, "mv", volts, 1.0)
-            _add(volt, "ma", monitor / f"curr{number}_input", 1.0)
-            if len(volt) == 2:
-                found[f"{label}_w"] = volt["mv"] * volt["ma"] * 1e-6
-    return found
-
-
-def _add(found: dict[str, float], name: str, path: Path, scale: float) -> None:
-    text = _text(path)
-    try:
-        found[name] = float(text) * scale
-    except ValueError:
-        return
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

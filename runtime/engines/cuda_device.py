@@ -16,18 +16,16 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.runtime import jetson
 
 from .tensorrt_engine import Launch
 from .tensorrt_plans import DeviceId
-
-L4T = Path("/etc/nv_tegra_release")
 
 log = logging.getLogger("edge_hal.engine")
 
@@ -61,7 +59,7 @@ class CudaDevice:
             self._owned.stream = self._cuda.Stream()
             self.stream = int(self._owned.stream.handle)
             major, minor = device.compute_capability()
-            platform = L4T.read_text().splitlines()[0] if L4T.is_file() else f"driver {self._cuda.get_driver_version()}"
+            platform = jetson.release() or f"driver {self._cuda.get_driver_version()}"
             self.id = DeviceId(device.name(), f"{major}.{minor}", platform)
         self.refusal = ""
         self._driver = self._load_driver() if graphs else None
@@ -158,12 +156,15 @@ class _Owned:
     def release(self) -> None:
         """Newest first: graphs before the memory they address, all memory before the stream, all before the context."""
         with self._lock:
+            context, self._context = self._context, None
+            context.push()
             try:
-                with self.active():
-                    self._releases.close()
-                    self.stream = None
+                self._releases.close()
+                self.stream = None
             finally:
-                self._context = None
+                # Takes it off the stack as well. Without this call pycuda gives a primary context back in no thread but
+                # the one that retained it, and there by a function for other contexts.
+                context.detach()
 
 
 def _captured(driver: Any, stream: int, work: Callable[[], None]) -> Any:

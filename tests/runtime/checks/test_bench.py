@@ -1,22 +1,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.checks import bench
-from edge_hal.runtime.checks.bench import PERCENTILES, measure, readings, summary
-from edge_hal.runtime.checks.selftest import compare_engines, selftest
+from edge_hal.runtime.checks import readings
+from edge_hal.runtime.checks.bench import PERCENTILES, measure, summary
 from edge_hal.runtime.engines.choose import choose_engines
-from edge_hal.runtime.engines.engine import Engines
-from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from tests.helpers.bundles import known_bundle, known_spec
 from tests.helpers.processes import completed as edge_hal
 
@@ -49,7 +43,7 @@ def test_percentiles_are_of_all_steps() -> None:
     assert found["count"] == 1000 and found["mean"] == 500.5
     assert [found[name] for name in PERCENTILES] == [500.5, 900.1, 990.0, 999.0]
     assert summary([]) == {"count": 0}
-    assert all(np.isfinite(value) for value in readings().values())
+    assert all(np.isfinite(value) for value in readings.readings().values())
 
 
 def test_a_jetsons_clocks_temperatures_and_rails_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +63,9 @@ def test_a_jetsons_clocks_temperatures_and_rails_are_read(tmp_path: Path, monkey
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     for name, folder in (("CPUS", "cpu"), ("DEVFREQ", "devfreq"), ("THERMAL", "thermal"), ("HWMON", "hwmon")):
-        monkeypatch.setattr(bench, name, tmp_path / folder)
+        monkeypatch.setattr(readings, name, tmp_path / folder)
     expected = {"cpu0_mhz": 1984.0, "17000000.gpu_mhz": 918.0, "cpu-thermal_c": 48.25, "VDD_GPU_SOC_w": 3.0}
-    assert readings() == pytest.approx(expected)
+    assert readings.readings() == pytest.approx(expected)
 
 
 def test_the_command_compares_with_a_bundle_and_with_an_earlier_bench(bundle: Any, tmp_path: Path) -> None:
@@ -96,52 +90,6 @@ def test_the_command_compares_with_a_bundle_and_with_an_earlier_bench(bundle: An
     ):
         done = edge_hal("bench", str(bundle.path), *short, *wrong)
         assert done.returncode in (1, 2) and "error:" in done.stderr and "Traceback" not in done.stderr
-
-
-def test_the_selftest_proves_equal_engines_and_catches_others(bundle: Any, tmp_path: Path) -> None:
-    spec = bundle.spec
-    found = compare_engines(spec, open_engines(bundle), open_engines(bundle), 1e-6)
-    assert len(found) == 4 and all(one.passed for one in found)
-
-    class Louder:
-        """An engine whose posterior is a little off."""
-
-        def __init__(self, engine: Any) -> None:
-            self._engine = engine
-            self.reset, self.state = engine.reset, engine.state
-
-        def step(self, inputs: Any) -> Any:
-            return {k: v * 1.1 if k == "frame" else v for k, v in self._engine.step(inputs).items()}
-
-    other = [Louder(engine) for engine in open_engines(bundle)]
-    failed = [one.name for one in compare_engines(spec, other, open_engines(bundle), 1e-3) if not one.passed]
-    assert failed == ["posteriors from a start", "posteriors after a reset"]
-
-    class Forgetful(Louder):
-        def step(self, inputs: Any) -> Any:
-            return {k: np.full_like(v, np.nan) for k, v in self._engine.step(inputs).items()}
-
-    other = [Forgetful(engine) for engine in open_engines(bundle)]
-    assert not compare_engines(spec, other, open_engines(bundle), 1e-3)[0].passed
-
-    def choose(opened: Any, kind: str, graphs: bool = True) -> Engines:  # as on a device with a GPU
-        made = choose_engines(opened, "onnxruntime")
-        named = SimpleNamespace(kind=kind, why=f"graphs {graphs}", opens_in_background=True)
-        return replace(made, model=named)
-
-    findings = selftest(load_bundle(bundle.path), choose)
-    assert all(one.passed for one in findings) and len(findings) == 1 + 2 * 6 + 3
-
-
-def test_the_doctor_says_what_runs_here_and_fails_where_nothing_is_proved(bundle: Any) -> None:
-    done = edge_hal("doctor", "--bundle", str(bundle.path), "--json")
-    findings = {one["name"]: one for one in json.loads(done.stdout)}
-    assert done.returncode == 0 and "onnxruntime" in findings["machine"]["detail"]
-    if findings["engine"]["detail"].startswith("tensorrt"):
-        pytest.skip("TensorRT runs here")
-    done = edge_hal("doctor", "--bundle", str(bundle.path), "--selftest")
-    assert done.returncode == 1 and "FAIL  TensorRT with CUDA graphs" in done.stdout
-    assert "a check failed on this device" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_engine_that_cannot_be_is_one_error(bundle: Any) -> None:

@@ -1,26 +1,22 @@
-"""`CudaDevice` and `choose_engines` on stand-ins for pycuda, cuda.bindings and tensorrt: the calls and their order as
-documented, the memory that of the host. That a GPU agrees is for `edge-hal doctor --selftest` to show."""
+"""`CudaDevice` and `choose_engines` on stand-ins for pycuda, cuda.bindings and tensorrt. That a GPU agrees is for
+`edge-hal doctor --selftest` to show."""
 
 from __future__ import annotations
 
 import gc
 import sys
 import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum, IntEnum
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
-from weakref import WeakSet
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-from edge_hal.bundle import Bundle, expected_graphs
+from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle
 from edge_hal.export.graphs import export_encoder
@@ -29,180 +25,17 @@ from edge_hal.runtime.api import open_stream
 from edge_hal.runtime.engines.choose import choose_engines
 from edge_hal.runtime.engines.cuda_device import CudaDevice
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
-from edge_hal.runtime.engines.tensorrt_plans import BuildOptions, DeviceId, pack, plan_key
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import EncoderSpec
-from tests.helpers.host_device import HOST, HostDevice, HostRuntime
+from tests.helpers.cuda_modules import CUresult, Gpu, keep_plans
 from tests.helpers.processes import call
 from tests.helpers.small_models import TWO, random_input, save_run, small_spec
-
-
-class CUresult(IntEnum):
-    CUDA_SUCCESS = 0
-    CUDA_ERROR_INVALID_VALUE = 1
-    CUDA_ERROR_LAUNCH_FAILED = 719
-    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
-    CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
-
-
-class Mode(Enum):
-    CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
-
-
-OK = CUresult.CUDA_SUCCESS
-
-
-class Handle:
-    """What cuda.bindings wraps a graph in. `work` is None once it is destroyed: using it again fails, as on a GPU."""
-
-    def __init__(self, work: list[Any]) -> None:
-        self.work: list[Any] | None = work
-
-
-class Gpu:
-    """The modules, on one `HostDevice`. `stacks`: contexts pushed and not yet popped, by thread; `memory_left`:
-    allocations before the GPU is full; `refuses`: functions of the driver that fail, with their error."""
-
-    def __init__(self) -> None:
-        self.host, self.memory_left = HostDevice(), 10_000
-        self.stacks: dict[int, list[Any]] = defaultdict(list)
-        self.refuses: dict[str, CUresult] = {}
-        self.graphs: list[Handle] = []
-        self.streams: WeakSet[Any] = WeakSet()
-        self.contexts: WeakSet[Any] = WeakSet()
-        self.misused: list[str] = []
-        gpu = self
-
-        class Context:
-            def __init__(self) -> None:
-                gpu.contexts.add(self)
-
-            def push(self) -> None:
-                gpu.stacks[threading.get_ident()].append(self)
-
-            def pop(self) -> None:
-                gpu.stacks[threading.get_ident()].pop()
-
-        class Stream:
-            handle = HostDevice.stream
-
-            def __init__(self) -> None:
-                gpu.check()
-                gpu.streams.add(self)
-
-            def synchronize(self) -> None:
-                gpu.check()
-                assert gpu.host.recording is None, "a stream that is captured cannot be waited for"
-                gpu.host.synchronise()
-
-            def __del__(self) -> None:
-                if not gpu.stacks[threading.get_ident()]:
-                    gpu.misused.append("a stream was destroyed without its context")
-
-        class Memory:
-            def __init__(self, size: int) -> None:
-                gpu.check()
-                gpu.memory_left -= 1
-                if gpu.memory_left < 0:
-                    raise MemoryError("cuMemAlloc failed: out of memory")
-                self.address = gpu.host.alloc(size)
-
-            def __int__(self) -> int:
-                return self.address
-
-            def free(self) -> None:
-                gpu.check()
-                del gpu.host.memory[self.address]
-
-        self.driver = SimpleNamespace(
-            init=lambda: None,
-            Device=lambda index: SimpleNamespace(
-                name=lambda: "a GPU", compute_capability=lambda: (8, 7), retain_primary_context=Context
-            ),
-            Stream=Stream,
-            get_driver_version=lambda: 12060,
-            mem_alloc=Memory,
-            pagelocked_empty=self.current(self.host.pinned),
-            memcpy_htod_async=self.current(lambda address, array, on: self.host.upload(address, array)),
-            memcpy_dtoh_async=self.current(lambda array, address, on: self.host.download(array, address)),
-        )
-        names = ("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch",
-                 "cuGraphDestroy", "cuGraphExecDestroy")  # fmt: skip
-        self.bindings = SimpleNamespace(CUstreamCaptureMode=Mode, **{name: self.function(name) for name in names})
-
-    def check(self) -> None:
-        """pycuda and the driver refuse whatever they are asked without a current context."""
-        assert self.stacks[threading.get_ident()], "no context is current"
-
-    def current(self, work: Any) -> Any:
-        def checked(*arguments: Any) -> Any:
-            self.check()
-            return work(*arguments)
-
-        return checked
-
-    def function(self, name: str) -> Any:
-        work, results = getattr(self, name), 1 if name in ("cuStreamEndCapture", "cuGraphInstantiate") else 0
-
-        def called(*arguments: Any) -> tuple[Any, ...]:
-            self.check()
-            made = work(*arguments)
-            if name in self.refuses:
-                return (self.refuses[name], *[None] * results)
-            return (OK, made) if results else (OK,)
-
-        return called
-
-    def cuStreamBeginCapture(self, stream: int, mode: Mode) -> None:
-        assert stream == HostDevice.stream and isinstance(mode, Mode) and self.host.recording is None
-        if "cuStreamBeginCapture" not in self.refuses:
-            self.host.recording = []
-
-    def cuStreamEndCapture(self, stream: int) -> Handle:
-        recorded, self.host.recording = self.host.recording, None
-        assert recorded is not None, "the stream is not captured"
-        return self.graph(recorded, "cuStreamEndCapture")
-
-    def cuGraphInstantiate(self, graph: Handle, flags: int) -> Handle:
-        assert graph.work is not None and flags == 0
-        return self.graph(list(graph.work), "cuGraphInstantiate")
-
-    def cuGraphLaunch(self, graph: Handle, stream: int) -> None:
-        assert graph.work is not None and stream == HostDevice.stream
-        self.host.launches += 1
-        self.host.queue.extend(graph.work)
-
-    def cuGraphDestroy(self, graph: Handle) -> None:
-        assert graph.work is not None
-        graph.work = None
-
-    cuGraphExecDestroy = cuGraphDestroy
-
-    def graph(self, work: list[Any], name: str) -> Handle:
-        made = Handle(work)
-        if name not in self.refuses:
-            self.graphs.append(made)
-        return made
-
-    @property
-    def left(self) -> list[Any]:
-        """What was not given back."""
-        graphs = [graph for graph in self.graphs if graph.work is not None]
-        stacks = [stack for stack in self.stacks.values() if stack]
-        return [*graphs, *self.host.memory, *self.streams, *self.contexts, *stacks]
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
     made = Gpu()
-    trt = ModuleType("tensorrt")
-    trt.__dict__.update(
-        vars(HOST),
-        __version__="10.3.0",
-        Logger=type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None}),
-        Runtime=lambda logger: HostRuntime(made.host),
-    )
-    modules = {"pycuda": ModuleType("pycuda"), "pycuda.driver": made.driver, "tensorrt": trt,
+    modules = {"pycuda": ModuleType("pycuda"), "pycuda.driver": made.driver, "tensorrt": made.tensorrt,
                "cuda": ModuleType("cuda"), "cuda.bindings": ModuleType("cuda.bindings"),
                "cuda.bindings.driver": made.bindings}  # fmt: skip
     for name, module in modules.items():
@@ -225,11 +58,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture
 def cache(bundle: Bundle, tmp_path: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Plans as built before on this device: each is the path of its graph, which `deserialize_cuda_engine` knows."""
-    device = DeviceId("a GPU", "8.7", "driver 12060")
-    for name in expected_graphs(bundle.spec, bundle.precision):
-        key = plan_key(sys.modules["tensorrt"], bundle.path / name, device, BuildOptions())
-        (tmp_path / f"{key}.plan").write_bytes(pack(key, str(bundle.path / name).encode()))
+    keep_plans(gpu, bundle, tmp_path)
     monkeypatch.setenv("EDGE_HAL_CACHE", str(tmp_path))
     return tmp_path
 
@@ -400,7 +229,7 @@ log = []
 driver = MagicMock()
 driver.Device().retain_primary_context.return_value = context = MagicMock()
 context.push = lambda: local.stack.append(1)
-context.pop = lambda: local.stack.pop()
+context.pop = context.detach = lambda: local.stack.pop()
 driver.Device().compute_capability.return_value = (8, 7)
 driver.Stream().handle = 7
 driver.mem_alloc().free = lambda: print("freed", len(local.stack), flush=True)
