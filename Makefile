@@ -60,7 +60,7 @@ test-python%:
 lint: .venv/for-tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy -p edge_hal
+	@$(BIN)/mypy -p edge_hal -p tests.helpers
 
 clean:
 	rm -rf .venv .venv-3.* build dist *.egg-info

@@ -18,7 +18,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "P
 
 def spawn(*arguments: str | Path, **how: Any) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
-    return subprocess.Popen([sys.executable, *map(str, arguments)], **{**pipes, **how})  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen([sys.executable, *map(str, arguments)], **{**pipes, **how})
 
 
 def edge_hal(*arguments: str | Path) -> tuple[int, str, str]:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 
-def make_videos(seed, videos=12, actions=5, segments=(6, 10), noise=1.0, width=8):
+def make_videos(
+    seed: int,
+    videos: int = 12,
+    actions: int = 5,
+    segments: tuple[int, int] = (6, 10),
+    noise: float = 1.0,
+    width: int = 8,
+) -> tuple[list[NDArray[np.float32]], list[tuple[int, ...]], list[NDArray[np.int64]]]:
     """Features, transcripts and true labels of a hidden Markov model with uneven durations."""
     rng = np.random.default_rng(seed)
     means = rng.normal(size=(actions, 2, width)) * 2
@@ -15,7 +25,8 @@ def make_videos(seed, videos=12, actions=5, segments=(6, 10), noise=1.0, width=8
         order = [int(rng.integers(actions))]
         while len(order) < rng.integers(*segments):
             order.append(int(rng.choice([k for k in range(actions) if k != order[-1]])))
-        labels, rows = [], []
+        labels: list[int] = []
+        rows = []
         for action in order:
             length = int(max(typical[action] * np.exp(rng.normal(0, 0.3)), 4))
             half = np.arange(length) * 2 // length
@@ -27,5 +38,5 @@ def make_videos(seed, videos=12, actions=5, segments=(6, 10), noise=1.0, width=8
     return features, transcripts, truth
 
 
-def accuracy(labels, truth):
+def accuracy(labels: Sequence[NDArray[np.int64]], truth: Sequence[NDArray[np.int64]]) -> float:
     return float((np.concatenate(labels) == np.concatenate(truth)).mean())

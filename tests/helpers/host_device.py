@@ -123,7 +123,7 @@ class HostEngine:
 
     def __init__(self, path: Path, device: HostDevice) -> None:
         self.session, self.device = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]), device
-        self.nodes = {n.name: (n, 0) for n in self.session.get_inputs()}
+        self.nodes: dict[str, tuple[Any, int]] = {n.name: (n, 0) for n in self.session.get_inputs()}
         self.nodes |= {n.name: (n, 1) for n in self.session.get_outputs()}
         self.num_io_tensors = len(self.nodes)
 
@@ -134,7 +134,7 @@ class HostEngine:
         return tuple(self.nodes[name][0].shape)
 
     def get_tensor_dtype(self, name: str) -> str:
-        return self.nodes[name][0].type
+        return str(self.nodes[name][0].type)
 
     def get_tensor_mode(self, name: str) -> int:
         return self.nodes[name][1]
@@ -147,7 +147,8 @@ class HostContext:
     """Scratch memory and addresses. What it queues needs it, and the engine with its weights, until it has run."""
 
     def __init__(self, engine: HostEngine) -> None:
-        self.engine, self.at = alive(engine, "the engine"), {}
+        self.engine = alive(engine, "the engine")
+        self.at: dict[str, int] = {}
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.at[name] = address

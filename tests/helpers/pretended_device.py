@@ -26,14 +26,14 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> Elsewhere:
-        made: Elsewhere = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Elsewhere = Tensor._make_wrapper_subclass(
             cls, held.shape, strides=held.stride(), dtype=held.dtype, device=ELSEWHERE
         )
         made.held = held
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _computed(func, args, kwargs or {})
 
 
@@ -48,7 +48,7 @@ class _Everywhere(TorchDispatchMode):
 def pretended_device() -> Iterator[torch.device]:
     """Inside, tensors may be sent to the device that is yielded."""
     # Inference tensors can have no views of another kind of tensor: without gradients will do.
-    with mock.patch("torch.inference_mode", torch.no_grad), _Everywhere():
+    with mock.patch("torch.inference_mode", torch.no_grad), _Everywhere():  # type: ignore[no-untyped-call]
         yield ELSEWHERE
 
 

@@ -38,7 +38,7 @@ def random_model(spec: PyramidSpec, seed: int = 0, *, causal: bool = True) -> tu
     pyramid, front_end = Pyramid(spec, causal=causal).eval(), FrontEnd(spec.front_end)
     with torch.no_grad():
         for parameter in pyramid.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     size = spec.front_end.size
     front_end.fit(torch.randn(size, generator=generator), 0.5 + torch.rand(size, generator=generator))
     return pyramid, front_end
