@@ -230,6 +230,7 @@ def test_mean_correlation_of_a_rotation_and_of_missing_columns() -> None:
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
+    pytest.importorskip("torch")
     with pytest.MonkeyPatch.context() as patch:  # a script finds what lies beside it
         patch.syspath_prepend(str(BENCHMARKS))
         return importlib.import_module("identifiability")

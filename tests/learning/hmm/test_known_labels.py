@@ -220,6 +220,7 @@ def test_a_bad_stamp_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_train_with_one_labelled_video_on_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     root = write_small_data(tmp_path / "data")
     for path in (root / "groundTruth").iterdir():
         if path.stem != "video2":
