@@ -98,8 +98,8 @@ def check_gstreamer() -> None:
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise EdgeHalError(
             f"this OpenCV ({cv2.__version__}) cannot run gst: and csi: cameras",
-            "it was built without GStreamer, as every opencv-python wheel is",
-            "use the system's python3-opencv (JetPack brings it) and uninstall opencv-python",
+            "it was built without GStreamer, as every wheel of OpenCV is",
+            "use the system's python3-opencv (JetPack brings it) and uninstall opencv-python-headless",
         )
 
 

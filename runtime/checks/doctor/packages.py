@@ -18,10 +18,10 @@ BUILT_FOR_NUMPY_2 = ("compiled against NumPy C-API version", "compiled against A
 VIDEO = {
     "GStreamer": (
         "csi: and gst: cameras do not open",
-        "for those use the system's python3-opencv (JetPack brings it) and: pip uninstall opencv-python",
+        "for those use the system's python3-opencv (JetPack brings it) and: pip uninstall opencv-python-headless",
     ),
-    "v4l/v4l2": ("USB cameras do not open", "use pip's opencv-python or the system's python3-opencv"),
-    "FFMPEG": ("videos and rtsp: cameras do not open", "use pip's opencv-python, or gst: pipelines"),
+    "v4l/v4l2": ("USB cameras do not open", "use pip's opencv-python-headless or the system's python3-opencv"),
+    "FFMPEG": ("videos and rtsp: cameras do not open", "use pip's opencv-python-headless, or gst: pipelines"),
 }
 """Rows of OpenCV's build information -> what does not work without, and the remedy."""
 
@@ -67,7 +67,8 @@ def check_opencv() -> Iterator[Finding]:
         return
     if answer.failure:
         todo = (
-            "pip install --force-reinstall opencv-python; on a Jetson: sudo apt-get install --reinstall python3-opencv"
+            "pip install --force-reinstall opencv-python-headless; "
+            "on a Jetson: sudo apt-get install --reinstall python3-opencv"
         )
         yield unusable("OpenCV", answer, todo, "fail")
         return
