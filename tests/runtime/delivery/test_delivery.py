@@ -75,7 +75,7 @@ def test_wrong_use_is_said_in_a_line(place, endpoint, tmp_path):
         ((*run, "--replay", "tcp://0.0.0.0:5599"), 2, "unencrypted"),
         ((*run[:-5], "--stream", STREAM, "--replay", f"{endpoint}.r"), 2, "keeps no journal"),
         ((*run, "--key", str(tmp_path / "none")), 2, "cannot read the key"),
-        (("listen", "--from-start", "--from", "3"), 2, "two places"),
+        (("listen", "--from-start", "--from", "3"), 2, "more than one place"),
         (("listen", "--since", "yesterday"), 2, "no time"),
         (("listen", "--connect", "nonsense"), 1, "cannot connect"),
     ]
