@@ -1,0 +1,124 @@
+"""Imports between rooms follow the table in docs/architecture.md, and the rooms form no cycle."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.helpers.processes import REPOSITORY
+
+LEAVES = {"jetson", "stop", "threads"}
+BASE = {"observer", "options"}
+"""Modules of runtime/ that its rooms use: leaves import no room. The other modules (session, runner, ...) use the rooms."""
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "edge_hal": {"decoding", "commands", "runtime", "runtime/delivery"},  # cli.py and the lazy names of __init__.py
+    "decoding": {"edge_hal"},
+    "workbench": {"edge_hal"},
+    "model": {"edge_hal", "decoding"},
+    "learning/data": {"edge_hal"},
+    "learning/hmm": {"edge_hal", "model", "learning/data"},
+    "learning/networks": {"edge_hal", "model", "learning/data", "learning/hmm"},
+    "learning/encoders": {"edge_hal", "model", "learning/data", "learning/networks"},
+    "learning": {
+        *("edge_hal", "decoding", "model", "learning/data", "learning/hmm", "learning/networks", "learning/encoders"),
+        *("calib", "export"),
+    },
+    "runtime/sources": {"edge_hal"},
+    "runtime leaves": {"edge_hal"},
+    "runtime/engines": {"edge_hal", "runtime leaves"},
+    "runtime/stream": {"edge_hal", "decoding", "runtime/sources", "runtime/engines"},
+    "runtime/delivery": {"edge_hal", "runtime leaves", "runtime/stream"},
+    "runtime base": {"edge_hal", "runtime/sources", "runtime/delivery", "runtime/stream"},
+    "runtime/recording": {"edge_hal", "runtime base", "runtime/sources", "runtime/stream", "runtime/delivery"},
+    "runtime/checks": {
+        *("edge_hal", "runtime leaves", "runtime base"),
+        *("runtime/sources", "runtime/stream", "runtime/engines", "runtime/delivery"),
+    },
+    "runtime": {
+        *("edge_hal", "decoding", "runtime leaves", "runtime base", "runtime/sources", "runtime/stream"),
+        *("runtime/engines", "runtime/recording", "runtime/delivery", "runtime/checks"),
+    },
+    "calib": {"edge_hal", "decoding", "runtime/engines", "runtime/stream"},
+    "export": {"edge_hal", "decoding", "model", "calib", "runtime/engines", "runtime/stream"},
+}
+"""`commands`, `evaluation` and what comes above them may import everything."""
+
+
+def module_of(path: Path) -> list[str]:
+    parts = [part for part in path.with_suffix("").parts if part != "__init__"]
+    return ["edge_hal", *parts] if parts[0] in ("runtime", "export", "calib") else parts
+
+
+def room_of(module: list[str]) -> str:
+    inside = module[1:]
+    if len(inside) >= 2 and inside[0] in ("runtime", "learning"):
+        if (REPOSITORY / "edge_hal" / inside[0] / inside[1]).is_dir():
+            return "/".join(inside[:2])
+        if inside[0] == "runtime" and inside[1] in LEAVES | BASE:
+            return "runtime leaves" if inside[1] in LEAVES else "runtime base"
+        return inside[0]
+    return inside[0] if inside and (REPOSITORY / "edge_hal" / inside[0]).is_dir() else "edge_hal"
+
+
+def imports_of(path: Path) -> Iterator[list[str]]:
+    module = module_of(path)
+    package = module if path.name == "__init__.py" else module[:-1]
+    for node in ast.walk(ast.parse((REPOSITORY / path).read_text())):
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            found = start + (node.module.split(".") if node.module else [])
+            # `from edge_hal.runtime import jetson` imports a module.
+            yield from ([*found, name.name] for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name.split(".") for name in node.names)
+
+
+def sources() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "edge_hal/*.py", "runtime/*.py", "export/*.py", "calib/*.py"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [Path(line) for line in listed.stdout.splitlines() if (REPOSITORY / line).is_file()]
+
+
+def test_imports_between_rooms_are_those_of_the_table() -> None:
+    wrong = []
+    for path in sources():
+        room = room_of(module_of(path))
+        for imported in imports_of(path):
+            if imported[0] != "edge_hal" or room not in MAY_IMPORT:
+                continue
+            other = room_of(imported)
+            if other != room and other not in MAY_IMPORT[room]:
+                wrong.append(f"{path} ({room}) imports {'.'.join(imported)} ({other})")
+    assert wrong == []
+
+
+def test_the_runtime_and_the_numpy_rooms_name_nothing_heavy() -> None:
+    heavy = {"torch", "onnx", "onnxscript", "matplotlib", "safetensors"}
+    light = re.compile(r"runtime|decoding|edge_hal$")
+    found = [
+        f"{path} imports {'.'.join(imported)}"
+        for path in sources()
+        for imported in imports_of(path)
+        if imported[0] in heavy and light.match(room_of(module_of(path)))
+    ]
+    assert found == []
+
+
+def test_the_table_of_rooms_has_no_cycle_below_the_package() -> None:
+    order: list[str] = []
+    rooms = {room: others - {"edge_hal"} for room, others in MAY_IMPORT.items() if room != "edge_hal"}
+    while rooms:
+        free = sorted(room for room, others in rooms.items() if not others & rooms.keys() - {room})
+        assert free, f"a cycle among {sorted(rooms)}"
+        order += free
+        for room in free:
+            del rooms[room]
