@@ -12,7 +12,7 @@ from tests.helpers.processes import REPOSITORY
 
 LEAVES = {"jetson", "stop", "threads"}
 BASE = {"observer", "options"}
-"""Modules of runtime/ that its rooms use: leaves import no room. The other modules (session, runner, ...) use the rooms."""
+"""Modules of runtime/ that its rooms use; leaves import no room. The others (session, runner, ...) use the rooms."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "edge_hal": {"decoding", "commands", "runtime", "runtime/delivery"},  # cli.py and the lazy names of __init__.py
