@@ -3,8 +3,9 @@
 `manifest.json` holds the table of rates and shapes, the hash of each graph, and how the bundle was made.
 `certificate.json` holds the manifest's hash, what was checked, and a hash of itself. No hash covers `decoder.json` and
 `procedure.json`, because users edit them; their content is validated.
-A bundle is untrusted input: it holds no pickle and names no path outside itself, and every hash is checked before a
-graph is opened. The hashes find damage and edits. They are no signature: anybody can compute them.
+A bundle is untrusted input: it holds no pickle, links out of its folder are refused, and every hash is checked before
+a graph is opened. The hashes find damage and edits. They do not prove who made a bundle, because anybody can compute
+them; a signature does (`signature.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import json
 import logging
 import os
 import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,17 @@ from edge_hal import __version__
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
+from edge_hal.signature import copy_trusted
 from edge_hal.spec import PyramidSpec
+from edge_hal.untrusted import parse_json, read_regular
 
 SCHEMA = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 TARGETS = ("any", "onnxruntime", "tensorrt")
 DEFAULT_PATH = Path("bundle")
+LARGEST_GRAPH = 2 << 30
+OUTSIDE = b"location"
+"""How a graph names a file that holds its weights (ONNX external data). Such a file has no hash, and may be anywhere."""
 REEXPORT = "export again: edge-hal export --ckpt RUN_DIR --out {path}"
 
 log = logging.getLogger("edge_hal.bundle")
@@ -37,7 +45,8 @@ log = logging.getLogger("edge_hal.bundle")
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle on disk. `fingerprint` is the SHA-256 of the manifest. `target` is the engine that the graphs
-    are made for: float graphs run on any engine, int8 graphs differ."""
+    are made for: float graphs run on any engine, int8 graphs differ. `signer`: the name of the trusted key that signed
+    it, None if no signature was asked for."""
 
     path: Path
     spec: PyramidSpec
@@ -47,6 +56,7 @@ class Bundle:
     provenance: Mapping[str, Any]
     certified: bool
     target: str = "any"
+    signer: str | None = None
 
     def graph(self, level: int, chunk: int = 1) -> Path:
         return self.path / graph_name(level, chunk, self.precision)
@@ -78,20 +88,40 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
+def load_bundle(path: Path, *, allow_uncertified: bool = False, trusted: Path | None = None) -> Bundle:
     """Open a bundle and check every hash and the certificate. A bundle of 0.1 whose certificate has no hash of itself
     is opened with a warning.
 
+    Args:
+        trusted: folder of public signing keys. A bundle that none of them signed is refused. The result is a private
+            copy, deleted with it, so that nobody can change it after the check.
+
     Raises:
-        EdgeHalError: not a bundle, another schema, a changed or missing file, a certificate that failed or belongs to
-            another manifest (unless `allow_uncertified`).
+        EdgeHalError: not a bundle, another schema, a changed or missing file, a link out of the folder, a certificate
+            that failed or belongs to another manifest (unless `allow_uncertified`), or no trusted signature.
     """
     path = Path(path)
+    if trusted is None:
+        return _load(path, allow_uncertified)
+    private = Path(tempfile.mkdtemp(prefix="edge-hal-"))
+    try:
+        copy = private / (path.resolve().name or "bundle")
+        copy.mkdir()
+        signer = copy_trusted(path, trusted, copy)
+        bundle = replace(_load(copy, allow_uncertified), signer=signer)
+    except BaseException:
+        shutil.rmtree(private, ignore_errors=True)
+        raise
+    weakref.finalize(bundle, shutil.rmtree, private, ignore_errors=True)
+    return bundle
+
+
+def _load(path: Path, allow_uncertified: bool) -> Bundle:
     todo = REEXPORT.format(path=path)
     if not (path / "manifest.json").is_file():
         raise EdgeHalError(f"{path} is no bundle", "it has no manifest.json", todo)
-    raw = (path / "manifest.json").read_bytes()
-    manifest = _json(path / "manifest.json", todo)
+    _refuse_links_out(path, todo)
+    raw, manifest = _manifest(path / "manifest.json", todo)
     if manifest.get("schema") != SCHEMA:
         raise EdgeHalError(
             f"the bundle {path} has schema {manifest.get('schema')!r}",
@@ -113,20 +143,13 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
         odd = sorted(map(str, set(graphs) ^ set(expected)))[0]
         raise EdgeHalError(f"the manifest of {path} does not fit its table", f"see '{odd}'", todo)
     for name, digest in sorted(graphs.items()):
-        if not (path / name).is_file():
-            raise EdgeHalError(f"the bundle {path} lacks {name}", "", todo)
-        if file_hash(path / name) != digest:
-            raise EdgeHalError(
-                f"{path / name} is not the file that was exported",
-                "its SHA-256 differs from the manifest's",
-                todo,
-            )
+        _check_graph(path / name, digest, todo)
     fingerprint = hashlib.sha256(raw).hexdigest()
     problem = _certificate_problem(path, fingerprint, may_lack_hash="version" not in manifest)
     if problem and not allow_uncertified:
         raise EdgeHalError(f"the bundle {path} is not certified", problem, f"{todo} (or --allow-uncertified)")
     followed = path / "procedure.json"
-    procedure = Procedure.from_file(followed, spec.labels) if followed.is_file() else None
+    procedure = Procedure.from_file(followed, spec.labels) if os.path.lexists(followed) else None
     return Bundle(
         path=path,
         spec=spec,
@@ -137,6 +160,31 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False) -> Bundle:
         certified=not problem,
         target=target,
     )
+
+
+def _refuse_links_out(path: Path, todo: str) -> None:
+    root = path.resolve()
+    try:
+        for entry in os.scandir(path):
+            if entry.is_symlink() and root not in Path(os.path.realpath(entry.path)).parents:
+                what = f"the bundle {path} has a link to a file outside it"
+                raise EdgeHalError(what, f"{entry.name} leads to {os.path.realpath(entry.path)}", todo)
+    except OSError as error:
+        raise EdgeHalError(f"cannot read the bundle {path}", error.strerror or str(error), todo) from error
+
+
+def _check_graph(file: Path, digest: str, todo: str) -> None:
+    """Raises EdgeHalError unless the file is the graph of that hash, and whole in itself."""
+    if not file.is_file():
+        raise EdgeHalError(f"the bundle {file.parent} lacks {file.name}", "", todo)
+    try:
+        content = read_regular(file, LARGEST_GRAPH)
+    except (OSError, ValueError) as error:
+        raise EdgeHalError(f"cannot read {file}", str(error), todo) from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise EdgeHalError(f"{file} is not the file that was exported", "its SHA-256 differs from the manifest's", todo)
+    if OUTSIDE in content:
+        raise EdgeHalError(f"{file} names files outside the graph", "their content has no hash", todo)
 
 
 def require_precision(bundle: Bundle, precision: str | None) -> None:
@@ -238,14 +286,14 @@ def _certificate_problem(path: Path, fingerprint: str, may_lack_hash: bool) -> s
     if not file.is_file():
         return "it has no certificate.json"
     try:
-        text = file.read_bytes().decode()  # not read_text, which would read other line ends as the same
-        certificate = json.loads(text)
+        text = read_regular(file).decode()  # not read_text, which would read other line ends as the same
+        certificate = parse_json(text)
         if certificate["manifest"] != fingerprint:
             return "its certificate belongs to another manifest"
         if certificate["passed"] is not True:
             return "its certificate failed"
         hashed = certificate.pop("sha256", None) is not None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its certificate cannot be read ({type(error).__name__})"
     if hashed or not may_lack_hash:  # the whole text is compared: no byte of it may differ, not even a space
         return "" if text == certificate_text(certificate) else "its certificate was changed after the export"
@@ -257,11 +305,12 @@ def _certificate_problem(path: Path, fingerprint: str, may_lack_hash: bool) -> s
     return ""
 
 
-def _json(path: Path, todo: str) -> dict[str, Any]:
+def _manifest(path: Path, todo: str) -> tuple[bytes, dict[str, Any]]:
     try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        raw = read_regular(path)
+        data = parse_json(raw)
+    except (OSError, ValueError) as error:
         raise EdgeHalError(f"cannot read {path}", str(error), todo) from error
     if not isinstance(data, dict):
         raise EdgeHalError(f"cannot read {path}", "it is not a JSON object", todo)
-    return data
+    return raw, data

@@ -16,6 +16,11 @@ from typing import Any
 from edge_hal.errors import EdgeHalError
 
 SCHEMA = 1
+LARGEST_LABELS = 1024
+LARGEST_BYTES = 1 << 30
+"""Of the state and the buffers of one stream."""
+LONGEST_FIELD = 1 << 24
+"""Ticks of the receptive field."""
 MASKED = -1e4
 """Additive attention bias of a missing key: exp(MASKED) is zero, and the sum of two still fits in float16."""
 
@@ -107,8 +112,17 @@ class PyramidSpec:
                 raise EdgeHalError(f"the model's {what} cannot be used", why, "correct the configuration")
 
         limit = 1 << 16  # a bundle is untrusted input: no huge shape may reach an allocation
-        require(0 < self.model_hz <= 1000, "model_hz", f"{self.model_hz} is not in (0, 1000]")
-        require(0 < len(self.labels) <= limit, "labels", "there must be at least one")
+        for name, low, high in (
+            ("model_hz", 0.01, 1000),
+            ("change_window_s", 0, 3600),
+            ("lookback_s", 0, 3600),
+            ("lag_s", 0, 3600),
+        ):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            require(number and low <= value <= high, name, f"{value!r} is not in {low:g}..{high:g}")
+        require(0 < len(self.labels) <= LARGEST_LABELS, "labels", f"there must be 1 to {LARGEST_LABELS}")
+        require(all(0 < len(label) <= 1000 for label in self.labels), "labels", "a name has 1 to 1000 characters")
         require(len(set(self.labels)) == len(self.labels), "labels", "a name appears twice")
         require(
             self.background is None or self.background in self.labels,
@@ -116,15 +130,17 @@ class PyramidSpec:
             f"'{self.background}' is not one of the labels {', '.join(self.labels)}",
         )
         require(1 <= len(self.levels) <= 8, "levels", f"{len(self.levels)} is not in 1..8")
-        require(1 <= self.front_end.size <= limit, "front_end.size", str(self.front_end.size))
-        require(1 <= self.front_end.window <= 4096, "front_end.window", str(self.front_end.window))
-        require(0 < self.lookback_s <= 3600, "lookback_s", f"{self.lookback_s} is not in (0, 3600]")
+        require(self.lookback_s > 0, "lookback_s", "it must be positive")
         require(0 <= self.lag_s <= self.lookback_s / 2, "lag_s", f"{self.lag_s} is not in 0..lookback_s / 2")
         for part in (self.front_end, *self.levels, self.encoder):
             for field in () if part is None else dataclasses.fields(part):
                 value = getattr(part, field.name)
                 whole = field.type != "int" or type(value) is int
                 require(whole, field.name, f"{value!r} is not a whole number")
+        clip = self.front_end.clip
+        require(type(clip) in (int, float) and 0 < clip <= 1e6, "front_end.clip", f"{clip!r} is not in (0, 1e6]")
+        require(1 <= self.front_end.size <= limit, "front_end.size", str(self.front_end.size))
+        require(1 <= self.front_end.window <= 4096, "front_end.window", str(self.front_end.window))
         for index, level in enumerate(self.levels):
             name = f"levels[{index}]"
             require(
@@ -150,6 +166,9 @@ class PyramidSpec:
                 "encoder",
                 f"images of {self.encoder.width} x {self.encoder.height}",
             )
+        field_ticks, size = self.receptive_field, self.state_bytes + self.ring_bytes
+        require(field_ticks <= LONGEST_FIELD, "receptive field", f"{field_ticks} ticks are more than {LONGEST_FIELD}")
+        require(size <= LARGEST_BYTES, "size", f"a stream would need {size >> 20} MB, possible are 1024")
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -276,6 +295,13 @@ class PyramidSpec:
         """Bytes of float32 state of one stream, all levels."""
         return 4 * sum(math.prod(tensor.shape) for level in range(len(self.levels)) for tensor in self.states(level))
 
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of the ring of recent float32 outputs of one stream; every row is kept twice."""
+        widths = (sum(tensor.shape[1] for tensor in self.outputs(level)) for level in range(len(self.levels)))
+        rows = (self.ring_capacity // self.period(level) for level in range(len(self.levels)))
+        return sum(8 * count * (width + 2) for count, width in zip(rows, widths, strict=True))
+
     # --- files ----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
@@ -298,7 +324,7 @@ class PyramidSpec:
                 encoder=None if encoder is None else EncoderSpec(**encoder),
                 **fields,
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise EdgeHalError(
                 "the model's table of rates and shapes cannot be read",
                 f"{type(error).__name__}: {error}",

@@ -103,9 +103,13 @@ class EventStream:
             if isinstance(item, Break):
                 events.append(self.recognizer.gap(item))
                 continue
+            if self.recognizer.spoiled:  # the rest of the epoch that the model spoiled
+                continue
             if item.fresh or self._vector is None:
                 self._vector = self.recognizer.encode(item.frame.data)
             events += self.recognizer.follow(self._vector[None, :], (item.moment,))
+            if self.recognizer.spoiled:
+                self._clock.end_spoiled(self.recognizer.epoch, item.t_ns)
         return events
 
     def __enter__(self) -> EventStream:

@@ -17,6 +17,11 @@ from .delivery.journal import Retention
 from .sources.source_spec import SourceKind, SourceSpec
 from .sources.watchdog import Limits
 
+LONGEST_HOLD_MS = 600_000.0
+"""Ten minutes. All ticks of a frame that is held may be due at once."""
+MOST_TICKS = 100_000
+"""Between two decisions. So many ticks may wait to be stepped at once."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -25,7 +30,8 @@ class RunOptions:
     stream time; `decide_every` counts ticks; `overload` is `cut` or `lag` (None: cameras cut, files lag);
     `selfcheck_s`: seconds between checks of the state; `fps`, `size` and `fourcc` are asked of cameras; `record` is a
     folder to write, all of the run or, with `record_around`, what lies so near to events, in no more than so many
-    bytes; `journal` None keeps no events."""
+    bytes; `journal` None keeps no events; `trusted`: a folder of public
+    signing keys, a bundle that none of them signed is refused."""
 
     bundle: Path = DEFAULT_PATH
     camera: str = "0"
@@ -50,6 +56,7 @@ class RunOptions:
     record_around: Retention | None = None
     seconds: float | None = None
     allow_uncertified: bool = False
+    trusted: Path | None = None
     insecure: bool = False
     journal: Path | None = None
     retention: Retention | None = None
@@ -85,6 +92,12 @@ class RunOptions:
             if value is not None and not 0 < value < 1e9:
                 option = name.removesuffix("_s").replace("_", "-")
                 raise EdgeHalError(f"{name} = {value}", "it must be positive", f"correct --{option}", exit_code=2)
+        if not self.max_hold_ms <= LONGEST_HOLD_MS:
+            why = f"it can be at most {LONGEST_HOLD_MS:g}"
+            raise EdgeHalError(f"max_hold_ms = {self.max_hold_ms}", why, "correct --max-hold-ms", exit_code=2)
+        if self.decide_every is not None and not 1 <= self.decide_every <= MOST_TICKS:
+            why = f"it must be 1 to {MOST_TICKS} ticks"
+            raise EdgeHalError(f"decide_every = {self.decide_every}", why, "correct --decide-every", exit_code=2)
         if self.overload not in (None, "cut", "lag"):
             raise EdgeHalError(f"--overload {self.overload}", "it is cut or lag", exit_code=2)
         if self.overload == "cut" and self.pace == "asap":

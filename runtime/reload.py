@@ -53,7 +53,8 @@ class Reloader:
             if not current.engines.model.opens_in_background:
                 why = f"engines of {current.engines.kind} cannot be opened while others run"
                 raise EdgeHalError("the bundle cannot be reloaded", why, "restart the run: no event number is lost")
-            bundle = load_bundle(self._options.bundle, allow_uncertified=self._options.allow_uncertified)
+            options = self._options
+            bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
             self._options.check(bundle)
             check_succession(current.spec, bundle.spec, vectors=self._options.source.may_be_vectors)
             self._ready = self._make(bundle)

@@ -54,7 +54,7 @@ def run(
     """
     stop = stop or Stop()
     switch_s = sys.getswitchinterval()
-    bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified)
+    bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
     options.check(bundle)
     bundle.decoder.replaced(options.decoder)  # raises before anything is opened
     latency = Latency()

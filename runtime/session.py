@@ -25,8 +25,8 @@ from .delivery.publisher import Publisher
 from .delivery.report import Status
 from .observer import Checkpoint, Observer
 from .options import RunOptions
-from .recording.reader import ReplaySource
-from .recording.state_file import State
+from .recording.reader import SOURCE_STATE, ReplaySource
+from .recording.state_file import State, check_like
 from .reload import Reloader
 from .sources.base import Source
 from .stop import Stop
@@ -151,6 +151,8 @@ class Session:
         are collected up to the next decision."""
         for item in items:
             if isinstance(item, Tick):
+                if self._recognizer.spoiled:  # the rest of the epoch that the model spoiled
+                    continue
                 self._pending.append(self._encode(item))
             else:
                 self._step()
@@ -179,6 +181,10 @@ class Session:
             vectors = np.array([item.vector for item in batch])
             count = recognizer.step(vectors, [item.moment for item in batch])
             stepped_ns = time.monotonic_ns()
+            if recognizer.spoiled:
+                self._clock.end_spoiled(recognizer.epoch, pending[count - 1].moment.t_ns)
+                pending.clear()
+                return
             newest = pending[count - 1]
             spent_ns = {**newest.spent_ns, "step": stepped_ns - begun_ns}
             if recognizer.decision_due:
@@ -230,10 +236,20 @@ class Session:
         return Checkpoint(t_ns, self._source.intake(), recognizer.bundle, state)
 
     def _restore(self, state: State, source: ReplaySource) -> None:
-        frame = state["clock"]["frame"]
-        self._clock.restore(state["clock"], None if frame is None else source.frame(*frame))
-        self._recognizer.restore(state["recognizer"])
-        self._vector = state["vector"]
+        """Raises EdgeHalError if the state, which may come from anybody, does not fit the bundle and the options."""
+        fresh = {"clock": self._clock.state(), "recognizer": self._recognizer.state(), "vector": None}
+        try:
+            check_like({**fresh, "source": SOURCE_STATE}, state)
+            vector, size = state["vector"], (self._recognizer.spec.front_end.size,)
+            if vector is not None:
+                check_like(np.zeros(size, np.float32), vector, "state.vector")
+            frame = state["clock"]["frame"]
+            self._clock.restore(state["clock"], None if frame is None else source.frame(*frame), source.now_ns())
+            self._recognizer.restore(state["recognizer"])
+            self._vector = vector
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+            what = f"the saved state of {source.name} cannot be used"
+            raise EdgeHalError(what, f"{type(error).__name__}: {error}", "replay another piece") from error
 
     # --- events and reports ---------------------------------------------------------------------
 

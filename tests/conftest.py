@@ -77,9 +77,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Default journals and keys of whatever the tests start lie in a folder of the tests."""
+    """Default journals, keys and caches of whatever the tests start lie in a folder of the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
             patch.setenv(name, str(tmp_path_factory.mktemp("home")))
         yield
 

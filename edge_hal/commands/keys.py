@@ -1,4 +1,4 @@
-"""`edge-hal keys`: key pairs for encryption, and which subscribers may connect to `edge-hal run --key`."""
+"""`edge-hal keys`: key pairs for encryption and signatures, signed bundles, and who may connect to a publisher."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 keys = typer.Typer(
-    no_args_is_help=True, help="Make key pairs for encryption (ZeroMQ CURVE), and allow or revoke subscribers."
+    no_args_is_help=True,
+    help="Make key pairs for encryption (CURVE) or signatures (Ed25519), allow or revoke subscribers, sign bundles.",
 )
 Folder = Annotated[
     Path | None, typer.Option("--dir", help="Folder of the keys (default: edge-hal/keys under XDG_CONFIG_HOME).")
@@ -19,12 +20,32 @@ Folder = Annotated[
 def new(
     name: Annotated[str, typer.Argument(help="Name of the pair: the files are NAME.key and NAME.key_secret.")],
     folder: Folder = None,
+    sign: Annotated[
+        bool,
+        typer.Option(
+            "--sign", help="Make a pair that signs bundles instead: NAME.signer (public) and NAME.signer_secret."
+        ),
+    ] = False,
 ) -> None:
     """Make a key pair. Keep the secret file on this machine, and give the public one (.key) to the other side."""
     from edge_hal.runtime.delivery.curve_keys import default_folder, new_pair
+    from edge_hal.signature import new_signer
 
-    for file in new_pair(folder or default_folder(), name):
+    for file in (new_signer if sign else new_pair)(folder or default_folder(), name):
         print(file)
+
+
+@keys.command()
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `edge-hal export` wrote.")],
+    key: Annotated[Path, typer.Option(help="Secret signing key, a .signer_secret file of `edge-hal keys new --sign`.")],
+) -> None:
+    """Sign every file of a bundle, for `edge-hal run --trusted`. After an edit the bundle must be signed again."""
+    from edge_hal.bundle import load_bundle
+    from edge_hal.signature import sign_bundle
+
+    load_bundle(bundle)
+    print(sign_bundle(bundle, key))
 
 
 @keys.command()

@@ -25,6 +25,7 @@ def replay(
     pub: Annotated[
         str, typer.Option(help="ZeroMQ address to publish the events on. The port * chooses a free one.")
     ] = "tcp://127.0.0.1:*",
+    stream: Annotated[str, typer.Option(help="Name of the stream in the events and topics.")] = "default",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event as one line of JSON, as it is published.")
     ] = False,
@@ -36,7 +37,7 @@ def replay(
     fingerprint = load_bundle(bundle, allow_uncertified=True).fingerprint
     count, foreign = 0, 0
     for piece in recordings(folder):
-        events, same = _replay(piece, bundle, fingerprint, pub, as_json)
+        events, same = _replay(piece, bundle, fingerprint, pub, stream, as_json)
         count += events
         foreign += not same
     if foreign:
@@ -45,7 +46,7 @@ def replay(
         typer.echo(f"{count} events, all as recorded", err=True)
 
 
-def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, as_json: bool) -> tuple[int, bool]:
+def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, stream: str, as_json: bool) -> tuple[int, bool]:
     """(durable events compared, whether the recording was made with this bundle)."""
     from dataclasses import replace
 
@@ -66,7 +67,7 @@ def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, as_json: boo
         raise EdgeHalError(
             f"{folder} begins in the middle of a run", "its saved state fits only the bundle it was made with", todo
         )
-    runner.run(replace(recording.options(bundle), endpoint=pub, allow_uncertified=True), on_event=show)
+    runner.run(replace(recording.options(bundle), endpoint=pub, stream=stream, allow_uncertified=True), on_event=show)
     if recording.bundle != fingerprint:
         return 0, False
     difference = recording.difference(found)

@@ -262,6 +262,14 @@ def run(
             rich_help_panel=ENGINE,
         ),
     ] = False,
+    trusted: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of public signing keys (*.signer). A bundle that none of them signed, or that was changed "
+            "since, is refused, also at a reload (default: signatures are not asked for).",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -330,6 +338,7 @@ def run(
         record_around=None if record_around is None else Retention.parse(record_around, "--record-around"),
         seconds=seconds,
         allow_uncertified=allow_uncertified,
+        trusted=trusted,
         journal=journal,
         retention=None if retention is None else Retention.parse(retention),
         replay=replay,

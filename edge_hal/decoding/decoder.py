@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import PyramidSpec
+from edge_hal.untrusted import read_json
 
 from .procedure import Procedure
 
@@ -120,7 +121,7 @@ class DecoderConfig:
         """Read `decoder.json`. Raises EdgeHalError if it cannot be read, or holds an unknown key or a bad value."""
         todo = f"correct {path.name}, or export the checkpoint again"
         try:
-            data = json.loads(path.read_text())
+            data = read_json(path)
             unknown = sorted(data.keys() - set(THRESHOLDS))
         except (OSError, ValueError, AttributeError) as error:
             raise EdgeHalError(f"cannot read {path}", str(error), todo) from error
@@ -186,7 +187,8 @@ class Decoder(ABC):
         return {"label": self.label, "since": self.since}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from the `state` of a decoder with the same configuration."""
+        """Continue from the `state` of a decoder with the same configuration. Raises ValueError if a number is out of
+        range."""
         self.label, self.since = state["label"], state["since"]
 
     @abstractmethod

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.untrusted import read_json
 
 Array = NDArray[np.float64]
 
@@ -99,6 +100,8 @@ class Procedure:
             known = isinstance(value, (int, float)) and not isinstance(value, bool)
             return known and low <= value <= high  # type: ignore[operator]
 
+        if not self.steps:
+            raise EdgeHalError("the procedure cannot be used", "it has no step", exit_code=2)
         for name, step in self.steps.items():
             where = f"the procedure's step '{name}'"
             for field, low, high in (
@@ -165,7 +168,7 @@ class Procedure:
         """
         todo = f"correct {path.name}, delete it to decide without it, or export the checkpoint again"
         try:
-            procedure = cls.from_dict(json.loads(path.read_text()))
+            procedure = cls.from_dict(read_json(path))
             odd = sorted(procedure.steps.keys() ^ set(labels))
             if odd:
                 raise ValueError(f"'{odd[0]}' is in one of the model's labels and its steps, not in both")

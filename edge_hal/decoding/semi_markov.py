@@ -19,12 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.errors import EdgeHalError
+
 from .decoder import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
 
 SHARE_POWER = 0.5
 """A posterior is proportional to likelihood times prior, and the prior is the share of time. Networks learn the prior
 only in part, so the posterior is divided by this power of it and not by the prior itself."""
 
+MOST_SEGMENTS = 1 << 23
+"""Segments that the path back through `confirm_s` may need: 128 MB."""
 FIRST_S = 2.0
 """The first label of an epoch is decided after this long, or after half the median of the shortest step if that is
 less. Before, no evidence from earlier ticks supports it, and correcting a wrong first label costs a transition."""
@@ -46,6 +50,10 @@ class SemiMarkovDecoder(Decoder):
         # Columns are ordered by first tick, the newest last, so durations decrease along the columns.
         self._log_duration = self._tables.duration[:, ::-1]
         self._log_survival = self._tables.survival[:, ::-1]
+        labels = len(config.procedure.steps)
+        if config.confirm_s * model_hz * labels > MOST_SEGMENTS:
+            why = f"{config.confirm_s:g} s x {model_hz:g} Hz x {labels} labels need too much memory"
+            raise EdgeHalError("the procedure cannot be followed", why, "make decoder.confirm_s smaller")
         super().__init__(config, model_hz, lag_ticks)
 
     def reset(self) -> None:
@@ -76,6 +84,20 @@ class SemiMarkovDecoder(Decoder):
         self._newest_tick, self._columns = state["newest_tick"], state["columns"]
         self._evidence, self._score = state["evidence"].copy(), state["score"].copy()
         self._first_tick, self._predecessor = state["first_tick"].copy(), state["predecessor"].copy()
+        # The path back from the newest tick must end: each segment begins after the one before it.
+        slots, newest = self._predecessor.shape[1], self._newest_tick
+        began = newest - (newest - np.arange(slots)) % slots
+        before, first = self._predecessor[0], self._predecessor[1]
+        if not (
+            0 <= self._columns <= self._score.shape[1]
+            and self._first_tick.min() >= 0
+            and self._first_tick.max() <= max(newest, 0)
+            and before.min() >= -1
+            and before.max() < len(self._evidence)
+            and (first < np.maximum(began, 0)[:, None]).all()
+            and np.isfinite(self._evidence).all()
+        ):
+            raise ValueError("the decoder's paths are out of range")
 
     def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
         new = log_posterior[-(tick - self._newest_tick) :]

@@ -6,11 +6,9 @@ A pair is two files in the format that pyzmq and czmq share: `NAME.key` (public,
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import re
-import shutil
-import stat
 import struct
 import tempfile
 from dataclasses import dataclass
@@ -22,6 +20,10 @@ import zmq.utils.z85
 from zmq.auth.thread import ThreadAuthenticator
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
+from edge_hal.key_files import check_folder, check_name, read_public, read_secret, write_pair
+
+log = logging.getLogger("edge_hal.run")
 
 ALLOWED = "allowed"
 ENCODED = 40  # characters of a key as Z85
@@ -72,52 +74,48 @@ class ClientKeys:
 
 
 def server_keys(secret_file: Path, allowed: Path | None = None) -> ServerKeys:
-    """Raises EdgeHalError where the file is no secret key, or others may read it."""
-    return ServerKeys(_secret(secret_file)[1], allowed or secret_file.parent / ALLOWED)
+    """Raises EdgeHalError where the file is no secret key, or others may read it or add keys to `allowed`."""
+    allowed = allowed or secret_file.parent / ALLOWED
+    check_folder(allowed)
+    return ServerKeys(_pair(secret_file)[1], allowed)
 
 
 def client_keys(secret_file: Path, server_file: Path) -> ClientKeys:
     """Raises EdgeHalError where a file is no key, or others may read the secret one."""
-    return ClientKeys(*_secret(secret_file), _load(server_file)[0])
+    return ClientKeys(*_pair(secret_file), _public(server_file))
 
 
-def new_pair(folder: Path, name: str) -> tuple[Path, Path]:
-    """Make NAME.key and NAME.key_secret. Never overwrites. Raises EdgeHalError."""
+def new_pair(folder: Path, name: str) -> list[Path]:
+    """Make NAME.key and NAME.key_secret. Never overwrites, and leaves nothing if it fails. Raises EdgeHalError."""
     check_name(name)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=folder) as private:  # mode 0700: nobody looks in before the chmod
-            made = [Path(file) for file in zmq.auth.create_certificates(private, name)]
-            made[1].chmod(0o600)
-            kept = [folder / file.name for file in made]
-            for old, new in zip(reversed(made), reversed(kept), strict=True):
-                os.link(old, new)  # unlike a rename, never replaces a key
-    except FileExistsError as error:
-        todo = "choose another name, or delete the old pair"
-        raise EdgeHalError(f"there is a key '{name}' in {folder}", "", todo) from error
+        with tempfile.TemporaryDirectory() as private:
+            files = [Path(file) for file in zmq.auth.create_certificates(private, name)]
+            contents = [file.read_bytes() for file in files]
     except OSError as error:
-        raise EdgeHalError(f"cannot write keys to {folder}", str(error.strerror), "choose another --dir") from error
-    return kept[0], kept[1]
+        raise EdgeHalError(f"cannot write keys to {folder}", str(error.strerror), "set TMPDIR") from error
+    modes = (0o644, 0o600)
+    return write_pair(folder, {f.name: pair for f, pair in zip(files, zip(contents, modes, strict=True), strict=True)})
 
 
 def allow(folder: Path, public_file: Path, name: str | None = None) -> Path:
     """Let the owner of a public key listen. Returns the file that says so. Raises EdgeHalError."""
     name = check_name(name or public_file.stem)
-    public, secret = _load(public_file)
+    content = read_public(public_file)
+    public, secret = _parse(public_file, content)
     if secret is not None:
         why = "it holds a secret key, which never leaves its owner"
         raise EdgeHalError(f"will not copy {public_file}", why, "ask for the .key file", exit_code=2)
     target = folder / ALLOWED / f"{name}.key"
-    if target.exists() and _load(target)[0] != public:
+    if os.path.lexists(target) and _public(target) != public:
         todo = f"edge-hal keys revoke {name}, or give another --name"
         raise EdgeHalError(f"another key is allowed as '{name}'", "", todo)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_suffix(".new")
-        shutil.copyfile(public_file, beside)
-        beside.replace(target)
     except OSError as error:
         raise EdgeHalError(f"cannot write {target}", str(error.strerror), "choose another --dir") from error
+    check_folder(target.parent)
+    write_file(target, content, what=f"cannot write {target}", todo="choose another --dir")
     return target
 
 
@@ -132,42 +130,60 @@ def revoke(folder: Path, name: str) -> None:
 
 
 def allowed_keys(folder: Path) -> dict[str, bytes]:
-    """{name: public key as Z85}. What cannot be read allows nobody."""
-    found = {}
-    with contextlib.suppress(OSError):
-        for file in sorted(folder.glob("*.key")):
-            with contextlib.suppress(EdgeHalError):
-                found[file.stem] = _load(file)[0]
+    """{name: public key as Z85}. A file that is no key, or that every user of the machine can write, allows nobody; nor
+    does a folder that they can write. The log tells of each once."""
+    found: dict[str, bytes] = {}
+    problems: dict[Path, str] = {}
+    try:
+        check_folder(folder)
+        files = sorted(folder.glob("*.key"))
+    except (EdgeHalError, OSError) as error:
+        files, problems[folder] = [], str(error)
+    for file in files:
+        try:
+            found[file.stem] = _public(file)
+        except EdgeHalError as error:
+            problems[file] = f"{error.what}: {error.why}"
+    for path, problem in problems.items():
+        if _told.get(path) != problem:
+            log.warning("nobody is allowed by %s: %s", path, problem)
+    for path in [path for path in _told if path.parent == folder or path == folder]:
+        del _told[path]
+    _told.update(problems)
     return found
 
 
-def check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-        why = "it must be 1 to 64 letters, digits, '-', '_' and '.'"
-        raise EdgeHalError(f"'{name}' cannot name a key", why, exit_code=2)
-    return name
+_told: dict[Path, str] = {}
+"""The problems that the log has told of, by file."""
 
 
-def _secret(file: Path) -> tuple[bytes, bytes]:
+def _pair(file: Path) -> tuple[bytes, bytes]:
     """(public, secret) of a file that only its owner can read."""
-    public, secret = _load(file)
+    public, secret = _parse(file, read_secret(file))
+    todo = "give the .key_secret file: edge-hal keys new NAME makes one"
     if secret is None:
-        todo = "give the .key_secret file: edge-hal keys new NAME makes one"
         raise EdgeHalError(f"{file} holds no secret key", "", todo, exit_code=2)
-    mode = stat.S_IMODE(file.stat().st_mode)
-    if mode & 0o077:
-        why = f"others can read it (mode {mode:04o})"
-        raise EdgeHalError(f"will not use the secret key {file}", why, f"chmod 600 {file}; better, make a new pair")
+    if zmq.curve_public(secret) != public:
+        why = "its secret key does not fit its public key"
+        raise EdgeHalError(
+            f"will not use the secret key {file}", why, "edge-hal keys new NAME makes a pair", exit_code=2
+        )
     return public, secret
 
 
-def _load(file: Path) -> tuple[bytes, bytes | None]:
+def _public(file: Path) -> bytes:
+    return _parse(file, read_public(file))[0]
+
+
+def _parse(file: Path, content: bytes) -> tuple[bytes, bytes | None]:
+    """(public, secret) of the text of a file in the format of pyzmq."""
+    keys = dict(re.findall(rb'^\s*(public|secret)-key\s*=\s*"(.*?)"', content, re.MULTILINE))
     try:
-        public, secret = zmq.auth.load_certificate(file)
-        for key in (public, secret):
-            if key is not None and (len(key) != ENCODED or len(zmq.utils.z85.decode(key)) != 32):
+        for key in keys.values():
+            if len(key) != ENCODED or len(zmq.utils.z85.decode(key)) != 32:
                 raise ValueError("a key has the wrong length")
-    except (OSError, ValueError, LookupError, struct.error) as error:
+        return keys[b"public"], keys.get(b"secret")
+    except (ValueError, LookupError, struct.error) as error:
+        why = "it has no public key" if isinstance(error, KeyError) else str(error)
         todo = "edge-hal keys new NAME makes a pair"
-        raise EdgeHalError(f"cannot read the key {file}", str(error), todo, exit_code=2) from error
-    return public, secret
+        raise EdgeHalError(f"cannot read the key {file}", why, todo, exit_code=2) from error

@@ -11,6 +11,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.progress import Progress
 
 from .engine import EngineOptions, Engines, OpenedModel
+from .trial import try_bundle
 
 log = logging.getLogger("edge_hal.engine")
 """At level INFO: the engine and why it was chosen, and each plan that is built (minutes, once for a device)."""
@@ -39,14 +40,16 @@ KINDS = ("auto", *sorted(ENGINES))
 
 
 def open_model(bundle: Bundle, kind: str = "auto", options: EngineOptions | None = None) -> OpenedModel:
-    """Open the graphs of a bundle with the engine `kind`, one of `KINDS`.
+    """Try a bundle (see `trial.py`), and open its graphs with the engine `kind`, one of `KINDS`.
 
     Raises:
-        EdgeHalError: there is no such engine, the one asked for cannot run the bundle, or a graph does not fit.
+        EdgeHalError: there is no such engine, the one asked for cannot run the bundle, the bundle failed its trial, or
+            a graph does not fit.
     """
     if kind not in KINDS:
         raise EdgeHalError(f"--engine {kind}", f"it is one of {', '.join(KINDS)}", exit_code=2)
     options = options or EngineOptions()
+    try_bundle(bundle)
     opened = _first_that_can(bundle, options) if kind == "auto" else ENGINES[kind](bundle, options, "as asked for")
     log.info("engine: %s on %s (%s)", bundle.precision, opened.kind, opened.why)
     return opened

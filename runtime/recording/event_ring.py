@@ -157,7 +157,9 @@ class EventRing(Observer):
 
 def pieces(folder: Path) -> list[Path]:
     """The folders of all pieces in `folder`, oldest first."""
-    return sorted(path for path in folder.glob("*") if NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(
+        path for path in folder.glob("*") if NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    )
 
 
 def _size(folder: Path) -> int:

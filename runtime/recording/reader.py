@@ -1,5 +1,6 @@
 """Read a recording, replay it as a source, and compare its events.
 
+A recording may come from anybody: only regular files in its folder are read, and what they hold is checked before use.
 A plain recording of another version is read if its schema is known. A piece of a ring is not: it begins with the
 internal state of the program, which may change with every version.
 """
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +24,15 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
+from edge_hal.untrusted import MB, parse_json, read_regular
 
 from .event_ring import NAME, pieces
-from .state_file import State, load
-from .writer import CUT, EVENTS, FRAMES, LOG, SCHEMA, STATE
+from .log_file import parse_entries, parse_head, repeated_options
+from .state_file import State, check_like, load
+from .writer import CUT, EVENTS, FRAMES, LOG, STATE
+
+LARGEST_LOG = 256 * MB
+SOURCE_STATE = {"captured": 0, "superseded": 0, "taken": 0, "now_ns": 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +62,16 @@ class Recording:
         return str(self.head["bundle"])
 
     def options(self, bundle: Path) -> RunOptions:
-        """How to run it again."""
-        return RunOptions(bundle=bundle, camera=f"replay:{self.folder}", **self.head["options"])
+        """How to run it again: what changes the recognition is as recorded, all else is default."""
+        return RunOptions(bundle=bundle, camera=f"replay:{self.folder}", **repeated_options(self.head))
 
     def events(self) -> list[bytes]:
-        """The durable events of the recorded run; see `comparable`."""
-        lines = (self.folder / EVENTS).read_text().splitlines(keepends=True)
-        return [comparable(line) for line in lines if line.endswith("\n")]
+        """The durable events of the recorded run; see `comparable`. Raises EdgeHalError if they cannot be read."""
+        try:
+            lines = read_regular(self.folder / EVENTS, LARGEST_LOG, links=False).decode().splitlines(keepends=True)
+            return [comparable(line) for line in lines if line.endswith("\n")]
+        except (OSError, ValueError) as error:
+            raise EdgeHalError(f"cannot read the events of {self.folder}", str(error), "") from error
 
     def difference(self, found: Sequence[bytes]) -> tuple[int, bytes, bytes] | None:
         """Number of the first event that differs, the recorded event and that of the replay; None if all are equal.
@@ -90,36 +101,44 @@ def _ends(event: bytes) -> bool:
 
 
 def read_recording(folder: Path) -> Recording:
-    """Raises EdgeHalError if the folder is no recording, has a newer schema, or is a piece of a ring from another
-    version."""
+    """Raises EdgeHalError if the folder is no recording, has a newer schema, is damaged, or is a piece of a ring from
+    another version."""
     try:
-        lines = (folder / LOG).read_text().splitlines(keepends=True)
-        head = json.loads(lines[0])
-        if head["schema"] not in range(1, SCHEMA + 1):
-            why = f"edge-hal {_version(head)} wrote schema {head['schema']}, {__version__} reads schemas up to {SCHEMA}"
-            raise ValueError(why)
-        version, of_ring = _version(head), NAME.fullmatch(folder.name) or (folder / STATE).exists()
+        lines = read_regular(folder / LOG, LARGEST_LOG, links=False).decode().splitlines(keepends=True)
+        head = parse_head(lines[0] if lines else "")
+        version, of_ring = _version(head), NAME.fullmatch(folder.name) or os.path.lexists(folder / STATE)
         if of_ring and version != __version__:
             raise EdgeHalError(
                 f"edge-hal {version} recorded {folder}, a piece of a ring",
                 f"this is edge-hal {__version__}, and a piece begins with internal state of the version that wrote it",
                 f"replay it with edge-hal {version}; pieces of this version replay one by one: edge-hal replay PIECE",
             )
-        entries = [json.loads(line) for line in lines[1:] if line.endswith("\n")]
+        entries = parse_entries([line for line in lines[1:] if line.endswith("\n")])
         if not entries or "ended" not in entries[-1]:  # killed: complete up to the last frame shown
             while entries and "shown" not in entries[-1]:
                 entries.pop()
-        shape = tuple(int(size) for size in head["shape"])
-        dtype = np.dtype(np.uint8 if len(shape) == 3 else np.float32)
-        count = (folder / FRAMES).stat().st_size // (int(np.prod(shape)) * dtype.itemsize)
-        rows = np.memmap(folder / FRAMES, dtype, "r", shape=(count, *shape)) if count else np.zeros((0, *shape), dtype)
-        state = load(folder / STATE) if (folder / STATE).exists() else None
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        rows = _rows(folder / FRAMES, tuple(head["shape"]))
+        missing = [entry["at"] for entry in entries if "shown" in entry and entry["at"] >= len(rows)]
+        if missing:
+            raise ValueError(f"{FRAMES} has {len(rows)} frames, the log names frame {missing[0]}")
+        state = load(folder / STATE) if os.path.lexists(folder / STATE) else None
+        if state is not None:
+            check_like(SOURCE_STATE, state.get("source"), "source")
+    except (OSError, ValueError, AttributeError) as error:
         todo = "give a folder that edge-hal run --record wrote"
         if pieces(folder):
             todo = f"it holds pieces: edge-hal replay {folder}"
         raise EdgeHalError(f"{folder} is no recording", f"{type(error).__name__}: {error}", todo) from error
     return Recording(folder, head, entries, rows, state)
+
+
+def _rows(file: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The frames (n, ...), read from the disk when they are used."""
+    if file.is_symlink() or not file.is_file():
+        raise ValueError(f"{file.name} is no regular file")
+    dtype = np.dtype(np.uint8 if len(shape) == 3 else np.float32)
+    count = file.stat().st_size // (math.prod(shape) * dtype.itemsize)
+    return np.memmap(file, dtype, "r", shape=(count, *shape)) if count else np.zeros((0, *shape), dtype)
 
 
 def recordings(folder: Path) -> list[Path]:
@@ -128,9 +147,15 @@ def recordings(folder: Path) -> list[Path]:
 
 
 def comparable(event: str | bytes) -> bytes:
-    """An encoded event without `run` and `seq`, which differ between runs."""
-    body = json.loads(event)
-    return json.dumps({key: value for key, value in body.items() if key not in ("run", "seq")}).encode()
+    """An encoded event without what differs between runs: `run` and `seq`, and `stream`, which whoever runs it chooses.
+
+    Raises:
+        ValueError: it is no event.
+    """
+    body = parse_json(event)
+    if not isinstance(body, dict) or not isinstance(body.get("type"), str):
+        raise ValueError("a line is no event")
+    return json.dumps({key: value for key, value in body.items() if key not in ("run", "seq", "stream")}).encode()
 
 
 class ReplaySource(Source):
@@ -146,9 +171,9 @@ class ReplaySource(Source):
         entries = recording.entries
         self._rows, self._row = recording.rows, {e["shown"]: e["at"] for e in entries if "shown" in e}
         self._steps = iter(entry for entry in entries if "shown" not in entry)
-        counts = {} if self.state is None else self.state["source"]
-        self._captured, self._superseded = counts.get("captured", 0), counts.get("superseded", 0)
-        self._taken, self._now_ns = counts.get("taken", 0), counts.get("now_ns", 0)
+        counts = SOURCE_STATE if self.state is None else self.state["source"]
+        self._captured, self._superseded = counts["captured"], counts["superseded"]
+        self._taken, self._now_ns = counts["taken"], counts["now_ns"]
         self._intake: Intake | None = None
         self._next = next(self._steps, None)
 

@@ -20,6 +20,12 @@ from .counters import Counters
 INTERVALS = 5
 """The median of so many intervals between frames is the measured period of the source."""
 
+SPOILED_PAUSE_NS = 10**9
+LONGEST_NS = 1 << 60
+"""36 years of stream time, in nanoseconds. Later times are not believed."""
+LONGEST_PERIOD_NS = 600 * 10**9
+"""Between two frames."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tick:
@@ -40,8 +46,8 @@ class Tick:
 class Break:
     """No tick took place between the tick `begin` of `epoch` and `end`, the next one.
 
-    `reason`: `source` (no frame within the hold limit), `overload` (the loop did not take the frames in time) or the
-    one given to `interrupt`.
+    `reason`: `source` (no frame within the hold limit), `overload` (the loop did not take the frames in time), `model`
+    (a posterior was not finite) or the one given to `interrupt`.
     `lost_ticks`: ticks that never took place. `reset`: `epoch` ended, and `end` is the first tick of the next one;
     otherwise tick indices have no gap, and only the times show the break.
     """
@@ -92,6 +98,7 @@ class FrameClock:
         self._skipped = 0  # ticks of this epoch that were cut: tick k is due at (k + _skipped) / model_hz
         self._begin = Moment(0, 0, 0)
         self._broken: str | None = None
+        self._pause_until_ns = 0
         self.running = False
         self.epoch = -1
         self.counters = Counters()
@@ -118,6 +125,10 @@ class FrameClock:
         if self._frame is not None:
             self._learn((frame.t_ns - self._frame.t_ns) // (missed + 1))
         if not self.running:
+            if frame.t_ns < self._pause_until_ns:
+                self._frame = frame
+                self.counters.reset += 1
+                return done
             done.extend(self._begin_epoch(frame))
         elif self.counters.pending:
             self.counters.decimated += 1
@@ -144,6 +155,13 @@ class FrameClock:
         if self.running:
             self._stop(reason)
 
+    def end_spoiled(self, epoch: int, t_ns: int) -> None:
+        """The model gave no finite posterior at `t_ns`, in `epoch`. If the epoch still runs, it ends. The first frame
+        `SPOILED_PAUSE_NS` later begins another, so a model that always fails causes one gap a second."""
+        if self.running and epoch == self.epoch:
+            self._stop("model")
+            self._pause_until_ns = t_ns + SPOILED_PAUSE_NS
+
     def state(self) -> dict[str, Any]:
         """All that later ticks depend on, besides the arguments of the constructor and the pixels of the frame."""
         return {
@@ -152,6 +170,7 @@ class FrameClock:
             "_next": self._next,
             "_skipped": self._skipped,
             "_broken": self._broken,
+            "_pause_until_ns": self._pause_until_ns,
             "running": self.running,
             "epoch": self.epoch,
             "intervals": list(self._intervals),
@@ -160,14 +179,34 @@ class FrameClock:
             "counters": asdict(self.counters),
         }
 
-    def restore(self, state: dict[str, Any], frame: Frame | None) -> None:
-        """Go on where `state` was taken; `frame` is the frame that it names."""
+    def restore(self, state: dict[str, Any], frame: Frame | None, now_ns: int) -> None:
+        """Continue where `state` was taken, at `now_ns`; `frame` is the frame that it names.
+
+        Raises:
+            ValueError: the times and numbers do not belong together. Such a state would cause any number of ticks.
+        """
         self._announced_ns, self._start_ns = state["_announced_ns"], state["_start_ns"]
         self._next, self._skipped, self._broken = state["_next"], state["_skipped"], state["_broken"]
+        self._pause_until_ns = state["_pause_until_ns"]
         self.running, self.epoch = state["running"], state["epoch"]
         self._intervals.extend(state["intervals"])
         self._begin, self.counters, self._frame = Moment(**state["begin"]), Counters(**state["counters"]), frame
+        times = (self._start_ns, self._begin.t_ns, now_ns, 0 if frame is None else frame.t_ns)
+        numbers = (self._next, self._skipped, *asdict(self.counters).values())
+        longest = (*self._intervals, self._announced_ns or 0)
+        if not (
+            all(type(value) is int and 0 <= value <= LONGEST_NS for value in (*times, *numbers, *longest))
+            and all(value <= LONGEST_PERIOD_NS for value in longest)
+            and -1 <= self.epoch <= LONGEST_NS
+            and (self._broken is None or isinstance(self._broken, str))
+            and (self.running == (self._broken is None) or (self.epoch < 0 and self._broken is None))
+        ):
+            raise ValueError("the state of the clock is out of range")
         self._learn()
+        if frame is not None and frame.t_ns > now_ns + LONGEST_PERIOD_NS:
+            raise ValueError("the newest frame lies in the future")
+        if self.running and (frame is None or abs(self._due_ns(self._next) - frame.t_ns) > 2 * self.limit_ns):
+            raise ValueError("the next tick is not near the newest frame")
 
     def _learn(self, interval_ns: int | None = None) -> None:
         """Cameras may report 30 frames per second and deliver 15 in the dark, or report nothing: the median of the last

@@ -135,6 +135,10 @@ class PyramidStream:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken, with the same spec."""
         self.epoch, self.steps = state["epoch"], list(state["steps"])
+        if len(self.steps) != len(self._engines) or not all(
+            type(n) is int and n >= 0 for n in (self.epoch, *self.steps)
+        ):
+            raise ValueError("a count of steps is out of range")
         self.ring.restore(state["ring"])
         for engine in self._engines:
             assert isinstance(engine, Restorable)

@@ -25,6 +25,12 @@ from .clock import Break
 from .pyramid import PyramidStream
 from .ring import TIME
 
+LARGEST_LOG = 1e6
+"""A log posterior beyond this is no probability. Divided by a small temperature it would overflow."""
+LARGEST_TICK = 1 << 60
+SPOILED_S = 10.0
+"""If the posteriors were not finite so often over so long, the run ends."""
+
 
 class Recognizer:
     """One stream of one bundle. `edge_hal.runtime.model.Model.stream` makes it.
@@ -69,6 +75,9 @@ class Recognizer:
         self._first = Moment(0, 0, 0)
         self._last = Moment(0, 0, 0)
         self.since: Moment | None = None
+        self.spoiled = False
+        self._spoiled_first_ns: int | None = None
+        self._spoiled_last_ns = 0
 
     @property
     def epoch(self) -> int:
@@ -137,7 +146,8 @@ class Recognizer:
     def step(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> int:
         """Step level 0 once, over as many of these ticks as one step may take.
 
-        Upper levels wait for `settle`, so that the event is published first.
+        Upper levels wait for `settle`, so that the event is published first. `spoiled` is true afterwards if a
+        posterior is not finite. Then no decision may follow, and the epoch must end.
 
         Args:
             vectors: (n, D).
@@ -146,7 +156,7 @@ class Recognizer:
             How many ticks were stepped, at least 1.
 
         Raises:
-            EdgeHalError: a tick is missing.
+            EdgeHalError: a tick is missing, or posteriors were not finite for `SPOILED_S`.
         """
         now = self.pyramid.ticks
         if moments[0].tick != now:
@@ -159,6 +169,7 @@ class Recognizer:
         if now == 0:
             self._first = part[0]
         self._last = part[-1]
+        self._check_posteriors(chunk)
         return chunk
 
     def decide(self) -> Transition | None:
@@ -168,11 +179,14 @@ class Recognizer:
         return None if decision is None else self._transition(decision)
 
     def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Transition]:
-        """Step any number of ticks, (n, D), decide whenever a decision is due, and settle."""
+        """Step any number of ticks, (n, D), decide whenever a decision is due, and settle. It stops where a posterior
+        is not finite; see `step`."""
         transitions: list[Transition] = []
         done = 0
         while done < len(moments):
             done += self.step(vectors[done:], moments[done:])
+            if self.spoiled:
+                break
             if self.decision_due and (transition := self.decide()):
                 transitions.append(transition)
             self.settle()
@@ -186,7 +200,7 @@ class Recognizer:
         """Begin a new epoch: the state is cleared, and the next transition is from None."""
         self.pyramid.reset()
         self._decoder.reset()
-        self.since = None
+        self.since, self.spoiled = None, False
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -199,15 +213,35 @@ class Recognizer:
             "since": None if self.since is None else asdict(self.since),
             "_first": asdict(self._first),
             "_last": asdict(self._last),
+            "spoiled": [self._spoiled_first_ns, self._spoiled_last_ns],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken, with the same bundle and thresholds."""
+        """Continue where `state` was taken, with the same bundle and thresholds.
+
+        Raises:
+            ValueError: its numbers do not belong together.
+        """
+        decoder, ticks = state["decoder"], state["pyramid"]["ring"]["written"][0]
+        if decoder.get("newest_tick", -1) >= ticks:
+            raise ValueError("the decoder is ahead of the model")
+        for name in ("label", "candidate"):
+            if decoder.get(name) is not None and decoder[name] not in range(len(self.spec.labels)):
+                raise ValueError(f"the decoder's {name} is out of range")
+        for name in ("since", "candidate_since", "newest_tick"):
+            if not -LARGEST_TICK < decoder.get(name, 0) < LARGEST_TICK:
+                raise ValueError(f"the decoder's {name} is out of range")
         self.pyramid.restore(state["pyramid"])
         self._decoder.restore(state["decoder"])
         self._shown[:] = state["shown"]
         self.since = None if state["since"] is None else Moment(**state["since"])
         self._first, self._last = Moment(**state["_first"]), Moment(**state["_last"])
+        self._spoiled_first_ns, self._spoiled_last_ns = state["spoiled"]
+        moments = [self._first, self._last] + ([] if self.since is None else [self.since])
+        numbers = [value for moment in moments for value in asdict(moment).values()]
+        numbers += [self._spoiled_first_ns or 0, self._spoiled_last_ns]
+        if not all(type(value) is int and 0 <= value < 1 << 62 for value in numbers):
+            raise ValueError("a moment is out of range")
 
     def succeed(self, other: Recognizer) -> None:
         """Continue the numbers of a recogniser of another bundle, whose epoch ends with the next `gap`."""
@@ -258,6 +292,22 @@ class Recognizer:
         )
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _check_posteriors(self, count: int) -> None:
+        """Set `spoiled` if one of the newest `count` log posteriors is not finite."""
+        rows = self.pyramid.posterior(count)
+        if (np.abs(rows) < LARGEST_LOG).all():  # NaN is not below anything
+            return
+        now_ns, pause_ns = self._last.t_ns, SPOILED_S * 1e9
+        if self._spoiled_first_ns is None or now_ns - self._spoiled_last_ns > pause_ns:
+            self._spoiled_first_ns = now_ns
+        self.spoiled, self._spoiled_last_ns = True, now_ns
+        if now_ns - self._spoiled_first_ns >= pause_ns:
+            raise EdgeHalError(
+                f"the model gives no finite posteriors for {SPOILED_S:g} s",
+                f"bundle {self.bundle.fingerprint[:12]} on {self.engines.kind}",
+                f"run another bundle, or export this one again; {self.bundle.path} does not work on this input",
+            )
 
     def _transition(self, decision: Decision) -> Transition:
         labels, tick = self.spec.labels, decision.decision_tick

@@ -27,6 +27,7 @@ class PyramidRing:
     def __init__(self, spec: PyramidSpec, dtype: DTypeLike = np.float32) -> None:
         self._strides = tuple(level.stride for level in spec.levels)
         levels = range(len(spec.levels))
+        self._periods = tuple(spec.period(level) for level in levels)
         self.capacity = tuple(spec.ring_capacity // spec.period(level) for level in levels)
         self._written = [0 for _ in levels]
         self._rows: list[dict[str, NDArray[Any]]] = []
@@ -53,8 +54,15 @@ class PyramidRing:
         return {"written": list(self._written), "rows": rows}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken, with the same spec."""
-        self._written = list(state["written"])
+        """Continue where `state` was taken, with the same spec. Raises ValueError if its counts do not belong together
+        or a number is not finite."""
+        written = list(state["written"])
+        whole = len(written) == len(self._rows) and type(written[0]) is int and 0 <= written[0] < 1 << 60
+        if not whole or written != [written[0] // period for period in self._periods]:
+            raise ValueError("the counts of the levels do not belong together")
+        if not all(np.isfinite(values).all() for level in state["rows"] for values in level.values()):
+            raise ValueError("an output is not finite")
+        self._written = written
         for level, size, kept in zip(self._rows, self.capacity, state["rows"], strict=True):
             for name, values in level.items():
                 values[:size] = values[size:] = kept[name]

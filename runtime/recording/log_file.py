@@ -1,0 +1,143 @@
+"""The log of a recording, read as something that anybody may have sent.
+
+A log says what happened and what changes the recognition. Where a replay writes, where it listens and how many threads
+it uses is the choice of whoever replays it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edge_hal import __version__
+from edge_hal.decoding.decoder import THRESHOLDS
+from edge_hal.runtime.stream.clock import LONGEST_NS, LONGEST_PERIOD_NS
+from edge_hal.untrusted import parse_json
+
+from .writer import REPEATED, SCHEMA
+
+IGNORED = ("stream", "threads")
+"""Options that earlier versions recorded as well. They are the choice of whoever replays."""
+LARGEST_COUNT = 1 << 50
+LARGEST_ROW = 1 << 28
+"""Numbers of one frame."""
+
+Entry = dict[str, Any]
+Check = Callable[[Any], bool]
+
+
+def _whole(most: int) -> Check:
+    return lambda value: type(value) is int and 0 <= value <= most
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 1000 and value.isprintable()
+
+
+def _none_or(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _period(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 < value <= LONGEST_PERIOD_NS)
+
+
+def _decoder(value: Any) -> bool:
+    return isinstance(value, dict) and all(name in THRESHOLDS and _number(value[name]) for name in value)
+
+
+def _shape(value: Any) -> bool:
+    if not isinstance(value, list) or not all(type(size) is int and 0 < size <= 1 << 16 for size in value):
+        return False
+    return len(value) == 1 or (len(value) == 3 and value[2] == 3 and value[0] * value[1] * 3 <= LARGEST_ROW)
+
+
+OPTIONS: dict[str, Check] = {
+    "pace": lambda value: value in ("realtime", "asap"),
+    "decoder": _decoder,
+    "decide_every": _none_or(_whole(LARGEST_COUNT)),
+    "max_hold_ms": _number,
+    "overload": lambda value: value in (None, "cut", "lag"),
+    "stream": lambda value: isinstance(value, str),
+    "threads": _whole(1 << 16),
+}
+HEAD: dict[str, Check] = {
+    "bundle": _text,
+    "source": _text,
+    "live": lambda value: type(value) is bool,
+    "period_ns": _period,
+    "shape": _shape,
+    "options": lambda value: isinstance(value, dict),
+}
+_TIME, _COUNT = _whole(LONGEST_NS), _whole(LARGEST_COUNT)
+ENTRIES: dict[str, dict[str, Check]] = {
+    "frame": {"frame": _COUNT, "t_ns": _TIME, "missed": _COUNT, "period_ns": _period},
+    "passed": {"passed": _TIME},
+    "shown": {"shown": _COUNT, "at": _COUNT},
+    "ended": {"ended": _text, "t_ns": _TIME, "intake": lambda value: isinstance(value, dict)},
+}
+"""Each kind of entry by its first key, with all of its keys."""
+INTAKE = ("captured", "superseded", "undecodable", "waiting")
+
+
+def parse_head(line: str) -> dict[str, Any]:
+    """The first line of a log. Raises ValueError if it is none, has another schema, a strange option or a bad value."""
+    head = parse_json(line)
+    if not isinstance(head, dict) or type(head.get("schema")) is not int:
+        raise ValueError("its log has no schema")
+    if head["schema"] not in range(1, SCHEMA + 1):
+        why = f"edge-hal {head.get('version', '0.1')} wrote schema {head['schema']}"
+        raise ValueError(f"{why}, {__version__} reads schemas up to {SCHEMA}")
+    _check("the log", {name: head.get(name) for name in HEAD}, HEAD)
+    _check(
+        "the options of the log", head["options"], {name: OPTIONS[name] for name in head["options"] if name in OPTIONS}
+    )
+    return head
+
+
+def repeated_options(head: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded options that a replay repeats."""
+    return {name: value for name, value in head["options"].items() if name in REPEATED}
+
+
+def parse_entries(lines: Sequence[str]) -> list[Entry]:
+    """What happened, in order.
+
+    Raises:
+        ValueError: an entry is of no known kind or has a bad value, a time or a number runs backwards, or something
+            follows the end.
+    """
+    entries: list[Entry] = []
+    newest = {"frame": -1, "t_ns": 0, "passed": 0}
+    for number, line in enumerate(lines, start=2):
+        entry = parse_json(line)
+        kind = next((kind for kind in ENTRIES if isinstance(entry, dict) and kind in entry), None)
+        where = f"line {number} of the log"
+        if kind is None:
+            raise ValueError(f"{where} is no entry")
+        _check(where, entry, ENTRIES[kind])
+        if entries and "ended" in entries[-1]:
+            raise ValueError(f"{where} follows the end")
+        if kind == "ended":
+            intake = entry["intake"]
+            _check(where, intake, dict.fromkeys(INTAKE, _COUNT))
+        elif kind == "frame" and (entry["frame"] <= newest["frame"] or entry["t_ns"] < newest["t_ns"]):
+            raise ValueError(f"{where}: a frame is older than the one before it")
+        elif kind == "passed" and entry["passed"] < newest["passed"]:
+            raise ValueError(f"{where}: time runs backwards")
+        newest |= {name: entry[name] for name in newest if name in entry}
+        entries.append(entry)
+    return entries
+
+
+def _check(where: str, found: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    odd = sorted(found.keys() ^ checks.keys())
+    if odd:
+        raise ValueError(f"{where} {'has an unknown key' if odd[0] in found else 'lacks'} {odd[0]!r:.50}")
+    for name, check in checks.items():
+        if not check(found[name]):
+            raise ValueError(f"{where}: {name} = {found[name]!r:.50}")
