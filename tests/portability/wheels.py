@@ -1,0 +1,42 @@
+"""The wheels that pip takes on an aarch64 machine, found from this one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from tests.helpers.processes import REPOSITORY
+
+GLIBC_MINOR = {"3.10": 35, "3.11": 36, "3.12": 39}
+"""Ubuntu 22.04 (JetPack 6), Debian 12, Ubuntu 24.04 (JetPack 7): the newest glibc 2.x that a wheel may ask for."""
+CONSTRAINTS_310 = REPOSITORY / "constraints-310.txt"
+
+
+def requirements(*extras: str) -> list[str]:
+    """What edge-hal and its extras need on aarch64, as pyproject.toml says it."""
+    found = []
+    for text in importlib.metadata.requires("edge-hal") or []:
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra, "platform_machine": "aarch64"}) for extra in extras):
+            requirement.marker = None
+            found.append(str(requirement))
+    return found
+
+
+def pip(
+    verb: str, python: str, target: Path, packages: Sequence[str], constraints: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`pip install --target` or `pip download --dest` of wheels for aarch64 and this version of Python."""
+    platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(17, GLIBC_MINOR[python] + 1)]
+    options = [option for name in (*platforms, "manylinux2014_aarch64") for option in ("--platform", name)]
+    options += ["--python-version", python, "--only-binary=:all:", "--disable-pip-version-check", "-q"]
+    options += ["--target" if verb == "install" else "--dest", str(target)]
+    options += ["-c", str(constraints)] if constraints else []
+    command = [sys.executable, "-m", "pip", verb, *options, *packages]
+    return subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
