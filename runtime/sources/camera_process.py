@@ -41,7 +41,8 @@ Message = dict[str, Any]
 """What the child sends. One of:
 
 - `memory_bytes`, `rate`, `mode`: the camera delivers; sent once, before the first picture,
-- `buffer`, `t_ns`, `shape`, `dtype`, `lost`, `unchanged_ns`: a picture; `lost` frames were dropped before it,
+- `buffer`, `t_ns`, `grabbed_ns`, `shape`, `dtype`, `lost`, `unchanged_ns`: a picture, its timestamp, and the monotonic
+  clock when it was grabbed; `lost` frames were dropped before it,
 - `undecodable`: so many frames could not be decoded,
 - `finished`, `lost`: no more frames will come,
 - `failed`: an EdgeHalError.
@@ -167,7 +168,7 @@ def _collect_free_buffers(pipe: Connection, free_buffers: deque[int]) -> None:
 def _read(camera: Camera, pipe: Connection, memory_handle: int, free_buffers: deque[int]) -> None:
     memory, buffer_bytes, lost, unchanged = None, 0, 0, UnchangedTime()
     while camera.grab():
-        captured_ns = time.monotonic_ns()
+        grabbed_ns = time.monotonic_ns()
         if not free_buffers:
             lost += 1
             continue
@@ -190,11 +191,12 @@ def _read(camera: Camera, pipe: Connection, memory_handle: int, free_buffers: de
         _send(
             pipe,
             buffer=buffer,
-            t_ns=captured_ns + shift_ns,
+            t_ns=grabbed_ns + shift_ns,
+            grabbed_ns=grabbed_ns,
             shape=picture.shape,
             dtype=picture.dtype.str,
             lost=lost,
-            unchanged_ns=unchanged.update(picture, captured_ns),
+            unchanged_ns=unchanged.update(picture, grabbed_ns),
         )
         lost = 0
     _send(pipe, finished=camera.finished, lost=lost)

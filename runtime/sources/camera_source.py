@@ -134,7 +134,7 @@ class CameraSource(ThreadedSource):
 
     def _put(self, process: ReadingProcess, message: Message) -> None:
         data = process.picture(message)
-        t_ns, step_ns = self._clock.stream_ns(message["t_ns"], time.monotonic_ns())
+        t_ns, step_ns = self._clock.stream_ns(message["t_ns"], message["grabbed_ns"])
         if step_ns:
             self._report(clock_steps=self._clock.steps)
             log.warning("%s: its clock was stepped by %+.3f s; stream time goes on", self.name, step_ns / 1e9)

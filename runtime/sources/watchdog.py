@@ -67,8 +67,9 @@ class FreezeLimit:
 class CaptureClock:
     """Converts capture timestamps to stream time, which never runs backwards and is never ahead of the clock.
 
-    A valid timestamp lies between the last one and now. One far outside means that the camera's clock was stepped: it
-    and all later ones are corrected by that error. `steps` counts the steps.
+    A valid timestamp is at most `MIN_STEP_NS` away from the monotonic clock at the moment when the frame was grabbed.
+    Another one means that the camera's clock was stepped, be it during a silence or before the first frame: it and all
+    later ones are corrected by that error. `steps` counts the steps.
     """
 
     def __init__(self) -> None:
@@ -82,15 +83,15 @@ class CaptureClock:
 
         Args:
             captured_ns: the timestamp.
-            now_ns: the monotonic clock when the frame arrives.
+            now_ns: the monotonic clock when the frame was grabbed. The moment when it reaches the loop would not do:
+                that one also moves when this machine is busy.
         """
-        if self.first_ns is None:
-            self.first_ns = self._last_ns = min(captured_ns, now_ns)
         corrected_ns, step_ns = captured_ns + self._offset_ns, 0
-        valid_ns = min(max(corrected_ns, self._last_ns), now_ns)
-        if abs(corrected_ns - valid_ns) > MIN_STEP_NS:
-            step_ns, valid_ns = corrected_ns - now_ns, now_ns
+        if abs(corrected_ns - now_ns) > MIN_STEP_NS:
+            step_ns, corrected_ns = corrected_ns - now_ns, now_ns
             self._offset_ns -= step_ns
             self.steps += 1
-        self._last_ns = valid_ns
-        return valid_ns - self.first_ns, step_ns
+        if self.first_ns is None:
+            self.first_ns = self._last_ns = min(corrected_ns, now_ns)
+        self._last_ns = min(max(corrected_ns, self._last_ns), now_ns)
+        return self._last_ns - self.first_ns, step_ns
