@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
+from edge_hal.rate import exact_rate, instant_ns
 
 from .model import Model, open_model
 from .sources.frame import Frame, Intake
-from .sources.rate import exact_rate, instant_ns
 from .stream.clock import Break, FrameClock, Tick
 from .stream.recognizer import Recognizer
 

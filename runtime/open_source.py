@@ -37,10 +37,10 @@ def open_source(
     whenever it fails.
 
     Args:
-        pace: `realtime` plays files at their own rate and drops the frames that the loop cannot take in time; `asap`
+        pace: `realtime` plays files at their own times and drops the frames that the loop cannot take in time; `asap`
             waits for the loop.
         vector_size: the length of feature vectors, which distinguishes (T, D) from (D, T).
-        fps: replaces the frame rate that a video claims; a folder needs it; a camera is asked for it.
+        fps: replaces the time stamps of a video; a folder needs it; a camera is asked for it.
         size: (width, height), asked of a camera, like `fourcc` (MJPG).
         auth: `user:password` of an address.
 
@@ -66,6 +66,8 @@ def open_source(
             check_gstreamer()
         return CameraSource(request, limits)
     reader = open_file(spec, vector_size, fps)
+    for note in reader.notes:
+        log.warning("%s: %s", name, note)
     if pace == "asap":
         return AsapFileSource(name, reader, spec.faults)
     if spec.faults is None:

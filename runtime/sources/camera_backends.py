@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.rate import FPS_RANGE, exact_rate
 
 from .credentials import with_auth
 from .faults import FaultInjector
 from .file_readers import Reader, Undecodable, open_file, opencv
-from .rate import FPS_RANGE, exact_rate, instant_ns
 from .source_spec import SourceKind, SourceSpec
 
 OPEN_TIMEOUT_MS = 10_000
@@ -163,17 +163,20 @@ class FileCamera:
     def __init__(self, reader: Reader, age_ns: int) -> None:
         self.rate, self.finished, self._reader = reader.rate, False, reader
         self.mode: dict[str, Any] = {"fps": round(float(reader.rate), 3)}
-        self._index = math.ceil(age_ns * reader.rate / 10**9)
-        for _ in range(self._index):
-            self._read_next()
-        self._started_ns = time.monotonic_ns() - instant_ns(self._index, reader.rate)
+        self._next = reader.read()
+        while self._next is not None and self._next[0] < age_ns:
+            self._next = reader.read()
+        self._started_ns = time.monotonic_ns() - (age_ns if self._next is None else self._next[0])
 
     def grab(self) -> bool:
-        ahead_ns = self._started_ns + instant_ns(self._index, self.rate) - time.monotonic_ns()
-        time.sleep(max(0, ahead_ns) / 1e9)  # a file has no clock of its own: this is its frame rate
-        self._data = self._read_next()
-        self._index += 1
-        return not self.finished
+        self.finished = self._next is None
+        if self._next is None:
+            return False
+        t_ns, self._data = self._next
+        self._next = self._reader.read()
+        ahead_ns = self._started_ns + t_ns - time.monotonic_ns()
+        time.sleep(max(0, ahead_ns) / 1e9)  # a file has no clock of its own: these are its times
+        return True
 
     def read(self) -> NDArray[Any]:
         if self._data is None:
@@ -182,14 +185,6 @@ class FileCamera:
 
     def close(self) -> None:
         self._reader.close()
-
-    def _read_next(self) -> NDArray[Any] | None:
-        try:
-            data = self._reader.read()
-        except Undecodable:
-            return None
-        self.finished = data is None
-        return data
 
 
 class FaultyCamera:

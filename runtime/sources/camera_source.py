@@ -13,11 +13,11 @@ from multiprocessing.connection import Pipe
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.rate import exact_rate, instant_ns
 
 from .camera_backends import CameraRequest
 from .camera_process import Message, ReadingProcess
 from .frame import Frame
-from .rate import exact_rate, instant_ns
 from .threaded import ThreadedSource
 from .watchdog import Backoff, CaptureClock, FreezeLimit, Limits
 

@@ -1,8 +1,10 @@
-"""Readers of files: a video, a folder of pictures, an array of feature vectors. Each `read` returns one frame."""
+"""Readers of files: a video, a folder of pictures, an array of feature vectors."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -12,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.media.names import PICTURE_SUFFIXES, printable, with_suffix
+from edge_hal.media.stamps import Missing
+from edge_hal.media.video_file import VideoFile, picture_of
+from edge_hal.rate import checked_rate, instant_ns
 
-from .rate import checked_rate
 from .source_spec import SourceKind, SourceSpec
-
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 class Undecodable(Exception):
@@ -24,65 +27,64 @@ class Undecodable(Exception):
 
 
 class Reader(Protocol):
-    """`rate` is in frames per second. `read` returns the next frame's picture or vector, None at the end, or raises
-    Undecodable."""
+    """`rate`: frames per second. `notes`: what the user should know before the first frame.
+
+    `read`: time of the next frame in nanoseconds since the first, and its picture or vector, or None where it cannot be
+    decoded. None at the end. `loss`: after the end, what the file announced and did not give.
+    """
 
     rate: Fraction
+    notes: list[str]
 
-    def read(self) -> NDArray[Any] | None: ...
+    def read(self) -> tuple[int, NDArray[Any] | None] | None: ...
+
+    def loss(self) -> str | None: ...
 
     def close(self) -> None: ...
 
 
 class VideoReader:
-    """A video file. Its first frame is read at once, so that a file without a decodable frame is refused here."""
+    """A video file. Its first picture is decoded at once, so that a file without one is refused here."""
 
     def __init__(self, path: Path, fps: float | None) -> None:
-        if not path.is_file():
-            todo = "check the path given to --camera"
-            raise EdgeHalError(f"cannot open the video {path}", "there is no such file", todo)
-        if not os.access(path, os.R_OK):
-            raise EdgeHalError(f"cannot open the video {path}", "permission denied", f"chmod u+r {path}")
-        self._capture = opencv().VideoCapture(str(path))
+        self._video = VideoFile(path, fps)
+        self.rate, self.notes = self._video.rate, self._video.notes
         try:
-            if not self._capture.isOpened():
-                raise EdgeHalError(
-                    f"{path} is not a video that OpenCV can open",
-                    "" if path.stat().st_size else "the file is empty",
-                    "try: ffprobe " + str(path),
-                )
-            claimed = float(self._capture.get(opencv().CAP_PROP_FPS)) if fps is None else fps
-            self.rate = checked_rate(claimed, f"the video {path}")
-            self._first = self._next()
-            if self._first is None:
-                raise EdgeHalError(
-                    f"the video {path} holds no frame that can be decoded",
-                    "it is truncated, or its codec is not in this OpenCV",
-                    f"convert it: ffmpeg -i {path} -c:v libx264 converted.mp4",
-                )
+            self._frames = self._read_all()
+            self._waiting: deque[tuple[int, NDArray[Any] | None]] = deque()
+            for t_ns, picture in self._frames:
+                self._waiting.append((t_ns, picture))
+                if picture is not None:
+                    return
+            shown = printable(path)
+            raise EdgeHalError(
+                f"the video {shown} holds no frame that can be decoded",
+                "it is damaged or cut off",
+                f"convert it: ffmpeg -i {shown} -c:v libx264 converted.mp4",
+            )
         except BaseException:
             self.close()
             raise
 
-    def read(self) -> NDArray[Any] | None:
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        return self._next()
+    def read(self) -> tuple[int, NDArray[Any] | None] | None:
+        return self._waiting.popleft() if self._waiting else next(self._frames, None)
 
-    def _next(self) -> NDArray[Any] | None:
-        ok, picture = self._capture.read()
-        return picture if ok else None
+    def loss(self) -> str | None:
+        missing = self._video.missing()
+        return str(missing) if missing.share else None
 
     def close(self) -> None:
-        self._capture.release()
+        self._video.close()
+
+    def _read_all(self) -> Iterator[tuple[int, NDArray[Any] | None]]:
+        return ((t_ns, None if frame is None else picture_of(frame)) for t_ns, frame in self._video.frames())
 
 
 class FeatureReader:
     """Feature vectors from a .npy file of shape (T, D) or (D, T), opened as a memory map."""
 
     def __init__(self, path: Path, rate: Fraction, size: int | None) -> None:
-        self.rate = rate
+        self.rate, self.notes = rate, list[str]()
         todo = "give features:FILE.npy@HZ with a float array (T, D) or (D, T)"
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -105,45 +107,62 @@ class FeatureReader:
             raise EdgeHalError(f"the features {path} are empty", f"shape {array.shape}", todo)
         self._array, self._index = array, 0
 
-    def read(self) -> NDArray[Any] | None:
+    def read(self) -> tuple[int, NDArray[Any] | None] | None:
         if self._index >= len(self._array):
             return None
-        row = np.array(self._array[self._index], dtype=np.float32)
+        t_ns, row = instant_ns(self._index, self.rate), np.array(self._array[self._index], dtype=np.float32)
         self._index += 1
-        if not np.isfinite(row).all():
-            raise Undecodable  # one NaN would stay in the model's state for its whole receptive field
-        return row
+        # One NaN would stay in the model's state for its whole receptive field.
+        return t_ns, row if np.isfinite(row).all() else None
+
+    def loss(self) -> str | None:
+        return None
 
     def close(self) -> None:
         self._array = np.empty((0, 0), np.float32)  # releases the memory map
 
 
 class FolderReader:
-    """The pictures in a folder, in the order of their names. All must have the size of the first one."""
+    """The pictures in a folder, in the natural order of their names: f_2 before f_10. Their sizes may differ."""
 
     def __init__(self, path: Path, fps: float | None) -> None:
-        todo = f"give the frame rate: --camera {path} --fps 10"
+        shown = printable(path)
+        todo = f"give the frame rate: --camera {shown} --fps 10"
         if fps is None:
-            raise EdgeHalError(f"the folder {path} has no frame rate", "pictures have none", todo, exit_code=2)
-        self.rate = checked_rate(fps, f"the folder {path}")
-        self._paths = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES)
+            raise EdgeHalError(f"the folder {shown} has no frame rate", "pictures have none", todo, exit_code=2)
+        self.rate = checked_rate(fps, f"the folder {shown}")
+        try:
+            self._paths, others = with_suffix(path.iterdir(), PICTURE_SUFFIXES)
+        except OSError as error:
+            raise EdgeHalError(f"cannot read the folder {shown}", error.strerror or str(error), "check it") from error
         if not self._paths:
-            why = f"known: {', '.join(sorted(PICTURES))}"
-            raise EdgeHalError(f"the folder {path} holds no picture", why, "check the path given to --camera")
-        self._shape: tuple[int, ...] | None = None
-        self._index = 0
+            why = f"known: {', '.join(sorted(PICTURE_SUFFIXES))}"
+            raise EdgeHalError(f"the folder {shown} holds no picture", why, "check the path given to --camera")
+        names = ", ".join(printable(other.name) for other in others[:3]) + (", ..." if len(others) > 3 else "")
+        self.notes = [f"ignored, no pictures: {names}"] if others else []
+        self._index = self._undecodable = 0
 
-    def read(self) -> NDArray[Any] | None:
+    def read(self) -> tuple[int, NDArray[Any] | None] | None:
         if self._index >= len(self._paths):
             return None
-        picture: NDArray[Any] | None = opencv().imread(str(self._paths[self._index]), opencv().IMREAD_COLOR)
+        t_ns, picture = instant_ns(self._index, self.rate), _read_picture(self._paths[self._index])
         self._index += 1
-        if picture is None or (self._shape or picture.shape) != picture.shape:
-            raise Undecodable
-        self._shape = picture.shape
-        return picture
+        self._undecodable += picture is None
+        return t_ns, picture
+
+    def loss(self) -> str | None:
+        return str(Missing(self._index, self._undecodable, 0)) if self._undecodable else None
 
     def close(self) -> None: ...
+
+
+def _read_picture(path: Path) -> NDArray[Any] | None:
+    """uint8 BGR, or None. The file is read here, because OpenCV crashes on names that are not UTF-8."""
+    try:
+        data = np.fromfile(path, np.uint8)
+        return opencv().imdecode(data, opencv().IMREAD_COLOR) if data.size else None
+    except (OSError, opencv().error):
+        return None
 
 
 def open_file(source: SourceSpec, vector_size: int | None, fps: float | None) -> Reader:
@@ -151,7 +170,7 @@ def open_file(source: SourceSpec, vector_size: int | None, fps: float | None) ->
 
     Args:
         vector_size: the length of feature vectors, which distinguishes (T, D) from (D, T).
-        fps: replaces the frame rate that a video claims; a folder needs it.
+        fps: replaces the time stamps of a video; a folder needs it.
 
     Raises:
         EdgeHalError: it cannot be opened.

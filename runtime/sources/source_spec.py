@@ -8,10 +8,11 @@ from enum import Enum
 from fractions import Fraction
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.media.names import printable
+from edge_hal.rate import checked_rate
 
 from .credentials import has_password, redact_address, redact_pipeline
 from .faults import EXAMPLE, FaultScript
-from .rate import checked_rate
 
 DEVICE = re.compile(r"(?:/dev/video)?(\d+)")
 ADDRESS = re.compile(r"(rtsp|rtsps|http|https)://")
@@ -100,11 +101,11 @@ def _parse_plain(text: str) -> SourceSpec:
         if text.startswith(prefix):
             target = text.removeprefix(prefix)
             shown = redact_pipeline(target) if kind is SourceKind.GSTREAMER else target
-            return SourceSpec(kind, target, prefix + shown)
+            return SourceSpec(kind, target, prefix + printable(shown))
     if "://" in text:
         name = redact_address(text)
         raise EdgeHalError(f"cannot open the source {name}", "unknown scheme", f"use {KNOWN}", exit_code=2)
-    return SourceSpec(SourceKind.PATH, text, text)
+    return SourceSpec(SourceKind.PATH, text, printable(text))
 
 
 def _parse_features(text: str) -> SourceSpec:
@@ -115,4 +116,4 @@ def _parse_features(text: str) -> SourceSpec:
     except ValueError as error:
         why = "the rate after @ is missing or not a number"
         raise EdgeHalError(f"cannot read '{text}'", why, todo, exit_code=2) from error
-    return SourceSpec(SourceKind.FEATURES, path, text, checked_rate(rate_hz, f"'{text}'", todo))
+    return SourceSpec(SourceKind.FEATURES, path, printable(text), checked_rate(rate_hz, f"'{text}'", todo))

@@ -12,8 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 from edge_hal.events import Moment
+from edge_hal.rate import exact_rate, instant_ns
 from edge_hal.runtime.sources.frame import Frame
-from edge_hal.runtime.sources.rate import exact_rate, instant_ns
 
 from .counters import Counters
 

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.rate import exact_rate, instant_ns
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.faults import FaultScript
 from edge_hal.runtime.sources.frame import Frame
-from edge_hal.runtime.sources.rate import exact_rate, instant_ns
 from edge_hal.runtime.sources.slot import LatestFrameSlot
 from edge_hal.runtime.sources.source_spec import SourceKind, SourceSpec
 from edge_hal.runtime.sources.watchdog import Limits

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.events import Moment
+from edge_hal.rate import exact_rate, instant_ns
 from edge_hal.runtime.sources.frame import Frame, Intake
-from edge_hal.runtime.sources.rate import exact_rate, instant_ns
 from edge_hal.runtime.stream.clock import Break, FrameClock, Tick
 
 MS = 1_000_000
