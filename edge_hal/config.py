@@ -209,6 +209,17 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML whose words stay text, except null: the type of a key says what its value is. Else an action called `off`
+    would be false, `1e3` text and `012` ten."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
     """Load a preset (by name) or a YAML file, and replace keys given as `a.b=value`.
 
@@ -223,7 +234,7 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise EdgeHalError(f"no preset and no file '{source}'", "", f"presets: {names}", exit_code=2)
     try:
-        data = yaml.safe_load(path.read_text()) or {}
+        data = yaml.load(path.read_text(), _PlainLoader) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise EdgeHalError(f"cannot read {path}", str(error), exit_code=2) from error
     if not isinstance(data, dict):
@@ -272,9 +283,21 @@ def _apply(data: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise EdgeHalError(f"--set {override}", f"'{part}' holds no keys", exit_code=2)
     try:
-        node[last] = yaml.safe_load(text)
+        value = yaml.load(text, _PlainLoader)
+        # Only `~` empties a key that holds text: an action may be called null.
+        plain = isinstance(value, str) or text in ("", "~") or not _holds_text(path, last)
+        node[last] = value if plain else text
     except (ValueError, yaml.YAMLError) as error:
         raise EdgeHalError(f"--set {override}", str(error), exit_code=2) from error
+
+
+def _holds_text(path: list[str], last: str) -> bool:
+    model: Any = Config
+    for part in path:
+        field = model.model_fields.get(part) if model is not None else None
+        model = None if field is None else _section(field.annotation)
+    field = None if model is None else model.model_fields.get(last)
+    return field is not None and field.annotation == (str | None)
 
 
 def _nearest(location: tuple[Any, ...]) -> str:

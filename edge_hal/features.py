@@ -2,52 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.media.names import printable
+from edge_hal.media.stamps import Missing
+from edge_hal.media.video_file import VideoFile, picture_of
 from edge_hal.preprocess import resize
 
 
-def read_pictures(path: Path, wanted: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:
-    """Frames `wanted` (increasing, repeats allowed) of a video file, resized.
+def read_pictures(
+    path: Path, at_ns: NDArray[np.int64], height: int, width: int, unstamped_hz: float | None = None
+) -> tuple[NDArray[np.uint8], Missing]:
+    """What a video file shows at increasing times, resized: the newest frame that is not later, as the runtime's ticks
+    see it. Before the first frame that can be decoded, that one.
+
+    Args:
+        at_ns: (n,) nanoseconds since the first frame.
+        unstamped_hz: frames per second of a file without time stamps.
 
     Returns:
-        (n, height, width, 3) uint8 BGR; n is smaller than asked if the file ends early.
+        (m, height, width, 3) uint8 BGR; m < n if later times are after the last frame. And what the file lacks.
 
     Raises:
         EdgeHalError: the file cannot be opened or decodes to nothing.
     """
-    pictures = list(_pictures(path, wanted, height, width))
+    pictures: list[NDArray[np.uint8]] = []
+    shown: Any = None
+    picture: NDArray[np.uint8] | None = None
+
+    def show_until(end_ns: int) -> None:
+        nonlocal picture
+        while len(pictures) < len(at_ns) and at_ns[len(pictures)] < end_ns:
+            picture = resize(picture_of(shown), height, width) if picture is None else picture
+            pictures.append(picture)
+
+    with VideoFile(path, unstamped_hz=unstamped_hz) as video:
+        last_ns = 0
+        for t_ns, frame in video.frames():
+            if frame is not None:
+                if shown is not None:
+                    show_until(t_ns)
+                shown, picture, last_ns = frame, None, t_ns
+        missing = video.missing()
+        if shown is not None:
+            show_until(last_ns + 1)
     if not pictures:
-        raise EdgeHalError(f"no frame of {path} could be decoded", "", "check the file: ffprobe " + str(path))
-    return np.stack(pictures)
-
-
-def _pictures(path: Path, wanted: NDArray[np.int64], height: int, width: int) -> Iterator[NDArray[np.uint8]]:
-    import cv2
-
-    capture = cv2.VideoCapture(str(path))
-    try:
-        if not capture.isOpened():
-            raise EdgeHalError(f"cannot open the video {path}", "", "check the file: ffprobe " + str(path))
-        index, picture = -1, None
-        for frame in wanted.tolist():
-            while index < frame:
-                if not capture.grab():
-                    return
-                index, picture = index + 1, None
-            if picture is None:
-                ok, decoded = capture.retrieve()
-                if not ok:
-                    return
-                picture = resize(np.asarray(decoded, np.uint8), height, width)
-            yield picture
-    finally:
-        capture.release()
+        name = printable(path)
+        raise EdgeHalError(f"no frame of {name} could be decoded", "", f"check the file: ffprobe {name}")
+    return np.stack(pictures), missing
 
 
 def encode_pictures(encoder: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -179,7 +179,6 @@ def test_a_file_of_bytes_and_none_at_all(tmp_path: Path) -> None:
         ("data.rate_hz", "key.path=value"),
         ("=3", "key.path=value"),
         ("data.rate_hz={", "data.rate_hz"),
-        ("data.background=2020-99-99", "data.background"),
     ],
 )
 def test_an_impossible_value_is_refused_before_anything_is_read(override: str, named: str) -> None:
@@ -209,3 +208,16 @@ def test_whatever_a_file_holds_it_is_a_configuration_or_one_clear_error(tree: An
             assert isinstance(parse_config(data, "here"), Config)
         except EdgeHalError as error:
             assert error.exit_code == 2 and error.what.startswith("here: ")
+
+
+@pytest.mark.parametrize("word", ["off", "no", "y", "true", "null", "1e3", "012", "0x1f", "2020-99-99", "1.50", ".nan"])
+def test_words_that_yaml_takes_for_something_else_are_text(tmp_path: Path, word: str) -> None:
+    config = load_config("kinematics", [f"data.background={word}", f"learning.labelled=[{json.dumps(word)}, no]"])
+    assert config.data.background == word and config.learning.labelled == (word, "no")
+    path = tmp_path / "c.yaml"
+    path.write_text(config.to_yaml())
+    assert load_config(str(path)) == config
+    if word != "null":
+        path.write_text(f"model: {{levels: [{{window: 4, width: 8}}]}}\ndata: {{background: {word}}}\n")
+        assert load_config(str(path)).data.background == word
+    assert load_config("kinematics", ["data.background=~"]).data.background is None

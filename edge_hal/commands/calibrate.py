@@ -214,9 +214,9 @@ def read_folder(
 
     from edge_hal.calib.calibration_set import CalibrationRecording
     from edge_hal.features import encode_pictures, read_pictures
-    from edge_hal.learning.data.media_files import open_array, probe_video
+    from edge_hal.learning.data.media_files import open_array, read_times
     from edge_hal.learning.data.mstcn_files import index_media, read_split
-    from edge_hal.ticks import ticks_of
+    from edge_hal.ticks import tick_times_ns, ticks_of
 
     spec = checkpoint.spec
     files = index_media(folder, "features" if spec.encoder is None else "video")
@@ -241,11 +241,10 @@ def read_folder(
             vectors = np.asarray(rows[ticks_of(len(rows), known_hz, spec.model_hz)], np.float32)
             recordings.append(CalibrationRecording(name, vectors))
         else:
-            length, hz = probe_video(files[name], known_hz)
-            if hz is None:
-                raise EdgeHalError(f"the frame rate of {files[name]} is not known", "", "give it: --rate-hz 30")
-            eye = spec.encoder
-            pictures = read_pictures(files[name], ticks_of(length, hz, spec.model_hz), eye.height, eye.width)
+            times = read_times(files[name], known_hz)
+            eye, count = spec.encoder, len(ticks_of(times.length, times.rate_hz, spec.model_hz))
+            at_ns = tick_times_ns(count, spec.model_hz)
+            pictures, _ = read_pictures(files[name], at_ns, eye.height, eye.width, times.rate_hz)
             recordings.append(CalibrationRecording(name, encode_pictures(checkpoint.encoder, pictures), pictures))
     which = "all" if split is None else part
     report("read", len(names), len(names), f"{which}: {sum(r.ticks for r in recordings)} ticks")

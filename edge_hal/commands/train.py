@@ -14,6 +14,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.errors import EdgeHalError
+from edge_hal.media.names import composed
 
 TRUSTED = 0.8
 """If the restarts agree on this share of frames, the alignment was good in our measurements (docs/results.md)."""
@@ -74,6 +75,13 @@ def train(
             help="Use this alignment.json, from another run or corrected by hand, and skip the search for one."
         ),
     ] = None,
+    accept_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--accept-damaged",
+            help="Also use video files that lack more than a tenth of their frames, such as files that were cut off.",
+        ),
+    ] = False,
 ) -> None:
     """Learn from ordered step lists. An interrupted training continues when the same command is run again."""
     began_s = time.monotonic()
@@ -96,7 +104,7 @@ def train(
 
     try:
         with Stages() as report:
-            learn(videos, chosen, out, seed, report, known)
+            learn(videos, chosen, out, seed, report, known, accept_damaged=accept_damaged)
     except KeyboardInterrupt:
         again = shlex.join(["edge-hal", *sys.argv[1:]])
         print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)
@@ -171,7 +179,7 @@ def load_videos(
 def _supervised(supervision: str | None, labelled: str | None, timestamps: bool) -> list[str]:
     overrides = [] if supervision is None else [f"learning.supervision={supervision}"]
     if labelled is not None:
-        names = [name.strip() for name in labelled.split(",")]
+        names = [composed(name.strip()) for name in labelled.split(",")]
         overrides.append(f"learning.labelled={labelled if labelled.isdigit() else json.dumps(names)}")
     return [*overrides, "learning.timestamps=true"] if timestamps else overrides
 

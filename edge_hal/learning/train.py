@@ -50,7 +50,14 @@ FITTED_VIDEOS = 24
 
 
 def train(
-    videos: VideoSet, config: Config, out: Path, seed: int, progress: Progress, alignment: StoredAlignment | None = None
+    videos: VideoSet,
+    config: Config,
+    out: Path,
+    seed: int,
+    progress: Progress,
+    alignment: StoredAlignment | None = None,
+    *,
+    accept_damaged: bool = False,
 ) -> Path:
     """Train on `videos` and write the run directory `out`. An interrupted training resumes.
 
@@ -59,6 +66,7 @@ def train(
 
     Args:
         alignment: the first alignment of the videos without labels; by default it is searched.
+        accept_damaged: use video files whatever share of their frames is missing.
 
     Raises:
         EdgeHalError: the data or the configuration are bad, or `out` cannot be used.
@@ -76,7 +84,11 @@ def train(
     encoder = config.model.encoder
     picture = None if encoder is None else encoder.spec()
     recordings = read_recordings(
-        videos, config.model.hz, picture, lambda done, total: progress("read", done, total, "")
+        videos,
+        config.model.hz,
+        picture,
+        lambda done, total: progress("read", done, total, ""),
+        accept_damaged=accept_damaged,
     )
     transcripts = [recording.transcript for recording in recordings]
     user_labels = [r.labels if r.labels is not None and (r.labels >= 0).all() else None for r in recordings]

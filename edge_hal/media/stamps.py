@@ -145,9 +145,14 @@ class Gaps:
                 self._irregular += 1
         self._last_ns = t_ns
 
+    @property
+    def constant(self) -> bool:
+        """Whether nine of ten steps are a period."""
+        return self._regular >= 9 * self._irregular
+
     def missing(self, announced_s: float | None) -> int:
         """Frames missing between the times, and after the last one until `announced_s`."""
-        found = self._missing if self._regular >= 9 * self._irregular else 0
+        found = self._missing if self.constant else 0
         if self._last_ns is not None and announced_s is not None:
             tail_s = announced_s - self._last_ns / 1e9 - self._period_s
             found += round(tail_s / self._period_s) if tail_s > max(GAP_S, self._period_s) else 0

@@ -53,18 +53,18 @@ class VideoFile:
         self.name = f"the video {printable(path)}"
         self._av = _pyav()
         self._container, self._stream = self._open(path)
+        self._format = self._container.format.name
+        self._stored_in_order = self._format == "avi"  # AVI has no presentation stamps, only an order
         try:
             self._packets = self._demux()
             self._probed = self._probe()
             unit = self._stream.time_base or Fraction(1, 90_000)
-            stamps = [stamp for stamp in map(_stamp, self._shown(self._probed)) if stamp is not None]
-            self._format = self._container.format.name
+            stamps = [stamp for stamp in map(self._stamp, self._shown(self._probed)) if stamp is not None]
             none = self._format.endswith("_pipe") or bool(self._container.format.flags & NO_TIMESTAMPS)
             self._has_stamps = not none and len(set(stamps)) > min(1, len(stamps) - 1) and bool(stamps)
             self.stamped = fps is None and self._has_stamps
             self.rate = self._find_rate(fps, unstamped_hz, sorted(set(stamps)), unit)
             self._base = TimeBase(unit, min(stamps, default=0), self.rate)
-            self._stored_in_order = self._format == "avi"  # AVI has no presentation stamps, only an order
         except BaseException:
             self.close()
             raise
@@ -92,8 +92,8 @@ class VideoFile:
         """(frames,) the time of each frame in the file, sorted, without decoding any."""
         shown = self._shown(packet for packet in itertools.chain(self._probed, self._packets) if packet.size)
         if not self.stamped:
-            count = sum(1 for _ in shown)
-            return np.array([instant_ns(index, self.rate) for index in range(count)], np.int64)
+            self._held = sum(1 for _ in shown)
+            return np.array([instant_ns(index, self.rate) for index in range(self._held)], np.int64)
         stamps = sorted(stamp for stamp, _ in self._steadied(shown))
         times = np.array([self._base.ns(stamp) for stamp in stamps], np.int64)
         for t_ns in times.tolist():
@@ -105,6 +105,11 @@ class VideoFile:
         """What was missing, after the last frame was read."""
         undelivered = self._gaps.missing(self._announced_s() if self.stamped else None)
         return Missing(self._held + undelivered, self._undecodable, undelivered)
+
+    @property
+    def constant_rate(self) -> bool:
+        """Whether the frames are a period apart, after the last one was read."""
+        return self._gaps.constant
 
     def close(self) -> None:
         self._container.close()
@@ -139,9 +144,12 @@ class VideoFile:
                     found = pending[0] if pending else stamp
                 else:
                     found = frame.pts if frame.pts is not None else (pending[0] if pending else stamp)
-                known = bool(pending) and pending[0] <= found
-                if latest is not None and found <= latest and not (known and found == latest):
-                    continue  # damage moved it: its time has passed, and it was counted then
+                if latest is not None and found <= latest:
+                    if found in pending:  # a wrong stamp: frames come in order
+                        pending.remove(found)
+                        heapq.heapify(pending)
+                        yield latest, frame
+                    continue  # else damage moved the frame: its time has passed, and it was counted then
                 while pending and pending[0] < found:
                     passed = heapq.heappop(pending)
                     if not second_field or passed in failed:
@@ -163,10 +171,13 @@ class VideoFile:
             except self._av.error.FFmpegError:
                 yield 0, None
 
+    def _stamp(self, packet: Any) -> int | None:
+        return packet.dts if self._stored_in_order or packet.pts is None else packet.pts
+
     def _steadied(self, packets: Iterator[Any]) -> Iterator[tuple[int, Any]]:
         unit = self._base.unit
         period, second = max(1, round(1 / (self.rate * unit))), math.ceil(1 / unit)
-        return steadied(((_stamp(packet), packet) for packet in packets), period, second)
+        return steadied(((self._stamp(packet), packet) for packet in packets), period, second)
 
     def _demux(self) -> Iterator[Any]:
         """All packets that can be found, then an empty one that makes the decoder give its last frames."""
@@ -236,7 +247,9 @@ class VideoFile:
         """Seconds from the first frame to the end, as the header says; None where it does not."""
         stream, container = self._stream, self._container
         tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-        if stream.duration is not None:
+        if self._format == "avi":  # its unit is a frame; the library shortens the duration to what is there
+            duration_s = float(max(stream.duration or 0, stream.frames) * self._base.unit)
+        elif stream.duration is not None:
             duration_s = float(stream.duration * self._base.unit)
         elif tag:
             duration_s = 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
@@ -257,10 +270,6 @@ def picture_of(frame: Any) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR of a decoded frame, turned upright as phones ask for."""
     picture = frame.to_ndarray(format="bgr24")
     return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
-
-
-def _stamp(packet: Any) -> int | None:
-    return packet.dts if packet.pts is None else packet.pts
 
 
 def _pyav() -> ModuleType:

@@ -1,6 +1,6 @@
 """Videos with ordered step lists, in the layout of MS-TCN. They are read lazily and checked before training.
 
-    features/<id>.npy  (D, T) or (T, D)     or videos/<id>.{mp4,avi,mkv,mov}
+    features/<id>.npy  (D, T) or (T, D)     or videos/<id>.mp4 (`media/names.py` lists the other types)
     transcripts/<id>.txt                    one action per line, in order (optional)
     groundTruth/<id>.txt                    one action per frame; it gives the transcript if there is none
     mapping.txt                             `id name`, ids 0 .. K-1
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray, transcript_of
 
-from .media_files import feature_length, find_layout, open_array, probe_video
+from .media_files import VideoTimes, feature_length, find_layout, open_array, read_times
 from .mstcn_files import (
     Kind,
     Layout,
@@ -44,7 +44,7 @@ class Video:
     """One recording of a data set.
 
     Attributes:
-        length: number of frames; 0 for a video file that does not say.
+        length: number of frames. Those of a video file are counted at a constant rate (`media_files.VideoTimes`).
         rate_hz: frames per second; None if not known.
         labels: (length,) -1 for a frame without a label; None unless labels were asked for.
     """
@@ -127,7 +127,7 @@ def load_dataset(
         timestamps: take these labels from `timestamps/<video>.txt` instead of `groundTruth/`. Its lines read `frame
             step`, at least one per step.
         background: name of the background action, if there is one.
-        rate_hz: frames per second of the features. A video file has its own rate.
+        rate_hz: frames per second of the features, and of video files without time stamps.
         layout: order of the axes of the feature files; default: found from their shapes.
         kind: what to read if both `features/` and `videos/` exist (default: features).
 
@@ -136,9 +136,9 @@ def load_dataset(
     """
     root = Path(root)
     kind = kind or find_kind(root)
-    files = index_media(root, kind)
-    names = sorted(files) if split is None else read_split(root, split, part)
     notes: list[str] = []
+    files = index_media(root, kind, notes)
+    names = sorted(files) if split is None else read_split(root, split, part)
 
     labelled = set(names if with_labels is True else with_labels or ())
     check_present(root, kind, names, files, labelled, timestamps)
@@ -167,30 +167,40 @@ def load_dataset(
     if disagree:
         notes.append(f"{count_of(disagree, 'transcript')} differ from the frame labels collapsed")
 
+    times: dict[str, VideoTimes] = {}
     if kind == "features":
         if names:
             layout = layout or find_layout(root, files, names, lengths)
         media = {name: (feature_length(files, names, name, layout), rate_hz) for name in names}
     else:
-        media = {name: probe_video(files[name], rate_hz) for name in names}
+        times = {name: read_times(files[name], rate_hz) for name in names}
+        media = {name: (found.length, found.rate_hz) for name, found in times.items()}
+        notes.extend(note for found in times.values() for note in found.notes)
 
-    videos, cut = [], []
+    videos, cut = [], {}
     for name in names:
         length, hz = media[name]
-        if length and name in lengths and length != lengths[name]:
-            allowed = max(hz or 0.0, 0.02 * max(length, lengths[name]))
-            if abs(length - lengths[name]) > allowed:
+        if name in lengths:
+            fitting = times[name].counts() if name in times else (length,)
+            differ = min(abs(count - lengths[name]) for count in fitting)
+            if differ > max(hz or 0.0, 0.02 * max(length, lengths[name])):
                 raise EdgeHalError(
                     f"video {name} has {length} frames but {lengths[name]} frame labels",
                     "they may differ by a second or by 2 %, not more",
                     "check that both are of the same recording at the same rate"
                     + ("" if layout is None else f" (features were read as {layout})"),
                 )
-            cut.append(name)
-        length = min(length or lengths.get(name, 0), lengths.get(name, length))
-        kept = frame_labels[name][:length] if name in frame_labels else None
+            if differ:
+                cut[name] = differ
+        kept = frame_labels.get(name)
         if timestamps and name in labelled:
-            kept = read_timestamps(root, name, ids, length)
+            kept = read_timestamps(root, name, ids, times[name].numbered if name in times else length)
+        if name in times:
+            kept = None if kept is None else times[name].at_rate(kept)
+            length = length if kept is None else min(length, len(kept))
+        else:
+            length = min(length, lengths.get(name, length))
+            kept = None if kept is None else kept[:length]
         videos.append(
             Video(
                 name=name,
@@ -204,8 +214,10 @@ def load_dataset(
             )
         )
     if cut:
-        most = max(abs(media[name][0] - lengths[name]) for name in cut)
-        notes.append(f"{count_of(cut, 'video')} and their labels differ by up to {most} frames: cut to the shorter")
+        most = max(cut.values())
+        notes.append(
+            f"{count_of(list(cut), 'video')} and their labels differ by up to {most} frames: cut to the shorter"
+        )
     rates = {video.rate_hz for video in videos}
     return VideoSet(
         labels=labels,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.media.stamps import newest
+from edge_hal.media.video_file import VideoFile
+from edge_hal.metrics import IntArray
+from edge_hal.rate import instant_ns
 
 from .mstcn_files import Layout, count_of, reason_of
 
@@ -82,20 +88,66 @@ def feature_length(files: dict[str, Path], names: Sequence[str], name: str, layo
     return int(shape[axes[1]])
 
 
-def probe_video(path: Path, rate_hz: float | None) -> tuple[int, float | None]:
-    """Number of frames and frames per second of a video file; `rate_hz` if the file has no rate."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise EdgeHalError(
-            f"cannot open {path}", "OpenCV is not installed", "pip install 'edge-hal[camera]'"
-        ) from error
-    capture = cv2.VideoCapture(str(path))
-    try:
-        if not capture.isOpened():
-            raise EdgeHalError(f"cannot open the video {path}", "it is damaged or of an odd codec")
-        frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        fps = float(capture.get(cv2.CAP_PROP_FPS))
-    finally:
-        capture.release()
-    return max(frames, 0), fps if fps > 0 else rate_hz
+@dataclass(frozen=True)
+class VideoTimes:
+    """When the frames of a video file are, from its stamps and without decoding any.
+
+    Everything after this counts frames at a constant rate, like a recording of `length` frames at `rate_hz` in which
+    frame k is the newest one of the file at k / rate_hz. For a file of a constant rate these are its own frames, and
+    frames that the file lacks keep their numbers.
+
+    Attributes:
+        times_ns: (frames,) sorted, since the first frame.
+        announced: number of frames that stamps or duration announce.
+        constant_rate: whether the frames are a period apart, but for gaps.
+        notes: what the user should know.
+    """
+
+    rate: Fraction
+    times_ns: NDArray[np.int64]
+    announced: int
+    constant_rate: bool
+    notes: list[str]
+
+    @property
+    def rate_hz(self) -> float:
+        return float(self.rate)
+
+    @property
+    def length(self) -> int:
+        return round(int(self.times_ns[-1]) * self.rate / 10**9) + 1
+
+    @property
+    def numbered(self) -> int:
+        """How many frames a user who numbers them counts: those at the rate, or those of a variable rate."""
+        return self.length if self.constant_rate else len(self.times_ns)
+
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of frame labels that would fit: all frames at the rate, those of the file, those announced."""
+        return self.length, len(self.times_ns), self.announced
+
+    def at_rate(self, labels: IntArray) -> IntArray:
+        """Labels of the file's frames -> labels (length,) at the constant rate; -1 marks a frame without a label.
+
+        Label k belongs to the k-th frame in the file if the number of labels says so, else to the frame at k / rate.
+        """
+        shown = newest(self.times_ns, np.array([instant_ns(k, self.rate) for k in range(self.length)], np.int64))
+        if abs(len(self.times_ns) - len(labels)) >= abs(self.length - len(labels)):
+            return labels[: self.length]
+        if (labels >= 0).all():
+            return labels[np.minimum(shown, len(labels) - 1)]
+        known = np.flatnonzero(labels >= 0)
+        found = np.full(self.length, -1, np.int64)
+        found[np.minimum(np.searchsorted(shown, known), self.length - 1)] = labels[known]
+        return found
+
+
+def read_times(path: Path, unstamped_hz: float | None) -> VideoTimes:
+    """The times of a video file; `unstamped_hz`: frames per second of one without stamps. Raises EdgeHalError if it
+    cannot be opened or holds no frame."""
+    with VideoFile(path, unstamped_hz=unstamped_hz) as video:
+        times_ns = video.times_ns()
+        if not len(times_ns):
+            raise EdgeHalError(f"{video.name} holds no frame", "it was cut off", "take it out of the split")
+        notes = [f"{video.name}: {note}" for note in video.notes]
+        return VideoTimes(video.rate, times_ns, video.missing().announced, video.constant_rate, notes)

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.media.names import VIDEO_SUFFIXES, composed, printable, with_suffix
 
 Kind = Literal["features", "video"]
 Layout = Literal["DT", "TD"]
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov")
 
 
-def _read_lines(path: Path) -> list[str]:
-    """Stripped lines, without blank ones at the end. A byte order mark and CRLF are accepted."""
+def _read_lines(path: Path, errors: str = "strict") -> list[str]:
+    """Stripped lines in the Unicode form NFC, without blank ones at the end. A byte order mark and CRLF are accepted.
+    `errors`: see `bytes.decode`."""
     try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        lines = [composed(line.strip()) for line in path.read_text("utf-8-sig", errors).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise EdgeHalError(f"cannot read {path}", reason_of(error)) from error
     while lines and not lines[-1]:
@@ -54,7 +55,9 @@ def find_kind(root: Path) -> Kind:
     )
 
 
-def index_media(root: Path, kind: Kind) -> dict[str, Path]:
+def index_media(root: Path, kind: Kind, notes: list[str] | None = None) -> dict[str, Path]:
+    """The feature or video files by the name of their video. Hidden files are ignored; other files that are ignored
+    are named in `notes`."""
     folder, suffixes = ("features", (".npy",)) if kind == "features" else ("videos", VIDEO_SUFFIXES)
     if root.is_dir() and not (root / folder).is_dir():
         raise EdgeHalError(
@@ -63,17 +66,21 @@ def index_media(root: Path, kind: Kind) -> dict[str, Path]:
             "presets: kinematics for features/, tiny or jetson for videos/",
         )
     files: dict[str, Path] = {}
-    for path in _list(root / folder):
-        if path.suffix.lower() in suffixes:
-            if path.stem in files:
-                raise EdgeHalError(
-                    f"two files are called {path.stem}",
-                    f"{files[path.stem].name} and {path.name} in {root / folder}",
-                    "rename or remove one of them",
-                )
-            files[path.stem] = path
+    found, others = with_suffix(_list(root / folder), suffixes)
+    for path in found:
+        name = composed(path.stem)
+        if name in files:
+            raise EdgeHalError(
+                f"two files are called {printable(name)}",
+                f"{printable(files[name].name)} and {printable(path.name)} in {root / folder}",
+                "rename or remove one of them",
+            )
+        files[name] = path
     if not files:
         raise EdgeHalError(f"{root / folder} is empty", f"it has no {' or '.join(suffixes)} file")
+    if others and notes is not None:
+        names = [printable(path.name) for path in others]
+        notes.append(f"{root / folder}: {count_of(names, 'other file')} ignored")
     return files
 
 
@@ -86,7 +93,7 @@ def read_split(root: Path, split: int, part: str) -> list[str]:
             f"found {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}" if found else "found no splits at all",
             "name one of those, or no split to take all videos",
         )
-    names = [_stem(line) for line in _read_lines(path) if line]
+    names = [_stem(line) for line in _read_lines(path, "surrogateescape") if line]
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise EdgeHalError(f"{path} lists {count_of(repeated, 'video')} more than once")
@@ -105,7 +112,15 @@ def _stem(line: str) -> str:
 
 def label_paths(root: Path, name: str) -> tuple[Path, Path]:
     """Paths of the transcript and of the frame labels of a video."""
-    return root / "transcripts" / f"{name}.txt", root / "groundTruth" / f"{name}.txt"
+    return _text_file(root / "transcripts", name), _text_file(root / "groundTruth", name)
+
+
+def _text_file(folder: Path, name: str) -> Path:
+    """The file of a video, in whichever Unicode form its name is written."""
+    path = folder / f"{name}.txt"
+    if name.isascii() or path.is_file() or not folder.is_dir():
+        return path
+    return next((other for other in _list(folder) if composed(other.name) == path.name), path)
 
 
 def check_present(
@@ -124,7 +139,7 @@ def check_present(
         stamps = timestamps and name in labelled
         if not per_frame.is_file() and ((name in labelled and not stamps) or not written.is_file()):
             missing.append(f"groundTruth/{name}.txt")
-        if stamps and not (root / "timestamps" / f"{name}.txt").is_file():
+        if stamps and not _text_file(root / "timestamps", name).is_file():
             missing.append(f"timestamps/{name}.txt")
     if missing:
         raise EdgeHalError(
@@ -200,7 +215,7 @@ def read_timestamps(root: Path, name: str, ids: dict[str, int], length: int) -> 
     Raises:
         EdgeHalError: a line is not `frame step`, the step is unknown, or the frame lies outside the video.
     """
-    path = root / "timestamps" / f"{name}.txt"
+    path = _text_file(root / "timestamps", name)
     stamps = {}
     for number, line in enumerate(_read_lines(path), 1):
         if not line.strip():

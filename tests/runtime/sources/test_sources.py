@@ -23,6 +23,7 @@ from edge_hal.runtime.sources.frame import Frame
 from edge_hal.runtime.sources.slot import LatestFrameSlot
 from edge_hal.runtime.sources.source_spec import SourceKind, SourceSpec
 from edge_hal.runtime.sources.watchdog import Limits
+from tests.helpers import videos
 from tests.helpers.sources import opened
 
 
@@ -112,26 +113,56 @@ def test_files_that_are_no_videos_are_refused_and_leave_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("claimed", [0.0, float("nan"), float("inf"), 90_000.0, -25.0])
-def test_a_frame_rate_that_cannot_be_is_asked_for(tmp_path, monkeypatch, claimed):
+def test_a_frame_rate_that_cannot_be_is_refused(tmp_path, claimed):
     path = write_video(tmp_path / "v.avi", 5)
-    real = cv2.VideoCapture
-
-    class Lying:
-        def __init__(self, name: str) -> None:
-            self.inner = real(name)
-
-        def get(self, _what: int) -> float:
-            return claimed
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.inner, name)
-
-    monkeypatch.setattr(cv2, "VideoCapture", Lying)
-    error = refused(str(path))
+    error = refused(str(path), fps=claimed)
     assert "frames per second" in str(error) and "--fps" in error.todo
     with opened(str(path), "asap", fps=20.0) as source:
         assert [frame.t_ns for frame, _ in drain(source)] == [i * 50_000_000 for i in range(5)]
-    assert "frames per second" in str(refused(str(path), fps=claimed))
+
+
+VARIABLE_MS = [0, 20, 40, 60, 160, 260, 360, 380, 400, 700]
+
+
+@pytest.mark.parametrize("pace", ["asap", "realtime"])
+def test_times_are_those_of_the_file_and_damage_is_counted(tmp_path, pace, caplog):
+    whole = videos.write_video(tmp_path / "whole.mkv", VARIABLE_MS)
+    path = videos.rewrite(whole, tmp_path / "v.mkv", damaged={0, 4, 9})
+    with opened(str(path), pace) as source:
+        frames = [frame for frame, _ in drain(source)]
+    kept = [i for i in range(10) if i not in (0, 4, 9)]
+    assert {frame.index for frame in frames} <= set(kept) and frames[-1].index == kept[-1]
+    assert all(frame.t_ns == VARIABLE_MS[frame.index] * 10**6 for frame in frames)
+    assert all(videos.number_of(frame.data) == frame.index for frame in frames)
+    intake = source.intake()
+    assert intake.captured == 10 == len(frames) + intake.superseded + intake.undecodable and intake.undecodable == 3
+    assert pace == "realtime" or len(frames) == 7
+    assert "3 could not be decoded, of 10 frames" in caplog.text
+
+
+def test_stream_time_never_passes_a_frame_that_is_still_to_come(tmp_path):
+    path = videos.write_video(tmp_path / "v.mkv", VARIABLE_MS)
+    with opened(str(path), "realtime") as source:
+        latest_ns = 0
+        while source.ended is None:
+            latest_ns = max(latest_ns, source.now_ns())
+            if (taken := source.take(latest_ns + 5_000_000)) is not None:
+                assert taken[0].t_ns >= latest_ns
+                latest_ns = taken[0].t_ns
+        assert latest_ns == 700_000_000
+
+
+def test_what_a_file_lacks_or_does_not_say_is_told(tmp_path, caplog):
+    path = videos.write_video(tmp_path / "v.h264", [100 * i for i in range(30)], codec="libx264", container="h264")
+    with opened(str(path), "asap") as source:
+        assert len(drain(source)) == 30
+    assert "no time stamps" in caplog.text
+    caplog.clear()
+    cut = videos.write_video(tmp_path / "v.avi", [100 * i for i in range(60)])
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    with opened(str(cut), "asap") as source:
+        drain(source)
+    assert "are not in the file, of 60 frames" in caplog.text
 
 
 # --- features ------------------------------------------------------------------------------------
@@ -380,17 +411,44 @@ def test_a_video_over_http_is_read_like_a_camera_until_it_is_over(tmp_path):
 # --- folders -------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_pictures_is_a_video(tmp_path):
+def test_a_folder_of_pictures_is_a_video(tmp_path, caplog):
     for index in (3, 0, 12, 7):
         cv2.imwrite(str(tmp_path / f"{index:04d}.png"), np.full((20, 30, 3), 10 * index, np.uint8))
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "0009.png").write_bytes(b"no picture either")
+    (tmp_path / "._0003.png").write_bytes(b"hidden")
     cv2.imwrite(str(tmp_path / "0011.png"), np.zeros((9, 9, 3), np.uint8))
     with opened(str(tmp_path), "asap", fps=4.0) as source:
         frames = [frame for frame, _ in drain(source)]
-    assert [int(frame.data[0, 0, 0]) for frame in frames] == [0, 30, 70, 120]
-    assert [frame.t_ns for frame in frames] == [0, 250_000_000, 500_000_000, 1_250_000_000]
-    assert source.intake().captured == 6 and source.intake().undecodable == 2
+    assert [int(frame.data[0, 0, 0]) for frame in frames] == [0, 30, 70, 0, 120]
+    assert [frame.t_ns for frame in frames] == [0, 250_000_000, 500_000_000, 1_000_000_000, 1_250_000_000]
+    assert source.intake().captured == 6 and source.intake().undecodable == 1
+    assert "ignored, no pictures: notes.txt" in caplog.text and "._" not in caplog.text
     assert refused(str(tmp_path)).exit_code == 2 and "--fps" in refused(str(tmp_path)).todo
     (tmp_path / "empty").mkdir()
     assert "no picture" in str(refused(str(tmp_path / "empty"), fps=4.0))
+
+
+@pytest.mark.parametrize("name", ["f_{}.png", "{}.JPEG", "Bild ({}).bmp", "f{}.jpe", "f{}.dib", "f{}.ppm", "f{}.webp"])
+def test_pictures_come_in_natural_order_whatever_their_type(tmp_path, name):
+    for index in range(12):
+        ok, data = cv2.imencode(Path(name).suffix.lower(), np.full((20, 30, 3), 20 * index, np.uint8))
+        assert ok
+        (tmp_path / name.format(index)).write_bytes(data.tobytes())
+    with opened(str(tmp_path), "asap", fps=10.0) as source:
+        found = [round(frame.data.mean() / 20) for frame, _ in drain(source)]
+    assert found == list(range(12))
+
+
+def test_pictures_and_videos_may_have_names_that_are_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system refuses such names")
+    (folder / os.fsdecode(b"\xe9.png")).write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    write_video(tmp_path / "v.avi", 5).rename(folder / os.fsdecode(b"\xe9.avi"))
+    for path, count, fps in ((folder, 1, 10.0), (folder / os.fsdecode(b"\xe9.avi"), 5, None)):
+        with opened(str(path), "asap", fps=fps) as source:
+            assert len(drain(source)) == count
+            assert source.name.encode() and "\ufffd" in source.name

@@ -1,0 +1,220 @@
+"""Video files as they come: every frame that decodes is given at its own time, and the others are counted."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.media.stamps import Missing
+from edge_hal.media.video_file import VideoFile, picture_of
+from edge_hal.rate import instant_ns
+from tests.helpers.videos import number_of, numbered, rewrite, write_video
+
+REGULAR = [100 * i for i in range(60)]
+
+
+def read(path: Path, **options: float) -> tuple[list[tuple[float, int | None]], Missing]:
+    """(milliseconds, number) of each frame; None for a frame that cannot be decoded."""
+    with VideoFile(path, **options) as video:
+        found = [
+            (t_ns / 1e6, None if frame is None else number_of(picture_of(frame))) for t_ns, frame in video.frames()
+        ]
+        return found, video.missing()
+
+
+def times_ms(path: Path) -> list[float]:
+    with VideoFile(path) as video:
+        return (video.times_ns() / 1e6).tolist()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([33, 34, 40, 67, 100, 250]), min_size=40, max_size=80), st.data())
+def test_frames_have_the_times_of_their_stamps_whatever_is_damaged_or_lost(tmp_path, steps, data):
+    stamps = [0, *np.cumsum(steps).tolist()]
+    some = st.sets(st.integers(1, len(stamps) - 2), max_size=20)
+    damaged, dropped = data.draw(some), data.draw(some)
+    whole = write_video(tmp_path / "whole.mkv", stamps)
+    path = rewrite(whole, tmp_path / "v.mkv", damaged=damaged, dropped=dropped)
+    found, missing = read(path)
+    kept = [(t, None if i in damaged else i) for i, t in enumerate(stamps) if i not in dropped]
+    assert [number for _, number in found] == [number for _, number in kept]
+    assert max(abs(t - expected) for (t, _), (expected, _) in zip(found, kept, strict=True)) <= 1.0
+    assert missing.undecodable == len(damaged - dropped)
+    assert times_ms(path) == [t for t, _ in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("v.mp4", "mpeg4", {}),
+        ("v.mp4", "mpeg4", {"bf": "2"}),
+        ("v.avi", "mpeg4", {"bf": "2"}),
+        ("v.mkv", "libx264", {"bf": "3"}),
+        ("v.ts", "libx264", {"bf": "3"}),
+        ("v.avi", "libx264", {"bf": "3"}),
+        ("v.mov", "mjpeg", {}),
+        ("v.mpg", "mpeg2video", {}),
+        ("v.webm", "libvpx", {"deadline": "realtime"}),
+    ],
+)
+def test_a_whole_file_of_any_kind_gives_all_frames_at_their_times(tmp_path, name, codec, options):
+    rate = 25
+    path = write_video(tmp_path / name, [40 * i for i in range(60)], codec=codec, rate=rate, options=options)
+    found, missing = read(path)
+    assert [number for _, number in found] == list(range(60)) and missing == Missing(60, 0, 0)
+    assert [round(t * 1e6) for t, _ in found] == [instant_ns(i, Fraction(rate)) for i in range(60)]
+    assert times_ms(path) == [t for t, _ in found]
+
+
+def test_pictures_are_those_of_opencv(tmp_path):
+    path = write_video(tmp_path / "v.mp4", REGULAR, codec="mpeg4")
+    capture = cv2.VideoCapture(str(path))
+    with VideoFile(path) as video:
+        for _, frame in video.frames():
+            assert np.array_equal(picture_of(frame), capture.read()[1])
+    assert not capture.read()[0]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("name", ["v.mkv", "v.avi", "v.ts"])
+def test_a_file_that_was_cut_off_gives_what_is_left(tmp_path, name, share):
+    codec = "libx264" if name == "v.ts" else "mjpeg"
+    path = write_video(tmp_path / name, REGULAR, codec=codec)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    found, missing = read(path)
+    numbers = [number for _, number in found if number is not None]
+    assert numbers == sorted(set(numbers)) and len(numbers) >= 60 * share / 2
+    assert all(t == 100.0 * number for t, number in found if number is not None)
+    if name == "v.avi" and share < 0.9:  # its header announces the number of frames
+        assert missing.announced == 60 == len(found) + missing.undelivered
+
+
+@pytest.mark.parametrize("count", [1, 20, 500])
+def test_a_header_that_claims_another_number_of_frames_is_not_believed(tmp_path, count):
+    path = write_video(tmp_path / "v.avi", REGULAR)
+    data = bytearray(path.read_bytes())
+    for tag, at in ((b"avih", 24), (b"strh", 40)):
+        start = data.find(tag) + at
+        data[start : start + 4] = count.to_bytes(4, "little")
+    path.write_bytes(data)
+    found, missing = read(path)
+    assert [number for _, number in found] == list(range(60))
+    assert missing.undelivered == max(0, count - 60) and missing.announced == max(60, count)
+
+
+def test_a_file_without_a_duration_is_read_to_the_end(tmp_path):
+    path = tmp_path / "v.mkv"
+    with open(path, "wb") as file:
+
+        class Pipe:
+            """Cannot seek, so that no duration is written."""
+
+            def write(self, data: bytes) -> int:
+                return file.write(data)
+
+        import av
+
+        with av.open(Pipe(), "w", format="matroska") as out:
+            stream = out.add_stream("mjpeg", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+            for index in range(60):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(index), format="bgr24")))
+            out.mux(stream.encode(None))
+    found, missing = read(path)
+    assert [number for _, number in found] == list(range(60)) and missing == Missing(60, 0, 0)
+
+
+@pytest.mark.parametrize("first", [0, 1, 20])
+def test_damage_at_the_beginning_keeps_the_times(tmp_path, first):
+    path = rewrite(write_video(tmp_path / "w.mkv", REGULAR), tmp_path / "v.mkv", damaged=range(first))
+    found, missing = read(path)
+    assert found == [(100.0 * i, None if i < first else i) for i in range(60)] and missing.undecodable == first
+
+
+@pytest.mark.parametrize("start_ms", [0, 1600, 3_600_000])
+def test_time_begins_at_the_first_frame(tmp_path, start_ms):
+    path = write_video(tmp_path / "v.mkv", [start_ms + t for t in REGULAR])
+    found, missing = read(path)
+    assert found == [(100.0 * i, i) for i in range(60)] and missing == Missing(60, 0, 0)
+
+
+def test_recordings_that_were_joined_go_on(tmp_path):
+    path = write_video(tmp_path / "v.ts", REGULAR, codec="libx264")
+    path.write_bytes(path.read_bytes() * 2)
+    found, _ = read(path)
+    assert [number for _, number in found] == [*range(60)] * 2
+    assert [t for t, _ in found] == [100.0 * i for i in range(120)]
+
+
+@pytest.mark.parametrize(("name", "codec", "container"), [("v.h264", "libx264", "h264"), ("v.mjpeg", "mjpeg", "mjpeg")])
+def test_a_file_without_stamps_is_told_and_takes_a_frame_rate(tmp_path, name, codec, container):
+    path = write_video(tmp_path / name, REGULAR, codec=codec, container=container)
+    with VideoFile(path) as video:
+        assert not video.stamped and "no time stamps" in video.notes[0]
+    for option in ("fps", "unstamped_hz"):
+        found, _ = read(path, **{option: 20.0})
+        assert found == [(50.0 * i, i) for i in range(60)]
+
+
+def test_the_rate_of_the_user_replaces_stamps(tmp_path):
+    path = write_video(tmp_path / "v.mkv", [t * 3 for t in REGULAR])
+    assert read(path, fps=20.0)[0] == [(50.0 * i, i) for i in range(60)]
+    assert read(path, unstamped_hz=20.0)[0] == [(300.0 * i, i) for i in range(60)]
+    for fps in (0.0, -25.0, float("nan"), float("inf"), 90_000.0):
+        with pytest.raises(EdgeHalError, match="frames per second"):
+            VideoFile(path, fps=fps)
+
+
+def test_stamps_that_are_all_the_same_are_none(tmp_path):
+    source = write_video(tmp_path / "w.avi", REGULAR)
+    path = tmp_path / "v.mkv"
+    import av
+
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.pts = packet.dts = 0
+                packet.stream = stream
+                new.mux(packet)
+    with VideoFile(path) as video:
+        assert not video.stamped
+    assert [number for _, number in read(path, unstamped_hz=10.0)[0]] == list(range(60))
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.mkv", b"a:b.mkv", b"f_%03d.mkv", b"-i.mkv", b"concat.mkv", "é e\u0301.mkv".encode()]
+)
+def test_any_name_can_be_opened(tmp_path, name):
+    path = tmp_path / os.fsdecode(name)
+    try:
+        write_video(tmp_path / "plain.mkv", REGULAR).rename(path)
+    except OSError:
+        pytest.skip("this file system refuses such names")
+    assert len(read(path)[0]) == 60
+
+
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_pictures_of_phones_are_turned_upright(tmp_path, angle):
+    """The rotation is a matrix in the header of the track (ISO/IEC 14496-12, tkhd)."""
+    path = write_video(tmp_path / "v.mp4", REGULAR[:5], codec="mpeg4")
+    data = bytearray(path.read_bytes())
+    turn = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[angle]
+    start = data.find(b"tkhd") + 4 + 40
+    for place, value in zip((0, 4, 12, 16), turn, strict=True):
+        data[start + place : start + place + 4] = (value << 16).to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+    expected = cv2.VideoCapture(str(path)).read()[1]
+    with VideoFile(path) as video:
+        picture = picture_of(next(video.frames())[1])
+    assert expected.shape == ((64, 48, 3) if angle != 180 else (48, 64, 3))
+    assert np.array_equal(picture, expected)
