@@ -121,7 +121,7 @@ class Missing:
     def __str__(self) -> str:
         parts = {"could not be decoded": self.undecodable, "are not in the file": self.undelivered}
         text = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
-        return f"{text}, of {self.announced} frames ({self.share:.1%} missing)"
+        return f"{self.share:.1%} of {self.announced} frames are missing: {text}"
 
 
 class Gaps:

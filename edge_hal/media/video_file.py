@@ -278,6 +278,8 @@ def _pyav() -> ModuleType:
         import av
         import av.logging
     except ImportError as error:
-        raise EdgeHalError("video files need PyAV, which is not installed", str(error), "pip install av") from error
+        raise EdgeHalError(
+            "video files need PyAV, which is not installed", str(error), "pip install 'edge-hal[video]'"
+        ) from error
     av.logging.set_level(av.logging.PANIC)
     return av

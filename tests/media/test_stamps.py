@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edge_hal.media.stamps import Gaps, Missing, TimeBase, newest, steadied
@@ -71,6 +71,7 @@ def test_other_stamps_give_their_own_times(stamp, rate):
 
 @given(st.integers(20, 200), st.integers(10, 60), st.sampled_from([10, 25, 30]), st.integers(0, 50))
 def test_gaps_and_early_ends_of_a_constant_rate_are_counted(before, gap, rate, tail):
+    assume(0.5 not in (tail / rate, (gap + 1) / rate))  # the limit itself may round either way
     gaps = Gaps(Fraction(rate))
     for index in [*range(before), *range(before + gap, before + gap + 30)]:
         gaps.add(instant_ns(index, Fraction(rate)))
@@ -95,5 +96,5 @@ def test_newest_is_the_last_that_is_not_later(times, at):
 
 
 def test_what_is_missing_is_told_with_its_share():
-    assert str(Missing(200, 3, 0)) == "3 could not be decoded, of 200 frames (1.5% missing)"
+    assert str(Missing(200, 3, 0)) == "1.5% of 200 frames are missing: 3 could not be decoded"
     assert Missing(100, 5, 20).share == 0.25

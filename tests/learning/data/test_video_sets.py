@@ -80,8 +80,8 @@ def test_videos_that_lack_too_much_are_named(tmp_path, caplog):
     with pytest.raises(EdgeHalError, match=r"1 video \(cut\)") as caught:
         read_recordings(videos, 10.0, EncoderSpec(48, 64, 8), accept_damaged=False)
     assert "--accept-damaged" in caught.value.todo
-    assert "video some: 4 could not be decoded, of 80 frames (5.0% missing)" in caplog.text
-    assert "video cut: 10 could not be decoded, 10 are not in the file, of 80 frames (25.0% missing)" in caplog.text
+    assert "video some: 5.0% of 80 frames are missing: 4 could not be decoded" in caplog.text
+    assert "video cut: 25.0% of 80 frames are missing: 10 could not be decoded, 10 are not in the file" in caplog.text
     assert "good" not in caplog.text
     assert len(read_recordings(videos, 10.0, EncoderSpec(48, 64, 8))) == 3
 

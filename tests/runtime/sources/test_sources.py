@@ -137,7 +137,7 @@ def test_times_are_those_of_the_file_and_damage_is_counted(tmp_path, pace, caplo
     intake = source.intake()
     assert intake.captured == 10 == len(frames) + intake.superseded + intake.undecodable and intake.undecodable == 3
     assert pace == "realtime" or len(frames) == 7
-    assert "3 could not be decoded, of 10 frames" in caplog.text
+    assert "30.0% of 10 frames are missing: 3 could not be decoded" in caplog.text
 
 
 def test_stream_time_never_passes_a_frame_that_is_still_to_come(tmp_path):
@@ -162,7 +162,7 @@ def test_what_a_file_lacks_or_does_not_say_is_told(tmp_path, caplog):
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     with opened(str(cut), "asap") as source:
         drain(source)
-    assert "are not in the file, of 60 frames" in caplog.text
+    assert "of 60 frames are missing" in caplog.text
 
 
 # --- features ------------------------------------------------------------------------------------
