@@ -172,7 +172,8 @@ class VideoFile:
                 yield 0, None
 
     def _stamp(self, packet: Any) -> int | None:
-        return packet.dts if self._stored_in_order or packet.pts is None else packet.pts
+        stamp: int | None = packet.dts if self._stored_in_order or packet.pts is None else packet.pts
+        return stamp
 
     def _steadied(self, packets: Iterator[Any]) -> Iterator[tuple[int, Any]]:
         unit = self._base.unit

@@ -28,7 +28,7 @@ def numbered(index: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np
 def number_of(picture: NDArray[np.uint8]) -> int:
     width = picture.shape[1]
     digits = [picture[8:-8, at - 4 : at + 4].mean() for at in (width // 4, 3 * width // 4)]
-    high, low = (round((value - 24) / 8) for value in digits)
+    high, low = (round(float(value - 24) / 8) for value in digits)
     return BASE * high + low
 
 

@@ -13,13 +13,14 @@ from .bundles import check_bundle
 from .cameras import check_cameras
 from .gpu import check_gpu
 from .machine import check_clock, check_disk, check_ports, check_power, check_temperature
-from .packages import check_numpy, check_onnxruntime, check_opencv, check_python
+from .packages import check_numpy, check_onnxruntime, check_opencv, check_pyav, check_python
 
 CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "python": check_python,
     "numpy": check_numpy,
     "onnxruntime": check_onnxruntime,
     "opencv": check_opencv,
+    "pyav": check_pyav,
     "cameras": check_cameras,
     "gpu": check_gpu,
     "power mode": check_power,

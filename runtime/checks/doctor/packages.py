@@ -21,7 +21,7 @@ VIDEO = {
         "for those use the system's python3-opencv (JetPack brings it) and: pip uninstall opencv-python-headless",
     ),
     "v4l/v4l2": ("USB cameras do not open", "use pip's opencv-python-headless or the system's python3-opencv"),
-    "FFMPEG": ("videos and rtsp: cameras do not open", "use pip's opencv-python-headless, or gst: pipelines"),
+    "FFMPEG": ("rtsp: and http: cameras do not open", "use pip's opencv-python-headless, or gst: pipelines"),
 }
 """Rows of OpenCV's build information -> what does not work without, and the remedy."""
 
@@ -81,6 +81,15 @@ def check_opencv() -> Iterator[Finding]:
         yield Finding(check, "ok", row[1].strip()) if has and row else Finding(check, "warn", f"no: {lost}", todo)
 
 
+def check_pyav() -> Iterator[Finding]:
+    answer = child.call(import_pyav)
+    if answer.failure:
+        todo = "pip install 'edge-hal[video]'"
+        yield Finding("PyAV", "warn", f"video files cannot be read: {answer.failure}", todo)
+    else:
+        yield Finding("PyAV", "ok", answer.value)
+
+
 def unusable(check: str, answer: child.Answer, todo: str, state: State) -> Finding:
     """A library that does not import: the cause is named where numpy or a library of the system is it."""
     text, numpy = f"{answer.failure}\n{answer.printed}", child.call(import_numpy)
@@ -104,6 +113,12 @@ def unusable(check: str, answer: child.Answer, todo: str, state: State) -> Findi
 
 
 # --- in the other process -----------------------------------------------------------------------------
+
+
+def import_pyav() -> str:
+    import av
+
+    return str(av.__version__)
 
 
 def import_numpy() -> str:

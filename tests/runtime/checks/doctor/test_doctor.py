@@ -116,6 +116,15 @@ def test_an_opencv_that_is_not_there_is_no_failure(library: Callable[[str, str],
     assert finding.state == "warn" and "edge-hal[camera]" in finding.todo
 
 
+def test_without_pyav_video_files_are_told_to_be_unreadable(library: Callable[[str, str], None]) -> None:
+    library("av", "raise ImportError('libavcodec is missing')")
+    (finding,) = found(packages.check_pyav).values()
+    assert finding.state == "warn" and "libavcodec is missing" in finding.found and "edge-hal[video]" in finding.todo
+    library("av", "__version__ = '15.0.0'")
+    (finding,) = found(packages.check_pyav).values()
+    assert finding.state == "ok" and finding.found == "15.0.0"
+
+
 def test_a_broken_numpy_is_named_and_no_check_crashes(library: Callable[[str, str], None], tmp_path: Path) -> None:
     """In a process of its own, since nothing of the doctor may import numpy."""
     (tmp_path / "lib" / "numpy.py").write_text("raise ImportError('it is broken')")
