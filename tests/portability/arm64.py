@@ -23,7 +23,7 @@ from pathlib import Path
 from edge_hal.events import Event, Transition, decode
 from edge_hal.runtime.delivery.journal import JournalReader
 from tests.helpers.processes import REPOSITORY
-from tests.portability.wheels import CONSTRAINTS_310, pip, requirements
+from tests.portability.wheels import CONSTRAINTS_310, pip_install, requirements
 
 SUITE, PYTHON = "bookworm", "3.11"
 PROGRAMS = ("mmdebstrap", "qemu-aarch64-static")
@@ -55,7 +55,7 @@ def make_root(root: Path) -> None:
         command = ["mmdebstrap", "--quiet", *options, SUITE, str(new)]
         steps = [subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL)]
         if steps[-1].returncode == 0:
-            steps.append(pip("install", PYTHON, new / "site", requirements(*EXTRAS), CONSTRAINTS_310))
+            steps.append(pip_install(PYTHON, new / "site", requirements(*EXTRAS), CONSTRAINTS_310))
         if steps[-1].returncode:
             raise RuntimeError(f"the arm64 root could not be built: {steps[-1].stderr.strip()}")
         new.rename(root)

@@ -29,14 +29,13 @@ def requirements(*extras: str) -> list[str]:
     return found
 
 
-def pip(
-    verb: str, python: str, target: Path, packages: Sequence[str], constraints: Path | None = None
+def pip_install(
+    python: str, target: Path, packages: Sequence[str], constraints: Path | None = None, *more: str
 ) -> subprocess.CompletedProcess[str]:
-    """`pip install --target` or `pip download --dest` of wheels for aarch64 and this version of Python."""
+    """`pip install --target` of wheels for aarch64 and this version of Python."""
     platforms = [f"manylinux_2_{minor}_aarch64" for minor in range(17, GLIBC_MINOR[python] + 1)]
     options = [option for name in (*platforms, "manylinux2014_aarch64") for option in ("--platform", name)]
     options += ["--python-version", python, "--only-binary=:all:", "--disable-pip-version-check", "-q"]
-    options += ["--target" if verb == "install" else "--dest", str(target)]
     options += ["-c", str(constraints)] if constraints else []
-    command = [sys.executable, "-m", "pip", verb, *options, *packages]
+    command = [sys.executable, "-m", "pip", "install", "--target", str(target), *options, *more, *packages]
     return subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
