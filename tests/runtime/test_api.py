@@ -339,3 +339,80 @@ def test_event_streams_share_nothing(bundle: Bundle) -> None:
             label = LABELLED[tick] if number == 0 else 1
             events[number] += stream.push(vectors([label])[0], tick * STEP_NS)
     assert len(said(events[0])) == 3 and said(events[1]) == [(None, "green", 0)]
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "t_ns",
+    [0.0, 5e9, np.float32(0), np.float64(1e9), True, np.bool_(1), "0", None, np.timedelta64(5, "ns"), 2**62, [1]],
+)
+def test_times_that_are_no_integer_nanoseconds_are_refused(bundle: Bundle, t_ns: object) -> None:
+    with edge_hal.open_stream(bundle.path) as stream:
+        with pytest.raises(EdgeHalError, match="t_ns"):
+            stream.push(vectors([0])[0], t_ns)  # type: ignore[arg-type]
+        assert stream.push(vectors([0])[0], 0), "the stream goes on"
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint64, np.int32])
+def test_integers_of_numpy_are_times_like_any_other(bundle: Bundle, kind: Callable[[int], int]) -> None:
+    with edge_hal.open_stream(bundle.path) as stream:
+        events = [e for tick, v in enumerate(vectors([0] * 12)) for e in stream.push(v, kind(tick * STEP_NS))]
+        events += stream.close()
+    assert said(events) == [(None, "blue", 0)]
+    for event in events:
+        encode(event)
+        assert all(type(moment.t_ns) is int for moment in vars(event).values() if isinstance(moment, Moment))
+
+
+@given(
+    unit_ns=st.sampled_from([1, 10**3, 10**6, 10**9]),
+    hz=st.floats(2, 240),
+    jitter=st.floats(0, 0.4),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_times_in_another_unit_draw_one_warning(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture, unit_ns: int, hz: float, jitter: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    caplog.clear()
+    with edge_hal.open_stream(bundle.path) as stream:
+        for frame in range(60):
+            stream.push(vectors([0])[0], int((frame + jitter * rng.random()) / hz * 1e9) // unit_ns)
+    assert len([r for r in caplog.records if "nanoseconds" in r.message]) == (unit_ns > 1)
+
+
+def test_frames_an_hour_apart_draw_one_warning_and_one_pause_draws_none(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    hour_ns = 3600 * 10**9
+    for times, expected in (
+        ([2 * hour_ns * i for i in range(40)], 1),
+        ([STEP_NS * i + 3 * hour_ns * (i > 20) for i in range(40)], 0),
+        ([STEP_NS * (i // 8) for i in range(80)], 0),  # bursts of equal times
+    ):
+        caplog.clear()
+        with edge_hal.open_stream(bundle.path) as stream:
+            for t_ns in times:
+                stream.push(vectors([0])[0], t_ns)
+        assert len([r for r in caplog.records if "nanoseconds" in r.message]) == expected
+
+
+def test_vectors_with_a_large_offset_are_told_once(toy: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    for offset, dtype, expected in ((1e6, "f4", 1), (0, "f4", 0), (50, "f2", 1), (50, "f4", 0)):
+        caplog.clear()
+        x = (offset + 0.02 * rng.normal(size=(300, toy.spec.front_end.size))).astype(dtype)
+        with edge_hal.open_stream(toy.path) as stream:
+            for tick, vector in enumerate(x):
+                stream.push(vector, tick * STEP_NS)
+        assert len([r for r in caplog.records if "offset" in r.message]) == expected
+
+
+def test_a_number_beyond_float32_is_refused(bundle: Bundle) -> None:
+    vector = vectors([0])[0].astype(np.float64)
+    vector[0] = 1e300
+    with edge_hal.open_stream(bundle.path) as stream, pytest.raises(EdgeHalError, match="not finite in float32"):
+        stream.push(vector, 0)
