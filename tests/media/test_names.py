@@ -6,7 +6,7 @@ import os
 import unicodedata
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_hal.media.names import PICTURE_SUFFIXES, VIDEO_SUFFIXES, composed, natural_key, printable, with_suffix
