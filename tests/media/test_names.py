@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edge_hal.media.names import PICTURE_SUFFIXES, VIDEO_SUFFIXES, composed, natural_key, printable, with_suffix
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(
     st.lists(st.integers(0, 10**7), unique=True), st.sampled_from(["f_{}.jpg", "{}", "a{}b2.png", "Bild {} (3).png"])
 )
