@@ -120,6 +120,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--labelled": (TRAIN, f"{TRAIN} --labelled video1"),
         "--timestamps": (TRAIN, f"{TRAIN} --timestamps"),
         "--alignment": (TRAIN, f"{TRAIN} --alignment run/alignment.json"),
+        "--accept-damaged": (TRAIN, f"{TRAIN} --accept-damaged"),
     },
     "eval": {
         "DATA": (EVAL, EVAL.replace("data", "data2")),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -121,8 +124,6 @@ def test_a_file_without_a_duration_is_read_to_the_end(tmp_path):
             def write(self, data: bytes) -> int:
                 return file.write(data)
 
-        import av
-
         with av.open(Pipe(), "w", format="matroska") as out:
             stream = out.add_stream("mjpeg", rate=10)
             stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
@@ -138,6 +139,29 @@ def test_damage_at_the_beginning_keeps_the_times(tmp_path, first):
     path = rewrite(write_video(tmp_path / "w.mkv", REGULAR), tmp_path / "v.mkv", damaged=range(first))
     found, missing = read(path)
     assert found == [(100.0 * i, None if i < first else i) for i in range(60)] and missing.undecodable == first
+
+
+@pytest.mark.parametrize("damaged", [{1}, {0, 7, 8, 30}, set(range(20, 50)), {59}])
+def test_damage_in_a_container_without_stamps_keeps_the_times(tmp_path, damaged):
+    path = rewrite(write_video(tmp_path / "w.avi", REGULAR), tmp_path / "v.avi", damaged=damaged)
+    found, missing = read(path)
+    assert found == [(100.0 * i, None if i in damaged else i) for i in range(60)]
+    assert missing == Missing(60, len(damaged), 0)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed: make services")
+def test_frames_before_the_cut_of_an_edited_clip_are_not_shown(tmp_path):
+    """The clip begins amid a group of pictures: the first frames are in the file, only to decode the others."""
+    whole = write_video(tmp_path / "w.mp4", REGULAR, codec="libx264", options={"g": "60"})
+    path = tmp_path / "v.mp4"
+    subprocess.run(["ffmpeg", "-v", "error", "-ss", "1.05", "-i", whole, "-c", "copy", path], check=True)
+    with av.open(str(path)) as container:
+        hidden = sum(packet.is_discard for packet in container.demux(video=0))
+    found, missing = read(path)
+    first = found[0][1]
+    assert first in (10, 11) and hidden >= 10
+    assert found == [(100.0 * i, i + first) for i in range(60 - first)] and missing == Missing(60 - first, 0, 0)
+    assert times_ms(path) == [t for t, _ in found]
 
 
 @pytest.mark.parametrize("start_ms", [0, 1600, 3_600_000])
@@ -177,8 +201,6 @@ def test_the_rate_of_the_user_replaces_stamps(tmp_path):
 def test_stamps_that_are_all_the_same_are_none(tmp_path):
     source = write_video(tmp_path / "w.avi", REGULAR)
     path = tmp_path / "v.mkv"
-    import av
-
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(video=0):
