@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import printable
 from edge_hal.media.stamps import Missing
-from edge_hal.media.video_file import VideoFile, picture_of
+from edge_hal.media.video_file import VideoFile
 from edge_hal.preprocess import resize
 
 
@@ -38,7 +38,7 @@ def read_pictures(
     def show_until(end_ns: int) -> None:
         nonlocal picture
         while len(pictures) < len(at_ns) and at_ns[len(pictures)] < end_ns:
-            picture = resize(picture_of(shown), height, width) if picture is None else picture
+            picture = resize(video.picture(shown), height, width) if picture is None else picture
             pictures.append(picture)
 
     with VideoFile(path, unstamped_hz=unstamped_hz) as video:

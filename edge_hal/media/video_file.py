@@ -71,13 +71,14 @@ class VideoFile:
         self.notes = list[str]()
         if fps is None and not self.stamped:
             self.notes.append(f"the file has no time stamps: its frames are taken at {float(self.rate):g} per second")
+        self._to_bgr = self._av.video.reformatter.VideoReformatter()  # kept: making one costs more than a picture
         self._undecodable = self._held = 0
         self._gaps = Gaps(self.rate)
 
     # --- reading --------------------------------------------------------------------------------
 
     def frames(self) -> Iterator[tuple[int, Any]]:
-        """Times in nanoseconds since the first frame, not decreasing, and decoded frames for `picture_of`; None for
+        """Times in nanoseconds since the first frame, not decreasing, and decoded frames for `picture`; None for
         one that cannot be decoded."""
         placed = self._by_stamps() if self._has_stamps else self._by_order()
         t_ns = 0
@@ -87,6 +88,11 @@ class VideoFile:
             self._undecodable += frame is None
             self._gaps.add(t_ns)
             yield t_ns, frame
+
+    def picture(self, frame: Any) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 BGR of a decoded frame, turned upright as phones ask for."""
+        picture: NDArray[np.uint8] = self._to_bgr.reformat(frame, format="bgr24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
 
     def times_ns(self) -> NDArray[np.int64]:
         """(frames,) the time of each frame in the file, sorted, without decoding any."""
@@ -267,17 +273,12 @@ class VideoFile:
 NO_TIMESTAMPS = 128  # AVFMT_NOTIMESTAMPS
 
 
-def picture_of(frame: Any) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR of a decoded frame, turned upright as phones ask for."""
-    picture = frame.to_ndarray(format="bgr24")
-    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
-
-
 def _pyav() -> ModuleType:
     """The av module, without its own messages. Raises EdgeHalError where it is not installed."""
     try:
         import av
         import av.logging
+        import av.video.reformatter
     except ImportError as error:
         raise EdgeHalError(
             "video files need PyAV, which is not installed", str(error), "pip install 'edge-hal[video]'"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import PICTURE_SUFFIXES, printable, with_suffix
 from edge_hal.media.stamps import Missing
-from edge_hal.media.video_file import VideoFile, picture_of
+from edge_hal.media.video_file import VideoFile
 from edge_hal.rate import checked_rate, instant_ns
 
 from .source_spec import SourceKind, SourceSpec
@@ -77,7 +77,8 @@ class VideoReader:
         self._video.close()
 
     def _read_all(self) -> Iterator[tuple[int, NDArray[Any] | None]]:
-        return ((t_ns, None if frame is None else picture_of(frame)) for t_ns, frame in self._video.frames())
+        video = self._video
+        return ((t_ns, None if frame is None else video.picture(frame)) for t_ns, frame in video.frames())
 
 
 class FeatureReader:

@@ -300,7 +300,7 @@ def ran(options: RunOptions, on_ready: Any, on_event: Any) -> Summary:
     return Summary("eof", {**counters, "dropped": {}}, 1, 10.0, {}, {})
 
 
-def trained(videos: Any, config: Any, out: Path, *rest: Any) -> None:
+def trained(videos: Any, config: Any, out: Path, *rest: Any, **named: Any) -> None:
     out.mkdir()
     (out / "alignment.json").write_text('{"v": {"labelled": true, "agreement": 1.0}}')
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.stamps import Missing
-from edge_hal.media.video_file import VideoFile, picture_of
+from edge_hal.media.video_file import VideoFile
 from edge_hal.rate import instant_ns
 from tests.helpers.videos import number_of, numbered, rewrite, write_video
 
@@ -28,7 +28,7 @@ def read(path: Path, **options: float) -> tuple[list[tuple[float, int | None]], 
     """(milliseconds, number) of each frame; None for a frame that cannot be decoded."""
     with VideoFile(path, **options) as video:
         found = [
-            (t_ns / 1e6, None if frame is None else number_of(picture_of(frame))) for t_ns, frame in video.frames()
+            (t_ns / 1e6, None if frame is None else number_of(video.picture(frame))) for t_ns, frame in video.frames()
         ]
         return found, video.missing()
 
@@ -82,7 +82,7 @@ def test_pictures_are_those_of_opencv(tmp_path):
     capture = cv2.VideoCapture(str(path))
     with VideoFile(path) as video:
         for _, frame in video.frames():
-            assert np.array_equal(picture_of(frame), capture.read()[1])
+            assert np.array_equal(video.picture(frame), capture.read()[1])
     assert not capture.read()[0]
 
 
@@ -237,6 +237,6 @@ def test_pictures_of_phones_are_turned_upright(tmp_path, angle):
     path.write_bytes(data)
     expected = cv2.VideoCapture(str(path)).read()[1]
     with VideoFile(path) as video:
-        picture = picture_of(next(video.frames())[1])
+        picture = video.picture(next(video.frames())[1])
     assert expected.shape == ((64, 48, 3) if angle != 180 else (48, 64, 3))
     assert np.array_equal(picture, expected)
