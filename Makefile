@@ -35,14 +35,14 @@ test-slow: .venv/for-tests
 	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow
 
 # The programs that slow tests start, from Debian's packages.
-SERVICES := ffmpeg
+SERVICES := ffmpeg mmdebstrap qemu-user-static
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 services:
 	$(SUDO) apt-get update -qq
 	$(SUDO) apt-get install -y -qq --no-install-recommends $(SERVICES)
 
-# The tests that need no torch, on the other Pythons; constraints.txt holds for 3.11 alone.
+# The tests that need no torch, on the other Pythons; 3.10 with the numpy and the OpenCV of JetPack 6's age.
 test-pythons: test-python3.10 test-python3.12 test-python3.13
 
 test-python%:
@@ -52,15 +52,16 @@ test-python%:
 	  echo "python$*:" && $(MAKE) --silent .venv-$*/ready && OMP_NUM_THREADS=1 .venv-$*/bin/python $(PYTEST) -m "not slow"; \
 	fi
 
-.venv-%/ready: pyproject.toml
+.venv-%/ready: pyproject.toml constraints-310.txt
 	@python$* -m venv --clear .venv-$*
-	@.venv-$*/bin/python $(INSTALL) -e ".[camera,test]"
+	@.venv-$*/bin/python $(INSTALL) $(if $(filter 3.10,$*),-c constraints-310.txt) -e ".[camera,test]"
 	@touch $@
 
 lint: .venv/for-tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p edge_hal -p tests.helpers
+	@$(BIN)/hadolint containers/*
 
 clean:
 	rm -rf .venv .venv-3.* build dist *.egg-info

@@ -6,17 +6,16 @@
 # A Jetson has nvcc, headers and libcuda; here they come from wheels, and the linker gets an empty libcuda. It shows that
 # pycuda compiles and links. It loads no CUDA: `import pycuda.driver` must end at the missing driver, and nowhere else.
 set -euo pipefail
-here="$(cd "$(dirname "$0")/../.." && pwd)"
 folder="$(realpath -m "${1:?the folder to build in}")"
 "${PYTHON:-python3}" -m venv --clear "$folder"
 pip=("$folder/bin/python" -m pip -q --disable-pip-version-check)
-"${pip[@]}" install -c "$here/constraints-310.txt" numpy nvidia-cuda-runtime-cu12==12.6.77 nvidia-curand-cu12==10.3.7.77
+"${pip[@]}" install numpy==1.26.4 nvidia-{cuda-runtime,cuda-profiler-api}-cu12==12.6.77 nvidia-curand-cu12==10.3.7.77
 
 cuda="$("$folder/bin/python" -c 'import site; print(site.getsitepackages()[0])')/nvidia"
 mkdir -p "$folder/stubs"
 gcc -shared -x c /dev/null -o "$folder/stubs/libcuda.so" -Wl,-soname,libcuda.so.1
 ln -sf "$cuda"/curand/lib/libcurand.so.* "$folder/stubs/libcurand.so"
-export CUDA_ROOT="$cuda/cuda_runtime" CPATH="$cuda/cuda_runtime/include:$cuda/curand/include" LIBRARY_PATH="$folder/stubs"
+export CUDA_ROOT="$cuda/cuda_runtime" CPATH="$(printf "%s:" "$cuda"/*/include)" LIBRARY_PATH="$folder/stubs"
 "${pip[@]}" install --no-cache-dir --no-binary pycuda pycuda==2026.1
 
 "$folder/bin/python" - <<'PROGRAM'

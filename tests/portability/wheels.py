@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10, where pytest needs tomli
+    import tomli as tomllib
 
 from tests.helpers.processes import REPOSITORY
 
@@ -19,14 +23,11 @@ CONSTRAINTS_310 = REPOSITORY / "constraints-310.txt"
 
 def requirements(*extras: str) -> list[str]:
     """What edge-hal and its extras need on aarch64, as pyproject.toml says it."""
-    found = []
-    for text in importlib.metadata.requires("edge-hal") or []:
-        requirement = Requirement(text)
-        marker = requirement.marker
-        if marker is None or any(marker.evaluate({"extra": extra, "platform_machine": "aarch64"}) for extra in extras):
-            requirement.marker = None
-            found.append(str(requirement))
-    return found
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
+    found = map(Requirement, texts)
+    here = {"platform_machine": "aarch64"}
+    return [str(one).partition(";")[0].strip() for one in found if one.marker is None or one.marker.evaluate(here)]
 
 
 def pip_install(

@@ -17,6 +17,7 @@ from tests.helpers.bundles import known_bundle, vectors
 from tests.helpers.processes import REPOSITORY
 
 UNIT = REPOSITORY / "configs" / "edge-hal@.service"
+DROP_IN = REPOSITORY / "configs" / "edge-hal-jetson.conf"
 TIMEOUT_S = 60.0
 
 
@@ -68,10 +69,14 @@ def test_the_command_of_the_unit_under_a_manager(tmp_path):
         assert process.returncode == 0 and (tmp_path / "j").exists()
 
 
-def test_systemd_understands_the_unit(tmp_path):
+@pytest.mark.parametrize("jetson", [False, True])
+def test_systemd_understands_the_unit(tmp_path, jetson):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here")
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace("/opt/edge-hal/bin/edge-hal", sys.executable))
+    if jetson:
+        (tmp_path / f"{UNIT.name}.d").mkdir()
+        shutil.copy(DROP_IN, tmp_path / f"{UNIT.name}.d" / "jetson.conf")
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0 and UNIT.name not in done.stderr, done.stderr
