@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from edge_hal import logs
+from edge_hal.commands import streams
 from edge_hal.commands.bench import bench
 from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.cameras import cameras
@@ -48,6 +49,7 @@ app.add_typer(keys, name="keys")
 
 def main() -> None:
     """Run the command. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. Bad input shows no traceback."""
+    streams.protect()
     try:
         app(prog_name="edge-hal")
     except EdgeHalError as error:

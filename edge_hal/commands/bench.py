@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 
@@ -62,8 +63,9 @@ def bench(
         other = figures(compare) if compare.is_dir() else read_figures(compare)
     if as_json:
         print(json.dumps(mine if other is None else {"this": mine, "other": other}))
-        return
-    print_figures(mine, other)
+    else:
+        print_figures(mine, other)
+    require_written()
 
 
 def read_figures(path: Path) -> dict[str, Any]:

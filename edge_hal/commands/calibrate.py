@@ -12,6 +12,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of, only_with
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ def calibrate(
         print("interrupted; run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None
     print(json.dumps(found.report) if as_json else describe(found, place))
+    if as_json:
+        require_written()
 
 
 def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | None, as_json: bool) -> None:
@@ -164,6 +167,8 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     print(
         json.dumps(fitted) if as_json else f"{text}written to {place}; the next edge-hal export --ckpt {ckpt} uses it"
     )
+    if as_json:
+        require_written()
 
 
 def labelled_evidence(

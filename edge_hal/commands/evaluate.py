@@ -11,6 +11,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def evaluate(
             else:
                 scores[name] = checkpoint_scores(path, videos, partial(_report, report, name), thresholds)
     print(json.dumps(scores)) if as_json else print_table(scores, f"{len(videos)} videos, {part}, {stage}")
+    require_written()
 
 
 def check_settings(settings: list[str], stage: str) -> None:

@@ -12,6 +12,7 @@ import typer
 from edge_hal.commands.calibrate import INT8_TARGETS, PRECISIONS, make_budget, read_folder
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of, only_with
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def export(
         )
     certificate = json.loads((bundle.path / "certificate.json").read_text())
     print(json.dumps(certificate) if as_json else _summary(bundle, certificate))
+    if as_json:
+        require_written()
 
 
 def _summary(bundle: Bundle, certificate: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_hal.commands import streams
 from edge_hal.commands.parsing import parse_time
 from edge_hal.errors import EdgeHalError
 
@@ -82,6 +83,8 @@ def listen(
     with subscribe(connect, stream, replay=replay, begin=begin, cursor=cursor, keys=keys) as events:
         for number, event in enumerate(events, start=1):
             print(events.raw.decode() if as_json else describe(event), flush=True)
+            if streams.failed():
+                return streams.require_written()
             events.ack()
             if number == count or (until_end and isinstance(event, End)):
                 return

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_hal import logs
+from edge_hal.commands import streams
 from edge_hal.commands.listen import describe
 from edge_hal.commands.parsing import only_with, parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
@@ -346,14 +347,17 @@ def run(
         metrics=metrics,
         insecure=insecure,
     )
-    summary = runner.run(
-        options,
-        on_ready=partial(_log_endpoint, stream, journal),
-        on_event=None if as_json else lambda event: print(describe(event), flush=True),
-    )
+    with streams.never_waiting():
+        summary = runner.run(
+            options,
+            on_ready=partial(_log_endpoint, stream, journal),
+            on_event=None if as_json else lambda event: print(describe(event), flush=True),
+        )
     ended = {"reason": summary.reason, "counters": summary.counters}
     logs.log.info("'%s' ended: %s", stream, summary.reason, extra={"fields": ended})
     print(json.dumps(summary.to_dict()) if as_json else _describe_summary(summary.to_dict()), flush=True)
+    if as_json:
+        streams.require_written()
     if summary.reason == "source":
         todo = "check its cable or address, or run without --give-up"
         raise EdgeHalError("the camera delivers no more frames", "", todo)
