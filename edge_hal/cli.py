@@ -25,6 +25,7 @@ from edge_hal.commands.replay import replay
 from edge_hal.commands.run import run
 from edge_hal.commands.train import train
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import DENIED, FULL, file_error
 
 app = typer.Typer(
     name="edge-hal",
@@ -54,6 +55,10 @@ def main() -> None:
         app(prog_name="edge-hal")
     except EdgeHalError as error:
         fail(error)
+    except OSError as error:
+        if error.errno not in (*DENIED, *FULL):
+            raise  # a fault of ours
+        fail(file_error(f"cannot use {error.filename}" if error.filename else "cannot write a file", error))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from edge_hal.bundle import graph_name
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable, replacing
 from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
@@ -61,13 +62,15 @@ def import_encoder(graph: Path, spec: EncoderSpec, path: Path) -> None:
     Raises:
         EdgeHalError: it is not an ONNX file, or the lint refuses it.
     """
+    check_readable(graph)
     try:
         model = onnx.load(graph)
         onnx.checker.check_model(model)
     except Exception as error:  # onnx raises protobuf's and its own types
         raise EdgeHalError(f"cannot read the encoder {graph}", str(error).splitlines()[0]) from error
     lint_encoder(model, spec, graph.name)
-    onnx.save(without_traces(model), path)
+    with replacing(path) as beside:
+        onnx.save(without_traces(model), beside)
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -99,8 +102,9 @@ def _export(module: nn.Module, example: list[torch.Tensor], inputs: list[str], o
                 verbose=False,
             )
             assert program is not None
-            onnx.save(without_traces(program.model_proto), path)
-    except OSError:
+            with replacing(path) as beside:
+                onnx.save(without_traces(program.model_proto), beside)
+    except (OSError, EdgeHalError):
         raise
     except Exception as error:  # the exporter raises many types of its own
         raise EdgeHalError(f"cannot export {path.name}", f"{type(error).__name__}: {error}") from error

@@ -13,11 +13,14 @@ from edge_hal.errors import EdgeHalError
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="Folder that `edge-hal export` wrote.")] = Path("bundle"),
+    bundle: Annotated[Path, typer.Argument(readable=False, help="Folder that `edge-hal export` wrote.")] = Path(
+        "bundle"
+    ),
     compare: Annotated[
         Path | None,
         typer.Option(
-            help="Measure this bundle too and print both; or a file with the output of `edge-hal bench --json`."
+            readable=False,
+            help="Measure this bundle too and print both; or a file with the output of `edge-hal bench --json`.",
         ),
     ] = None,
     engine: Annotated[

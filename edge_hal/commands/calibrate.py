@@ -28,9 +28,14 @@ PRECISIONS, INT8_TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
 
 def calibrate(
     data: Annotated[
-        Path, typer.Argument(help="Folder with features/ or videos/. Frame labels are needed only with --confidence.")
+        Path,
+        typer.Argument(
+            readable=False, help="Folder with features/ or videos/. Frame labels are needed only with --confidence."
+        ),
     ],
-    ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote, or its model file.")],
+    ckpt: Annotated[
+        Path, typer.Option(readable=False, help="Run directory that `edge-hal train` wrote, or its model file.")
+    ],
     split: Annotated[
         int | None,
         typer.Option(
@@ -48,7 +53,8 @@ def calibrate(
     work: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the ranges and the state of the search (default: calibration/ in the run directory)."
+            readable=False,
+            help="Folder for the ranges and the state of the search (default: calibration/ in the run directory).",
         ),
     ] = None,
     rate_hz: Annotated[
@@ -137,7 +143,7 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     from edge_hal.calib.confidence import draw, error_at, fit_confidence
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import CONFIDENCE
-    from edge_hal.files import write_file
+    from edge_hal.files import check_writable, write_file
     from edge_hal.model.model_file import load_checkpoint
 
     if split is None:
@@ -145,6 +151,8 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
             "--confidence needs --split", "the model must not have been trained on the videos", exit_code=2
         )
     checkpoint = load_checkpoint(ckpt)
+    place = checkpoint.path / CONFIDENCE
+    check_writable(place)
     with Stages() as report:
         names, evidence = labelled_evidence(data, checkpoint, split, part, report)
         found = fit_confidence(evidence)
@@ -153,7 +161,6 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
             others = labelled_evidence(data, checkpoint, split, check, report)[1]
             before, after = (error_at(others, t) for t in (1.0, found.temperature))
             checked = {"check": {"part": check, "events": len(others), "ece_before": before, "ece_after": after}}
-    place = checkpoint.path / CONFIDENCE
     fitted = {**asdict(found), "split": split, "part": part, "videos": names, **checked}
     write_file(place, json.dumps(fitted, indent=1) + "\n")
     with contextlib.suppress(ImportError):  # without matplotlib only the picture is missing

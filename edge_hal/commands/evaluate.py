@@ -37,8 +37,10 @@ ROWS = (
 
 
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Folder with features/ or videos/, and with frame labels.")],
-    ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote.")],
+    data: Annotated[
+        Path, typer.Argument(readable=False, help="Folder with features/ or videos/, and with frame labels.")
+    ],
+    ckpt: Annotated[Path, typer.Option(readable=False, help="Run directory that `edge-hal train` wrote.")],
     split: Annotated[
         int | None, typer.Option(help="Score a part of this split, for example 1 (default: all videos).")
     ] = None,
@@ -49,7 +51,10 @@ def evaluate(
         ),
     ] = None,
     full: Annotated[
-        Path | None, typer.Option(help="Run directory of a fully supervised training, scored beside as an upper bound.")
+        Path | None,
+        typer.Option(
+            readable=False, help="Run directory of a fully supervised training, scored beside as an upper bound."
+        ),
     ] = None,
     stage: Annotated[
         str,

@@ -32,6 +32,7 @@ def run(
     camera_auth: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="File with one line USER:PASSWORD for the camera's address. Without it the environment variable "
             "EDGE_HAL_CAMERA_AUTH is read.",
             rich_help_panel=SOURCE,
@@ -147,6 +148,7 @@ def run(
     journal: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="File in which events are kept so that subscribers can ask for past ones (default: for a camera "
             "edge-hal/STREAM.journal under XDG_STATE_HOME, for a file none).",
             rich_help_panel=DELIVERY,
@@ -179,6 +181,7 @@ def run(
     key: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="Encrypt with this secret key, a .key_secret file that `edge-hal keys new` made (default: no "
             "encryption).",
             rich_help_panel=DELIVERY,
@@ -187,6 +190,7 @@ def run(
     allowed: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="Folder with the public keys of the subscribers that may connect when --key is given (default: the "
             "folder allowed/ beside the key).",
             rich_help_panel=DELIVERY,
@@ -203,6 +207,7 @@ def run(
     record: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="Record the frames that the model sees, and their times, in this new folder. `edge-hal replay FOLDER` "
             "runs them again.",
             rich_help_panel=RECORDING,
@@ -218,7 +223,7 @@ def run(
     ] = None,
     bundle: Annotated[
         Path,
-        typer.Option(help="Folder that `edge-hal export` wrote.", rich_help_panel=ENGINE),
+        typer.Option(readable=False, help="Folder that `edge-hal export` wrote.", rich_help_panel=ENGINE),
     ] = Path("bundle"),
     engine: Annotated[
         str,

@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 from edge_hal.progress import ProgressCount
 
 from .render import iter_frames
@@ -72,7 +73,7 @@ def render_dataset(
         out.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise EdgeHalError(f"cannot write {out}", str(error), "name a folder that can be") from None
+        raise file_error(f"cannot write {out}", error, "name another folder") from None
     try:
         for folder in ("videos", "groundTruth", "transcripts", "splits"):
             (beside / folder).mkdir()
@@ -88,7 +89,7 @@ def render_dataset(
         beside.chmod(0o755)
         os.replace(beside, out)
     except OSError as error:
-        raise EdgeHalError(f"cannot write {out}", str(error), "make room or name another") from None
+        raise file_error(f"cannot write {out}", error, "name another folder") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return out

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
@@ -103,6 +104,8 @@ def _ends(event: bytes) -> bool:
 def read_recording(folder: Path) -> Recording:
     """Raises EdgeHalError if the folder is no recording, has a newer schema, is damaged, or is a piece of a ring from
     another version."""
+    for file in (folder, *(folder / name for name in (LOG, FRAMES, EVENTS, STATE))):
+        check_readable(file)
     try:
         lines = read_regular(folder / LOG, LARGEST_LOG, links=False).decode().splitlines(keepends=True)
         head = parse_head(lines[0] if lines else "")

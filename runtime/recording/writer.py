@@ -21,6 +21,7 @@ from edge_hal import __version__
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, encode
+from edge_hal.files import file_error
 from edge_hal.preprocess import resize
 from edge_hal.runtime.observer import Checkpoint, Observer
 from edge_hal.runtime.options import RunOptions
@@ -69,7 +70,7 @@ class Recorder(Observer):
             self._frames = open(folder / FRAMES, "wb", buffering=0)  # noqa: SIM115
         except OSError as error:
             todo = "choose another --record"
-            raise EdgeHalError(f"cannot record into {folder}", str(error.strerror), todo) from error
+            raise file_error(f"cannot record into {folder}", error, todo) from error
         self._encoder = bundle.spec.encoder
         self._shown = 0
         self.whole = True
