@@ -86,7 +86,8 @@ def file_error(
         return _denied(what, reading or _not_writable(path) or path, todo, writing=reading is None)
     if error.errno in FULL:
         limit = "the largest file size is reached" if error.errno == errno.EFBIG else "the disk is full"
-        return EdgeHalError(what, limit, "; ".join(filter(None, ("make room", todo))))
+        place = "" if path is None or str(path) in what else f" at {path}"
+        return EdgeHalError(what, limit + place, "; ".join(filter(None, ("make room", todo))), exit_code=exit_code)
     return EdgeHalError(what, error.strerror or str(error), todo, exit_code=exit_code)
 
 

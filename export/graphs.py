@@ -52,8 +52,9 @@ def export_level(pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int, 
 def export_encoder(encoder: FrameEncoder, spec: EncoderSpec, path: Path) -> None:
     """Write the frame encoder's graph: uint8 BGR (height, width, 3) -> float32 (1, size)."""
     image = torch.zeros(spec.image.shape, dtype=torch.uint8)
-    _export(encoder.eval(), [image], [spec.image.name], [spec.vector.name], path)
-    lint_encoder(onnx.load(path), spec, path.name)
+    with replacing(path) as beside:
+        _export(encoder.eval(), [image], [spec.image.name], [spec.vector.name], beside)
+        lint_encoder(onnx.load(beside), spec, path.name)
 
 
 def import_encoder(graph: Path, spec: EncoderSpec, path: Path) -> None:
@@ -102,9 +103,8 @@ def _export(module: nn.Module, example: list[torch.Tensor], inputs: list[str], o
                 verbose=False,
             )
             assert program is not None
-            with replacing(path) as beside:
-                onnx.save(without_traces(program.model_proto), beside)
-    except (OSError, EdgeHalError):
+            onnx.save(without_traces(program.model_proto), path)
+    except OSError:
         raise
     except Exception as error:  # the exporter raises many types of its own
         raise EdgeHalError(f"cannot export {path.name}", f"{type(error).__name__}: {error}") from error

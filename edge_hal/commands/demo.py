@@ -93,15 +93,14 @@ def _tell(event: Transition, video: Video, labels: tuple[str, ...]) -> None:
 
 def draw(path: Path, videos: VideoSet, timelines: list[Timeline], heard: list[list[Transition]]) -> None:
     """Draw true labels, streamed labels and confidence of the first three videos, one colour per step."""
-    import matplotlib
+    from edge_hal.plotting import pyplot
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from matplotlib.patches import Patch
 
     shown = list(zip(videos.videos, timelines, heard, strict=True))[:3]
     figure, axes = plt.subplots(len(shown), 1, figsize=(11, 1.6 * len(shown) + 1), squeeze=False)
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    colours = plt.get_cmap("tab10").colors
     for axis, (video, told, transitions) in zip(axes[:, 0], shown, strict=True):
         assert video.labels is not None and video.rate_hz is not None
         for row, labels in ((1, video.labels), (0, told.labels)):

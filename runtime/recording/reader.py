@@ -117,10 +117,10 @@ def read_recording(folder: Path) -> Recording:
                 f"replay it with edge-hal {version}; pieces of this version replay one by one: edge-hal replay PIECE",
             )
         entries = parse_entries([line for line in lines[1:] if line.endswith("\n")])
-        if not entries or "ended" not in entries[-1]:  # killed: complete up to the last frame shown
-            while entries and "shown" not in entries[-1]:
-                entries.pop()
         rows = _rows(folder / FRAMES, tuple(head["shape"]))
+        if not entries or "ended" not in entries[-1]:  # killed, or no room: complete up to the last whole frame
+            while entries and not entries[-1].get("at", len(rows)) < len(rows):
+                entries.pop()
         missing = [entry["at"] for entry in entries if "shown" in entry and entry["at"] >= len(rows)]
         if missing:
             raise ValueError(f"{FRAMES} has {len(rows)} frames, the log names frame {missing[0]}")

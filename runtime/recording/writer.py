@@ -8,9 +8,12 @@ begin with the run; see `state_file.py`. `reader.py` reads recordings.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,11 @@ class Recorder(Observer):
             self._log, self._events = (open(folder / name, "w", buffering=1) for name in (LOG, EVENTS))  # noqa: SIM115
             self._frames = open(folder / FRAMES, "wb", buffering=0)  # noqa: SIM115
         except OSError as error:
+            for name in (STATE, LOG, EVENTS, FRAMES):  # nothing incomplete stays
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
             todo = "choose another --record"
             raise file_error(f"cannot record into {folder}", error, todo) from error
         self._encoder = bundle.spec.encoder
@@ -97,7 +105,7 @@ class Recorder(Observer):
             data = resize(data, self._encoder.height, self._encoder.width)
         else:
             data = data.astype(np.float32)
-        self._keep(self._frames.write, np.ascontiguousarray(data).data)
+        self._keep(self._frames.write, np.ascontiguousarray(data).tobytes())
         self._write(shown=tick.frame.index, at=self._shown)
         self._shown += 1
 
@@ -124,7 +132,8 @@ class Recorder(Observer):
     def _keep(self, write: Callable[[Any], int], data: Any) -> None:
         if self.whole:
             try:
-                write(data)
+                if write(data) != len(data):  # the rest of a frame found no room
+                    self._stop(os.strerror(errno.ENOSPC))
             except OSError as error:
                 self._stop(error.strerror)
 
