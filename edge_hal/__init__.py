@@ -43,8 +43,8 @@ __all__ = [
     "subscribe",
 ]
 
-# ONNX Runtime 1.32 writes a telemetry database with an identifier of the machine under ~/.cache, unless this is set when
-# it is imported. A user who wants that sets it to 0.
+# ONNX Runtime 1.32 writes a telemetry database with an identifier of the machine under ~/.cache, unless this is set
+# before it is imported. A user who wants that sets it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = {"open_stream": "edge_hal.runtime.api", "subscribe": "edge_hal.runtime.delivery.client"}

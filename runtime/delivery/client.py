@@ -101,7 +101,7 @@ class Subscription:
         self._now.setsockopt(zmq.SUBSCRIBE, b"" if stream is None else f"{stream}/".encode())
         self._address = replay or _replay_of(endpoint)
         self._past = _connect(zmq.DEALER, self._address, keys, "--replay")
-        self._refused = RefusedHere(endpoint)
+        self._refused = RefusedHere(endpoint, keys is not None)
         self._refusals = self._now.get_monitor_socket()
         self._poller = zmq.Poller()
         self._poller.register(self._now, zmq.POLLIN)

@@ -56,8 +56,8 @@ class RefusedSubscribers:
 class RefusedHere:
     """Finds out at a subscriber that it is refused."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: str, encrypts: bool) -> None:
+        self._endpoint, self._encrypts = endpoint, encrypts
         self._closed = 0
 
     def note(self, message: Mapping[str, Any]) -> None:
@@ -72,11 +72,11 @@ class RefusedHere:
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             self._closed += 1
             if self._closed == CLOSED:
-                log.warning(
-                    "the publisher on %s closes the connection during the handshake: --server-key is probably the key "
-                    "of another publisher; it is tried again",
-                    self._endpoint,
-                )
+                why = "one side encrypts and the other does not; give --key and --server-key"
+                if self._encrypts:
+                    why = "--server-key is probably the key of another publisher"
+                text = "the publisher on %s closes the connection during the handshake: %s; it is tried again"
+                log.warning(text, self._endpoint, why)
         else:
             refused = event == zmq.EVENT_HANDSHAKE_FAILED_AUTH
             why = "this key is not allowed there" if refused else "one side encrypts and the other does not"
