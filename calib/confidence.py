@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors, mean_posterior
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray
+from edge_hal.plotting import pyplot
 from edge_hal.spec import PyramidSpec
 
 MIN_EVENTS = 30
@@ -124,11 +125,7 @@ def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]
 
 def draw(path: Path, found: Confidence) -> None:
     """Write the reliability diagram before and after as PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(4.5, 4.5))
     axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
     for rows, ece, name in (

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import replacing, write_file
+from edge_hal.files import CONTINUE, file_error, replacing, write_file
 from edge_hal.progress import Progress
 from edge_hal.runtime.engines.onnxruntime_engine import open_session
 from edge_hal.runtime.stream.pyramid import PyramidStream
@@ -131,7 +131,7 @@ def observe(
             old.unlink()
         (work / PARTIAL).rmdir()
     except OSError as error:
-        raise EdgeHalError(f"cannot write the calibration {work}", str(error)) from error
+        raise file_error(f"cannot write the calibration {work}", error, CONTINUE) from error
     progress("observe", len(recordings), len(recordings), f"{ticks} ticks")
     return ranges
 

@@ -15,6 +15,7 @@ Each name is imported when it is first used, so `import edge_hal` loads neither 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,10 @@ __all__ = [
     "open_stream",
     "subscribe",
 ]
+
+# ONNX Runtime 1.32 writes a telemetry database with an identifier of the machine under ~/.cache, unless this is set
+# before it is imported. A user who wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = {"open_stream": "edge_hal.runtime.api", "subscribe": "edge_hal.runtime.delivery.client"}
 

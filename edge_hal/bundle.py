@@ -26,6 +26,7 @@ from edge_hal import __version__
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable, check_writable, file_error
 from edge_hal.signature import copy_trusted
 from edge_hal.spec import PyramidSpec
 from edge_hal.untrusted import parse_json, read_regular
@@ -118,8 +119,11 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False, trusted: Path | 
 
 def _load(path: Path, allow_uncertified: bool) -> Bundle:
     todo = REEXPORT.format(path=path)
+    check_readable(path / "manifest.json")
     if not (path / "manifest.json").is_file():
         raise EdgeHalError(f"{path} is no bundle", "it has no manifest.json", todo)
+    for file in sorted(path.iterdir()):
+        check_readable(file, f"cannot read the bundle {path}")
     _refuse_links_out(path, todo)
     raw, manifest = _manifest(path / "manifest.json", todo)
     if manifest.get("schema") != SCHEMA:
@@ -223,6 +227,7 @@ def write_bundle(
     staging = path.with_name(f".{path.name}.partial-{os.getpid()}")
     if path.exists() and not (path / "manifest.json").is_file():
         raise EdgeHalError(f"{path} exists and is no bundle", "it will not be overwritten", "choose another --out")
+    check_writable(staging, f"cannot write the bundle {path}", "choose another --out")
     try:
         staging.mkdir(parents=True)
         write_graphs(staging)
@@ -254,7 +259,7 @@ def write_bundle(
             )
         _replace(staging, path)
     except OSError as error:
-        raise EdgeHalError(f"cannot write the bundle {path}", str(error), "choose another --out") from error
+        raise file_error(f"cannot write the bundle {path}", error, "choose another --out") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return load_bundle(path)
@@ -310,7 +315,7 @@ def _manifest(path: Path, todo: str) -> tuple[bytes, dict[str, Any]]:
         raw = read_regular(path)
         data = parse_json(raw)
     except (OSError, ValueError) as error:
-        raise EdgeHalError(f"cannot read {path}", str(error), todo) from error
+        raise file_error(f"cannot read {path}", error, todo, path=path) from error
     if not isinstance(data, dict):
         raise EdgeHalError(f"cannot read {path}", "it is not a JSON object", todo)
     return raw, data

@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from edge_hal import logs
+from edge_hal.commands import streams
 from edge_hal.commands.bench import bench
 from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.cameras import cameras
@@ -24,6 +25,7 @@ from edge_hal.commands.replay import replay
 from edge_hal.commands.run import run
 from edge_hal.commands.train import train
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import DENIED, FULL, file_error
 
 app = typer.Typer(
     name="edge-hal",
@@ -48,10 +50,15 @@ app.add_typer(keys, name="keys")
 
 def main() -> None:
     """Run the command. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. Bad input shows no traceback."""
+    streams.protect()
     try:
         app(prog_name="edge-hal")
     except EdgeHalError as error:
         fail(error)
+    except OSError as error:
+        if error.errno not in (*DENIED, *FULL):
+            raise  # a fault of ours
+        fail(file_error(f"cannot use {error.filename}" if error.filename else "cannot write a file", error))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec
 
 PRESETS = Path(__file__).parent / "configs"
@@ -236,7 +237,7 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
     try:
         data = yaml.load(path.read_text(), _PlainLoader) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise EdgeHalError(f"cannot read {path}", str(error), exit_code=2) from error
+        raise file_error(f"cannot read {path}", error, path=path, exit_code=2) from error
     if not isinstance(data, dict):
         raise EdgeHalError(f"cannot read {path}", "it is not a mapping of keys to values", exit_code=2)
     overrides = list(overrides)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import EdgeHalError
+from .files import file_error
 from .untrusted import read_regular
 
 LARGEST_BYTES = 16 * 1024
@@ -33,8 +34,7 @@ def read_public(file: Path) -> bytes:
         data = read_regular(file, LARGEST_BYTES)
         writable = file.stat().st_mode & stat.S_IWOTH
     except (OSError, ValueError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise EdgeHalError(f"cannot read the key {file}", why, exit_code=2) from error
+        raise file_error(f"cannot read the key {file}", error, path=file, exit_code=2) from error
     if writable:
         why = "every user of the machine can replace it"
         raise EdgeHalError(f"will not use the key {file}", why, f"check it, then chmod o-w {file}")
@@ -97,6 +97,6 @@ def write_pair(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> list[Pat
             todo = "choose another name, or delete the old pair"
             raise EdgeHalError(f"there is a key '{name}' in {folder}", "", todo) from error
         if isinstance(error, OSError):
-            raise EdgeHalError(f"cannot write keys to {folder}", str(error.strerror), "choose another --dir") from error
+            raise file_error(f"cannot write keys to {folder}", error, "choose another --dir", path=folder) from error
         raise
     return made

@@ -28,6 +28,7 @@ from edge_hal.calib.sensitivity import MIN_TRANSITIONS, Budget, Memory, Shift, V
 from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
+from edge_hal.files import check_writable, file_error
 from edge_hal.model.model_file import Checkpoint
 from edge_hal.progress import Progress
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -92,12 +93,13 @@ def calibrate(
         EdgeHalError: the recordings are not fit for calibration, no layer stays within the budget, or `work` cannot be
             written or is used by another calibration.
     """
+    check_writable(work, f"cannot write the calibration {work}", "choose another --work")
     check_recordings(recordings, checkpoint.spec)
     try:
         with _locked(work):
             return _calibrate(checkpoint, recordings, target, work, progress, budget or Budget())
     except OSError as error:
-        raise EdgeHalError(f"cannot write the calibration {work}", str(error), "choose another --work") from error
+        raise file_error(f"cannot write the calibration {work}", error, "choose another --work") from error
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from .sources.base import Source
 from .sources.camera_backends import CameraRequest, check_gstreamer
 from .sources.camera_source import CameraSource
 from .sources.credentials import mask_arguments
+from .sources.devices import denied
 from .sources.file_readers import open_file
 from .sources.file_sources import AsapFileSource, RealtimeFileSource
 from .sources.source_spec import SourceKind, SourceSpec
@@ -64,6 +65,8 @@ def open_source(
             raise EdgeHalError(f"the camera {name} cannot wait", "--pace asap is for files", todo, exit_code=2)
         if spec.kind in (SourceKind.GSTREAMER, SourceKind.CSI):
             check_gstreamer()
+        if spec.kind is SourceKind.DEVICE and (todo := denied(spec.target)):
+            raise EdgeHalError(f"cannot open /dev/video{spec.target}", "permission denied", todo)
         return CameraSource(request, limits)
     reader = open_file(spec, vector_size, fps)
     for note in reader.notes:

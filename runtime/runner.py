@@ -6,9 +6,11 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.events import Event
+from edge_hal.files import check_readable, check_writable
 
 from .checks.selfcheck import open_selfcheck
 from .delivery.journal import Journal, default_path
@@ -57,6 +59,8 @@ def run(
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
     options.check(bundle)
     bundle.decoder.replaced(options.decoder)  # raises before anything is opened
+    if options.record is not None:
+        check_writable(options.record, f"cannot record into {options.record}", "choose another --record")
     latency = Latency()
     source = open_source(
         options.source,
@@ -131,8 +135,13 @@ def _journal(options: RunOptions) -> Iterator[Journal | None]:
     if options.journal is None:
         yield None
         return
+    what, todo = f"cannot open the journal {options.journal}", "choose another --journal"
     if options.journal == default_path(options.stream):
         with suppress(OSError):  # opening it says why
             options.journal.parent.mkdir(parents=True, exist_ok=True)
+    own = (Path(f"{options.journal}{suffix}") for suffix in ("", ".lock", "-wal", "-shm"))
+    for file in (options.journal.parent, *own):  # SQLite adds files to the folder and removes them
+        check_readable(file, what, todo)
+        check_writable(file, what, todo)
     with Journal(options.journal, options.stream, options.retention) as journal:
         yield journal

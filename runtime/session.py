@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -64,6 +65,7 @@ class Session:
         observers: Sequence[Observer],
     ) -> None:
         self.events = 0
+        self._ended = False
         self._options, self._recognizer, self._source = options, recognizer, source
         self._publisher, self._latency = publisher, latency
         self._stop, self._reloader, self._observers = stop, reloader, observers
@@ -86,11 +88,11 @@ class Session:
         begun_ns = time.monotonic_ns()
         engines, bundle = self._recognizer.engines, self._recognizer.bundle.fingerprint
         log.info("bundle %s on %s, %s", bundle[:12], engines.kind, engines.why, extra={"fields": {"bundle": bundle}})
-        self._publish(self._recognizer.start(self._source.name))
-        self._report()
-        if not self._stop.asked:
-            self._source.start()
         try:
+            self._publish(self._recognizer.start(self._source.name))
+            self._report()
+            if not self._stop.asked:
+                self._source.start()
             reason = self._recognise()
             now_ns = self._source.now_ns()
             self._process(self._clock.finish(now_ns))
@@ -98,8 +100,10 @@ class Session:
             counters = self._end(reason)
             for observer in self._observers:
                 observer.ended(reason, now_ns, self._source.intake())
-        except EdgeHalError:
-            self._end("error")
+        except BaseException:  # whatever it is: a stream that began must end
+            if self.events and not self._ended:
+                with suppress(EdgeHalError):
+                    self._end("error")
             raise
         finally:
             for observer in self._observers:
@@ -271,6 +275,7 @@ class Session:
         return self._clock.counters.tally(self._source.intake())
 
     def _end(self, reason: str) -> dict[str, Any]:
+        self._ended = True
         self._source.close()  # nothing is captured after this: the counters are final
         counters = self._tally()
         self._publish(self._recognizer.end(reason, counters))

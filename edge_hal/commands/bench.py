@@ -8,15 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="Folder that `edge-hal export` wrote.")] = Path("bundle"),
+    bundle: Annotated[Path, typer.Argument(readable=False, help="Folder that `edge-hal export` wrote.")] = Path(
+        "bundle"
+    ),
     compare: Annotated[
         Path | None,
         typer.Option(
-            help="Measure this bundle too and print both; or a file with the output of `edge-hal bench --json`."
+            readable=False,
+            help="Measure this bundle too and print both; or a file with the output of `edge-hal bench --json`.",
         ),
     ] = None,
     engine: Annotated[
@@ -62,8 +66,9 @@ def bench(
         other = figures(compare) if compare.is_dir() else read_figures(compare)
     if as_json:
         print(json.dumps(mine if other is None else {"this": mine, "other": other}))
-        return
-    print_figures(mine, other)
+    else:
+        print_figures(mine, other)
+    require_written()
 
 
 def read_figures(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of, only_with
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -27,9 +28,14 @@ PRECISIONS, INT8_TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
 
 def calibrate(
     data: Annotated[
-        Path, typer.Argument(help="Folder with features/ or videos/. Frame labels are needed only with --confidence.")
+        Path,
+        typer.Argument(
+            readable=False, help="Folder with features/ or videos/. Frame labels are needed only with --confidence."
+        ),
     ],
-    ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote, or its model file.")],
+    ckpt: Annotated[
+        Path, typer.Option(readable=False, help="Run directory that `edge-hal train` wrote, or its model file.")
+    ],
     split: Annotated[
         int | None,
         typer.Option(
@@ -47,7 +53,8 @@ def calibrate(
     work: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the ranges and the state of the search (default: calibration/ in the run directory)."
+            readable=False,
+            help="Folder for the ranges and the state of the search (default: calibration/ in the run directory).",
         ),
     ] = None,
     rate_hz: Annotated[
@@ -125,6 +132,8 @@ def calibrate(
         print("interrupted; run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None
     print(json.dumps(found.report) if as_json else describe(found, place))
+    if as_json:
+        require_written()
 
 
 def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | None, as_json: bool) -> None:
@@ -134,7 +143,7 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     from edge_hal.calib.confidence import draw, error_at, fit_confidence
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import CONFIDENCE
-    from edge_hal.files import write_file
+    from edge_hal.files import check_writable, write_file
     from edge_hal.model.model_file import load_checkpoint
 
     if split is None:
@@ -142,6 +151,8 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
             "--confidence needs --split", "the model must not have been trained on the videos", exit_code=2
         )
     checkpoint = load_checkpoint(ckpt)
+    place = checkpoint.path / CONFIDENCE
+    check_writable(place)
     with Stages() as report:
         names, evidence = labelled_evidence(data, checkpoint, split, part, report)
         found = fit_confidence(evidence)
@@ -150,7 +161,6 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
             others = labelled_evidence(data, checkpoint, split, check, report)[1]
             before, after = (error_at(others, t) for t in (1.0, found.temperature))
             checked = {"check": {"part": check, "events": len(others), "ece_before": before, "ece_after": after}}
-    place = checkpoint.path / CONFIDENCE
     fitted = {**asdict(found), "split": split, "part": part, "videos": names, **checked}
     write_file(place, json.dumps(fitted, indent=1) + "\n")
     with contextlib.suppress(ImportError):  # without matplotlib only the picture is missing
@@ -164,6 +174,8 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     print(
         json.dumps(fitted) if as_json else f"{text}written to {place}; the next edge-hal export --ckpt {ckpt} uses it"
     )
+    if as_json:
+        require_written()
 
 
 def labelled_evidence(

@@ -13,6 +13,7 @@ import typer
 from edge_hal.commands.extras import require
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.subscribed_run import timeline_of_events, watch_run
+from edge_hal.files import write_file
 
 if TYPE_CHECKING:
     from edge_hal.decoding.timeline import Timeline
@@ -24,7 +25,9 @@ TRAIN_VIDEOS, TEST_VIDEOS = 64, 8
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="New folder for videos, runs, bundle and scores.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(readable=False, help="New folder for videos, runs, bundle and scores.")] = Path(
+        "demo"
+    ),
     seed: Annotated[int, typer.Option(help="Random seed of the rendered videos and of the training.")] = 0,
 ) -> None:
     """Render videos, learn from their step lists, export, recognise unseen videos live, and print the scores."""
@@ -65,7 +68,7 @@ def demo(
         "ours": scores_of(timelines, frame_labels(unseen), frame_rates_hz(unseen), unseen.background),
         "full": full,
     }
-    (out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+    write_file(out / "scores.json", json.dumps(scores, indent=2) + "\n")
     draw(out / "timeline.png", unseen, timelines, heard)
     _videos(unseen, out / "videos")
     from edge_hal.commands.evaluate import print_table
@@ -90,15 +93,14 @@ def _tell(event: Transition, video: Video, labels: tuple[str, ...]) -> None:
 
 def draw(path: Path, videos: VideoSet, timelines: list[Timeline], heard: list[list[Transition]]) -> None:
     """Draw true labels, streamed labels and confidence of the first three videos, one colour per step."""
-    import matplotlib
+    from edge_hal.plotting import pyplot
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from matplotlib.patches import Patch
 
     shown = list(zip(videos.videos, timelines, heard, strict=True))[:3]
     figure, axes = plt.subplots(len(shown), 1, figsize=(11, 1.6 * len(shown) + 1), squeeze=False)
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    colours = plt.get_cmap("tab10").colors
     for axis, (video, told, transitions) in zip(axes[:, 0], shown, strict=True):
         assert video.labels is not None and video.rate_hz is not None
         for row, labels in ((1, video.labels), (0, told.labels)):

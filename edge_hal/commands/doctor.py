@@ -17,7 +17,9 @@ DEFAULT = Path("bundle")
 def doctor(
     bundle: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder that `edge-hal export` wrote; repeatable (default: ./bundle, if it exists)."),
+        typer.Option(
+            readable=False, help="Folder that `edge-hal export` wrote; repeatable (default: ./bundle, if it exists)."
+        ),
     ] = None,
     selftest: Annotated[
         bool,

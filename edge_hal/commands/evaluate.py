@@ -11,6 +11,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ ROWS = (
 
 
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Folder with features/ or videos/, and with frame labels.")],
-    ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote.")],
+    data: Annotated[
+        Path, typer.Argument(readable=False, help="Folder with features/ or videos/, and with frame labels.")
+    ],
+    ckpt: Annotated[Path, typer.Option(readable=False, help="Run directory that `edge-hal train` wrote.")],
     split: Annotated[
         int | None, typer.Option(help="Score a part of this split, for example 1 (default: all videos).")
     ] = None,
@@ -48,7 +51,10 @@ def evaluate(
         ),
     ] = None,
     full: Annotated[
-        Path | None, typer.Option(help="Run directory of a fully supervised training, scored beside as an upper bound.")
+        Path | None,
+        typer.Option(
+            readable=False, help="Run directory of a fully supervised training, scored beside as an upper bound."
+        ),
     ] = None,
     stage: Annotated[
         str,
@@ -101,6 +107,7 @@ def evaluate(
             else:
                 scores[name] = checkpoint_scores(path, videos, partial(_report, report, name), thresholds)
     print(json.dumps(scores)) if as_json else print_table(scores, f"{len(videos)} videos, {part}, {stage}")
+    require_written()
 
 
 def check_settings(settings: list[str], stage: str) -> None:

@@ -12,6 +12,7 @@ import typer
 from edge_hal.commands.calibrate import INT8_TARGETS, PRECISIONS, make_budget, read_folder
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of, only_with
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
 
 def export(
-    ckpt: Annotated[Path, typer.Option(help="Run directory that `edge-hal train` wrote, or its model file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle. An old one is replaced.")] = Path("bundle"),
+    ckpt: Annotated[
+        Path, typer.Option(readable=False, help="Run directory that `edge-hal train` wrote, or its model file.")
+    ],
+    out: Annotated[Path, typer.Option(readable=False, help="Folder of the bundle. An old one is replaced.")] = Path(
+        "bundle"
+    ),
     precision: Annotated[str, typer.Option(help="Number format of the graphs: fp32, fp16 or int8.")] = "fp32",
     target: Annotated[
         str | None,
@@ -30,7 +35,10 @@ def export(
         ),
     ] = None,
     calib: Annotated[
-        Path | None, typer.Option(help="With int8: folder with features/ or videos/ of the procedure, to calibrate on.")
+        Path | None,
+        typer.Option(
+            readable=False, help="With int8: folder with features/ or videos/ of the procedure, to calibrate on."
+        ),
     ] = None,
     split: Annotated[
         int | None,
@@ -49,8 +57,9 @@ def export(
     work: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="With int8: folder that `edge-hal calibrate --work` wrote (default: calibration/ in the run "
-            "directory)."
+            "directory).",
         ),
     ] = None,
     budget_f1: Annotated[
@@ -69,8 +78,9 @@ def export(
     reference: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="Input vectors to check the graphs on, a .npy or .npz file (default: vectors of the training, kept "
-            "in the run directory)."
+            "in the run directory).",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as one JSON object.")] = False,
@@ -111,6 +121,8 @@ def export(
         )
     certificate = json.loads((bundle.path / "certificate.json").read_text())
     print(json.dumps(certificate) if as_json else _summary(bundle, certificate))
+    if as_json:
+        require_written()
 
 
 def _summary(bundle: Bundle, certificate: dict[str, Any]) -> str:

@@ -12,7 +12,8 @@ keys = typer.Typer(
     help="Make key pairs for encryption (CURVE) or signatures (Ed25519), allow or revoke subscribers, sign bundles.",
 )
 Folder = Annotated[
-    Path | None, typer.Option("--dir", help="Folder of the keys (default: edge-hal/keys under XDG_CONFIG_HOME).")
+    Path | None,
+    typer.Option("--dir", readable=False, help="Folder of the keys (default: edge-hal/keys under XDG_CONFIG_HOME)."),
 ]
 
 
@@ -50,7 +51,7 @@ def sign(
 
 @keys.command()
 def allow(
-    public: Annotated[Path, typer.Argument(help="Public key file (.key) of the subscriber.")],
+    public: Annotated[Path, typer.Argument(readable=False, help="Public key file (.key) of the subscriber.")],
     name: Annotated[
         str | None,
         typer.Option(help="Name to store the key under, needed to revoke it (default: the name of the file)."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_hal.commands import streams
 from edge_hal.commands.parsing import parse_time
 from edge_hal.errors import EdgeHalError
 
@@ -46,15 +47,18 @@ def listen(
     cursor: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="File that keeps the position: the next call continues after the last printed event, the first "
-            "begins with the oldest."
+            "begins with the oldest.",
         ),
     ] = None,
     key: Annotated[
-        Path | None, typer.Option(help="Your secret key file (.key_secret), for a publisher that encrypts.")
+        Path | None,
+        typer.Option(readable=False, help="Your secret key file (.key_secret), for a publisher that encrypts."),
     ] = None,
     server_key: Annotated[
-        Path | None, typer.Option(help="Public key file (.key) of the publisher, needed together with --key.")
+        Path | None,
+        typer.Option(readable=False, help="Public key file (.key) of the publisher, needed together with --key."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event as one line of JSON, exactly as it was published.")
@@ -66,9 +70,13 @@ def listen(
 ) -> None:
     """Print the events of `edge-hal run` as they come. It can be started before or after the run."""
     from edge_hal.events import End
+    from edge_hal.files import check_readable, check_writable
     from edge_hal.runtime.delivery.client import subscribe
     from edge_hal.runtime.delivery.curve_keys import client_keys
 
+    if cursor is not None:
+        check_readable(cursor)
+        check_writable(cursor.parent, f"cannot write the cursor {cursor}", "choose another --cursor")
     begin = _begin(from_start or cursor is not None, from_start, from_seq, since)
     if (key is None) != (server_key is None):
         todo = "give both --key and --server-key"
@@ -82,6 +90,8 @@ def listen(
     with subscribe(connect, stream, replay=replay, begin=begin, cursor=cursor, keys=keys) as events:
         for number, event in enumerate(events, start=1):
             print(events.raw.decode() if as_json else describe(event), flush=True)
+            if streams.failed():
+                return streams.require_written()
             events.ack()
             if number == count or (until_end and isinstance(event, End)):
                 return

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 
 def replay(
-    folder: Annotated[Path, typer.Argument(help="Folder that `edge-hal run --record` wrote, or one piece in it.")],
+    folder: Annotated[
+        Path, typer.Argument(readable=False, help="Folder that `edge-hal run --record` wrote, or one piece in it.")
+    ],
     bundle: Annotated[
         Path,
         typer.Option(
-            help="Bundle to run. With another bundle than the recorded one, the events are printed and not compared."
+            readable=False,
+            help="Bundle to run. With another bundle than the recorded one, the events are printed and not compared.",
         ),
     ] = Path("bundle"),
     pub: Annotated[

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_hal import logs
+from edge_hal.commands import streams
 from edge_hal.commands.listen import describe
 from edge_hal.commands.parsing import only_with, parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
@@ -31,6 +32,7 @@ def run(
     camera_auth: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="File with one line USER:PASSWORD for the camera's address. Without it the environment variable "
             "EDGE_HAL_CAMERA_AUTH is read.",
             rich_help_panel=SOURCE,
@@ -146,6 +148,7 @@ def run(
     journal: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="File in which events are kept so that subscribers can ask for past ones (default: for a camera "
             "edge-hal/STREAM.journal under XDG_STATE_HOME, for a file none).",
             rich_help_panel=DELIVERY,
@@ -178,6 +181,7 @@ def run(
     key: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="Encrypt with this secret key, a .key_secret file that `edge-hal keys new` made (default: no "
             "encryption).",
             rich_help_panel=DELIVERY,
@@ -186,6 +190,7 @@ def run(
     allowed: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="Folder with the public keys of the subscribers that may connect when --key is given (default: the "
             "folder allowed/ beside the key).",
             rich_help_panel=DELIVERY,
@@ -202,6 +207,7 @@ def run(
     record: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="Record the frames that the model sees, and their times, in this new folder. `edge-hal replay FOLDER` "
             "runs them again.",
             rich_help_panel=RECORDING,
@@ -217,7 +223,7 @@ def run(
     ] = None,
     bundle: Annotated[
         Path,
-        typer.Option(help="Folder that `edge-hal export` wrote.", rich_help_panel=ENGINE),
+        typer.Option(readable=False, help="Folder that `edge-hal export` wrote.", rich_help_panel=ENGINE),
     ] = Path("bundle"),
     engine: Annotated[
         str,
@@ -346,14 +352,17 @@ def run(
         metrics=metrics,
         insecure=insecure,
     )
-    summary = runner.run(
-        options,
-        on_ready=partial(_log_endpoint, stream, journal),
-        on_event=None if as_json else lambda event: print(describe(event), flush=True),
-    )
+    with streams.never_waiting():
+        summary = runner.run(
+            options,
+            on_ready=partial(_log_endpoint, stream, journal),
+            on_event=None if as_json else lambda event: print(describe(event), flush=True),
+        )
     ended = {"reason": summary.reason, "counters": summary.counters}
     logs.log.info("'%s' ended: %s", stream, summary.reason, extra={"fields": ended})
     print(json.dumps(summary.to_dict()) if as_json else _describe_summary(summary.to_dict()), flush=True)
+    if as_json:
+        streams.require_written()
     if summary.reason == "source":
         todo = "check its cable or address, or run without --give-up"
         raise EdgeHalError("the camera delivers no more frames", "", todo)

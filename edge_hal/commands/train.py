@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        Path, typer.Argument(help="Folder with features/ or videos/, and with the ordered step list of each.")
+        Path,
+        typer.Argument(
+            readable=False, help="Folder with features/ or videos/, and with the ordered step list of each."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Run directory to write: model, alignment, configuration.")],
+    out: Annotated[Path, typer.Option(readable=False, help="Run directory to write: model, alignment, configuration.")],
     split: Annotated[
         int | None, typer.Option(help="Train on the train part of this split, for example 1 (default: all videos).")
     ] = None,
@@ -72,7 +75,8 @@ def train(
     alignment: Annotated[
         Path | None,
         typer.Option(
-            help="Use this alignment.json, from another run or corrected by hand, and skip the search for one."
+            readable=False,
+            help="Use this alignment.json, from another run or corrected by hand, and skip the search for one.",
         ),
     ] = None,
     accept_damaged: Annotated[
@@ -93,6 +97,7 @@ def train(
     if chosen.model.encoder is not None:
         require("onnx", "onnxscript")
     from edge_hal.commands.progress import Stages
+    from edge_hal.files import CONTINUE, file_error
     from edge_hal.learning.alignment_file import read_alignment
     from edge_hal.learning.train import train as learn
 
@@ -105,6 +110,8 @@ def train(
     try:
         with Stages() as report:
             learn(videos, chosen, out, seed, report, known, accept_damaged=accept_damaged)
+    except OSError as error:
+        raise file_error(f"cannot write {out}", error, CONTINUE) from error
     except KeyboardInterrupt:
         again = shlex.join(["edge-hal", *sys.argv[1:]])
         print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 from edge_hal.spec import PyramidSpec
 from edge_hal.untrusted import read_json
 
@@ -124,7 +125,7 @@ class DecoderConfig:
             data = read_json(path)
             unknown = sorted(data.keys() - set(THRESHOLDS))
         except (OSError, ValueError, AttributeError) as error:
-            raise EdgeHalError(f"cannot read {path}", str(error), todo) from error
+            raise file_error(f"cannot read {path}", error, todo, path=path) from error
         if unknown:
             known = ", ".join(THRESHOLDS)
             raise EdgeHalError(f"{path} has an unknown key '{unknown[0]}'", f"known: {known}", todo)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 from edge_hal.metrics import runs_of
 
 from .data.recordings import Labels, SampledRecording
@@ -43,7 +44,7 @@ def read_alignment(path: Path) -> StoredAlignment:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise EdgeHalError(f"cannot read the alignment {path}", str(error), exit_code=2) from error
+        raise file_error(f"cannot read the alignment {path}", error, path=path, exit_code=2) from error
     if not isinstance(found, dict):
         raise EdgeHalError(f"{path} holds no alignment", "", "give the alignment.json of a run", exit_code=2)
     return found

@@ -7,9 +7,9 @@ graph of the frame encoder, if there is one. `last/`: the state of the training,
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge_hal.config import Config
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import replacing, write_file
+from edge_hal.files import CONTINUE, check_writable, file_error, replacing, write_file
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import MODEL_FILE, REFERENCE_FILE, save_model
 from edge_hal.model.pyramid import Pyramid
@@ -56,11 +56,12 @@ class RunDirectory:
                 )
             if path.exists() and any(path.iterdir()) and not self._settings.is_file():
                 raise EdgeHalError(f"{path} is not empty and no run", "", "choose another --out")
+            check_writable(path, todo=TODO)
             place = next(each for each in (path, *path.absolute().parents) if each.exists())
-            if not (place.is_dir() and os.access(place, os.W_OK)):
-                raise NotADirectoryError(f"{place} is no folder that can be written")
+            if not place.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, f"{place} is no folder")
         except (OSError, ValueError) as error:
-            raise _cannot_write(path, error) from error
+            raise file_error(f"cannot write {path}", error, TODO) from error
 
     def begin(self) -> None:
         """Write the settings. From now on the run can be resumed."""
@@ -68,7 +69,7 @@ class RunDirectory:
             self.last.mkdir(parents=True, exist_ok=True)
             write_file(self._settings, self._identity, todo=TODO)
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise file_error(f"cannot write {self.path}", error, TODO) from error
 
     def complete(
         self,
@@ -81,11 +82,11 @@ class RunDirectory:
         alignment: Mapping[str, Any],
     ) -> None:
         """Write the results. The model comes last, because a run with a model is complete."""
-        write_file(self.path / "config.yaml", config.to_yaml(), todo=TODO)
-        write_file(self.path / "alignment.json", json.dumps(alignment, indent=1), todo=TODO)
-        with replacing(self.path / REFERENCE_FILE, folder=self.last, todo=TODO) as beside:
+        write_file(self.path / "config.yaml", config.to_yaml(), todo=CONTINUE)
+        write_file(self.path / "alignment.json", json.dumps(alignment, indent=1), todo=CONTINUE)
+        with replacing(self.path / REFERENCE_FILE, folder=self.last, todo=CONTINUE) as beside:
             np.savez_compressed(beside, allow_pickle=False, **reference)
-        with replacing(self.path / MODEL_FILE, folder=self.last, todo=TODO) as beside:
+        with replacing(self.path / MODEL_FILE, folder=self.last, todo=CONTINUE) as beside:
             save_model(beside, pyramid, front_end, decoder, provenance)
         shutil.rmtree(self.last)
 
@@ -95,7 +96,3 @@ def _identity(config: Config, seed: int, videos: VideoSet, alignment: StoredAlig
     data = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
     digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
     return json.dumps({"seed": seed, "videos": digest, **config.model_dump(mode="json")}, sort_keys=True)
-
-
-def _cannot_write(path: Path, error: Exception) -> EdgeHalError:
-    return EdgeHalError(f"cannot write {path}", str(error), TODO)

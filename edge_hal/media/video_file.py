@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 from edge_hal.rate import FPS_RANGE, checked_rate, exact_rate, instant_ns
 
 from .names import printable
@@ -206,9 +207,11 @@ class VideoFile:
             # Opened here, so that any name works: the library takes some names for addresses, patterns or options.
             self._file = open(path, "rb")  # noqa: SIM115 - closed by `close`
         except OSError as error:
-            why = {FileNotFoundError: "there is no such file", PermissionError: "permission denied"}.get(type(error))
-            todo = f"chmod u+r {shown}" if isinstance(error, PermissionError) else "check the path"
-            raise EdgeHalError(f"cannot open the video {shown}", why or error.strerror or str(error), todo) from error
+            if isinstance(error, FileNotFoundError):
+                raise EdgeHalError(
+                    f"cannot open the video {shown}", "there is no such file", "check the path"
+                ) from error
+            raise file_error(f"cannot open the video {shown}", error, path=path) from error
         try:
             container = self._av.open(self._file, metadata_errors="replace")
         except (self._av.error.FFmpegError, OSError, ValueError) as error:

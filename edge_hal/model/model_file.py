@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable
 from edge_hal.spec import PyramidSpec
 
 from .front_end import FrontEnd
@@ -66,10 +67,9 @@ def save_model(
         "decoder": decoder.to_dict(),
         "provenance": dict(provenance),
     }
-    save_file(
-        {key: value.contiguous() for key, value in tensors.items()},
-        path,
-        {"edge_hal": json.dumps(metadata)},
+    # Not safetensors' save_file, whose errors are no OSErrors.
+    path.write_bytes(
+        save({key: value.contiguous() for key, value in tensors.items()}, {"edge_hal": json.dumps(metadata)})
     )
 
 
@@ -81,6 +81,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     file = path / MODEL_FILE if path.is_dir() else path
     todo = "train again: edge-hal train DATA_DIR --out RUN_DIR"
+    for needed in (file, file.with_name(REFERENCE_FILE), file.with_name(ENCODER_FILE)):
+        check_readable(needed)
     if not file.is_file():
         why = f"it has no {MODEL_FILE}" if path.is_dir() else "there is no such file"
         if (path / "last").is_dir():

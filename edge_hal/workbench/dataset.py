@@ -6,6 +6,7 @@ splits/train.split1.bundle  splits/test.split1.bundle
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ import cv2
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 from edge_hal.progress import ProgressCount
 
 from .render import iter_frames
@@ -72,7 +74,7 @@ def render_dataset(
         out.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise EdgeHalError(f"cannot write {out}", str(error), "name a folder that can be") from None
+        raise file_error(f"cannot write {out}", error, "name another folder") from None
     try:
         for folder in ("videos", "groundTruth", "transcripts", "splits"):
             (beside / folder).mkdir()
@@ -88,7 +90,7 @@ def render_dataset(
         beside.chmod(0o755)
         os.replace(beside, out)
     except OSError as error:
-        raise EdgeHalError(f"cannot write {out}", str(error), "make room or name another") from None
+        raise file_error(f"cannot write {out}", error, "name another folder") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return out
@@ -133,6 +135,21 @@ def _render_all(root: Path, seed: int, total: int, workers: int) -> Generator[in
         pool.shutdown(cancel_futures=True)
 
 
+def _check_whole(path: Path, frames: int) -> None:
+    """Raises OSError if the video lacks frames: OpenCV does not say when a disk is full."""
+    written = cv2.VideoCapture(str(path))
+    try:
+        count = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
+    finally:
+        written.release()
+    if count != frames:
+        with path.open("ab") as file:  # the system says why
+            file.write(bytes(1 << 16))
+            file.flush()
+            os.fsync(file.fileno())
+        raise OSError(errno.EIO, f"OpenCV wrote {count} of {frames} frames to {path.name}")
+
+
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us, once
     cv2.setNumThreads(1)
@@ -145,11 +162,14 @@ def _render_video(root: Path, seed: int, index: int) -> None:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), session.fps, (WIDTH_PX, HEIGHT_PX))
     if not writer.isOpened():
         raise EdgeHalError(f"cannot write {path.name}", "OpenCV cannot encode mp4v here")
+    frames = 0
     try:
         for frame in iter_frames(session, look, WIDTH_PX, HEIGHT_PX):
             writer.write(frame)
+            frames += 1
     finally:
         writer.release()
+    _check_whole(path, frames)
     _write(root / "groundTruth" / f"{name}.txt", session.labels())
     _write(root / "transcripts" / f"{name}.txt", list(session.transcript))
 

@@ -27,11 +27,11 @@ from edge_hal.events import Event, Lost, decode, encode
 from .cursor import Position, read_cursor, write_cursor
 from .curve_keys import ClientKeys
 from .endpoint import DEFAULT_ENDPOINT, default_replay, keep_alive
+from .handshakes import MONITORED, RefusedHere
 
 log = logging.getLogger("edge_hal")
 
 QUEUE_EVENTS = 10_000
-REFUSALS = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 PATIENCE = 10
 """Questions without an answer before a word is said about it."""
 RETRY_S = 1.0
@@ -101,6 +101,7 @@ class Subscription:
         self._now.setsockopt(zmq.SUBSCRIBE, b"" if stream is None else f"{stream}/".encode())
         self._address = replay or _replay_of(endpoint)
         self._past = _connect(zmq.DEALER, self._address, keys, "--replay")
+        self._refused = RefusedHere(endpoint, keys is not None)
         self._refusals = self._now.get_monitor_socket()
         self._poller = zmq.Poller()
         self._poller.register(self._now, zmq.POLLIN)
@@ -200,14 +201,13 @@ class Subscription:
 
     def _receive(self) -> _Live:
         """The next live message. Raises _Silence after `timeout_s`."""
-        ready = dict(self._poller.poll(self._patience_ms()))
-        if not ready:
-            raise _Silence
-        if self._now not in ready:
-            refused = recv_monitor_message(self._refusals)["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
-            why = "this key is not allowed there" if refused else "one side encrypts and the other does not"
-            todo = "there: edge-hal keys allow FILE.key; here: --key and --server-key"
-            raise EdgeHalError(f"the publisher on {self.endpoint} refuses us", why, todo)
+        while True:
+            ready = dict(self._poller.poll(self._patience_ms()))
+            if not ready:
+                raise _Silence
+            if self._now in ready:
+                break
+            self._refused.note(recv_monitor_message(self._refusals))
         parts = self._now.recv_multipart()
         self._heard_s = time.monotonic()
         if len(parts) != 2:
@@ -291,7 +291,7 @@ def _connect(kind: int, endpoint: str, keys: ClientKeys | None, option: str) -> 
     if keys is not None:
         keys.secure(socket)
     # Its own name: the usual one is that of the file descriptor, which a socket just dropped may not have let go yet.
-    socket.get_monitor_socket(REFUSALS, addr=f"inproc://edge-hal-monitor-{next(_monitors)}")
+    socket.get_monitor_socket(MONITORED, addr=f"inproc://edge-hal-monitor-{next(_monitors)}")
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:

@@ -20,7 +20,7 @@ import zmq.utils.z85
 from zmq.auth.thread import ThreadAuthenticator
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import write_file
+from edge_hal.files import file_error, write_file
 from edge_hal.key_files import check_folder, check_name, read_public, read_secret, write_pair
 
 log = logging.getLogger("edge_hal.run")
@@ -113,7 +113,7 @@ def allow(folder: Path, public_file: Path, name: str | None = None) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EdgeHalError(f"cannot write {target}", str(error.strerror), "choose another --dir") from error
+        raise file_error(f"cannot write {target}", error, "choose another --dir", path=target) from error
     check_folder(target.parent)
     write_file(target, content, what=f"cannot write {target}", todo="choose another --dir")
     return target

@@ -9,6 +9,8 @@ import zmq
 
 from edge_hal.errors import EdgeHalError
 
+from .bind_errors import bind_error
+
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
 
 
@@ -83,10 +85,6 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, option: str) -> str:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        what = f"cannot publish on {endpoint}"
-        if error.errno != zmq.EADDRINUSE:
-            raise EdgeHalError(what, str(error.strerror), f"use {option} {DEFAULT_ENDPOINT}") from error
-        port = endpoint.rpartition(":")[2]
-        todo = f"see who holds it: ss -ltnp 'sport = :{port}'; or choose another: {option} tcp://127.0.0.1:*"
-        raise EdgeHalError(what, "another process uses this address", todo) from error
+        other = f"{option} tcp://127.0.0.1:*"
+        raise bind_error(f"cannot publish on {endpoint}", error.errno, endpoint, other) from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)

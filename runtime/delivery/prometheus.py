@@ -13,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from edge_hal.errors import EdgeHalError
 
+from .bind_errors import bind_error
 from .endpoint import is_loopback
 
 
@@ -49,8 +50,8 @@ class MetricsServer:
         try:
             self._server = make_server(host, port, app, _Server, _Quiet)
         except OSError as error:
-            todo = "choose another --metrics HOST:PORT"
-            raise EdgeHalError(f"cannot serve metrics on {address}", str(error.strerror), todo) from error
+            what, other = f"cannot serve metrics on {address}", "--metrics 127.0.0.1:9570"
+            raise bind_error(what, error.errno, address, other) from error
         self.address = f"{match[1]}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="edge-hal-metrics", daemon=True)
         self._thread.start()

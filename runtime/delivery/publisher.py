@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, encode, topic
@@ -25,6 +26,7 @@ from edge_hal.runtime.stream.latency import Latency
 
 from .curve_keys import ServerKeys
 from .endpoint import bind, check_endpoint, check_stream, default_replay, keep_alive
+from .handshakes import FAILED, RefusedSubscribers
 from .journal import Journal
 from .prometheus import Vitals
 from .replay_server import ReplayServer
@@ -114,7 +116,9 @@ class Publisher:
         try:
             if keys is not None:
                 keys.secure(self._socket)
+            self._failures = self._socket.get_monitor_socket(FAILED)
             self.endpoint = bind(self._socket, endpoint, "--pub")
+            self._refused = RefusedSubscribers(self.endpoint)
             if journal is not None and replay is not None:
                 self._replay = ReplayServer(self._context, replay, journal, keys)
         except BaseException:
@@ -237,6 +241,8 @@ class Publisher:
                 self.failure = EdgeHalError(f"publishing on {self.endpoint} failed", f"{type(error).__name__}: {error}")
                 self._changed.notify_all()
         finally:
+            self._socket.disable_monitor()
+            self._failures.close(linger=0)
             self._socket.close(linger=LINGER_MS)
             self._woken.close(linger=0)
 
@@ -341,9 +347,13 @@ class Publisher:
         self.sent += 1
 
     def _beat(self) -> None:
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self._refused.note(recv_monitor_message(self._failures, zmq.DONTWAIT))
         if self._report.start is None and self._ailing is None:
             return
         delivery: dict[str, Any] = {"journal": None, "held": len(self._held), "replay": self.replay}
+        delivery["refused"] = self._refused.health()
         if self._journal is not None:
             delivery["journal"] = "ok" if self._ailing is None else self._ailing.why
         self._tell(self._report.heartbeat(self._status, self._journal_id, self._latency.summary(), delivery))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
@@ -103,6 +104,8 @@ def _ends(event: bytes) -> bool:
 def read_recording(folder: Path) -> Recording:
     """Raises EdgeHalError if the folder is no recording, has a newer schema, is damaged, or is a piece of a ring from
     another version."""
+    for file in (folder, *(folder / name for name in (LOG, FRAMES, EVENTS, STATE))):
+        check_readable(file)
     try:
         lines = read_regular(folder / LOG, LARGEST_LOG, links=False).decode().splitlines(keepends=True)
         head = parse_head(lines[0] if lines else "")
@@ -114,10 +117,10 @@ def read_recording(folder: Path) -> Recording:
                 f"replay it with edge-hal {version}; pieces of this version replay one by one: edge-hal replay PIECE",
             )
         entries = parse_entries([line for line in lines[1:] if line.endswith("\n")])
-        if not entries or "ended" not in entries[-1]:  # killed: complete up to the last frame shown
-            while entries and "shown" not in entries[-1]:
-                entries.pop()
         rows = _rows(folder / FRAMES, tuple(head["shape"]))
+        if not entries or "ended" not in entries[-1]:  # killed, or no room: complete up to the last whole frame
+            while entries and not entries[-1].get("at", len(rows)) < len(rows):
+                entries.pop()
         missing = [entry["at"] for entry in entries if "shown" in entry and entry["at"] >= len(rows)]
         if missing:
             raise ValueError(f"{FRAMES} has {len(rows)} frames, the log names frame {missing[0]}")

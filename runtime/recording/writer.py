@@ -8,9 +8,12 @@ begin with the run; see `state_file.py`. `reader.py` reads recordings.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from edge_hal import __version__
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, encode
+from edge_hal.files import file_error
 from edge_hal.preprocess import resize
 from edge_hal.runtime.observer import Checkpoint, Observer
 from edge_hal.runtime.options import RunOptions
@@ -68,8 +72,13 @@ class Recorder(Observer):
             self._log, self._events = (open(folder / name, "w", buffering=1) for name in (LOG, EVENTS))  # noqa: SIM115
             self._frames = open(folder / FRAMES, "wb", buffering=0)  # noqa: SIM115
         except OSError as error:
+            for name in (STATE, LOG, EVENTS, FRAMES):  # nothing incomplete stays
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
             todo = "choose another --record"
-            raise EdgeHalError(f"cannot record into {folder}", str(error.strerror), todo) from error
+            raise file_error(f"cannot record into {folder}", error, todo) from error
         self._encoder = bundle.spec.encoder
         self._shown = 0
         self.whole = True
@@ -96,7 +105,7 @@ class Recorder(Observer):
             data = resize(data, self._encoder.height, self._encoder.width)
         else:
             data = data.astype(np.float32)
-        self._keep(self._frames.write, np.ascontiguousarray(data).data)
+        self._keep(self._frames.write, np.ascontiguousarray(data).tobytes())
         self._write(shown=tick.frame.index, at=self._shown)
         self._shown += 1
 
@@ -123,7 +132,8 @@ class Recorder(Observer):
     def _keep(self, write: Callable[[Any], int], data: Any) -> None:
         if self.whole:
             try:
-                write(data)
+                if write(data) != len(data):  # the rest of a frame found no room
+                    self._stop(os.strerror(errno.ENOSPC))
             except OSError as error:
                 self._stop(error.strerror)
 

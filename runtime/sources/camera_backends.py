@@ -19,6 +19,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.rate import FPS_RANGE, exact_rate
 
 from .credentials import with_auth
+from .devices import denied
 from .faults import FaultInjector
 from .file_readers import Reader, Undecodable, open_file, opencv
 from .source_spec import SourceKind, SourceSpec
@@ -247,6 +248,8 @@ def _open_device(request: CameraRequest) -> Any:
     cv2, number = opencv(), request.source.target
     if os.name == "posix" and not Path(f"/dev/video{number}").exists():
         raise EdgeHalError(f"there is no camera {number}", _devices_found(), WITHOUT_CAMERA)
+    if todo := denied(number):
+        raise EdgeHalError(f"cannot open /dev/video{number}", "permission denied", todo)
     backend = getattr(cv2, "CAP_V4L2", cv2.CAP_ANY) if os.name == "posix" else cv2.CAP_ANY
     capture = cv2.VideoCapture(int(number), backend)
     # The order matters: V4L2 chooses sizes and rates among those of the pixel format.

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable
 
 VARIABLE = "EDGE_HAL_CAMERA_AUTH"
 PASSWORD = re.compile(r"[^/?#@:]*:((?!\d{1,5}[/?#])[^@]*|[^/?#]*)@")
@@ -43,6 +44,7 @@ def read_auth(path: Path | None) -> str | None:
     if path is None:
         return os.environ.get(VARIABLE) or None
     todo = f"write user:password into it, then: chmod 600 {path}"
+    check_readable(path, f"cannot read the credentials {path}")
     try:
         text = path.read_text().strip()
         readable = path.stat().st_mode & 0o077

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 from .file_readers import opencv
 
-SYSFS = Path("/sys/class/video4linux")
+SYSFS, DEV = Path("/sys/class/video4linux"), Path("/dev")
 SIZES = ((640, 480), (800, 600), (1280, 720), (1920, 1080), (2560, 1440), (3840, 2160))
 FORMATS = ("MJPG", "YUYV")
 PROBE_S = 20.0
@@ -29,14 +30,36 @@ class Device:
     why: str = ""
 
 
-def list_devices(sysfs: Path = SYSFS) -> list[Device]:
-    """Every capture device of the machine. Metadata nodes of the same camera are left out."""
+def list_devices(sysfs: Path = SYSFS, dev: Path = DEV) -> list[Device]:
+    """Every capture device of the machine. Metadata nodes of the same camera are left out. A container may have a
+    device without an entry in sysfs."""
     found = []
-    for entry in sorted(sysfs.glob("video*"), key=lambda path: int("0" + path.name.removeprefix("video"))):
+    for index in sorted(_numbers(sysfs) | _numbers(dev)):
+        entry = sysfs / f"video{index}"
         if _text(entry / "index") in ("", "0"):
-            index = int(entry.name.removeprefix("video"))
             found.append(Device(index, _text(entry / "name") or entry.name, *_probe_in_process(index)))
     return found
+
+
+def denied(index: int | str) -> str:
+    """What to do if this process may not open /dev/videoN; empty if it may, or if there is none.
+
+    A device belongs to a group, usually `video`, and its members may open it."""
+    path = DEV / f"video{index}"
+    if not path.exists() or os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        return ""
+    import grp
+
+    with contextlib.suppress(OSError, KeyError):
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+        if group != "root":
+            return f"join the group {group}: sudo usermod -aG {group} $USER, then log in again"
+    return "join the group video: sudo usermod -aG video $USER, then log in again; see: ls -l /dev/video*"
+
+
+def _numbers(folder: Path) -> set[int]:
+    names = (path.name.removeprefix("video") for path in folder.glob("video*"))
+    return {int(name) for name in names if name.isdecimal()}
 
 
 def probe(index: int) -> list[dict[str, Any]]:
@@ -66,8 +89,8 @@ def _probe_in_process(index: int) -> tuple[tuple[dict[str, Any], ...], str]:
     """`probe` in a process of its own, because opening a broken camera can hang."""
     if not Path(f"/dev/video{index}").exists():
         return (), f"there is no /dev/video{index}"
-    if not os.access(f"/dev/video{index}", os.R_OK | os.W_OK):
-        return (), "permission denied: sudo usermod -aG video $USER, then log in again"
+    if todo := denied(index):
+        return (), f"permission denied; {todo}"
     code = f"import json; from {__name__} import probe; print(json.dumps(probe({index})))"
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:

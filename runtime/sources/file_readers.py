@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable
 from edge_hal.media.names import PICTURE_SUFFIXES, printable, with_suffix
 from edge_hal.media.stamps import Missing
 from edge_hal.media.video_file import VideoFile
@@ -139,6 +140,8 @@ class FolderReader:
         if not self._paths:
             why = f"known: {', '.join(sorted(PICTURE_SUFFIXES))}"
             raise EdgeHalError(f"the folder {shown} holds no picture", why, "check the path given to --camera")
+        for picture in self._paths:
+            check_readable(picture, f"cannot read the folder {shown}")
         names = ", ".join(printable(other.name) for other in others[:3]) + (", ..." if len(others) > 3 else "")
         self.notes = [f"ignored, no pictures: {names}"] if others else []
         self._index = self._undecodable = 0
@@ -177,6 +180,7 @@ def open_file(source: SourceSpec, vector_size: int | None, fps: float | None) ->
         EdgeHalError: it cannot be opened.
     """
     path = Path(source.target)
+    check_readable(path)
     if source.kind is SourceKind.FEATURES:
         assert source.rate is not None
         return FeatureReader(path, source.rate, vector_size)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable
 from edge_hal.media.stamps import newest
 from edge_hal.media.video_file import VideoFile
 from edge_hal.metrics import IntArray
@@ -23,6 +24,7 @@ from .mstcn_files import Layout, count_of, reason_of
 
 def open_array(path: Path) -> NDArray[Any]:
     """The array of a .npy file, memory-mapped."""
+    check_readable(path)
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

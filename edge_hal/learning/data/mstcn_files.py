@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 from edge_hal.media.names import VIDEO_SUFFIXES, composed, printable, with_suffix
 
 Kind = Literal["features", "video"]
@@ -24,7 +25,7 @@ def _read_lines(path: Path, errors: str = "strict") -> list[str]:
     try:
         lines = [composed(line.strip()) for line in path.read_text("utf-8-sig", errors).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise EdgeHalError(f"cannot read {path}", reason_of(error)) from error
+        raise file_error(f"cannot read {path}", error, path=path) from error
     while lines and not lines[-1]:
         lines.pop()
     return lines
@@ -39,7 +40,7 @@ def _list(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise EdgeHalError(f"cannot read the folder {folder}", reason_of(error)) from error
+        raise file_error(f"cannot read the folder {folder}", error, path=folder) from error
 
 
 def find_kind(root: Path) -> Kind:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from edge_hal.files import replacing
+from edge_hal.files import CONTINUE, replacing
 from edge_hal.progress import Progress
 
 WARM_UP = 0.1
@@ -95,10 +95,10 @@ class Stage:
         tensors |= {f"memory.{key}": value for key, value in memory.items()}
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
         copies = {key: value.detach().clone().contiguous() for key, value in tensors.items()}
-        with replacing(self.file) as beside:
-            save_file(copies, beside, {"epochs": json.dumps(done)})
+        with replacing(self.file, todo=CONTINUE) as beside:
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(save(copies, {"epochs": json.dumps(done)}))
 
     def _load(self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor]) -> int:
         """Load the training state; the number of completed epochs, 0 if there is none."""
