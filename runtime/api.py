@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
+from edge_hal.feature_file import coarse_note, spread_of
 from edge_hal.rate import exact_rate, instant_ns
 
 from .model import Model, open_model
@@ -31,6 +32,8 @@ LEAST_INTERVAL_NS, MOST_INTERVAL_NS = 10**6, 3600 * 10**9
 ODD_INTERVALS = 10
 """So many intervals in a row outside these limits draw a warning."""
 LARGEST_NS = 2**62
+FIRST_VECTORS = 100
+"""So many vectors are kept to see whether their offset is too large."""
 
 __all__ = ["EventStream", "Model", "open_model", "open_stream"]
 
@@ -50,6 +53,7 @@ class EventStream:
         self._began_ns = 0
         self._newest_ns = 0
         self._closed = False
+        self._first_vectors: list[NDArray[Any]] = []
         self._odd_intervals = 0
         self._warned = False
 
@@ -87,6 +91,8 @@ class EventStream:
             )
         data = np.array(frame)  # a copy: a later tick may hold it, and callers reuse buffers
         self.recognizer.check(data)
+        if data.ndim == 1:
+            self._check_offset(data)
         events: list[Event] = []
         if self._captured:
             self._check_interval(t_ns - self._newest_ns)
@@ -111,6 +117,16 @@ class EventStream:
             return [*events, self.recognizer.end(reason, self.counters)]
         finally:
             self.recognizer.engines.close()
+
+    def _check_offset(self, vector: NDArray[Any]) -> None:
+        """Warn once if the offset of the first vectors leaves too few digits for what changes."""
+        if len(self._first_vectors) == FIRST_VECTORS:
+            return
+        self._first_vectors.append(vector)
+        if len(self._first_vectors) == FIRST_VECTORS:
+            note = coarse_note(spread_of([np.stack(self._first_vectors)]), vector.dtype)
+            if note is not None:
+                log.warning("the vectors of '%s': %s", self.recognizer.stream, note)
 
     def _check_interval(self, interval_ns: int) -> None:
         """Warn once if the times cannot be nanoseconds: too many intervals in a row that no camera has."""
