@@ -15,7 +15,7 @@ from pathlib import Path
 from edge_hal.bundle import load_bundle
 from edge_hal.evaluation.scores import floor_scores, frame_labels, scores_of
 from edge_hal.evaluation.subscribed_run import timeline_of_events, watch_run
-from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.dataset import VideoSet, load_dataset, with_labels_of
 
 
 def main() -> None:
@@ -29,9 +29,9 @@ def main() -> None:
     found = load_dataset(
         arguments.data, split=arguments.split, part="test", with_labels=True, rate_hz=arguments.rate_hz
     )
-    videos = VideoSet(found.labels, found.videos[: arguments.videos], found.rate_hz, found.background)
+    some = VideoSet(found.labels, found.videos[: arguments.videos], found.rate_hz, found.background)
     labels = load_bundle(arguments.bundle).spec.labels
-    assert labels == videos.labels, f"the bundle knows {labels}, the data {videos.labels}"
+    videos = with_labels_of(some, labels, f"the bundle {arguments.bundle}")
     timelines, rates_hz = [], []
     with tempfile.TemporaryDirectory() as folder:
         for video, truth in zip(videos.videos, frame_labels(videos), strict=True):

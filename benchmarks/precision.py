@@ -38,7 +38,7 @@ from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import FrontEndInFloat32, half_step
 from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
 from edge_hal.features import encode_pictures
-from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.dataset import load_dataset, with_labels_of
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import Checkpoint, load_checkpoint
@@ -170,7 +170,8 @@ def drift(checkpoint: Checkpoint, ticks: int) -> None:
 def bundles(paths: list[Path], data: Path, split: int, rate_hz: float | None, rounds: int) -> None:
     opened = [load_bundle(path) for path in paths]
     spec = opened[0].spec
-    videos = load_dataset(data, split=split, part="test", with_labels=True, rate_hz=rate_hz)
+    found = load_dataset(data, split=split, part="test", with_labels=True, rate_hz=rate_hz)
+    videos = with_labels_of(found, spec.labels, f"the bundle {paths[0]}")
     recordings = read_recordings(videos, spec.model_hz, spec.encoder)
     rows: list[dict[str, Any]] = []
     expected: list[Any] = []

@@ -35,6 +35,8 @@ from edge_hal.learning.hmm.em import Candidate, HmmConfig, anneal, evaluate, ini
 from edge_hal.learning.hmm.known_labels import bin_segments, choose_labelled, known_segments_of, worth_labelling
 from edge_hal.learning.hmm.problem import Problem
 from edge_hal.metrics import runs_of, transitions_of
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.spec import FrontEndSpec
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ def vectors_of(recordings: Sequence[SampledRecording]) -> list[NDArray[np.float3
     return [np.asarray(recording.inputs, np.float32) for recording in recordings]
 
 
+def fitted_front_end(vectors: Sequence[NDArray[np.float32]], config: Config) -> FrontEnd:
+    front_end = FrontEnd(FrontEndSpec(vectors[0].shape[1], config.model.front_end_ticks))
+    front_end.fit(*first_alignment.statistics(vectors))
+    return front_end
+
+
 def truth_of(recordings: Sequence[SampledRecording]) -> list[Labels]:
     return [recording.labels for recording in recordings if recording.labels is not None]
 
@@ -83,12 +91,13 @@ def started(
     rng = np.random.default_rng(setting.seed)
     told = [stamped(recording, rng) if stamps else recording for recording in setting.recordings]
     learning = setting.config.learning.model_copy(update={"restarts": restarts})
+    vectors = vectors_of(setting.recordings)
     return first_alignment.find_first_alignment(
-        vectors_of(setting.recordings),
+        vectors,
         [recording.transcript for recording in setting.recordings],
         setting.count,
         setting.hz,
-        setting.config.model.front_end_ticks,
+        fitted_front_end(vectors, setting.config),
         learning,
         setting.seed,
         lambda *told: None,
@@ -148,7 +157,8 @@ def basin(setting: Setting, restarts: int) -> Iterator[str]:
     transcripts = [tuple(recording.transcript) for recording in recordings]
     known_segments = [known_segments_of(recording) for recording in recordings]
     bins = [None if known is None else bin_segments(known, period) for known in known_segments]
-    features = first_alignment.binned_features(vectors_of(recordings), setting.config.model.front_end_ticks, period)
+    vectors = vectors_of(recordings)
+    features = first_alignment.binned_features(vectors, fitted_front_end(vectors, setting.config), period)
     videos = whitened(features, config.components, config.normalise_videos)
     problem = Problem(videos, transcripts, [None] * len(videos), count, config)
 

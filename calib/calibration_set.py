@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.feature_file import spread_of
 from edge_hal.spec import PyramidSpec
 
 MIN_TICKS = 500
 """The fewest ticks beyond the receptive field. With less, ranges and event scores mean little."""
-STILL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def check_recordings(recordings: Sequence[CalibrationRecording], spec: PyramidSp
         have_s, needed_s = ticks / spec.model_hz, needed / spec.model_hz
         why = f"{ticks} ticks ({have_s:.0f} s), at least {needed} are needed ({needed_s:.0f} s)"
         raise EdgeHalError("the calibration recordings are too short", why, todo)
-    everything = np.concatenate([recording.vectors for recording in recordings])
-    if float(everything.std(axis=0).max()) < STILL:
+    if spread_of([recording.vectors for recording in recordings]).constant.all():
         raise EdgeHalError("the calibration recordings are constant", "nothing moves in any of them", todo)
 
 

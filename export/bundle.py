@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import onnx
@@ -21,6 +23,7 @@ from edge_hal.calib.calibration_set import CalibrationRecording
 from edge_hal.calib.sensitivity import Budget
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.feature_file import as_float32, is_real, open_features
 from edge_hal.model.model_file import MODEL_FILE, Checkpoint, load_checkpoint
 from edge_hal.progress import Progress, no_progress
 from edge_hal.spec import PyramidSpec
@@ -146,26 +149,31 @@ def float_precision(precision: str, calibration: Calibration | None) -> str:
 
 
 def read_reference(path: Path, spec: PyramidSpec) -> NDArray[np.float32]:
-    """Input vectors (T, D) from a .npy file, (T, D) or (D, T), or from `x` of an .npz file.
+    """Input vectors (T, D) from a .npy file, (T, D) or (D, T), or from `x` of an .npz file, which has that suffix.
 
     Raises:
         EdgeHalError: the file does not exist, has another shape, or holds a number that is not finite.
     """
     size = spec.front_end.size
     todo = f"give vectors (T, {size}) as .npy, or as 'x' in an .npz"
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        vectors = np.asarray(loaded if isinstance(loaded, np.ndarray) else loaded["x"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise EdgeHalError(f"cannot read the reference {path}", str(error), todo) from error
+    vectors = _from_npz(path, todo) if path.suffix == ".npz" else open_features(path, todo)
     if vectors.ndim == 2 and vectors.shape[1] != size:
         vectors = vectors.T
-    if vectors.ndim != 2 or vectors.shape[1] != size or not len(vectors) or vectors.dtype.kind not in "fiu":
+    if vectors.ndim != 2 or vectors.shape[1] != size or not len(vectors) or not is_real(vectors.dtype):
         why = f"it holds {vectors.dtype} {vectors.shape}"
         raise EdgeHalError(f"the reference {path} does not fit the model", why, todo)
+    vectors = as_float32(vectors)
     if not np.isfinite(vectors).all():
         raise EdgeHalError(f"the reference {path} holds a number that is not finite", "", todo)
-    return vectors.astype(np.float32)
+    return vectors
+
+
+def _from_npz(path: Path, todo: str) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return np.asarray(stored["x"])
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise EdgeHalError(f"cannot read the reference {path}", str(error), todo) from error
 
 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -7,6 +7,7 @@ with open_stream(model, stream="left") as left, open_stream(model, stream="right
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,12 +17,23 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
+from edge_hal.feature_file import coarse_note, spread_of
 from edge_hal.rate import exact_rate, instant_ns
 
 from .model import Model, open_model
 from .sources.frame import Frame, Intake
 from .stream.clock import Break, FrameClock, Tick
 from .stream.recognizer import Recognizer
+
+log = logging.getLogger("edge_hal.api")
+
+LEAST_INTERVAL_NS, MOST_INTERVAL_NS = 10**6, 3600 * 10**9
+"""Of two frames. No source is faster than 1000 frames per second, and none is as slow as one frame per hour."""
+ODD_INTERVALS = 10
+"""So many intervals in a row outside these limits draw a warning."""
+LARGEST_NS = 2**62
+FIRST_VECTORS = 100
+"""So many vectors are kept to see whether their offset is too large."""
 
 __all__ = ["EventStream", "Model", "open_model", "open_stream"]
 
@@ -41,6 +53,9 @@ class EventStream:
         self._began_ns = 0
         self._newest_ns = 0
         self._closed = False
+        self._first_vectors: list[NDArray[Any]] = []
+        self._odd_intervals = 0
+        self._warned = False
 
     @property
     def action(self) -> str | None:
@@ -59,13 +74,15 @@ class EventStream:
 
         Args:
             frame: a uint8 BGR picture (H, W, 3) of any size, or a vector (D,).
-            t_ns: when it was taken, in nanoseconds of any clock that never runs backwards.
+            t_ns: when it was taken, in nanoseconds of any clock that never runs backwards: an int, or an integer of
+                numpy.
 
         Raises:
-            EdgeHalError: not such a frame, time ran backwards, or the stream is closed.
+            EdgeHalError: not such a frame, `t_ns` is no integer, time ran backwards, or the stream is closed.
         """
         if self._closed:
             raise EdgeHalError("the stream is closed", "", "open another with edge_hal.open_stream")
+        t_ns = _nanoseconds(t_ns)
         if self._captured and t_ns < self._newest_ns:
             raise EdgeHalError(
                 f"a frame is dated {t_ns} ns",
@@ -74,8 +91,12 @@ class EventStream:
             )
         data = np.array(frame)  # a copy: a later tick may hold it, and callers reuse buffers
         self.recognizer.check(data)
+        if data.ndim == 1:
+            self._check_offset(data)
         events: list[Event] = []
-        if not self._captured:
+        if self._captured:
+            self._check_interval(t_ns - self._newest_ns)
+        else:
             self._began_ns = t_ns
             events.append(self.recognizer.start("api"))
         taken = Frame(self._captured, t_ns - self._began_ns, t_ns, data)
@@ -96,6 +117,29 @@ class EventStream:
             return [*events, self.recognizer.end(reason, self.counters)]
         finally:
             self.recognizer.engines.close()
+
+    def _check_offset(self, vector: NDArray[Any]) -> None:
+        """Warn once if the offset of the first vectors leaves too few digits for what changes."""
+        if len(self._first_vectors) == FIRST_VECTORS:
+            return
+        self._first_vectors.append(vector)
+        if len(self._first_vectors) == FIRST_VECTORS:
+            note = coarse_note(spread_of([np.stack(self._first_vectors)]), vector.dtype)
+            if note is not None:
+                log.warning("the vectors of '%s': %s", self.recognizer.stream, note)
+
+    def _check_interval(self, interval_ns: int) -> None:
+        """Warn once if the times cannot be nanoseconds: too many intervals in a row that no camera has."""
+        self._odd_intervals = 0 if LEAST_INTERVAL_NS <= interval_ns <= MOST_INTERVAL_NS else self._odd_intervals + 1
+        if self._odd_intervals == ODD_INTERVALS and not self._warned:
+            self._warned = True
+            log.warning(
+                "the last %d frames of '%s' are %d ns apart: t_ns is in nanoseconds, not in seconds, milliseconds or "
+                "microseconds",
+                ODD_INTERVALS,
+                self.recognizer.stream,
+                interval_ns,
+            )
 
     def _process(self, items: list[Tick | Break]) -> list[Event]:
         events: list[Event] = []
@@ -122,6 +166,18 @@ class EventStream:
         trace: TracebackType | None,
     ) -> None:
         self.close("eof" if error is None else "error")
+
+
+def _nanoseconds(t_ns: object) -> int:
+    if isinstance(t_ns, (int, np.integer)) and not isinstance(t_ns, (bool, np.timedelta64)):
+        if abs(int(t_ns)) < LARGEST_NS:
+            return int(t_ns)
+        raise EdgeHalError(f"t_ns = {t_ns}", "it exceeds 2**62 nanoseconds, 146 years", "count from a later moment")
+    raise EdgeHalError(
+        f"t_ns = {t_ns!r} is no integer",
+        f"a {type(t_ns).__name__} cannot count nanoseconds exactly, or has another unit",
+        "give integer nanoseconds, for example time.monotonic_ns()",
+    )
 
 
 def open_stream(

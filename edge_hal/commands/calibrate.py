@@ -186,12 +186,15 @@ def labelled_evidence(
 
     from edge_hal.calib.confidence import collect
     from edge_hal.commands.evaluate import PARTS, run_config
-    from edge_hal.commands.train import load_videos
+    from edge_hal.commands.train import load_videos, print_notes
     from edge_hal.features import encode_pictures
+    from edge_hal.learning.data.dataset import with_labels_of
     from edge_hal.learning.data.recordings import read_recordings
     from edge_hal.model.one_pass import one_pass
 
-    videos = load_videos(data, run_config(checkpoint.path, []), split, PARTS[part], with_labels=True)
+    loaded = load_videos(data, run_config(checkpoint.path, []), split, PARTS[part], with_labels=True)
+    videos = with_labels_of(loaded, checkpoint.spec.labels, f"the checkpoint {checkpoint.path}")
+    print_notes(videos.notes[len(loaded.notes) :])
     posteriors, labels = [], []
     recordings = read_recordings(videos, checkpoint.spec.model_hz, checkpoint.spec.encoder)
     for number, recording in enumerate(recordings):
@@ -222,9 +225,9 @@ def read_folder(
     Raises:
         EdgeHalError: no recordings, an unknown rate, a damaged file, vectors of another size.
     """
-    import numpy as np
 
     from edge_hal.calib.calibration_set import CalibrationRecording
+    from edge_hal.feature_file import as_float32
     from edge_hal.features import encode_pictures, read_pictures
     from edge_hal.learning.data.media_files import open_array, read_times
     from edge_hal.learning.data.mstcn_files import index_media, read_split
@@ -250,7 +253,7 @@ def read_folder(
                 why = f"its array is {stored.shape}, the model takes vectors of {size}"
                 raise EdgeHalError(f"the calibration recording {files[name]} is of the wrong size", why)
             rows = stored if stored.shape[1] == size else stored.T
-            vectors = np.asarray(rows[ticks_of(len(rows), known_hz, spec.model_hz)], np.float32)
+            vectors = as_float32(rows[ticks_of(len(rows), known_hz, spec.model_hz)])
             recordings.append(CalibrationRecording(name, vectors))
         else:
             times = read_times(files[name], known_hz)

@@ -84,10 +84,11 @@ def evaluate(
     check_settings(settings, stage)
     require("torch", "safetensors")
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train import load_videos
+    from edge_hal.commands.train import load_videos, print_notes
     from edge_hal.evaluation.alignment_scores import alignment_scores
     from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
     from edge_hal.evaluation.scores import floor_scores
+    from edge_hal.learning.data.dataset import with_labels_of
     from edge_hal.model.model_file import load_checkpoint
 
     for path in (ckpt, full):
@@ -105,7 +106,9 @@ def evaluate(
             if stage == "alignment":
                 scores[name] = alignment_scores(path, videos)
             else:
-                scores[name] = checkpoint_scores(path, videos, partial(_report, report, name), thresholds)
+                known = with_labels_of(videos, load_checkpoint(path).spec.labels, f"the checkpoint {path}")
+                print_notes(known.notes[len(videos.notes) :])
+                scores[name] = checkpoint_scores(path, known, partial(_report, report, name), thresholds)
     print(json.dumps(scores)) if as_json else print_table(scores, f"{len(videos)} videos, {part}, {stage}")
     require_written()
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -178,9 +178,13 @@ def load_videos(
     )
     if part == "train" and config.learning.lists == "sets":
         videos = without_order(videos)
-    for note in videos.notes:
-        print(f"note: {note}", file=sys.stderr)
+    print_notes(videos.notes)
     return videos
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _supervised(supervision: str | None, labelled: str | None, timestamps: bool) -> list[str]:

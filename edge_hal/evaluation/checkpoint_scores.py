@@ -26,7 +26,10 @@ def checkpoint_scores(
     progress: ProgressCount | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> Scores:
-    """Stream every video through the checkpoint, decode, and score. See `stream_checkpoint`."""
+    """Stream every video through the checkpoint, decode, and score. See `stream_checkpoint`.
+
+    The labels of the videos must be those of the checkpoint: see `with_labels_of`.
+    """
     timelines = stream_checkpoint(checkpoint, videos, progress, thresholds)
     return scores_of(timelines, frame_labels(videos), frame_rates_hz(videos), videos.background)
 
@@ -48,9 +51,8 @@ def stream_checkpoint(
 
     loaded = load_checkpoint(checkpoint)
     spec = loaded.spec
-    if spec.labels != videos.labels:
-        odd = sorted(set(spec.labels) ^ set(videos.labels))[:1] or ["their order"]
-        raise EdgeHalError(f"the checkpoint {checkpoint} knows other actions than the data", f"see '{odd[0]}'")
+    if spec.labels != videos.labels[: len(spec.labels)]:
+        raise EdgeHalError(f"the checkpoint {checkpoint} has other labels than the data", "they are matched by number")
     engines = [TorchEngine(loaded.pyramid, loaded.front_end, level) for level in range(len(spec.levels))]
     stream = PyramidStream(spec, engines)
     decoder = loaded.decoder.replaced(thresholds or {})

@@ -13,6 +13,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.metrics import runs_of
 
+from .data.mstcn_files import nearest
 from .data.recordings import Labels, SampledRecording
 from .hmm.first_alignment import FirstAlignment
 
@@ -66,6 +67,7 @@ def first_alignment_from(
         if found is None:
             what = f"the alignment knows no video {recording.name}"
             raise EdgeHalError(what, "", "give one of this split", exit_code=2)
+        _check_names(recording.name, found, names)
         try:
             steps = np.array([names.index(str(name)) for name, _ in found["segments"]], np.int64)
             first = np.array([frame for _, frame in found["segments"]], np.int64)
@@ -79,6 +81,16 @@ def first_alignment_from(
         labels.append(steps[np.searchsorted(first, recording.frames, side="right") - 1])
         agreement.append(agreed)
     return FirstAlignment(labels, agreement)
+
+
+def _check_names(video: str, entry: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raises EdgeHalError for a step that is no action of the data. Steps are matched by name."""
+    try:
+        unknown = [str(name) for name, _ in entry["segments"] if str(name) not in names]
+    except (LookupError, TypeError, ValueError) as error:
+        raise _bad(video, str(error)) from error
+    if unknown:
+        raise _bad(video, f"it names the unknown action {unknown[0]!r}; {nearest(unknown[0], names)}")
 
 
 def _bad(name: str, why: str) -> EdgeHalError:

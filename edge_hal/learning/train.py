@@ -7,6 +7,7 @@ decoder.
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,9 +29,10 @@ from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.progress import Progress
-from edge_hal.spec import EncoderSpec
+from edge_hal.spec import EncoderSpec, FrontEndSpec
 
 from .alignment_file import StoredAlignment, alignment_entries, first_alignment_from
+from .data.check_features import check_features
 from .data.dataset import VideoSet, without_order
 from .data.rates import with_model_rate
 from .data.recordings import Labels, SampledRecording, read_recordings
@@ -41,6 +43,8 @@ from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import choose_align_hz, learn_alignment
 from .run_directory import RunDirectory
+
+log = logging.getLogger("edge_hal.data")
 
 REFERENCE_TICKS = 3000
 BLOCK_TICKS = 8192
@@ -90,6 +94,9 @@ def train(
         lambda done, total: progress("read", done, total, ""),
         accept_damaged=accept_damaged,
     )
+    if picture is None:
+        for note in check_features(videos, recordings):
+            log.warning(note)
     transcripts = [recording.transcript for recording in recordings]
     user_labels = [r.labels if r.labels is not None and (r.labels >= 0).all() else None for r in recordings]
     fully_labelled = all(labels is not None for labels in user_labels)
@@ -104,18 +111,17 @@ def train(
         """`labels`, but those of the user for videos that are labelled in full."""
         return [found if known is None else known for found, known in zip(labels, user_labels, strict=True)]
 
-    def first_alignment(vectors: list[NDArray[np.float32]], *, learned: bool) -> FirstAlignment:
+    def first_alignment(vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool) -> FirstAlignment:
         if fully_labelled:
             return FirstAlignment([labels for labels in user_labels if labels is not None], [1.0] * len(user_labels))
         if stored is not None:
             return replace(stored, labels=with_user_labels(stored.labels))
-        hz, window, labels_count = config.model.hz, config.model.front_end_ticks, len(videos.labels)
         found = find_first_alignment(
             vectors,
             transcripts,
-            labels_count,
-            hz,
-            window,
+            len(videos.labels),
+            config.model.hz,
+            front_end,
             learning,
             seed,
             progress,
@@ -124,8 +130,13 @@ def train(
         )
         return replace(found, labels=with_user_labels(found.labels))
 
+    def plain_front_end(vectors: list[NDArray[np.float32]]) -> FrontEnd:
+        """A front end that does not scale."""
+        return FrontEnd(FrontEndSpec(vectors[0].shape[1], config.model.front_end_ticks))
+
     if picture is not None:
-        rough = first_alignment(thumbnail_vectors(recordings), learned=False).labels
+        thumbnails = thumbnail_vectors(recordings)
+        rough = first_alignment(thumbnails, plain_front_end(thumbnails), learned=False).labels
         vectors = _encode(recordings, rough, picture, len(videos.labels), config, run, stage("encoder"))
     else:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
@@ -135,7 +146,9 @@ def train(
     features = [front_end(torch.from_numpy(x)) for x in vectors]
 
     posteriors = None
-    found = first_alignment(vectors, learned=True)
+    # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
+    own = encoder is not None and encoder.onnx is None
+    found = first_alignment(vectors, plain_front_end(vectors) if own else front_end, learned=True)
     labels = found.labels
     if not fully_labelled:
         if learning.lists != "exact" or stored is not None:

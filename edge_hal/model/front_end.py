@@ -29,9 +29,9 @@ class FrontEnd(nn.Module):
         self.register_buffer("scale", torch.ones(spec.size))
 
     def fit(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set mean and scale of the z-score. A constant input is not scaled."""
+        """Set mean and scale (D,) of the z-score. An input of deviation 0 is ignored: its z-score is always 0."""
         self.mean.copy_(mean)
-        self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), 1.0))
+        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 0.0))
 
     def step(self, x: Tensor, z: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Args:

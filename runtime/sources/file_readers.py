@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.feature_file import as_float32, coarse_note_of, open_features
 from edge_hal.files import check_readable
 from edge_hal.media.names import PICTURE_SUFFIXES, printable, with_suffix
 from edge_hal.media.stamps import Missing
@@ -87,16 +88,8 @@ class FeatureReader:
 
     def __init__(self, path: Path, rate: Fraction, size: int | None) -> None:
         self.rate, self.notes = rate, list[str]()
-        todo = "give features:FILE.npy@HZ with a float array (T, D) or (D, T)"
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            why = str(error) if path.is_file() else "there is no such file"
-            raise EdgeHalError(f"cannot read the features {path}", why, todo) from error
-        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
-            shape = getattr(array, "shape", "?")
-            kind = getattr(array, "dtype", "?")
-            raise EdgeHalError(f"cannot use the features {path}", f"shape {shape}, type {kind}", todo)
+        todo = "give features:FILE.npy@HZ with an array of numbers (T, D) or (D, T)"
+        array = open_features(path, todo)
         if size is not None and size not in array.shape:
             raise EdgeHalError(
                 f"the features {path} do not fit the bundle",
@@ -105,14 +98,15 @@ class FeatureReader:
             )
         if size is not None and array.shape[1] != size:
             array = array.T
-        if not len(array):
-            raise EdgeHalError(f"the features {path} are empty", f"shape {array.shape}", todo)
+        note = coarse_note_of(array)
+        if note is not None:
+            self.notes.append(note)
         self._array, self._index = array, 0
 
     def read(self) -> tuple[int, NDArray[Any] | None] | None:
         if self._index >= len(self._array):
             return None
-        t_ns, row = instant_ns(self._index, self.rate), np.array(self._array[self._index], dtype=np.float32)
+        t_ns, row = instant_ns(self._index, self.rate), as_float32(self._array[self._index])
         self._index += 1
         # One NaN would stay in the model's state for its whole receptive field.
         return t_ns, row if np.isfinite(row).all() else None

@@ -18,6 +18,7 @@ from edge_hal.bundle import Bundle
 from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Gap, Moment, Start, Transition
+from edge_hal.feature_file import as_float32, is_real
 from edge_hal.preprocess import resize
 from edge_hal.runtime.engines.engine import Engines
 
@@ -102,7 +103,7 @@ class Recognizer:
         """
         self.check(data)
         if data.ndim == 1:
-            return data.astype(np.float32)
+            return as_float32(data)
         assert self._encoder is not None and self.spec.encoder is not None
         return self._encoder.encode(resize(data, self.spec.encoder.height, self.spec.encoder.width))
 
@@ -110,14 +111,14 @@ class Recognizer:
         """Raises EdgeHalError if `encode` would, but does not run the encoder."""
         size, shape = self.spec.front_end.size, data.shape
         if data.ndim == 1:
-            if shape != (size,) or data.dtype.kind not in "fiu":
+            if shape != (size,) or not is_real(data.dtype):
                 raise EdgeHalError(
                     f"a vector has shape {shape} and type {data.dtype}",
                     f"the bundle takes ({size},)",
                 )
-            if not np.isfinite(data).all():
+            if not np.isfinite(as_float32(data)).all():
                 raise EdgeHalError(
-                    "a vector holds a number that is not finite",
+                    "a vector holds a number that is not finite in float32",
                     "it would spoil every tick within the receptive field",
                     "leave the frame out: a short gap is bridged",
                 )

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.feature_file import as_float32, columns
 from edge_hal.metrics import IntArray, transcript_of
 
 from .media_files import VideoTimes, feature_length, find_layout, open_array, read_times
@@ -64,13 +65,18 @@ class Video:
             raise EdgeHalError(f"{self.path} has no feature array", "it is a camera recording: read its frames")
         stored = open_array(self.path)
         frames = (stored.T if self.layout == "DT" else stored)[: self.length]
-        features = np.ascontiguousarray(frames, dtype=np.float32)
-        if not np.isfinite(features).all():
-            t, d = np.argwhere(~np.isfinite(features))[0]
+        features = as_float32(frames)
+        finite = np.isfinite(features)
+        if not finite.all():
+            t, d = np.argwhere(~finite)[0]
+            never = np.asarray(~finite.any(axis=0))
             raise EdgeHalError(
-                f"video {self.name}: feature {d} of frame {t} is {features[t, d]}",
-                f"{self.path} holds a value that is not a finite float32",
-                "extract the features of this video again, or take it out of the split",
+                f"video {self.name}: feature {d} of frame {t} is {frames[t, d]}",
+                f"{self.path} holds a value that is not a finite float32"
+                + (f"; {columns(never)} are never finite" if never.any() else ""),
+                "remove these columns from all videos, here and where the model will run"
+                if never.any()
+                else "extract the features of this video again, or take it out of the split",
             )
         return features
 
@@ -106,6 +112,47 @@ def without_order(videos: VideoSet) -> VideoSet:
             groups = "; ".join(alike)
             notes += (f"these steps occur in the same videos, and sets alone cannot tell them apart: {groups}",)
     return replace(videos, videos=unordered, notes=notes)
+
+
+def with_labels_of(videos: VideoSet, labels: tuple[str, ...], knower: str) -> VideoSet:
+    """The videos with label numbers of a model. Labels are matched by name; `knower` names the model in notes.
+
+    The labels of the result are those of the model, then those that only the data have: no model can be right there.
+
+    Raises:
+        EdgeHalError: no name is in both.
+    """
+    if videos.labels == labels:
+        return videos
+    only_data = [name for name in videos.labels if name not in labels]
+    only_model = [name for name in labels if name not in videos.labels]
+    if len(only_data) == len(videos.labels):
+        raise EdgeHalError(
+            f"{knower} knows other actions than the data",
+            f"the data have {', '.join(videos.labels[:5])}, {knower} has {', '.join(labels[:5])}",
+            "give the data it was trained for",
+        )
+    notes = list(videos.notes)
+    if only_data:
+        notes.append(f"{knower} does not know {count_of(only_data, 'action')}: frames with this label count as wrong")
+    if only_model:
+        notes.append(f"the data do not have {count_of(only_model, 'action')} of {knower}")
+    every = (*labels, *only_data)
+    number = np.array([every.index(name) for name in videos.labels] + [-1], np.int64)  # the last is for -1, unknown
+    return replace(
+        videos,
+        labels=every,
+        videos=tuple(
+            replace(
+                video,
+                transcript=tuple(int(number[step]) for step in video.transcript),
+                labels=None if video.labels is None else number[video.labels],
+            )
+            for video in videos.videos
+        ),
+        background=None if videos.background is None else int(number[videos.background]),
+        notes=tuple(notes),
+    )
 
 
 def load_dataset(

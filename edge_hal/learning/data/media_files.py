@@ -13,32 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.feature_file import open_features
 from edge_hal.files import check_readable
 from edge_hal.media.stamps import newest
 from edge_hal.media.video_file import VideoFile
 from edge_hal.metrics import IntArray
 from edge_hal.rate import instant_ns
 
-from .mstcn_files import Layout, count_of, reason_of
+from .mstcn_files import Layout, count_of
 
 
 def open_array(path: Path) -> NDArray[Any]:
-    """The array of a .npy file, memory-mapped."""
+    """The array of the feature file of a video, memory-mapped."""
     check_readable(path)
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise EdgeHalError(
-            f"cannot read {path}",
-            f"not a whole .npy file ({reason_of(error)})",
-            "extract the features of this video again, or take it out of the split",
-        ) from error
-    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
-        raise EdgeHalError(
-            f"{path} holds {array.dtype} {array.shape}",
-            "features are real numbers (D, T) or (T, D)",
-        )
-    return array
+    return open_features(path, "extract the features of this video again, or take it out of the split")
 
 
 def find_layout(root: Path, files: dict[str, Path], names: Sequence[str], lengths: dict[str, int]) -> Layout:

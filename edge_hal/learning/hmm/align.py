@@ -30,6 +30,10 @@ Array = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
 
 
+SMALL = 1e-8
+"""Of the size of the numbers, or of the largest variance: what is below is rounding."""
+
+
 @dataclass(frozen=True)
 class HmmAlignment:
     """Attributes:
@@ -120,7 +124,7 @@ def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool)
     pooled = np.concatenate(scaled)
     centre = pooled.mean(axis=0)
     value, vector = np.linalg.eigh(np.atleast_2d(np.cov(pooled, rowvar=False)))
-    keep = [i for i in np.argsort(-value)[:components] if value[i] > 1e-8 * value.max()]
+    keep = [i for i in np.argsort(-value)[:components] if value[i] > SMALL * value.max()]
     # The sign of an eigenvector differs between libraries: make its largest entry positive.
     turn = np.sign(vector[np.abs(vector).argmax(axis=0), np.arange(value.size)])
     basis = (vector * turn)[:, keep] / np.sqrt(value[keep])
@@ -128,7 +132,9 @@ def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool)
 
 
 def _z_score(x: Array, reference: Array) -> Array:
-    score: Array = (x - reference.mean(axis=0)) / np.maximum(reference.std(axis=0), 1e-8)
+    """The deviation of a constant differs from 0 by rounding only; it is not divided by."""
+    deviation, size = reference.std(axis=0), np.abs(reference).max(axis=0)
+    score: Array = (x - reference.mean(axis=0)) / np.where(deviation > SMALL * size, deviation, 1.0)
     return score
 
 

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.config import Learning
+from edge_hal.feature_file import spread_of
 from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.metrics import uniform_split
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.preprocess import resize
 from edge_hal.progress import Progress
-from edge_hal.spec import FrontEndSpec
 
 from .align import align_with_hmm
 from .em import HmmConfig
@@ -51,7 +51,7 @@ def find_first_alignment(
     transcripts: Sequence[Sequence[int]],
     count: int,
     model_hz: float,
-    window: int,
+    front_end: FrontEnd,
     config: Learning,
     seed: int,
     progress: Progress,
@@ -64,7 +64,7 @@ def find_first_alignment(
     Args:
         vectors: (T, D) per video, at the ticks of the model.
         count: number of labels.
-        window: ticks of the trailing window of the front end.
+        front_end: makes the features of the alignment. It must be fitted if the scale of the vectors is not known.
         known_segments: (T,) per video, see `known_labels.py`. The model is trained on the labelled videos and aligns
             the
             others, with few EM iterations.
@@ -84,7 +84,7 @@ def find_first_alignment(
     if labelled:
         settings = replace(settings, iterations=LABELLED_ITERATIONS)
     result = align_with_hmm(
-        binned_features(vectors, window, period, learned=learned),
+        binned_features(vectors, front_end, period, learned=learned),
         transcripts,
         count,
         seed=seed,
@@ -103,11 +103,10 @@ def find_first_alignment(
 
 
 def binned_features(
-    vectors: Sequence[NDArray[np.float32]], window: int, period: int, *, learned: bool = True
+    vectors: Sequence[NDArray[np.float32]], front_end: FrontEnd, period: int, *, learned: bool = True
 ) -> list[NDArray[np.float32]]:
     """Front-end features of vectors (T, D), one row per bin: (ceil(T / period), F) per video."""
-    front_end = FrontEnd(FrontEndSpec(vectors[0].shape[1], window))
-    ahead = period - 1 + round(LOOK_AHEAD_WINDOWS * window)
+    ahead = period - 1 + round(LOOK_AHEAD_WINDOWS * front_end.spec.window)
     rows = []
     for x in vectors:
         end = np.minimum(np.arange(ahead, len(x) + ahead, period), len(x) - 1)
@@ -136,11 +135,12 @@ def thumbnail_vectors(recordings: Sequence[SampledRecording]) -> list[NDArray[np
 
 
 def statistics(vectors: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation (D,) over all ticks of all videos."""
-    count = sum(len(x) for x in vectors)
-    mean = sum(x.sum(0, dtype=np.float64) for x in vectors) / count
-    variance = sum(((x - mean) ** 2).sum(0) for x in vectors) / count
+    """Mean and standard deviation (D,) over all ticks of all videos, float32. The deviation of a constant is 0."""
+    spread = spread_of(vectors)
+    # The variance of numbers in float32 may lie outside its range: the root is taken of the mantissa.
+    half = np.frexp(spread.variance)[1] // 2
+    deviation = np.ldexp(np.sqrt(np.ldexp(spread.variance, -2 * half).astype(np.float32)), half)
     return (
-        torch.from_numpy(np.asarray(mean, np.float32)),
-        torch.from_numpy(np.sqrt(np.asarray(variance, np.float32))),
+        torch.from_numpy(spread.mean.astype(np.float32)),
+        torch.from_numpy(np.where(spread.constant, np.float32(0), deviation)),
     )

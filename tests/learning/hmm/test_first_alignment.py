@@ -53,7 +53,8 @@ def test_looking_ahead_moves_boundaries_earlier(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(first_alignment, "LOOK_AHEAD_WINDOWS", windows)
         every = []
         for vectors, transcripts, truth in sets:
-            found = find_first_alignment(vectors, transcripts, COUNT, HZ, WINDOW, LEARNING, 0, lambda *told: None)
+            plain = FrontEnd(FrontEndSpec(vectors[0].shape[1], WINDOW))
+            found = find_first_alignment(vectors, transcripts, COUNT, HZ, plain, LEARNING, 0, lambda *told: None)
             every.append(lateness_ticks(found.labels, truth))
         return float(np.median(every))
 
