@@ -77,6 +77,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--overload": (RUN, f"{RUN} --overload cut"),
         "--selfcheck": (RUN, f"{RUN} --selfcheck 1m"),
         "--allow-uncertified": (RUN, f"{RUN} --allow-uncertified"),
+        "--trusted": (f"{RUN} --trusted trusted", f"{RUN} --trusted strangers"),
         "--metrics": (RUN, f"{RUN} --metrics 127.0.0.1:9570"),
         "--log": (f"{RUN} --log human", f"{RUN} --log json"),
         "--json": (RUN, f"{RUN} --json"),
@@ -105,6 +106,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "FOLDER": ("replay rec", "replay rec2"),
         "--bundle": ("replay rec", "replay rec --bundle bundle2"),
         "--pub": ("replay rec", "replay rec --pub nowhere"),
+        "--stream": ("replay rec --json", "replay rec --json --stream left"),
         "--json": ("replay rec", "replay rec --json"),
     },
     "cameras": {"--json": ("cameras", "cameras --json")},
@@ -179,6 +181,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "keys new": {
         "NAME": ("keys new a --dir new", "keys new b --dir new"),
         "--dir": ("keys new a --dir new", "keys new a --dir other"),
+        "--sign": ("keys new a --dir new", "keys new a --dir new --sign"),
+    },
+    "keys sign": {
+        "BUNDLE": ("keys sign bundle2 --key strangers/b.signer_secret", "keys sign copy --key strangers/b.signer_secret"),
+        "--key": (
+            "keys sign bundle2 --key strangers/b.signer_secret",
+            "keys sign bundle2 --key trusted/a.signer_secret",
+        ),
     },
     "keys allow": {
         "PUBLIC": ("keys allow keys/me.key --dir keys", "keys allow keys/you.key --dir keys"),
