@@ -90,7 +90,7 @@ class FeatureReader:
         todo = "give features:FILE.npy@HZ with a float array (T, D) or (D, T)"
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # a damaged header ends in the parsers of Python, which raise errors of many kinds
             why = str(error) if path.is_file() else "there is no such file"
             raise EdgeHalError(f"cannot read the features {path}", why, todo) from error
         if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":

@@ -184,7 +184,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--sign": ("keys new a --dir new", "keys new a --dir new --sign"),
     },
     "keys sign": {
-        "BUNDLE": ("keys sign bundle2 --key strangers/b.signer_secret", "keys sign copy --key strangers/b.signer_secret"),
+        "BUNDLE": (
+            "keys sign bundle2 --key strangers/b.signer_secret",
+            "keys sign copy --key strangers/b.signer_secret",
+        ),
         "--key": (
             "keys sign bundle2 --key strangers/b.signer_secret",
             "keys sign bundle2 --key trusted/a.signer_secret",

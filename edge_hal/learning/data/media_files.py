@@ -27,7 +27,7 @@ def open_array(path: Path) -> NDArray[Any]:
     check_readable(path)
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header ends in the parsers of Python, which raise errors of many kinds
         raise EdgeHalError(
             f"cannot read {path}",
             f"not a whole .npy file ({reason_of(error)})",
