@@ -25,6 +25,7 @@ from .front_end import FrontEnd
 from .pyramid import Pyramid
 
 SCHEMA = 1
+MALFORMED = (LookupError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError)
 MODEL_FILE = "model.safetensors"
 ENCODER_FILE = "encoder.onnx"
 REFERENCE_FILE = "reference.npz"
@@ -102,16 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             part = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
             module.load_state_dict(part)
         decoder, provenance = DecoderConfig.from_dict(metadata["decoder"]), dict(metadata["provenance"])
-    except (
-        EdgeHalError,
-        OSError,
-        SafetensorError,
-        LookupError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-        AttributeError,
-    ) as error:
+    except (EdgeHalError, OSError, SafetensorError, *MALFORMED) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise EdgeHalError(f"{file} is no edge-hal checkpoint", why, todo) from error
     encoder = file.with_name(ENCODER_FILE) if spec.encoder is not None else None

@@ -293,9 +293,8 @@ arrays = st.builds(
     st.lists(st.integers(0, 3), max_size=3),
     st.sampled_from(["float32", "float16", "int64", "uint8"]),
 )
-leaves = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.text(max_size=5), st.floats(allow_nan=False), arrays
-)
+numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+leaves = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=5), arrays)
 trees = st.dictionaries(
     st.text(max_size=5),
     st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner)),
