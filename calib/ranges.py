@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.untrusted import read_json
 
 SCHEMA = 1
 METHODS = ("max", "percentile", "entropy")
@@ -110,7 +111,7 @@ class Ranges:
         """Read the file. Raises EdgeHalError if it is damaged or has another schema."""
         todo = "calibrate again: edge-hal calibrate DATA_DIR --ckpt RUN_DIR"
         try:
-            data = json.loads(path.read_text())
+            data = read_json(path)
             if data["schema"] != SCHEMA:
                 raise EdgeHalError(f"{path} has schema {data['schema']}", f"this version reads {SCHEMA}", todo)
             ranges = cls(**data)

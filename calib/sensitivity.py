@@ -24,6 +24,7 @@ from edge_hal.files import write_file
 from edge_hal.metrics import IntArray, match_transitions, score_videos
 from edge_hal.progress import Progress
 from edge_hal.spec import PyramidSpec
+from edge_hal.untrusted import read_json
 
 Posteriors = Sequence[NDArray[np.float32]]
 Evaluate = Callable[[frozenset[str]], "Shift"]
@@ -145,7 +146,7 @@ class Memory:
 
     def __post_init__(self) -> None:
         try:
-            data = json.loads(self.path.read_text())
+            data = read_json(self.path)
             if data["key"] == self.key:
                 self.known = {name: Shift(**shift) for name, shift in data["known"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

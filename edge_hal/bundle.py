@@ -37,7 +37,7 @@ TARGETS = ("any", "onnxruntime", "tensorrt")
 DEFAULT_PATH = Path("bundle")
 LARGEST_GRAPH = 2 << 30
 OUTSIDE = b"location"
-"""How a graph names a file that holds its weights (ONNX external data). Such a file has no hash, and may be anywhere."""
+"""How a graph names a file with its weights (ONNX external data). Such a file has no hash, and may be anywhere."""
 REEXPORT = "export again: edge-hal export --ckpt RUN_DIR --out {path}"
 
 log = logging.getLogger("edge_hal.bundle")

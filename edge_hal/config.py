@@ -236,7 +236,7 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         raise EdgeHalError(f"no preset and no file '{source}'", "", f"presets: {names}", exit_code=2)
     try:
         data = yaml.load(path.read_text(), _PlainLoader) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise file_error(f"cannot read {path}", error, path=path, exit_code=2) from error
     if not isinstance(data, dict):
         raise EdgeHalError(f"cannot read {path}", "it is not a mapping of keys to values", exit_code=2)
@@ -288,7 +288,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         # Only `~` empties a key that holds text: an action may be called null.
         plain = isinstance(value, str) or text in ("", "~") or not _holds_text(path, last)
         node[last] = value if plain else text
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise EdgeHalError(f"--set {override}", str(error), exit_code=2) from error
 
 

@@ -10,6 +10,7 @@ import typer
 
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
+from edge_hal.untrusted import read_json
 
 
 def bench(
@@ -74,7 +75,7 @@ def bench(
 def read_figures(path: Path) -> dict[str, Any]:
     """The figures that `edge-hal bench --json` printed into a file. Raises EdgeHalError for any other file."""
     try:
-        data: dict[str, Any] = json.loads(path.read_text())
+        data: dict[str, Any] = read_json(path)
         data = data.get("this", data)
         _ = data["back_to_back_us"]["tick"]["mean"], data["weight_bytes"] / 1, data["bundle"], data["precision"]
         _ = data["paced_us"].get("tick")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from edge_hal.decoding.timeline import labels_from
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import VideoSet
+from edge_hal.untrusted import read_json
 
 from .scores import Scores, frame_labels, offline_scores
 
@@ -20,7 +20,7 @@ def alignment_scores(run: Path, videos: VideoSet) -> Scores:
     """
     path = (run if run.is_dir() else run.parent) / "alignment.json"
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path)
     except (OSError, ValueError) as error:
         raise EdgeHalError(f"cannot read {path}", str(error), "train again") from error
     ids = {name: index for index, name in enumerate(videos.labels)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.metrics import runs_of
+from edge_hal.untrusted import read_json
 
 from .data.mstcn_files import nearest
 from .data.recordings import Labels, SampledRecording
@@ -43,11 +43,9 @@ def alignment_entries(
 def read_alignment(path: Path) -> StoredAlignment:
     """Read the file. Raises EdgeHalError if it is not an alignment."""
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path)
     except (OSError, ValueError) as error:
         raise file_error(f"cannot read the alignment {path}", error, path=path, exit_code=2) from error
-    if not isinstance(found, dict):
-        raise EdgeHalError(f"{path} holds no alignment", "", "give the alignment.json of a run", exit_code=2)
     return found
 
 
@@ -72,7 +70,7 @@ def first_alignment_from(
             steps = np.array([names.index(str(name)) for name, _ in found["segments"]], np.int64)
             first = np.array([frame for _, frame in found["segments"]], np.int64)
             frames, agreed = int(found["frames"]), float(found.get("agreement", 1.0))
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise _bad(recording.name, str(error)) from error
         if frames != int(recording.frames[-1]) + 1:
             raise _bad(recording.name, f"it is of {frames} frames, not of {recording.frames[-1] + 1} at this rate")

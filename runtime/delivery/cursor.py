@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file
+from edge_hal.untrusted import read_json
 
 SCHEMA = 1
 """Of the file. 0.1.0 wrote the same fields without naming a schema."""
@@ -32,7 +33,7 @@ def write_cursor(path: Path, position: Position) -> None:
 def read_cursor(path: Path) -> Position | None:
     """None where there is no file yet. Raises EdgeHalError where it is damaged or of a newer version."""
     try:
-        body = json.loads(path.read_text())
+        body = read_json(path)
         schema = body.get("schema", 1)
         if isinstance(schema, int) and schema > SCHEMA:
             raise EdgeHalError(

@@ -159,10 +159,12 @@ _told: dict[Path, str] = {}
 
 def _pair(file: Path) -> tuple[bytes, bytes]:
     """(public, secret) of a file that only its owner can read."""
-    public, secret = _parse(file, read_secret(file))
+    public, secret = _parse(file, read_public(file))
     todo = "give the .key_secret file: edge-hal keys new NAME makes one"
     if secret is None:
         raise EdgeHalError(f"{file} holds no secret key", "", todo, exit_code=2)
+    public, secret = _parse(file, read_secret(file))
+    assert secret is not None
     if zmq.curve_public(secret) != public:
         why = "its secret key does not fit its public key"
         raise EdgeHalError(

@@ -92,7 +92,7 @@ def parse_head(line: str) -> dict[str, Any]:
     if head["schema"] not in range(1, SCHEMA + 1):
         why = f"edge-hal {head.get('version', '0.1')} wrote schema {head['schema']}"
         raise ValueError(f"{why}, {__version__} reads schemas up to {SCHEMA}")
-    _check("the log", {name: head.get(name) for name in HEAD}, HEAD)
+    _check("the log", {name: head[name] for name in HEAD if name in head}, HEAD)
     _check(
         "the options of the log", head["options"], {name: OPTIONS[name] for name in head["options"] if name in OPTIONS}
     )

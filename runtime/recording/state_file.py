@@ -116,8 +116,8 @@ def _array(data: bytes) -> NDArray[Any]:
         size *= length
     if dtype.hasobject or fortran or any(length < 0 for length in shape) or size != len(data) - stream.tell():
         raise ValueError("an array has another size than its header says")
-    array: NDArray[Any] = np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape)
-    return array.copy()
+    array: NDArray[Any] = np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape).copy()
+    return array
 
 
 def _with_arrays(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:

@@ -24,7 +24,7 @@ SPOILED_PAUSE_NS = 10**9
 LONGEST_NS = 1 << 60
 """36 years of stream time, in nanoseconds. Later times are not believed."""
 LONGEST_PERIOD_NS = 600 * 10**9
-"""Between two frames."""
+"""Between two frames. A longer time is a break."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +216,7 @@ class FrameClock:
         period_ns = self._announced_ns or 0
         if len(self._intervals) == INTERVALS:
             period_ns = max(period_ns, sorted(self._intervals)[INTERVALS // 2])
+        period_ns = min(period_ns, LONGEST_PERIOD_NS)  # frames years apart must not cause the ticks of years
         if period_ns == self._period_ns:
             return
         self._period_ns = period_ns

@@ -44,8 +44,11 @@ class PyramidRing:
         ]
 
     def reset(self) -> None:
-        """Begin a new epoch: count tokens from 0."""
+        """Begin a new epoch: count tokens from 0, and forget all rows. A row may hold what is not finite."""
         self._written = [0] * len(self._written)
+        for rows in self._rows:
+            for values in rows.values():
+                values.fill(0)
 
     def state(self) -> dict[str, Any]:
         """All rows and counts; see `restore`."""

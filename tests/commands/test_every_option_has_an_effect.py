@@ -27,6 +27,7 @@ from edge_hal.bundle import certificate_text
 from edge_hal.events import End
 from edge_hal.model.model_file import save_model
 from edge_hal.runtime.options import RunOptions, Summary
+from edge_hal.signature import new_signer
 from tests.helpers.bundles import AT_ONCE, known_bundle, vectors
 from tests.helpers.sample_events import start, transition
 from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
@@ -40,6 +41,7 @@ EVAL = "eval data --ckpt run --split 1 --json"
 EXPORT = "export --ckpt run --out new"
 INT8 = f"{EXPORT} --precision int8 --calib data --split 1"
 CALIBRATE = "calibrate data --ckpt run"
+SIGN = "keys sign bundle2 --key strangers/b.signer_secret"
 CONFIDENCE = "calibrate data --ckpt run --confidence --split 1 --part test"
 
 # {option: (a command line, the same with this option changed)}; a positional argument is named in capitals.
@@ -77,6 +79,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--overload": (RUN, f"{RUN} --overload cut"),
         "--selfcheck": (RUN, f"{RUN} --selfcheck 1m"),
         "--allow-uncertified": (RUN, f"{RUN} --allow-uncertified"),
+        "--trusted": (f"{RUN} --trusted trusted", f"{RUN} --trusted strangers"),
         "--metrics": (RUN, f"{RUN} --metrics 127.0.0.1:9570"),
         "--log": (f"{RUN} --log human", f"{RUN} --log json"),
         "--json": (RUN, f"{RUN} --json"),
@@ -105,6 +108,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "FOLDER": ("replay rec", "replay rec2"),
         "--bundle": ("replay rec", "replay rec --bundle bundle2"),
         "--pub": ("replay rec", "replay rec --pub nowhere"),
+        "--stream": ("replay rec", "replay rec --stream left"),
         "--json": ("replay rec", "replay rec --json"),
     },
     "cameras": {"--json": ("cameras", "cameras --json")},
@@ -179,6 +183,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "keys new": {
         "NAME": ("keys new a --dir new", "keys new b --dir new"),
         "--dir": ("keys new a --dir new", "keys new a --dir other"),
+        "--sign": ("keys new a --dir new", "keys new a --dir new --sign"),
+    },
+    "keys sign": {
+        "BUNDLE": (SIGN, SIGN.replace("bundle2", "bundle")),
+        "--key": (SIGN, SIGN.replace("strangers/b.signer_secret", "keys/me.key_secret")),
     },
     "keys allow": {
         "PUBLIC": ("keys allow keys/me.key --dir keys", "keys allow keys/you.key --dir keys"),
@@ -255,6 +264,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     for name in ("me", "you"):
         curve_keys.new_pair(root / "keys", name)
+    for folder, name in (("trusted", "a"), ("strangers", "b")):
+        new_signer(root / folder, name)
     for name in ("friend", "foe"):
         curve_keys.allow(root / "keys", root / "keys" / "me.key", name)
     curve_keys.allow(root / "other", root / "keys" / "me.key", "another")
