@@ -1,8 +1,19 @@
-"""`python -m edge_hal` is `edge-hal`."""
+"""`python -m edge_hal` is `edge-hal`. The command line takes a second to import, so the signals of a run come first."""
 
 from __future__ import annotations
 
-from edge_hal.cli import main
+import sys
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["run"]:
+        from edge_hal.runtime.stop import listen_early
+
+        listen_early()
+    from edge_hal import cli
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -6,9 +6,12 @@ Each command imports numpy, torch, ZeroMQ and the like inside its function, so t
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+import traceback
+from types import TracebackType
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from edge_hal import logs
 from edge_hal.commands import streams
@@ -26,9 +29,22 @@ from edge_hal.commands.run import run
 from edge_hal.commands.train import train
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import DENIED, FULL, file_error
+from edge_hal.redaction import hide_arguments, mask, remember
+
+
+class Commands(TyperGroup):
+    """The commands. What was typed may hold a password, so a usage error is masked before it is printed."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        return _masked(super().make_context, *args, **kwargs)
+
+    def invoke(self, *args: Any) -> Any:
+        return _masked(super().invoke, *args)
+
 
 app = typer.Typer(
     name="edge-hal",
+    cls=Commands,
     help="Learn the steps of a procedure from videos and ordered step lists, recognise them live, publish transitions.",
     no_args_is_help=True,
     add_completion=False,
@@ -51,6 +67,7 @@ app.add_typer(keys, name="keys")
 def main() -> None:
     """Run the command. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. Bad input shows no traceback."""
     streams.protect()
+    _hide_secrets()
     try:
         app(prog_name="edge-hal")
     except EdgeHalError as error:
@@ -61,6 +78,28 @@ def main() -> None:
         fail(file_error(f"cannot use {error.filename}" if error.filename else "cannot write a file", error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _hide_secrets() -> None:
+    """Keep the secrets of the arguments out of `ps`, and of everything that is printed from now on."""
+    hide_arguments(sys.argv[1:])
+    for word in sys.argv[1:]:
+        remember(word)
+        remember(word.partition("=")[2] if word.startswith("-") else "")
+    sys.excepthook = _print_traceback
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(mask("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
+def _masked(function: Any, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        if isinstance(text := getattr(error, "message", None), str):
+            error.message = mask(text)  # type: ignore[attr-defined]
+        raise
 
 
 def fail(error: EdgeHalError) -> NoReturn:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from edge_hal.redaction import mask
+
 
 class EdgeHalError(Exception):
-    """A failure the user can act on. The command line prints it and exits; it never shows a traceback.
+    """A failure the user can act on. The command line prints it and exits; it never shows a traceback. Its texts hold
+    no password and no token of an address.
 
     Args:
         what: what happened, in one clause that names the file, key or address.
@@ -14,7 +17,7 @@ class EdgeHalError(Exception):
     """
 
     def __init__(self, what: str, why: str = "", todo: str = "", *, exit_code: int = 1) -> None:
-        self.what, self.why, self.todo, self.exit_code = what, why, todo, exit_code
+        self.what, self.why, self.todo, self.exit_code = mask(what), mask(why), mask(todo), exit_code
         super().__init__(self.__str__())
 
     def __str__(self) -> str:

@@ -141,3 +141,8 @@ def _may(path: Path, need: int) -> bool:
         return os.access(path, need, effective_ids=True) or not os.path.lexists(path)
     except OSError:
         return False
+
+
+def private(path: str, flags: int) -> int:
+    """An `opener` for `open`: a new file can be read by its owner only, whatever the umask."""
+    return os.open(path, flags, 0o600)

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.redaction import mask, mask_all
 
 KINDS = ("auto", "human", "json")
 
@@ -21,7 +22,8 @@ class Human(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}  "
-        return f"{clock} {level}{record.getMessage()}"
+        text = f"{clock} {level}{mask(record.getMessage())}"
+        return text if not record.exc_info else f"{text}\n{mask(self.formatException(record.exc_info))}"
 
 
 class JsonLines(logging.Formatter):
@@ -35,9 +37,9 @@ class JsonLines(logging.Formatter):
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         head = {"time": f"{clock}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "logger": record.name}
         fields: dict[str, Any] = getattr(record, "fields", {})
-        body = {**head, **self._stream, "message": record.getMessage(), **fields}
+        body = {**head, **self._stream, "message": mask(record.getMessage()), **mask_all(fields)}
         if record.exc_info:
-            body["traceback"] = self.formatException(record.exc_info)
+            body["traceback"] = mask(self.formatException(record.exc_info))
         return json.dumps(body, ensure_ascii=False, default=str)
 
 

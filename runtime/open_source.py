@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.redaction import hide_arguments
 
 from .recording.reader import ReplaySource
 from .sources.base import Source
 from .sources.camera_backends import CameraRequest, check_gstreamer
 from .sources.camera_source import CameraSource
-from .sources.credentials import mask_arguments
 from .sources.devices import denied
 from .sources.file_readers import open_file
 from .sources.file_sources import AsapFileSource, RealtimeFileSource
@@ -54,7 +55,7 @@ def open_source(
     if spec.kind is SourceKind.RECORDING:
         return ReplaySource(Path(spec.target))
     if spec.has_password:
-        mask_arguments(spec.target)
+        hide_arguments(sys.argv[1:])
         text = "%s: `ps` and the shell's history show the password in the address; use --camera-auth FILE"
         log.warning(text, name)
     width, height = size or (None, None)

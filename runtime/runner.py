@@ -13,6 +13,7 @@ from edge_hal.events import Event
 from edge_hal.files import check_readable, check_writable
 
 from .checks.selfcheck import open_selfcheck
+from .delivery.descriptors import raise_limit
 from .delivery.journal import Journal, default_path
 from .delivery.prometheus import MetricsServer
 from .delivery.publisher import Publisher
@@ -55,6 +56,14 @@ def run(
             `end` event with reason `error` was published.
     """
     stop = stop or Stop()
+    raise_limit()
+    with signals(stop):  # from the first moment: opening takes seconds, for TensorRT minutes
+        return _run(options, on_ready, on_event, stop)
+
+
+def _run(
+    options: RunOptions, on_ready: Callable[[str], None] | None, on_event: Callable[[Event], None] | None, stop: Stop
+) -> Summary:
     switch_s = sys.getswitchinterval()
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
     options.check(bundle)
@@ -74,7 +83,7 @@ def run(
     )
     try:
         sys.setswitchinterval(SWITCH_S)
-        with signals(stop), _journal(options) as journal, ExitStack() as closing:
+        with _journal(options) as journal, ExitStack() as closing:
             next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__
             recognizer = _open_stream(bundle, options.engine, options, next_seq)
             closing.callback(recognizer.engines.close)
@@ -138,7 +147,7 @@ def _journal(options: RunOptions) -> Iterator[Journal | None]:
     what, todo = f"cannot open the journal {options.journal}", "choose another --journal"
     if options.journal == default_path(options.stream):
         with suppress(OSError):  # opening it says why
-            options.journal.parent.mkdir(parents=True, exist_ok=True)
+            options.journal.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     own = (Path(f"{options.journal}{suffix}") for suffix in ("", ".lock", "-wal", "-shm"))
     for file in (options.journal.parent, *own):  # SQLite adds files to the folder and removes them
         check_readable(file, what, todo)

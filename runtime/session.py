@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Moment
 
+from .delivery.descriptors import Descriptors
 from .delivery.publisher import Publisher
 from .delivery.report import Status
 from .observer import Checkpoint, Observer
@@ -66,6 +67,7 @@ class Session:
     ) -> None:
         self.events = 0
         self._ended = False
+        self._descriptors = Descriptors()
         self._options, self._recognizer, self._source = options, recognizer, source
         self._publisher, self._latency = publisher, latency
         self._stop, self._reloader, self._observers = stop, reloader, observers
@@ -111,9 +113,13 @@ class Session:
         return reason, counters, (time.monotonic_ns() - begun_ns) / 1e9
 
     def health(self) -> dict[str, Any]:
-        """The state of the source, the engine and why it was chosen, and what the observers report."""
+        """The source, the engine and why it was chosen, descriptors, and what the observers report."""
         engines = self._recognizer.engines
-        health = {"source": self._source.health(), "engine": {"kind": engines.kind, "why": engines.why}}
+        health = {
+            "source": self._source.health(),
+            "engine": {"kind": engines.kind, "why": engines.why},
+            "descriptors": self._descriptors.health(),
+        }
         for observer in self._observers:
             health |= observer.health()
         return health

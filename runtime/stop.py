@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class Stop:
@@ -21,10 +22,30 @@ class Stop:
     def on_ask(self, waker: Callable[[], None]) -> None:
         self._wakers.append(waker)
 
+    def forget_wakers(self) -> None:
+        """What they would wake is closed."""
+        self._wakers.clear()
+
     def ask(self) -> None:
         self.asked = True
         for waker in self._wakers:
             waker()
+
+
+_early: Stop | None = None
+
+
+def listen_early() -> None:
+    """Listen to signals before a run is imported and opened, which takes seconds. The run ends, or reads its bundle
+    again, as soon as it has begun, so that its journal tells of it."""
+    global _early
+    _early = Stop()
+    _install(_early)
+
+
+def early_stop() -> Stop:
+    """What was heard since `listen_early`, if it was called."""
+    return _early or Stop()
 
 
 @contextmanager
@@ -34,6 +55,17 @@ def signals(stop: Stop) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = _install(stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stop.forget_wakers()
+
+
+def _install(stop: Stop) -> dict[signal.Signals, Any]:
+    """Returns the handlers that were installed before."""
 
     def heard(number: int, _frame: FrameType | None) -> None:
         if stop.asked:
@@ -49,9 +81,4 @@ def signals(stop: Stop) -> Iterator[None]:
             stop.reload_asked = True
 
     handlers = {signal.SIGINT: heard, signal.SIGTERM: heard, signal.SIGHUP: hung_up}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return {number: signal.signal(number, handler) for number, handler in handlers.items()}

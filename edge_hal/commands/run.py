@@ -309,6 +309,7 @@ def run(
     from edge_hal.runtime.delivery.curve_keys import server_keys
     from edge_hal.runtime.delivery.journal import Retention
     from edge_hal.runtime.sources.watchdog import Limits
+    from edge_hal.runtime.stop import early_stop
 
     logs.set_up(log, stream)
     only_with("--key", {"--allowed": key is None and allowed is not None})
@@ -357,6 +358,7 @@ def run(
             options,
             on_ready=partial(_log_endpoint, stream, journal),
             on_event=None if as_json else lambda event: print(describe(event), flush=True),
+            stop=early_stop(),
         )
     ended = {"reason": summary.reason, "counters": summary.counters}
     logs.log.info("'%s' ended: %s", stream, summary.reason, extra={"fields": ended})

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import socket as net
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from edge_hal.errors import EdgeHalError
 
 from .bind_errors import bind_error
+from .descriptors import most_connections
 from .endpoint import is_loopback
+
+CONNECTIONS, BACKLOG = 64, 64
+"""At once, and waiting. Prometheus needs one."""
+THREADS = 2
+SILENCE_S = 3
+"""A connection that has sent no whole request for so long is closed."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +55,25 @@ class MetricsServer:
             raise EdgeHalError(f"will not serve metrics on {address}", why, todo, exit_code=2)
         app = _app(vitals)
         try:
-            self._server = make_server(host, port, app, _Server, _Quiet)
+            place = net.getaddrinfo(host, port, type=net.SOCK_STREAM)[0]
+            listener = net.create_server(place[4][:2], family=place[0], backlog=BACKLOG)
         except OSError as error:
             what, other = f"cannot serve metrics on {address}", "--metrics 127.0.0.1:9570"
             raise bind_error(what, error.errno, address, other) from error
-        self.address = f"{match[1]}:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="edge-hal-metrics", daemon=True)
+        self.address = f"{match[1]}:{listener.getsockname()[1]}"
+        self._server = _serve(app, listener)
+        self._thread = threading.Thread(target=self._server.run, name="edge-hal-metrics", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.trigger.pull_trigger(self._close_all)  # in the thread that serves
         self._thread.join()
+        self._server.task_dispatcher.shutdown()
+
+    def _close_all(self) -> None:
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()
+        self._server.close()
 
     def __enter__(self) -> MetricsServer:
         return self
@@ -68,14 +82,42 @@ class MetricsServer:
         self.close()
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+def _serve(app: Callable[..., Iterable[bytes]], listener: net.socket) -> Any:
+    """A server that closes a connection which has sent no whole request for `SILENCE_S`."""
+    try:
+        from waitress import create_server
+        from waitress.channel import HTTPChannel
+    except ImportError as error:
+        listener.close()
+        todo = "pip install 'edge-hal[metrics]'"
+        raise EdgeHalError("waitress is not installed", "--metrics needs it", todo) from error
 
+    class Channel(HTTPChannel):  # type: ignore[misc]
+        last_activity: float
 
-class _Quiet(WSGIRequestHandler):
-    timeout = 10  # seconds; who says nothing is hung up on
+        def handle_read(self) -> None:
+            """A request that arrives byte by byte is no activity until it is whole."""
+            before = self.last_activity
+            super().handle_read()
+            if not self.requests:
+                self.last_activity = before
 
-    def log_message(self, *_: Any) -> None: ...
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # a client that leaves is no warning
+    server = create_server(
+        app,
+        sockets=[listener],
+        threads=THREADS,
+        connection_limit=most_connections(CONNECTIONS),
+        channel_timeout=SILENCE_S,
+        cleanup_interval=1,
+        asyncore_use_poll=True,  # select() fails beyond 1024 descriptors
+        log_socket_errors=False,
+        max_request_header_size=8192,
+        max_request_body_size=8192,
+        ident="",
+    )
+    server.channel_class = Channel
+    return server
 
 
 def _app(vitals: Callable[[], Vitals]) -> Callable[..., Iterable[bytes]]:

@@ -218,7 +218,7 @@ class PlanCache:
         """Nobody else builds this plan meanwhile. The lock goes with the process, however it ends."""
         with contextlib.ExitStack() as closing:
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 lock = closing.enter_context((self.folder / f"{key}.lock").open("w"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
             except OSError as error:  # a folder that cannot be written, a file system without locks

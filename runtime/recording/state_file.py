@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.files import private
 from edge_hal.untrusted import parse_json, read_regular
 
 State = dict[str, Any]
@@ -36,7 +37,8 @@ def save(path: Path, state: State) -> None:
         return value.item()  # a numpy number; anything else raises, and is a bug
 
     text = json.dumps(state, default=leaf)
-    np.savez(path, state=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    with open(path, "wb", opener=private) as file:
+        np.savez(file, state=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
 
 
 def load(path: Path) -> State:

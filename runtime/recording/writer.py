@@ -24,7 +24,7 @@ from edge_hal import __version__
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, encode
-from edge_hal.files import file_error
+from edge_hal.files import file_error, private
 from edge_hal.preprocess import resize
 from edge_hal.runtime.observer import Checkpoint, Observer
 from edge_hal.runtime.options import RunOptions
@@ -63,14 +63,14 @@ class Recorder(Observer):
         self, folder: Path, options: RunOptions, bundle: Bundle, source: Source, state: State | None = None
     ) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if any(folder.iterdir()):
                 why = "a recording overwrites nothing"
                 raise EdgeHalError(f"{folder} is not empty", why, "choose another --record")
             if state is not None:
                 save(folder / STATE, state)
-            self._log, self._events = (open(folder / name, "w", buffering=1) for name in (LOG, EVENTS))  # noqa: SIM115
-            self._frames = open(folder / FRAMES, "wb", buffering=0)  # noqa: SIM115
+            self._log, self._events = (open(folder / name, "w", buffering=1, opener=private) for name in (LOG, EVENTS))  # noqa: SIM115
+            self._frames = open(folder / FRAMES, "wb", buffering=0, opener=private)  # noqa: SIM115
         except OSError as error:
             for name in (STATE, LOG, EVENTS, FRAMES):  # nothing incomplete stays
                 with contextlib.suppress(OSError):

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.redaction import HIDDEN
 
 ASAP_HANG_S = 5
 """Length of a hang without a length in a file read as fast as possible, where no watchdog ends it."""
@@ -154,8 +155,11 @@ def _parse_fault(part: str) -> tuple[str, re.Match[str]]:
     for kind, pattern in PATTERNS.items():
         if match := pattern.fullmatch(part):
             return kind, match
+    shown = (
+        part if re.fullmatch(r"[a-z]+([=@+-]+[\d.]*[a-z%]{0,2}){0,4}", part) else HIDDEN
+    )  # an address without a script
     raise EdgeHalError(
-        f"there is no fault '{part}'",
+        f"there is no fault '{shown}'",
         "known: drop=, dup, jitter=, freeze@, hang@, unplug@, clockstep=, seed=",
         f"for example {EXAMPLE}",
         exit_code=2,

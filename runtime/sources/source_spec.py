@@ -10,12 +10,14 @@ from fractions import Fraction
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import printable
 from edge_hal.rate import checked_rate
+from edge_hal.redaction import redact, remember
 
-from .credentials import has_password, redact_address, redact_pipeline
+from .credentials import has_password
 from .faults import EXAMPLE, FaultScript
 
 DEVICE = re.compile(r"(?:/dev/video)?(\d+)")
-ADDRESS = re.compile(r"(rtsp|rtsps|http|https)://")
+ADDRESS = re.compile(r"(rtsp|rtsps|http|https)://", re.IGNORECASE)
+NEARLY = re.compile(r"\s*(rtsps?|https?)\s*:", re.IGNORECASE)
 KNOWN = "a camera index, rtsp://, http://, gst:, csi:, a video file, a folder or features:FILE.npy@HZ"
 
 
@@ -59,12 +61,13 @@ class SourceSpec:
         Raises:
             EdgeHalError: the text names no source.
         """
+        remember(text)
         if not text.startswith("fault:"):
             return _parse_plain(text)
         _, script, rest = (*text.split(":", 2), "")[:3]
         todo = f"for example {EXAMPLE}"
         if not rest:
-            raise EdgeHalError(f"'fault:{script}' names no source", "", todo, exit_code=2)
+            raise EdgeHalError(f"'{redact(text)}' names no source", "", todo, exit_code=2)
         if rest.startswith("fault:"):
             why = "a source takes one fault script"
             raise EdgeHalError("cannot read a fault script within another", why, todo, exit_code=2)
@@ -72,8 +75,8 @@ class SourceSpec:
         if inner.kind is SourceKind.RECORDING:
             why = "a recording is replayed as it was"
             raise EdgeHalError(f"cannot add faults to {inner.log_name}", why, "remove fault:", exit_code=2)
-        name = f"fault:{script}:{inner.log_name}"
-        return cls(inner.kind, inner.target, name, inner.rate, FaultScript.parse(script))
+        faults = FaultScript.parse(script)
+        return cls(inner.kind, inner.target, f"fault:{script}:{inner.log_name}", inner.rate, faults)
 
     @property
     def live(self) -> bool:
@@ -93,19 +96,19 @@ class SourceSpec:
 def _parse_plain(text: str) -> SourceSpec:
     if device := DEVICE.fullmatch(text):
         return SourceSpec(SourceKind.DEVICE, device[1], text)
+    shown = printable(redact(text))
     if ADDRESS.match(text):
-        return SourceSpec(SourceKind.ADDRESS, text, redact_address(text))
+        scheme, _, rest = text.partition("://")
+        return SourceSpec(SourceKind.ADDRESS, f"{scheme.lower()}://{rest}", shown)
     if text.startswith("features:"):
         return _parse_features(text)
     for prefix, kind in PREFIXES.items():
         if text.startswith(prefix):
-            target = text.removeprefix(prefix)
-            shown = redact_pipeline(target) if kind is SourceKind.GSTREAMER else target
-            return SourceSpec(kind, target, prefix + printable(shown))
-    if "://" in text:
-        name = redact_address(text)
-        raise EdgeHalError(f"cannot open the source {name}", "unknown scheme", f"use {KNOWN}", exit_code=2)
-    return SourceSpec(SourceKind.PATH, text, printable(text))
+            return SourceSpec(kind, text.removeprefix(prefix), shown)
+    if "://" in text or NEARLY.match(text):
+        why = "unknown scheme" if "://" in text else "it is not an address"
+        raise EdgeHalError(f"cannot open the source {shown}", why, f"use {KNOWN}", exit_code=2)
+    return SourceSpec(SourceKind.PATH, text, shown)
 
 
 def _parse_features(text: str) -> SourceSpec:
@@ -115,5 +118,6 @@ def _parse_features(text: str) -> SourceSpec:
         rate_hz = float(hz)
     except ValueError as error:
         why = "the rate after @ is missing or not a number"
-        raise EdgeHalError(f"cannot read '{text}'", why, todo, exit_code=2) from error
-    return SourceSpec(SourceKind.FEATURES, path, printable(text), checked_rate(rate_hz, f"'{text}'", todo))
+        raise EdgeHalError(f"cannot read '{redact(text)}'", why, todo, exit_code=2) from error
+    shown = printable(redact(text))
+    return SourceSpec(SourceKind.FEATURES, path, shown, checked_rate(rate_hz, f"'{shown}'", todo))

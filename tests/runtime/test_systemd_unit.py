@@ -80,3 +80,13 @@ def test_systemd_understands_the_unit(tmp_path, jetson):
         shutil.copy(DROP_IN, tmp_path / f"{UNIT.name}.d" / "jetson.conf")
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0 and UNIT.name not in done.stderr, done.stderr
+
+
+def test_the_unit_exposes_little():
+    """systemd scores it from 0 (safe) to 10; the program reads the file only and starts nothing."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=29", "--no-pager", str(UNIT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stdout
+    assert int(setting("UMask"), 8) == 0o077 and int(setting("LimitNOFILE")) >= 4096 and setting("TasksMax")

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import sqlite3
+import struct
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery import publisher as module
 from edge_hal.runtime.delivery.client import subscribe
 from edge_hal.runtime.delivery.journal import Journal
-from edge_hal.runtime.delivery.prometheus import MetricsServer
+from edge_hal.runtime.delivery.prometheus import CONNECTIONS, MetricsServer
 from edge_hal.runtime.delivery.publisher import Publisher
 from edge_hal.runtime.delivery.report import Status
 from tests.helpers.sample_events import ANY_PORT, STREAM, start, transition
@@ -102,3 +106,42 @@ def test_addresses_are_checked(tmp_path):
         with MetricsServer("127.0.0.1:0", publisher.vitals) as server, pytest.raises(EdgeHalError, match="in use"):
             MetricsServer(server.address, publisher.vitals)
         MetricsServer("0.0.0.0:0", publisher.vitals, insecure=True).close()
+
+
+def test_idle_and_slow_peers_are_bounded_and_a_scrape_is_still_answered(caplog):
+    with Publisher(ANY_PORT, STREAM) as publisher, MetricsServer("127.0.0.1:0", publisher.vitals) as server:
+        host, port = server.address.split(":")
+        before = len(os.listdir("/proc/self/fd"))
+        peers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(2 * CONNECTIONS)]
+        for peer in peers[::2]:
+            peer.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ")  # and never the rest
+        assert "troubles" in get(server, "/health")[1]
+        assert len(os.listdir("/proc/self/fd")) - before - len(peers) <= CONNECTIONS + 10
+        for peer in peers:
+            with suppress(ConnectionError):
+                while peer.recv(65536):
+                    pass
+            peer.close()
+        for _ in range(20):  # a client that leaves before it is answered
+            with socket.create_connection((host, int(port)), timeout=60) as rude:
+                rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                rude.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert get(server, "/metrics")[0] == 200
+    assert not caplog.records
+
+
+def test_a_slow_trickle_of_a_request_does_not_keep_a_connection():
+    with Publisher(ANY_PORT, STREAM) as publisher, MetricsServer("127.0.0.1:0", publisher.vitals) as server:
+        host, port = server.address.split(":")
+        with socket.create_connection((host, int(port)), timeout=0.3) as peer:
+            for _ in range(200):
+                try:
+                    peer.sendall(b"G")
+                    peer.recv(1024)
+                    break  # closed, or answered with an error
+                except TimeoutError:
+                    continue
+                except ConnectionError:
+                    break
+            else:
+                raise AssertionError("it is still open")
