@@ -9,13 +9,15 @@ set -euo pipefail
 folder="$(realpath -m "${1:?the folder to build in}")"
 "${PYTHON:-python3}" -m venv --clear "$folder"
 pip=("$folder/bin/python" -m pip -q --disable-pip-version-check)
-"${pip[@]}" install numpy==1.26.4 nvidia-{cuda-runtime,cuda-profiler-api}-cu12==12.6.77 nvidia-curand-cu12==10.3.7.77
+"${pip[@]}" install numpy==1.26.4 nvidia-{cuda-runtime,cuda-profiler-api}-cu12==12.6.77 \
+  nvidia-cuda-nvcc-cu12==12.6.85 nvidia-curand-cu12==10.3.7.77
 
 cuda="$("$folder/bin/python" -c 'import site; print(site.getsitepackages()[0])')/nvidia"
 mkdir -p "$folder/stubs"
 gcc -shared -x c /dev/null -o "$folder/stubs/libcuda.so" -Wl,-soname,libcuda.so.1
 ln -sf "$cuda"/curand/lib/libcurand.so.* "$folder/stubs/libcurand.so"
 export CUDA_ROOT="$cuda/cuda_runtime" CPATH="$(printf "%s:" "$cuda"/*/include)" LIBRARY_PATH="$folder/stubs"
+export CFLAGS=-O0 # nothing of it will run: as fast as possible
 "${pip[@]}" install --no-cache-dir --no-binary pycuda pycuda==2026.1
 
 "$folder/bin/python" - <<'PROGRAM'
