@@ -29,8 +29,9 @@ log = logging.getLogger("edge_hal.api")
 
 LEAST_INTERVAL_NS, MOST_INTERVAL_NS = 10**6, 3600 * 10**9
 """Of two frames. No source is faster than 1000 frames per second, and none is as slow as one frame per hour."""
-ODD_INTERVALS = 10
-"""So many intervals in a row outside these limits draw a warning."""
+SHORT_INTERVALS, LONG_INTERVALS = 10, 3
+"""So many intervals in a row outside these limits draw a warning. Frames may come in bursts, so many short ones are
+needed. After five long ones the clock would hold each frame for hours of ticks."""
 LARGEST_NS = 2**62
 FIRST_VECTORS = 100
 """So many vectors are kept to see whether their offset is too large."""
@@ -131,12 +132,13 @@ class EventStream:
     def _check_interval(self, interval_ns: int) -> None:
         """Warn once if the times cannot be nanoseconds: too many intervals in a row that no camera has."""
         self._odd_intervals = 0 if LEAST_INTERVAL_NS <= interval_ns <= MOST_INTERVAL_NS else self._odd_intervals + 1
-        if self._odd_intervals == ODD_INTERVALS and not self._warned:
+        many = LONG_INTERVALS if interval_ns > MOST_INTERVAL_NS else SHORT_INTERVALS
+        if self._odd_intervals >= many and not self._warned:
             self._warned = True
             log.warning(
                 "the last %d frames of '%s' are %d ns apart: t_ns is in nanoseconds, not in seconds, milliseconds or "
                 "microseconds",
-                ODD_INTERVALS,
+                self._odd_intervals,
                 self.recognizer.stream,
                 interval_ns,
             )

@@ -389,7 +389,7 @@ def test_frames_an_hour_apart_draw_one_warning_and_one_pause_draws_none(
 ) -> None:
     hour_ns = 3600 * 10**9
     for times, expected in (
-        ([2 * hour_ns * i for i in range(40)], 1),
+        ([2 * hour_ns * i for i in range(5)], 1),
         ([STEP_NS * i + 3 * hour_ns * (i > 20) for i in range(40)], 0),
         ([STEP_NS * (i // 8) for i in range(80)], 0),  # bursts of equal times
     ):
