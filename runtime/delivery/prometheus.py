@@ -68,12 +68,14 @@ class MetricsServer:
     def close(self) -> None:
         self._server.trigger.pull_trigger(self._close_all)  # in the thread that serves
         self._thread.join()
+        self._server.trigger.close()  # only now: `pull_trigger` may write to it after the call
         self._server.task_dispatcher.shutdown()
 
     def _close_all(self) -> None:
         for channel in list(self._server.active_channels.values()):
             channel.handle_close()
-        self._server.close()
+        self._server.socket.close()
+        self._server._map.clear()  # ends the loop of the server
 
     def __enter__(self) -> MetricsServer:
         return self

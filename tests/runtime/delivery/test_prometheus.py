@@ -103,7 +103,10 @@ def test_addresses_are_checked(tmp_path):
             with pytest.raises(EdgeHalError) as error:
                 MetricsServer(address, publisher.vitals)
             assert error.value.exit_code == code and error.value.todo
-        with MetricsServer("127.0.0.1:0", publisher.vitals) as server, pytest.raises(EdgeHalError, match="in use"):
+        with (
+            MetricsServer("127.0.0.1:0", publisher.vitals) as server,
+            pytest.raises(EdgeHalError, match="uses this address"),
+        ):
             MetricsServer(server.address, publisher.vitals)
         MetricsServer("0.0.0.0:0", publisher.vitals, insecure=True).close()
 
