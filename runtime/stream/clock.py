@@ -23,7 +23,7 @@ INTERVALS = 5
 SPOILED_PAUSE_NS = 10**9
 LONGEST_NS = 1 << 60
 """36 years of stream time, in nanoseconds. Later times are not believed."""
-LONGEST_PERIOD_NS = 600 * 10**9
+LONGEST_PERIOD_NS = 100 * 10**9
 """Between two frames. A longer time is a break."""
 
 

@@ -28,6 +28,7 @@ from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import comparable, read_recording
 from edge_hal.runtime.reload import Reloader, check_succession
 from edge_hal.runtime.runner import RunOptions, Stop, Summary, run
+from edge_hal.signature import new_signer, sign_bundle
 from tests.helpers.bundles import AT_ONCE, known_bundle, vectors
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.sample_events import ANY_PORT
@@ -110,6 +111,22 @@ def check_whole(events: list[Event], summary: Summary) -> None:
             action = event.to
         elif isinstance(event, Gap) and event.reset:
             action, epoch = None, epoch + 1
+
+
+def test_an_unsigned_edit_is_refused_and_the_old_bundle_goes_on(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    bundle = known_bundle(tmp_path / "bundle", 20.0).path
+    _, secret = new_signer(tmp_path / "trusted", "maker")
+    sign_bundle(bundle, secret)
+    options = RunOptions(bundle, endless(tmp_path), ANY_PORT, trusted=tmp_path / "trusted")
+    with Run(options, caplog) as going:
+        going.more(2)
+        (bundle / "decoder.json").write_text(replace(AT_ONCE, smooth_s=0.1).to_json())
+        assert "not trusted" in going.refused() and "decoder.json" in going.refused()
+        going.more(2)
+        sign_bundle(bundle, secret)
+        going.reload(lambda: going.transitions()[-1].epoch == 1)
+    check_whole(going.events, going.finish())
 
 
 def trained_again(bundle: Path) -> str:

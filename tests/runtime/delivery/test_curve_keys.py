@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from edge_hal import key_files
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery import curve_keys as module
 from edge_hal.runtime.delivery.client import subscribe
@@ -57,6 +58,86 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path, mode):
         with pytest.raises(EdgeHalError, match="others can read it") as error:
             use()
         assert f"chmod 600 {secret}" in error.value.todo
+
+
+def test_a_failed_pair_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(key_files.os, "link", failing_at(2, os.link))
+    with pytest.raises(EdgeHalError, match="cannot write keys"):
+        new_pair(tmp_path / "new" / "keys", "a")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    (tmp_path / "a.key").write_text("mine")
+    with pytest.raises(EdgeHalError, match="there is a key 'a'"):
+        new_pair(tmp_path, "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.key"]
+
+
+def failing_at(call, plain):
+    """`plain`, but the call of this number fails as if the disk were full."""
+    calls = []
+
+    def fail(*given):
+        calls.append(given)
+        if len(calls) == call:
+            raise OSError(28, "No space left on device")
+        return plain(*given)
+
+    return fail
+
+
+def test_a_secret_of_another_owner_is_refused(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    _, secret = new_pair(tmp_path, "a")
+    os.chown(secret, 4711, -1)
+    with pytest.raises(EdgeHalError, match="another user owns it"):
+        server_keys(secret)
+
+
+def test_a_secret_that_does_not_fit_its_public_key_is_refused(tmp_path):
+    _, secret = new_pair(tmp_path, "a")
+    other, _ = new_pair(tmp_path, "b")
+    line = next(line for line in other.read_text().splitlines() if "public-key" in line)
+    mine = next(line for line in secret.read_text().splitlines() if "public-key" in line)
+    secret.write_text(secret.read_text().replace(mine, line))
+    with pytest.raises(EdgeHalError, match="does not fit its public key"):
+        server_keys(secret)
+
+
+def test_what_every_user_can_write_allows_nobody(tmp_path, caplog):
+    public, secret = new_pair(tmp_path / "keys", "a")
+    other, _ = new_pair(tmp_path / "keys", "b")
+    for key in (public, other):
+        allow(tmp_path / "keys", key)
+    folder = tmp_path / "keys" / "allowed"
+    assert set(allowed_keys(folder)) == {"a", "b"}
+    (folder / "a.key").chmod(0o666)
+    for _ in range(3):
+        assert set(allowed_keys(folder)) == {"b"}
+    assert len([record for record in caplog.records if "a.key" in record.getMessage()]) == 1
+    folder.chmod(0o777)
+    assert allowed_keys(folder) == {} and "every user of the machine can add keys" in caplog.text
+    with pytest.raises(EdgeHalError, match="every user of the machine"):
+        server_keys(secret)
+    with pytest.raises(EdgeHalError, match="every user of the machine"):
+        allow(tmp_path / "keys", public, "c")
+    folder.chmod(0o755)
+    (tmp_path / "keys").chmod(0o777)
+    with pytest.raises(EdgeHalError, match="every user of the machine"):
+        server_keys(secret)
+
+
+def test_pipes_and_devices_among_the_allowed_keys_are_skipped_and_told(tmp_path, caplog):
+    public, _ = new_pair(tmp_path / "keys", "a")
+    folder = allow(tmp_path / "keys", public).parent
+    os.mkfifo(folder / "pipe.key")
+    (folder / "zero.key").symlink_to("/dev/zero")
+    (folder / "folder.key").mkdir()
+    (folder / "large.key").write_bytes(bytes(1 << 20))
+    (folder / "gone.key").symlink_to("nowhere")
+    assert set(allowed_keys(folder)) == {"a"}
+    for name in ("pipe", "zero", "folder", "large", "gone"):
+        assert f"{name}.key" in caplog.text
 
 
 def test_what_is_no_key_is_refused(tmp_path):

@@ -139,9 +139,9 @@ def test_frames_months_apart_make_no_ticks_in_between(rec: Path, bundle: Path) -
     for line in lines:
         if "t_ns" in line:
             line["t_ns"] *= 10**8
-    (rec / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (rec / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:40]))
     summary = run(replace(read_recording(rec).options(bundle), endpoint="tcp://127.0.0.1:*"))
-    assert summary.counters["ticks"] < 100_000
+    assert summary.counters["ticks"] < 20 * 2 * 100 * 10 + 20
 
 
 def packed(arrays: dict[str, bytes], compression: int) -> bytes:
