@@ -1,8 +1,8 @@
 """The trial of a bundle: its graphs are opened and stepped in a child process with limits, before they serve.
 
 A graph is a program. It may never end, allocate all memory, or crash ONNX Runtime. The child finds this out within
-`LIMIT_S` and `LIMIT_BYTES`. It steps every graph on ONNX Runtime with zeros and with random input, and checks that all
-outputs are finite. A bundle that passed is not tried again: a mark named after its fingerprint is kept in the user's
+`LIMIT_S`, `WALL_LIMIT_S` and `LIMIT_BYTES`. It steps every graph on ONNX Runtime with zeros and with random input, and
+checks that all outputs are finite. A bundle that passed is not tried again: a mark named after its fingerprint is kept in the user's
 cache folder.
 
 A graph that behaves well on this input and badly on other input passes. A signature tells whose graph it is.
@@ -28,7 +28,9 @@ from edge_hal.bundle import REEXPORT, Bundle, load_bundle
 from edge_hal.errors import EdgeHalError
 
 LIMIT_S = 30.0
-"""Of wall time and of processor time. A bundle of the demo takes 1 s."""
+"""Of processor time. A bundle of the demo takes 1 s."""
+WALL_LIMIT_S = 180.0
+"""Longer than `LIMIT_S`, because other programs may keep the processor busy."""
 LIMIT_BYTES = 3 << 30
 """Of private memory. The buffers of a stream have at most 1 GiB; see `spec.LARGEST_BYTES`."""
 TRIED_STEPS = 4
@@ -56,12 +58,12 @@ def try_bundle(bundle: Bundle) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            timeout=LIMIT_S,
+            timeout=WALL_LIMIT_S,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise EdgeHalError(what, f"its graphs were not done after {LIMIT_S:g} s", todo) from error
+        raise EdgeHalError(what, f"its graphs were not done after {WALL_LIMIT_S:g} s", todo) from error
     except OSError as error:
         raise EdgeHalError(what, f"it cannot be tried: {error.strerror}", "free memory or processes") from error
     if done.returncode == FAILED:
