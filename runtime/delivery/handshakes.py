@@ -3,7 +3,7 @@
 | cause                  | at the publisher             | at the subscriber                         |
 |------------------------|------------------------------|-------------------------------------------|
 | key not allowed        | FAILED_AUTH                  | FAILED_AUTH                               |
-| only one side encrypts | FAILED_PROTOCOL, mechanism   | FAILED_PROTOCOL, mechanism                |
+| only one side encrypts | FAILED_PROTOCOL, mechanism, at the end that notices first; FAILED_NO_DETAIL at the other |
 | wrong `--server-key`   | FAILED_PROTOCOL, cryptography| FAILED_NO_DETAIL: the connection is closed|
 """
 
@@ -43,7 +43,7 @@ class RefusedSubscribers:
             cause = "wrong server key"
             todo = "its --server-key must be the .key file that belongs to --key here; or it is no edge-hal subscriber"
         else:
-            return  # it went away during the handshake
+            cause, todo = "it closed the connection during the handshake", "does one side encrypt and the other not?"
         self._counts[cause] += 1
         if self._counts[cause] == 1:
             log.warning("a subscriber was refused on %s: %s; %s", self._endpoint, cause, todo)

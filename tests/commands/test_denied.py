@@ -29,10 +29,9 @@ PICTURES = (*RUN, "--bundle", "picture_bundle", "--no-journal", "--fps", "10", "
 
 def as_nobody(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(cwd)}
-    command = [sys.executable, "-m", "edge_hal", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, user=NOBODY, group=NOBODY, extra_groups=[]
-    )
+    user = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all")
+    command = [*user, sys.executable, "-m", "edge_hal", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +39,8 @@ def inputs() -> Iterator[Path]:
     """One of everything, readable by all. Not under pytest's folder, which others may not enter."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         pytest.skip("only root can run a command as another user")
+    if shutil.which("setpriv") is None:
+        pytest.skip("there is no setpriv")
     folder = Path(tempfile.mkdtemp(prefix="edge-hal-denied."))
     folder.chmod(0o755)
     try:
