@@ -52,7 +52,7 @@ def _what_it_is(path: Path) -> str:
     if start.startswith(b"PK"):
         return f"it is an .npz or zip archive, not {WANTED}"
     if start == b"\x93NUMPY":
-        return f"it is cut off, damaged or holds Python objects, not {WANTED}"
+        return f"it is not a whole .npy file of numbers (empty, cut off, damaged or of Python objects), not {WANTED}"
     return f"it is no .npy file (a pickle or text, perhaps), not {WANTED}"
 
 

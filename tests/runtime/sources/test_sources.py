@@ -204,7 +204,7 @@ def test_a_vector_that_is_not_finite_is_counted_and_left_out(tmp_path):
 def test_features_that_do_not_fit_are_refused(tmp_path):
     np.save(tmp_path / "f.npy", np.zeros((5, 4), np.float32))
     np.save(tmp_path / "cube.npy", np.zeros((5, 4, 3), np.float32))
-    np.save(tmp_path / "ints.npy", np.zeros((5, 4), np.int64))
+    np.save(tmp_path / "truth.npy", np.zeros((5, 4), np.bool_))
     np.save(tmp_path / "none.npy", np.zeros((0, 4), np.float32))
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "f.npy").read_bytes()[:150])
@@ -212,7 +212,7 @@ def test_features_that_do_not_fit_are_refused(tmp_path):
     for name, expected in [
         ("gone.npy@5", "there is no such file"),
         ("cube.npy@5", "(5, 4, 3)"),
-        ("ints.npy@5", "int64"),
+        ("truth.npy@5", "bool"),
         ("none.npy@5", "empty"),
         ("objects.npy@5", "cannot read"),
         ("cut.npy@5", "cannot read"),
