@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -77,8 +78,10 @@ def read_journal(root: Path) -> None:
         journal.prune()
     reader = JournalReader(root / "journal")
     try:
-        reader.page(0, 100, 10**6)
-        reader.since(0)
+        with suppress(sqlite3.Error):  # the replay server answers that the journal cannot be read
+            reader.page(0, 100, 10**6)
+        with suppress(sqlite3.Error):
+            reader.since(0)
     finally:
         reader.close()
 
