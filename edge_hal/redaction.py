@@ -93,7 +93,8 @@ def remember(argument: str) -> None:
 
 def remember_secret(secret: str) -> None:
     """Hide this text, also percent-encoded, in all free text from now on."""
-    for spelling in (secret, unquote(secret), quote(secret, safe=""), quote(secret)):
+    quoted = (quote(secret, safe, errors="surrogatepass") for safe in ("", "/"))
+    for spelling in (secret, unquote(secret), *quoted):
         if len(spelling) >= (6 if spelling.isdigit() else SHORTEST):
             _known[spelling] = HIDDEN
 

@@ -42,5 +42,9 @@ def composed(name: str) -> str:
 
 
 def printable(name: str | Path) -> str:
-    """The name as text that any stream takes: bytes that are not UTF-8 become U+FFFD."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """The name as text that any stream takes: bytes that are not UTF-8 become U+FFFD, and halves of surrogate pairs,
+    which no file name holds, become `?`."""
+    try:
+        return os.fsencode(name).decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return str(name).encode("utf-8", "replace").decode()

