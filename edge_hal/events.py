@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from edge_hal.errors import EdgeHalError
@@ -161,25 +164,66 @@ def encode(event: Event) -> bytes:
 def decode(data: bytes | str) -> Event:
     """Inverse of `encode`. Fields that this version does not know are ignored (`docs/events.md`).
 
+    Whatever was received, the fields of an event have the types of its class; numbers are finite.
+
     Raises:
-        EdgeHalError: not JSON, another schema, an unknown type, or a missing field.
+        EdgeHalError: not JSON in UTF-8, another schema, an unknown type, a field that is missing or has another type.
     """
     try:
-        body = json.loads(data)
+        body = json.loads(data.decode() if isinstance(data, bytes) else data)
         schema, event_class = body["schema"], TYPES[body["type"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise EdgeHalError("a message is not an edge-hal event", f"{type(error).__name__}: {error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        why = f"{type(error).__name__}: {str(error)[:80]!a}"
+        raise EdgeHalError("a message is not an edge-hal event", why) from error
     if schema != SCHEMA:
-        raise EdgeHalError(f"an event has schema {schema}", f"this version reads {SCHEMA}", "update the older side")
+        shown = f"{schema!a:.40}"
+        raise EdgeHalError(f"an event has schema {shown}", f"this version reads {SCHEMA}", "update the older side")
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(event_class):
         key = "from" if entry.name == "from_" else entry.name
         if key not in body:
             raise EdgeHalError(f"a {event_class.type} event lacks '{key}'")
-        value = body[key]
-        if entry.name in ("boundary", "decision", "begin", "end", "last", "since") and value is not None:
-            value = Moment(value["tick"], value["frame"], value["t_ns"])
-        elif entry.name == "labels":
-            value = tuple(value)
-        values[entry.name] = value
+        try:
+            values[entry.name] = _READERS[str(entry.type)](body[key])
+        except (ValueError, KeyError, TypeError) as error:
+            what = f"in a {event_class.type} event '{key}' is {body[key]!a:.40}"
+            raise EdgeHalError(what, f"it must be: {entry.type}") from error
     return event_class(**values)
+
+
+def _read(kind: type, value: Any) -> Any:
+    if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
+        return value
+    raise TypeError
+
+
+def _integer(value: Any) -> int:
+    if abs(_read(int, value)) < 2**63:
+        return int(value)
+    raise ValueError
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, int):
+        return _integer(value)
+    if math.isfinite(_read(float, value)):
+        return float(value)
+    raise ValueError
+
+
+def _moment(value: Any) -> Moment:
+    return Moment(*(_integer(_read(dict, value)[name]) for name in ("tick", "frame", "t_ns")))
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "int": _integer,
+    "float": _number,
+    "bool": partial(_read, bool),
+    "str": partial(_read, str),
+    "str | None": lambda value: None if value is None else _read(str, value),
+    "tuple[str, ...]": lambda value: tuple(_read(str, item) for item in _read(list, value)),
+    "dict[str, Any]": partial(_read, dict),
+    "Moment": _moment,
+    "Moment | None": lambda value: None if value is None else _moment(value),
+}
+"""How the value of a field is read from JSON, by the type that its class declares."""

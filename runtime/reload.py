@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
+from functools import partial
 
 from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.errors import EdgeHalError
@@ -13,6 +13,7 @@ from edge_hal.spec import PyramidSpec
 from .options import RunOptions
 from .stop import Stop
 from .stream.recognizer import Recognizer
+from .threads import Worker
 
 log = logging.getLogger("edge_hal.run")
 
@@ -28,7 +29,7 @@ class Reloader:
 
     def __init__(self, options: RunOptions, stop: Stop, make: Callable[[Bundle], Recognizer]) -> None:
         self._options, self._stop, self._make = options, stop, make
-        self._thread: threading.Thread | None = None
+        self._thread: Worker | None = None
         self._ready: Recognizer | None = None
 
     def poll(self, current: Recognizer) -> Recognizer | None:
@@ -36,7 +37,7 @@ class Reloader:
         if self._thread is None:
             if self._stop.reload_asked:
                 self._stop.reload_asked = False
-                self._thread = threading.Thread(target=self._open, args=(current,), name="edge-hal-reload", daemon=True)
+                self._thread = Worker(partial(self._open, current), "reload")
                 self._thread.start()
             return None
         if self._thread.is_alive():
@@ -46,7 +47,7 @@ class Reloader:
 
     def close(self) -> None:
         if self._thread is not None:
-            self._thread.join()
+            self._thread.finish()
 
     def _open(self, current: Recognizer) -> None:
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -87,9 +90,11 @@ def listen(
             exit_code=2,
         )
     keys = None if key is None or server_key is None else client_keys(key, server_key)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not have every character
     with subscribe(connect, stream, replay=replay, begin=begin, cursor=cursor, keys=keys) as events:
         for number, event in enumerate(events, start=1):
-            print(events.raw.decode() if as_json else describe(event), flush=True)
+            print(json_line(events.raw) if as_json else describe(event), flush=True)
             if streams.failed():
                 return streams.require_written()
             events.ack()
@@ -111,8 +116,22 @@ def _begin(oldest: bool, from_start: bool, from_seq: int | None, since: str | No
     return "oldest" if oldest else "now"
 
 
+def json_line(raw: bytes) -> str:
+    """The JSON of an event as one line without characters that could control a terminal. They become JSON escapes, and
+    blanks between values become spaces. What an edge-hal publisher sends stays as it is."""
+    return "".join(c if c.isprintable() else _json_escape(c) for c in raw.decode())
+
+
+def _json_escape(character: str) -> str:
+    return " " if character in "\n\r\t" else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
+
+
 def describe(event: Event) -> str:
-    """One event as one readable line."""
+    """One event as one readable line. Characters that could control a terminal are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _describe(event))
+
+
+def _describe(event: Event) -> str:
     from edge_hal import events
 
     head = f"[{event.stream}]"

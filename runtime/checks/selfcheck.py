@@ -7,8 +7,8 @@ every value, every front-end sum. The fresh stream runs in another thread with i
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from edge_hal.runtime.engines.engine import StepEngine
 from edge_hal.runtime.observer import Checkpoint, Observer
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.runtime.stream.recognizer import Recognizer
+from edge_hal.runtime.threads import Worker
 from edge_hal.spec import PyramidSpec
 
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
@@ -99,7 +100,7 @@ class SelfCheck(Observer):
         self._history = History(spec)
         self._next_ns = self._every_ns
         self._stream: PyramidStream | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: Worker | None = None
         self._report: dict[str, Any] = {"checks": 0, "failed": 0, "worst": 0.0, "t_ns": None}
 
     def stepped(self, vectors: NDArray[np.float32], t_ns: int, pyramid: PyramidStream) -> None:
@@ -108,8 +109,7 @@ class SelfCheck(Observer):
         if t_ns < self._next_ns or (self._thread is not None and self._thread.is_alive()):
             return
         self._next_ns = t_ns + self._every_ns
-        work = (self._history.recent(), pyramid.states(), t_ns)
-        self._thread = threading.Thread(target=self._check, args=work, name="edge-hal-selfcheck", daemon=True)
+        self._thread = Worker(partial(self._check, self._history.recent(), pyramid.states(), t_ns), "selfcheck")
         self._thread.start()
 
     def published(self, event: Event) -> None:
@@ -125,7 +125,7 @@ class SelfCheck(Observer):
 
     def close(self) -> None:
         if self._thread is not None:
-            self._thread.join()
+            self._thread.finish()
 
     def _check(self, vectors: NDArray[np.float32], expected: States, t_ns: int) -> None:
         report = dict(self._report)

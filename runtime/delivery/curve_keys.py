@@ -1,7 +1,8 @@
-"""CURVE keys: who may publish as whom, and who may listen.
+"""CURVE keys: make pairs, and say which subscribers may connect.
 
-A pair is two files in the format that pyzmq and czmq share: `NAME.key` (public, give it away) and `NAME.key_secret`
-(mode 0600, refused otherwise). Who may listen is a folder of public keys, `allowed/` beside the publisher's pair.
+A pair is two files in the format of pyzmq and czmq: `NAME.key` (public, to be given away) and `NAME.key_secret` (mode
+0600, refused otherwise). The public keys of the subscribers that may connect are in a folder, `allowed/` beside the
+publisher's pair.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from pathlib import Path
 import zmq
 import zmq.auth
 import zmq.utils.z85
-from zmq.auth.thread import ThreadAuthenticator
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, write_file
@@ -30,38 +30,30 @@ ENCODED = 40  # characters of a key as Z85
 
 
 def default_folder() -> Path:
-    """Where keys lie unless told: under XDG_CONFIG_HOME."""
+    """The default folder of keys, under XDG_CONFIG_HOME."""
     config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(config) / "edge-hal" / "keys"
 
 
 @dataclass(frozen=True)
 class ServerKeys:
-    """The publisher's secret key, and the folder of the public keys it lets in."""
+    """The publisher's secret key, and the folder of the public keys that it accepts."""
 
     secret: bytes
     allowed: Path
-
-    def guard(self, context: zmq.Context[zmq.Socket[bytes]]) -> ThreadAuthenticator:
-        """Start the thread that looks every newcomer up. It must run before a socket is bound: without it CURVE
-        encrypts, and lets everybody in."""
-        guard = ThreadAuthenticator(context)
-        guard.configure_curve_callback("*", self)
-        guard.start()
-        return guard
 
     def secure(self, socket: zmq.Socket[bytes]) -> None:
         socket.setsockopt(zmq.CURVE_SECRETKEY, self.secret)
         socket.setsockopt(zmq.CURVE_SERVER, 1)
 
-    def callback(self, _domain: str, key: bytes) -> bool:
-        """Is this key (Z85) allowed now? The folder is read anew, so `allow` and `revoke` need no restart."""
+    def allows(self, key: bytes) -> bool:
+        """Whether this key (Z85) is allowed. The folder is read each time, so `allow` and `revoke` need no restart."""
         return key in allowed_keys(self.allowed).values()
 
 
 @dataclass(frozen=True)
 class ClientKeys:
-    """A subscriber's pair, and the public key it expects of the publisher."""
+    """A subscriber's pair, and the public key that the publisher must have."""
 
     public: bytes
     secret: bytes
@@ -74,14 +66,14 @@ class ClientKeys:
 
 
 def server_keys(secret_file: Path, allowed: Path | None = None) -> ServerKeys:
-    """Raises EdgeHalError where the file is no secret key, or others may read it or add keys to `allowed`."""
+    """Raises EdgeHalError if the file is no secret key, or if others may read it or add keys to `allowed`."""
     allowed = allowed or secret_file.parent / ALLOWED
     check_folder(allowed)
     return ServerKeys(_pair(secret_file)[1], allowed)
 
 
 def client_keys(secret_file: Path, server_file: Path) -> ClientKeys:
-    """Raises EdgeHalError where a file is no key, or others may read the secret one."""
+    """Raises EdgeHalError if a file is no key, or if others may read the secret one."""
     return ClientKeys(*_pair(secret_file), _public(server_file))
 
 
@@ -99,7 +91,7 @@ def new_pair(folder: Path, name: str) -> list[Path]:
 
 
 def allow(folder: Path, public_file: Path, name: str | None = None) -> Path:
-    """Let the owner of a public key listen. Returns the file that says so. Raises EdgeHalError."""
+    """Allow the owner of a public key to subscribe. Returns the file that was written. Raises EdgeHalError."""
     name = check_name(name or public_file.stem)
     content = read_public(public_file)
     public, secret = _parse(public_file, content)
@@ -120,7 +112,7 @@ def allow(folder: Path, public_file: Path, name: str | None = None) -> Path:
 
 
 def revoke(folder: Path, name: str) -> None:
-    """Let a key in no more. Raises EdgeHalError where no such key is allowed."""
+    """No longer allow a key. Raises EdgeHalError if no such key is allowed."""
     target = folder / ALLOWED / f"{check_name(name)}.key"
     try:
         target.unlink()

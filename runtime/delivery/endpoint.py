@@ -1,9 +1,15 @@
-"""Where to publish: which stream names and addresses are good, and why one is not."""
+"""Names of streams and addresses to publish on: check them, and bind a socket."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import ipaddress
+import itertools
+import os
 import re
+import socket as net
+import stat
 
 import zmq
 
@@ -12,6 +18,8 @@ from edge_hal.errors import EdgeHalError
 from .bind_errors import bind_error
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
+EVENT_BYTES = 1_000_000
+"""The largest event. A subscriber ends the connection to a publisher that sends more, and replay omits it."""
 
 
 def check_stream(stream: str) -> None:
@@ -22,25 +30,25 @@ def check_stream(stream: str) -> None:
 
 
 def check_endpoint(endpoint: str, *, insecure: bool = False, encrypted: bool = False) -> None:
-    """Raises EdgeHalError where `endpoint` is malformed, or open to other machines neither `encrypted` nor with
-    `insecure`."""
+    """Raises EdgeHalError if `endpoint` is malformed, or if other machines can reach it and it is neither `encrypted`
+    nor allowed by `insecure`."""
     todo = f"use {DEFAULT_ENDPOINT} or ipc:///tmp/edge-hal"
     if re.fullmatch(r"ipc://.+", endpoint):
         return
     match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}|\*)", endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
-        raise EdgeHalError(f"cannot publish on '{endpoint}'", "it is no endpoint", todo, exit_code=2)
+        raise EdgeHalError(f"cannot publish on '{endpoint}'", "it is not an address", todo, exit_code=2)
     if not (is_loopback(match[1].strip("[]")) or insecure or encrypted):
         raise EdgeHalError(
             f"will not publish on {endpoint}",
             "other machines could read it, unencrypted",
-            f"{todo}, encrypt with --key FILE (edge-hal keys new), or add --insecure where the network is trusted",
+            f"{todo}, encrypt with --key FILE (edge-hal keys new), or add --insecure on a trusted network",
             exit_code=2,
         )
 
 
 def default_replay(endpoint: str) -> str:
-    """Where past events are asked for, unless told: the next port, `.replay` for ipc.
+    """The default address for requests of past events: the next port, or `.replay` for ipc.
 
     Raises:
         EdgeHalError: there is no next port.
@@ -65,10 +73,10 @@ def is_loopback(host: str) -> bool:
 
 
 def keep_alive(socket: zmq.Socket[bytes]) -> None:
-    """Notice within half a minute that the other end has vanished, and free what was kept for it.
+    """Detect within half a minute that a peer has vanished, and free what was kept for it.
 
-    By the kernel's probes: ZeroMQ's own heartbeats abort the process (libzmq 4.3.5, `!_io_error`) when a peer leaves
-    whose messages have been left waiting.
+    The kernel probes the connection. ZeroMQ's own heartbeats abort the process (libzmq 4.3.5, `!_io_error`) when a peer
+    leaves while its messages wait.
     """
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
@@ -76,15 +84,93 @@ def keep_alive(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
 
 
-def bind(socket: zmq.Socket[bytes], endpoint: str, option: str) -> str:
-    """Bind, and say where: a `*` has become a port. `option` is the one that chose the address.
+_monitors = itertools.count()
+
+
+def monitor(socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
+    """A PAIR socket that receives these events of a socket; close it after `socket.disable_monitor()`.
+
+    pyzmq's `get_monitor_socket` keeps 1000 events. When so many are unread, libzmq's I/O thread waits, and with it all
+    connections. It also names the address by the file descriptor, which a socket just dropped may still use.
+    """
+    address = f"inproc://edge-hal-monitor-{next(_monitors)}"
+    socket.monitor(address, events)
+    receiver: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
+    receiver.setsockopt(zmq.RCVHWM, 0)
+    receiver.setsockopt(zmq.LINGER, 0)
+    receiver.connect(address)
+    return receiver
+
+
+class BoundAddress:
+    """An address that a socket is bound to. For `ipc://` it also holds the lock that keeps another run away."""
+
+    def __init__(self, endpoint: str, lock: int | None) -> None:
+        self.endpoint = endpoint
+        self._lock = lock
+
+    def accepted(self, connection: net.socket) -> bool:
+        """Whether this is a connection that was accepted on this address."""
+        if connection.getsockopt(net.SOL_SOCKET, net.SO_ACCEPTCONN):
+            return False
+        name = connection.getsockname()
+        if connection.family == net.AF_UNIX:
+            shown = os.fsdecode(name).replace("\0", "@", 1)
+            return self.endpoint == f"ipc://{shown}"
+        return isinstance(name, tuple) and self.endpoint.endswith(f":{name[1]}")
+
+    def release(self) -> None:
+        """Let another run bind it. Call after the socket was closed."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str, option: str) -> BoundAddress:
+    """Bind a socket. In the address returned a `*` has become a port. `option` is the one that chose the address.
 
     Raises:
-        EdgeHalError: the address is taken, or none of this machine.
+        EdgeHalError: the address is in use, is not one of this machine, or is a file that is no socket.
     """
+    lock = None
+    if endpoint.startswith("ipc://") and not endpoint.startswith("ipc://@"):
+        lock = _lock_path(endpoint.removeprefix("ipc://"), option)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
+        if lock is not None:
+            os.close(lock)
         other = f"{option} tcp://127.0.0.1:*"
         raise bind_error(f"cannot publish on {endpoint}", error.errno, endpoint, other) from error
-    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    return BoundAddress(socket.getsockopt_string(zmq.LAST_ENDPOINT), lock)
+
+
+def _lock_path(path: str, option: str) -> int:
+    """Lock the path of an ipc address. libzmq deletes whatever has that name before it binds, so nothing but a socket
+    that nobody listens on may be there.
+
+    Raises:
+        EdgeHalError: the path is in use, or is no socket.
+    """
+    what, todo = f"cannot publish on ipc://{path}", f"choose another address: {option} ipc://PATH"
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise bind_error(what, error.errno, f"ipc://{path}", f"{option} ipc://PATH") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.lexists(path):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise EdgeHalError(what, "a file that is no socket has this name", todo, exit_code=2)
+            with net.socket(net.AF_UNIX, net.SOCK_STREAM) as probe:
+                probe.setblocking(False)
+                if probe.connect_ex(path) not in (errno.ECONNREFUSED, errno.ENOENT):
+                    raise EdgeHalError(what, "another process uses this address", todo)
+    except OSError as error:
+        os.close(lock)
+        used = isinstance(error, BlockingIOError)
+        raise EdgeHalError(what, "another process uses this address" if used else str(error), todo) from error
+    except EdgeHalError:
+        os.close(lock)
+        raise
+    return lock

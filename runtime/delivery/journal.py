@@ -1,15 +1,13 @@
-"""The journal: every durable event of one stream, on disk before anybody hears of it.
+"""The journal keeps every durable event of one stream. An event is on the disk before it is sent.
 
-One SQLite file, write-ahead log, synchronous=FULL: what `append` returned from survives `kill -9` and a power cut.
-The row's key is the event's `seq`, so a number can neither repeat nor be left out. One process writes; a reader
-(`JournalReader`) never holds it up.
+It is one SQLite file with a write-ahead log and synchronous=FULL. Once `append` has returned, its events survive
+`kill -9` and a power cut. The key of a row is the event's `seq`, so no number repeats or is left out. One process
+writes. Readers (`journal_reader.py`) do not block it.
 """
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-import fcntl
 import math
 import os
 import re
@@ -24,19 +22,26 @@ from pathlib import Path
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 
-APPLICATION = 0x6564_4861  # what `file` shows; tells our files from other SQLite files
+from .journal_reader import first_kept, kept_ns, whole
+from .locked_file import LockedFile
+
+APPLICATION = 0x6564_4861  # SQLite's application_id: tells our files from those of other programs
 VERSION = 1
 """Of the tables, as PRAGMA user_version; 0.1.0 wrote 1. Who raises it migrates older files in place, in `_open`."""
 BUSY_S = 1.0
 PRUNE_EVERY, PRUNE_ROWS = 256, 1024
-"""Old events go a thousand at a time, once for 256 new ones: faster than they come, never a long stall."""
+"""A thousand old events are deleted for 256 new ones: faster than they come, and never a long stall."""
+YEAR_NS = 365 * 86400 * 10**9
+OLDEST_NS = 1_735_689_600 * 10**9  # 2025: a clock that shows less was never set
+LARGEST_SEQ = 2**62
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 UNITS_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 @dataclass(frozen=True)
 class Retention:
-    """How long events are kept: until they are `age_s` old, or the journal holds `size_bytes`. The newest always is."""
+    """Which events are kept: those younger than `age_s`, while the journal is smaller than `size_bytes`. The newest
+    event is always kept."""
 
     age_s: float = 30 * 86400.0
     size_bytes: int = 10**9
@@ -59,40 +64,46 @@ class Retention:
 
 
 def default_path(stream: str) -> Path:
-    """Where the journal of a stream lies unless told: under XDG_STATE_HOME."""
+    """The default journal file of a stream, under XDG_STATE_HOME."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "edge-hal" / f"{stream}.journal"
 
 
 class Journal:
-    """The writing end. Used by one thread at a time.
+    """Writes a journal. For one thread at a time.
 
-    `id` is drawn once, when the file is made: (`id`, `seq`) names an event for ever. `next_seq` is the number the
-    next event must carry.
+    `id` is drawn when the file is created: (`id`, `seq`) identifies an event. `next_seq` is the number of the next
+    event.
 
     Raises:
-        EdgeHalError: the file cannot be opened, is no journal, belongs to another stream or to a running process.
+        EdgeHalError: the file cannot be opened or written, is no journal, belongs to another stream, or is in use.
     """
 
     def __init__(self, path: Path, stream: str, retention: Retention | None = None) -> None:
         self.path, self.stream, self.retention = path, stream, retention or Retention()
         self._appended = 0
-        self._lock = _lock(path)
+        self._lock = LockedFile(path)
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             try:
+                self._db.text_factory = bytes  # a damaged text must not fail where nobody reads it
                 self.id = self._open()
                 row = self._db.execute("SELECT seq, kept_ns FROM event ORDER BY seq DESC LIMIT 1").fetchone()
                 self._last_seq: int
                 self._last_ns: int
-                self._last_seq, self._last_ns = (-1, 0) if row is None else (int(row[0]), int(row[1]))
+                self._last_seq, self._last_ns = (-1, 0) if row is None else (int(row[0]), whole(row[1]))
+                if self._last_seq > LARGEST_SEQ:
+                    raise sqlite3.DatabaseError(f"its last event has the number {self._last_seq}")
+                self._counted_ns = time.monotonic_ns()  # when `_last_ns` was known to be the present
                 while self.prune():
                     pass
+                real = os.path.realpath(path)
+                self._lock.watch(path, Path(real), Path(f"{real}-wal"))
             except BaseException:
                 self._db.close()
                 raise
         except BaseException as error:
-            os.close(self._lock)
+            self._lock.close()
             if isinstance(error, (sqlite3.Error, OSError, TypeError, ValueError)):
                 todo = "move it away to begin a new one, or choose another --journal"
                 raise EdgeHalError(f"cannot open the journal {path}", str(error), todo) from error
@@ -106,39 +117,76 @@ class Journal:
         """Keep events (seq, body), all or none. They are on the disk when this returns.
 
         Raises:
-            EdgeHalError: the disk is full, gone or locked; nothing was kept, and the same call may be tried again.
-            ValueError: the numbers do not go on where the last ended.
+            EdgeHalError: the disk is full, gone or locked, or the file was replaced. Nothing was kept; the same call
+                may be tried again.
+            ValueError: the numbers do not continue those of the journal.
         """
         if [seq for seq, _ in events] != list(range(self.next_seq, self.next_seq + len(events))):
             raise ValueError(f"events {events[0][0]}..{events[-1][0]} do not follow {self._last_seq}")
-        now_ns = max(time.time_ns(), self._last_ns)  # a clock that is set back must not make new events old
+        self.check()
+        clock_ns = time.time_ns()
+        now_ns = max(clock_ns, self._last_ns)  # a clock that is set back must not make new events old
         with self._transaction():
+            if self._last_ns - clock_ns > YEAR_NS and clock_ns > OLDEST_NS:
+                now_ns = clock_ns  # the clock was ahead: no event can have been kept later than now
+                ahead = first_kept(self._db, 0, self.next_seq, now_ns)
+                self._db.execute("UPDATE event SET kept_ns = ? WHERE seq >= ?", (now_ns, ahead))
             self._db.executemany("INSERT INTO event VALUES (?, ?, ?)", ((seq, now_ns, body) for seq, body in events))
-        self._last_seq, self._last_ns = events[-1][0], now_ns
+        self._last_seq, self._last_ns, self._counted_ns = events[-1][0], now_ns, time.monotonic_ns()
         self._appended += len(events)
         if self._appended >= PRUNE_EVERY:
             self._appended = 0
             with contextlib.suppress(EdgeHalError):  # kept is kept; the next append will tell
                 self.prune()
 
+    def check(self) -> None:
+        """Raises EdgeHalError if the files of the journal no longer have their names. What was written then would be
+        lost."""
+        gone = self._lock.changed()
+        if gone is not None:
+            why = f"{gone} was removed or replaced while the run writes it"
+            todo = "move it back, or restart the run to begin a new journal"
+            raise EdgeHalError(f"cannot write the journal {self.path}", why, todo)
+
     def prune(self) -> int:
-        """Delete what retention no longer covers, a bounded piece of it. Returns how many events went."""
-        first = self._db.execute("SELECT min(seq) FROM event").fetchone()[0]
-        if first is None:
-            return 0
-        until = min(self._last_seq, first + PRUNE_ROWS)
-        oldest_ns = max(time.time_ns(), self._last_ns) - self.retention.age_s * 1e9
-        aged = first + bisect.bisect_left(range(first, until), oldest_ns, key=lambda seq: _kept_ns(self._db, seq))
-        excess = math.ceil(self._excess() * (self._last_seq + 1 - first))
-        until = min(until, max(aged, first + excess))
+        """Delete events that are beyond the retention, at most `PRUNE_ROWS`. Returns how many were deleted. Raises
+        EdgeHalError."""
+        with self._errors():
+            first = self._db.execute("SELECT min(seq) FROM event").fetchone()[0]
+            if first is None:
+                return 0
+            until = min(self._last_seq, first + PRUNE_ROWS)
+            excess = math.ceil(self._excess() * (self._last_seq + 1 - first))
+            until = min(until, max(self._first_young(first), first + excess))
         if until <= first:
             return 0
         with self._transaction():
             return self._db.execute("DELETE FROM event WHERE seq < ?", (until,)).rowcount
 
+    def _first_young(self, first: int) -> int:
+        """The first event that is not too old.
+
+        A clock may be years ahead for a day. So a jump of the clock by more than the retention makes nothing old, be it
+        between two events or since the last one: then only the time counts that passed after the jump.
+        """
+        age_ns = self.retention.age_s * 1e9
+        now_ns: float = time.time_ns()
+        if now_ns - self._last_ns > age_ns:
+            now_ns = self._last_ns + (time.monotonic_ns() - self._counted_ns)
+        until = self._last_seq + 1
+        while True:
+            young = first_kept(self._db, first, until, now_ns - age_ns)
+            if young == first:
+                return first
+            newest_old_ns = kept_ns(self._db, young - 1)
+            next_ns = now_ns if young > self._last_seq else kept_ns(self._db, young)
+            if next_ns - newest_old_ns <= age_ns or young > self._last_seq:
+                return young
+            now_ns, until = newest_old_ns, young
+
     def close(self) -> None:
         self._db.close()
-        os.close(self._lock)
+        self._lock.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -172,7 +220,9 @@ class Journal:
                 db.execute("INSERT INTO journal VALUES (?, ?)", (secrets.token_hex(8), self.stream))
                 db.execute(f"PRAGMA application_id={APPLICATION}")
                 db.execute(f"PRAGMA user_version={VERSION}")
-        identity, stream = db.execute("SELECT id, stream FROM journal").fetchone()
+        with self._transaction():
+            db.execute(f"PRAGMA user_version={VERSION}")  # fails now, not at the first event, if it cannot be written
+        identity, stream = (bytes(value).decode() for value in db.execute("SELECT id, stream FROM journal").fetchone())
         if stream != self.stream:
             raise EdgeHalError(
                 f"the journal {self.path} keeps the stream '{stream}'",
@@ -180,10 +230,10 @@ class Journal:
                 f"use --stream {stream}, or another --journal",
                 exit_code=2,
             )
-        return str(identity)
+        return identity
 
     def _excess(self) -> float:
-        """The part of the journal that is more than its size allows, at most 1."""
+        """The part of the journal, 0 to 1, that is beyond its size limit."""
         pages, free, size = (
             self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
@@ -192,85 +242,21 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-            todo = "free the disk, or choose another --journal"
-            raise EdgeHalError(f"cannot write the journal {self.path}", str(error), todo) from error
-
-
-@dataclass(frozen=True)
-class Page:
-    """Events `begin`, `begin` + 1, ... as they were published. The journal holds `first` to `next` - 1."""
-
-    first: int
-    next: int
-    begin: int
-    bodies: list[bytes]
-
-
-class JournalReader:
-    """Reads what is committed, from a thread of its own. Raises sqlite3.Error where the file cannot be read."""
-
-    def __init__(self, path: Path) -> None:
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        self._db = sqlite3.connect(address, timeout=BUSY_S, isolation_level=None, uri=True)
-
-    def page(self, begin: int, limit: int, limit_bytes: int) -> Page:
-        """At most `limit` events from `begin` on (or from the oldest, if that is later), of at most `limit_bytes`
-        together, but one at least."""
-        with self._snapshot() as (first, after):
-            begin, size = max(begin, first), 0
-            bodies: list[bytes] = []
-            rows = self._db.execute("SELECT body FROM event WHERE seq >= ? ORDER BY seq LIMIT ?", (begin, limit))
-            for (body,) in rows:
-                size += len(body)
-                if bodies and size > limit_bytes:
-                    break
-                bodies.append(body)
-            rows.close()
-        return Page(first, after, begin, bodies)
-
-    def since(self, utc_ns: int) -> int:
-        """The first event kept at `utc_ns` or later, or the next to come."""
-        with self._snapshot() as (first, after):
-            return first + bisect.bisect_left(range(first, after), utc_ns, key=lambda seq: _kept_ns(self._db, seq))
-
-    def close(self) -> None:
-        self._db.close()
+        with self._errors():
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                raise
 
     @contextmanager
-    def _snapshot(self) -> Iterator[tuple[int, int]]:
-        """(oldest seq, next seq), and nothing changes while it lasts: numbers between them have no holes."""
-        self._db.execute("BEGIN")
+    def _errors(self) -> Iterator[None]:
         try:
-            query = "SELECT (SELECT min(seq) FROM event), (SELECT max(seq) FROM event)"
-            first, last = self._db.execute(query).fetchone()
-            yield (0, 0) if first is None else (first, last + 1)
-        finally:
-            self._db.execute("COMMIT")
-
-
-def _kept_ns(db: sqlite3.Connection, seq: int) -> int:
-    return int(db.execute("SELECT kept_ns FROM event WHERE seq = ?", (seq,)).fetchone()[0])
-
-
-def _lock(path: Path) -> int:
-    """Held by the one process that writes; the kernel lets go of it when that dies, however it dies."""
-    try:
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        todo = "choose a folder that exists and can be written: --journal FILE"
-        raise EdgeHalError(f"cannot open the journal {path}", str(error.strerror), todo) from error
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: a forked child would keep that one alive
-    except OSError as error:
-        os.close(descriptor)
-        todo = "stop it, or choose another --stream or --journal"
-        raise EdgeHalError(f"the journal {path} is in use", "another run writes it", todo) from error
-    return descriptor
+            yield
+        except sqlite3.Error as error:
+            todo = "free the disk, or choose another --journal"
+            raise EdgeHalError(f"cannot write the journal {self.path}", str(error), todo) from error

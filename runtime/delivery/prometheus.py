@@ -1,4 +1,4 @@
-"""Numbers for Prometheus on `/metrics`, and `/health`: 200 while the run is well, 503 with the reasons otherwise."""
+"""Serves `/metrics` for Prometheus, and `/health`: 200 while the run is healthy, else 503 with the reasons."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import logging
 import re
 import socket as net
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.runtime import threads
 
 from .bind_errors import bind_error
 from .descriptors import most_connections
@@ -20,13 +20,14 @@ from .endpoint import is_loopback
 CONNECTIONS, BACKLOG = 64, 64
 """At once, and waiting. Prometheus needs one."""
 THREADS = 2
+RESTARTS = 10
 SILENCE_S = 3
 """A connection that has sent no whole request for so long is closed."""
 
 
 @dataclass(frozen=True)
 class Vitals:
-    """How a run is. `counters` and `latency_ms` as in heartbeats; `troubles` is empty while it is well."""
+    """The state of a run. `counters` and `latency_ms` are as in heartbeats; `troubles` is empty while it is healthy."""
 
     stream: str
     counters: dict[str, Any]
@@ -37,7 +38,7 @@ class Vitals:
 
 
 class MetricsServer:
-    """Serves `HOST:PORT` from threads of its own, until it is closed.
+    """Serves `HOST:PORT` in threads of its own until it is closed.
 
     Raises:
         EdgeHalError: the address is malformed, taken, or open to others without `insecure`; prometheus-client is
@@ -47,10 +48,10 @@ class MetricsServer:
     def __init__(self, address: str, vitals: Callable[[], Vitals], *, insecure: bool = False) -> None:
         match = re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})", address)
         if match is None or int(match[2]) > 65535:
-            raise EdgeHalError(f"--metrics {address}", "it is no address", "write 127.0.0.1:9570", exit_code=2)
+            raise EdgeHalError(f"--metrics {address}", "it is not an address", "write 127.0.0.1:9570", exit_code=2)
         host, port = match[1].strip("[]"), int(match[2])
         if not (is_loopback(host) or insecure):
-            todo = "use 127.0.0.1, or add --insecure where the network is trusted"
+            todo = "use 127.0.0.1, or add --insecure on a trusted network"
             why = "other machines could read it"
             raise EdgeHalError(f"will not serve metrics on {address}", why, todo, exit_code=2)
         app = _app(vitals)
@@ -62,12 +63,12 @@ class MetricsServer:
             raise bind_error(what, error.errno, address, other) from error
         self.address = f"{match[1]}:{listener.getsockname()[1]}"
         self._server = _serve(app, listener)
-        self._thread = threading.Thread(target=self._server.run, name="edge-hal-metrics", daemon=True)
+        self._thread = threads.Worker(self._server.run, "metrics", restarts=RESTARTS)
         self._thread.start()
 
     def close(self) -> None:
         self._server.trigger.pull_trigger(self._close_all)  # in the thread that serves
-        self._thread.join()
+        self._thread.finish()
         self._server.trigger.close()  # only now: `pull_trigger` may write to it after the call
         self._server.task_dispatcher.shutdown()
 
@@ -146,7 +147,7 @@ def _app(vitals: Callable[[], Vitals]) -> Callable[..., Iterable[bytes]]:
 
 
 class _Collector:
-    """What heartbeats report, under Prometheus's names."""
+    """The content of heartbeats, under Prometheus's names."""
 
     def __init__(self, vitals: Callable[[], Vitals]) -> None:
         self._vitals = vitals

@@ -1,43 +1,51 @@
-"""Past events on request: a ROUTER socket that reads the journal, in a thread of its own.
+"""Answers requests for past events: a ROUTER socket and a thread that reads the journal.
 
-One request is one JSON object of at most 4 kB, one answer one page. After each the thread rests four times as long as
-it worked, so that however many ask, and whatever they ask, recognition keeps the processor; waiting requests stay in
-ZeroMQ's bounded queues, which take turns between those who ask.
+A request is one JSON object of at most 4 kB, an answer is one page of events. After each answer the thread rests four
+times as long as it worked, so the recognition keeps the processor however many requests come. Requests wait in ZeroMQ's
+bounded queues, which serve the clients in turn.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import math
 import sqlite3
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import zmq
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import SCHEMA
+from edge_hal.runtime import threads
 
 from .curve_keys import ServerKeys
 from .endpoint import bind, keep_alive
-from .journal import Journal, JournalReader, Page
+from .journal import Journal
+from .journal_reader import JournalReader, Page
 
 REQUEST_BYTES = 4096
 REQUEST_PARTS = 4
 PAGE_EVENTS, PAGE_BYTES = 1000, 256 * 1024
 REST = 4.0
-"""Seconds of rest for a second of work: at most a fifth of one core."""
+"""Seconds of rest for each second of work: at most a fifth of one core."""
 WAITING_REQUESTS, WAITING_PAGES = 64, 2
-"""What ZeroMQ keeps for one peer: requests it sent and pages it does not read. More is dropped."""
+"""What ZeroMQ keeps for one peer: requests that it sent, and pages that it does not read. More is dropped."""
 LIMIT = 2**63 - 1
-GRACE_S, LONGEST_GRACE_S = 0.5, 3.0
+GRACE_S, LONGEST_GRACE_S = 0.5, 2.0
+RESTARTS = 10
+
+log = logging.getLogger("edge_hal.threads")
 
 
 @dataclass(frozen=True)
 class Request:
-    """`id` comes back in the answer. Either `begin` or `since_ns` is set."""
+    """A valid request. `id` is repeated in the answer. Either `begin` or `since_ns` is set."""
 
     id: int | str | None
     begin: int | None
@@ -46,7 +54,7 @@ class Request:
 
 
 def parse_request(body: bytes, stream: str) -> Request:
-    """Raises EdgeHalError, naming what is wrong. Keys it does not know are ignored."""
+    """Raises EdgeHalError with what is wrong. Unknown keys are ignored."""
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -72,7 +80,7 @@ def _whole(value: Any) -> bool:
 
 
 class ReplayServer:
-    """Answers on `endpoint` out of a journal. `close` it before the context ends.
+    """Answers on `endpoint` with events of a journal. Close it before the context.
 
     Raises:
         EdgeHalError: the address cannot be bound.
@@ -84,8 +92,10 @@ class ReplayServer:
         endpoint: str,
         journal: Journal,
         keys: ServerKeys | None = None,
+        gave_up: Callable[[str], None] = lambda why: None,
     ) -> None:
         self.refused = 0
+        self.answered = 0
         self._grace = False
         self._until_s: float | None = None  # when grace ends
         self._path, self._stream, self._journal_id = journal.path, journal.stream, journal.id
@@ -98,48 +108,49 @@ class ReplayServer:
         if keys is not None:
             keys.secure(self._socket)
         try:
-            self.endpoint = bind(self._socket, endpoint, "--replay")
+            self._address = bind(self._socket, endpoint, "--replay")
         except EdgeHalError:
             self._socket.close()
             raise
+        self.endpoint = self._address.endpoint
         self._stop: zmq.Socket[bytes] = context.socket(zmq.PAIR)
         self._stopped: zmq.Socket[bytes] = context.socket(zmq.PAIR)
         self._stop.bind("inproc://stop-replay")
         self._stopped.connect("inproc://stop-replay")
-        self._thread = threading.Thread(target=self._serve, name="edge-hal-replay", daemon=True)
+        self._thread = threads.Worker(self._serve, "replay", restarts=RESTARTS, gave_up=gave_up)
         self._thread.start()
 
-    def close(self, *, grace: bool) -> None:
-        """With `grace`, first answer those who found a hole in the last events, until nobody asks for half a second."""
+    def close(self, *, grace: bool) -> bool:
+        """With `grace`, first answer subscribers that miss some of the last events, until none has asked for half a
+        second. Returns whether the thread ended."""
         self._grace = grace
-        self._stop.send(b"")
-        self._thread.join()
-        self._stop.close(linger=0)
+        with contextlib.suppress(zmq.Again):
+            self._stop.send(b"", zmq.DONTWAIT)
+        ended = self._thread.finish()
+        if ended:
+            for socket in (self._socket, self._stop, self._stopped):
+                socket.close(linger=0)
+        self._address.release()
+        return ended
 
     def _serve(self) -> None:
-        reader: JournalReader | None = None
-        try:
+        with contextlib.closing(_Reading(self._path)) as reading:
             while (asked := self._wait()) or not self._stopped.poll(0):
                 if not (asked and (parts := self._receive())):
                     continue
                 began_s = time.monotonic()
                 try:
-                    reader = reader or JournalReader(self._path)
-                    self._answer(reader, parts)
-                except sqlite3.Error as error:
-                    self._refuse(parts, None, f"the journal cannot be read: {error}")
-                    if reader is not None:
-                        reader.close()
-                        reader = None
+                    self._answer(reading, parts)
+                except Exception as error:  # whatever the request or the journal holds, the next one is answered
+                    why = threads.describe(error)
+                    log.error("a request for past events could not be answered: %s", why)
+                    self._refuse(parts, None, f"the journal cannot be read: {type(error).__name__}")
+                    reading.close()
+                self.answered += 1
                 self._stopped.poll(math.ceil(REST * 1000 * (time.monotonic() - began_s)))
-        finally:
-            if reader is not None:
-                reader.close()
-            self._socket.close()
-            self._stopped.close()
 
     def _wait(self) -> bool:
-        """Until somebody asks, or it is time to stop: then False."""
+        """Until a request comes (True), or until it is time to stop (False)."""
         if not self._stopped.poll(0):
             poller = zmq.Poller()
             poller.register(self._socket, zmq.POLLIN)
@@ -158,7 +169,7 @@ class ReplayServer:
         except zmq.ZMQError:  # the peer is gone again
             return []
 
-    def _answer(self, reader: JournalReader, parts: list[bytes]) -> None:
+    def _answer(self, reading: _Reading, parts: list[bytes]) -> None:
         request = None
         try:
             if not 2 <= len(parts) <= REQUEST_PARTS or any(parts[1:-1]):
@@ -167,6 +178,7 @@ class ReplayServer:
         except EdgeHalError as error:
             self._refuse(parts, request, error.what)
             return
+        reader = reading.open()
         begin = request.begin if request.since_ns is None else reader.since(request.since_ns)
         assert begin is not None
         page = reader.page(begin, request.limit, PAGE_BYTES)
@@ -177,16 +189,34 @@ class ReplayServer:
             **{"schema": SCHEMA, "id": request.id, "stream": self._stream, "journal": self._journal_id},
             **{"from": page.begin, "count": len(page.bodies), "first": page.first, "next": page.next},
         }
-        return json.dumps(header, ensure_ascii=False).encode()
+        return json.dumps(header).encode()
 
     def _refuse(self, parts: list[bytes], request: Request | None, why: str) -> None:
         self.refused += 1
         self._send(parts, [json.dumps({"schema": SCHEMA, "id": request and request.id, "error": why}).encode()])
 
     def _send(self, parts: list[bytes], answer: list[bytes]) -> None:
-        """Back the way it came: a REQ socket put an empty part before its request, and wants it back."""
+        """Send an answer. A REQ socket puts an empty part before its request, and expects one before the answer."""
         envelope = [parts[0], b""] if len(parts) > 2 and not parts[1] else parts[:1]
         try:
             self._socket.send_multipart([*envelope, *answer], zmq.DONTWAIT)
         except zmq.ZMQError:  # the peer is gone, or does not read
             return
+
+
+class _Reading:
+    """Opens the journal at the first request, and again after an error."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader: JournalReader | None = None
+
+    def open(self) -> JournalReader:
+        self._reader = self._reader or JournalReader(self._path)
+        return self._reader
+
+    def close(self) -> None:
+        if self._reader is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._reader.close()
+            self._reader = None

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.runtime.threads import Worker
 
 from .camera_backends import Camera, CameraRequest, FaultyCamera, open_camera
 from .file_readers import Undecodable
@@ -105,7 +106,7 @@ class ReadingProcess:
         try:
             self.process.wait(timeout=2.0)
         except subprocess.TimeoutExpired:  # it waits in the kernel for its device, and ends after that
-            threading.Thread(target=self.process.wait, daemon=True).start()
+            Worker(self.process.wait, "camera-process").start()
         self._pipe.close()
         if self._memory is not None:
             self._memory.close()
@@ -161,7 +162,7 @@ def _collect_free_buffers(pipe: Connection, free_buffers: deque[int]) -> None:
     try:
         while True:
             free_buffers.append(pipe.recv_bytes()[0])
-    except (EOFError, OSError):
+    finally:
         os._exit(0)  # the parent is dead or closed the pipe; this ends the process even while a read hangs
 
 

@@ -10,6 +10,7 @@ import time
 from abc import abstractmethod
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.runtime.threads import Worker
 
 from .base import Source
 from .frame import Frame, Intake
@@ -29,7 +30,7 @@ class ThreadedSource(Source):
         self._started_ns: int | None = None  # monotonic clock at stream time 0
         self._end_reason = "eof"
         self._failure: EdgeHalError | None = None
-        self._thread = threading.Thread(target=self._run, name="edge-hal-source", daemon=True)
+        self._thread = Worker(self._run, "source")
 
     def start(self) -> None:
         self._thread.start()
@@ -69,14 +70,15 @@ class ThreadedSource(Source):
         self._stop.set()
         self._slot.close()
         if self._thread.ident is not None:
-            self._thread.join(timeout=5.0)
+            self._thread.finish()
 
     def _run(self) -> None:
         try:
             self._end_reason = self._read_all()
         except EdgeHalError as error:
             self._failure = error
-        except Exception as error:  # every failure must reach the loop; an exception here would end the thread only
+        except BaseException as error:  # every failure must reach the loop; then the worker reports it too
             self._failure = EdgeHalError(f"reading {self.name} failed", f"{type(error).__name__}: {error}")
+            raise
         finally:
             self._slot.close()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_hal.runtime.delivery.journal import JournalReader
+from edge_hal.runtime.delivery.journal_reader import JournalReader
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.sample_events import STREAM
 

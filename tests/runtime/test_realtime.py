@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_hal.events import Event, Gap, Transition
-from edge_hal.runtime.delivery.publisher import Publisher, Status
+from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.report import Status
 from edge_hal.runtime.runner import RunOptions, run
 from edge_hal.runtime.sources.watchdog import Limits
 from edge_hal.runtime.stream.recognizer import Recognizer

@@ -9,7 +9,8 @@ import pytest
 
 from edge_hal.events import Event, Gap
 from edge_hal.runtime import runner
-from edge_hal.runtime.delivery.publisher import Publisher, Status
+from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.report import Status
 from tests.helpers.bundles import LABELS, known_bundle
 
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost, decode
-from edge_hal.runtime.delivery import client as module
+from edge_hal.runtime.delivery import connection as module
 from edge_hal.runtime.delivery.client import Since, Subscription, subscribe
-from edge_hal.runtime.delivery.journal import Journal, JournalReader, Retention
+from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.delivery.publisher import Publisher
 from tests.helpers.sample_events import STREAM, start, transition
 

@@ -20,8 +20,9 @@ from edge_hal.commands.run import _journal
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Lost, encode
 from edge_hal.runtime.delivery.client import subscribe
+from edge_hal.runtime.delivery.held_events import HELD_EVENTS
 from edge_hal.runtime.delivery.journal import Journal, default_path
-from edge_hal.runtime.delivery.publisher import HELD_EVENTS, Publisher
+from edge_hal.runtime.delivery.publisher import Publisher
 from tests.helpers.deliveries import ENVIRONMENT, TIMEOUT_S, edge_hal, kept, run_arguments, spawn
 from tests.helpers.sample_events import STREAM, Server, start, transition
 

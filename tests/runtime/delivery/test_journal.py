@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery import journal as module
-from edge_hal.runtime.delivery.journal import Journal, JournalReader, Page, Retention, default_path
+from edge_hal.runtime.delivery.journal import Journal, Retention, default_path
+from edge_hal.runtime.delivery.journal_reader import JournalReader, Page
 
 FOREVER = Retention(float("inf"), 2**63)
 
@@ -78,7 +80,7 @@ def test_numbers_neither_repeat_nor_skip(tmp_path):
 def test_the_disk_is_asked_for_full_safety(tmp_path):
     with Journal(tmp_path / "j", "bench") as journal:
         assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-        assert journal._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert journal._db.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
 
 
 def test_an_append_that_fails_keeps_nothing_and_may_be_tried_again(tmp_path, monkeypatch):
@@ -122,6 +124,8 @@ def test_retention_by_age_keeps_the_newest_and_its_number(tmp_path, monkeypatch)
         page = everything(tmp_path / "j")
         assert (page.first, page.next) == (1990, 3000)  # 299 - 100 = 199 s, the instant itself included
         now_ns[0] += 10**15
+        later_ns = time.monotonic_ns() + 10**15  # a clock that jumps makes nothing old, time that passes does
+        monkeypatch.setattr(module.time, "monotonic_ns", lambda: later_ns)
         while journal.prune():
             pass
         assert everything(tmp_path / "j").first == 2999

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.delivery import publisher as module
+from edge_hal.runtime.delivery import sender as module
 from edge_hal.runtime.delivery.client import subscribe
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.prometheus import CONNECTIONS, MetricsServer
@@ -76,12 +76,12 @@ def test_health_turns_red_for_a_journal_that_cannot_be_written_and_for_a_loop_th
         MetricsServer("127.0.0.1:0", publisher.vitals) as server,
         subscribe(f"ipc://{tmp_path}/s", timeout_s=20) as events,
     ):
-        assert "gone round" in get(server, "/health")[1]  # it has not begun
+        assert "no progress" in get(server, "/health")[1]  # it has not begun
         publisher.status(Status(COUNTERS))
         assert get(server, "/health")[0] == 200
         monkeypatch.setattr(module, "SILENCE_S", -1.0)
         code, text = get(server, "/health")
-        assert code == 503 and "gone round" in text
+        assert code == 503 and "no progress" in text
         monkeypatch.setattr(module, "SILENCE_S", 600.0)
         holder = sqlite3.connect(tmp_path / "j", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Gap, Moment, Start, Transition, decode
-from edge_hal.runtime.delivery import publisher as module
+from edge_hal.events import Event, Gap, Moment, Start, Transition, decode
+from edge_hal.runtime import threads
+from edge_hal.runtime.delivery import held_events, sender
 from edge_hal.runtime.delivery.client import subscribe
 from edge_hal.runtime.delivery.endpoint import check_endpoint, check_stream
 from edge_hal.runtime.delivery.publisher import Publisher
@@ -107,7 +108,7 @@ def test_a_snapshot_forgets_the_action_after_a_reset_and_while_blind(publisher, 
 
 
 def test_the_heartbeat_tells_counters_and_the_last_seq(monkeypatch, context):
-    monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(sender, "HEARTBEAT_S", 0.02)
     with (
         Publisher(ANY_PORT, "bench") as publisher,
         subscriber(context, publisher.endpoint, b"bench/heartbeat") as socket,
@@ -125,7 +126,7 @@ def test_the_heartbeat_tells_counters_and_the_last_seq(monkeypatch, context):
 
 
 def test_systemd_hears_of_a_loop_that_goes_round_and_of_no_other(monkeypatch, context, tmp_path):
-    monkeypatch.setattr(module, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(sender, "HEARTBEAT_S", 0.02)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     with tcp.socket(tcp.AF_UNIX, tcp.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
@@ -194,16 +195,16 @@ def test_closing_sends_what_is_queued(context):
 
 
 def test_a_full_queue_is_an_error_unless_the_source_can_wait(monkeypatch):
-    monkeypatch.setattr(module, "HELD_EVENTS", 5)
+    monkeypatch.setattr(held_events, "HELD_EVENTS", 5)
     held, entered = threading.Event(), threading.Event()
-    real = Publisher._send
+    real = sender.Sender._send
 
-    def slow(self: Publisher, topic: bytes, body: bytes) -> None:
+    def slow(self: sender.Sender, event: Event, body: bytes | None = None) -> None:
         entered.set()
         held.wait()
-        real(self, topic, body)
+        real(self, event, body)
 
-    monkeypatch.setattr(Publisher, "_send", slow)
+    monkeypatch.setattr(sender.Sender, "_send", slow)
     with Publisher(ANY_PORT, "bench") as publisher:
         publisher.publish(start(0))
         entered.wait()
@@ -220,10 +221,11 @@ def test_a_full_queue_is_an_error_unless_the_source_can_wait(monkeypatch):
 
 
 def test_a_publisher_that_fails_tells_the_loop(monkeypatch):
-    def broken(self: Publisher, topic: bytes, body: bytes) -> None:
+    def broken(self: sender.Sender, event: Event, body: bytes | None = None) -> None:
         raise zmq.ZMQError(zmq.ETERM)
 
-    monkeypatch.setattr(Publisher, "_send", broken)
+    monkeypatch.setattr(threads, "RETRY_S", 0.01)
+    monkeypatch.setattr(sender.Sender, "_send", broken)
     publisher = Publisher(ANY_PORT, "bench")
     publisher.publish(start())
     publisher._thread.join(timeout=20)
@@ -244,6 +246,29 @@ def test_an_address_in_use_is_named_and_nothing_is_left(publisher):
     assert publisher.endpoint in str(error.value) and "another process" in str(error.value)
     assert "--pub" in error.value.todo and error.value.exit_code == 1
     assert set(threading.enumerate()) == threads
+
+
+def test_an_ipc_address_replaces_no_file_and_belongs_to_one_run(tmp_path):
+    path = tmp_path / "s"
+    for make in (lambda: path.write_text("precious"), lambda: path.symlink_to(tmp_path / "none"), path.mkdir):
+        make()
+        with pytest.raises(EdgeHalError, match="no socket has this name"):
+            Publisher(f"ipc://{path}", "bench")
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+    path.rmdir()
+    with Publisher(f"ipc://{path}", "bench"), pytest.raises(EdgeHalError, match="another process uses this address"):
+        Publisher(f"ipc://{path}", "bench")
+    path.unlink(missing_ok=True)
+    with tcp.socket(tcp.AF_UNIX) as left:  # a run that was killed leaves its socket behind
+        left.bind(str(path))
+    Publisher(f"ipc://{path}", "bench").close()
+    path.unlink(missing_ok=True)
+    with tcp.socket(tcp.AF_UNIX) as foreign:  # another program listens there
+        foreign.bind(str(path))
+        foreign.listen()
+        with pytest.raises(EdgeHalError, match="another process uses this address"):
+            Publisher(f"ipc://{path}", "bench")
 
 
 def test_a_place_that_cannot_be_bound_is_an_error(tmp_path):

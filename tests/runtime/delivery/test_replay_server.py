@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.runtime import threads
 from edge_hal.runtime.delivery import replay_server as module
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
@@ -93,6 +94,7 @@ keys = st.one_of(st.sampled_from(["from", "since", "limit", "id", "stream"]), st
 @example(b'{"from":1e999}')
 @example(b'{"from":true}')
 @example(b'{"from":NaN}')
+@example(b'{"from":0,"id":"\\ud800"}')
 def test_a_request_is_understood_or_refused_with_a_reason(body):
     try:
         request = parse_request(body, STREAM)
@@ -134,6 +136,33 @@ def test_pages_from_any_number_reach_the_end(tmp_path, context):
             for wrong in ({}, {"from": -1}, {"from": 1, "since": 1}, {"from": 0, "stream": "other"}, {"from": "0"}):
                 header, events = ask(socket, **wrong)
                 assert header["error"] and not events
+
+
+@pytest.mark.parametrize("identity", ["\ud800", "\udfff\ud800", "\x00", "\u202e", "é" * 64, 0, 2**63 - 1, None])
+def test_every_valid_id_comes_back(tmp_path, context, identity):
+    with Journal(tmp_path / "j", STREAM) as journal, Publisher(ANY_PORT, STREAM, journal=journal) as publisher:
+        assert publisher.replay is not None
+        with connect(context, zmq.REQ, publisher.replay) as socket:
+            for _ in range(3):
+                assert ask(socket, id=identity, **{"from": 0})[0]["id"] == identity
+        assert not threads.troubles()
+
+
+def test_whatever_fails_in_an_answer_the_next_one_comes(tmp_path, context, monkeypatch):
+    real, failures = module.JournalReader.page, [RuntimeError("x"), MemoryError(), OverflowError(), OSError("gone")]
+
+    def page(self: Any, *how: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(self, *how)
+
+    monkeypatch.setattr(module.JournalReader, "page", page)
+    with Journal(tmp_path / "j", STREAM) as journal, Publisher(ANY_PORT, STREAM, journal=journal) as publisher:
+        assert publisher.replay is not None
+        with connect(context, zmq.REQ, publisher.replay) as socket:
+            for _ in range(4):
+                assert "cannot be read" in ask(socket, **{"from": 0})[0]["error"]
+            assert ask(socket, **{"from": 0})[0]["next"] == 0
 
 
 def test_what_is_replayed_is_what_was_published(tmp_path, context):
@@ -212,7 +241,7 @@ def test_bytes_that_are_no_zeromq_are_ignored(server, context):
         raw.close()
 
 
-def endless(endpoint: str, kind: bytes, parts: int) -> tcp.socket:
+def endless(endpoint: str, kind: bytes, parts: int, size: int) -> tcp.socket:
     """One message that never ends, by hand (ZMTP 3.0, RFC 23): every part says that more will follow."""
     raw = tcp.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2])), timeout=20)
     raw.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + b"\x00" + bytes(31))
@@ -223,19 +252,19 @@ def endless(endpoint: str, kind: bytes, parts: int) -> tcp.socket:
     raw.sendall(b"\x04" + bytes([len(ready)]) + ready)
     while b"READY" not in heard:
         heard += raw.recv(1024)
-    part = b"\x03" + (1000).to_bytes(8, "big") + bytes(1000)
+    part = b"\x03" + size.to_bytes(8, "big") + bytes(size)
     for _ in range(parts // 100):
         raw.sendall(part * 100)
     return raw
 
 
-@pytest.mark.parametrize("kind", [b"DEALER", b"SUB"])
-def test_a_message_without_end_costs_its_size_while_it_lasts_and_stops_nobody(server, context, kind):
+@pytest.mark.parametrize(("kind", "size"), [(b"DEALER", 1000), (b"SUB", 60)])
+def test_a_message_without_end_costs_its_size_while_it_lasts_and_stops_nobody(server, context, kind, size):
     """A limit of libzmq, see `docs/events.md`: no option bounds this. What it costs is used again afterwards."""
     alive(context, server)
     weights = [server.resident_bytes()]
     for _ in range(3):
-        with endless(server.replay if kind == b"DEALER" else server.endpoint, kind, 50_000):
+        with endless(server.replay if kind == b"DEALER" else server.endpoint, kind, 50_000, size):
             alive(context, server)  # others are answered, and hear
         alive(context, server)
         weights.append(server.resident_bytes())

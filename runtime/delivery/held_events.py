@@ -1,0 +1,88 @@
+"""The queue between the loop and the publisher's thread: bounded, in order, nothing leaves it before it is safe."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.events import Event
+
+HELD_EVENTS = 1000
+"""Events that may wait, for the journal or for the processor, before the run stops with an error."""
+
+
+class HeldEvents:
+    """Events with the time of their arrival (monotonic clock, ns). The loop puts, the publisher's thread takes.
+
+    Attributes:
+        failure: why the publisher's thread ended, if it did.
+        ailing: why the journal cannot be written at present, if it cannot.
+    """
+
+    def __init__(self) -> None:
+        self.failure: EdgeHalError | None = None
+        self.ailing: EdgeHalError | None = None
+        self._events: deque[tuple[Event, int]] = deque()
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def put(self, event: Event, endpoint: str, *, wait: bool) -> None:
+        """Add an event at the end.
+
+        Args:
+            wait: wait for room, if none is left.
+
+        Raises:
+            EdgeHalError: no room is left, or the thread has ended. In the second case the event is held nevertheless:
+                closing the publisher tries to send it.
+        """
+        with self._changed:
+            while self.failure is None and len(self._events) >= HELD_EVENTS:
+                if self.ailing is not None:
+                    what = f"{HELD_EVENTS} events could not be stored, and were not published"
+                    raise EdgeHalError(what, self.ailing.why, self.ailing.todo)
+                if not wait:
+                    raise EdgeHalError(
+                        f"{HELD_EVENTS} events wait to be published on {endpoint}",
+                        "the publisher does not keep up",
+                        "give the process more time (--threads 1, fewer streams) or the journal a faster disk",
+                    )
+                self._changed.wait()
+            self._events.append((event, time.monotonic_ns()))
+            if self.failure is not None:
+                raise self.failure
+
+    def first(self, count: int) -> list[tuple[Event, int]]:
+        """The oldest events, at most `count`. They stay."""
+        with self._changed:
+            return list(itertools.islice(self._events, count))
+
+    def drop_first(self) -> None:
+        """Remove the oldest event."""
+        with self._changed:
+            self._events.popleft()
+            self._changed.notify_all()
+
+    def fail(self, error: EdgeHalError) -> None:
+        """The thread has ended: `put` and `wait_for` raise this from now on."""
+        with self._changed:
+            self.failure = error
+            self._changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Until `condition` holds; it is looked at after each `wake`. Raises EdgeHalError if the thread ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: condition() or self.failure is not None)
+            if self.failure is not None:
+                raise self.failure
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,149 @@
+"""The publisher's XPUB socket, protected against subscriptions that cost it time and memory.
+
+libzmq keeps the subscriptions in a tree with a node of about 75 bytes for each byte of a prefix. When a subscriber
+leaves, libzmq walks through the whole tree in the thread that sends: 200 subscribers that leave with 2 MB of prefixes
+silence a publisher for 20 s and more. No option of libzmq limits the tree (ZMQ_XPUB_MANUAL asks after it was filled).
+Therefore:
+
+- A message that is longer than any topic ends its connection (ZMQ_MAXMSGSIZE).
+- Subscriptions reach this socket a few at a time (ZMQ_RCVHWM, ZMQ_RCVBUF), so that it sees them before more come.
+- Each message says which connection it came from (ZMQ_SRCFD). A connection with too many subscriptions that match no
+  topic, or too many messages, is shut down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket as net
+import time
+from collections import Counter
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from edge_hal.events import TYPES
+
+from .curve_keys import ServerKeys
+from .endpoint import BoundAddress, bind, keep_alive, monitor
+from .handshakes import FAILED, RefusedSubscribers
+
+SEND_EVENTS = 10_000
+"""Messages ZeroMQ keeps for one subscriber that does not read. Beyond it that subscriber loses messages."""
+LINGER_MS = 1000
+SHORTEST_LIMIT, COMMAND_BYTES, CURVE_BYTES = 64, 10, 512
+"""A subscription of another, longer stream name is no attack; ZMTP 3.1 puts `SUBSCRIBE` before a prefix; the handshake
+of CURVE needs more than a prefix."""
+WAITING_MESSAGES, RECEIVE_BYTES = 1, 512
+"""What waits of one connection. With more than one message, libzmq fills the queue while it is read, and reads on."""
+READ_MESSAGES = 5000
+"""Messages read before events are sent again. What libzmq has put into its tree must be seen before it puts in more."""
+USELESS_BYTES, USELESS_TOTAL_BYTES = 512, 16_384
+"""Bytes of subscriptions that match no topic: of one connection, and of all together."""
+OPENED_OR_CLOSED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+CHANGES, CHANGES_S = 200, 10.0
+"""Messages of one connection within so many seconds."""
+
+
+class SubscriptionSocket:
+    """The XPUB socket of a stream. For one thread at a time.
+
+    Attributes:
+        address: where it is bound.
+        connections: readable when connections came or went. Call `read` then, and when `socket` is readable.
+        shut_down: connections that were shut down.
+        refused: handshakes that failed.
+
+    Raises:
+        EdgeHalError: the address cannot be bound.
+    """
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, stream: str, keys: ServerKeys | None
+    ) -> None:
+        self.shut_down = 0
+        self._topics = [f"{stream}/{name}".encode() for name in TYPES]
+        self._useless: Counter[int] = Counter()  # bytes, by connection
+        self._changes: Counter[int] = Counter()  # messages, by connection
+        self._counted_s = time.monotonic()
+        limit = max(SHORTEST_LIMIT, *map(len, self._topics)) + COMMAND_BYTES
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.XPUB)
+        for option, value in (
+            (zmq.XPUB_VERBOSE, 1),
+            (zmq.SNDHWM, SEND_EVENTS),
+            (zmq.LINGER, LINGER_MS),
+            (zmq.MAXMSGSIZE, limit if keys is None else max(limit, CURVE_BYTES)),
+            (zmq.RCVHWM, WAITING_MESSAGES),
+            (zmq.RCVBUF, RECEIVE_BYTES),
+        ):
+            self.socket.setsockopt(option, value)
+        self.socket.setsockopt_string(zmq.ZAP_DOMAIN, "edge-hal")  # every connection is admitted by `admission.py`
+        keep_alive(self.socket)
+        self.connections = monitor(self.socket, OPENED_OR_CLOSED | FAILED)
+        try:
+            if keys is not None:
+                keys.secure(self.socket)
+            self.address: BoundAddress = bind(self.socket, endpoint, "--pub")
+            self.refused = RefusedSubscribers(self.address.endpoint)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self) -> int:
+        """Take what subscribers sent, a bounded part of it. Returns how many subscriptions match a topic."""
+        frames: list[zmq.Frame] = []
+        with contextlib.suppress(zmq.Again):
+            while len(frames) < READ_MESSAGES:
+                frames.append(self.socket.recv(zmq.DONTWAIT, copy=False))
+        self._forget_closed()
+        return sum(self._judge(frame) for frame in frames)
+
+    def send(self, topic: bytes, body: bytes) -> None:
+        self.socket.send_multipart([topic, body])
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self.connections.close()
+        self.socket.close()
+
+    def _judge(self, frame: zmq.Frame) -> bool:
+        message = frame.bytes
+        matches = any(topic.startswith(message[1:]) for topic in self._topics)
+        try:
+            connection = int(frame.get(zmq.SRCFD))
+        except (zmq.ZMQError, ValueError):  # libzmq unsubscribes for a peer that has left
+            return False
+        self._changes[connection] += 1
+        if not matches:
+            self._useless[connection] += len(message)
+        many = self._useless[connection] > USELESS_BYTES or self._changes[connection] > CHANGES
+        if many or (not matches and self._useless.total() > USELESS_TOTAL_BYTES):
+            self._shut_down(connection)
+            return False
+        return matches and message[:1] == b"\x01"
+
+    def _forget_closed(self) -> None:
+        """A descriptor that was closed, or accepted again, is another connection."""
+        with contextlib.suppress(zmq.Again):
+            while True:
+                message = recv_monitor_message(self.connections, zmq.DONTWAIT)
+                if message["event"] & FAILED:
+                    self.refused.note(message)
+                    continue
+                self._useless.pop(int(message["value"]), None)
+                self._changes.pop(int(message["value"]), None)
+        if time.monotonic() - self._counted_s > CHANGES_S:
+            self._counted_s = time.monotonic()
+            self._changes.clear()
+
+    def _shut_down(self, descriptor: int) -> None:
+        """End a connection, and discard what it has sent: libzmq would still read it. Nothing happens unless the
+        descriptor is a connection to this address, for it may have been closed and used again."""
+        with contextlib.suppress(OSError), net.socket(fileno=os.dup(descriptor)) as connection:
+            if not self.address.accepted(connection):
+                return
+            connection.setblocking(False)
+            connection.shutdown(net.SHUT_RDWR)
+            self.shut_down += 1
+            while connection.recv(65536):
+                pass
