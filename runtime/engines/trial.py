@@ -2,8 +2,8 @@
 
 A graph is a program. It may never end, allocate all memory, or crash ONNX Runtime. The child finds this out within
 `LIMIT_S`, `WALL_LIMIT_S` and `LIMIT_BYTES`. It steps every graph on ONNX Runtime with zeros and with random input, and
-checks that all outputs are finite. A bundle that passed is not tried again: a mark named after its fingerprint is kept in the user's
-cache folder.
+checks that all outputs are finite. A bundle that passed is not tried again: a mark named after its fingerprint is kept
+in the user's cache folder.
 
 A graph that behaves well on this input and badly on other input passes. A signature tells whose graph it is.
 """
