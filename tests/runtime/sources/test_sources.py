@@ -213,7 +213,7 @@ def test_features_that_do_not_fit_are_refused(tmp_path):
         ("gone.npy@5", "there is no such file"),
         ("cube.npy@5", "(5, 4, 3)"),
         ("truth.npy@5", "bool"),
-        ("none.npy@5", "empty"),
+        ("none.npy@5", "(0, 4)"),
         ("objects.npy@5", "cannot read"),
         ("cut.npy@5", "cannot read"),
         ("junk.npy@5", "cannot read"),
