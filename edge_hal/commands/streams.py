@@ -94,9 +94,12 @@ class Output(io.RawIOBase):
 
 
 def protect() -> None:
-    """Replace `sys.stdout` and `sys.stderr` of this process. A character that the encoding does not have is escaped."""
+    """Replace `sys.stdout` and `sys.stderr` of this process. A character that the encoding does not have is escaped. A
+    stream that the caller has redirected is left as it is."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         before = getattr(sys, name)
+        if _redirected(before, descriptor):
+            continue
         output = Output(descriptor)
         stream = io.TextIOWrapper(
             io.BufferedWriter(output),
@@ -105,6 +108,16 @@ def protect() -> None:
             line_buffering=descriptor == 2 or output.isatty(),
         )
         setattr(sys, name, stream)
+
+
+def _redirected(stream: object, descriptor: int) -> bool:
+    """Whether the stream writes to another place than the descriptor. A stream that is None or closed does not."""
+    if stream is None or getattr(stream, "closed", False):
+        return False
+    try:
+        return stream.fileno() != descriptor  # type: ignore[attr-defined, no-any-return]
+    except (OSError, ValueError, AttributeError):  # io.StringIO has no descriptor
+        return True
 
 
 @contextlib.contextmanager
