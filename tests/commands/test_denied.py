@@ -27,11 +27,15 @@ FEATURES = (*RUN, "--bundle", "bundle", "--camera", "features:f.npy@10")
 PICTURES = (*RUN, "--bundle", "picture_bundle", "--no-journal", "--fps", "10", "--camera")
 
 
+def environment(home: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    return {**inherited, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(home)}
+
+
 def as_nobody(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(cwd)}
     user = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all")
     command = [*user, sys.executable, "-m", "edge_hal", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, env=environment(cwd), capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,9 @@ def inputs() -> Iterator[Path]:
         shutil.copy(folder / "video.png", folder / "video.mp4")
         (folder / "journals").mkdir()
         (folder / "journals").chmod(0o777)
+        # Root tries the bundle's engines, because nobody may not be allowed to start this Python once more.
+        command = [sys.executable, "-m", "edge_hal", *FEATURES, "--no-journal"]
+        subprocess.run(command, cwd=folder, env=environment(folder), check=True, capture_output=True)
         subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
         yield folder
     finally:
@@ -69,6 +76,7 @@ def place(inputs: Path) -> Iterator[Path]:
     copy = Path(tempfile.mkdtemp(prefix="edge-hal-denied."))
     shutil.copytree(inputs, copy, dirs_exist_ok=True)
     copy.chmod(0o755)
+    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", copy / ".cache"], check=True)
     yield copy
     shutil.rmtree(copy)
 
