@@ -77,8 +77,9 @@ class Recording:
     def difference(self, found: Sequence[bytes]) -> tuple[int, bytes, bytes] | None:
         """Number of the first event that differs, the recorded event and that of the replay; None if all are equal.
 
-        `found` are the durable events of the replay. A piece that is not the first has no `start`, and one that is not
-        the last has no `end`. A run that was killed may lack its last events, or the frames that they follow from.
+        `found` are the durable events of the replay. The name of the stream may differ, because whoever replays chooses
+        it. A piece that is not the first has no `start`, and one that is not the last has no `end`. A run that was
+        killed may lack its last events, or the frames that they follow from.
         """
         then, now = self.events(), list(found[self.state is not None :])
         if self.ended is None:
@@ -86,8 +87,8 @@ class Recording:
             then = then[: len(now)]
         elif self.ended == CUT:
             now = [event for number, event in enumerate(now) if number < len(then) or not _ends(event)]
-        for number, (old, new) in enumerate(itertools.zip_longest(then, now, fillvalue=b"nothing")):
-            if old != new:
+        for number, (old, new) in enumerate(itertools.zip_longest(then, now, fillvalue=b"{}")):
+            if {**json.loads(old), "stream": ""} != {**json.loads(new), "stream": ""}:
                 return number, old, new
         return None
 
@@ -150,7 +151,7 @@ def recordings(folder: Path) -> list[Path]:
 
 
 def comparable(event: str | bytes) -> bytes:
-    """An encoded event without what differs between runs: `run` and `seq`, and `stream`, which whoever runs it chooses.
+    """An encoded event without `run` and `seq`, which differ between runs.
 
     Raises:
         ValueError: it is no event.
@@ -158,7 +159,7 @@ def comparable(event: str | bytes) -> bytes:
     body = parse_json(event)
     if not isinstance(body, dict) or not isinstance(body.get("type"), str):
         raise ValueError("a line is no event")
-    return json.dumps({key: value for key, value in body.items() if key not in ("run", "seq", "stream")}).encode()
+    return json.dumps({key: value for key, value in body.items() if key not in ("run", "seq")}).encode()
 
 
 class ReplaySource(Source):

@@ -73,6 +73,7 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "record_around": ({"record": Path("new")}, {"record": Path("new"), "record_around": Retention(120.0, 10**9)}),
     "seconds": ({}, {"seconds": 4.0}),
     "allow_uncertified": ({"bundle": "uncertified"}, {"bundle": "uncertified", "allow_uncertified": True}),
+    "trusted": ({}, {"trusted": Path("nobody")}),
     "insecure": (OPEN, {**OPEN, "insecure": True}),
     "journal": ({}, {"journal": Path("j")}),
     "retention": ({"journal": Path("j")}, {"journal": Path("j"), "retention": Retention(60.0, 10**6)}),
