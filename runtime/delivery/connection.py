@@ -24,9 +24,10 @@ from .handshakes import MONITORED, RefusedHere
 
 log = logging.getLogger("edge_hal")
 
-WAITING_MESSAGES, WAITING_ANSWERS = 64, 2
-"""Messages kept here until they are read: 64 MB at most. More wait at the publisher, which keeps 10,000."""
-ANSWER_PARTS, ANSWER_BYTES = 1001, 4 * EVENT_BYTES
+WAITING_MESSAGES, WAITING_ANSWERS = 1000, 2
+"""Messages kept here until they are read: 256 MB at most, about 1 MB of usual ones. More wait at the publisher, and are
+gone when it ends."""
+ANSWER_PARTS, ANSWER_BYTES = 1001, 8 * EVENT_BYTES
 PATIENCE = 10
 """Requests without an answer before a warning is logged."""
 RETRY_S = 1.0

@@ -18,7 +18,7 @@ from edge_hal.errors import EdgeHalError
 from .bind_errors import bind_error
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
-EVENT_BYTES = 1_000_000
+EVENT_BYTES = 256_000
 """The largest event. A subscriber ends the connection to a publisher that sends more, and replay omits it."""
 
 

@@ -63,10 +63,19 @@ class MetricsServer:
             raise bind_error(what, error.errno, address, other) from error
         self.address = f"{match[1]}:{listener.getsockname()[1]}"
         self._server = _serve(app, listener)
-        self._thread = threads.Worker(self._server.run, "metrics", restarts=RESTARTS)
+        self._closing = False
+        self._thread = threads.Worker(self._run, "metrics", restarts=RESTARTS)
         self._thread.start()
 
+    def _run(self) -> None:
+        try:
+            self._server.run()
+        except OSError:  # its sockets were closed while it waited for them
+            if not self._closing:
+                raise
+
     def close(self) -> None:
+        self._closing = True
         self._server.trigger.pull_trigger(self._close_all)  # in the thread that serves
         self._thread.finish()
         self._server.trigger.close()  # only now: `pull_trigger` may write to it after the call
