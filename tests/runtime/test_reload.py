@@ -92,8 +92,8 @@ class Run:
 
 
 def endless(folder: Path) -> str:
-    """Ten minutes of transitions at 20 Hz, five a second. A decoder that smooths over an odd number of ticks sees them in
-    whichever phase an epoch begins; over two ticks, both labels could be equal at every decision."""
+    """Ten minutes of transitions at 20 Hz, five a second. A decoder that smooths over an odd number of ticks sees them
+    in whichever phase an epoch begins; over two ticks, both labels could be equal at every decision."""
     np.save(folder / "f.npy", vectors([0, 0, 0, 0, 1, 1, 1, 1] * 1500))
     return f"features:{folder}/f.npy@20"
 
