@@ -80,7 +80,7 @@ def test_folders_that_cannot_calibrate_are_one_error_each(run: Path, data: Path,
     for wrong, code, told in (
         (lambda: export(run, tmp_path / "b", precision="int8"), 2, "--calib"),
         (lambda: export(run, tmp_path / "b", precision="int4"), 2, "fp32, fp16, int8"),
-        (lambda: export(run, tmp_path / "b", target="abacus"), 2, "onnxruntime, tensorrt"),
+        (lambda: export(run, tmp_path / "b", precision="int8", target="abacus"), 2, "onnxruntime, tensorrt"),
         (lambda: calibrate(data, run), 1, "--rate-hz"),
         (lambda: calibrate(data, run, rate_hz=RATE_HZ, split=7), 1, "split7"),
         (lambda: calibrate(data, tmp_path), 1, "no checkpoint"),

@@ -303,7 +303,7 @@ def stand_in(result: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-def ran(options: RunOptions, on_ready: Any, on_event: Any) -> Summary:
+def ran(options: RunOptions, on_ready: Any, on_event: Any, stop: Any) -> Summary:
     on_ready(options.endpoint)
     if on_event is not None:
         on_event(transition(1))
