@@ -25,18 +25,19 @@ from pathlib import Path
 import zmq
 
 STREAM = "default"
-SETTLE_S, AFTER_S = 2.0, 10.0
+SETTLE_S, AFTER_S, LONGEST_S = 2.0, 10.0, 120.0
 
 PUBLISHER = """
 import sys, time, zmq
 from edge_hal.events import Moment, Start, Transition
-from edge_hal.runtime.delivery import subscriptions
+from edge_hal.runtime.delivery import admission, subscriptions
 from edge_hal.runtime.delivery.publisher import Publisher
 
 if sys.argv[2] == "undefended":
     limits = {"SHORTEST_LIMIT": 2**20, "WAITING_MESSAGES": 1000, "RECEIVE_BYTES": 2**18, "USELESS_BYTES": 2**60}
     for name, value in {**limits, "USELESS_TOTAL_BYTES": 2**60, "CHANGES": 2**60}.items():
         setattr(subscriptions, name, value)
+    admission.PAUSE_S = 0
 with Publisher(sys.argv[1], "default") as publisher:
     print(publisher.endpoint, flush=True)
     publisher.publish(Start("default", 0, seq=0, source="s", labels=("a",), model_hz=10, bundle="b", decoder="d"))
@@ -172,7 +173,7 @@ def measure(attack: Attack, mode: str) -> tuple[float, float, float]:
         attacker = subprocess.Popen([sys.executable, __file__, "--attack", attack.name, endpoint])
         heard_s = time.monotonic()
         silence_s, ended_s = 0.0, float("inf")
-        while time.monotonic() < ended_s + AFTER_S:
+        while time.monotonic() < ended_s + AFTER_S or time.monotonic() - heard_s > 1:
             if innocent.poll(20):
                 innocent.recv_multipart()
                 heard_s = time.monotonic()
@@ -180,7 +181,7 @@ def measure(attack: Attack, mode: str) -> tuple[float, float, float]:
             most_mb = max(most_mb, resident_mb(process.pid))
             if ended_s == float("inf") and attacker.poll() is not None:
                 ended_s = time.monotonic()
-            if silence_s > 60:
+            if silence_s > LONGEST_S:
                 break
         attacker.kill()
         process.kill()

@@ -30,7 +30,8 @@ from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery import curve_keys
 from edge_hal.runtime.delivery.cursor import Position, read_cursor, write_cursor
-from edge_hal.runtime.delivery.journal import Journal, JournalReader, Retention
+from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import read_recording

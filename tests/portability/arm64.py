@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_hal.events import Event, Transition, decode
-from edge_hal.runtime.delivery.journal import JournalReader
+from edge_hal.runtime.delivery.journal_reader import JournalReader
 from tests.helpers.processes import REPOSITORY
 from tests.portability.wheels import CONSTRAINTS_310, pip_install, requirements
 

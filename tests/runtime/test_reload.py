@@ -22,7 +22,8 @@ import pytest
 from edge_hal.bundle import certificate_text
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
-from edge_hal.runtime.delivery.journal import Journal, JournalReader, Retention
+from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.model import open_model
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import comparable, read_recording

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import End, Event, Transition
+from edge_hal.events import End, Event, Transition, decode
+from edge_hal.runtime import threads
 from edge_hal.runtime.delivery.client import subscribe
+from edge_hal.runtime.delivery.journal_reader import JournalReader
+from edge_hal.runtime.delivery.replay_server import ReplayServer
 from edge_hal.runtime.runner import RunOptions, Stop, run
 from edge_hal.runtime.sources.watchdog import Limits
 from edge_hal.runtime.stream.recognizer import Recognizer
@@ -137,3 +140,26 @@ def test_what_cannot_run_is_refused_before_anything_starts(tmp_path, bundle, pic
         assert set(threading.enumerate()) == threads
     allowed = RunOptions(uncertified, source, pace="asap", allow_uncertified=True)
     assert recorded(allowed)[0].counters["ticks"] == 10
+
+
+def test_a_thread_that_cannot_be_restarted_ends_the_run_with_an_error_and_an_end(tmp_path, bundle, monkeypatch):
+    """The replay server is broken for good: the run says so, and its journal ends with `end`."""
+
+    def broken(self: ReplayServer) -> None:
+        raise RuntimeError("broken for good")
+
+    monkeypatch.setattr(threads, "RETRY_S", 0.01)
+    monkeypatch.setattr(ReplayServer, "_serve", broken)
+    options = RunOptions(
+        bundle,
+        features(tmp_path, vectors([0] * 5000), 100),
+        endpoint=f"ipc://{tmp_path}/s",
+        journal=tmp_path / "j",
+    )
+    with pytest.raises(EdgeHalError, match="broken for good"):
+        run(options)
+    reader = JournalReader(tmp_path / "j")
+    last = decode(reader.page(0, 1000, 10**9).bodies[-1])
+    reader.close()
+    assert isinstance(last, End) and last.reason == "error"
+    assert not threads.troubles()
