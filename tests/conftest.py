@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_hal import redaction
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -120,3 +121,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def endpoint(tmp_path: Path) -> str:
     return f"ipc://{tmp_path}/s"
+
+
+@pytest.fixture(autouse=True)
+def forgotten_secrets() -> Iterator[None]:
+    """What one test remembers as secret is not masked in the messages of the next."""
+    before = dict(redaction._known)
+    yield
+    redaction._known.clear()
+    redaction._known.update(before)

@@ -26,7 +26,7 @@ def test_a_failed_write_leaves_the_old_file_and_says_why(tmp_path: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(EdgeHalError, match=r"cannot write .*a\.json: No space left(.|\n)*choose another folder"):
+    with pytest.raises(EdgeHalError, match=r"cannot write .*a\.json: the disk is full(.|\n)*choose another folder"):
         write_file(path, "new", todo="choose another folder")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 

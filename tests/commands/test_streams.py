@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shlex
@@ -221,8 +220,7 @@ def test_what_a_slow_reader_gets_is_whole_lines_in_order(steps):
         assert len(line) == max(steps[number][0] + 8, len(f"{number} "))
         numbers.append(number)
     assert numbers == sorted(set(numbers))
-    assert (len(numbers) == len(steps)) == (output.failure is None)
+    # A failure is also noted if the rest of a line had to wait, and was written later.
+    assert len(numbers) == len(steps) or output.failure is not None
     output.write(b"nobody reads this")
-    if output.failure is not None and output.failure.errno == errno.EAGAIN:
-        assert len(numbers) < len(steps)
     os.close(writing)

@@ -118,7 +118,7 @@ def test_the_command_refuses_what_is_no_alignment(data: Path, tmp_path: Path) ->
     (tmp_path / "other.json").write_text('{"v": {}}')
     command = ("train", str(data), "--config", str(CONFIG), "--out", str(tmp_path / "run"), "--set", "data.rate_hz=20")
     for name, text in (
-        ("list.json", "holds no alignment"),
+        ("list.json", "it is not a JSON object"),
         ("cut.json", "cannot read the alignment"),
         ("none.json", "cannot read the alignment"),
         ("other.json", "knows no video"),
