@@ -119,10 +119,12 @@ class VideoTimes:
     def at_rate(self, labels: IntArray) -> IntArray:
         """Labels of the file's frames -> labels (length,) at the constant rate; -1 marks a frame without a label.
 
-        Label k belongs to the k-th frame in the file if the number of labels says so, else to the frame at k / rate.
+        Label k belongs to the k-th frame in the file if the number of labels says so, else to the frame at k / rate. If
+        both numbers fit, the frames of the file decide where the rate varies.
         """
         shown = newest(self.times_ns, np.array([instant_ns(k, self.rate) for k in range(self.length)], np.int64))
-        if abs(len(self.times_ns) - len(labels)) >= abs(self.length - len(labels)):
+        of_file, of_rate = abs(len(self.times_ns) - len(labels)), abs(self.length - len(labels))
+        if of_rate < of_file or (of_rate == of_file and self.constant_rate):
             return labels[: self.length]
         if (labels >= 0).all():
             return labels[np.minimum(shown, len(labels) - 1)]

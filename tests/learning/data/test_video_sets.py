@@ -48,7 +48,8 @@ def test_labels_of_a_variable_rate_stay_with_their_frames(tmp_path_factory, step
     for tick, (picture, label) in enumerate(found):
         at_ms = 1000 * tick / model_hz
         assert stamps[picture] <= at_ms + 1 and (picture + 1 == len(stamps) or stamps[picture + 1] >= at_ms - 1)
-        assert abs(stamps[label] - stamps[picture]) <= 100 and label <= picture  # at most one frame of the rate late
+        # The label is that of a frame shown at most one period of the claimed rate earlier; the rate is 10 Hz or more.
+        assert label <= picture and (label + 1 == len(stamps) or stamps[label + 1] >= at_ms - 101)
     assert len(found) >= stamps[-1] / 1000 * model_hz - 1
 
 
