@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from edge_hal.bundle import graph_name, load_bundle
 from edge_hal.calib.sensitivity import compare_events
 from edge_hal.config import load_config
-from edge_hal.decoding.decoder import decode_posteriors
+from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.evaluation.checkpoint_scores import stream_posteriors
 from edge_hal.evaluation.scores import frame_labels, frame_rates_hz, scores_of

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors, mean_posterior
+from edge_hal.decoding.decode import decode_posteriors
+from edge_hal.decoding.decoder import DecoderConfig, mean_posterior
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray
 from edge_hal.plotting import pyplot
@@ -61,16 +62,14 @@ class Confidence:
 def collect(
     log_posteriors: Sequence[NDArray[np.float32]], labels: Sequence[IntArray], config: DecoderConfig, spec: PyramidSpec
 ) -> list[Evidence]:
-    """The decisions on log posteriors (T, K) of labelled videos. A decision is right if its label is the true one at
-    its decision tick, minus the lag."""
-    found = []
-    averaged = min(config.smooth_ticks(spec.model_hz), spec.ring_capacity)
+    """The decisions on log posteriors (T, H K) of labelled videos. A decision is right if its label is the true one at
+    the tick it is about: its decision tick, minus the lag if the belief does not decide."""
+    found, lag_ticks = [], 0 if config.believes else spec.lag_ticks
     for posterior, truth in zip(log_posteriors, labels, strict=True):
         for decision in decode_posteriors(posterior[: len(truth)], config, spec):
             tick = decision.decision_tick
-            right = int(truth[max(0, tick - spec.lag_ticks)]) == decision.label
-            rows = posterior[max(0, tick + 1 - averaged) : tick + 1]
-            found.append(Evidence(rows.copy(), decision.label, right))
+            right = int(truth[max(0, tick - lag_ticks)]) == decision.label
+            found.append(Evidence(decision.evidence, decision.label, right))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The thresholds of the decoder, fitted on posteriors and labels of the training videos.
+"""The thresholds of the decoder, fitted on posteriors and labels of training videos.
 
 The right thresholds depend on the procedure: a confirmation of 0.6 s suits one data set, and 2.5 s ruins another. So
 they are fitted. If only transcripts are given, the labels are those of the alignment.
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
+from edge_hal.decoding.decode import decode_posteriors, split_heads
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitions, score_videos, transitions_of
 from edge_hal.spec import PyramidSpec
 
+from .fit_patience import UNFITTED, choose, fit_curve
 from .learn_procedure import learn_procedure
 
 SMOOTH_S = (0.3, 0.6, 1.0)
@@ -33,14 +36,67 @@ FILTER_TOLERANCE = 0.02
 is stable without a long one."""
 
 
+OF_OLDER_DECODERS = {"smooth_s", "confirm_s", "margin", "evidence_hz"}
+"""Thresholds that only hysteresis and the Viterbi filter use. If one is given, that decoder is asked for."""
+
+
 def fit_decoder(
     log_posteriors: Sequence[NDArray[np.float32]],
     labels: Sequence[IntArray],
     spec: PyramidSpec,
     given: Mapping[str, float],
     procedure: Sequence[IntArray] | None = None,
+    *,
+    held_out: bool = True,
 ) -> DecoderConfig:
-    """The thresholds with the best mean of transition F1 and F1@50, found by grid search, and the procedure.
+    """The thresholds and the procedure.
+
+    The belief decides, with the settings of `fit_patience.py`, unless `given` has a threshold of an older decoder or
+    `decide_at` 0. `min_duration_s` follows from the durations of the segments, `lead_s` from the lateness of the
+    boundaries.
+
+    Args:
+        log_posteriors: (T, H K) per video. labels: (T,) per video.
+        given: thresholds that are fixed.
+        procedure: labels (T,) of the videos that the procedure is learned from; by default `labels`.
+        held_out: whether the network was not trained on these videos. If it was, its settings are `UNFITTED`, because
+            posteriors of its own videos are too good.
+    """
+    if OF_OLDER_DECODERS & given.keys() or given.get("decide_at") == 0:
+        main = [split_heads(p, spec)[spec.lag_ticks] for p in log_posteriors]
+        return fit_older_decoder(main, labels, spec, given, procedure)
+    learned = learn_procedure(procedure or labels, spec.labels, spec.model_hz)
+    base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned).changed(given)
+    if held_out:
+        curve = fit_curve(log_posteriors, labels, spec, base, given)
+        patience, base = choose(curve), replace(base, belief_hz=curve.belief_hz, curve=curve.table())
+    else:
+        patience = UNFITTED
+    # A given `decide_at` is the only setting.
+    base = replace(base, patience={} if "decide_at" in given else patience, decide_at=patience["balanced"])
+    base = base.changed(given)
+    decisions = [decode_posteriors(p, base, spec) for p in log_posteriors]
+    late_s = lateness_s(
+        [transition_points(d, spec.model_hz) for d in decisions], [transitions_of(y, spec.model_hz) for y in labels]
+    )
+    return base.changed({"lead_s": round(late_s, 2), **given})
+
+
+def shortest_s(labels: Sequence[IntArray], model_hz: float) -> float:
+    """`min_duration_s`: half of a low quantile of the durations."""
+    durations_s = np.concatenate([(stops - starts) / model_hz for _, starts, stops in map(runs_of, labels)])
+    return round(min(0.5 * float(np.quantile(durations_s, SHORTEST_QUANTILE)), 60.0), 2)
+
+
+def fit_older_decoder(
+    log_posteriors: Sequence[NDArray[np.float32]],
+    labels: Sequence[IntArray],
+    spec: PyramidSpec,
+    given: Mapping[str, float],
+    procedure: Sequence[IntArray] | None = None,
+) -> DecoderConfig:
+    """Hysteresis or the Viterbi filter with the best mean of transition F1 and F1@50, found by grid search, and the
+    procedure.
 
     The grid is over `evidence_hz` and `confirm_s`, or over `smooth_s` and `confirm_s` if `given` sets `evidence_hz` to
     0. `min_duration_s` follows from the durations of the segments, `lead_s` from the delay of the boundaries.
@@ -50,11 +106,9 @@ def fit_decoder(
         given: thresholds that are fixed.
         procedure: labels (T,) of the videos that the procedure is learned from; by default `labels`.
     """
-    durations_s = np.concatenate([(stops - starts) / spec.model_hz for _, starts, stops in map(runs_of, labels)])
-    shortest_s = 0.5 * float(np.quantile(durations_s, SHORTEST_QUANTILE))
     semi_markov = given.get("evidence_hz", 1.0) > 0
     learned = learn_procedure(procedure or labels, spec.labels, spec.model_hz) if semi_markov else None
-    base = DecoderConfig(min_duration_s=round(min(shortest_s, 60.0), 2), procedure=learned)
+    base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned)
     truth = [transitions_of(y, spec.model_hz) for y in labels]
     lengths_s = [len(y) / spec.model_hz for y in labels]
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
+from edge_hal.decoding.decode import decode_posteriors, split_heads
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file
@@ -84,7 +85,7 @@ class Shift:
 def compare_events(
     found: Posteriors, expected: Posteriors, decoder: DecoderConfig, spec: PyramidSpec, budget: Budget | None = None
 ) -> Shift:
-    """Decode log posteriors (T, K) of each recording as on the device, and compare `found` with `expected`
+    """Decode log posteriors (T, H K) of each recording as on the device, and compare `found` with `expected`
     (float32)."""
     tolerance_s = ((budget or Budget()).ticks + 0.5) / spec.model_hz
     transitions, moved, late = 0, 0, 0
@@ -98,6 +99,7 @@ def compare_events(
         late = max([late, *(abs(a[i].decision_tick - b[j].decision_tick) for i, j in pairs)])
         labels[0].append(labels_of(a, len(p)))
         labels[1].append(labels_of(b, len(q)))
+    found, expected = ([split_heads(p, spec)[spec.lag_ticks] for p in each] for each in (found, expected))
     rms = np.sqrt(np.mean([np.mean((np.exp(p) - np.exp(q)) ** 2) for p, q in zip(found, expected, strict=True)]))
     same = [(p.argmax(1) == q.argmax(1)).mean() for p, q in zip(found, expected, strict=True)]
     return Shift(

@@ -4,7 +4,7 @@ names the nearest known one."""
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,7 +59,8 @@ class Encoder(Section):
 
 class Model(Section):
     """The causal pyramid that runs on the device. `model_hz`: ticks per second; with None, training chooses the rate
-    (`learning/data/rates.py`). `lag_s`: the posteriors at tick t describe time t - lag_s. The other fields are those of
+    (`learning/data/rates.py`). `lag_s`: the posteriors at tick t describe time t - lag_s. `other_lags_s`: lags of
+    further heads; those that round to the same tick as another are left out. The other fields are those of
     `spec.PyramidSpec`; `front_end_window_s` is the front end's window in seconds."""
 
     model_hz: Positive | None = 10.0
@@ -68,6 +69,7 @@ class Model(Section):
     change_window_s: Positive = 0.5
     lookback_s: Positive = 30.0
     lag_s: Weight = 0.6
+    other_lags_s: tuple[Weight, ...] = (0.0, 0.3)
     encoder: Encoder | None = None
     levels: tuple[Level, ...]
 
@@ -93,7 +95,20 @@ class Model(Section):
             change_window_s=self.change_window_s,
             lookback_s=self.lookback_s,
             lag_s=self.lag_s,
+            other_lags_s=distinct_lags_s(self.other_lags_s, self.lag_s, hz),
         )
+
+
+def distinct_lags_s(lags_s: Sequence[float], other_than_s: float, hz: float) -> tuple[float, ...]:
+    """The lags in ascending order, without those that are the same number of ticks as another or as `other_than_s`."""
+
+    def ticks(lag_s: float) -> int:
+        return max(1, round(lag_s * hz)) if lag_s > 0 else 0
+
+    first: dict[int, float] = {}
+    for lag_s in sorted(lags_s):
+        first.setdefault(ticks(lag_s), lag_s)
+    return tuple(lag_s for key, lag_s in first.items() if key != ticks(other_than_s))
 
 
 class Data(Section):
@@ -107,7 +122,8 @@ class Data(Section):
 
 
 class Weights(Section):
-    """Weights of the losses. The first six are those of arXiv 2602.24275."""
+    """Weights of the losses. The first six are those of arXiv 2602.24275. `lagged` is that of the mean of the heads
+    with other lags."""
 
     video: Weight = 1.0
     frame: Weight = 1.0
@@ -119,6 +135,7 @@ class Weights(Section):
     change: Weight = 0.2
     distil: Weight = 0.5
     smooth: Weight = 0.15
+    lagged: Weight = 0.5
 
 
 class EncoderLearning(Section):
@@ -195,6 +212,9 @@ class Decoder(Section):
     lead_s: float | None = None
     temperature: float | None = None
     evidence_hz: float | None = None
+    decide_at: float | None = None
+    belief_hz: float | None = None
+    free_order: float | None = None
 
     def given(self) -> dict[str, float]:
         return {key: value for key, value in self.model_dump().items() if value is not None}

@@ -1,9 +1,9 @@
 """The events that subscribers receive. Each type of event is a frozen dataclass, and one JSON object on the wire.
 
 The class attribute `type` and the JSON field `type` hold the same name. Durable events (`start`, `transition`, `gap`,
-`end`) carry a sequence number `seq` for each stream, counted from 0 without holes and never repeated. `heartbeat` and
-`snapshot` report the state and have no `seq` of their own. Values that differ between two runs over the same file
-(session, wall time, latency) are in the object `run` and nowhere else.
+`end`) carry a sequence number `seq` for each stream, counted from 0 without holes and never repeated. `now`,
+`heartbeat` and `snapshot` report the state and have no `seq` of their own. Values that differ between two runs over the
+same file (session, wall time, latency) are in the object `run` and nowhere else.
 """
 
 from __future__ import annotations
@@ -103,9 +103,40 @@ class End(Event):
 
 
 @dataclass(frozen=True)
+class Now(Event):
+    """What most likely goes on at `at`. It may be withdrawn by the next one; a `transition` is final.
+
+    Attributes:
+        action: the most probable action. probability: of it.
+        since: when it began, most probably; None if that has left the buffer.
+        others: the next most probable actions: `{"action": ..., "probability": ...}`, at most two.
+        next: which actions may follow `action`, most probable first, each with its probability.
+        remaining_s: how long `action` still lasts: the quantiles `p10`, `p50` and `p90`, in seconds.
+        progress: share of the usual time of the cycle that has passed, 0..1; None if the procedure has no order.
+    """
+
+    type: ClassVar[str] = "now"
+    durable: ClassVar[bool] = False
+    at: Moment
+    action: str
+    probability: float
+    since: Moment | None
+    others: tuple[dict[str, Any], ...]
+    next: tuple[dict[str, Any], ...]
+    remaining_s: dict[str, Any]
+    progress: float | None
+    last_seq: int = -1
+
+    def brief(self) -> dict[str, Any]:
+        """The fields of its own, as heartbeats and snapshots hold them."""
+        return {key: value for key, value in vars(self).items() if key not in ("stream", "epoch", "run", "last_seq")}
+
+
+@dataclass(frozen=True)
 class Heartbeat(Event):
     """Sent once a second: the current action and when it began (`since`), the last durable `seq`, the counters, the
-    state of source and model (`health`), and the state of journal and subscribers (`delivery`)."""
+    state of source and model (`health`), and the state of journal and subscribers (`delivery`). `now` has the fields of
+    the newest event `now`; None without one."""
 
     type: ClassVar[str] = "heartbeat"
     durable: ClassVar[bool] = False
@@ -115,6 +146,7 @@ class Heartbeat(Event):
     counters: dict[str, Any]
     health: dict[str, Any]
     delivery: dict[str, Any]
+    now: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +161,17 @@ class Snapshot(Event):
     labels: tuple[str, ...]
     bundle: str
     decoder: str
+    now: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Unknown(Event):
+    """An event of a type that this version does not know, from a newer publisher. `body` is the whole JSON object.
+    `seq` is -1 for a report."""
+
+    type: str = ""  # type: ignore[misc]  # of the event, not of the class
+    seq: int = -1
+    body: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,7 +185,7 @@ class Lost(Event):
 
 
 TYPES: dict[str, type[Event]] = {
-    event.type: event for event in (Start, Transition, Gap, End, Heartbeat, Snapshot, Lost)
+    event.type: event for event in (Start, Transition, Gap, End, Now, Heartbeat, Snapshot, Lost)
 }
 """Event classes by the name in the JSON field `type`."""
 
@@ -154,6 +197,8 @@ def topic(event: Event) -> bytes:
 
 def encode(event: Event) -> bytes:
     """One JSON object in UTF-8: `schema`, `type`, then the fields in the order of the dataclass."""
+    if isinstance(event, Unknown):
+        return json.dumps(event.body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     body = {"from" if key == "from_" else key: value for key, value in vars(event).items()}
     run = body.pop("run")
     text = {"schema": SCHEMA, "type": event.type, **body, "run": run}
@@ -164,14 +209,15 @@ def encode(event: Event) -> bytes:
 def decode(data: bytes | str) -> Event:
     """Inverse of `encode`. Fields that this version does not know are ignored (`docs/events.md`).
 
-    Whatever was received, the fields of an event have the types of its class; numbers are finite.
+    Whatever was received, the fields of an event have the types of its class; numbers are finite. An event of a type
+    that this version does not know is `Unknown`.
 
     Raises:
-        EdgeHalError: not JSON in UTF-8, another schema, an unknown type, a field that is missing or has another type.
+        EdgeHalError: not JSON in UTF-8, another schema, a field that is missing or has another type.
     """
     try:
         body = json.loads(data.decode() if isinstance(data, bytes) else data)
-        schema, event_class = body["schema"], TYPES[body["type"]]
+        schema, event_class = body["schema"], TYPES.get(_read(str, body["type"]), Unknown)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"{type(error).__name__}: {str(error)[:80]!a}"
         raise EdgeHalError("a message is not an edge-hal event", why) from error
@@ -179,9 +225,13 @@ def decode(data: bytes | str) -> Event:
         shown = f"{schema!a:.40}"
         raise EdgeHalError(f"an event has schema {shown}", f"this version reads {SCHEMA}", "update the older side")
     values: dict[str, Any] = {}
+    if event_class is Unknown:
+        body = {"seq": -1, **body, "body": body}
     for entry in dataclasses.fields(event_class):
         key = "from" if entry.name == "from_" else entry.name
         if key not in body:
+            if entry.default is not dataclasses.MISSING:  # a field that older publishers do not send
+                continue
             raise EdgeHalError(f"a {event_class.type} event lacks '{key}'")
         try:
             values[entry.name] = _READERS[str(entry.type)](body[key])
@@ -221,6 +271,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "bool": partial(_read, bool),
     "str": partial(_read, str),
     "str | None": lambda value: None if value is None else _read(str, value),
+    "float | None": lambda value: None if value is None else _number(value),
+    "dict[str, Any] | None": lambda value: None if value is None else _read(dict, value),
+    "tuple[dict[str, Any], ...]": lambda value: tuple(_read(dict, item) for item in _read(list, value)),
     "tuple[str, ...]": lambda value: tuple(_read(str, item) for item in _read(list, value)),
     "dict[str, Any]": partial(_read, dict),
     "Moment": _moment,

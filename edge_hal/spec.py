@@ -17,6 +17,7 @@ from edge_hal.errors import EdgeHalError
 
 SCHEMA = 1
 LARGEST_LABELS = 1024
+MOST_LAGS = 8
 LARGEST_BYTES = 1 << 30
 """Of the state and the buffers of one stream."""
 LONGEST_FIELD = 1 << 24
@@ -90,7 +91,8 @@ class PyramidSpec:
     """All that determines the shapes of the model: levels, model rate, labels, input.
 
     `lag_s`: the posteriors at tick t describe time t - lag_s. The model stays causal: at t it has seen `lag_s` of what
-    follows (as in Bounded Future MS-TCN++, arXiv 2209.14647).
+    follows (as in Bounded Future MS-TCN++, arXiv 2209.14647). `other_lags_s`: further heads, each with a lag of its
+    own, in ascending order.
 
     Raises:
         EdgeHalError: a number is out of range or contradicts another; the message names the field.
@@ -105,6 +107,7 @@ class PyramidSpec:
     change_window_s: float = 0.5
     lookback_s: float = 30.0
     lag_s: float = 0.0
+    other_lags_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         def require(ok: bool, what: str, why: str) -> None:
@@ -132,6 +135,14 @@ class PyramidSpec:
         require(1 <= len(self.levels) <= 8, "levels", f"{len(self.levels)} is not in 1..8")
         require(self.lookback_s > 0, "lookback_s", "it must be positive")
         require(0 <= self.lag_s <= self.lookback_s / 2, "lag_s", f"{self.lag_s} is not in 0..lookback_s / 2")
+        require(len(self.other_lags_s) <= MOST_LAGS, "other_lags_s", f"there may be {MOST_LAGS}")
+        for lag_s in self.other_lags_s:
+            number = isinstance(lag_s, (int, float)) and not isinstance(lag_s, bool)
+            allowed = number and 0 <= lag_s <= self.lookback_s / 2
+            require(allowed, "other_lags_s", f"{lag_s!r} is not in 0..lookback_s / 2")
+        ticks = [self._ticks(lag_s) for lag_s in self.other_lags_s]
+        distinct = ticks == sorted(set(ticks)) and self.lag_ticks not in ticks
+        require(distinct, "other_lags_s", f"{self.other_lags_s} and {self.lag_s} are not ascending and apart by a tick")
         for part in (self.front_end, *self.levels, self.encoder):
             for field in () if part is None else dataclasses.fields(part):
                 value = getattr(part, field.name)
@@ -179,7 +190,20 @@ class PyramidSpec:
     @property
     def lag_ticks(self) -> int:
         """`lag_s` in ticks; at least 1 if `lag_s` is positive."""
-        return max(1, round(self.lag_s * self.model_hz)) if self.lag_s > 0 else 0
+        return self._ticks(self.lag_s)
+
+    @property
+    def heads_width(self) -> int:
+        """Log posteriors of all heads of one tick, H K."""
+        return len(self.labels) * (1 + len(self.other_lags_s))
+
+    @property
+    def other_lags_ticks(self) -> tuple[int, ...]:
+        """`other_lags_s` in ticks."""
+        return tuple(self._ticks(lag_s) for lag_s in self.other_lags_s)
+
+    def _ticks(self, lag_s: float) -> int:
+        return max(1, round(lag_s * self.model_hz)) if lag_s > 0 else 0
 
     @property
     def first_stride(self) -> int:
@@ -256,8 +280,9 @@ class PyramidSpec:
         """Outputs of a step graph besides its state.
 
         `frame` (chunk, K): log posterior of the label `lag_ticks` before each tick. `change` (chunk, 1): probability
-        that a boundary lies within `change_window_s` before that. `action` (1, K): log posterior at the top.
-        `trunk` feeds the level above, `fused` the level below.
+        that a boundary lies within `change_window_s` before that. `lagged` (chunk, L K): log posteriors of the L heads
+        with the lags `other_lags_ticks`, one after another. `action` (1, K): log posterior at the top. `trunk` feeds
+        the level above, `fused` the level below.
         """
         width, tensors = self.levels[level].width, []
         if level < self.top:
@@ -267,6 +292,8 @@ class PyramidSpec:
         if level == 0:
             tensors.append(TensorSpec("frame", (chunk, len(self.labels))))
             tensors.append(TensorSpec("change", (chunk, 1)))
+            if self.other_lags_s:
+                tensors.append(TensorSpec("lagged", (chunk, len(self.other_lags_s) * len(self.labels))))
         elif level == self.top:
             tensors.append(TensorSpec("action", (chunk, len(self.labels))))
         return tuple(tensors)
@@ -305,7 +332,10 @@ class PyramidSpec:
     # --- files ----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Fields as JSON holds them. Without other lags it is that of versions before 0.3, so fingerprints stay."""
+        fields = dataclasses.asdict(self)
+        fields["other_lags_s"] = list(self.other_lags_s)
+        return fields if self.other_lags_s else {key: v for key, v in fields.items() if key != "other_lags_s"}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PyramidSpec:
@@ -322,6 +352,7 @@ class PyramidSpec:
                 front_end=FrontEndSpec(**fields.pop("front_end")),
                 levels=tuple(LevelSpec(**level) for level in fields.pop("levels")),
                 encoder=None if encoder is None else EncoderSpec(**encoder),
+                other_lags_s=tuple(fields.pop("other_lags_s", ())),
                 **fields,
             )
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

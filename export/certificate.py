@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from edge_hal.bundle import Bundle
 from edge_hal.calib.sensitivity import Budget, compare_events
-from edge_hal.decoding.decoder import decode_posteriors
+from edge_hal.decoding.decode import decode_posteriors, split_heads
 from edge_hal.decoding.timeline import labels_of
 from edge_hal.metrics import score_videos
 from edge_hal.model.model_file import Checkpoint
@@ -98,11 +98,11 @@ def certify(
         add(check)
     if bundle.encoder is not None:
         add(_encoder_check(bundle, checkpoint))
-    eager = stream(spec, in_torch(torch.float32), x, spec.chunk_sizes[-1], [])["level0.frame"]
-    streamed_frame = streamed["onnxruntime"]["level0.frame"]
+    eager = all_heads(stream(spec, in_torch(torch.float32), x, spec.chunk_sizes[-1], []))
+    streamed_heads = all_heads(streamed["onnxruntime"])
     budget = budget or Budget()
-    shift = compare_events([streamed_frame], [eager], bundle.decoder, spec, budget)
-    metrics = temporal(bundle, streamed_frame, eager) | {"moved": shift.moved, "posterior_rms": shift.posterior_rms}
+    shift = compare_events([streamed_heads], [eager], bundle.decoder, spec, budget)
+    metrics = temporal(bundle, streamed_heads, eager) | {"moved": shift.moved, "posterior_rms": shift.posterior_rms}
     exact = bundle.precision == "fp32"
     add(
         {
@@ -226,16 +226,23 @@ def _encoder_check(bundle: Bundle, checkpoint: Checkpoint) -> Check:
     return {**check, "passed": check["passed"] and same, "pictures": "real" if trained else "random"}
 
 
+def all_heads(outputs: Mapping[str, Array]) -> Array:
+    """(T, H K) as in `PyramidStream.heads`."""
+    frame = outputs["level0.frame"]
+    return np.hstack([frame, outputs["level0.lagged"]]) if "level0.lagged" in outputs else frame
+
+
 def temporal(bundle: Bundle, found: Array, expected: Array) -> dict[str, Any]:
-    """The difference between two log posteriors (T, K) for a subscriber: frames, transitions, F1."""
+    """The difference between two log posteriors (T, H K) for a subscriber: frames, transitions, F1."""
     spec = bundle.spec
+    frames = [split_heads(p, spec)[spec.lag_ticks] for p in (found, expected)]
     decisions = [decode_posteriors(p, bundle.decoder, spec) for p in (found, expected)]
     pairs = list(zip(*decisions, strict=False))
     same = len(decisions[0]) == len(decisions[1]) and all(a.label == b.label for a, b in pairs)
     shifts = [max(abs(a.boundary_tick - b.boundary_tick), abs(a.decision_tick - b.decision_tick)) for a, b in pairs]
     scores = score_videos([labels_of(decisions[0], len(found))], [labels_of(decisions[1], len(found))], background=None)
     return {
-        "frame_agreement": float((found.argmax(1) == expected.argmax(1)).mean()),
+        "frame_agreement": float((frames[0].argmax(1) == frames[1].argmax(1)).mean()),
         "transitions": len(decisions[1]),
         "same_transitions": same,
         "shift_ticks_max": max(shifts, default=0),

@@ -25,7 +25,8 @@ from edge_hal.calib.calibration_set import CalibrationRecording, bounded, check_
 from edge_hal.calib.observe import RANGES, observe
 from edge_hal.calib.ranges import METHODS
 from edge_hal.calib.sensitivity import MIN_TRANSITIONS, Budget, Memory, Shift, Verdict, compare_events, search
-from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
+from edge_hal.decoding.decode import decode_posteriors
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.files import check_writable, file_error
@@ -259,6 +260,6 @@ class _Trial:
             rows = []
             for start in range(0, len(x) - len(x) % chunk, chunk):
                 stream.push(x[start : start + chunk], range(start, start + chunk))
-                rows.append(stream.ring.last(0, "frame", chunk).copy())
-            found.append(np.concatenate(rows) if rows else np.zeros((0, len(spec.labels)), np.float32))
+                rows.append(stream.heads(chunk).copy())
+            found.append(np.concatenate(rows) if rows else np.zeros((0, spec.heads_width), np.float32))
         return found

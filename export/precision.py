@@ -62,7 +62,7 @@ def half_step(pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int) -> 
     step = copy.deepcopy(LevelStep(pyramid, front_end, level, chunk)).half().eval()
     if step.front_end is not None:
         step.add_module("front_end", FrontEndInFloat32(front_end))
-    for name in ("frame", "change", "action"):
+    for name in ("frame", "change", "lagged", "action"):
         if hasattr(step.level, name):
             setattr(step.level, name, ResultInFloat32(getattr(step.level, name)))
     return step

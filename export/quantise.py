@@ -28,7 +28,7 @@ INT8_MAX = 127
 DYNAMIC_MAX = 64
 SMALLEST_SCALE = 2.0**-14
 """The smallest normal float16, so that a scale keeps its precision in a float16 graph."""
-HEADS = ("frame", "change", "action")
+HEADS = ("frame", "change", "lagged", "action")
 
 
 def layers_of(model: onnx.ModelProto, prefix: str) -> dict[str, str]:

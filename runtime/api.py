@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event
+from edge_hal.events import Event, Now
 from edge_hal.feature_file import coarse_note, spread_of
 from edge_hal.rate import exact_rate, instant_ns
 
@@ -62,6 +62,11 @@ class EventStream:
     def action(self) -> str | None:
         """The current action; None until the first decision."""
         return self.recognizer.action
+
+    @property
+    def now(self) -> Now | None:
+        """What most likely goes on at the newest decision tick; None before the first, and without a procedure."""
+        return self.recognizer.now()
 
     @property
     def counters(self) -> dict[str, Any]:
@@ -186,6 +191,7 @@ def open_stream(
     bundle: str | Path | Model,
     *,
     stream: str = "default",
+    decide: str | None = None,
     threads: int = 1,
     allow_uncertified: bool = False,
     max_hold_ms: float = 500.0,
@@ -197,6 +203,7 @@ def open_stream(
         bundle: the directory that `edge-hal export` wrote, or a model from `open_model`, which any number of streams
             share.
         stream: the name that events carry.
+        decide: how sure a transition must be: `fast`, `balanced` or `sure`; None is the bundle's default, `balanced`.
         threads: threads of ONNX Runtime; given to `open_model` if `bundle` is a model, as is `allow_uncertified`.
         max_hold_ms: how long one frame may be held, never less than two periods of the source; then a `Gap`, and a new
             epoch.
@@ -212,8 +219,8 @@ def open_stream(
         if threads != 1 or allow_uncertified:
             why, todo = "the model is already open", "give them to open_model"
             raise EdgeHalError("threads and allow_uncertified do not apply", why, todo, exit_code=2)
-        recognizer = bundle.stream(stream)
+        recognizer = bundle.stream(stream, decoder=bundle.bundle.decoder.patient(decide))
     else:
         model = open_model(bundle, threads=threads, allow_uncertified=allow_uncertified)
-        recognizer = model.stream(stream, owns_model=True)
+        recognizer = model.stream(stream, decoder=model.bundle.decoder.patient(decide), owns_model=True)
     return EventStream(recognizer, max_hold_ms=max_hold_ms, source_hz=source_hz)

@@ -6,12 +6,15 @@ state, the ring of recent outputs, the decoder's state, and (in `Session` or `Ev
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from edge_hal.bundle import Bundle, load_bundle
-from edge_hal.decoding.decoder import Decoder, DecoderConfig, open_decoder
+from edge_hal.decoding.belief import BeliefTracker
+from edge_hal.decoding.decode import open_decoder, open_tracker
+from edge_hal.decoding.decoder import Decoder, DecoderConfig
 
 from .engines import choose
 from .engines.engine import EngineOptions
@@ -32,7 +35,7 @@ class Model:
     def __init__(self, bundle: Bundle, engine: str = "auto", threads: int = 1) -> None:
         self.bundle = bundle
         self.opened = choose.open_model(bundle, engine, EngineOptions(threads))
-        self._decoders: dict[str, Decoder] = {}
+        self._decoders: dict[str, tuple[Decoder, BeliefTracker | None]] = {}
         self._lock = threading.Lock()
 
     def stream(
@@ -59,7 +62,7 @@ class Model:
         return Recognizer(
             self.bundle,
             engines.owning_model() if owns_model else engines,
-            self._decoder(decoder or self.bundle.decoder),
+            *self._decoder(decoder or self.bundle.decoder),
             stream=name,
             decide_every=decide_every,
             next_seq=next_seq,
@@ -69,13 +72,14 @@ class Model:
         """Free what the model holds on a device. Streams that are open stay usable."""
         self.opened.close()
 
-    def _decoder(self, config: DecoderConfig) -> Decoder:
-        """A decoder whose tables are shared with all streams of the same configuration."""
-        key = config.fingerprint()
+    def _decoder(self, config: DecoderConfig) -> tuple[Decoder, BeliefTracker | None]:
+        """A decoder and a belief whose tables are shared with all streams of the same configuration."""
+        key = json.dumps(config.to_dict(), sort_keys=True)
         with self._lock:
             if key not in self._decoders:
-                self._decoders[key] = open_decoder(config, self.bundle.spec)
-            return self._decoders[key].another()
+                self._decoders[key] = open_decoder(config, self.bundle.spec), open_tracker(config, self.bundle.spec)
+            decoder, tracker = self._decoders[key]
+            return decoder.another(), None if tracker is None else tracker.another()
 
 
 def open_model(bundle: str | Path, *, engine: str = "auto", threads: int = 1, allow_uncertified: bool = False) -> Model:

@@ -22,16 +22,30 @@ LONGEST_HOLD_MS = 600_000.0
 MOST_TICKS = 100_000
 """Between two decisions. So many ticks may wait to be stepped at once."""
 
+MOST_NOW_HZ = 1000.0
+
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Everything a run can be told. `decoder` overrides thresholds of the bundle by name; `engine` is `auto`,
-    `onnxruntime` or `tensorrt`; `precision` refuses a bundle of another one; `seconds` ends the run after so much
-    stream time; `decide_every` counts ticks; `overload` is `cut` or `lag` (None: cameras cut, files lag);
-    `selfcheck_s`: seconds between checks of the state; `fps`, `size` and `fourcc` are asked of cameras; `record` is a
-    folder to write, all of the run or, with `record_around`, what lies so near to events, in no more than so many
-    bytes; `journal` None keeps no events; `trusted`: a folder of public
-    signing keys, a bundle that none of them signed is refused."""
+    """Everything a run can be told.
+
+    Attributes:
+        decoder: overrides thresholds of the bundle by name.
+        decide: a setting of the bundle's decoder, `fast`, `balanced` or `sure`.
+        now_hz: most reports `now` per second of the stream; 0 sends none.
+        events: `all`, or `core`: only `start`, `transition`, `gap`, `end`, `heartbeat` and `snapshot`.
+        engine: `auto`, `onnxruntime` or `tensorrt`.
+        precision: refuses a bundle of another one.
+        seconds: ends the run after so much stream time.
+        decide_every: ticks between two decisions.
+        overload: `cut` or `lag`; None: cameras cut, files lag.
+        selfcheck_s: seconds between checks of the state.
+        fps, size, fourcc: asked of cameras.
+        record: a folder to write, all of the run or, with `record_around`, what lies so near to events, in no more than
+            so many bytes.
+        journal: None keeps no events.
+        trusted: a folder of public signing keys. A bundle that none of them signed is refused.
+    """
 
     bundle: Path = DEFAULT_PATH
     camera: str = "0"
@@ -39,6 +53,9 @@ class RunOptions:
     pace: str = "realtime"
     stream: str = "default"
     decoder: Mapping[str, float] = field(default_factory=dict)
+    decide: str | None = None
+    now_hz: float = 10.0
+    events: str = "all"
     decide_every: int | None = None
     engine: str = "auto"
     precision: str | None = None
@@ -98,6 +115,11 @@ class RunOptions:
         if self.decide_every is not None and not 1 <= self.decide_every <= MOST_TICKS:
             why = f"it must be 1 to {MOST_TICKS} ticks"
             raise EdgeHalError(f"decide_every = {self.decide_every}", why, "correct --decide-every", exit_code=2)
+        if not 0 <= self.now_hz <= MOST_NOW_HZ:
+            why = f"it must lie in 0..{MOST_NOW_HZ:g}"
+            raise EdgeHalError(f"now_hz = {self.now_hz}", why, "correct --now-hz", exit_code=2)
+        if self.events not in ("all", "core"):
+            raise EdgeHalError(f"--events {self.events}", "it is all or core", exit_code=2)
         if self.overload not in (None, "cut", "lag"):
             raise EdgeHalError(f"--overload {self.overload}", "it is cut or lag", exit_code=2)
         if self.overload == "cut" and self.pace == "asap":

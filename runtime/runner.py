@@ -67,7 +67,7 @@ def _run(
     switch_s = sys.getswitchinterval()
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
     options.check(bundle)
-    bundle.decoder.replaced(options.decoder)  # raises before anything is opened
+    bundle.decoder.patient(options.decide).replaced(options.decoder)  # raises before anything is opened
     if options.record is not None:
         check_writable(options.record, f"cannot record into {options.record}", "choose another --record")
     latency = Latency()
@@ -117,7 +117,7 @@ def _run(
 
 
 def _open_stream(bundle: Bundle, engine: str, options: RunOptions, next_seq: Callable[[], int]) -> Recognizer:
-    decoder = bundle.decoder.changed(options.decoder)
+    decoder = bundle.decoder.patient(options.decide).changed(options.decoder)
     model = Model(bundle, engine, options.threads)
     return model.stream(
         options.stream, decoder=decoder, decide_every=options.decide_every, next_seq=next_seq, owns_model=True

@@ -34,6 +34,7 @@ from .sources.base import Source
 from .stop import Stop
 from .stream.clock import Break, FrameClock, Tick
 from .stream.latency import Latency
+from .stream.now import NowReporter
 from .stream.recognizer import Recognizer
 
 OVERLOAD_WARNING_S = 10.0
@@ -75,6 +76,7 @@ class Session:
         self._vector: NDArray[np.float32] | None = None
         self._pending: list[_PendingTick] = []
         self._overload_ns: int | None = None
+        self._now = NowReporter(0.0 if options.events == "core" else options.now_hz)
         self._clock = FrameClock(
             recognizer.spec.model_hz,
             source.period_ns,
@@ -202,6 +204,8 @@ class Session:
                 spent_ns["decide"] = time.monotonic_ns() - stepped_ns
                 if transition is not None:
                     self._publish(transition, spent_ns)
+                if self._now.due(recognizer.belief, newest.moment.t_ns):
+                    self._publish_now(recognizer)
             decided_ns = time.monotonic_ns()
             recognizer.settle()  # the upper levels, after the event was published
             spent_ns["settle"] = time.monotonic_ns() - decided_ns
@@ -225,6 +229,8 @@ class Session:
                 )
             self._overload_ns = now_ns
         self._publish(self._recognizer.gap(broken))
+        if broken.reset:
+            self._now.reset()
 
     # --- another bundle, another beginning ------------------------------------------------------
 
@@ -272,6 +278,12 @@ class Session:
         self.events += 1
         for observer in self._observers:
             observer.published(event)
+
+    def _publish_now(self, recognizer: Recognizer) -> None:
+        report = recognizer.now()
+        assert report is not None
+        run = {"session": self._name, "utc_ns": time.time_ns()}
+        self._publisher.publish(dataclasses.replace(report, run=run), wait=self._source.waits_for_loop)
 
     def _report(self) -> None:
         blind = not self._clock.running

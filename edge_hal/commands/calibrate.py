@@ -202,7 +202,7 @@ def labelled_evidence(
         if checkpoint.encoder is not None:
             vectors = encode_pictures(checkpoint.encoder, np.asarray(vectors, np.uint8))
         made = one_pass(checkpoint.pyramid, checkpoint.front_end, np.asarray(vectors, np.float32))
-        posteriors.append(made.outputs[0]["frame"].astype(np.float32))
+        posteriors.append(made.heads().astype(np.float32))
         assert recording.labels is not None, "the videos were read with labels"
         labels.append(recording.labels)
         report(f"{part} part", number + 1, len(recordings), "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from edge_hal.commands.progress import Stages
     from edge_hal.config import Config
 
-Scores = dict[str, float | None]
+Scores = dict[str, Any]
 
 PARTS: dict[str, Literal["train", "valid", "test"]] = {"train": "train", "valid": "valid", "test": "test"}
 ROWS = (
     ("mof", "frames right, %"),
     ("mof_bg", "frames right without background, %"),
     ("mof_live", "frames right as shown live, %"),
+    ("mof_now", "frames right by the reports `now`, %"),
+    ("now_changes_per_min", "changes of `now` per minute"),
     ("edit", "edit score, %"),
     ("f1_10", "segments F1@10, %"),
     ("f1_25", "segments F1@25, %"),

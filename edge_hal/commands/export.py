@@ -17,6 +17,18 @@ from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
     from edge_hal.bundle import Bundle
+    from edge_hal.decoding.decoder import DecoderConfig
+
+CURVE = (
+    ("at", "decide_at", 3),
+    ("F1", "transition_f1", 2),
+    ("F1@50", "f1_50", 1),
+    ("live, %", "mof_live", 1),
+    ("delay, s", "delay_s_median", 2),
+    ("90 %, s", "delay_s_p90", 2),
+    ("false/min", "false_per_min", 2),
+)
+"""Columns of the table that `export` prints: heading, key, digits."""
 
 
 def export(
@@ -125,6 +137,23 @@ def export(
         require_written()
 
 
+def patience_table(decoder: DecoderConfig) -> list[str]:
+    """The curve of `--decide`, one line for each point. Settings that coincide share a point."""
+    if not decoder.curve:
+        return []
+    lines = ["--decide, on held-out training videos:", f"  {'':22}" + "".join(f"{head:>9}" for head, _, _ in CURVE)]
+    for row in decoder.curve:
+        at = row.get("decide_at")
+        names = ", ".join(name for name, value in decoder.patience.items() if value == at)
+        cells = (_shown(row.get(key), digits) for _, key, digits in CURVE)
+        lines.append(f"  {names:22}" + "".join(f"{cell:>9}" for cell in cells))
+    return lines
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def _summary(bundle: Bundle, certificate: dict[str, Any]) -> str:
     from edge_hal.bundle import DEFAULT_PATH, expected_graphs
 
@@ -152,5 +181,6 @@ def _summary(bundle: Bundle, certificate: dict[str, Any]) -> str:
         f"  frames that agree: {100 * metrics['frame_agreement']:.2f} %,"
         f" {metrics['transitions']} transitions, shifted by {metrics['shift_ticks_max']} ticks at most"
     )
+    lines += patience_table(bundle.decoder)
     where = "" if bundle.path == DEFAULT_PATH else f" --bundle {shlex.quote(str(bundle.path))}"
     return "\n".join([*lines, f"next: edge-hal run{where} --camera 0"])

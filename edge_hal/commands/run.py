@@ -110,11 +110,27 @@ def run(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Replace a threshold of the bundle's decoder.json, for example decoder.confirm_s=0.4. Repeat the "
+            help="Replace a threshold of the bundle's decoder.json, for example decoder.decide_at=0.8. Repeat the "
             "option for several thresholds.",
             rich_help_panel=DECISIONS,
         ),
     ] = None,
+    decide: Annotated[
+        str | None,
+        typer.Option(
+            help="How sure a transition must be: fast, balanced or sure. `edge-hal export` prints what each costs "
+            "(default: balanced).",
+            rich_help_panel=DECISIONS,
+        ),
+    ] = None,
+    now_hz: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Most `now` reports per second of the stream: what most likely goes on at this moment. 0 sends none.",
+            rich_help_panel=DECISIONS,
+        ),
+    ] = 10.0,
     decide_every: Annotated[
         int | None,
         typer.Option(
@@ -130,6 +146,14 @@ def run(
             rich_help_panel=DELIVERY,
         ),
     ] = "tcp://127.0.0.1:5570",
+    events: Annotated[
+        str,
+        typer.Option(
+            help="Which types of events are published. all: every type. core: only those of version 0.2 (start, "
+            "transition, gap, end, heartbeat, snapshot), for older subscribers.",
+            rich_help_panel=DELIVERY,
+        ),
+    ] = "all",
     stream: Annotated[
         str,
         typer.Option(
@@ -328,6 +352,9 @@ def run(
         pace=pace,
         stream=stream,
         decoder=parse_settings(settings or []),
+        decide=decide,
+        now_hz=now_hz,
+        events=events,
         decide_every=decide_every,
         engine=engine,
         precision=precision,

@@ -1,6 +1,6 @@
-"""What all decoders share: their configuration, the decision they return, their interface, and how to open and run one.
+"""What all decoders share: their configuration, the decision they return, their interface.
 
-To add a decoder: write a subclass of `Decoder` in a module of this folder, and name it in `open_decoder`.
+To add a decoder: write a subclass of `Decoder` in a module of this folder, and name it in `open_decoder` (`decode.py`).
 """
 
 from __future__ import annotations
@@ -8,25 +8,51 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
-from edge_hal.spec import PyramidSpec
 from edge_hal.untrusted import read_json
 
 from .procedure import Procedure
 
+if TYPE_CHECKING:
+    from .belief import Belief
+
 LOG_RATIO_LIMIT = 4.0
 """Nats. The log posteriors of one tick are clipped to this range before a boundary is placed, so that one wrong and
 very confident tick cannot move the boundary."""
+
+
+PATIENCE = ("fast", "balanced", "sure")
+
+
+Scores = Mapping[str, float | None]
+
+
+def check_settings(patience: object, curve: object) -> None:
+    """Raises EdgeHalError (exit code 2) if `patience` or `curve` of `DecoderConfig` is not what it should be."""
+
+    def number(value: object) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+    if not isinstance(patience, Mapping) or not all(
+        name in PATIENCE and number(value) and 0 < value < 1 for name, value in patience.items()
+    ):
+        why = f"it maps {', '.join(PATIENCE)} to probabilities"
+        raise EdgeHalError("decoder.patience cannot be used", why, exit_code=2)
+    if not isinstance(curve, Sequence) or not all(
+        isinstance(row, Mapping) and all(value is None or number(value) for value in row.values()) for row in curve
+    ):
+        raise EdgeHalError("decoder.curve cannot be used", "it is a list of scores by name", exit_code=2)
 
 
 @dataclass(frozen=True)
@@ -44,7 +70,13 @@ class DecoderConfig:
             (`calib/confidence.py`).
         evidence_hz: how many independent observations one second of posteriors counts as in the semi-Markov filter.
             With 0 the decoder is hysteresis, and `procedure` is not used.
+        decide_at: a change is decided when the belief gives another label this probability. With 0, as in bundles
+            before 0.3, `evidence_hz` says which of the other two decoders decides.
+        belief_hz: as `evidence_hz`, for the belief.
+        free_order: the probability that the next step is any of the others, whatever the procedure says (belief).
         procedure: order and durations of the steps, from a file of its own, `procedure.json`.
+        patience: `decide_at` of the settings `fast`, `balanced` and `sure`.
+        curve: scores on held-out training videos for several `decide_at`; empty if none were held out.
     """
 
     smooth_s: float = 0.5
@@ -54,17 +86,23 @@ class DecoderConfig:
     lead_s: float = 0.0
     temperature: float = 1.0
     evidence_hz: float = 0.0
+    decide_at: float = 0.0
+    belief_hz: float = 2.5
+    free_order: float = 0.05
     procedure: Procedure | None = None
+    patience: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[Scores, ...] = ()
 
     def __post_init__(self) -> None:
+        check_settings(self.patience, self.curve)
         for name in THRESHOLDS:
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if name == "margin":
+            if name in ("margin", "decide_at", "free_order"):
                 ok, why = number and 0 <= value < 1, "it must lie in [0, 1)"
             elif name == "temperature":
                 ok, why = number and 0.01 <= value <= 100, "it must lie in 0.01..100"
-            elif name == "evidence_hz":
+            elif name in ("evidence_hz", "belief_hz"):
                 ok, why = number and 0 <= value <= 1000, "it must lie in 0..1000 looks a second"
             else:
                 ok, why = number and 0 <= value <= 600, "it must lie in 0..600 seconds"
@@ -74,8 +112,13 @@ class DecoderConfig:
             object.__setattr__(self, name, float(value) + 0.0)
 
     @property
+    def believes(self) -> bool:
+        """Whether the belief decides."""
+        return self.procedure is not None and self.decide_at > 0
+
+    @property
     def thresholds(self) -> dict[str, float]:
-        """Every field but `procedure`."""
+        """Every number."""
         return {name: getattr(self, name) for name in THRESHOLDS}
 
     def changed(self, thresholds: Mapping[str, float]) -> DecoderConfig:
@@ -96,26 +139,56 @@ class DecoderConfig:
             raise EdgeHalError("decoder.evidence_hz has no effect here", "there is no procedure", exit_code=2)
         return changed
 
+    def patient(self, name: str | None) -> DecoderConfig:
+        """The setting `fast`, `balanced` or `sure`. None changes nothing.
+
+        Raises:
+            EdgeHalError: the bundle has no such setting (exit code 2).
+        """
+        if name is None:
+            return self
+        if name in self.patience:
+            return self.changed({"decide_at": self.patience[name]})
+        known = ", ".join(self.patience)
+        why = f"it has {known}" if known else "it was exported by a version before 0.3, or its decoder.json lacks them"
+        todo = "leave --decide out, or train and export again"
+        raise EdgeHalError(f"the bundle has no setting '{name}' for --decide", why, todo, exit_code=2)
+
     def smooth_ticks(self, model_hz: float) -> int:
         """`smooth_s` in ticks; at least one."""
         return max(1, round(self.smooth_s * model_hz))
 
     def fingerprint(self) -> str:
         """Short hash of thresholds and procedure. Every event carries it."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        # Thresholds of the belief do not enter where it does not decide: fingerprints of older bundles stay the same.
+        used = self.thresholds if self.believes else {name: self.thresholds[name] for name in OLDER_THRESHOLDS}
+        decides = {**used, "procedure": None if self.procedure is None else self.procedure.to_dict()}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
-        return {**self.thresholds, "procedure": None if self.procedure is None else self.procedure.to_dict()}
+        return {
+            **self.thresholds,
+            "procedure": None if self.procedure is None else self.procedure.to_dict(),
+            "patience": dict(self.patience),
+            "curve": [dict(row) for row in self.curve],
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> DecoderConfig:
         """Inverse of `to_dict`."""
         procedure = data.get("procedure")
-        return cls(**{**data, "procedure": None if procedure is None else Procedure.from_dict(procedure)})
+        return cls(
+            **{
+                **data,
+                "procedure": None if procedure is None else Procedure.from_dict(procedure),
+                "curve": tuple(data.get("curve", ())),
+            }
+        )
 
     def to_json(self) -> str:
-        """The contents of `decoder.json`: the thresholds without the procedure."""
-        return json.dumps(self.thresholds, indent=2) + "\n"
+        """The contents of `decoder.json`: everything but the procedure."""
+        body = {key: value for key, value in self.to_dict().items() if key != "procedure"}
+        return json.dumps(body, indent=2) + "\n"
 
     @classmethod
     def from_file(cls, path: Path, procedure: Procedure | None = None) -> DecoderConfig:
@@ -123,16 +196,20 @@ class DecoderConfig:
         todo = f"correct {path.name}, or export the checkpoint again"
         try:
             data = read_json(path)
-            unknown = sorted(data.keys() - set(THRESHOLDS))
-        except (OSError, ValueError, AttributeError) as error:
+            unknown = sorted(data.keys() - {*THRESHOLDS, *SETTINGS})
+            data["curve"] = tuple(data.get("curve", ()))
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise file_error(f"cannot read {path}", error, todo, path=path) from error
         if unknown:
-            known = ", ".join(THRESHOLDS)
+            known = ", ".join((*THRESHOLDS, *SETTINGS))
             raise EdgeHalError(f"{path} has an unknown key '{unknown[0]}'", f"known: {known}", todo)
         return cls(**data, procedure=procedure)
 
 
-THRESHOLDS = tuple(field.name for field in fields(DecoderConfig) if field.name != "procedure")
+SETTINGS = ("patience", "curve")
+THRESHOLDS = tuple(entry.name for entry in fields(DecoderConfig) if entry.name not in ("procedure", *SETTINGS))
+OLDER_THRESHOLDS = tuple(name for name in THRESHOLDS if name not in ("decide_at", "belief_hz", "free_order"))
+"""Those of versions before 0.3."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +221,9 @@ class Decision:
         previous: the label before it; None for the first label of an epoch.
         boundary_tick: the estimated first tick of `label`.
         decision_tick: the tick whose posteriors led to the decision.
-        confidence: the mean posterior of `label` over the last `smooth_s`, after division by the temperature.
+        confidence: the mean probability of `label` over the rows of `evidence`, after division by the temperature.
+        evidence: (n, K) the log probabilities that the decision was based on: the posteriors of the last `smooth_s`, or
+            the belief (n = 1).
     """
 
     label: int
@@ -152,6 +231,7 @@ class Decision:
     boundary_tick: int
     decision_tick: int
     confidence: float
+    evidence: NDArray[np.float32] = field(compare=False, repr=False)
 
 
 class Decoder(ABC):
@@ -193,49 +273,36 @@ class Decoder(ABC):
         self.label, self.since = state["label"], state["since"]
 
     @abstractmethod
-    def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
+    def decide(self, tick: int, log_posterior: NDArray[np.float32], belief: Belief | None) -> Decision | None:
         """The decision at `tick`, or None if the label stays.
 
         Args:
             tick: index within the epoch of the newest row.
             log_posterior: (n, K) log posteriors of ticks tick - n + 1 .. tick, where n is the length of the buffer.
+            belief: at `tick`; None without a procedure.
         """
 
-    def _change_label(self, tick: int, label: int, row: int | None, log_posterior: NDArray[np.float32]) -> Decision:
+    def _change_label(
+        self,
+        tick: int,
+        label: int,
+        row: int | None,
+        log_posterior: NDArray[np.float32],
+        evidence: NDArray[np.float32] | None = None,
+    ) -> Decision:
         """Begin `label` at `row` of the posteriors, or at the start of the epoch if `row` is None. The boundary is
-        limited by `min_duration_s` and by the oldest row of the buffer."""
+        limited by `min_duration_s` and by the oldest row of the buffer. `evidence`: as in `Decision`, default the
+        newest posteriors."""
         since, boundary = self._lag_ticks, 0
         if row is not None:
             oldest = tick + 1 - len(log_posterior)
             since = min(tick, max(row, self.since + self._min_ticks, oldest + self._lag_ticks))
             boundary = since - self._lag_ticks
-        recent = log_posterior[-self.smooth_ticks :]
+        recent = log_posterior[-self.smooth_ticks :].copy() if evidence is None else evidence
         confidence = float(mean_posterior(recent, self.config.temperature)[label])
-        decision = Decision(label, self.label, boundary, tick, confidence)
+        decision = Decision(label, self.label, boundary, tick, confidence, recent)
         self.label, self.since = label, since
         return decision
-
-
-def open_decoder(config: DecoderConfig, spec: PyramidSpec) -> Decoder:
-    """The decoder that `config` asks for: the semi-Markov filter if it has a procedure and `evidence_hz` is above 0,
-    otherwise hysteresis."""
-    from .hysteresis import HysteresisDecoder
-    from .semi_markov import SemiMarkovDecoder
-
-    hysteresis = config.procedure is None or config.evidence_hz == 0
-    kind: type[Decoder] = HysteresisDecoder if hysteresis else SemiMarkovDecoder
-    return kind(config, spec.model_hz, spec.lag_ticks)
-
-
-def decode_posteriors(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> list[Decision]:
-    """The decisions that a stream takes on log posteriors (T, K) of one epoch: one call of the decoder at the end of
-    each bin of the first level, with at most `spec.ring_capacity` rows."""
-    decoder, decisions = open_decoder(config, spec), []
-    for tick in range(spec.first_stride - 1, len(log_posterior), spec.first_stride):
-        decision = decoder.decide(tick, log_posterior[max(0, tick + 1 - spec.ring_capacity) : tick + 1])
-        if decision is not None:
-            decisions.append(decision)
-    return decisions
 
 
 def mean_posterior(log_posterior: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

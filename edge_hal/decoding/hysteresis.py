@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .belief import Belief
 from .decoder import LOG_RATIO_LIMIT, Decision, Decoder
 
 
@@ -30,7 +31,7 @@ class HysteresisDecoder(Decoder):
         super().restore(state)
         self._candidate, self._candidate_since = state["candidate"], state["candidate_since"]
 
-    def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
+    def decide(self, tick: int, log_posterior: NDArray[np.float32], belief: Belief | None = None) -> Decision | None:
         mean = np.exp(log_posterior[-self.smooth_ticks :]).mean(axis=0)
         leader = int(mean.argmax())
         if leader == self.label or (self.label is not None and mean[leader] - mean[self.label] < self.config.margin):

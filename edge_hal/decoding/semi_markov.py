@@ -14,7 +14,7 @@ published, with the boundary of the path.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 
 from .decoder import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
+
+if TYPE_CHECKING:
+    from .belief import Belief
 
 SHARE_POWER = 0.5
 """A posterior is proportional to likelihood times prior, and the prior is the share of time. Networks learn the prior
@@ -99,7 +102,7 @@ class SemiMarkovDecoder(Decoder):
         ):
             raise ValueError("the decoder's paths are out of range")
 
-    def decide(self, tick: int, log_posterior: NDArray[np.float32]) -> Decision | None:
+    def decide(self, tick: int, log_posterior: NDArray[np.float32], belief: Belief | None = None) -> Decision | None:
         new = log_posterior[-(tick - self._newest_tick) :]
         for offset, row in enumerate(new):
             self._update(tick + 1 - len(new) + offset, row.astype(np.float64))

@@ -41,6 +41,12 @@ def labels_of(decisions: Sequence[Decision], ticks: int) -> IntArray:
     return labels_from([d.boundary_tick for d in decisions], [d.label for d in decisions], ticks)
 
 
+def live_labels_of(decisions: Sequence[Decision], ticks: int) -> IntArray:
+    """(ticks,): each label from its decision on. Nothing is known before the first decision; there, its label."""
+    decided = [d.decision_tick if number else 0 for number, d in enumerate(decisions)]
+    return labels_from(decided, [d.label for d in decisions], ticks)
+
+
 def transition_points(
     decisions: Sequence[Decision], model_hz: float, *, with_first: bool = False
 ) -> list[TransitionPoint]:
@@ -55,8 +61,7 @@ def transition_points(
 def timeline_of(decisions: Sequence[Decision], model_hz: float, ticks: int, frames: int, rate_hz: float) -> Timeline:
     """Decisions over `ticks` ticks as labels of `frames` frames at `rate_hz`. Nothing is known before the first
     decision; there, `live` has its label."""
-    decided = [d.decision_tick if number else 0 for number, d in enumerate(decisions)]
-    live = labels_from(decided, [d.label for d in decisions], ticks)
+    live = live_labels_of(decisions, ticks)
     return Timeline(
         expand_labels(labels_of(decisions, ticks), frames, rate_hz, model_hz),
         expand_labels(live, frames, rate_hz, model_hz),

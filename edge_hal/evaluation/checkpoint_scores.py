@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.decoder import decode_posteriors
-from edge_hal.decoding.timeline import Timeline, timeline_of
+from edge_hal.decoding.decode import decode_posteriors
+from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.timeline import timeline_of
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.learning.data.dataset import VideoSet
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.progress import ProgressCount
 from edge_hal.runtime.stream.pyramid import PyramidStream
+from edge_hal.spec import PyramidSpec
 
+from .live_scores import live_scores
 from .scores import Scores, frame_labels, frame_rates_hz, scores_of
 
 
@@ -30,8 +33,14 @@ def checkpoint_scores(
 
     The labels of the videos must be those of the checkpoint: see `with_labels_of`.
     """
-    timelines = stream_checkpoint(checkpoint, videos, progress, thresholds)
-    return scores_of(timelines, frame_labels(videos), frame_rates_hz(videos), videos.background)
+    spec, posteriors, decoder = stream_checkpoint(checkpoint, videos, progress, thresholds)
+    truth, rates_hz = frame_labels(videos), frame_rates_hz(videos)
+    timelines = [
+        timeline_of(decode_posteriors(p, decoder, spec), spec.model_hz, len(p), len(y), hz)
+        for p, y, hz in zip(posteriors, truth, rates_hz, strict=True)
+    ]
+    live = live_scores(posteriors, truth, rates_hz, decoder, spec)
+    return {**scores_of(timelines, truth, rates_hz, videos.background), **live}
 
 
 def stream_checkpoint(
@@ -39,9 +48,9 @@ def stream_checkpoint(
     videos: VideoSet,
     progress: ProgressCount | None = None,
     thresholds: Mapping[str, float] | None = None,
-) -> list[Timeline]:
-    """Each video from a fresh stream: the encoder's graph, the pyramid step by step, and the decoder at every bin of
-    the first level. `thresholds` replace those of the checkpoint's decoder, by name.
+) -> tuple[PyramidSpec, list[NDArray[np.float32]], DecoderConfig]:
+    """Log posteriors (T, H K) of each video from a fresh stream: the encoder's graph, and the pyramid step by step.
+    Also the model's table, and the decoder. `thresholds` replace those of the checkpoint's decoder, by name.
 
     Raises:
         EdgeHalError: there is no checkpoint, or its labels are not those of the data.
@@ -56,29 +65,26 @@ def stream_checkpoint(
     engines = [TorchEngine(loaded.pyramid, loaded.front_end, level) for level in range(len(spec.levels))]
     stream = PyramidStream(spec, engines)
     decoder = loaded.decoder.replaced(thresholds or {})
-    timelines = []
+    posteriors = []
     for number, video in enumerate(videos.videos):
         one = VideoSet(videos.labels, (video,), videos.rate_hz, videos.background)
         recording = read_recordings(one, spec.model_hz, spec.encoder)[0]
         vectors = recording.inputs
         if loaded.encoder is not None:
             vectors = encode_pictures(loaded.encoder, np.asarray(recording.inputs, np.uint8))
-        log_posterior = stream_posteriors(stream, np.asarray(vectors, np.float32))
-        decisions = decode_posteriors(log_posterior, decoder, spec)
-        frames, hz = len(frame_labels(one)[0]), frame_rates_hz(one)[0]
-        timelines.append(timeline_of(decisions, spec.model_hz, len(vectors), frames, hz))
+        posteriors.append(stream_posteriors(stream, np.asarray(vectors, np.float32)))
         if progress is not None:
             progress(number + 1, len(videos))
-    return timelines
+    return spec, posteriors, decoder
 
 
 def stream_posteriors(stream: PyramidStream, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log posteriors (T, K) of vectors (T, D), from a fresh stream that takes one bin of the first level per step."""
+    """Log posteriors (T, H K) of vectors (T, D), from a fresh stream that takes one bin of the first level per step."""
     spec = stream.spec
     stream.reset()
-    rows = [np.zeros((0, len(spec.labels)), np.float32)]
+    rows = [np.zeros((0, spec.heads_width), np.float32)]
     for start in range(0, len(vectors), spec.first_stride):
         part = vectors[start : start + spec.first_stride]
         stream.push(part, [round((start + i) * 1e9 / spec.model_hz) for i in range(len(part))])
-        rows.append(stream.posterior(len(part)).copy())
+        rows.append(stream.heads(len(part)).copy())
     return np.concatenate(rows)

@@ -7,13 +7,15 @@ gives. `mof_live` instead scores the labels as a display showed them, detection 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from edge_hal.decoding.timeline import Timeline
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import VideoSet
 from edge_hal.metrics import IntArray, score_transitions, score_videos, transitions_of, uniform_split
 
-Scores = dict[str, float | None]
+Scores = dict[str, Any]
+"""Scores by name: numbers, None where nothing was matched, and `decide`, see `live_scores.py`."""
 
 
 def scores_of(

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from edge_hal import __version__
 from edge_hal.calib.fit_decoder import fit_decoder
@@ -27,7 +26,6 @@ from edge_hal.features import encode_pictures
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
-from edge_hal.model.pyramid import Pyramid
 from edge_hal.progress import Progress
 from edge_hal.spec import EncoderSpec, FrontEndSpec
 
@@ -39,6 +37,7 @@ from .data.recordings import Labels, SampledRecording, read_recordings
 from .encoders.train_encoder import learn_encoder
 from .hmm.first_alignment import FIRST_ALIGN_HZ, FirstAlignment, find_first_alignment, statistics, thumbnail_vectors
 from .hmm.known_labels import known_segments_of
+from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import choose_align_hz, learn_alignment
@@ -47,10 +46,11 @@ from .run_directory import RunDirectory
 log = logging.getLogger("edge_hal.data")
 
 REFERENCE_TICKS = 3000
-BLOCK_TICKS = 8192
 REFERENCE_PICTURES = 64
 FITTED_VIDEOS = 24
 """The thresholds are fitted on at most this many training videos. The procedure is learned from all."""
+LEAST_HELD_OUT = 4
+"""With fewer videos none is held out, and the settings of `--decide` are not fitted."""
 
 
 def train(
@@ -158,9 +158,20 @@ def train(
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"))
 
     progress("decoder", 0, 1, "")
+    held_out = len(features) >= LEAST_HELD_OUT
+    if held_out:
+        streamed = held_out_posteriors(features, labels, posteriors, spec, learning, stage)
+    else:
+        streamed = streamed_posteriors(pyramid, features)
     some = np.linspace(0, len(features) - 1, min(FITTED_VIDEOS, len(features))).round().astype(int)
-    streamed = _streamed(pyramid, [features[i] for i in some])
-    decoder = fit_decoder(streamed, [labels[i] for i in some], spec, config.decoder.given(), procedure=labels)
+    decoder = fit_decoder(
+        [streamed[i] for i in some],
+        [labels[i] for i in some],
+        spec,
+        config.decoder.given(),
+        procedure=labels,
+        held_out=held_out,
+    )
     progress("decoder", 1, 1, "")
     run.complete(
         config,
@@ -215,25 +226,6 @@ def _encode(
         vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
         stage.progress("encode", number + 1, len(recordings), "")
     return vectors
-
-
-@torch.inference_mode()
-def _streamed(pyramid: Pyramid, features: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """Log posteriors (T, K) per video, equal to those of a stream, because the one pass of a causal network equals its
-    steps. Long videos are computed in blocks, each with a receptive field of ticks before it, from the end of a bin of
-    the top level."""
-    period = pyramid.spec.period(pyramid.spec.top)
-    early = -(-pyramid.spec.receptive_field // period) * period
-    block = -(-BLOCK_TICKS // period) * period
-
-    def posteriors(x: Tensor) -> Tensor:
-        parts = []
-        for first in range(0, len(x), block):
-            begin = max(0, first - early)
-            parts.append(pyramid(x[None, begin : first + block]).frame[0, first - begin :])
-        return torch.log_softmax(torch.cat(parts), -1)
-
-    return [posteriors(x).numpy() for x in features]
 
 
 def _reference(

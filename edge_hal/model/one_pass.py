@@ -30,6 +30,11 @@ class OnePass:
     z: Array
     qkv: tuple[tuple[Array, ...], ...]
 
+    def heads(self) -> Array:
+        """(T, H K) as in `PyramidStream.heads`."""
+        bottom = self.outputs[0]
+        return np.hstack([bottom["frame"], bottom["lagged"]]) if "lagged" in bottom else bottom["frame"]
+
     def states(self, ticks: int) -> dict[str, Array]:
         """Every state tensor that a stream has after `ticks` ticks."""
         spec, found = self.spec, {}
@@ -83,6 +88,8 @@ def one_pass(pyramid: Pyramid, front_end: FrontEnd, x: Array, dtype: torch.dtype
         if index == 0:
             level["frame"] = torch.log_softmax(made.frame[0], -1)
             level["change"] = torch.sigmoid(made.change[0])[:, None]
+            if made.lagged is not None:
+                level["lagged"] = torch.log_softmax(made.lagged[0], -1).flatten(1)
         elif made.action is not None:
             level["action"] = torch.log_softmax(made.action[0], -1)
         outputs.append({tensor.name: level[tensor.name].numpy() for tensor in spec.outputs(index)})

@@ -26,6 +26,7 @@ class Outputs:
 
     Attributes:
         frame: (B, T, K). change: (B, T). action: (B, T_top, K), None if there is one level.
+        lagged: (B, T, L, K) of the heads with other lags, None if there are none.
         classes: (B, K) and class_tokens: (B, K, width), of the teacher only.
         fused, trunks, entries: per level (B, T_l, width_l): the fused output, the output of the trunk, and the input of
             its first block.
@@ -34,6 +35,7 @@ class Outputs:
 
     frame: Tensor
     change: Tensor
+    lagged: Tensor | None
     action: Tensor | None
     classes: Tensor | None
     class_tokens: Tensor | None
@@ -60,6 +62,8 @@ class Level(nn.Module):
         if index == 0:
             self.frame = nn.Linear(entry.width, len(spec.labels))
             self.change = nn.Linear(entry.width, 1)
+            if spec.other_lags_s and causal:
+                self.lagged = nn.Linear(entry.width, len(spec.other_lags_s) * len(spec.labels))
         elif top:
             self.action = nn.Linear(entry.width, len(spec.labels))
 
@@ -135,6 +139,7 @@ class Pyramid(nn.Module):
         return Outputs(
             frame=bottom.frame(fused[0])[:, :length],
             change=bottom.change(fused[0])[:, :length, 0],
+            lagged=self._lagged(fused[0][:, :length]),
             action=top.action(fused[-1])[:, : counts[-1]] if spec.top > 0 else None,
             # The logit of class c is entry c of class token c: the diagonal.
             classes=None if tokens is None else self.class_head(tokens).diagonal(dim1=1, dim2=2),
@@ -144,6 +149,13 @@ class Pyramid(nn.Module):
             entries=tuple(e[:, :n] for e, n in zip(entries, counts, strict=True)),
             valid=tuple(v[:, :n] for v, n in zip(valids, counts, strict=True)),
         )
+
+    def _lagged(self, fused: Tensor) -> Tensor | None:
+        if not (self.causal and self.spec.other_lags_s):
+            return None
+        bottom = cast("Level", self.levels[0])
+        logits: Tensor = bottom.lagged(fused)
+        return cast("Tensor", logits.unflatten(-1, (-1, len(self.spec.labels))))
 
     def _bins(self, trunk: Tensor, valid: Tensor, stride: int) -> tuple[Tensor, Tensor]:
         """(B, T, w) -> (B, T / stride, 2 w): mean and maximum over the existing tokens of each bin; and which bins

@@ -69,6 +69,9 @@ class LevelStep(nn.Module):
         if index == 0:
             outputs.append(torch.log_softmax(level.frame(fused), -1))
             outputs.append(torch.sigmoid(level.change(fused)))
+            if spec.other_lags_s:
+                logits = level.lagged(fused).reshape(self.chunk, len(spec.other_lags_s), len(spec.labels))
+                outputs.append(torch.log_softmax(logits, -1).reshape(self.chunk, -1))
         elif index == spec.top:
             outputs.append(torch.log_softmax(level.action(fused), -1))
         return (*outputs, *next_states)

@@ -18,7 +18,7 @@ from .finding import NOTHING, Finding
 MAX_RMS = {"fp32": 1e-4, "fp16": 0.03, "int8": 0.3}
 """RMS of the difference over the RMS of the tensor. float32 differs by the order of summation alone, since TF32 is off;
 float16 gets more than the certificate's bound, because both sides round; int8 gets the certificate's."""
-LOGARITHMS = ("frame", "action")
+LOGARITHMS = ("frame", "lagged", "action")
 """Outputs that are log posteriors. They are compared as probabilities."""
 TODO = "run it with --engine onnxruntime, and report this (docs/tensorrt.md)"
 

@@ -16,7 +16,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event, decode
+from edge_hal.events import Event, Unknown, decode
 
 from .curve_keys import ClientKeys
 from .endpoint import DEFAULT_ENDPOINT, EVENT_BYTES, default_replay, keep_alive, monitor
@@ -114,13 +114,15 @@ class Connection:
             Silence: none came in time.
             EdgeHalError: the publisher refuses the key, or it is no edge-hal publisher.
         """
-        while self._live not in dict(self._poller.poll(self._patience_ms(RETRY_S))):
-            self._follow_connection()
-        parts = _receive_parts(self._live, 2)
-        self._heard_s = time.monotonic()
-        if len(parts) != 2:
-            raise self._stranger("its messages do not have two parts")
-        event = decode(parts[1])
+        event: Event | None = None
+        while event is None or _is_unknown_report(event):
+            while self._live not in dict(self._poller.poll(self._patience_ms(RETRY_S))):
+                self._follow_connection()
+            parts = _receive_parts(self._live, 2)
+            self._heard_s = time.monotonic()
+            if len(parts) != 2:
+                raise self._stranger("its messages do not have two parts")
+            event = decode(parts[1])
         numbered = event.durable or hasattr(event, "last_seq")
         until = event.seq if event.durable else getattr(event, "last_seq", -1) + 1  # type: ignore[attr-defined]
         journal, session = (event.run.get(name) for name in ("journal", "session"))
@@ -198,6 +200,11 @@ class Connection:
         if left_s <= 0:
             raise Silence
         return round(1000 * (left_s if most_s is None else min(left_s, most_s))) + 1
+
+
+def _is_unknown_report(event: Event) -> bool:
+    """Whether a newer publisher sent a report of a type that this version does not know. It has no number."""
+    return isinstance(event, Unknown) and event.seq < 0
 
 
 def _receive_parts(socket: zmq.Socket[bytes], most: int) -> list[bytes]:

@@ -33,7 +33,8 @@ class HeldEvents:
         return len(self._events)
 
     def put(self, event: Event, endpoint: str, *, wait: bool) -> None:
-        """Add an event at the end.
+        """Add an event at the end. A report is left out while the journal cannot be written: events wait for it, and
+        reports would only take their room.
 
         Args:
             wait: wait for room, if none is left.
@@ -43,6 +44,8 @@ class HeldEvents:
                 closing the publisher tries to send it.
         """
         with self._changed:
+            if not event.durable and (self.ailing is not None or self.failure is not None):
+                return
             while self.failure is None and len(self._events) >= HELD_EVENTS:
                 if self.ailing is not None:
                     what = f"{HELD_EVENTS} events could not be stored, and were not published"

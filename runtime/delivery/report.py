@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edge_hal.events import End, Event, Gap, Heartbeat, Moment, Snapshot, Start, Transition
+from edge_hal.events import End, Event, Gap, Heartbeat, Moment, Now, Snapshot, Start, Transition
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Report:
         self.start: Start | None = None
         self._action: str | None = None
         self._since: Moment | None = None
+        self._newest: Now | None = None
         self._epoch = 0
 
     def follow(self, event: Event) -> None:
@@ -35,10 +36,12 @@ class Report:
             self.start = event
         elif isinstance(event, Transition):
             self._action, self._since = event.to, event.boundary
+        elif isinstance(event, Now):
+            self._newest = event
         if isinstance(event, Gap) and self.start is not None:
             self.start = replace(self.start, bundle=event.bundle, decoder=event.decoder)
         if isinstance(event, (Start, End)) or (isinstance(event, Gap) and event.reset):
-            self._action = self._since = None
+            self._action = self._since = self._newest = None
         self.last_seq = getattr(event, "seq", self.last_seq)
         self._epoch = event.epoch + (isinstance(event, Gap) and event.reset)
 
@@ -65,5 +68,6 @@ class Report:
             **{"stream": self.stream, "epoch": self._epoch, "last_seq": self.last_seq},
             "action": None if status.blind else self._action,
             "since": None if status.blind else self._since,
+            "now": None if status.blind or self._newest is None else self._newest.brief(),
             "run": {**session, **status.run, "utc_ns": time.time_ns(), "journal": journal},
         }

@@ -16,7 +16,7 @@ from typing import Any
 import zmq
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event, encode, topic
+from edge_hal.events import Event, Now, encode, topic
 from edge_hal.runtime import threads
 from edge_hal.runtime.stream.latency import Latency
 
@@ -143,24 +143,28 @@ class Sender:
             self._send(self._report.snapshot(self.status, self._journal_id))
 
     def _send_batch(self) -> None:
-        """Store, then send, then forget: an event leaves `held` when it can no longer be lost."""
+        """Store, then send, then forget: an event leaves `held` when it can no longer be lost. Reports are not
+        stored."""
         if not self._stored:
             held = self._held.first(BATCH_EVENTS)
             if not held:
                 return
             now_ns = time.monotonic_ns()
             events = [self._dated(event, now_ns - handed_ns) for event, handed_ns in held]
-            batch = [(event, encode(event)) for event in events]
+            batch = [(event, encode(event) if event.durable else b"") for event in events]
             if not self._store(batch):
                 self._held.wake()  # whoever waits for room must hear that the journal cannot be written
                 return
             self._stored.extend(batch)
         while self._stored:
             event, body = self._stored[0]
-            self._send(event, body)
+            if event.durable:
+                self._send(event, body)
+                self.events += 1
+            elif isinstance(event, Now):  # only here is it known after which event it is sent
+                self._send(dataclasses.replace(event, last_seq=self._report.last_seq))
             self._stored.popleft()
             self._report.follow(event)
-            self.events += 1
             self._held.drop_first()
 
     def _dated(self, event: Event, waited_ns: int) -> Event:
@@ -171,11 +175,12 @@ class Sender:
         return dataclasses.replace(event, run={**event.run, "latency_ms": latency_ms, "journal": self._journal_id})
 
     def _store(self, batch: list[tuple[Event, bytes]]) -> bool:
-        if self._journal is None:
+        durable = [(event.seq, body) for event, body in batch if event.durable]  # type: ignore[attr-defined]
+        if self._journal is None or not durable:
             return True
         began_ns = time.monotonic_ns()
         try:
-            self._journal.append([(event.seq, body) for event, body in batch])  # type: ignore[attr-defined]
+            self._journal.append(durable)
         except EdgeHalError as error:
             self._journal_ails(error)
             return False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge_hal import __version__
-from edge_hal.decoding.decoder import THRESHOLDS
+from edge_hal.decoding.decoder import PATIENCE, THRESHOLDS
 from edge_hal.runtime.stream.clock import LONGEST_NS, LONGEST_PERIOD_NS
 from edge_hal.untrusted import parse_json
 
@@ -59,6 +59,7 @@ def _shape(value: Any) -> bool:
 OPTIONS: dict[str, Check] = {
     "pace": lambda value: value in ("realtime", "asap"),
     "decoder": _decoder,
+    "decide": lambda value: value is None or value in PATIENCE,
     "decide_every": _none_or(_whole(LARGEST_COUNT)),
     "max_hold_ms": _number,
     "overload": lambda value: value in (None, "cut", "lag"),

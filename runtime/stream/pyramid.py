@@ -105,6 +105,12 @@ class PyramidStream:
         """Log posteriors of the newest n <= `count` ticks, oldest first: (n, K)."""
         return self.ring.last(0, "frame", count)
 
+    def heads(self, count: int) -> NDArray[np.float32]:
+        """Log posteriors of all heads at the newest n <= `count` ticks, oldest first: (n, H K), `frame` first, then
+        those with the lags `other_lags_ticks`."""
+        frame = self.posterior(count)
+        return np.hstack([frame, self.ring.last(0, "lagged", count)]) if self.spec.other_lags_s else frame
+
     def change(self, count: int) -> NDArray[np.float32]:
         """Probability of a recent boundary at the newest n <= `count` ticks, oldest first: (n,)."""
         return self.ring.last(0, "change", count)[:, 0]

@@ -15,14 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
+from edge_hal.decoding.belief import Belief, BeliefTracker
+from edge_hal.decoding.decode import split_heads
 from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import End, Gap, Moment, Start, Transition
+from edge_hal.events import End, Gap, Moment, Now, Start, Transition
 from edge_hal.feature_file import as_float32, is_real
 from edge_hal.preprocess import resize
 from edge_hal.runtime.engines.engine import Engines
 
 from .clock import Break
+from .now import now_event
 from .pyramid import PyramidStream
 from .ring import TIME
 
@@ -39,6 +42,7 @@ class Recognizer:
     Args:
         engines: those of this stream.
         decoder: that of this stream, at the beginning of an epoch.
+        tracker: follows the belief of this stream, at the beginning of an epoch; None without a procedure.
         stream: the name that events carry; `/` separates topics and cannot be part of it.
         decide_every: ticks between decisions, default a bin of the first level.
         next_seq: gives each durable event its number; default counts from 0.
@@ -52,6 +56,7 @@ class Recognizer:
         bundle: Bundle,
         engines: Engines,
         decoder: Decoder,
+        tracker: BeliefTracker | None = None,
         *,
         stream: str = "default",
         decide_every: int | None = None,
@@ -68,7 +73,8 @@ class Recognizer:
         self.bundle, self.engines, self.stream = bundle, engines, stream
         self.spec = spec = bundle.spec
         self.pyramid = PyramidStream(spec, engines.levels)
-        self._encoder, self._decoder = engines.encoder, decoder
+        self._encoder, self._decoder, self._tracker = engines.encoder, decoder, tracker
+        self.belief: Belief | None = None
         self._decoder_hash = decoder.config.fingerprint()
         self._decide_every = decide_every or spec.first_stride
         self._next_seq = next_seq or itertools.count().__next__
@@ -176,7 +182,10 @@ class Recognizer:
     def decide(self) -> Transition | None:
         """The transition that is decided at the last tick stepped, if any."""
         tick = self.pyramid.ticks - 1
-        decision = self._decoder.decide(tick, self.pyramid.posterior(len(self._shown)))
+        if self._tracker is not None:
+            rows = self.pyramid.heads(tick - self._tracker.newest_tick + self._tracker.needed)
+            self.belief = self._tracker.follow(tick, split_heads(rows, self.spec))
+        decision = self._decoder.decide(tick, self.pyramid.posterior(len(self._shown)), self.belief)
         return None if decision is None else self._transition(decision)
 
     def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Transition]:
@@ -193,6 +202,12 @@ class Recognizer:
             self.settle()
         return transitions
 
+    def now(self) -> Now | None:
+        """What is believed since the last decision was due; None before, and without a procedure."""
+        if self.belief is None:
+            return None
+        return now_event(self.belief, self.stream, self.epoch, self.spec.labels, self.spec.model_hz, self._remembered)
+
     def settle(self) -> None:
         """Step the upper levels whose bins are complete; their output serves the next tick."""
         self.pyramid.settle()
@@ -201,7 +216,9 @@ class Recognizer:
         """Begin a new epoch: the state is cleared, and the next transition is from None."""
         self.pyramid.reset()
         self._decoder.reset()
-        self.since, self.spoiled = None, False
+        if self._tracker is not None:
+            self._tracker.reset()
+        self.since, self.belief, self.spoiled = None, None, False
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -210,6 +227,7 @@ class Recognizer:
         return {
             "pyramid": self.pyramid.state(),
             "decoder": self._decoder.state(),
+            "belief": None if self._tracker is None else self._tracker.state(),
             "shown": self._shown.copy(),
             "since": None if self.since is None else asdict(self.since),
             "_first": asdict(self._first),
@@ -234,6 +252,10 @@ class Recognizer:
                 raise ValueError(f"the decoder's {name} is out of range")
         self.pyramid.restore(state["pyramid"])
         self._decoder.restore(state["decoder"])
+        if self._tracker is not None:
+            if not -1 <= state["belief"]["newest_tick"] < ticks:
+                raise ValueError("the belief is ahead of the model")
+            self._tracker.restore(state["belief"])
         self._shown[:] = state["shown"]
         self.since = None if state["since"] is None else Moment(**state["since"])
         self._first, self._last = Moment(**state["_first"]), Moment(**state["_last"])
@@ -296,7 +318,7 @@ class Recognizer:
 
     def _check_posteriors(self, count: int) -> None:
         """Set `spoiled` if one of the newest `count` log posteriors is not finite."""
-        rows = self.pyramid.posterior(count)
+        rows = self.pyramid.heads(count)
         if (np.abs(rows) < LARGEST_LOG).all():  # NaN is not below anything
             return
         now_ns, pause_ns = self._last.t_ns, SPOILED_S * 1e9
@@ -325,6 +347,10 @@ class Recognizer:
             warm=tick + 1 >= self.spec.receptive_field,
             decoder=self._decoder_hash,
         )
+
+    def _remembered(self, tick: int) -> Moment | None:
+        """The moment of a tick; None if it has left the ring."""
+        return self._moment(tick) if tick == 0 or tick >= self.pyramid.ticks - len(self._shown) else None
 
     def _moment(self, tick: int) -> Moment:
         if tick == 0:  # the first label of an epoch may be decided after tick 0 has left the ring

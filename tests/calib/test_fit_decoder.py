@@ -23,7 +23,8 @@ from edge_hal.calib.fit_decoder import (
     fit_decoder,
 )
 from edge_hal.calib.learn_procedure import learn_procedure
-from edge_hal.decoding.decoder import DecoderConfig, decode_posteriors
+from edge_hal.decoding.decode import decode_posteriors
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.evaluation.checkpoint_scores import stream_posteriors

@@ -21,7 +21,8 @@ from safetensors import safe_open
 from edge_hal.bundle import load_bundle
 from edge_hal.commands.train import train
 from edge_hal.config import Config, Section, load_config
-from edge_hal.decoding.decoder import THRESHOLDS, DecoderConfig, open_decoder
+from edge_hal.decoding.decode import open_decoder
+from edge_hal.decoding.decoder import THRESHOLDS, DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import encode

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from edge_hal import redaction
 from edge_hal.bundle import load_bundle
 from edge_hal.config import load_config
-from edge_hal.decoding.decoder import DecoderConfig, open_decoder
+from edge_hal.decoding.decode import open_decoder
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery import curve_keys

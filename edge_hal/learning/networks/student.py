@@ -48,6 +48,7 @@ def learn_student(
     module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
     crop = max(2 * spec.period(spec.top), round(settings.crop_s * spec.model_hz))
     # Outputs of tick t describe tick t - `lag_ticks`, so targets are delayed by that much.
+    others = [[lagging(y, ticks) for y in labels] for ticks in spec.other_lags_ticks]
     labels = [lagging(y, spec.lag_ticks) for y in labels]
     teacher = None if teacher is None else [lagging(p, spec.lag_ticks) for p in teacher]
     changes = [_recent_change(y, max(1, round(spec.change_window_s * spec.model_hz))) for y in labels]
@@ -76,6 +77,10 @@ def learn_student(
             if outputs.action is not None:
                 coarse = majority(target, spec.period(spec.top), len(spec.labels))
                 loss = loss + weights.action * frame_loss(outputs.action, coarse[:, : outputs.action.shape[1]])
+            if outputs.lagged is not None:
+                for head, late in enumerate(others):
+                    target = labels_padded([late[i][part] for i, part in where], x.shape[1]).to(stage.device)
+                    loss = loss + weights.lagged / len(others) * frame_loss(outputs.lagged[:, :, head], target)
             if teacher is not None:
                 known, _ = padded([torch.from_numpy(teacher[i][part]) for i, part in where])
                 loss = loss + weights.distil * distil_loss(outputs.frame, known.to(stage.device), exists)

@@ -1,0 +1,138 @@
+"""The belief: which step goes on now, since when, what may follow, and for how long still.
+
+Heads with several lags describe the same tick at different times. The filter takes what the head with the longest lag
+says of a tick, once it has spoken; until then, what the longest one that has spoken says. Ticks that the head with the
+longest lag has described are final. The others, at most the longest lag, are filtered anew for each belief.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .forward_filter import FilterTables, ForwardFilter
+from .procedure import Array
+
+SMALLEST = 1e-300
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is believed at `tick`, from all that the model has said until then.
+
+    Attributes:
+        probability: (K,) that each label goes on at `tick`.
+        joint: (K, n) the same for each first tick; the last column is a segment that begins at `tick`.
+    """
+
+    tick: int
+    probability: Array
+    joint: Array
+    tables: FilterTables
+
+    @property
+    def label(self) -> int:
+        """The most probable label."""
+        label: int = int(np.argmax(self.probability))
+        return label
+
+    def began(self, label: int) -> int:
+        """The most probable first tick of `label`, if it goes on."""
+        return self.tick - self.joint.shape[1] + 1 + int(self.joint[label].argmax())
+
+    def next_labels(self, label: int) -> Array:
+        """(K,) probability of each label to come after `label`."""
+        return np.asarray(self.tables.follows[label])
+
+    def remaining_ticks(self, label: int, quantiles: Sequence[float]) -> list[int]:
+        """Quantiles of the ticks that `label` still lasts after `tick`, if it goes on now."""
+        began = self.joint[label]
+        ages = np.arange(len(began), 0, -1)  # ticks that the segment has had, `tick` included
+        lasts = self.tables.lasts[label]
+        total = began.sum()
+        if total <= 0:
+            return [0] * len(quantiles)
+        weight = began / total / np.maximum(lasts[ages - 1], SMALLEST)
+
+        def still_lasting(more: int) -> float:
+            return float(weight @ lasts[np.minimum(ages - 1 + more, len(lasts) - 1)])
+
+        found = []
+        for quantile in quantiles:
+            low, high = 0, len(lasts)
+            while low < high:  # the first number of ticks after which at most 1 - quantile still lasts
+                middle = (low + high) // 2
+                low, high = (low, middle) if still_lasting(middle + 1) <= 1 - quantile else (middle + 1, high)
+            found.append(low)
+        return found
+
+
+class BeliefTracker:
+    """Follows one epoch of one stream.
+
+    Args:
+        tables: of the procedure.
+        evidence: as in `ForwardFilter`.
+        lags_ticks: of the heads, ascending. The head with lag l describes tick t - l at tick t.
+    """
+
+    def __init__(self, tables: FilterTables, evidence: float, lags_ticks: Sequence[int]) -> None:
+        self.tables, self._evidence, self.lags_ticks = tables, evidence, tuple(lags_ticks)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new epoch."""
+        self._filter = ForwardFilter(self.tables, self._evidence)
+        self._newest_tick = -1
+
+    def another(self) -> BeliefTracker:
+        """One for another stream. It shares the tables."""
+        return BeliefTracker(self.tables, self._evidence, self.lags_ticks)
+
+    @property
+    def needed(self) -> int:
+        """How many ticks before the first new one `follow` reads."""
+        return self.lags_ticks[-1]
+
+    @property
+    def newest_tick(self) -> int:
+        """The tick of the last belief; -1 before the first."""
+        return self._newest_tick
+
+    def state(self) -> dict[str, Any]:
+        return {"newest_tick": self._newest_tick, "filter": self._filter.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Raises ValueError if the numbers do not belong together."""
+        if state["filter"]["ticks"] != max(0, state["newest_tick"] + 1 - self.lags_ticks[-1]):
+            raise ValueError("the belief is not at the decoder's tick")
+        self._filter.restore(state["filter"])
+        self._newest_tick = state["newest_tick"]
+
+    def follow(self, tick: int, heads: Mapping[int, NDArray[np.floating]]) -> Belief:
+        """The belief at `tick`.
+
+        Args:
+            heads: lag in ticks -> (n, K) log posteriors of that head at the ticks tick - n + 1 .. tick. They should
+                reach back to the tick of the last call and by the longest lag; of ticks before, nothing is known.
+        """
+        longest = self.lags_ticks[-1]
+        final = heads[longest]
+        for at in range(self._newest_tick + 1, tick + 1):
+            if at >= longest:
+                self._filter.update(final[at - tick - 1] if at > tick - len(final) else None)
+        self._newest_tick = tick
+        joint = self._filter.ahead([self._row(tick, about, heads) for about in range(self._filter.ticks, tick + 1)])
+        return Belief(tick, joint.sum(axis=1), joint, self.tables)
+
+    def _row(self, tick: int, about: int, heads: Mapping[int, NDArray[np.floating]]) -> NDArray[np.floating] | None:
+        """What the head with the longest lag that has described tick `about` says of it."""
+        spoken = [lag for lag in self.lags_ticks if about + lag <= tick]
+        if not spoken or about + spoken[-1] <= tick - len(heads[spoken[-1]]):
+            return None
+        row: NDArray[np.floating] = heads[spoken[-1]][about + spoken[-1] - tick - 1]
+        return row

@@ -1,0 +1,38 @@
+"""Decoding by the belief: a change is decided when another step is probable enough.
+
+How probable is the user's choice of patience, `decide_at`: a lower probability decides earlier and is wrong more often.
+The boundary is the most probable first tick of the new step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .belief import Belief
+from .decoder import Decision, Decoder, DecoderConfig
+
+FIRST_S = 0.5
+"""The first label of an epoch is decided after this long: the first ticks have no context."""
+
+
+class BeliefDecoder(Decoder):
+    """Uses `decide_at`, `min_duration_s` and `lead_s`. The belief is about the newest tick, so nothing lags."""
+
+    def __init__(self, config: DecoderConfig, model_hz: float) -> None:
+        self._first_decision_tick = round(FIRST_S * model_hz)
+        super().__init__(config, model_hz)
+
+    def decide(self, tick: int, log_posterior: NDArray[np.float32], belief: Belief | None) -> Decision | None:
+        assert belief is not None
+        label = belief.label
+        if label == self.label or belief.probability[label] < self.config.decide_at:
+            return None
+        evidence = np.log(np.maximum(belief.probability[None], 1e-9)).astype(np.float32)
+        if self.label is None:
+            if tick < self._first_decision_tick:
+                return None
+            return self._change_label(tick, label, None, log_posterior, evidence)
+        if tick - self.since < self._min_ticks:
+            return None
+        return self._change_label(tick, label, belief.began(label) - self._lead_ticks, log_posterior, evidence)

@@ -1,0 +1,80 @@
+"""Open what decides for one stream, and run it over the posteriors of one recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.spec import PyramidSpec
+
+from .belief import Belief, BeliefTracker
+from .belief_decoder import BeliefDecoder
+from .decoder import Decision, Decoder, DecoderConfig
+from .forward_filter import filter_tables
+from .hysteresis import HysteresisDecoder
+from .semi_markov import SemiMarkovDecoder
+
+Rows = NDArray[np.float32]
+
+
+def open_decoder(config: DecoderConfig, spec: PyramidSpec) -> Decoder:
+    """The decoder that `config` asks for: the belief if it has a procedure and `decide_at` is above 0. Otherwise the
+    Viterbi filter if it has a procedure and `evidence_hz` is above 0, and hysteresis if not."""
+    if config.believes:
+        return BeliefDecoder(config, spec.model_hz)
+    hysteresis = config.procedure is None or config.evidence_hz == 0
+    kind: type[Decoder] = HysteresisDecoder if hysteresis else SemiMarkovDecoder
+    return kind(config, spec.model_hz, spec.lag_ticks)
+
+
+def open_tracker(
+    config: DecoderConfig, spec: PyramidSpec, lags_ticks: Sequence[int] | None = None
+) -> BeliefTracker | None:
+    """What follows the belief of one stream; None without a procedure. `lags_ticks`: of the heads, default all."""
+    if config.procedure is None:
+        return None
+    tables = filter_tables(config.procedure, spec.model_hz, config.free_order)
+    lags = lags_ticks or sorted({spec.lag_ticks, *spec.other_lags_ticks})
+    return BeliefTracker(tables, config.belief_hz / spec.model_hz, lags)
+
+
+def split_heads(log_posteriors: Rows, spec: PyramidSpec) -> dict[int, Rows]:
+    """Lag in ticks -> (T, K) log posteriors of that head.
+
+    Args:
+        log_posteriors: (T, K) of the head with lag `spec.lag_ticks`, or (T, H K): after it, those with the lags
+            `spec.other_lags_ticks`.
+    """
+    labels = len(spec.labels)
+    heads = log_posteriors.reshape(len(log_posteriors), -1, labels)
+    lags = (spec.lag_ticks, *spec.other_lags_ticks)[: heads.shape[1]]
+    return {lag: heads[:, number] for number, lag in enumerate(lags)}
+
+
+def decode_posteriors(log_posteriors: Rows, config: DecoderConfig, spec: PyramidSpec) -> list[Decision]:
+    """The decisions that a stream takes on one epoch: one call of the decoder at the end of each bin of the first
+    level, with at most `spec.ring_capacity` rows.
+
+    Args:
+        log_posteriors: as in `split_heads`.
+    """
+    decoder, decisions = open_decoder(config, spec), []
+    beliefs = beliefs_of(log_posteriors, config, spec) if config.believes else None
+    main = split_heads(log_posteriors, spec)[spec.lag_ticks]
+    for tick in range(spec.first_stride - 1, len(main), spec.first_stride):
+        rows = main[max(0, tick + 1 - spec.ring_capacity) : tick + 1]
+        decision = decoder.decide(tick, rows, None if beliefs is None else next(beliefs))
+        if decision is not None:
+            decisions.append(decision)
+    return decisions
+
+
+def beliefs_of(log_posteriors: Rows, config: DecoderConfig, spec: PyramidSpec) -> Iterator[Belief]:
+    """The beliefs of a stream at the end of each bin of the first level. `config` must have a procedure."""
+    heads = split_heads(log_posteriors, spec)
+    tracker = open_tracker(config, spec, sorted(heads))
+    assert tracker is not None
+    for tick in range(spec.first_stride - 1, len(log_posteriors), spec.first_stride):
+        yield tracker.follow(tick, {lag: rows[: tick + 1] for lag, rows in heads.items()})

@@ -1,0 +1,168 @@
+"""The forward recursion of a hidden semi-Markov model over (step, time since it began).
+
+Durations are explicit, as in Yu, Hidden semi-Markov models, Artificial Intelligence 174 (2010), section 3; durations
+beyond the table have a geometric tail. The order of the steps is that of the procedure, mixed with a free change to any
+other step, so that an order that no step list shows is followed too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+
+from .decoder import LOG_RATIO_LIMIT
+from .procedure import Array, Procedure
+from .semi_markov import SHARE_POWER
+
+NEGLIGIBLE = 1e-120
+"""Smaller masses are dropped: they cannot matter again, and arithmetic on denormal numbers is slow."""
+FASTEST_TAIL, SLOWEST_TAIL = 0.5, 1e-4
+"""Limits of the probability to end at each tick beyond the longest duration of the table."""
+MOST_ENTRIES = 1 << 22
+"""Labels times durations that the filter may need: 100 MB of state."""
+
+
+@dataclass(frozen=True)
+class FilterTables:
+    """Probabilities of K labels, with durations of 1 .. D ticks in the table.
+
+    Attributes:
+        ends: (K, D) a segment ends after exactly d ticks. The last column is for segments that have reached D ticks:
+            they end at each tick with probability `tail`.
+        lasts: (K, D) it lasts at least d ticks.
+        tail: (K,) as above.
+        follows: (K, K) label j comes after label i.
+        first: (K,) an epoch begins with it.
+        share: (K,) log share of the time.
+    """
+
+    ends: Array
+    lasts: Array
+    tail: Array
+    follows: Array
+    first: Array
+    share: Array
+
+
+def filter_tables(procedure: Procedure, model_hz: float, free: float) -> FilterTables:
+    """The tables at `model_hz` ticks per second.
+
+    Args:
+        free: the probability that the next step is any of the others, whatever the procedure says.
+
+    Raises:
+        EdgeHalError: there are too many labels and durations.
+    """
+    tables = procedure.tables(model_hz)
+    labels, longest = tables.duration.shape
+    if labels * longest > MOST_ENTRIES:
+        why = f"{labels} labels and durations of up to {longest / model_hz:.0f} s need too much memory"
+        raise EdgeHalError("the procedure cannot be followed", why, "make the durations in procedure.json shorter")
+    ends, lasts = np.exp(tables.duration), np.exp(tables.survival)
+    tail = np.clip(ends[:, -2] / np.maximum(lasts[:, -2], NEGLIGIBLE), SLOWEST_TAIL, FASTEST_TAIL)
+    ends[:, -1] = lasts[:, -1] * tail
+    follows = np.exp(tables.follows)
+    if labels > 1:
+        follows /= follows.sum(axis=1, keepdims=True)
+        follows = (1 - free) * follows + free * (1 - np.eye(labels)) / (labels - 1)
+    else:
+        follows = np.ones((1, 1))
+    first = np.exp(tables.first)
+    return FilterTables(ends, lasts, tail, follows, first / first.sum(), tables.share)
+
+
+class ForwardFilter:
+    """The filter over the ticks of one epoch. Work and memory per tick are constant.
+
+    A column holds the mass of the segments that begin at one tick, times the likelihood since then. Whether they have
+    lasted until now is applied when a column is read. So a tick adds one column and multiplies the others.
+
+    The likelihood of a tick is its posterior divided by the square root of the label's share of time, as in
+    `semi_markov.py`, to the power `evidence`.
+    """
+
+    def __init__(self, tables: FilterTables, evidence: float) -> None:
+        self.tables, self._evidence = tables, evidence
+        # Columns are ordered by first tick, the newest last, so durations decrease along the columns.
+        self._ends, self.lasts = tables.ends[:, ::-1].copy(), tables.lasts[:, ::-1].copy()
+        self._share = SHARE_POWER * tables.share
+        self.reset()
+
+    def reset(self) -> None:
+        labels, longest = self.tables.ends.shape
+        self.ticks = 0  # how many have been filtered
+        self._mass = np.zeros((labels, 3 * longest + 2))
+        self._columns = 0  # how many columns are in use
+
+    def state(self) -> dict[str, Any]:
+        return {"ticks": self.ticks, "columns": self._columns, "mass": self._mass.copy()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Raises ValueError if the numbers do not belong together."""
+        mass, columns = state["mass"], state["columns"]
+        if not (0 <= columns <= self._mass.shape[1] and np.isfinite(mass).all() and (mass >= 0).all()):
+            raise ValueError("the belief is out of range")
+        if columns and not mass[:, max(0, columns - self._ends.shape[1]) : columns].sum() > 0:
+            raise ValueError("the belief has no mass")
+        self.ticks, self._columns, self._mass = state["ticks"], columns, mass.copy()
+
+    def update(self, log_posterior: NDArray[np.floating] | None) -> None:
+        """Filter the next tick, with its log posteriors (K,), or None if nothing is known of it yet."""
+        if self._columns == self._mass.shape[1]:
+            self._move_to_front()
+        old = self._mass[:, self._window()]
+        if old.shape[1]:
+            ended = np.einsum("kd,kd->k", old, self._ends[:, -old.shape[1] :])
+            entry = ended @ self.tables.follows
+        else:
+            entry = self.tables.first
+        self._mass[:, self._columns] = entry
+        self._columns += 1
+        self.ticks += 1
+        window = self._window()
+        if window.start:  # segments that have reached the longest duration share one column
+            self._mass[:, window.start] += self._mass[:, window.start - 1] * (1 - self.tables.tail)
+        mass = self._mass[:, window]
+        if log_posterior is not None:
+            row = np.asarray(log_posterior, np.float64)
+            # Limited as in the other decoders: one wrong and very confident tick must not decide.
+            limited = np.maximum(row - row.max(), -LOG_RATIO_LIMIT)
+            mass *= np.exp(self._evidence * (limited - self._share))[:, None]
+        mass /= mass.sum()
+
+    def ahead(self, rows: Sequence[NDArray[np.floating] | None]) -> Array:
+        """`joint` after further ticks, with log posteriors (K,) each, or None. The filter itself stays where it is."""
+        if self._columns + len(rows) > self._mass.shape[1]:
+            self._move_to_front()
+        columns, ticks, start = self._columns, self.ticks, max(0, self._window().start - 1)
+        kept = self._mass[:, start:columns].copy()
+        for row in rows:
+            self.update(row)
+        joint = self.joint()
+        self._mass[:, start:columns] = kept
+        self._columns, self.ticks = columns, ticks
+        return joint
+
+    def joint(self) -> Array:
+        """(K, n) probability of each label and each first tick; the newest first tick, which is the newest tick, is
+        last. Segments that have lasted longer than the table are in the first column."""
+        mass = self._mass[:, self._window()]
+        joint = mass * self.lasts[:, -mass.shape[1] :] if mass.shape[1] else mass
+        return np.asarray(joint / joint.sum()) if joint.size else joint
+
+    def _window(self) -> slice:
+        """The columns within the longest duration."""
+        return slice(max(0, self._columns - self._ends.shape[1]), self._columns)
+
+    def _move_to_front(self) -> None:
+        """Make room for more columns: keep those within the longest duration."""
+        kept = self._mass[:, self._window()].copy()
+        kept[kept < NEGLIGIBLE] = 0
+        self._columns = kept.shape[1]
+        self._mass[:, : self._columns] = kept

@@ -1,0 +1,83 @@
+"""Scores of what a subscriber is told while the video runs: the reports `now`, and transitions at each patience."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.decoding.decode import beliefs_of, decode_posteriors
+from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.timeline import labels_from, timeline_of
+from edge_hal.metrics import IntArray, mof
+from edge_hal.runtime.stream.now import NowReporter
+from edge_hal.spec import PyramidSpec
+from edge_hal.ticks import expand_labels
+
+from .scores import Scores, scores_of
+
+NOW_HZ = 10.0
+"""The default of `--now-hz`."""
+KEYS = ("transition_f1", "f1_50", "mof_live", "changes_per_min", "delay_s_median", "delay_s_p90", "false_per_min")
+
+
+def live_scores(
+    log_posteriors: Sequence[NDArray[np.float32]],
+    truth: Sequence[IntArray],
+    rates_hz: Sequence[float],
+    config: DecoderConfig,
+    spec: PyramidSpec,
+) -> dict[str, Any]:
+    """`mof_now`: per cent of the frames right, each with the label of the newest report `now`; None without a
+    procedure. `now_changes_per_min`: how often that label changes. `decide`: the scores of each setting of `--decide`.
+
+    Args:
+        log_posteriors: (T, H K) per video. truth: (frames,) labels per video. rates_hz: of the frames.
+    """
+    found: dict[str, Any] = {"mof_now": None, "now_changes_per_min": None}
+    minutes = sum(len(y) / hz for y, hz in zip(truth, rates_hz, strict=True)) / 60
+    if config.procedure is not None:
+        reports = [now_labels(p, config, spec) for p in log_posteriors]
+        shown = [
+            expand_labels(labels, len(y), hz, spec.model_hz)
+            for labels, y, hz in zip(reports, truth, rates_hz, strict=True)
+        ]
+        found["mof_now"] = mof(shown, list(truth))
+        found["now_changes_per_min"] = sum(int((np.diff(labels) != 0).sum()) for labels in reports) / minutes
+    found["decide"] = {
+        name: patience_scores(log_posteriors, truth, rates_hz, config.patient(name), spec) for name in config.patience
+    }
+    return found
+
+
+def now_labels(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> IntArray:
+    """(T,) the label of the newest report at each tick. Nothing is known before the first report; there, its label."""
+    reporter = NowReporter(NOW_HZ)
+    ticks: list[int] = []
+    labels: list[int] = []
+    for belief in beliefs_of(log_posterior, config, spec):
+        if reporter.due(belief, round(1e9 * belief.tick / spec.model_hz)):
+            ticks.append(belief.tick if ticks else 0)
+            labels.append(belief.label)
+    return labels_from(ticks, labels, len(log_posterior))
+
+
+def patience_scores(
+    log_posteriors: Sequence[NDArray[np.float32]],
+    truth: Sequence[IntArray],
+    rates_hz: Sequence[float],
+    config: DecoderConfig,
+    spec: PyramidSpec,
+) -> Scores:
+    """The scores `KEYS` of the transitions that `config` decides."""
+    decisions = [decode_posteriors(p, config, spec) for p in log_posteriors]
+    timelines = [
+        timeline_of(each, spec.model_hz, len(p), len(y), hz)
+        for each, p, y, hz in zip(decisions, log_posteriors, truth, rates_hz, strict=True)
+    ]
+    scores = scores_of(timelines, truth, rates_hz, None)
+    minutes = sum(len(y) / hz for y, hz in zip(truth, rates_hz, strict=True)) / 60
+    scores["changes_per_min"] = sum(max(0, len(each) - 1) for each in decisions) / minutes
+    return {key: scores[key] for key in KEYS}

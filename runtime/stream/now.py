@@ -1,0 +1,78 @@
+"""The report `now` of one stream: what is believed at this moment, and when it is worth sending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edge_hal.decoding.belief import Belief
+from edge_hal.events import Moment, Now
+
+MOVED = 0.1
+"""A report is due when the probability has moved by this much, or the action is another one."""
+OTHERS, NEXT = 2, 5
+"""How many other actions, and how many that may follow, a report names at most."""
+LEAST = 0.005
+"""Smaller probabilities are not worth a name."""
+QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
+
+
+def now_event(
+    belief: Belief,
+    stream: str,
+    epoch: int,
+    labels: tuple[str, ...],
+    model_hz: float,
+    moment: Callable[[int], Moment | None],
+) -> Now:
+    """The report. `moment` gives a tick's moment, None if it has left the buffer."""
+    label, at = belief.label, moment(belief.tick)
+    assert at is not None
+    likely = np.argsort(-belief.probability, kind="stable")
+    following = belief.next_labels(label)
+    return Now(
+        stream,
+        epoch,
+        at=at,
+        action=labels[label],
+        probability=round(float(belief.probability[label]), 4),
+        since=moment(belief.began(label)),
+        others=_named(belief.probability, [int(k) for k in likely[1 : OTHERS + 1]], labels),
+        next=_named(following, [int(k) for k in np.argsort(-following, kind="stable")[:NEXT]], labels),
+        remaining_s={
+            name: round(ticks / model_hz, 3)
+            for name, ticks in zip(QUANTILES, belief.remaining_ticks(label, list(QUANTILES.values())), strict=True)
+        },
+        progress=None,
+    )
+
+
+def _named(p: np.ndarray, order: list[int], labels: tuple[str, ...]) -> tuple[dict[str, object], ...]:
+    return tuple({"action": labels[k], "probability": round(float(p[k]), 4)} for k in order if p[k] >= LEAST)
+
+
+class NowReporter:
+    """Says when a report is due: after a change, and at most `most_hz` times per second of stream time."""
+
+    def __init__(self, most_hz: float) -> None:
+        self._pause_ns = round(1e9 / most_hz) if most_hz > 0 else None
+        self._label: int | None = None
+        self._probability = 0.0
+        self._sent_ns = 0
+
+    def due(self, belief: Belief | None, t_ns: int) -> bool:
+        """Whether to send `belief`. If so, it counts as sent at `t_ns`."""
+        if belief is None or self._pause_ns is None:
+            return False
+        label, probability = belief.label, float(belief.probability[belief.label])
+        if label == self._label and abs(probability - self._probability) < MOVED:
+            return False
+        if self._label is not None and t_ns - self._sent_ns < self._pause_ns:
+            return False
+        self._label, self._probability, self._sent_ns = label, probability, t_ns
+        return True
+
+    def reset(self) -> None:
+        """A new epoch: the next belief is news."""
+        self._label = None
