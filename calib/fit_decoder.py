@@ -69,7 +69,7 @@ def fit_decoder(
     base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned).changed(given)
     if held_out:
         curve = fit_curve(log_posteriors, labels, spec, base, given)
-        patience, base = choose(curve), replace(base, belief_hz=curve.belief_hz, curve=curve.table())
+        patience, base = choose(curve), replace(base, decide_hz=curve.decide_hz, curve=curve.table())
     else:
         patience = UNFITTED
     # A given `decide_at` is the only setting.

@@ -213,6 +213,7 @@ class Decoder(Section):
     temperature: float | None = None
     evidence_hz: float | None = None
     decide_at: float | None = None
+    decide_hz: float | None = None
     belief_hz: float | None = None
     free_order: float | None = None
 

@@ -169,7 +169,7 @@ class Unknown(Event):
     """An event of a type that this version does not know, from a newer publisher. `body` is the whole JSON object.
     `seq` is -1 for a report."""
 
-    type: str = ""  # type: ignore[misc]  # of the event, not of the class
+    type: str = field(default="", kw_only=True)  # type: ignore[misc]  # of the event, not of the class
     seq: int = -1
     body: dict[str, Any] = field(default_factory=dict)
 

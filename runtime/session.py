@@ -199,12 +199,11 @@ class Session:
                 return
             newest = pending[count - 1]
             spent_ns = {**newest.spent_ns, "step": stepped_ns - begun_ns}
-            if recognizer.decision_due:
-                transition = recognizer.decide()
+            for transition in recognizer.decide():
                 spent_ns["decide"] = time.monotonic_ns() - stepped_ns
                 if transition is not None:
                     self._publish(transition, spent_ns)
-                if self._now.due(recognizer.belief, newest.moment.t_ns):
+                if self._now.due(recognizer.belief, recognizer.belief_t_ns):
                     self._publish_now(recognizer)
             decided_ns = time.monotonic_ns()
             recognizer.settle()  # the upper levels, after the event was published

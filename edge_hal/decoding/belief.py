@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,10 @@ class Belief:
         return label
 
     def began(self, label: int) -> int:
-        """The most probable first tick of `label`, if it goes on."""
-        return self.tick - self.joint.shape[1] + 1 + int(self.joint[label].argmax())
+        """The median of the first tick of `label`, if it goes on."""
+        before = np.cumsum(self.joint[label])
+        column = min(int(np.searchsorted(before, before[-1] / 2)), len(before) - 1)
+        return self.tick - len(before) + 1 + column
 
     def next_labels(self, label: int) -> Array:
         """(K,) probability of each label to come after `label`."""
@@ -71,22 +73,30 @@ class Belief:
         return found
 
 
+class Beliefs(NamedTuple):
+    """`now` is for reports. `steady` is for decisions: it weighs the evidence less, so it is slower and flickers less.
+    Both are the same where the weights are."""
+
+    now: Belief
+    steady: Belief
+
+
 class BeliefTracker:
     """Follows one epoch of one stream.
 
     Args:
         tables: of the procedure.
-        evidence: as in `ForwardFilter`.
+        evidence: of `now` and of `steady`, as in `ForwardFilter`.
         lags_ticks: of the heads, ascending. The head with lag l describes tick t - l at tick t.
     """
 
-    def __init__(self, tables: FilterTables, evidence: float, lags_ticks: Sequence[int]) -> None:
+    def __init__(self, tables: FilterTables, evidence: tuple[float, float], lags_ticks: Sequence[int]) -> None:
         self.tables, self._evidence, self.lags_ticks = tables, evidence, tuple(lags_ticks)
         self.reset()
 
     def reset(self) -> None:
         """Begin a new epoch."""
-        self._filter = ForwardFilter(self.tables, self._evidence)
+        self._filters = [ForwardFilter(self.tables, each) for each in dict.fromkeys(self._evidence)]
         self._newest_tick = -1
 
     def another(self) -> BeliefTracker:
@@ -104,17 +114,19 @@ class BeliefTracker:
         return self._newest_tick
 
     def state(self) -> dict[str, Any]:
-        return {"newest_tick": self._newest_tick, "filter": self._filter.state()}
+        return {"newest_tick": self._newest_tick, "filters": [each.state() for each in self._filters]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError if the numbers do not belong together."""
-        if state["filter"]["ticks"] != max(0, state["newest_tick"] + 1 - self.lags_ticks[-1]):
+        final = max(0, state["newest_tick"] + 1 - self.lags_ticks[-1])
+        if len(state["filters"]) != len(self._filters) or any(each["ticks"] != final for each in state["filters"]):
             raise ValueError("the belief is not at the decoder's tick")
-        self._filter.restore(state["filter"])
+        for each, kept in zip(self._filters, state["filters"], strict=True):
+            each.restore(kept)
         self._newest_tick = state["newest_tick"]
 
-    def follow(self, tick: int, heads: Mapping[int, NDArray[np.floating]]) -> Belief:
-        """The belief at `tick`.
+    def follow(self, tick: int, heads: Mapping[int, NDArray[np.floating]]) -> Beliefs:
+        """The beliefs at `tick`.
 
         Args:
             heads: lag in ticks -> (n, K) log posteriors of that head at the ticks tick - n + 1 .. tick. They should
@@ -122,12 +134,14 @@ class BeliefTracker:
         """
         longest = self.lags_ticks[-1]
         final = heads[longest]
-        for at in range(self._newest_tick + 1, tick + 1):
-            if at >= longest:
-                self._filter.update(final[at - tick - 1] if at > tick - len(final) else None)
+        for at in range(max(longest, self._newest_tick + 1), tick + 1):
+            for each in self._filters:
+                each.update(final[at - tick - 1] if at > tick - len(final) else None)
         self._newest_tick = tick
-        joint = self._filter.ahead([self._row(tick, about, heads) for about in range(self._filter.ticks, tick + 1)])
-        return Belief(tick, joint.sum(axis=1), joint, self.tables)
+        rows = [self._row(tick, about, heads) for about in range(max(0, tick + 1 - longest), tick + 1)]
+        joints = [each.ahead(rows) for each in self._filters]
+        made = [Belief(tick, joint.sum(axis=1), joint, self.tables) for joint in joints]
+        return Beliefs(made[0], made[-1])
 
     def _row(self, tick: int, about: int, heads: Mapping[int, NDArray[np.floating]]) -> NDArray[np.floating] | None:
         """What the head with the longest lag that has described tick `about` says of it."""

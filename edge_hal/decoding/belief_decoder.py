@@ -17,22 +17,30 @@ FIRST_S = 0.5
 
 
 class BeliefDecoder(Decoder):
-    """Uses `decide_at`, `min_duration_s` and `lead_s`. The belief is about the newest tick, so nothing lags."""
+    """Uses `decide_at`, `min_duration_s` and `lead_s`. The belief is about the newest tick, so nothing lags.
 
-    def __init__(self, config: DecoderConfig, model_hz: float) -> None:
+    Args:
+        memory_ticks: a boundary lies at most so far back.
+    """
+
+    def __init__(self, config: DecoderConfig, model_hz: float, memory_ticks: int) -> None:
+        self._memory_ticks = memory_ticks
         self._first_decision_tick = round(FIRST_S * model_hz)
         super().__init__(config, model_hz)
 
-    def decide(self, tick: int, log_posterior: NDArray[np.float32], belief: Belief | None) -> Decision | None:
+    def decide(
+        self, tick: int, log_posterior: NDArray[np.float32] | None, belief: Belief | None = None
+    ) -> Decision | None:
         assert belief is not None
         label = belief.label
         if label == self.label or belief.probability[label] < self.config.decide_at:
             return None
+        oldest = tick + 1 - self._memory_ticks
         evidence = np.log(np.maximum(belief.probability[None], 1e-9)).astype(np.float32)
         if self.label is None:
             if tick < self._first_decision_tick:
                 return None
-            return self._change_label(tick, label, None, log_posterior, evidence)
+            return self._change_label(tick, label, None, oldest, evidence)
         if tick - self.since < self._min_ticks:
             return None
-        return self._change_label(tick, label, belief.began(label) - self._lead_ticks, log_posterior, evidence)
+        return self._change_label(tick, label, belief.began(label) - self._lead_ticks, oldest, evidence)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_hal.spec import PyramidSpec
 
-from .belief import Belief, BeliefTracker
+from .belief import Beliefs, BeliefTracker
 from .belief_decoder import BeliefDecoder
 from .decoder import Decision, Decoder, DecoderConfig
 from .forward_filter import filter_tables
@@ -23,7 +23,7 @@ def open_decoder(config: DecoderConfig, spec: PyramidSpec) -> Decoder:
     """The decoder that `config` asks for: the belief if it has a procedure and `decide_at` is above 0. Otherwise the
     Viterbi filter if it has a procedure and `evidence_hz` is above 0, and hysteresis if not."""
     if config.believes:
-        return BeliefDecoder(config, spec.model_hz)
+        return BeliefDecoder(config, spec.model_hz, memory_ticks(spec))
     hysteresis = config.procedure is None or config.evidence_hz == 0
     kind: type[Decoder] = HysteresisDecoder if hysteresis else SemiMarkovDecoder
     return kind(config, spec.model_hz, spec.lag_ticks)
@@ -37,7 +37,19 @@ def open_tracker(
         return None
     tables = filter_tables(config.procedure, spec.model_hz, config.free_order)
     lags = lags_ticks or sorted({spec.lag_ticks, *spec.other_lags_ticks})
-    return BeliefTracker(tables, config.belief_hz / spec.model_hz, lags)
+    # Before 0.3 nothing was decided by the belief, so only the reports need one.
+    hz = (config.belief_hz, config.decide_hz if config.believes else config.belief_hz)
+    return BeliefTracker(tables, (hz[0] / spec.model_hz, hz[1] / spec.model_hz), lags)
+
+
+def memory_ticks(spec: PyramidSpec) -> int:
+    """How far back a boundary may lie. A bin less than the ring holds: up to a bin may be stepped before a decision."""
+    return spec.ring_capacity - spec.first_stride
+
+
+def decide_every(config: DecoderConfig, spec: PyramidSpec) -> int:
+    """Ticks between two decisions: the belief decides at each tick, the other decoders at the end of each bin."""
+    return 1 if config.believes else spec.first_stride
 
 
 def split_heads(log_posteriors: Rows, spec: PyramidSpec) -> dict[int, Rows]:
@@ -54,27 +66,27 @@ def split_heads(log_posteriors: Rows, spec: PyramidSpec) -> dict[int, Rows]:
 
 
 def decode_posteriors(log_posteriors: Rows, config: DecoderConfig, spec: PyramidSpec) -> list[Decision]:
-    """The decisions that a stream takes on one epoch: one call of the decoder at the end of each bin of the first
-    level, with at most `spec.ring_capacity` rows.
+    """The decisions that a stream takes on one epoch, with at most `spec.ring_capacity` rows at a time.
 
     Args:
         log_posteriors: as in `split_heads`.
     """
     decoder, decisions = open_decoder(config, spec), []
     beliefs = beliefs_of(log_posteriors, config, spec) if config.believes else None
-    main = split_heads(log_posteriors, spec)[spec.lag_ticks]
-    for tick in range(spec.first_stride - 1, len(main), spec.first_stride):
+    main, every = split_heads(log_posteriors, spec)[spec.lag_ticks], decide_every(config, spec)
+    for tick in range(every - 1, len(main), every):
         rows = main[max(0, tick + 1 - spec.ring_capacity) : tick + 1]
-        decision = decoder.decide(tick, rows, None if beliefs is None else next(beliefs))
+        decision = decoder.decide(tick, rows, None if beliefs is None else next(beliefs).steady)
         if decision is not None:
             decisions.append(decision)
     return decisions
 
 
-def beliefs_of(log_posteriors: Rows, config: DecoderConfig, spec: PyramidSpec) -> Iterator[Belief]:
-    """The beliefs of a stream at the end of each bin of the first level. `config` must have a procedure."""
+def beliefs_of(log_posteriors: Rows, config: DecoderConfig, spec: PyramidSpec) -> Iterator[Beliefs]:
+    """The beliefs of a stream whenever a decision is due. `config` must have a procedure."""
     heads = split_heads(log_posteriors, spec)
     tracker = open_tracker(config, spec, sorted(heads))
     assert tracker is not None
-    for tick in range(spec.first_stride - 1, len(log_posteriors), spec.first_stride):
+    every = decide_every(config, spec)
+    for tick in range(every - 1, len(log_posteriors), every):
         yield tracker.follow(tick, {lag: rows[: tick + 1] for lag, rows in heads.items()})

@@ -72,7 +72,8 @@ class DecoderConfig:
             With 0 the decoder is hysteresis, and `procedure` is not used.
         decide_at: a change is decided when the belief gives another label this probability. With 0, as in bundles
             before 0.3, `evidence_hz` says which of the other two decoders decides.
-        belief_hz: as `evidence_hz`, for the belief.
+        decide_hz: as `evidence_hz`, for the belief that decides.
+        belief_hz: as `evidence_hz`, for the belief that the reports `now` show.
         free_order: the probability that the next step is any of the others, whatever the procedure says (belief).
         procedure: order and durations of the steps, from a file of its own, `procedure.json`.
         patience: `decide_at` of the settings `fast`, `balanced` and `sure`.
@@ -87,7 +88,8 @@ class DecoderConfig:
     temperature: float = 1.0
     evidence_hz: float = 0.0
     decide_at: float = 0.0
-    belief_hz: float = 2.5
+    decide_hz: float = 2.5
+    belief_hz: float = 4.0
     free_order: float = 0.05
     procedure: Procedure | None = None
     patience: Mapping[str, float] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class DecoderConfig:
                 ok, why = number and 0 <= value < 1, "it must lie in [0, 1)"
             elif name == "temperature":
                 ok, why = number and 0.01 <= value <= 100, "it must lie in 0.01..100"
-            elif name in ("evidence_hz", "belief_hz"):
+            elif name in ("evidence_hz", "decide_hz", "belief_hz"):
                 ok, why = number and 0 <= value <= 1000, "it must lie in 0..1000 looks a second"
             else:
                 ok, why = number and 0 <= value <= 600, "it must lie in 0..600 seconds"
@@ -208,7 +210,9 @@ class DecoderConfig:
 
 SETTINGS = ("patience", "curve")
 THRESHOLDS = tuple(entry.name for entry in fields(DecoderConfig) if entry.name not in ("procedure", *SETTINGS))
-OLDER_THRESHOLDS = tuple(name for name in THRESHOLDS if name not in ("decide_at", "belief_hz", "free_order"))
+NEW_THRESHOLDS = ("decide_at", "decide_hz", "belief_hz", "free_order")
+"""Those of the belief."""
+OLDER_THRESHOLDS = tuple(name for name in THRESHOLDS if name not in NEW_THRESHOLDS)
 """Those of versions before 0.3."""
 
 
@@ -231,7 +235,9 @@ class Decision:
     boundary_tick: int
     decision_tick: int
     confidence: float
-    evidence: NDArray[np.float32] = field(compare=False, repr=False)
+    evidence: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros((0, 0), np.float32), compare=False, repr=False
+    )
 
 
 class Decoder(ABC):
@@ -273,34 +279,35 @@ class Decoder(ABC):
         self.label, self.since = state["label"], state["since"]
 
     @abstractmethod
-    def decide(self, tick: int, log_posterior: NDArray[np.float32], belief: Belief | None) -> Decision | None:
+    def decide(self, tick: int, log_posterior: NDArray[np.float32], belief: Belief | None = None) -> Decision | None:
         """The decision at `tick`, or None if the label stays.
 
         Args:
             tick: index within the epoch of the newest row.
             log_posterior: (n, K) log posteriors of ticks tick - n + 1 .. tick, where n is the length of the buffer.
-            belief: at `tick`; None without a procedure.
+            belief: the one that decides, at `tick`; None without a procedure.
         """
+
+    def _recent(self, tick: int, log_posterior: NDArray[np.float32]) -> tuple[int, NDArray[np.float32]]:
+        """The oldest tick of the buffer, and the posteriors of the last `smooth_s`."""
+        return tick + 1 - len(log_posterior), log_posterior[-self.smooth_ticks :].copy()
 
     def _change_label(
         self,
         tick: int,
         label: int,
         row: int | None,
-        log_posterior: NDArray[np.float32],
-        evidence: NDArray[np.float32] | None = None,
+        oldest: int,
+        evidence: NDArray[np.float32],
     ) -> Decision:
         """Begin `label` at `row` of the posteriors, or at the start of the epoch if `row` is None. The boundary is
-        limited by `min_duration_s` and by the oldest row of the buffer. `evidence`: as in `Decision`, default the
-        newest posteriors."""
+        limited by `min_duration_s` and by the tick `oldest`. `evidence`: as in `Decision`."""
         since, boundary = self._lag_ticks, 0
         if row is not None:
-            oldest = tick + 1 - len(log_posterior)
             since = min(tick, max(row, self.since + self._min_ticks, oldest + self._lag_ticks))
             boundary = since - self._lag_ticks
-        recent = log_posterior[-self.smooth_ticks :].copy() if evidence is None else evidence
-        confidence = float(mean_posterior(recent, self.config.temperature)[label])
-        decision = Decision(label, self.label, boundary, tick, confidence, recent)
+        confidence = float(mean_posterior(evidence, self.config.temperature)[label])
+        decision = Decision(label, self.label, boundary, tick, confidence, evidence)
         self.label, self.since = label, since
         return decision
 

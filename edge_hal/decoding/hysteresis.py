@@ -45,7 +45,7 @@ class HysteresisDecoder(Decoder):
             return None
         row = None if self.label is None else self._boundary_row(tick, log_posterior, leader)
         self._candidate = None
-        return self._change_label(tick, leader, row, log_posterior)
+        return self._change_label(tick, leader, row, *self._recent(tick, log_posterior))
 
     def _boundary_row(self, tick: int, log_posterior: NDArray[np.float32], leader: int) -> int:
         """`lead_s` before the row b that maximises sum_{t<b} log p(old) + sum_{t>=b} log p(new), where b respects

@@ -111,10 +111,12 @@ class SemiMarkovDecoder(Decoder):
         if label == self.label:
             return None
         if self.label is None:
-            return None if tick < self._first_decision_tick else self._change_label(tick, label, None, log_posterior)
+            if tick < self._first_decision_tick:
+                return None
+            return self._change_label(tick, label, None, *self._recent(tick, log_posterior))
         if tick - self.since < self._min_ticks:
             return None
-        return self._change_label(tick, label, first_tick - self._lead_ticks, log_posterior)
+        return self._change_label(tick, label, first_tick - self._lead_ticks, *self._recent(tick, log_posterior))
 
     def _update(self, tick: int, log_posterior: NDArray[np.float64]) -> None:
         """One step of the forward recursion: add a column for segments that begin at `tick`, then add the evidence of

@@ -58,9 +58,10 @@ def now_labels(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: 
     ticks: list[int] = []
     labels: list[int] = []
     for belief in beliefs_of(log_posterior, config, spec):
-        if reporter.due(belief, round(1e9 * belief.tick / spec.model_hz)):
-            ticks.append(belief.tick if ticks else 0)
-            labels.append(belief.label)
+        now = belief.now
+        if reporter.due(now, round(1e9 * now.tick / spec.model_hz)):
+            ticks.append(now.tick if ticks else 0)
+            labels.append(now.label)
     return labels_from(ticks, labels, len(log_posterior))
 
 

@@ -105,11 +105,14 @@ class PyramidStream:
         """Log posteriors of the newest n <= `count` ticks, oldest first: (n, K)."""
         return self.ring.last(0, "frame", count)
 
-    def heads(self, count: int) -> NDArray[np.float32]:
-        """Log posteriors of all heads at the newest n <= `count` ticks, oldest first: (n, H K), `frame` first, then
-        those with the lags `other_lags_ticks`."""
-        frame = self.posterior(count)
-        return np.hstack([frame, self.ring.last(0, "lagged", count)]) if self.spec.other_lags_s else frame
+    def heads(self, count: int, tick: int | None = None) -> NDArray[np.float32]:
+        """Log posteriors of all heads at n <= `count` ticks, oldest first: (n, H K), `frame` first, then those with the
+        lags `other_lags_ticks`. `tick`: the last of them, default the newest."""
+        stop = self.ticks if tick is None else tick + 1
+        start = max(0, stop - count, self.ticks - self.ring.capacity[0])
+        names = ("frame", "lagged") if self.spec.other_lags_s else ("frame",)
+        parts = [self.ring.rows(0, name, start, stop) for name in names]
+        return np.hstack(parts) if len(parts) > 1 else parts[0]
 
     def change(self, count: int) -> NDArray[np.float32]:
         """Probability of a recent boundary at the newest n <= `count` ticks, oldest first: (n,)."""

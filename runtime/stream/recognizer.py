@@ -7,7 +7,7 @@ published, `settle`. Up to `room` ticks may be stepped at once; the results are 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
 from edge_hal.decoding.belief import Belief, BeliefTracker
+from edge_hal.decoding.decode import decide_every as default_decide_every
 from edge_hal.decoding.decode import split_heads
 from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.errors import EdgeHalError
@@ -44,7 +45,7 @@ class Recognizer:
         decoder: that of this stream, at the beginning of an epoch.
         tracker: follows the belief of this stream, at the beginning of an epoch; None without a procedure.
         stream: the name that events carry; `/` separates topics and cannot be part of it.
-        decide_every: ticks between decisions, default a bin of the first level.
+        decide_every: ticks between decisions, by default those of `decoding.decode.decide_every`.
         next_seq: gives each durable event its number; default counts from 0.
 
     Raises:
@@ -76,7 +77,8 @@ class Recognizer:
         self._encoder, self._decoder, self._tracker = engines.encoder, decoder, tracker
         self.belief: Belief | None = None
         self._decoder_hash = decoder.config.fingerprint()
-        self._decide_every = decide_every or spec.first_stride
+        self._decide_every = decide_every or default_decide_every(decoder.config, spec)
+        self._decided = 0  # ticks whose decision was taken, if one was due
         self._next_seq = next_seq or itertools.count().__next__
         self._shown = np.zeros(self.pyramid.ring.capacity[0], np.int64)
         self._first = Moment(0, 0, 0)
@@ -95,6 +97,11 @@ class Recognizer:
         """The current action, which began at `since`; None before the first decision of an epoch."""
         label = self._decoder.label
         return None if label is None else self.spec.labels[label]
+
+    @property
+    def belief_t_ns(self) -> int:
+        """Stream time of the newest belief; 0 without one."""
+        return 0 if self.belief is None else int(self.pyramid.ring.at(0, TIME, self.belief.tick))
 
     # --- ticks ----------------------------------------------------------------------------------
 
@@ -141,14 +148,12 @@ class Recognizer:
 
     @property
     def room(self) -> int:
-        """How many ticks may be stepped at once: those until the next decision or the end of the bin."""
+        """How many ticks may be stepped at once: those until the end of the bin, and until the next decision if a
+        decision depends on how many rows the ring holds."""
         due, bin_left = self._decide_every - self.pyramid.ticks % self._decide_every, self.pyramid.room
-        return due if bin_left is None else min(due, bin_left)
-
-    @property
-    def decision_due(self) -> bool:
-        """Whether a decision is due after the last step."""
-        return self.pyramid.ticks > 0 and self.pyramid.ticks % self._decide_every == 0
+        if bin_left is None:
+            return due
+        return bin_left if self._decoder.config.believes else min(due, bin_left)
 
     def step(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> int:
         """Step level 0 once, over as many of these ticks as one step may take.
@@ -179,14 +184,20 @@ class Recognizer:
         self._check_posteriors(chunk)
         return chunk
 
-    def decide(self) -> Transition | None:
-        """The transition that is decided at the last tick stepped, if any."""
-        tick = self.pyramid.ticks - 1
-        if self._tracker is not None:
-            rows = self.pyramid.heads(tick - self._tracker.newest_tick + self._tracker.needed)
-            self.belief = self._tracker.follow(tick, split_heads(rows, self.spec))
-        decision = self._decoder.decide(tick, self.pyramid.posterior(len(self._shown)), self.belief)
-        return None if decision is None else self._transition(decision)
+    def decide(self) -> Iterator[Transition | None]:
+        """Take the decisions that are due since the last call: for each, the transition, or None if the action stays.
+        `belief` is meanwhile that of the decision's tick."""
+        first, self._decided = self._decided, self.pyramid.ticks
+        for tick in range(first, self.pyramid.ticks):
+            if (tick + 1) % self._decide_every:
+                continue
+            steady = None
+            if self._tracker is not None:
+                rows = self.pyramid.heads(tick - self._tracker.newest_tick + self._tracker.needed, tick)
+                self.belief, steady = self._tracker.follow(tick, split_heads(rows, self.spec))
+            frames = self.pyramid.ring.rows(0, "frame", max(0, self.pyramid.ticks - len(self._shown)), tick + 1)
+            decision = self._decoder.decide(tick, frames, steady)
+            yield None if decision is None else self._transition(decision)
 
     def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Transition]:
         """Step any number of ticks, (n, D), decide whenever a decision is due, and settle. It stops where a posterior
@@ -197,8 +208,7 @@ class Recognizer:
             done += self.step(vectors[done:], moments[done:])
             if self.spoiled:
                 break
-            if self.decision_due and (transition := self.decide()):
-                transitions.append(transition)
+            transitions += [transition for transition in self.decide() if transition is not None]
             self.settle()
         return transitions
 
@@ -218,7 +228,7 @@ class Recognizer:
         self._decoder.reset()
         if self._tracker is not None:
             self._tracker.reset()
-        self.since, self.belief, self.spoiled = None, None, False
+        self.since, self.belief, self.spoiled, self._decided = None, None, False, 0
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -251,6 +261,7 @@ class Recognizer:
             if not -LARGEST_TICK < decoder.get(name, 0) < LARGEST_TICK:
                 raise ValueError(f"the decoder's {name} is out of range")
         self.pyramid.restore(state["pyramid"])
+        self._decided = self.pyramid.ticks
         self._decoder.restore(state["decoder"])
         if self._tracker is not None:
             if not -1 <= state["belief"]["newest_tick"] < ticks:
