@@ -89,7 +89,7 @@ class DecoderConfig:
     evidence_hz: float = 0.0
     decide_at: float = 0.0
     decide_hz: float = 2.5
-    belief_hz: float = 4.0
+    belief_hz: float = 3.0
     free_order: float = 0.05
     procedure: Procedure | None = None
     patience: Mapping[str, float] = field(default_factory=dict)
