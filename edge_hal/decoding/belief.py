@@ -96,7 +96,8 @@ class BeliefTracker:
 
     def reset(self) -> None:
         """Begin a new epoch."""
-        self._filters = [ForwardFilter(self.tables, each) for each in dict.fromkeys(self._evidence)]
+        different = tuple(dict.fromkeys(self._evidence))
+        self._filter = ForwardFilter(self.tables, different, self.lags_ticks[-1] + 1)
         self._newest_tick = -1
 
     def another(self) -> BeliefTracker:
@@ -114,15 +115,14 @@ class BeliefTracker:
         return self._newest_tick
 
     def state(self) -> dict[str, Any]:
-        return {"newest_tick": self._newest_tick, "filters": [each.state() for each in self._filters]}
+        return {"newest_tick": self._newest_tick, "filter": self._filter.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError if the numbers do not belong together."""
         final = max(0, state["newest_tick"] + 1 - self.lags_ticks[-1])
-        if len(state["filters"]) != len(self._filters) or any(each["ticks"] != final for each in state["filters"]):
+        if state["filter"]["ticks"] != final:
             raise ValueError("the belief is not at the decoder's tick")
-        for each, kept in zip(self._filters, state["filters"], strict=True):
-            each.restore(kept)
+        self._filter.restore(state["filter"])
         self._newest_tick = state["newest_tick"]
 
     def follow(self, tick: int, heads: Mapping[int, NDArray[np.floating]]) -> Beliefs:
@@ -135,12 +135,10 @@ class BeliefTracker:
         longest = self.lags_ticks[-1]
         final = heads[longest]
         for at in range(max(longest, self._newest_tick + 1), tick + 1):
-            for each in self._filters:
-                each.update(final[at - tick - 1] if at > tick - len(final) else None)
+            self._filter.update(final[at - tick - 1] if at > tick - len(final) else None)
         self._newest_tick = tick
         rows = [self._row(tick, about, heads) for about in range(max(0, tick + 1 - longest), tick + 1)]
-        joints = [each.ahead(rows) for each in self._filters]
-        made = [Belief(tick, joint.sum(axis=1), joint, self.tables) for joint in joints]
+        made = [Belief(tick, joint.sum(axis=1), joint, self.tables) for joint in self._filter.ahead(rows)]
         return Beliefs(made[0], made[-1])
 
     def _row(self, tick: int, about: int, heads: Mapping[int, NDArray[np.floating]]) -> NDArray[np.floating] | None:
