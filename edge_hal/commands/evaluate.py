@@ -188,22 +188,15 @@ def patience_table(settings: dict[str, Scores], title: str) -> Table:
     """The settings of --decide as rows. Settings that coincide share one."""
     from rich.table import Table
 
-    table = Table(title=f"--decide ({title})", title_justify="left")
-    for heading in ("", "transition F1", "F1@50", "live, %", "changes/min", "delay, s", "90 %, s", "false/min"):
+    from edge_hal.evaluation.live_scores import KEYS
+
+    table = Table(title=f"--decide ({title}); changes and false transitions per minute", title_justify="left")
+    for heading in ("", "F1", "F1@50", "live, %", "changes", "delay, s", "90 %, s", "false"):
         table.add_column(heading, justify="left" if not heading else "right")
     same: dict[str, list[str]] = {}
     for name, scores in settings.items():
         same.setdefault(json.dumps(scores, sort_keys=True), []).append(name)
     for text, names in same.items():
         values = json.loads(text)
-        keys = (
-            "transition_f1",
-            "f1_50",
-            "mof_live",
-            "changes_per_min",
-            "delay_s_median",
-            "delay_s_p90",
-            "false_per_min",
-        )
-        table.add_row(", ".join(names), *("-" if values[key] is None else f"{values[key]:.2f}" for key in keys))
+        table.add_row(", ".join(names), *("-" if values[key] is None else f"{values[key]:.2f}" for key in KEYS))
     return table
