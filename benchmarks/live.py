@@ -38,7 +38,7 @@ def main() -> None:
             assert video.rate_hz is not None
             pictures = video.path.suffix != ".npy"
             camera = str(video.path) if pictures else f"features:{video.path}@{video.rate_hz:g}"
-            events = watch_run(arguments.bundle, camera, Path(folder) / "events.sock", "live")
+            events, _ = watch_run(arguments.bundle, camera, Path(folder) / "events.sock", "live")
             timelines.append(timeline_of_events(events, len(truth), labels))
             rates_hz.append(video.rate_hz)
             print(f"{video.name}: {len(events)} transitions", flush=True)
