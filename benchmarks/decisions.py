@@ -3,8 +3,8 @@
     python benchmarks/decisions.py DATA --ckpt RUN --split 1 [--json]
 
 All rows read the same posteriors of the test videos. Hysteresis and the Viterbi filter are fitted as `edge-hal train`
-did until 0.2: on the posteriors of training videos and the labels of the run's alignment. `us` is the median time of one
-tick in microseconds; decoders that decide once per bin take it once per bin.
+did until 0.2: on the posteriors of training videos and the labels of the run's alignment. `us` is the median time of
+one tick in microseconds; decoders that decide once per bin take it once per bin.
 """
 
 from __future__ import annotations
