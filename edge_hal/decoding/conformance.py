@@ -200,15 +200,18 @@ class Conformance:
         return cycle.count <= len(cycle.steps) and bool(self._last[cycle.steps[cycle.count - 1, 0]])
 
     def _begins_another(self, label: int) -> bool:
-        """Whether this step belongs to the next cycle. If the end was not seen, a step that begins a cycle begins
-        another if that explains what was seen with fewer deviations than a repeated step: at most one step is
-        missing."""
+        """Whether this step belongs to the next cycle. After the end of a cycle, a step that begins cycles does, unless
+        it is optional and the cycle has been without it. If the end was not seen, it does if that explains what was
+        seen with fewer deviations than a repeated step: at most one step is missing."""
         step, cycle = self._steps[label], self._cycle
         if not step.begins_cycle:
             return False
-        if not cycle.from_begin or self._ended():
+        if not cycle.from_begin:
             return True
-        return bool(cycle.done[label]) and not step.repeatable and len(self._missing()) <= 1
+        done = bool(cycle.done[label])
+        if self._ended():
+            return done or not step.optional
+        return done and not step.repeatable and len(self._missing()) <= 1
 
     def _restart(self, segment: _Segment, tick: int) -> Cycle | None:
         """If the cycle was given up and begun again, close it: its last steps, all repeated, begin the next one."""
