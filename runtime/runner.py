@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from edge_hal.bundle import Bundle, load_bundle
+from edge_hal.decoding.decoder import open_decoder
 from edge_hal.events import Event
 from edge_hal.files import check_readable, check_writable
 
@@ -88,7 +89,12 @@ def _run(
             recognizer = _open_stream(bundle, options.engine, options, next_seq)
             closing.callback(recognizer.engines.close)
             same_engine = recognizer.engines.kind
-            reloader = Reloader(options, stop, lambda bundle: _open_stream(bundle, same_engine, options, next_seq))
+            reloader = Reloader(
+                options,
+                stop,
+                make=lambda bundle: _open_stream(bundle, same_engine, options, next_seq),
+                keep=lambda bundle, current: _on_engines_of(current, bundle, options, next_seq),
+            )
             closing.callback(reloader.close)
             with Publisher(
                 options.endpoint,
@@ -121,6 +127,18 @@ def _open_stream(bundle: Bundle, engine: str, options: RunOptions, next_seq: Cal
     model = Model(bundle, engine, options.threads)
     return model.stream(
         options.stream, decoder=decoder, decide_every=options.decide_every, next_seq=next_seq, owns_model=True
+    )
+
+
+def _on_engines_of(current: Recognizer, bundle: Bundle, options: RunOptions, next_seq: Callable[[], int]) -> Recognizer:
+    """A recogniser of a bundle with the same graphs and another decoder. `current` may go on until it takes over."""
+    return Recognizer(
+        bundle,
+        current.engines,
+        open_decoder(bundle.decoder.changed(options.decoder), bundle.spec),
+        stream=options.stream,
+        decide_every=options.decide_every,
+        next_seq=next_seq,
     )
 
 

@@ -115,12 +115,13 @@ class Session:
         return reason, counters, (time.monotonic_ns() - begun_ns) / 1e9
 
     def health(self) -> dict[str, Any]:
-        """The source, the engine and why it was chosen, descriptors, and what the observers report."""
+        """The source, the engine and why it was chosen, descriptors, reloads, and what the observers report."""
         engines = self._recognizer.engines
         health = {
             "source": self._source.health(),
             "engine": {"kind": engines.kind, "why": engines.why},
             "descriptors": self._descriptors.health(),
+            **self._reloader.health(),
         }
         for observer in self._observers:
             health |= observer.health()
@@ -237,6 +238,7 @@ class Session:
         """Go on with another bundle. Its state starts empty, so a new epoch begins."""
         self._step()
         self._clock.interrupt("reload")
+        successor.reset()  # it may have the engines of the one before, with their state
         successor.succeed(self._recognizer)
         self._recognizer, self._vector = successor, None
         bundle = successor.bundle.fingerprint
