@@ -18,7 +18,7 @@ from edge_hal.decoding.procedure_check import find_ring
 
 SURE = 0.85
 """A rule is stored if it is strict with at least this probability. In simulated sessions of the workbench's procedure,
-rules of 8 to 60 lists then give less than one false deviation of the order in ten minutes; with 0.8 they give up to 2."""
+rules of 8 to 60 lists then give less than one false deviation of the order in ten minutes; with 0.8 they give 2."""
 ENDS = 0.2
 """A step begins, or ends, cycles if at least this share of the lists begins, or ends, with it."""
 RETURNS = 0.8

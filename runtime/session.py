@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event, Moment
+from edge_hal.events import Event, Moment, Transition
 
 from .delivery.descriptors import Descriptors
 from .delivery.publisher import Publisher
@@ -84,6 +84,8 @@ class Session:
             live=source.live,
             cut=source.live if options.overload is None else options.overload == "cut",
         )
+        if source.live:
+            recognizer.begin_mid_cycle()
         if isinstance(source, ReplaySource) and source.state is not None:
             self._restore(source.state, source)
 
@@ -200,10 +202,10 @@ class Session:
                 return
             newest = pending[count - 1]
             spent_ns = {**newest.spent_ns, "step": stepped_ns - begun_ns}
-            for transition in recognizer.decide():
+            for events in recognizer.decide():
                 spent_ns["decide"] = time.monotonic_ns() - stepped_ns
-                if transition is not None:
-                    self._publish(transition, spent_ns)
+                for event in events:
+                    self._publish(event, spent_ns if isinstance(event, Transition) else None)
                 if self._now.due(recognizer.belief, recognizer.belief_t_ns):
                     self._publish_now(recognizer)
             decided_ns = time.monotonic_ns()
@@ -228,6 +230,8 @@ class Session:
                     broken.lost_ticks,
                 )
             self._overload_ns = now_ns
+        if broken.reset:
+            self._publish_all(self._recognizer.close_cycle())
         self._publish(self._recognizer.gap(broken))
         if broken.reset:
             self._now.reset()
@@ -237,6 +241,7 @@ class Session:
     def _take_over(self, successor: Recognizer, now_ns: int) -> None:
         """Go on with another bundle. Its state starts empty, so a new epoch begins."""
         self._step()
+        self._publish_all(self._recognizer.close_cycle())
         self._clock.interrupt("reload")
         successor.reset()  # it may have the engines of the one before, with their state
         successor.succeed(self._recognizer)
@@ -280,6 +285,10 @@ class Session:
         for observer in self._observers:
             observer.published(event)
 
+    def _publish_all(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._publish(event)
+
     def _publish_now(self, recognizer: Recognizer) -> None:
         report = recognizer.now()
         assert report is not None
@@ -297,5 +306,7 @@ class Session:
         self._ended = True
         self._source.close()  # nothing is captured after this: the counters are final
         counters = self._tally()
+        if reason != "error":
+            self._publish_all(self._recognizer.close_cycle())
         self._publish(self._recognizer.end(reason, counters))
         return counters

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .procedure import Procedure
 from .running_cycle import LARGEST, Cycle, CycleStep, Deviation, RunningCycle
@@ -102,6 +103,11 @@ class Conformance:
             found += self._close(self._tick, self._tick, None, report=self._ended())
         self._current = None
         return found
+
+    def done(self) -> NDArray[np.int64]:
+        """(K,) how often each step has occurred in the cycle that goes on."""
+        done: NDArray[np.int64] = self._cycle.done.copy()
+        return done
 
     # --- segments -------------------------------------------------------------------------------
 
