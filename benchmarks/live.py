@@ -15,7 +15,8 @@ from pathlib import Path
 from edge_hal.bundle import load_bundle
 from edge_hal.evaluation.live_scores import reported_scores
 from edge_hal.evaluation.scores import floor_scores, frame_labels, scores_of
-from edge_hal.evaluation.subscribed_run import reported_labels, timeline_of_events, watch_run
+from edge_hal.evaluation.subscribed_run import of_type, reported_labels, timeline_of_events, watch_run
+from edge_hal.events import Now, Transition
 from edge_hal.learning.data.dataset import VideoSet, load_dataset, with_labels_of
 
 
@@ -39,11 +40,11 @@ def main() -> None:
             assert video.rate_hz is not None
             pictures = video.path.suffix != ".npy"
             camera = str(video.path) if pictures else f"features:{video.path}@{video.rate_hz:g}"
-            events, reports = watch_run(arguments.bundle, camera, Path(folder) / "events.sock", "live")
-            timelines.append(timeline_of_events(events, len(truth), labels))
-            shown.append(reported_labels(reports, len(truth), labels))
+            events = watch_run(arguments.bundle, camera, Path(folder) / "events.sock", "live")
+            timelines.append(timeline_of_events(of_type(events, Transition), len(truth), labels))
+            shown.append(reported_labels(of_type(events, Now), len(truth), labels))
             rates_hz.append(video.rate_hz)
-            print(f"{video.name}: {len(events)} transitions", flush=True)
+            print(f"{video.name}: {len(of_type(events, Transition))} transitions", flush=True)
     truths = frame_labels(videos)
     scores = {**scores_of(timelines, truths, rates_hz, videos.background), **reported_scores(shown, truths, rates_hz)}
     print(json.dumps({"videos": len(timelines), "floor": floor_scores(videos), "live": scores}, indent=2))

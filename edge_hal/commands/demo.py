@@ -12,7 +12,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation.subscribed_run import reported_labels, timeline_of_events, watch_run
+from edge_hal.evaluation.subscribed_run import of_type, reported_labels, timeline_of_events, watch_run
 from edge_hal.files import write_file
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def demo(
     from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
     from edge_hal.evaluation.live_scores import reported_scores
     from edge_hal.evaluation.scores import floor_scores, frame_labels, frame_rates_hz, scores_of
+    from edge_hal.events import Now, Transition
     from edge_hal.export.bundle import export_bundle
     from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.train import train
@@ -58,9 +59,9 @@ def demo(
     for number, video in enumerate(unseen.videos):
         assert video.labels is not None
         tell = partial(_tell, video=video, labels=unseen.labels) if number == 0 else None
-        transitions, reports = watch_run(out / "bundle", str(video.path), out / "events.sock", STREAM, tell)
-        heard.append(transitions)
-        told.append(reported_labels(reports, len(video.labels), unseen.labels))
+        events = watch_run(out / "bundle", str(video.path), out / "events.sock", STREAM, tell)
+        heard.append(of_type(events, Transition))
+        told.append(reported_labels(of_type(events, Now), len(video.labels), unseen.labels))
         timelines.append(timeline_of_events(heard[-1], len(video.labels), unseen.labels))
     with Stages() as report:
         labelled = load_dataset(data, split=1, part="train", with_labels=True)

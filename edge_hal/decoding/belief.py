@@ -54,21 +54,18 @@ class Belief:
         """Quantiles of the ticks that `label` still lasts after `tick`, if it goes on now."""
         began = self.joint[label]
         ages = np.arange(len(began), 0, -1)  # ticks that the segment has had, `tick` included
-        lasts = self.tables.lasts[label]
+        weight = began / np.maximum(self.tables.lasting(label, ages), SMALLEST)
         total = began.sum()
-        if total <= 0:
-            return [0] * len(quantiles)
-        weight = began / total / np.maximum(lasts[ages - 1], SMALLEST)
 
         def still_lasting(more: int) -> float:
-            return float(weight @ lasts[np.minimum(ages - 1 + more, len(lasts) - 1)])
+            return float(weight @ self.tables.lasting(label, ages + more))
 
         found = []
         for quantile in quantiles:
-            low, high = 0, len(lasts)
-            while low < high:  # the first number of ticks after which at most 1 - quantile still lasts
+            low, high = 0, 2 * self.tables.lasts.shape[1]
+            while low < high and total > 0:  # the first number after which at most 1 - quantile still lasts
                 middle = (low + high) // 2
-                low, high = (low, middle) if still_lasting(middle + 1) <= 1 - quantile else (middle + 1, high)
+                low, high = (low, middle) if still_lasting(middle + 1) <= (1 - quantile) * total else (middle + 1, high)
             found.append(low)
         return found
 

@@ -49,6 +49,12 @@ class FilterTables:
     first: Array
     share: Array
 
+    def lasting(self, label: int, ticks: NDArray[np.integer]) -> Array:
+        """Probability that a segment of `label` lasts at least so many ticks, each 1 or more; also beyond the table."""
+        longest = self.lasts.shape[1]
+        beyond = np.maximum(ticks - longest, 0)
+        return np.asarray(self.lasts[label, np.minimum(ticks, longest) - 1] * (1 - self.tail[label]) ** beyond)
+
 
 def filter_tables(procedure: Procedure, model_hz: float, free: float) -> FilterTables:
     """The tables at `model_hz` ticks per second.

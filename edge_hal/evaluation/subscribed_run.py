@@ -6,15 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
     from edge_hal.decoding.timeline import Timeline
-    from edge_hal.events import Now, Transition
+    from edge_hal.events import Event, Now, Transition
     from edge_hal.metrics import IntArray
 
+Kind = TypeVar("Kind")
 TIMEOUT_S = 60.0
 """How long the run may stay silent, and how long it may take to end."""
 
@@ -26,8 +27,8 @@ def watch_run(
     stream: str,
     on_transition: Callable[[Transition], None] | None = None,
     pace: str = "asap",
-) -> tuple[list[Transition], list[Now]]:
-    """Every transition and every report `now` that a subscriber of `edge-hal run --camera CAMERA` receives, in order.
+) -> list[Event]:
+    """Every event that a subscriber of `edge-hal run --camera CAMERA` receives, in order.
 
     Args:
         socket: the file of the `ipc://` endpoint.
@@ -36,24 +37,20 @@ def watch_run(
     Raises:
         EdgeHalError: the run failed, or no event came for `TIMEOUT_S` seconds.
     """
-    from edge_hal.events import End, Now, Transition
+    from edge_hal.events import End, Transition
     from edge_hal.runtime.delivery.client import subscribe
 
     endpoint = f"ipc://{socket.absolute()}"
     command = [sys.executable, "-m", "edge_hal", "run", "--bundle", str(bundle), "--camera", camera]
     command += ["--pace", pace, "--pub", endpoint, "--stream", stream, "--wait-subscribers", "1", "--json"]
-    transitions: list[Transition] = []
-    reports: list[Now] = []
+    heard: list[Event] = []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         with subscribe(endpoint, stream, timeout_s=TIMEOUT_S) as events:
             for event in events:
-                if isinstance(event, Transition):
-                    transitions.append(event)
-                    if on_transition is not None:
-                        on_transition(event)
-                elif isinstance(event, Now):
-                    reports.append(event)
+                heard.append(event)
+                if isinstance(event, Transition) and on_transition is not None:
+                    on_transition(event)
                 elif isinstance(event, End):
                     break
         _, errors = process.communicate(timeout=TIMEOUT_S)
@@ -63,7 +60,12 @@ def watch_run(
         socket.unlink(missing_ok=True)
     if process.returncode:
         raise EdgeHalError(f"the run over {camera} failed", errors.strip())
-    return transitions, reports
+    return heard
+
+
+def of_type(events: Sequence[Event], kind: type[Kind]) -> list[Kind]:
+    """Those of one type."""
+    return [event for event in events if isinstance(event, kind)]
 
 
 def reported_labels(reports: Sequence[Now], frames: int, labels: Sequence[str]) -> IntArray:

@@ -230,3 +230,15 @@ def test_the_remaining_time_has_the_quantiles_of_the_durations() -> None:
     for found, quantile in zip(belief.remaining_ticks(1, (0.1, 0.5, 0.9)), (0.1, 0.5, 0.9), strict=True):
         assert abs(found - np.quantile(sampled, quantile)) <= 2 + 0.1 * found
     assert belief.next_labels(1).argmax() == 2 and belief.next_labels(1).sum() == pytest.approx(1)
+
+
+def test_a_step_that_lasts_longer_than_the_table_still_has_a_remaining_time() -> None:
+    tables = random_tables(np.random.default_rng(2), 2, 10)
+    tracker = BeliefTracker(tables, (1.0, 1.0), (0, 3))
+    rows = np.log(np.full((100, 2), [0.99, 0.01])).astype(np.float32)
+    for tick in range(100):
+        belief = tracker.follow(tick, {lag: rows[: tick + 1] for lag in (0, 3)}).now
+        quantiles = belief.remaining_ticks(0, (0.1, 0.5, 0.9))
+        assert quantiles == sorted(quantiles) and quantiles[0] >= 0
+    # Beyond the table, durations have no memory: the time that remains is geometric.
+    assert abs(quantiles[1] - np.log(0.5) / np.log(1 - tables.tail[0])) <= 1
