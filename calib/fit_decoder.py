@@ -68,8 +68,8 @@ def fit_decoder(
     learned = learn_procedure(procedure or labels, spec.labels, spec.model_hz)
     base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned).changed(given)
     if held_out:
-        curve = fit_curve(log_posteriors, labels, spec, base, given)
-        patience, base = choose(curve), replace(base, decide_hz=curve.decide_hz, curve=curve.table())
+        curve, balanced = fit_curve(log_posteriors, labels, spec, base, given)
+        patience, base = choose(curve, balanced), replace(base, decide_hz=curve.decide_hz, curve=curve.table())
     else:
         patience = UNFITTED
     # A given `decide_at` is the only setting.

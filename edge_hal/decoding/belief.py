@@ -83,11 +83,11 @@ class BeliefTracker:
 
     Args:
         tables: of the procedure.
-        evidence: of `now` and of `steady`, as in `ForwardFilter`.
+        evidence: weights as in `ForwardFilter`; the first is that of `now`, the last that of `steady`.
         lags_ticks: of the heads, ascending. The head with lag l describes tick t - l at tick t.
     """
 
-    def __init__(self, tables: FilterTables, evidence: tuple[float, float], lags_ticks: Sequence[int]) -> None:
+    def __init__(self, tables: FilterTables, evidence: Sequence[float], lags_ticks: Sequence[int]) -> None:
         self.tables, self._evidence, self.lags_ticks = tables, evidence, tuple(lags_ticks)
         self.reset()
 
@@ -123,7 +123,12 @@ class BeliefTracker:
         self._newest_tick = state["newest_tick"]
 
     def follow(self, tick: int, heads: Mapping[int, NDArray[np.floating]]) -> Beliefs:
-        """The beliefs at `tick`.
+        """The beliefs at `tick`. See `follow_all`."""
+        made = self.follow_all(tick, heads)
+        return Beliefs(made[0], made[-1])
+
+    def follow_all(self, tick: int, heads: Mapping[int, NDArray[np.floating]]) -> list[Belief]:
+        """The belief at `tick` of each distinct weight of the evidence, in the order in which they were given.
 
         Args:
             heads: lag in ticks -> (n, K) log posteriors of that head at the ticks tick - n + 1 .. tick. They should
@@ -135,8 +140,7 @@ class BeliefTracker:
             self._filter.update(final[at - tick - 1] if at > tick - len(final) else None)
         self._newest_tick = tick
         rows = [self._row(tick, about, heads) for about in range(max(0, tick + 1 - longest), tick + 1)]
-        made = [Belief(tick, joint.sum(axis=1), joint, self.tables) for joint in self._filter.ahead(rows)]
-        return Beliefs(made[0], made[-1])
+        return [Belief(tick, joint.sum(axis=1), joint, self.tables) for joint in self._filter.ahead(rows)]
 
     def _row(self, tick: int, about: int, heads: Mapping[int, NDArray[np.floating]]) -> NDArray[np.floating] | None:
         """What the head with the longest lag that has described tick `about` says of it."""
