@@ -30,16 +30,9 @@ from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.runtime.engines.choose import choose_engines
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxEncoder, open_engines
+from edge_hal.runtime.engines.tensorrt_builder import BuildOptions, build_plan
 from edge_hal.runtime.engines.tensorrt_engine import TensorRtEncoder, TensorRtEngine
-from edge_hal.runtime.engines.tensorrt_plans import (
-    BuildOptions,
-    DeviceId,
-    PlanCache,
-    build_plan,
-    pack,
-    plan_key,
-    unpack,
-)
+from edge_hal.runtime.engines.tensorrt_plans import DeviceId, PlanCache, pack, plan_key, unpack
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import EncoderSpec, PyramidSpec
 from tests.helpers.host_device import HOST, HostDevice, HostEngine
@@ -268,7 +261,8 @@ CHILD = """
     import json, resource, signal, sys
     from pathlib import Path
     import tensorrt_rtx as trt
-    from edge_hal.runtime.engines.tensorrt_plans import BuildOptions, DeviceId, PlanCache
+    from edge_hal.runtime.engines.tensorrt_builder import BuildOptions
+    from edge_hal.runtime.engines.tensorrt_plans import DeviceId, PlanCache
     step, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     if limit:  # a full disk, as a process sees it
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
