@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from edge_hal import __version__
-from edge_hal.bundle import Bundle, certificate_text, expected_graphs, file_hash, load_bundle, write_bundle
+from edge_hal.bundle import Bundle, expected_graphs, file_hash, load_bundle, write_bundle
+from edge_hal.bundle_certificate import certificate_text
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError

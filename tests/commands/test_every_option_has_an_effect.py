@@ -23,7 +23,7 @@ import pytest
 import typer
 
 from edge_hal import cli
-from edge_hal.bundle import certificate_text
+from edge_hal.bundle_certificate import certificate_text
 from edge_hal.events import End
 from edge_hal.model.model_file import save_model
 from edge_hal.runtime.options import RunOptions, Summary

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.bundle import certificate_text
+from edge_hal.bundle_certificate import certificate_text
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.runtime.delivery.journal import Journal, Retention
