@@ -85,6 +85,23 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A run of the tests exports each graph once, in whichever worker process needs it first."""
+    graphs = sys.modules.get("edge_hal.export.graphs")
+    if graphs is None:  # no test of this run exports
+        yield
+        return
+    from tests.helpers.kept_graphs import keeping
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kept-graphs"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "_export", keeping(graphs._export, folder))
+        yield
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A known bundle that takes vectors. Nobody may write into it."""

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.export.graphs import export_encoder
+from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import save_model
 from edge_hal.model.pyramid import Pyramid
@@ -32,6 +34,9 @@ def small_spec(
     )
 
 
+PICTURES, PICTURE_SEED = small_spec(TWO, encoder=EncoderSpec(24, 32, 3)), 5
+
+
 def random_model(spec: PyramidSpec, seed: int = 0, *, causal: bool = True) -> tuple[Pyramid, FrontEnd]:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -51,6 +56,20 @@ def save_run(path: Path, spec: PyramidSpec, seed: int = 0, reference: NDArray[np
     if reference is not None:
         np.savez(path / "reference.npz", x=reference)
     return path
+
+
+def save_picture_run(path: Path) -> Path:
+    """A run directory of `PICTURES`, with its frame encoder. The tests of several rooms use it: see `kept_graphs`."""
+    run = save_run(path, PICTURES, PICTURE_SEED, reference=random_input(300))
+    save_encoder(run / "encoder.onnx", PICTURES)
+    return run
+
+
+def save_encoder(path: Path, spec: PyramidSpec) -> None:
+    """The graph of a random frame encoder."""
+    assert spec.encoder is not None
+    torch.manual_seed(0)
+    export_encoder(FrameEncoder(spec.encoder), spec.encoder, path)
 
 
 def random_input(ticks: int, size: int = 3, seed: int = 0) -> NDArray[np.float32]:

@@ -14,22 +14,18 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle
-from edge_hal.export.graphs import export_encoder
-from edge_hal.model.encoder import FrameEncoder
 from edge_hal.runtime.api import open_stream
 from edge_hal.runtime.engines.choose import choose_engines
 from edge_hal.runtime.engines.cuda_device import CudaDevice
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
-from edge_hal.spec import EncoderSpec
 from tests.helpers.cuda_modules import CUresult, Gpu, keep_plans
 from tests.helpers.processes import call
-from tests.helpers.small_models import TWO, random_input, save_run, small_spec
+from tests.helpers.small_models import random_input, save_picture_run
 
 
 @pytest.fixture
@@ -48,12 +44,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("cuda")
-    spec = small_spec(TWO, encoder=EncoderSpec(24, 32, 3))
-    run = save_run(folder / "run", spec, seed=5, reference=random_input(300))
-    torch.manual_seed(0)
-    assert spec.encoder is not None
-    export_encoder(FrameEncoder(spec.encoder), spec.encoder, run / "encoder.onnx")
-    return export_bundle(run, folder / "bundle", precision="fp16")
+    return export_bundle(save_picture_run(folder / "run"), folder / "bundle", precision="fp16")
 
 
 @pytest.fixture
