@@ -27,18 +27,17 @@ from edge_hal.model.one_pass import one_pass
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import EncoderSpec, LevelSpec
-from tests.helpers.small_models import random_input, random_model, save_run, small_spec
+from tests.helpers.small_models import EXPORTED, EXPORTED_SEED, random_input, random_model, save_run, small_spec
 
+SPEC = EXPORTED
 ENCODER = EncoderSpec(height=12, width=16, size=3)
-LEVELS = (LevelSpec(1, 4, 8, 2, 2), LevelSpec(2, 3, 12, 3, 1), LevelSpec(2, 4, 16, 4, 1))
-SPEC = small_spec(LEVELS, encoder=ENCODER)
 Edit = Callable[[onnx.ModelProto], None]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with an encoder, and its pictures and vectors as reference."""
-    path = save_run(tmp_path_factory.mktemp("export") / "run", SPEC, seed=3)
+    path = save_run(tmp_path_factory.mktemp("export") / "run", SPEC, EXPORTED_SEED)
     torch.manual_seed(5)
     export_encoder(FrameEncoder(ENCODER), ENCODER, path / "encoder.onnx")
     pictures = np.random.default_rng(0).integers(0, 256, (8, 12, 16, 3), dtype=np.uint8)

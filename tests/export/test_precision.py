@@ -22,8 +22,11 @@ from edge_hal.model.one_pass import one_pass
 from edge_hal.model.step import LevelStep
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
-from edge_hal.spec import EncoderSpec, LevelSpec, PyramidSpec
+from edge_hal.spec import EncoderSpec, PyramidSpec
+from tests.helpers import small_int8
 from tests.helpers.small_models import (
+    EXPORTED,
+    EXPORTED_SEED,
     PICTURES,
     THREE,
     TWO,
@@ -35,14 +38,13 @@ from tests.helpers.small_models import (
 )
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
-LEVELS = (LevelSpec(1, 4, 8, 2, 1), LevelSpec(2, 3, 12, 3, 1))
 
 
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All graphs of three levels in float16, model seed 4."""
+    """All graphs of `EXPORTED`, three levels, in float16."""
     folder = tmp_path_factory.mktemp("halves")
-    export_all(small_spec(THREE), folder, seed=4)
+    export_all(EXPORTED, folder, EXPORTED_SEED)
     return folder
 
 
@@ -66,7 +68,7 @@ def export_all(spec: PyramidSpec, folder: Path, seed: int = 0, precision: str = 
 
 
 def test_a_half_graph_carries_its_state_in_half_and_says_posteriors_in_float(halves: Path) -> None:
-    spec = small_spec(THREE)
+    spec = EXPORTED
     for level in range(3):
         for chunk in spec.chunks(level):
             graph = onnx.load(halves / f"level{level}.c{chunk}.fp16.onnx").graph
@@ -81,8 +83,8 @@ def test_a_half_graph_carries_its_state_in_half_and_says_posteriors_in_float(hal
 
 
 def test_half_in_any_chunking_stays_close_to_float64(halves: Path) -> None:
-    spec = small_spec(THREE)
-    pyramid, front_end = random_model(spec, 4)
+    spec = EXPORTED
+    pyramid, front_end = random_model(spec, EXPORTED_SEED)
     x = random_input(240, seed=5)
     expected = one_pass(pyramid, front_end, x).outputs[0]["frame"]
     for chunk in spec.chunk_sizes:
@@ -96,8 +98,8 @@ def test_half_in_any_chunking_stays_close_to_float64(halves: Path) -> None:
 
 def test_a_sensor_with_a_large_offset_survives_half_precision(tmp_path: Path) -> None:
     """The float16 next to 1000 is 1000.5; the whole signal may live in between."""
-    spec = small_spec(LEVELS)
-    pyramid, front_end = random_model(spec, 1)
+    spec = small_int8.SPEC
+    pyramid, front_end = random_model(spec, small_int8.SEED)
     with torch.no_grad():
         front_end.mean += 1000.0
     for level in range(2):

@@ -34,7 +34,11 @@ def small_spec(
     )
 
 
+# Models whose graphs the tests of several modules export: the same model is exported once (`kept_graphs`).
 PICTURES, PICTURE_SEED = small_spec(TWO, encoder=EncoderSpec(24, 32, 3)), 5
+MIDDLE = (LevelSpec(1, 4, 8, 2, 2), LevelSpec(2, 3, 12, 3, 1), LevelSpec(2, 4, 16, 4, 1))
+"""Three levels, so that one has neighbours on both sides."""
+EXPORTED, EXPORTED_SEED = small_spec(MIDDLE, encoder=EncoderSpec(12, 16, 3)), 3
 
 
 def random_model(spec: PyramidSpec, seed: int = 0, *, causal: bool = True) -> tuple[Pyramid, FrontEnd]:
@@ -59,7 +63,7 @@ def save_run(path: Path, spec: PyramidSpec, seed: int = 0, reference: NDArray[np
 
 
 def save_picture_run(path: Path) -> Path:
-    """A run directory of `PICTURES`, with its frame encoder. The tests of several rooms use it: see `kept_graphs`."""
+    """A run directory of `PICTURES`, with its frame encoder."""
     run = save_run(path, PICTURES, PICTURE_SEED, reference=random_input(300))
     save_encoder(run / "encoder.onnx", PICTURES)
     return run
