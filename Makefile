@@ -5,8 +5,11 @@ DEMO_EXTRAS := camera,train,export,plot
 TEST_EXTRAS := $(DEMO_EXTRAS),test,tensorrt-rtx
 # pip prints errors and nothing else.
 INSTALL := -m pip install -qq --disable-pip-version-check
-# One thread in each process, and as many processes as there are cores, four at most.
-PYTEST := -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+# One thread in each process, and one process more than there are cores, four at most: many tests wait for processes.
+WORKERS := $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 4 ? n : 4)))
+PYTEST := -m pytest -q -n $(WORKERS) --dist worksteal
+# Temporary files in memory where there is room.
+TESTS := OMP_NUM_THREADS=1 tests/in_memory.sh $(BIN)/python
 
 .PHONY: venv services demo test test-slow test-pythons lint clean
 
@@ -29,9 +32,9 @@ demo: .venv/for-demo
 
 # Some tests start cameras and publishers that need the processor in time. What fails beside other tests runs once more, alone.
 test: .venv/for-tests
-	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" || \
+	@$(TESTS) $(PYTEST) -m "not slow" || \
 	  { echo "Running the failed tests once more, one at a time" && \
-	    OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none -m "not slow"; }
+	    $(TESTS) -m pytest -q --last-failed --last-failed-no-failures none -m "not slow"; }
 
 # A test whose program is not installed is skipped, with the reason.
 test-slow: .venv/for-tests
@@ -52,7 +55,7 @@ test-python%:
 	@if ! python$* -c pass 2> /dev/null; then \
 	  echo "python$*: skipped, not installed"; \
 	else \
-	  echo "python$*:" && $(MAKE) --silent .venv-$*/ready && OMP_NUM_THREADS=1 .venv-$*/bin/python $(PYTEST) -m "not slow"; \
+	  echo "python$*:" && $(MAKE) --silent .venv-$*/ready && OMP_NUM_THREADS=1 tests/in_memory.sh .venv-$*/bin/python $(PYTEST) -m "not slow"; \
 	fi
 
 .venv-%/ready: pyproject.toml constraints-310.txt
