@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -242,7 +243,7 @@ def test_a_broken_export_is_not_certified_and_leaves_nothing(
 ) -> None:
     broken, edit = BROKEN[what]
 
-    def export_level(_pyramid, _front_end, level, chunk, precision, out: Path) -> None:
+    def export_level(_pyramid: Any, _front_end: Any, level: Any, chunk: Any, precision: Any, out: Path) -> None:
         name = f"level{level}.c{chunk}.{precision}.onnx"
         model = onnx.load(good / name)
         if name == broken:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -86,7 +87,7 @@ def test_a_stream_that_ages_fails_its_certificate(bundles: dict[str, Path]) -> N
             self._engine.reset()
             self._steps = 0
 
-        def step(self, inputs):
+        def step(self, inputs: Any) -> Any:
             self._steps += 1
             outputs = self._engine.step(inputs)
             return {name: v * (1 + 1e-6 * self._steps) if name == "frame" else v for name, v in outputs.items()}
@@ -116,9 +117,10 @@ def test_an_int8_bundle_says_what_it_was_calibrated_on(bundles: dict[str, Path],
     assert Ranges.from_file(ranges).seen == {r.name: r.sha256() for r in recordings()}
 
 
-def broken(good: Path, out: Path, run: Path, edit) -> list[str]:
+def broken(good: Path, out: Path, run: Path, edit: Any) -> list[str]:
     """The checks that fail once `edit` has changed the graphs of a good bundle."""
-    source, checkpoint, caught = load_bundle(good), load_checkpoint(run), {}
+    source, checkpoint = load_bundle(good), load_checkpoint(run)
+    caught: dict[str, Any] = {}
 
     def write(folder: Path) -> None:
         for name in json.loads((good / "manifest.json").read_text())["graphs"]:
@@ -126,7 +128,7 @@ def broken(good: Path, out: Path, run: Path, edit) -> list[str]:
             edit(name, model)
             onnx.save(model, folder / name)
 
-    def judge(bundle) -> dict:
+    def judge(bundle: Any) -> dict[str, Any]:
         caught.update(certify(bundle, checkpoint, budget=GENEROUS))
         return caught
 
@@ -136,7 +138,7 @@ def broken(good: Path, out: Path, run: Path, edit) -> list[str]:
     return [check["name"] for check in caught["checks"] if not check["passed"]]
 
 
-def replace(model: onnx.ModelProto, name: str, change) -> bool:
+def replace(model: onnx.ModelProto, name: str, change: Any) -> bool:
     for entry in model.graph.initializer:
         if entry.name == name:
             value = numpy_helper.to_array(entry)
@@ -225,7 +227,7 @@ def test_a_calibration_killed_half_way_goes_on_and_ends_the_same(
     seen: list[str] = []
     real = observing._count_one
 
-    def counted(spec, engines, eye, recording) -> None:
+    def counted(spec: Any, engines: Any, eye: Any, recording: Any) -> None:
         if seen == ["r0"] and not resumed:
             raise KeyboardInterrupt
         seen.append(recording.name)
