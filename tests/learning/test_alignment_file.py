@@ -61,7 +61,7 @@ def test_what_is_written_is_read(labels: list[int], stride: int) -> None:
         ({"frames": None}, "NoneType"),
     ],
 )
-def test_an_unusable_alignment_names_the_video(change: dict, why: str) -> None:
+def test_an_unusable_alignment_names_the_video(change: dict[str, Any], why: str) -> None:
     one = recording(np.repeat([0, 1], 5))
     told = alignment_entries([one], [np.repeat([0, 1], 5)], NAMES, [1.0])
     with pytest.raises(EdgeHalError, match="alignment of video v") as error:
