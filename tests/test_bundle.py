@@ -333,14 +333,15 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_else(tmp_path: Path, error:
     write(path)
     before = contents(path)
 
-    def fail(directory: Any) -> Any:
+    def fail(directory: Path) -> Any:
         if stage == "graphs":
             (directory / "level0.c1.fp32.onnx").write_bytes(b"half")
         raise error
 
     expected = EdgeHalError if isinstance(error, OSError) else type(error)
+    failing: dict[str, Any] = {stage: fail}
     with pytest.raises(expected):
-        write(path, **{stage: fail})
+        write(path, **failing)
     assert contents(path) == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
 

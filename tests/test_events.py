@@ -18,7 +18,7 @@ from tests.helpers.processes import REPOSITORY
 
 DOC = (REPOSITORY / "docs" / "events.md").read_text()
 
-names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 integers = st.integers(-(2**62), 2**62)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 moments = st.builds(Moment, integers, integers, integers)
@@ -43,7 +43,7 @@ def any_event(kind: type[Event]) -> st.SearchStrategy[Event]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(*map(any_event, TYPES.values())))
-def test_every_event_survives_the_wire(event):
+def test_every_event_survives_the_wire(event: Any) -> None:
     assert decode(encode(event)) == event
     assert decode(encode(event).decode()) == event
     assert b"\n" not in encode(event)
@@ -56,7 +56,7 @@ def test_every_event_survives_the_wire(event):
 
 @settings(max_examples=50, deadline=None)
 @given(st.one_of(*map(any_event, TYPES.values())), st.data())
-def test_a_missing_field_is_named_and_an_unknown_one_ignored(event, data):
+def test_a_missing_field_is_named_and_an_unknown_one_ignored(event: Any, data: st.DataObject) -> None:
     body = json.loads(encode(event))
     assert decode(json.dumps({**body, "invented_later": [1]})) == event
     gone = data.draw(st.sampled_from(sorted(set(body) - {"schema", "type"})))
@@ -68,20 +68,20 @@ def test_a_missing_field_is_named_and_an_unknown_one_ignored(event, data):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "3", "null", '{"schema":1}', '{"schema":1,"type":"party"}', "\x00\xff"]
 )
-def test_what_is_no_event_is_refused(text):
+def test_what_is_no_event_is_refused(text: str) -> None:
     with pytest.raises(EdgeHalError):
         decode(text)
     with pytest.raises(EdgeHalError):
         decode(text.encode("latin-1"))
 
 
-def test_another_schema_is_refused_by_number():
+def test_another_schema_is_refused_by_number() -> None:
     body = json.loads(encode(Start("s", 0, seq=0, source="", labels=(), model_hz=1, bundle="", decoder="")))
     with pytest.raises(EdgeHalError, match="schema 2"):
         decode(json.dumps({**body, "schema": 2}))
 
 
-def test_numbers_json_does_not_know_never_leave():
+def test_numbers_json_does_not_know_never_leave() -> None:
     moment = Moment(0, 0, 0)
     with pytest.raises(ValueError, match="JSON"):
         encode(
@@ -112,13 +112,13 @@ def fields_of(section: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", TYPES.values(), ids=list(TYPES))
-def test_the_document_lists_each_field_of_each_type_in_order(kind):
+def test_the_document_lists_each_field_of_each_type_in_order(kind: Any) -> None:
     common = [field.name for field in dataclasses.fields(Event)]
     own = [field.name for field in dataclasses.fields(kind) if field.name not in common]
     assert fields_of(f"`{kind.type}`") == [name.rstrip("_") for name in own]
 
 
-def test_the_document_lists_the_common_fields_the_counters_and_the_stages():
+def test_the_document_lists_the_common_fields_the_counters_and_the_stages() -> None:
     common = [field.name for field in dataclasses.fields(Event)]
     assert sorted(fields_of("All events")) == sorted(["schema", "type", *common])
     tally = Counters().tally(Intake())
@@ -129,7 +129,7 @@ def test_the_document_lists_the_common_fields_the_counters_and_the_stages():
     assert fields_of("`delivery`") == ["journal", "held", "replay", "refused", "troubles"]
 
 
-def test_the_example_in_the_document_is_an_event():
+def test_the_example_in_the_document_is_an_event() -> None:
     [example] = re.findall(r"```json\n(.+?)```", DOC, flags=re.S)
     event = decode(example)
     assert isinstance(event, Transition) and event.from_ == "pick screw"
