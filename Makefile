@@ -66,7 +66,7 @@ test-python%:
 lint: .venv/for-tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy -p edge_hal -p tests.helpers
+	@$(BIN)/mypy -p edge_hal -p tests
 	@$(BIN)/hadolint containers/*
 
 clean:
