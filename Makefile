@@ -9,7 +9,7 @@ INSTALL := -m pip install -qq --disable-pip-version-check
 WORKERS := $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 4 ? n : 4)))
 PYTEST := -m pytest -q -n $(WORKERS) --dist worksteal
 # Temporary files in memory where there is room.
-TESTS := OMP_NUM_THREADS=1 tests/in_memory.sh $(BIN)/python
+IN_MEMORY := OMP_NUM_THREADS=1 tests/in_memory.sh
 
 .PHONY: venv services demo test test-slow test-pythons lint clean
 
@@ -30,11 +30,8 @@ venv: .venv/for-tests
 demo: .venv/for-demo
 	@$(BIN)/edge-hal demo
 
-# Some tests start cameras and publishers that need the processor in time. What fails beside other tests runs once more, alone.
 test: .venv/for-tests
-	@$(TESTS) $(PYTEST) -m "not slow" || \
-	  { echo "Running the failed tests once more, one at a time" && \
-	    $(TESTS) -m pytest -q --last-failed --last-failed-no-failures none -m "not slow"; }
+	@$(IN_MEMORY) $(BIN)/python $(PYTEST) -m "not slow"
 
 # A test whose program is not installed is skipped, with the reason.
 test-slow: .venv/for-tests
@@ -55,7 +52,7 @@ test-python%:
 	@if ! python$* -c pass 2> /dev/null; then \
 	  echo "python$*: skipped, not installed"; \
 	else \
-	  echo "python$*:" && $(MAKE) --silent .venv-$*/ready && OMP_NUM_THREADS=1 tests/in_memory.sh .venv-$*/bin/python $(PYTEST) -m "not slow"; \
+	  echo "python$*:" && $(MAKE) --silent .venv-$*/ready && $(IN_MEMORY) .venv-$*/bin/python $(PYTEST) -m "not slow"; \
 	fi
 
 .venv-%/ready: pyproject.toml constraints-310.txt
