@@ -28,7 +28,7 @@ from edge_hal.runtime.engines.engine import StepEngine
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from tests.helpers.small_int8 import GENEROUS, SEED, SPEC, recordings, write_graphs
-from tests.helpers.small_models import random_input, save_run
+from tests.helpers.small_models import MadeOnce, random_input, save_run
 
 
 @pytest.fixture(scope="module")
@@ -36,25 +36,25 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_graphs(tmp_path_factory.mktemp("graphs"))
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_run(tmp_path_factory.mktemp("int8") / "run", SPEC, SEED, reference=random_input(700, seed=8))
+TARGETS = ("tensorrt", "onnxruntime")
+
+
+def export_all(folder: Path) -> None:
+    """`run`, and a bundle of it in int8 for each target."""
+    path = save_run(folder / "run", SPEC, SEED, reference=random_input(700, seed=8))
+    for target in TARGETS:
+        export_bundle(path, folder / target, precision="int8", target=target, recordings=recordings(), budget=GENEROUS)
 
 
 @pytest.fixture(scope="module")
-def bundles(run: Path) -> dict[str, Path]:
-    made = {}
-    for target in ("tensorrt", "onnxruntime"):
-        bundle = export_bundle(
-            run,
-            run.with_name(target),
-            precision="int8",
-            target=target,
-            recordings=recordings(),
-            budget=GENEROUS,
-        )
-        made[target] = bundle.path
-    return made
+def run(made_once: MadeOnce) -> Path:
+    return made_once("int8", export_all) / "run"
+
+
+@pytest.fixture(scope="module")
+def bundles(made_once: MadeOnce) -> dict[str, Path]:
+    folder = made_once("int8", export_all)
+    return {target: folder / target for target in TARGETS}
 
 
 def test_a_bundle_counts_the_same_multiply_adds_in_every_form(bundles: dict[str, Path], graphs: Path) -> None:

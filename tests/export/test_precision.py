@@ -30,9 +30,10 @@ from tests.helpers.small_models import (
     PICTURES,
     THREE,
     TWO,
+    MadeOnce,
+    picture_bundles,
     random_input,
     random_model,
-    save_picture_run,
     save_run,
     small_spec,
 )
@@ -123,10 +124,8 @@ def test_a_sensor_with_a_large_offset_survives_half_precision(tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    folder = tmp_path_factory.mktemp("bundles")
-    run = save_picture_run(folder / "run")
-    return {p: export_bundle(run, folder / p, precision=p) for p in ("fp32", "fp16")}
+def bundles(made_once: MadeOnce) -> dict[str, Bundle]:
+    return {precision: load_bundle(path) for precision, path in picture_bundles(made_once).items()}
 
 
 def test_a_half_bundle_is_certified_and_smaller(bundles: dict[str, Bundle]) -> None:

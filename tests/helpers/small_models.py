@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.export.bundle import export_bundle
 from edge_hal.export.graphs import export_encoder
 from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.front_end import FrontEnd
@@ -67,6 +69,22 @@ def save_picture_run(path: Path) -> Path:
     run = save_run(path, PICTURES, PICTURE_SEED, reference=random_input(300))
     save_encoder(run / "encoder.onnx", PICTURES)
     return run
+
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+"""The fixture `made_once`."""
+
+
+def picture_bundles(made_once: MadeOnce) -> dict[str, Path]:
+    """Bundles of `PICTURES` by precision, fp32 and fp16. Nobody may write into them."""
+
+    def make(folder: Path) -> None:
+        run = save_picture_run(folder / "run")
+        for precision in ("fp32", "fp16"):
+            export_bundle(run, folder / precision, precision=precision)
+
+    folder = made_once("picture-bundles", make)
+    return {precision: folder / precision for precision in ("fp32", "fp16")}
 
 
 def save_encoder(path: Path, spec: PyramidSpec) -> None:

@@ -15,9 +15,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from edge_hal.bundle import Bundle
+from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.errors import EdgeHalError
-from edge_hal.export.bundle import export_bundle
 from edge_hal.runtime.api import open_stream
 from edge_hal.runtime.engines.choose import choose_engines
 from edge_hal.runtime.engines.cuda_device import CudaDevice
@@ -25,7 +24,7 @@ from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from tests.helpers.cuda_modules import CUresult, Gpu, keep_plans
 from tests.helpers.processes import call
-from tests.helpers.small_models import random_input, save_picture_run
+from tests.helpers.small_models import MadeOnce, picture_bundles, random_input
 
 
 @pytest.fixture
@@ -42,9 +41,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("cuda")
-    return export_bundle(save_picture_run(folder / "run"), folder / "bundle", precision="fp16")
+def bundle(made_once: MadeOnce) -> Bundle:
+    return load_bundle(picture_bundles(made_once)["fp16"])
 
 
 @pytest.fixture

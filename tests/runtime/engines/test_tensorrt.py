@@ -18,10 +18,9 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
-from edge_hal.bundle import encoder_name, graph_name
+from edge_hal.bundle import Bundle, encoder_name, graph_name, load_bundle
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.export.bundle import export_bundle
 from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import half_graph
 from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
@@ -39,10 +38,11 @@ from tests.helpers.processes import REPOSITORY
 from tests.helpers.small_models import (
     PICTURE_SEED,
     PICTURES,
+    MadeOnce,
+    picture_bundles,
     random_input,
     random_model,
     save_encoder,
-    save_picture_run,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")  # its timing cache does nothing
@@ -374,9 +374,8 @@ def test_timings_are_kept_for_the_next_graph_and_foreign_or_damaged_ones_are_not
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("engine")
-    return export_bundle(save_picture_run(folder / "run"), folder / "bundle", precision="fp16")
+def bundle(made_once: MadeOnce) -> Bundle:
+    return load_bundle(picture_bundles(made_once)["fp16"])
 
 
 def test_a_graph_outlives_neither_its_context_nor_its_engine(bundle: Any) -> None:
