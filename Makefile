@@ -5,8 +5,11 @@ DEMO_EXTRAS := camera,train,export,plot
 TEST_EXTRAS := $(DEMO_EXTRAS),test,tensorrt-rtx
 # pip prints errors and nothing else.
 INSTALL := -m pip install -qq --disable-pip-version-check
-# One thread in each process, and as many processes as there are cores, four at most.
-PYTEST := -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+# One thread in each process, and one process more than there are cores, four at most: many tests wait for processes.
+WORKERS := $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 4 ? n : 4)))
+PYTEST := -m pytest -q -n $(WORKERS) --dist worksteal
+# Temporary files in memory where there is room.
+IN_MEMORY := OMP_NUM_THREADS=1 tests/in_memory.sh
 
 .PHONY: venv services demo test test-slow test-pythons lint clean
 
@@ -27,11 +30,8 @@ venv: .venv/for-tests
 demo: .venv/for-demo
 	@$(BIN)/edge-hal demo
 
-# Some tests start cameras and publishers that need the processor in time. What fails beside other tests runs once more, alone.
 test: .venv/for-tests
-	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" || \
-	  { echo "Running the failed tests once more, one at a time" && \
-	    OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none -m "not slow"; }
+	@$(IN_MEMORY) $(BIN)/python $(PYTEST) -m "not slow"
 
 # A test whose program is not installed is skipped, with the reason.
 test-slow: .venv/for-tests
@@ -52,7 +52,7 @@ test-python%:
 	@if ! python$* -c pass 2> /dev/null; then \
 	  echo "python$*: skipped, not installed"; \
 	else \
-	  echo "python$*:" && $(MAKE) --silent .venv-$*/ready && OMP_NUM_THREADS=1 .venv-$*/bin/python $(PYTEST) -m "not slow"; \
+	  echo "python$*:" && $(MAKE) --silent .venv-$*/ready && $(IN_MEMORY) .venv-$*/bin/python $(PYTEST) -m "not slow"; \
 	fi
 
 .venv-%/ready: pyproject.toml constraints-310.txt
@@ -63,7 +63,7 @@ test-python%:
 lint: .venv/for-tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy -p edge_hal -p tests.helpers
+	@$(BIN)/mypy -p edge_hal -p tests
 	@$(BIN)/hadolint containers/*
 
 clean:

@@ -1,8 +1,8 @@
 """The settings of `--decide`, fitted on posteriors of videos that the network was not trained on.
 
 A lower `decide_at` decides earlier and is wrong more often. `balanced` has nearly the best weighted mean of transition
-F1, F1@50 and live accuracy; `fast` is the earliest and `sure` the one with the fewest false transitions, among those that
-are not much worse. A setting that another one of the same curve beats in all columns is never chosen.
+F1, F1@50 and live accuracy. `fast` is the earliest and `sure` the one with the fewest false transitions, among those
+that are not much worse. A setting that another one of the same curve beats in all columns is never chosen.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_hal import __version__
+from edge_hal.bundle_certificate import certificate_problem, certificate_text
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
@@ -39,8 +39,6 @@ LARGEST_GRAPH = 2 << 30
 OUTSIDE = b"location"
 """How a graph names a file with its weights (ONNX external data). Such a file has no hash, and may be anywhere."""
 REEXPORT = "export again: edge-hal export --ckpt RUN_DIR --out {path}"
-
-log = logging.getLogger("edge_hal.bundle")
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ def _load(path: Path, allow_uncertified: bool) -> Bundle:
     for name, digest in sorted(graphs.items()):
         _check_graph(path / name, digest, todo)
     fingerprint = hashlib.sha256(raw).hexdigest()
-    problem = _certificate_problem(path, fingerprint, may_lack_hash="version" not in manifest)
+    problem = certificate_problem(path, fingerprint, todo, may_lack_hash="version" not in manifest)
     if problem and not allow_uncertified:
         raise EdgeHalError(f"the bundle {path} is not certified", problem, f"{todo} (or --allow-uncertified)")
     followed = path / "procedure.json"
@@ -277,37 +275,6 @@ def _replace(staging: Path, path: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def certificate_text(certificate: Mapping[str, Any]) -> str:
-    """The text of `certificate.json`: the certificate, and last `sha256` over its JSON text without that field."""
-    text = json.dumps(dict(certificate), indent=2)
-    return json.dumps({**certificate, "sha256": hashlib.sha256(text.encode()).hexdigest()}, indent=2) + "\n"
-
-
-def _certificate_problem(path: Path, fingerprint: str, may_lack_hash: bool) -> str:
-    """Why the bundle is not certified; empty where it is."""
-    file = path / "certificate.json"
-    if not file.is_file():
-        return "it has no certificate.json"
-    try:
-        text = read_regular(file).decode()  # not read_text, which would read other line ends as the same
-        certificate = parse_json(text)
-        if certificate["manifest"] != fingerprint:
-            return "its certificate belongs to another manifest"
-        if certificate["passed"] is not True:
-            return "its certificate failed"
-        hashed = certificate.pop("sha256", None) is not None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"its certificate cannot be read ({type(error).__name__})"
-    if hashed or not may_lack_hash:  # the whole text is compared: no byte of it may differ, not even a space
-        return "" if text == certificate_text(certificate) else "its certificate was changed after the export"
-    log.warning(
-        "the certificate of %s has no hash of itself, so a change of it is not noticed; %s",
-        path,
-        REEXPORT.format(path=path),
-    )
-    return ""
 
 
 def _manifest(path: Path, todo: str) -> tuple[bytes, dict[str, Any]]:

@@ -3,7 +3,6 @@ names the nearest known one."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_hal.config_keys import PlainLoader, nearest_key, replace_key
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
@@ -231,17 +231,6 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """YAML whose words stay text, except null: the type of a key says what its value is. Else an action called `off`
-    would be false, `1e3` text and `012` ten."""
-
-
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
     """Load a preset (by name) or a YAML file, and replace keys given as `a.b=value`.
 
@@ -256,14 +245,14 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise EdgeHalError(f"no preset and no file '{source}'", "", f"presets: {names}", exit_code=2)
     try:
-        data = yaml.load(path.read_text(), _PlainLoader) or {}
+        data = yaml.load(path.read_text(), PlainLoader) or {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise file_error(f"cannot read {path}", error, path=path, exit_code=2) from error
     if not isinstance(data, dict):
         raise EdgeHalError(f"cannot read {path}", "it is not a mapping of keys to values", exit_code=2)
     overrides = list(overrides)
     for override in overrides:
-        _apply(data, override)
+        replace_key(Config, data, override)
     return parse_config(data, f"{source} with --set" if overrides else source)
 
 
@@ -276,7 +265,8 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise EdgeHalError(f"{where}: unknown key '{key}'", "", _nearest(first["loc"]), exit_code=2) from error
+            todo = nearest_key(Config, first["loc"])
+            raise EdgeHalError(f"{where}: unknown key '{key}'", "", todo, exit_code=2) from error
         raise EdgeHalError(f"{where}: '{key}'", first["msg"], exit_code=2) from error
     # No default stride above level 0: a forgotten stride would silently be 1.
     for name, levels in (("model", config.model.levels), ("learning.teacher", config.learning.teacher.levels)):
@@ -292,53 +282,3 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
     except EdgeHalError as error:
         raise EdgeHalError(f"{where}: {error.what}", error.why, error.todo, exit_code=2) from error
     return config
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise EdgeHalError(f"--set {override}", "it must read key.path=value", exit_code=2)
-    *path, last = key.split(".")
-    node: Any = data
-    for part in path:
-        node = node.setdefault(part, {}) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
-            raise EdgeHalError(f"--set {override}", f"'{part}' holds no keys", exit_code=2)
-    try:
-        value = yaml.load(text, _PlainLoader)
-        # Only `~` empties a key that holds text: an action may be called null.
-        plain = isinstance(value, str) or text in ("", "~") or not _holds_text(path, last)
-        node[last] = value if plain else text
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise EdgeHalError(f"--set {override}", str(error), exit_code=2) from error
-
-
-def _holds_text(path: list[str], last: str) -> bool:
-    model: Any = Config
-    for part in path:
-        field = model.model_fields.get(part) if model is not None else None
-        model = None if field is None else _section(field.annotation)
-    field = None if model is None else model.model_fields.get(last)
-    return field is not None and field.annotation == (str | None)
-
-
-def _nearest(location: tuple[Any, ...]) -> str:
-    """A hint: the valid key closest to an unknown one in the same section."""
-    model: Any = Config
-    for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        model = _section(model.model_fields[part].annotation)
-    names = list(model.model_fields)
-    near = difflib.get_close_matches(str(location[-1]), names, 1, 0.5)
-    return f"did you mean '{near[0]}'?" if near else f"valid keys here: {', '.join(names)}"
-
-
-def _section(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        found = _section(inner)
-        if found is not None:
-            return found
-    return None

@@ -265,7 +265,10 @@ def decode(data: bytes | str) -> Event:
         EdgeHalError: not JSON in UTF-8, another schema, a field that is missing or has another type.
     """
     try:
-        body = json.loads(data.decode() if isinstance(data, bytes) else data)
+        text = data.decode() if isinstance(data, bytes) else data
+        body = json.loads(text)
+        if "\\ud" in text.lower():  # JSON can escape half a character, which no UTF-8 text holds
+            json.dumps(body, ensure_ascii=False).encode()
         schema, event_class = body["schema"], TYPES.get(_read(str, body["type"]), Unknown)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"{type(error).__name__}: {str(error)[:80]!a}"

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,50 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
             patch.setenv(name, str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all worker processes of a run of the tests share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "of-the-run"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_once(of_the_run: Path) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`made_once(name, make)`: the folder `name`, which `make` fills once in a run of the tests, in whichever worker
+    process needs it first. Nobody may write into it."""
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = of_the_run / name
+        with (of_the_run / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (of_the_run / f"{name}.made").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                make(folder)
+                (of_the_run / f"{name}.made").touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_graphs(of_the_run: Path) -> Iterator[None]:
+    """A run of the tests exports each graph once, in whichever worker process needs it first."""
+    graphs = sys.modules.get("edge_hal.export.graphs")
+    if graphs is None:  # no test of this run exports
+        yield
+        return
+    from tests.helpers.kept_graphs import keeping
+
+    folder = of_the_run / "graphs"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "_export", keeping(graphs._export, folder))
         yield
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from edge_hal import __version__
-from edge_hal.bundle import Bundle, certificate_text, expected_graphs, file_hash, load_bundle, write_bundle
+from edge_hal.bundle import Bundle, expected_graphs, file_hash, load_bundle, write_bundle
+from edge_hal.bundle_certificate import certificate_text
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
@@ -332,14 +333,15 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_else(tmp_path: Path, error:
     write(path)
     before = contents(path)
 
-    def fail(directory: Any) -> Any:
+    def fail(directory: Path) -> Any:
         if stage == "graphs":
             (directory / "level0.c1.fp32.onnx").write_bytes(b"half")
         raise error
 
     expected = EdgeHalError if isinstance(error, OSError) else type(error)
+    failing: dict[str, Any] = {stage: fail}
     with pytest.raises(expected):
-        write(path, **{stage: fail})
+        write(path, **failing)
     assert contents(path) == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
 

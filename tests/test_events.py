@@ -18,7 +18,7 @@ from tests.helpers.processes import REPOSITORY
 
 DOC = (REPOSITORY / "docs" / "events.md").read_text()
 
-names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 integers = st.integers(-(2**62), 2**62)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 moments = st.builds(Moment, integers, integers, integers)
@@ -47,7 +47,7 @@ def any_event(kind: type[Event]) -> st.SearchStrategy[Event]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(*map(any_event, TYPES.values())))
-def test_every_event_survives_the_wire(event):
+def test_every_event_survives_the_wire(event: Any) -> None:
     assert decode(encode(event)) == event
     assert decode(encode(event).decode()) == event
     assert b"\n" not in encode(event)
@@ -60,7 +60,7 @@ def test_every_event_survives_the_wire(event):
 
 @settings(max_examples=50, deadline=None)
 @given(st.one_of(*map(any_event, TYPES.values())), st.data())
-def test_a_missing_field_is_named_and_an_unknown_one_ignored(event, data):
+def test_a_missing_field_is_named_and_an_unknown_one_ignored(event: Any, data: st.DataObject) -> None:
     body = json.loads(encode(event))
     assert decode(json.dumps({**body, "invented_later": [1]})) == event
     optional = {field.name for field in dataclasses.fields(event) if field.default is not dataclasses.MISSING}
@@ -78,7 +78,7 @@ def test_a_missing_field_is_named_and_an_unknown_one_ignored(event, data):
         '{"schema":1,"type":"party","stream":"s","epoch":0,"run":{},"seq":"many"}',
     ],
 )
-def test_what_is_no_event_is_refused(text):
+def test_what_is_no_event_is_refused(text: str) -> None:
     with pytest.raises(EdgeHalError):
         decode(text)
     with pytest.raises(EdgeHalError):
@@ -87,7 +87,7 @@ def test_what_is_no_event_is_refused(text):
 
 @settings(max_examples=50, deadline=None)
 @given(st.one_of(*map(any_event, TYPES.values())), names.filter(lambda name: name not in TYPES), st.booleans())
-def test_an_event_of_an_unknown_type_reaches_the_program_with_its_number(event, kind, durable):
+def test_an_event_of_an_unknown_type_reaches_the_program_with_its_number(event: Any, kind: str, durable: bool) -> None:
     body = {**json.loads(encode(event)), "type": kind}
     body.pop("seq", None)
     if durable:
@@ -98,19 +98,19 @@ def test_an_event_of_an_unknown_type_reaches_the_program_with_its_number(event, 
     assert json.loads(encode(found)) == body
 
 
-def test_reports_of_older_publishers_lack_now():
+def test_reports_of_older_publishers_lack_now() -> None:
     heartbeat = {"action": None, "since": None, "last_seq": 3, "counters": {}, "health": {}, "delivery": {}}
     common = {"schema": 1, "stream": "s", "epoch": 0, "run": {}}
     assert getattr(decode(json.dumps({**common, "type": "heartbeat", **heartbeat})), "now", 1) is None
 
 
-def test_another_schema_is_refused_by_number():
+def test_another_schema_is_refused_by_number() -> None:
     body = json.loads(encode(Start("s", 0, seq=0, source="", labels=(), model_hz=1, bundle="", decoder="")))
     with pytest.raises(EdgeHalError, match="schema 2"):
         decode(json.dumps({**body, "schema": 2}))
 
 
-def test_numbers_json_does_not_know_never_leave():
+def test_numbers_json_does_not_know_never_leave() -> None:
     moment = Moment(0, 0, 0)
     with pytest.raises(ValueError, match="JSON"):
         encode(
@@ -141,13 +141,13 @@ def fields_of(section: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", TYPES.values(), ids=list(TYPES))
-def test_the_document_lists_each_field_of_each_type_in_order(kind):
+def test_the_document_lists_each_field_of_each_type_in_order(kind: Any) -> None:
     common = [field.name for field in dataclasses.fields(Event)]
     own = [field.name for field in dataclasses.fields(kind) if field.name not in common]
     assert fields_of(f"`{kind.type}`") == [name.rstrip("_") for name in own]
 
 
-def test_the_document_lists_the_common_fields_the_counters_and_the_stages():
+def test_the_document_lists_the_common_fields_the_counters_and_the_stages() -> None:
     common = [field.name for field in dataclasses.fields(Event)]
     assert sorted(fields_of("All events")) == sorted(["schema", "type", *common])
     tally = Counters().tally(Intake())
@@ -158,7 +158,7 @@ def test_the_document_lists_the_common_fields_the_counters_and_the_stages():
     assert fields_of("`delivery`") == ["journal", "held", "replay", "refused", "troubles"]
 
 
-def test_the_example_in_the_document_is_an_event():
+def test_the_example_in_the_document_is_an_event() -> None:
     [example] = re.findall(r"```json\n(.+?)```", DOC, flags=re.S)
     event = decode(example)
     assert isinstance(event, Transition) and event.from_ == "pick screw"

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,8 @@ def test_every_type_gives_the_same_vectors_in_training_and_at_run_time(
     np.save(path, rows.T if transposed else rows)
     video = Video("f", path, "features", (0,), len(rows), layout="DT" if transposed else "TD")
     reader = FeatureReader(path, Fraction(10), SIZE)
-    at_run_time = np.stack([reader.read()[1] for _ in rows])
+    read: list[Any] = [reader.read() for _ in rows]
+    at_run_time = np.stack([vector for _, vector in read])
     expected = rows.astype(np.float64)
     for found in (video.read(), at_run_time, read_reference(path, small_spec(size=SIZE))):
         assert found.dtype == np.float32

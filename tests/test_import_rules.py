@@ -13,6 +13,8 @@ from tests.helpers.processes import REPOSITORY
 LEAVES = {"jetson", "stop", "threads"}
 BASE = {"observer", "options"}
 """Modules of runtime/ that its rooms use; leaves import no room. The others (session, runner, ...) use the rooms."""
+SHARED = {"metrics"}
+"""Folders of edge_hal/ that belong to the modules that all rooms share."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "edge_hal": {
@@ -71,7 +73,9 @@ def room_of(module: list[str]) -> str:
         if inside[0] == "runtime" and inside[1] in LEAVES | BASE:
             return "runtime leaves" if inside[1] in LEAVES else "runtime base"
         return inside[0]
-    return inside[0] if inside and (REPOSITORY / "edge_hal" / inside[0]).is_dir() else "edge_hal"
+    if not inside or inside[0] in SHARED or not (REPOSITORY / "edge_hal" / inside[0]).is_dir():
+        return "edge_hal"
+    return inside[0]
 
 
 def imports_of(path: Path) -> Iterator[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ labelings = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6)), min_size=1
 
 
 @st.composite
-def videos(draw):
+def videos(draw: Any) -> tuple[list[Any], list[Any]]:
     """One to three videos: (predicted, truth), the same length, often alike."""
     out = []
     for _ in range(draw(st.integers(1, 3))):
@@ -35,8 +36,8 @@ def videos(draw):
 # References, one frame or one segment at a time ------------------------------------------------
 
 
-def naive_segments(labels):
-    out = []
+def naive_segments(labels: Any) -> Any:
+    out: list[list[Any]] = []
     for t, label in enumerate(labels):
         if t == 0 or labels[t - 1] != label:
             out.append([int(label), {t}])
@@ -45,7 +46,7 @@ def naive_segments(labels):
     return out
 
 
-def naive_levenshtein(a, b):
+def naive_levenshtein(a: Any, b: Any) -> Any:
     if not a or not b:
         return len(a) + len(b)
     table = {(i, 0): i for i in range(len(a) + 1)} | {(0, j): j for j in range(len(b) + 1)}
@@ -54,7 +55,7 @@ def naive_levenshtein(a, b):
     return table[len(a), len(b)]
 
 
-def naive_edit(predicted, truth, ignore):
+def naive_edit(predicted: Any, truth: Any, ignore: Any) -> Any:
     scores = []
     for p, t in zip(predicted, truth, strict=True):
         a = [k for k, _ in naive_segments(p) if k not in ignore]
@@ -63,7 +64,7 @@ def naive_edit(predicted, truth, ignore):
     return 100 * sum(scores) / len(scores)
 
 
-def naive_f1(overlap, predicted, truth, ignore):
+def naive_f1(overlap: Any, predicted: Any, truth: Any, ignore: Any) -> Any:
     tp = fp = fn = 0
     for p, t in zip(predicted, truth, strict=True):
         mine = [s for s in naive_segments(p) if s[0] not in ignore]
@@ -82,7 +83,7 @@ def naive_f1(overlap, predicted, truth, ignore):
     return 100 * 2 * precision * recall / (precision + recall) if tp else 0.0
 
 
-def naive_isba(predicted, truth, ignore, over):
+def naive_isba(predicted: Any, truth: Any, ignore: Any, over: Any) -> Any:
     per_video = []
     for p, t in zip(predicted, truth, strict=True):
         best = []
@@ -96,7 +97,7 @@ def naive_isba(predicted, truth, ignore, over):
     return 100 * sum(per_video) / len(per_video) if per_video else 0.0
 
 
-def naive_tasl(predicted, truth, ignore, over):
+def naive_tasl(predicted: Any, truth: Any, ignore: Any, over: Any) -> Any:
     per_video = []
     for p, t in zip(predicted, truth, strict=True):
         per_class = []
@@ -109,17 +110,17 @@ def naive_tasl(predicted, truth, ignore, over):
     return 100 * sum(per_video) / len(per_video) if per_video else 0.0
 
 
-def union(truth, predicted):
+def union(truth: Any, predicted: Any) -> int:
     return len(truth | predicted)
 
 
-def detection(truth, predicted):
+def detection(truth: Any, predicted: Any) -> int:
     return len(predicted)
 
 
 @settings(deadline=None, max_examples=150)
 @given(videos(), st.sampled_from([None, 0, 3]), st.booleans())
-def test_scores_equal_the_definitions(data, background, count_background):
+def test_scores_equal_the_definitions(data: Any, background: int | None, count_background: bool) -> None:
     predicted, truth = data
     ignore = () if background is None or count_background else (background,)
     got = metrics.score_videos(predicted, truth, background=background, count_background=count_background).as_dict()
@@ -142,19 +143,19 @@ def test_scores_equal_the_definitions(data, background, count_background):
 
 @settings(deadline=None)
 @given(labelings)
-def test_segments_rebuild_the_labels_and_never_repeat(labels):
+def test_segments_rebuild_the_labels_and_never_repeat(labels: Any) -> None:
     segments = metrics.segments_of(np.array(labels))
     assert [s.label for s in segments for _ in range(s.start, s.stop)] == labels
     assert all(a.label != b.label and a.stop == b.start for a, b in itertools.pairwise(segments))
     assert metrics.transcript_of(np.array(labels)) == tuple(s.label for s in segments)
 
 
-def test_a_perfect_prediction_scores_100_everywhere():
+def test_a_perfect_prediction_scores_100_everywhere() -> None:
     truth = [np.array([0, 0, 1, 1, 1, 0, 2])]
     assert set(metrics.score_videos(truth, truth, background=0).as_dict().values()) == {100.0}
 
 
-def test_f1_greedy_takes_a_true_segment_once():
+def test_f1_greedy_takes_a_true_segment_once() -> None:
     truth = [np.array([1] * 10)]
     predicted = [np.array([1] * 4 + [0] + [1] * 5)]
     # Two predictions of label 1 overlap the one true segment with IoU 0.4 and 0.5: one hit at 25 %.
@@ -162,13 +163,13 @@ def test_f1_greedy_takes_a_true_segment_once():
 
 
 @pytest.mark.parametrize("predicted", [[], [np.array([1, 2])], [np.array([[1, 2, 3]])]])
-def test_unequal_lengths_are_refused(predicted):
+def test_unequal_lengths_are_refused(predicted: list[Any]) -> None:
     with pytest.raises(EdgeHalError):
         metrics.score_videos(predicted, [np.array([1, 2, 3])], background=None)
 
 
 @given(st.integers(1, 9), st.integers(0, 60))
-def test_uniform_split_is_even_and_ordered(count, length):
+def test_uniform_split_is_even_and_ordered(count: int, length: int) -> None:
     got = metrics.uniform_split(range(count), length)
     sizes = np.bincount(got, minlength=count)
     assert got.shape == (length,) and (np.diff(got) >= 0).all() and np.ptp(sizes) <= 1
@@ -181,7 +182,7 @@ points = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12).map(lambda n: 
 )
 
 
-def brute_force_matching(predicted, truth, tolerance_s):
+def brute_force_matching(predicted: Any, truth: Any, tolerance_s: Any) -> Any:
     """(pairs, -total error) of the best matching whose pairs keep the order on both sides."""
     best = (0, 0.0)
     for size in range(1, min(len(predicted), len(truth)) + 1):
@@ -196,7 +197,7 @@ def brute_force_matching(predicted, truth, tolerance_s):
 
 @settings(deadline=None, max_examples=200)
 @given(points, points, st.sampled_from([0.0, 0.25, 1.0]))
-def test_matching_is_the_largest_monotone_one(predicted, truth, tolerance_s):
+def test_matching_is_the_largest_monotone_one(predicted: Any, truth: Any, tolerance_s: float) -> None:
     pairs = metrics.match_transitions(predicted, truth, tolerance_s)
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in itertools.pairwise(pairs))
     assert all(predicted[i].label == truth[j].label for i, j in pairs)
@@ -206,7 +207,7 @@ def test_matching_is_the_largest_monotone_one(predicted, truth, tolerance_s):
     assert total == pytest.approx(-negative_error, abs=1e-9)
 
 
-def test_event_scores_by_hand():
+def test_event_scores_by_hand() -> None:
     truth = [[TransitionPoint(1, 10.0, 10.0), TransitionPoint(2, 20.0, 20.0)], []]
     predicted = [
         [
@@ -223,7 +224,7 @@ def test_event_scores_by_hand():
     assert got.false_per_min == pytest.approx(3 / 3)
 
 
-def test_unordered_events_and_no_events():
+def test_unordered_events_and_no_events() -> None:
     truth = [TransitionPoint(k, float(k), float(k)) for k in range(5)]
     assert metrics.match_transitions(truth[::-1], truth, 0.1) == [(4 - k, k) for k in range(5)]
     empty = metrics.score_transitions([[]], [[]], [10.0])
@@ -232,6 +233,6 @@ def test_unordered_events_and_no_events():
         metrics.score_transitions([[]], [[]], [])
 
 
-def test_transitions_of_labels_leave_the_first_out():
+def test_transitions_of_labels_leave_the_first_out() -> None:
     got = metrics.transitions_of(np.array([5, 5, 1, 1, 1, 5]), 2.0)
     assert [(x.label, x.boundary_s) for x in got] == [(1, 1.0), (5, 2.5)]

@@ -34,7 +34,7 @@ def test_importing_the_package_or_an_event_loads_nothing_heavy(statement: str) -
 
 def test_an_unknown_name_is_refused_and_dir_lists_the_public_ones() -> None:
     with pytest.raises(AttributeError, match="open_steam"):
-        _ = edge_hal.open_steam  # type: ignore[attr-defined]
+        _ = edge_hal.open_steam
     with pytest.raises(ImportError):
         exec("from edge_hal import nonsense")
     assert dir(edge_hal) == sorted(edge_hal.__all__)

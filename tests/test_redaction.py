@@ -6,6 +6,7 @@ import io
 import logging
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -64,13 +65,13 @@ def spellings(draw: st.DrawFn) -> tuple[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def forgetful(monkeypatch):
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_known", {})
 
 
 @settings(max_examples=2000, deadline=None)
 @given(spellings())
-def test_no_spelling_shows_its_secret(spelling):
+def test_no_spelling_shows_its_secret(spelling: Any) -> None:
     text, secret = spelling
     shown = redact(text)
     assert secret not in shown and redact(shown) == shown
@@ -89,7 +90,7 @@ MESSAGES = ["cannot open '{}': no such file", "{}", "got {}, wanted 1", '{{"webh
 @given(
     spellings(), st.sampled_from(["cannot open '{}': no such file", "{}", "got {}, wanted 1", '{{"webhook": "{}"}}'])
 )
-def test_no_message_shows_the_secret_of_an_argument(spelling, message):
+def test_no_message_shows_the_secret_of_an_argument(spelling: Any, message: str) -> None:
     text, secret = spelling
     remember(text)
     assert secret not in mask(message.format(text))
@@ -105,7 +106,7 @@ def test_no_message_shows_the_secret_of_an_argument(spelling, message):
 
 @settings(max_examples=500, deadline=None)
 @given(spellings(), st.sampled_from(["", "--camera=", "--pub=", "-x="]))
-def test_no_argument_keeps_its_secret_in_the_process_list(spelling, option):
+def test_no_argument_keeps_its_secret_in_the_process_list(spelling: Any, option: str) -> None:
     text, secret = spelling
     covered = redaction._covered(option + text)
     assert secret not in covered and len(covered) == len(option + text)
@@ -132,11 +133,11 @@ def test_no_argument_keeps_its_secret_in_the_process_list(spelling, option):
         "csi:0",
     ],
 )
-def test_what_holds_no_secret_is_shown_whole(text):
+def test_what_holds_no_secret_is_shown_whole(text: str) -> None:
     assert redact(text) == text and mask(f"cannot open {text}: gone") == f"cannot open {text}: gone"
 
 
-def test_free_text_shows_no_setting_that_is_secret():
+def test_free_text_shows_no_setting_that_is_secret() -> None:
     text = "POST https://hooks.example/T0?sig=abcdefgh failed, password='x y z' api_key=12345678 with Bearer abc.def"
     shown = mask(text)
     for secret in ("abcdefgh", "x y z", "12345678", "abc.def"):
@@ -144,7 +145,7 @@ def test_free_text_shows_no_setting_that_is_secret():
     assert "https://hooks.example/T0 failed" in shown
 
 
-def test_credentials_of_a_file_are_hidden_in_free_text(tmp_path):
+def test_credentials_of_a_file_are_hidden_in_free_text(tmp_path: Path) -> None:
     file = tmp_path / "auth"
     file.write_text("tom:s3cret/w@rd\n")
     file.chmod(0o600)
@@ -175,7 +176,7 @@ ARGUMENTS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", ARGUMENTS)
 @pytest.mark.parametrize("log", ["human", "json"])
-def test_a_run_that_fails_writes_the_secret_nowhere(tmp_path, arguments, log):
+def test_a_run_that_fails_writes_the_secret_nowhere(tmp_path: Path, arguments: list[str], log: str) -> None:
     bundle = known_bundle(tmp_path / "bundle", pictures=True).path
     defaults = {"--pub": f"ipc://{tmp_path}/s", "--journal": f"{tmp_path}/journal"}
     given = {word.partition("=")[0] for word in arguments}
@@ -188,7 +189,7 @@ def test_a_run_that_fails_writes_the_secret_nowhere(tmp_path, arguments, log):
     assert SECRET.encode() not in files
 
 
-def test_the_process_list_and_events_of_a_run_show_no_secret(tmp_path):
+def test_the_process_list_and_events_of_a_run_show_no_secret(tmp_path: Path) -> None:
     from edge_hal.events import encode
     from edge_hal.runtime.delivery.client import subscribe
 
@@ -216,7 +217,7 @@ def _parent(folder: Path) -> str:
         return ""
 
 
-def test_a_traceback_is_masked():
+def test_a_traceback_is_masked() -> None:
     code = (
         "import sys; sys.argv = ['edge-hal', 'run', '--camera', sys.argv[1]]\n"
         "from edge_hal import cli\n"

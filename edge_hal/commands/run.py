@@ -5,327 +5,58 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from edge_hal import logs
+from edge_hal.commands import run_options as option
 from edge_hal.commands import streams
 from edge_hal.commands.listen import describe
 from edge_hal.commands.parsing import only_with, parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
 
-SOURCE, DECISIONS, DELIVERY = "Source", "Decisions", "Delivery"
-RECORDING, ENGINE, SERVICE = "Recording", "Engine", "Service"
-
 
 def run(
-    camera: Annotated[
-        str,
-        typer.Option(
-            help="The source of frames: a camera index (0), rtsp://..., http://..., gst:PIPELINE, csi:0, a video file, "
-            "a folder of pictures, or feature vectors as features:FILE.npy@HZ. fault:SCRIPT:SOURCE simulates failures "
-            "of a source.",
-            rich_help_panel=SOURCE,
-        ),
-    ] = "0",
-    camera_auth: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            help="File with one line USER:PASSWORD for the camera's address. Without it the environment variable "
-            "EDGE_HAL_CAMERA_AUTH is read.",
-            rich_help_panel=SOURCE,
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Request this frame size in pixels from the camera, for example 1280x720 (default: the camera's own).",
-            rich_help_panel=SOURCE,
-        ),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            help="Frames per second. It is requested from a camera, and replaces the rate written in a video file "
-            "(default: the source's own).",
-            rich_help_panel=SOURCE,
-        ),
-    ] = None,
-    fourcc: Annotated[
-        str | None,
-        typer.Option(
-            help="Request this pixel format from the camera, for example MJPG (default: the camera's own).",
-            rich_help_panel=SOURCE,
-        ),
-    ] = None,
-    pace: Annotated[
-        str,
-        typer.Option(
-            help="How fast a file is read. realtime: at its own frame rate, frames that come too fast are dropped. "
-            "asap: as fast as possible, no frame is dropped.",
-            rich_help_panel=SOURCE,
-        ),
-    ] = "realtime",
-    max_hold_ms: Annotated[
-        float,
-        typer.Option(
-            help="Longest time in milliseconds for which the last frame is repeated when no new one comes. After it a "
-            "gap is published and the model starts afresh.",
-            rich_help_panel=SOURCE,
-        ),
-    ] = 500.0,
-    stall: Annotated[
-        str,
-        typer.Option(
-            help="Open the camera again when it has delivered no frame for this long, for example 5s or 500ms.",
-            rich_help_panel=SOURCE,
-        ),
-    ] = "5s",
-    still: Annotated[
-        str,
-        typer.Option(
-            help="Open the camera again when its picture has not changed in any bit for this long. 0 disables the "
-            "check.",
-            rich_help_panel=SOURCE,
-        ),
-    ] = "30s",
-    give_up: Annotated[
-        str | None,
-        typer.Option(
-            help="Stop with exit code 1 when the camera has delivered no frame for this long, for example 10m "
-            "(default: try for ever).",
-            rich_help_panel=SOURCE,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            help="Stop after this many seconds of the stream (default: run until the source ends or a signal comes).",
-            rich_help_panel=SOURCE,
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Replace a threshold of the bundle's decoder.json, for example decoder.decide_at=0.8. Repeat the "
-            "option for several thresholds.",
-            rich_help_panel=DECISIONS,
-        ),
-    ] = None,
-    decide: Annotated[
-        str | None,
-        typer.Option(
-            help="How sure a transition must be: fast, balanced or sure. `edge-hal export` prints what each costs "
-            "(default: balanced).",
-            rich_help_panel=DECISIONS,
-        ),
-    ] = None,
-    now_hz: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Most `now` reports per second of the stream: what most likely goes on at this moment. 0 sends none.",
-            rich_help_panel=DECISIONS,
-        ),
-    ] = 10.0,
-    decide_every: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Number of model ticks between two decisions (default: the stride of the model's second level).",
-            rich_help_panel=DECISIONS,
-        ),
-    ] = None,
-    pub: Annotated[
-        str,
-        typer.Option(
-            help="ZeroMQ address to publish events on: tcp://HOST:PORT or ipc://PATH. The port * chooses a free one.",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = "tcp://127.0.0.1:5570",
-    events: Annotated[
-        str,
-        typer.Option(
-            help="Which types of events are published. all: every type. core: only those of version 0.2 (start, "
-            "transition, gap, end, heartbeat, snapshot), for older subscribers.",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = "all",
-    stream: Annotated[
-        str,
-        typer.Option(
-            help="Name of the stream. It is in every event and is the first part of every topic.",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = "default",
-    wait_subscribers: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Do not start before this many subscribers are connected.",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = 0,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            help="File in which events are kept so that subscribers can ask for past ones (default: for a camera "
-            "edge-hal/STREAM.journal under XDG_STATE_HOME, for a file none).",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = None,
-    no_journal: Annotated[
-        bool,
-        typer.Option(
-            "--no-journal",
-            help="Keep no events on disk. Subscribers then cannot ask for past events.",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = False,
-    retention: Annotated[
-        str | None,
-        typer.Option(
-            help="Delete events from the journal that are older than an age, or when it exceeds a size, or both: "
-            "7d,500MB (default: 30d,1GB).",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = None,
-    replay: Annotated[
-        str | None,
-        typer.Option(
-            help="ZeroMQ address on which requests for past events are answered (default: the port after that of "
-            "--pub, or PATH.replay for ipc).",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            help="Encrypt with this secret key, a .key_secret file that `edge-hal keys new` made (default: no "
-            "encryption).",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = None,
-    allowed: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            help="Folder with the public keys of the subscribers that may connect when --key is given (default: the "
-            "folder allowed/ beside the key).",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option(
-            "--insecure",
-            help="Allow addresses that other machines can reach without encryption. Use it only on a trusted network.",
-            rich_help_panel=DELIVERY,
-        ),
-    ] = False,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            help="Record the frames that the model sees, and their times, in this new folder. `edge-hal replay FOLDER` "
-            "runs them again.",
-            rich_help_panel=RECORDING,
-        ),
-    ] = None,
-    record_around: Annotated[
-        str | None,
-        typer.Option(
-            help="Keep only recordings this close to a transition or gap, within a total size: 2m,2GB (default: the "
-            "whole run is recorded).",
-            rich_help_panel=RECORDING,
-        ),
-    ] = None,
-    bundle: Annotated[
-        Path,
-        typer.Option(readable=False, help="Folder that `edge-hal export` wrote.", rich_help_panel=ENGINE),
-    ] = Path("bundle"),
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="Engine that computes the model: onnxruntime, tensorrt, or auto (TensorRT if this machine can run it, "
-            "else ONNX Runtime).",
-            rich_help_panel=ENGINE,
-        ),
-    ] = "auto",
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="Stop with an error if the bundle is not of this precision: fp32, fp16 or int8 (default: accept any).",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    threads: Annotated[
-        int,
-        typer.Option(min=1, help="Number of threads that ONNX Runtime computes with.", rich_help_panel=ENGINE),
-    ] = 1,
-    overload: Annotated[
-        str | None,
-        typer.Option(
-            help="What happens when the machine is too slow. cut: skip ticks and publish a gap. lag: compute every "
-            "tick, results come late (default: cut for cameras, lag for files).",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    selfcheck: Annotated[
-        str | None,
-        typer.Option(
-            help="At this interval, for example 10m, compute the state of the model anew from recent frames and "
-            "compare; on a difference the model is reset (default: never).",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    allow_uncertified: Annotated[
-        bool,
-        typer.Option(
-            "--allow-uncertified",
-            help="Run a bundle although its certificate is missing, failed, or belongs to another manifest.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = False,
-    trusted: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of public signing keys (*.signer). A bundle that none of them signed, or that was changed "
-            "since, is refused, also at a reload (default: signatures are not asked for).",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            help="Serve /metrics for Prometheus and /health over HTTP on this address, for example 127.0.0.1:9570 "
-            "(default: not served).",
-            rich_help_panel=SERVICE,
-        ),
-    ] = None,
-    log: Annotated[
-        str,
-        typer.Option(
-            help="Format of the log on standard error: human, json (one object per line), or auto (human on a "
-            "terminal, else json).",
-            rich_help_panel=SERVICE,
-        ),
-    ] = "auto",
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print nothing but the summary, as one JSON object, when the run ends.",
-            rich_help_panel=SERVICE,
-        ),
-    ] = False,
+    camera: option.Camera = "0",
+    camera_auth: option.CameraAuth = None,
+    size: option.Size = None,
+    fps: option.Fps = None,
+    fourcc: option.Fourcc = None,
+    pace: option.Pace = "realtime",
+    max_hold_ms: option.MaxHoldMs = 500.0,
+    stall: option.Stall = "5s",
+    still: option.Still = "30s",
+    give_up: option.GiveUp = None,
+    seconds: option.Seconds = None,
+    settings: option.Set = None,
+    decide: option.Decide = None,
+    now_hz: option.NowHz = 10.0,
+    decide_every: option.DecideEvery = None,
+    pub: option.Pub = "tcp://127.0.0.1:5570",
+    events: option.Events = "all",
+    stream: option.Stream = "default",
+    wait_subscribers: option.WaitSubscribers = 0,
+    journal: option.Journal = None,
+    no_journal: option.NoJournal = False,
+    retention: option.Retention = None,
+    replay: option.Replay = None,
+    key: option.Key = None,
+    allowed: option.Allowed = None,
+    insecure: option.Insecure = False,
+    record: option.Record = None,
+    record_around: option.RecordAround = None,
+    bundle: option.Bundle = Path("bundle"),
+    engine: option.Engine = "auto",
+    precision: option.Precision = None,
+    threads: option.Threads = 1,
+    overload: option.Overload = None,
+    selfcheck: option.Selfcheck = None,
+    allow_uncertified: option.AllowUncertified = False,
+    trusted: option.Trusted = None,
+    metrics: option.Metrics = None,
+    log: option.Log = "auto",
+    as_json: option.Json = False,
 ) -> None:
-    """Recognise a camera, a file or a stream of feature vectors, and publish each transition when it happens.
+    """Recognise a camera, a file or a stream of feature vectors, and publish what happens when it happens.
 
     The run ends with the source, after --seconds, or at SIGINT or SIGTERM. SIGHUP loads the bundle again.
     """

@@ -91,6 +91,10 @@ def train(
     began_s = time.monotonic()
     overrides = [*(settings or []), *_supervised(supervision, labelled, timestamps)]
     chosen = choose_config(data, config, overrides)
+    if alignment is not None and chosen.learning.supervision == "frames":
+        raise EdgeHalError(
+            "--alignment with --supervision frames", "the frame labels already give the alignment", exit_code=2
+        )
     with_labels = _labelled(data, chosen, split, seed)
     videos = load_videos(data, chosen, split, "train", with_labels=with_labels, timestamps=chosen.learning.timestamps)
     require("torch", "safetensors")
@@ -101,10 +105,6 @@ def train(
     from edge_hal.learning.alignment_file import read_alignment
     from edge_hal.learning.train import train as learn
 
-    if alignment is not None and chosen.learning.supervision == "frames":
-        raise EdgeHalError(
-            "--alignment with --supervision frames", "the frame labels already give the alignment", exit_code=2
-        )
     known = None if alignment is None else read_alignment(alignment)
 
     try:

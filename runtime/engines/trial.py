@@ -32,7 +32,7 @@ LIMIT_S = 30.0
 WALL_LIMIT_S = 180.0
 """Longer than `LIMIT_S`, because other programs may keep the processor busy."""
 LIMIT_BYTES = 3 << 30
-"""Of private memory. The buffers of a stream have at most 1 GiB; see `spec.LARGEST_BYTES`."""
+"""Of private memory. The buffers of a stream have at most 1 GiB; see `spec_limits.LARGEST_BYTES`."""
 TRIED_STEPS = 4
 FAILED = 3
 CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {name} import child; child(sys.argv[2])"

@@ -281,8 +281,8 @@ def test_the_commands_of_a_cell_say_which_cell_and_the_method_has_the_last_word(
 def test_the_runner_fills_what_is_missing_and_a_failed_cell_stops_nothing(tmp_path: Path) -> None:
     data = write_small_data(tmp_path / "data", train=2, test=1)
     out = tmp_path / "results"
-    asked = ("learning.py", str(data), "--out", str(out), "--config", str(CONFIG), "--methods", "uniform")
-    asked += ("--splits", "2,1", "--seeds", "4,5")
+    asked = ["learning.py", str(data), "--out", str(out), "--config", str(CONFIG), "--methods", "uniform"]
+    asked += ["--splits", "2,1", "--seeds", "4,5"]
     rc, told, _ = ended(*asked, "--dry-run")
     assert rc == 0 and not out.exists()
     # The uniform split knows no chance: one seed.
@@ -343,8 +343,8 @@ def _is_train(pid: str) -> bool:
 @pytest.mark.slow
 def test_every_kind_of_cell_leaves_its_scores(small: Path, tmp_path: Path) -> None:
     kinds = ("uniform", "viterbi-em", "cdfl", "atba", "ours", "offline-window", "flat", "ours-full", "gru-full")
-    asked = ("learning.py", str(small), "--out", str(tmp_path / "out"), "--config", str(CONFIG), *ONE_EPOCH)
-    asked += ("--alignments", str(tmp_path / "found"))
+    asked = ["learning.py", str(small), "--out", str(tmp_path / "out"), "--config", str(CONFIG), *ONE_EPOCH]
+    asked += ["--alignments", str(tmp_path / "found")]
     rc, _, errors = ended(*asked, "--methods", ",".join(kinds))
     assert rc == 0, errors
     runs = {path.name.split(".")[0]: json.loads(path.read_text()) for path in (tmp_path / "out").iterdir()}

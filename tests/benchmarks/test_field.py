@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -131,13 +132,13 @@ def test_the_preset_fits_features_rate_and_memory_of_its_set(name: str) -> None:
     spec = model.spec(tuple(f"step{i}" for i in range(what.classes)), None, what.size)
     assert spec.receptive_field / spec.model_hz < 60
     # No frame is seen twice, and every tick sees a fresh one.
-    frames = ticks_of(1000, what.rate_hz, model.model_hz)
-    assert len(np.unique(np.diff(frames))) == 1 and frames[1] - frames[0] == what.rate_hz / model.model_hz
+    frames = ticks_of(1000, what.rate_hz, model.hz)
+    assert len(np.unique(np.diff(frames))) == 1 and frames[1] - frames[0] == what.rate_hz / model.hz
     assert spec.front_end.window >= 2, "a window of one tick has no deviation"
-    assert model.change_window_s * model.model_hz >= 2, "a change is on for a tick or two, at least"
+    assert model.change_window_s * model.hz >= 2, "a change is on for a tick or two, at least"
     assert config.learning.student.crop_s > 2 * spec.receptive_field / spec.model_hz
     assert model.lookback_s > spec.receptive_field / spec.model_hz
-    assert min(model.model_hz, SLOWEST_ALIGN_HZ) <= FASTEST_ALIGN_HZ
+    assert min(model.hz, SLOWEST_ALIGN_HZ) <= FASTEST_ALIGN_HZ
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -149,7 +150,8 @@ def test_the_layout_is_read_as_the_field_means_it(name: str, tmp_path: Path, fie
         background = field.background_of(root)
     assert background == what.background
     config = config.model_copy(update={"data": config.data.model_copy(update={"background": background})})
-    for part, count in (("train", 4), ("test", 2)):
+    parts: tuple[tuple[Literal["train", "test"], int], ...] = (("train", 4), ("test", 2))
+    for part, count in parts:
         videos = load_videos(root, config, 1, part, with_labels=True)
         assert len(videos) == count and len(videos.labels) == what.classes
         assert (None if videos.background is None else videos.labels[videos.background]) == what.background

@@ -36,8 +36,8 @@ def test_tables_tell_mean_and_spread_and_name_what_was_not_run(tmp_path: Path) -
         write_run(tmp_path / "vts", "ours", 1, seed, mof)
     write_run(tmp_path / "vts", "gru-full", 1, 0, 78.0, alignment=None)
     write_run(tmp_path / "vts", "ours", 3, 0, 40.0)
-    offline = {"mof": 66.6} | dict.fromkeys(("edit", "f1_10", "f1_25", "f1_50", "transition_f1"), 2.0)
-    offline |= {"delay_s_median": None, "false_per_min": 0.0}
+    offline: dict[str, float | None] = dict.fromkeys(("edit", "f1_10", "f1_25", "f1_50", "transition_f1"), 2.0)
+    offline |= {"mof": 66.6, "delay_s_median": None, "false_per_min": 0.0}
     write_run(tmp_path / "vts", "offline-window", 1, 0, 44.0, offline=offline)
     text = tables(load_runs(tmp_path))
     first = text.split("Split 1")[1].split("Split 3")[0]

@@ -159,7 +159,15 @@ def dancing(root: Path) -> None:
 
 
 def both(*made: Callable[[Path], object]) -> Callable[[Path], None]:
-    return lambda root: [make(root) for make in made] and None
+    def make_all(root: Path) -> None:
+        for make in made:
+            make(root)
+
+    return make_all
+
+
+def alignment_with(entry: str) -> Callable[[Path], object]:
+    return lambda root: (root / "run" / "alignment.json").write_text(entry)
 
 
 TRAIN = f"train data --split 1 --out run --config {CONFIG}"
@@ -258,7 +266,7 @@ CASES = {
             "eval data --ckpt run --split 1 --stage alignment",
             1,
             ("alignment.json", "video0"),
-            both(data, run, lambda root, entry=entry: (root / "run" / "alignment.json").write_text(entry)),
+            both(data, run, alignment_with(entry)),
         )
         for entry in (
             "{}",

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -100,7 +101,7 @@ READING = {
 
 
 @pytest.mark.parametrize("denied", READING)
-def test_what_may_not_be_read_is_named_at_once(place, denied):
+def test_what_may_not_be_read_is_named_at_once(place: Path, denied: Any) -> None:
     (place / denied).chmod(0)
     done = as_nobody(*READING[denied], cwd=place)
     assert done.returncode in (1, 2) and done.stdout == ""
@@ -120,7 +121,7 @@ WRITING = {
 
 
 @pytest.mark.parametrize("denied", WRITING)
-def test_where_may_not_be_written_is_named_before_the_work(place, denied):
+def test_where_may_not_be_written_is_named_before_the_work(place: Path, denied: Any) -> None:
     before = sorted((place / denied).iterdir())
     done = as_nobody(*WRITING[denied], cwd=place)
     assert done.returncode in (1, 2) and done.stdout == ""
@@ -130,7 +131,7 @@ def test_where_may_not_be_written_is_named_before_the_work(place, denied):
     assert sorted((place / denied).iterdir()) == before
 
 
-def test_a_journal_that_may_only_be_read_is_denied_before_the_run(place):
+def test_a_journal_that_may_only_be_read_is_denied_before_the_run(place: Path) -> None:
     command = (*FEATURES, "--journal", "journals/j")
     assert as_nobody(*command, cwd=place).returncode == 0
     os.chown(place / "journals/j", 0, 0)
@@ -151,7 +152,7 @@ def test_a_journal_that_may_only_be_read_is_denied_before_the_run(place):
         (("--pub", "tcp://192.0.2.1:5570", "--insecure"), "this machine has no address 192.0.2.1"),
     ],
 )
-def test_an_address_that_cannot_be_bound_is_explained(place, arguments, told):
+def test_an_address_that_cannot_be_bound_is_explained(place: Path, arguments: tuple[str, ...], told: str) -> None:
     done = as_nobody(*FEATURES, "--no-journal", *arguments, cwd=place)
     if done.returncode == 0 and "1024" in told:
         pytest.skip("this system lets everybody bind low ports")
@@ -159,7 +160,7 @@ def test_an_address_that_cannot_be_bound_is_explained(place, arguments, told):
     assert told in done.stderr and "choose another address" in done.stderr
 
 
-def test_a_camera_without_permission_names_the_group(place):
+def test_a_camera_without_permission_names_the_group(place: Path) -> None:
     device = Path("/dev/video97")
     if device.exists():
         pytest.skip(f"there is a {device}")

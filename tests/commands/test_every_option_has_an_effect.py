@@ -23,7 +23,7 @@ import pytest
 import typer
 
 from edge_hal import cli
-from edge_hal.bundle import certificate_text
+from edge_hal.bundle_certificate import certificate_text
 from edge_hal.events import End
 from edge_hal.model.model_file import save_model
 from edge_hal.runtime.options import RunOptions, Summary
@@ -240,7 +240,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "auth").chmod(0o600)
     (root / "folder").mkdir()
     (root / "others").mkdir()
-    bundles = {"bundle": {}, "bundle2": {"lag_s": 0.3}, "pictures": {"pictures": True}}
+    bundles: dict[str, dict[str, Any]] = {"bundle": {}, "bundle2": {"lag_s": 0.3}, "pictures": {"pictures": True}}
     for name, kind in bundles.items():
         certificate = known_bundle(root / name, **kind).path / "certificate.json"
         metrics = {"frame_agreement": 1.0, "transitions": 3, "shift_ticks_max": 0}
@@ -316,7 +316,7 @@ def trained(videos: Any, config: Any, out: Path, *rest: Any, **named: Any) -> No
     (out / "alignment.json").write_text('{"v": {"labelled": true, "agreement": 1.0}}')
 
 
-def calibrated(checkpoint: Any, *rest: Any) -> Any:
+def calibrated(checkpoint: Any, *rest: Any) -> SimpleNamespace:
     shift = {"moved": 0, "transitions": 9, "f1_50": 99.0}
     budget = {"within": 0.99, "ticks": 1, "f1_points": 0.5}
     return SimpleNamespace(report={"layers": {}, "method": "m", "ticks": 9, "shift": shift, "budget": budget})
@@ -324,7 +324,13 @@ def calibrated(checkpoint: Any, *rest: Any) -> Any:
 
 def measured(opened: Any, *rest: Any) -> dict[str, Any]:
     times = {"tick": {"count": 1, "mean": 1.0, "p50": 1.0}}
-    figures = {"bundle": str(opened.path), "precision": "fp32", "engine": "e", "why": "w", "back_to_back_us": times}
+    figures: dict[str, Any] = {
+        "bundle": str(opened.path),
+        "precision": "fp32",
+        "engine": "e",
+        "why": "w",
+        "back_to_back_us": times,
+    }
     figures |= {"paced_us": times, "weight_bytes": 1, "state_bytes": 1, "streams_per_core": 1.0, "model_hz": 10.0}
     return {**figures, "multiply_adds": {}, "resident_bytes": 0, "readings": {"after_paced": {}}}
 

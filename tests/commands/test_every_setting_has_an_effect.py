@@ -134,7 +134,12 @@ def ran(options: dict[str, Any], prepared: Path, folder: Path, patch: pytest.Mon
     patch.setattr(runner, "Model", model)
     patch.setattr(runner, "Journal", journal)
     patch.setattr(runner.Publisher, "wait_subscribers", wait)
-    given = {"bundle": "bundle", "camera": "features:f.npy@10", "endpoint": "tcp://127.0.0.1:*", "pace": "asap"}
+    given: dict[str, Any] = {
+        "bundle": "bundle",
+        "camera": "features:f.npy@10",
+        "endpoint": "tcp://127.0.0.1:*",
+        "pace": "asap",
+    }
     given |= options
     if "keys" in given:
         given["keys"] = curve_keys.server_keys(folder / "keys" / "me.key_secret", None)
@@ -361,7 +366,7 @@ def test_training_reads_each_key(data: Path, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_each_key_changes_what_is_learnt(data: Path, tmp_path: Path) -> None:
-    plain = {(): learnt(data, tmp_path / "plain", [])}
+    plain: dict[tuple[str, ...], Any] = {(): learnt(data, tmp_path / "plain", [])}
     assert learnt(data, tmp_path / "again", []) == plain[()]
     dead = []
     for path in VALUES:

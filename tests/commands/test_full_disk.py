@@ -34,7 +34,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_recording_that_fills_the_disk_replays_up_to_there(disk, tmp_path, bundle):
+def test_a_recording_that_fills_the_disk_replays_up_to_there(disk: Path, tmp_path: Path, bundle: Path) -> None:
     np.save(tmp_path / "f.npy", vectors(np.repeat(np.arange(300) % 3, 8).tolist()))
     run = ("run", "--bundle", str(bundle), "--camera", f"features:{tmp_path}/f.npy@10", "--pace", "asap")
     code, _, err = call(*run, "--pub", "tcp://127.0.0.1:*", "--record", str(disk / "recording"))
@@ -46,7 +46,7 @@ def test_a_recording_that_fills_the_disk_replays_up_to_there(disk, tmp_path, bun
 
 
 @pytest.mark.slow
-def test_a_training_that_fills_the_disk_goes_on_with_the_same_command(disk, tmp_path):
+def test_a_training_that_fills_the_disk_goes_on_with_the_same_command(disk: Path, tmp_path: Path) -> None:
     write_small_data(tmp_path / "data")
     train = ("train", str(tmp_path / "data"), "--config", str(CONFIG), "--out")
     assert call(*train, str(tmp_path / "run"))[0] == 0
@@ -67,7 +67,7 @@ def test_a_training_that_fills_the_disk_goes_on_with_the_same_command(disk, tmp_
 
 
 @pytest.mark.parametrize("limit", [0, 1, 200, 30_000, 80_000])
-def test_an_array_that_finds_no_room_leaves_the_old_file(tmp_path, limit):
+def test_an_array_that_finds_no_room_leaves_the_old_file(tmp_path: Path, limit: int) -> None:
     """RLIMIT_FSIZE fails a write at a chosen byte, in a process of its own."""
     old = tmp_path / "x.npz"
     np.savez(old, x=np.zeros(3))

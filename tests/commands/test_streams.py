@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def ends(folder: Path) -> list[str | None]:
     "streams",
     [">/dev/full", ">&-", "2>&- >out", "2>/dev/full >out", ">/dev/full 2>&1", ">&- 2>&-", ">&- 2>&- <&-"],
 )
-def test_a_run_ends_well_whatever_its_streams_are(run, streams):
+def test_a_run_ends_well_whatever_its_streams_are(run: tuple[Path, str], streams: str) -> None:
     folder, command = run
     done = shell(f"{command} {streams}", folder)
     assert done.returncode == 0, done.stderr
@@ -71,7 +72,7 @@ def test_a_run_ends_well_whatever_its_streams_are(run, streams):
     "reader",
     ["head -1", "true", "sh -c 'exec <&-; wait-for-nothing 2>/dev/null; exit 0'"],
 )
-def test_a_run_goes_on_when_its_reader_leaves(run, reader):
+def test_a_run_goes_on_when_its_reader_leaves(run: tuple[Path, str], reader: str) -> None:
     folder, command = run
     done = shell(f"( {command}; echo code $? >&2 ) | {reader}", folder)
     assert "code 0" in done.stderr.splitlines()
@@ -79,7 +80,7 @@ def test_a_run_goes_on_when_its_reader_leaves(run, reader):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_run_does_not_wait_for_a_reader_that_does_not_read(run, number):
+def test_a_run_does_not_wait_for_a_reader_that_does_not_read(run: tuple[Path, str], number: int) -> None:
     """Both ends of the pipe stay open, and it is full before the run begins."""
     folder, command = run
     reading, writing = os.pipe()
@@ -88,7 +89,10 @@ def test_a_run_does_not_wait_for_a_reader_that_does_not_read(run, number):
         while True:
             os.write(writing, b"x" * 4096)
     os.set_blocking(writing, True)
-    streams = {1: {"stdout": writing, "stderr": subprocess.PIPE}, 2: {"stdout": subprocess.PIPE, "stderr": writing}}
+    streams: dict[int, dict[str, Any]] = {
+        1: {"stdout": writing, "stderr": subprocess.PIPE},
+        2: {"stdout": subprocess.PIPE, "stderr": writing},
+    }
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(shlex.split(command), cwd=folder, env=environment, text=True, **streams[number])
     # After recognition a command waits for its reader, as any other does: read from when `end` is in the journal.
@@ -120,7 +124,7 @@ def _has_end(path: Path) -> bool:
 
 
 @pytest.mark.parametrize(("streams", "code"), [(">/dev/full", 1), (">&-", 1), ("2>&- >out", 0), ("| true", None)])
-def test_a_summary_that_cannot_be_printed_is_an_error(run, streams, code):
+def test_a_summary_that_cannot_be_printed_is_an_error(run: tuple[Path, str], streams: str, code: int | None) -> None:
     folder, command = run
     done = shell(f"{command} --json {streams}", folder)
     assert ends(folder) == ["eof"]
@@ -135,7 +139,7 @@ def test_a_summary_that_cannot_be_printed_is_an_error(run, streams, code):
 
 
 @pytest.mark.parametrize("streams", [">/dev/full", ">&-", "2>&-", "2>/dev/full", "| true"])
-def test_a_replay_compares_all_events(run, streams):
+def test_a_replay_compares_all_events(run: tuple[Path, str], streams: str) -> None:
     folder, command = run
     done = shell(f"rm -rf recording; {command} --record recording >/dev/null 2>&1", folder)
     assert ends(folder) == ["eof"]
@@ -147,7 +151,9 @@ def test_a_replay_compares_all_events(run, streams):
 
 
 @pytest.mark.parametrize(("streams", "code"), [(">/dev/full", 1), (">&-", 1), ("| head -1", 0)])
-def test_listen_ends_when_its_output_cannot_be_written_and_keeps_its_place(run, streams, code, tmp_path):
+def test_listen_ends_when_its_output_cannot_be_written_and_keeps_its_place(
+    run: tuple[Path, str], streams: str, code: int, tmp_path: Path
+) -> None:
     """An event that was not written is not acknowledged: the next call prints it."""
     folder, command = run
     address = f"ipc://{tmp_path}/s"
@@ -167,7 +173,7 @@ def test_listen_ends_when_its_output_cannot_be_written_and_keeps_its_place(run, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", ">&- 2>&-", ">/dev/full 2>&1"])
-def test_training_and_export_go_on_without_their_streams(tmp_path, streams):
+def test_training_and_export_go_on_without_their_streams(tmp_path: Path, streams: str) -> None:
     write_small_data(tmp_path / "data")
     for command in (
         f"train data --out run --config {CONFIG}",
@@ -180,7 +186,7 @@ def test_training_and_export_go_on_without_their_streams(tmp_path, streams):
     assert (tmp_path / "bundle" / "certificate.json").exists()
 
 
-def test_a_stream_that_has_no_such_character_escapes_it(run, tmp_path):
+def test_a_stream_that_has_no_such_character_escapes_it(run: tuple[Path, str], tmp_path: Path) -> None:
     folder, command = run
     done = shell(f"PYTHONIOENCODING=ascii {command} --stream k\u00fcche >{tmp_path}/out", folder)
     assert done.returncode == 0, done.stderr
@@ -190,7 +196,7 @@ def test_a_stream_that_has_no_such_character_escapes_it(run, tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 20_000), st.integers(0, 30_000)), min_size=1, max_size=40))
-def test_what_a_slow_reader_gets_is_whole_lines_in_order(steps):
+def test_what_a_slow_reader_gets_is_whole_lines_in_order(steps: list[tuple[int, int]]) -> None:
     """A line is written whole or left out, whatever is read in between."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_the_boundary_is_the_best_there_is(
             ratio = log_posterior[:, decision.label] - log_posterior[:, decision.previous]
             ratio = np.clip(ratio.astype(np.float64), -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
 
-            def score(boundary: int, ratio: NDArray[np.float64] = ratio, tick: int = tick) -> float:
+            def score(boundary: int, ratio: NDArray[np.floating[Any]] = ratio, tick: int = tick) -> float:
                 return float(ratio[boundary : tick + 1].sum())
 
             admissible = range(max(since + shortest, oldest), tick + 1)

@@ -278,7 +278,7 @@ def test_what_is_learnt_is_what_was_counted() -> None:
     assert steps["turn"].then == {"grasp": 1.0}
     assert steps["place"].then == {}
     # All durations together count as two of each step's own.
-    durations = {"reach": [2, 2.5], "grasp": [3, 4, 6, 5], "turn": [1, 1.5, 5], "place": []}
+    durations: dict[str, list[float]] = {"reach": [2, 2.5], "grasp": [3, 4, 6, 5], "turn": [1, 1.5, 5], "place": []}
     every = np.log(np.concatenate(list(durations.values())))
     for name, own in durations.items():
         log_s = np.log(own)

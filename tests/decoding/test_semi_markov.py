@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,7 +142,9 @@ def test_how_many_ticks_come_at_once_and_how_many_are_kept_decides_nothing(seed:
         each.decide(tick, log_posterior[: tick + 1])
         if tick % every == every - 1:
             paths.append(each._trace_back(tick))
-    some, expected, label, since = SemiMarkovDecoder(config, HZ), [], None, 0
+    some, since = SemiMarkovDecoder(config, HZ), 0
+    expected: list[tuple[Any, ...]] = []
+    label: int | None = None
     decisions = decode(some, log_posterior, every, keep)
     for tick, (now, began) in zip(range(every - 1, len(log_posterior), every), paths, strict=True):
         if now == label or (tick < some._first_decision_tick if label is None else tick - since < 3):

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,30 +28,41 @@ from edge_hal.model.one_pass import one_pass
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import EncoderSpec, LevelSpec
-from tests.helpers.small_models import random_input, random_model, save_run, small_spec
+from tests.helpers.small_models import (
+    EXPORTED,
+    EXPORTED_SEED,
+    MadeOnce,
+    random_input,
+    random_model,
+    save_run,
+    small_spec,
+)
 
+SPEC = EXPORTED
 ENCODER = EncoderSpec(height=12, width=16, size=3)
-LEVELS = (LevelSpec(1, 4, 8, 2, 2), LevelSpec(2, 3, 12, 3, 1), LevelSpec(2, 4, 16, 4, 1))
-SPEC = small_spec(LEVELS, encoder=ENCODER)
 Edit = Callable[[onnx.ModelProto], None]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory with an encoder, and its pictures and vectors as reference."""
-    path = save_run(tmp_path_factory.mktemp("export") / "run", SPEC, seed=3)
+def export_all(folder: Path) -> None:
+    """`run`, a run directory with an encoder, and its pictures and vectors as reference; `bundle`, made from it."""
+    path = save_run(folder / "run", SPEC, EXPORTED_SEED)
     torch.manual_seed(5)
     export_encoder(FrameEncoder(ENCODER), ENCODER, path / "encoder.onnx")
     pictures = np.random.default_rng(0).integers(0, 256, (8, 12, 16, 3), dtype=np.uint8)
     vectors = encode_pictures(path / "encoder.onnx", pictures)
     x = np.concatenate([vectors, random_input(40)])
     np.savez(path / "reference.npz", x=x, pictures=pictures)
-    return path
+    export_bundle(path, folder / "bundle")
 
 
 @pytest.fixture(scope="module")
-def good(run: Path) -> Path:
-    return export_bundle(run, run.with_name("bundle")).path
+def run(made_once: MadeOnce) -> Path:
+    return made_once("exported", export_all) / "run"
+
+
+@pytest.fixture(scope="module")
+def good(made_once: MadeOnce) -> Path:
+    return made_once("exported", export_all) / "bundle"
 
 
 def contents(path: Path) -> dict[str, str]:
@@ -243,7 +255,7 @@ def test_a_broken_export_is_not_certified_and_leaves_nothing(
 ) -> None:
     broken, edit = BROKEN[what]
 
-    def export_level(_pyramid, _front_end, level, chunk, precision, out: Path) -> None:
+    def export_level(_pyramid: Any, _front_end: Any, level: Any, chunk: Any, precision: Any, out: Path) -> None:
         name = f"level{level}.c{chunk}.{precision}.onnx"
         model = onnx.load(good / name)
         if name == broken:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,8 +27,8 @@ from edge_hal.model.model_file import load_checkpoint
 from edge_hal.runtime.engines.engine import StepEngine
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
-from tests.helpers.small_int8 import GENEROUS, SPEC, recordings, write_graphs
-from tests.helpers.small_models import random_input, save_run
+from tests.helpers.small_int8 import GENEROUS, SEED, SPEC, recordings, write_graphs
+from tests.helpers.small_models import MadeOnce, random_input, save_run
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +36,25 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_graphs(tmp_path_factory.mktemp("graphs"))
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_run(tmp_path_factory.mktemp("int8") / "run", SPEC, seed=2, reference=random_input(700, seed=8))
+TARGETS = ("tensorrt", "onnxruntime")
+
+
+def export_all(folder: Path) -> None:
+    """`run`, and a bundle of it in int8 for each target."""
+    path = save_run(folder / "run", SPEC, SEED, reference=random_input(700, seed=8))
+    for target in TARGETS:
+        export_bundle(path, folder / target, precision="int8", target=target, recordings=recordings(), budget=GENEROUS)
 
 
 @pytest.fixture(scope="module")
-def bundles(run: Path) -> dict[str, Path]:
-    made = {}
-    for target in ("tensorrt", "onnxruntime"):
-        bundle = export_bundle(
-            run,
-            run.with_name(target),
-            precision="int8",
-            target=target,
-            recordings=recordings(),
-            budget=GENEROUS,
-        )
-        made[target] = bundle.path
-    return made
+def run(made_once: MadeOnce) -> Path:
+    return made_once("int8", export_all) / "run"
+
+
+@pytest.fixture(scope="module")
+def bundles(made_once: MadeOnce) -> dict[str, Path]:
+    folder = made_once("int8", export_all)
+    return {target: folder / target for target in TARGETS}
 
 
 def test_a_bundle_counts_the_same_multiply_adds_in_every_form(bundles: dict[str, Path], graphs: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_stream_that_ages_fails_its_certificate(bundles: dict[str, Path]) -> N
             self._engine.reset()
             self._steps = 0
 
-        def step(self, inputs):
+        def step(self, inputs: Any) -> Any:
             self._steps += 1
             outputs = self._engine.step(inputs)
             return {name: v * (1 + 1e-6 * self._steps) if name == "frame" else v for name, v in outputs.items()}
@@ -116,9 +117,10 @@ def test_an_int8_bundle_says_what_it_was_calibrated_on(bundles: dict[str, Path],
     assert Ranges.from_file(ranges).seen == {r.name: r.sha256() for r in recordings()}
 
 
-def broken(good: Path, out: Path, run: Path, edit) -> list[str]:
+def broken(good: Path, out: Path, run: Path, edit: Any) -> list[str]:
     """The checks that fail once `edit` has changed the graphs of a good bundle."""
-    source, checkpoint, caught = load_bundle(good), load_checkpoint(run), {}
+    source, checkpoint = load_bundle(good), load_checkpoint(run)
+    caught: dict[str, Any] = {}
 
     def write(folder: Path) -> None:
         for name in json.loads((good / "manifest.json").read_text())["graphs"]:
@@ -126,7 +128,7 @@ def broken(good: Path, out: Path, run: Path, edit) -> list[str]:
             edit(name, model)
             onnx.save(model, folder / name)
 
-    def judge(bundle) -> dict:
+    def judge(bundle: Any) -> dict[str, Any]:
         caught.update(certify(bundle, checkpoint, budget=GENEROUS))
         return caught
 
@@ -136,7 +138,7 @@ def broken(good: Path, out: Path, run: Path, edit) -> list[str]:
     return [check["name"] for check in caught["checks"] if not check["passed"]]
 
 
-def replace(model: onnx.ModelProto, name: str, change) -> bool:
+def replace(model: onnx.ModelProto, name: str, change: Any) -> bool:
     for entry in model.graph.initializer:
         if entry.name == name:
             value = numpy_helper.to_array(entry)
@@ -225,7 +227,7 @@ def test_a_calibration_killed_half_way_goes_on_and_ends_the_same(
     seen: list[str] = []
     real = observing._count_one
 
-    def counted(spec, engines, eye, recording) -> None:
+    def counted(spec: Any, engines: Any, eye: Any, recording: Any) -> None:
         if seen == ["r0"] and not resumed:
             raise KeyboardInterrupt
         seen.append(recording.name)

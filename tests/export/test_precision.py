@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,31 +10,42 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_hal.bundle import expected_graphs, load_bundle
+from edge_hal.bundle import Bundle, expected_graphs, load_bundle
 from edge_hal.calib.sensitivity import Budget, compare_events
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle
-from edge_hal.export.graphs import export_encoder, export_level
+from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import half_graph, half_step
 from edge_hal.features import encode_pictures
-from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.one_pass import one_pass
 from edge_hal.model.step import LevelStep
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
-from edge_hal.spec import EncoderSpec, LevelSpec, PyramidSpec
-from tests.helpers.small_models import THREE, TWO, random_input, random_model, save_run, small_spec
+from edge_hal.spec import EncoderSpec, PyramidSpec
+from tests.helpers import small_int8
+from tests.helpers.small_models import (
+    EXPORTED,
+    EXPORTED_SEED,
+    PICTURES,
+    THREE,
+    TWO,
+    MadeOnce,
+    picture_bundles,
+    random_input,
+    random_model,
+    save_run,
+    small_spec,
+)
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
-LEVELS = (LevelSpec(1, 4, 8, 2, 1), LevelSpec(2, 3, 12, 3, 1))
 
 
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All graphs of three levels in float16, model seed 4."""
+    """All graphs of `EXPORTED`, three levels, in float16."""
     folder = tmp_path_factory.mktemp("halves")
-    export_all(small_spec(THREE), folder, seed=4)
+    export_all(EXPORTED, folder, EXPORTED_SEED)
     return folder
 
 
@@ -57,7 +69,7 @@ def export_all(spec: PyramidSpec, folder: Path, seed: int = 0, precision: str = 
 
 
 def test_a_half_graph_carries_its_state_in_half_and_says_posteriors_in_float(halves: Path) -> None:
-    spec = small_spec(THREE)
+    spec = EXPORTED
     for level in range(3):
         for chunk in spec.chunks(level):
             graph = onnx.load(halves / f"level{level}.c{chunk}.fp16.onnx").graph
@@ -72,8 +84,8 @@ def test_a_half_graph_carries_its_state_in_half_and_says_posteriors_in_float(hal
 
 
 def test_half_in_any_chunking_stays_close_to_float64(halves: Path) -> None:
-    spec = small_spec(THREE)
-    pyramid, front_end = random_model(spec, 4)
+    spec = EXPORTED
+    pyramid, front_end = random_model(spec, EXPORTED_SEED)
     x = random_input(240, seed=5)
     expected = one_pass(pyramid, front_end, x).outputs[0]["frame"]
     for chunk in spec.chunk_sizes:
@@ -87,8 +99,8 @@ def test_half_in_any_chunking_stays_close_to_float64(halves: Path) -> None:
 
 def test_a_sensor_with_a_large_offset_survives_half_precision(tmp_path: Path) -> None:
     """The float16 next to 1000 is 1000.5; the whole signal may live in between."""
-    spec = small_spec(LEVELS)
-    pyramid, front_end = random_model(spec, 1)
+    spec = small_int8.SPEC
+    pyramid, front_end = random_model(spec, small_int8.SEED)
     with torch.no_grad():
         front_end.mean += 1000.0
     for level in range(2):
@@ -111,22 +123,23 @@ def test_a_sensor_with_a_large_offset_survives_half_precision(tmp_path: Path) ->
     assert error > 0.1  # what casting everything would have cost
 
 
-def test_a_half_bundle_is_certified_and_smaller(tmp_path: Path) -> None:
-    spec = small_spec(LEVELS, encoder=EncoderSpec(24, 32, 3))
-    run = save_run(tmp_path / "run", spec, seed=7, reference=random_input(600))
-    torch.manual_seed(1)
-    export_encoder(FrameEncoder(spec.encoder), spec.encoder, run / "encoder.onnx")
-    bundles = {p: export_bundle(run, tmp_path / p, precision=p) for p in ("fp32", "fp16")}
+@pytest.fixture(scope="module")
+def bundles(made_once: MadeOnce) -> dict[str, Bundle]:
+    return {precision: load_bundle(path) for precision, path in picture_bundles(made_once).items()}
+
+
+def test_a_half_bundle_is_certified_and_smaller(bundles: dict[str, Bundle]) -> None:
+    half = bundles["fp16"].path
     for precision, bundle in bundles.items():
         certificate = json.loads((bundle.path / "certificate.json").read_text())
         assert certificate["passed"] and certificate["precision"] == bundle.precision == precision
         assert bundle.target == "any" and bundle.certified
     encoders = [bundle.encoder.stat().st_size for bundle in bundles.values() if bundle.encoder]
     assert encoders[1] < 0.6 * encoders[0]
-    checks = json.loads((tmp_path / "fp16" / "certificate.json").read_text())["checks"]
+    checks = json.loads((half / "certificate.json").read_text())["checks"]
     fresh = next(check for check in checks if check["name"] == "onnxruntime from a fresh start")
     assert fresh["max_abs"] == 0.0  # the same numbers, whatever came before: nothing drifts
-    assert sorted(expected_graphs(spec, "fp16")) == sorted(p.name for p in (tmp_path / "fp16").glob("*.onnx"))
+    assert sorted(expected_graphs(PICTURES, "fp16")) == sorted(p.name for p in half.glob("*.onnx"))
     pictures = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), dtype=np.uint8)
     a, b = (encode_pictures(bundle.encoder, pictures) for bundle in bundles.values() if bundle.encoder)
     assert a.dtype == b.dtype == np.float32 and 0 < np.abs(a - b).max() < 0.05
@@ -206,13 +219,11 @@ def test_events_are_compared_within_the_budget() -> None:
     assert wrong.moved >= 1 and wrong.f1_50 < 100
 
 
-def test_a_bundle_loads_with_its_target_and_no_other(tmp_path: Path) -> None:
-    spec = small_spec((LevelSpec(1, 4, 8, 2, 1),))
-    run = save_run(tmp_path / "run", spec, reference=random_input(300))
-    bundle = export_bundle(run, tmp_path / "bundle", precision="fp16")
-    manifest = json.loads((bundle.path / "manifest.json").read_text())
+def test_a_bundle_loads_with_its_target_and_no_other(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    path = Path(shutil.copytree(bundles["fp16"].path, tmp_path / "bundle"))
+    manifest = json.loads((path / "manifest.json").read_text())
     assert manifest["target"] == "any"
     manifest["target"] = "../abacus"
-    (bundle.path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(EdgeHalError, match="abacus"):
-        load_bundle(bundle.path, allow_uncertified=True)
+        load_bundle(path, allow_uncertified=True)

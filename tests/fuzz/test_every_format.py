@@ -121,7 +121,7 @@ def read_data(root: Path) -> None:
     from edge_hal.learning.data.recordings import read_recordings
 
     for timestamps in (False, True):
-        how = {"split": 1, "part": "train", "with_labels": True, "rate_hz": RATE_HZ}
+        how: dict[str, Any] = {"split": 1, "part": "train", "with_labels": True, "rate_hz": RATE_HZ}
         found = load_dataset(root / "data", **how, timestamps=timestamps)
         read_recordings(found, 20.0, None)
 

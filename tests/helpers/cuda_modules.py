@@ -13,7 +13,8 @@ from typing import Any
 from weakref import WeakSet
 
 from edge_hal.bundle import Bundle, expected_graphs
-from edge_hal.runtime.engines.tensorrt_plans import BuildOptions, DeviceId, pack, plan_key
+from edge_hal.runtime.engines.tensorrt_builder import BuildOptions
+from edge_hal.runtime.engines.tensorrt_plans import DeviceId, pack, plan_key
 from tests.helpers.host_device import HOST, HostDevice, HostRuntime
 
 

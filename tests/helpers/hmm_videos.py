@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,5 +39,5 @@ def make_videos(
     return features, transcripts, truth
 
 
-def accuracy(labels: Sequence[NDArray[np.int64]], truth: Sequence[NDArray[np.int64]]) -> float:
+def accuracy(labels: Sequence[NDArray[np.integer[Any]]], truth: Sequence[NDArray[np.integer[Any]]]) -> float:
     return float((np.concatenate(labels) == np.concatenate(truth)).mean())

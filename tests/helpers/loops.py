@@ -54,7 +54,7 @@ def check_laws(counters: dict[str, Any]) -> None:
 
 def check_stream(events: list[Event], summary: Summary) -> None:
     """What holds for every run whatsoever."""
-    assert [event.seq for event in events] == list(range(len(events)))  # type: ignore[attr-defined]
+    assert [event.seq for event in events] == list(range(len(events)))
     assert isinstance(events[0], Start) and isinstance(events[-1], End)
     assert events[-1].counters == summary.counters and events[-1].reason == summary.reason
     assert summary.events == len(events)

@@ -48,7 +48,7 @@ class _Everywhere(TorchDispatchMode):
 def pretended_device() -> Iterator[torch.device]:
     """Inside, tensors may be sent to the device that is yielded."""
     # Inference tensors can have no views of another kind of tensor: without gradients will do.
-    with mock.patch("torch.inference_mode", torch.no_grad), _Everywhere():  # type: ignore[no-untyped-call]
+    with mock.patch("torch.inference_mode", torch.no_grad), _Everywhere():
         yield ELSEWHERE
 
 

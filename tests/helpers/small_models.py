@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.export.bundle import export_bundle
+from edge_hal.export.graphs import export_encoder
+from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import save_model
 from edge_hal.model.pyramid import Pyramid
@@ -32,6 +36,13 @@ def small_spec(
     )
 
 
+# Models whose graphs the tests of several modules export: the same model is exported once (`kept_graphs`).
+PICTURES, PICTURE_SEED = small_spec(TWO, encoder=EncoderSpec(24, 32, 3)), 5
+MIDDLE = (LevelSpec(1, 4, 8, 2, 2), LevelSpec(2, 3, 12, 3, 1), LevelSpec(2, 4, 16, 4, 1))
+"""Three levels, so that one has neighbours on both sides."""
+EXPORTED, EXPORTED_SEED = small_spec(MIDDLE, encoder=EncoderSpec(12, 16, 3)), 3
+
+
 def random_model(spec: PyramidSpec, seed: int = 0, *, causal: bool = True) -> tuple[Pyramid, FrontEnd]:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -51,6 +62,36 @@ def save_run(path: Path, spec: PyramidSpec, seed: int = 0, reference: NDArray[np
     if reference is not None:
         np.savez(path / "reference.npz", x=reference)
     return path
+
+
+def save_picture_run(path: Path) -> Path:
+    """A run directory of `PICTURES`, with its frame encoder."""
+    run = save_run(path, PICTURES, PICTURE_SEED, reference=random_input(300))
+    save_encoder(run / "encoder.onnx", PICTURES)
+    return run
+
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+"""The fixture `made_once`."""
+
+
+def picture_bundles(made_once: MadeOnce) -> dict[str, Path]:
+    """Bundles of `PICTURES` by precision, fp32 and fp16. Nobody may write into them."""
+
+    def make(folder: Path) -> None:
+        run = save_picture_run(folder / "run")
+        for precision in ("fp32", "fp16"):
+            export_bundle(run, folder / precision, precision=precision)
+
+    folder = made_once("picture-bundles", make)
+    return {precision: folder / precision for precision in ("fp32", "fp16")}
+
+
+def save_encoder(path: Path, spec: PyramidSpec) -> None:
+    """The graph of a random frame encoder."""
+    assert spec.encoder is not None
+    torch.manual_seed(0)
+    export_encoder(FrameEncoder(spec.encoder), spec.encoder, path)
 
 
 def random_input(ticks: int, size: int = 3, seed: int = 0) -> NDArray[np.float32]:

@@ -61,7 +61,7 @@ def test_what_is_written_is_read(labels: list[int], stride: int) -> None:
         ({"frames": None}, "NoneType"),
     ],
 )
-def test_an_unusable_alignment_names_the_video(change: dict, why: str) -> None:
+def test_an_unusable_alignment_names_the_video(change: dict[str, Any], why: str) -> None:
     one = recording(np.repeat([0, 1], 5))
     told = alignment_entries([one], [np.repeat([0, 1], 5)], NAMES, [1.0])
     with pytest.raises(EdgeHalError, match="alignment of video v") as error:
@@ -121,8 +121,11 @@ def test_the_command_refuses_what_is_no_alignment(data: Path, tmp_path: Path) ->
         ("list.json", "it is not a JSON object"),
         ("cut.json", "cannot read the alignment"),
         ("none.json", "cannot read the alignment"),
-        ("other.json", "knows no video"),
     ):
+        with pytest.raises(EdgeHalError, match=text) as caught:
+            read_alignment(tmp_path / name)
+        assert caught.value.exit_code == 2
+    for name, text in (("none.json", "cannot read the alignment"), ("other.json", "knows no video")):
         code, _, err = call(*command, "--alignment", str(tmp_path / name))
         assert code == 2 and text in err and "Traceback" not in err, err
     code, _, err = call(*command, "--supervision", "frames", "--alignment", str(tmp_path / "other.json"))

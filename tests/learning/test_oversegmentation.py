@@ -6,7 +6,9 @@ of two levels over-segment about alike in their raw argmax; the difference is sm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +51,7 @@ def raw(run: Path, videos: VideoSet) -> list[Labels]:
     return found
 
 
-def pieces(labels: list[Labels]) -> int:
+def pieces(labels: Sequence[NDArray[np.integer[Any]]]) -> int:
     return sum(len(runs_of(y)[0]) for y in labels)
 
 
@@ -63,7 +65,7 @@ def test_raw_argmax_over_segments_and_the_decoder_cures_it(rendered: Path, tmp_p
     unseen = load_dataset(rendered, split=1, part="test", with_labels=True)
     run = train(seen, config, tmp_path / "run", 0, lambda *told: None)
 
-    hz = config.model.model_hz
+    hz = config.model.hz
     at_ticks = raw(run, unseen)
     truth = [
         np.asarray(resample_labels(y, video.rate_hz or 0.0, hz)[: len(found)], np.int64)

@@ -28,8 +28,8 @@ from tests.helpers.small_data import ACTIONS, CONFIG, RATE_HZ, scramble_boundari
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PROMISED = ("mof", "edit", "f1_10", "f1_25", "f1_50", "transition_f1", "delay_s_median")
-PROMISED += ("boundary_error_s_median", "false_per_min")
+PROMISED = ("mof", "edit", "f1_10", "f1_25", "f1_50", "transition_f1", "delay_s_median",
+            "boundary_error_s_median", "false_per_min")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,8 @@ def test_a_run_is_not_resumed_on_other_videos_settings_or_seed(data: Path, tmp_p
     other = shutil.copytree(data, tmp_path / "other")
     (other / "transcripts" / "video0.txt").write_text("reach\nturn\n")
     before = contents(tmp_path / "run")
-    for change in ({"seed": 1}, {"split": None}, {"data": other}):
+    changes: tuple[dict[str, Any], ...] = ({"seed": 1}, {"split": None}, {"data": other})
+    for change in changes:
         with pytest.raises(EdgeHalError, match="other settings or videos"):
             learn(**{"data": data, "out": tmp_path / "run", **change})
     with pytest.raises(EdgeHalError, match="other settings or videos"):

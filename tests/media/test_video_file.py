@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -40,7 +41,9 @@ def times_ms(path: Path) -> list[float]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([33, 34, 40, 67, 100, 250]), min_size=40, max_size=80), st.data())
-def test_frames_have_the_times_of_their_stamps_whatever_is_damaged_or_lost(tmp_path, steps, data):
+def test_frames_have_the_times_of_their_stamps_whatever_is_damaged_or_lost(
+    tmp_path: Path, steps: list[int], data: st.DataObject
+) -> None:
     stamps = [0, *np.cumsum(steps).tolist()]
     some = st.sets(st.integers(1, len(stamps) - 2), max_size=20)
     damaged, dropped = data.draw(some), data.draw(some)
@@ -68,7 +71,9 @@ def test_frames_have_the_times_of_their_stamps_whatever_is_damaged_or_lost(tmp_p
         ("v.webm", "libvpx", {"deadline": "realtime"}),
     ],
 )
-def test_a_whole_file_of_any_kind_gives_all_frames_at_their_times(tmp_path, name, codec, options):
+def test_a_whole_file_of_any_kind_gives_all_frames_at_their_times(
+    tmp_path: Path, name: str, codec: str, options: dict[str, Any] | dict[str, str]
+) -> None:
     rate = 25
     path = write_video(tmp_path / name, [40 * i for i in range(60)], codec=codec, rate=rate, options=options)
     found, missing = read(path)
@@ -77,7 +82,7 @@ def test_a_whole_file_of_any_kind_gives_all_frames_at_their_times(tmp_path, name
     assert times_ms(path) == [t for t, _ in found]
 
 
-def test_pictures_are_those_of_opencv(tmp_path):
+def test_pictures_are_those_of_opencv(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", REGULAR, codec="mpeg4")
     capture = cv2.VideoCapture(str(path))
     with VideoFile(path) as video:
@@ -88,7 +93,7 @@ def test_pictures_are_those_of_opencv(tmp_path):
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("name", ["v.mkv", "v.avi", "v.ts"])
-def test_a_file_that_was_cut_off_gives_what_is_left(tmp_path, name, share):
+def test_a_file_that_was_cut_off_gives_what_is_left(tmp_path: Path, name: str, share: float) -> None:
     codec = "libx264" if name == "v.ts" else "mjpeg"
     path = write_video(tmp_path / name, REGULAR, codec=codec)
     data = path.read_bytes()
@@ -102,7 +107,7 @@ def test_a_file_that_was_cut_off_gives_what_is_left(tmp_path, name, share):
 
 
 @pytest.mark.parametrize("count", [1, 20, 500])
-def test_a_header_that_claims_another_number_of_frames_is_not_believed(tmp_path, count):
+def test_a_header_that_claims_another_number_of_frames_is_not_believed(tmp_path: Path, count: int) -> None:
     path = write_video(tmp_path / "v.avi", REGULAR)
     data = bytearray(path.read_bytes())
     for tag, at in ((b"avih", 24), (b"strh", 40)):
@@ -114,7 +119,7 @@ def test_a_header_that_claims_another_number_of_frames_is_not_believed(tmp_path,
     assert missing.undelivered == max(0, count - 60) and missing.announced == max(60, count)
 
 
-def test_a_file_without_a_duration_is_read_to_the_end(tmp_path):
+def test_a_file_without_a_duration_is_read_to_the_end(tmp_path: Path) -> None:
     path = tmp_path / "v.mkv"
     with open(path, "wb") as file:
 
@@ -135,14 +140,14 @@ def test_a_file_without_a_duration_is_read_to_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("first", [0, 1, 20])
-def test_damage_at_the_beginning_keeps_the_times(tmp_path, first):
+def test_damage_at_the_beginning_keeps_the_times(tmp_path: Path, first: int) -> None:
     path = rewrite(write_video(tmp_path / "w.mkv", REGULAR), tmp_path / "v.mkv", damaged=range(first))
     found, missing = read(path)
     assert found == [(100.0 * i, None if i < first else i) for i in range(60)] and missing.undecodable == first
 
 
 @pytest.mark.parametrize("damaged", [{1}, {0, 7, 8, 30}, set(range(20, 50)), {59}])
-def test_damage_in_a_container_without_stamps_keeps_the_times(tmp_path, damaged):
+def test_damage_in_a_container_without_stamps_keeps_the_times(tmp_path: Path, damaged: Any) -> None:
     path = rewrite(write_video(tmp_path / "w.avi", REGULAR), tmp_path / "v.avi", damaged=damaged)
     found, missing = read(path)
     assert found == [(100.0 * i, None if i in damaged else i) for i in range(60)]
@@ -150,7 +155,7 @@ def test_damage_in_a_container_without_stamps_keeps_the_times(tmp_path, damaged)
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed: make services")
-def test_frames_before_the_cut_of_an_edited_clip_are_not_shown(tmp_path):
+def test_frames_before_the_cut_of_an_edited_clip_are_not_shown(tmp_path: Path) -> None:
     """The clip begins amid a group of pictures: the first frames are in the file, only to decode the others."""
     whole = write_video(tmp_path / "w.mp4", REGULAR, codec="libx264", options={"g": "60"})
     path = tmp_path / "v.mp4"
@@ -165,13 +170,13 @@ def test_frames_before_the_cut_of_an_edited_clip_are_not_shown(tmp_path):
 
 
 @pytest.mark.parametrize("start_ms", [0, 1600, 3_600_000])
-def test_time_begins_at_the_first_frame(tmp_path, start_ms):
+def test_time_begins_at_the_first_frame(tmp_path: Path, start_ms: int) -> None:
     path = write_video(tmp_path / "v.mkv", [start_ms + t for t in REGULAR])
     found, missing = read(path)
     assert found == [(100.0 * i, i) for i in range(60)] and missing == Missing(60, 0, 0)
 
 
-def test_recordings_that_were_joined_go_on(tmp_path):
+def test_recordings_that_were_joined_go_on(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.ts", REGULAR, codec="libx264")
     path.write_bytes(path.read_bytes() * 2)
     found, _ = read(path)
@@ -180,7 +185,9 @@ def test_recordings_that_were_joined_go_on(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "codec", "container"), [("v.h264", "libx264", "h264"), ("v.mjpeg", "mjpeg", "mjpeg")])
-def test_a_file_without_stamps_is_told_and_takes_a_frame_rate(tmp_path, name, codec, container):
+def test_a_file_without_stamps_is_told_and_takes_a_frame_rate(
+    tmp_path: Path, name: str, codec: str, container: str
+) -> None:
     path = write_video(tmp_path / name, REGULAR, codec=codec, container=container)
     with VideoFile(path) as video:
         assert not video.stamped and "no time stamps" in video.notes[0]
@@ -189,7 +196,7 @@ def test_a_file_without_stamps_is_told_and_takes_a_frame_rate(tmp_path, name, co
         assert found == [(50.0 * i, i) for i in range(60)]
 
 
-def test_the_rate_of_the_user_replaces_stamps(tmp_path):
+def test_the_rate_of_the_user_replaces_stamps(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mkv", [t * 3 for t in REGULAR])
     assert read(path, fps=20.0)[0] == [(50.0 * i, i) for i in range(60)]
     assert read(path, unstamped_hz=20.0)[0] == [(300.0 * i, i) for i in range(60)]
@@ -198,7 +205,7 @@ def test_the_rate_of_the_user_replaces_stamps(tmp_path):
             VideoFile(path, fps=fps)
 
 
-def test_stamps_that_are_all_the_same_are_none(tmp_path):
+def test_stamps_that_are_all_the_same_are_none(tmp_path: Path) -> None:
     source = write_video(tmp_path / "w.avi", REGULAR)
     path = tmp_path / "v.mkv"
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
@@ -216,7 +223,7 @@ def test_stamps_that_are_all_the_same_are_none(tmp_path):
 @pytest.mark.parametrize(
     "name", [b"caf\xe9.mkv", b"a:b.mkv", b"f_%03d.mkv", b"-i.mkv", b"concat.mkv", "é e\u0301.mkv".encode()]
 )
-def test_any_name_can_be_opened(tmp_path, name):
+def test_any_name_can_be_opened(tmp_path: Path, name: Any) -> None:
     path = tmp_path / os.fsdecode(name)
     try:
         write_video(tmp_path / "plain.mkv", REGULAR).rename(path)
@@ -226,7 +233,7 @@ def test_any_name_can_be_opened(tmp_path, name):
 
 
 @pytest.mark.parametrize("angle", [90, 180, 270])
-def test_pictures_of_phones_are_turned_upright(tmp_path, angle):
+def test_pictures_of_phones_are_turned_upright(tmp_path: Path, angle: int) -> None:
     """The rotation is a matrix in the header of the track (ISO/IEC 14496-12, tkhd)."""
     path = write_video(tmp_path / "v.mp4", REGULAR[:5], codec="mpeg4")
     data = bytearray(path.read_bytes())

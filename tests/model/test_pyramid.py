@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,12 +32,12 @@ def torch_stream(spec: PyramidSpec, seed: int = 0, dtype: torch.dtype = torch.fl
     return PyramidStream(spec, engines, np.float64 if dtype == torch.float64 else np.float32)
 
 
-def close(found, expected, name="", atol=1e-9):
+def close(found: Any, expected: Any, name: str = "", atol: float = 1e-9) -> None:
     assert found.shape == expected.shape, name
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=name)
 
 
-def assert_kept_outputs_equal(stream: PyramidStream, expected) -> None:
+def assert_kept_outputs_equal(stream: PyramidStream, expected: Any) -> None:
     """Whatever the ring still holds of every level is what the one pass gave there."""
     for level, outputs in enumerate(expected.outputs):
         for name, value in outputs.items():
@@ -49,7 +50,7 @@ def assert_kept_outputs_equal(stream: PyramidStream, expected) -> None:
 
 
 @each_spec
-def test_future_input_changes_no_past_output(spec):
+def test_future_input_changes_no_past_output(spec: Any) -> None:
     model, x = random_model(spec), random_input(150)
     before = one_pass(*model, x)
     for cut in (1, 7, 48, 101):
@@ -69,7 +70,7 @@ def test_future_input_changes_no_past_output(spec):
 @each_spec
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_any_chunking_equals_the_one_pass(spec, data):
+def test_any_chunking_equals_the_one_pass(spec: Any, data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 5))
     pieces = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=10))
     total = sum(pieces)
@@ -84,7 +85,7 @@ def test_any_chunking_equals_the_one_pass(spec, data):
         assert_kept_outputs_equal(stream, expected)
 
 
-def test_a_stream_of_ten_thousand_ticks_equals_the_one_pass():
+def test_a_stream_of_ten_thousand_ticks_equals_the_one_pass() -> None:
     spec = SPECS["two"]
     x = random_input(LONG + 3, seed=4)
     expected = one_pass(*random_model(spec, 4), x)
@@ -103,10 +104,10 @@ def test_a_stream_of_ten_thousand_ticks_equals_the_one_pass():
 
 
 @each_spec
-def test_after_a_receptive_field_a_fresh_stream_agrees_with_an_old_one(spec):
+def test_after_a_receptive_field_a_fresh_stream_agrees_with_an_old_one(spec: Any) -> None:
     period, reach = spec.period(spec.top), spec.receptive_field
     start = 9 * period
-    x = random_input(start + reach + 3 * period).astype(np.float64)
+    x: Any = random_input(start + reach + 3 * period).astype(np.float64)
     old, fresh = torch_stream(spec), torch_stream(spec)
     old.push(x, range(len(x)))
     fresh.push(x[start:], range(start, len(x)))
@@ -118,7 +119,7 @@ def test_after_a_receptive_field_a_fresh_stream_agrees_with_an_old_one(spec):
 
 
 @each_spec
-def test_the_receptive_field_is_not_one_tick_longer_than_said(spec):
+def test_the_receptive_field_is_not_one_tick_longer_than_said(spec: Any) -> None:
     """And not shorter: some output still feels the oldest tick it may feel."""
     period, reach = spec.period(spec.top), spec.receptive_field
     model = random_model(spec)
@@ -140,9 +141,9 @@ def test_the_receptive_field_is_not_one_tick_longer_than_said(spec):
 
 
 @each_spec
-def test_work_and_state_are_constant(spec):
+def test_work_and_state_are_constant(spec: Any) -> None:
     stream = torch_stream(spec)
-    x = random_input(4 * spec.period(spec.top) * 5).astype(np.float64)
+    x: Any = random_input(4 * spec.period(spec.top) * 5).astype(np.float64)
     shapes = {name: value.shape for name, value in stream.states().items()}
     assert shapes == {t.name: t.shape for level in range(len(spec.levels)) for t in spec.states(level)}
     assert 4 * sum(math.prod(shape) for shape in shapes.values()) == spec.state_bytes
@@ -160,7 +161,9 @@ def test_work_and_state_are_constant(spec):
 # --- attention ------------------------------------------------------------------------------------------
 
 
-def naive_attention(block: Block, x: torch.Tensor, valid: torch.Tensor, classes: torch.Tensor | None):
+def naive_attention(
+    block: Block, x: torch.Tensor, valid: torch.Tensor, classes: torch.Tensor | None
+) -> tuple[Any, Any]:
     """The same with one full T x T mask and explicit loops over heads."""
     batch, length, width = x.shape
     depth = width // block.heads
@@ -189,7 +192,7 @@ def naive_attention(block: Block, x: torch.Tensor, valid: torch.Tensor, classes:
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("length", [1, 4, 5, 13, 20])
 @pytest.mark.parametrize("with_classes", [False, True])
-def test_banded_attention_equals_the_full_mask(causal, length, with_classes):
+def test_banded_attention_equals_the_full_mask(causal: bool, length: int, with_classes: bool) -> None:
     torch.manual_seed(length)
     block = Block(LevelSpec(1, 5, 12, 3, 1), causal=causal).double().eval()
     torch.nn.init.normal_(block.age_bias)
@@ -204,7 +207,7 @@ def test_banded_attention_equals_the_full_mask(causal, length, with_classes):
         torch.testing.assert_close(found_classes, expected_classes, rtol=0, atol=1e-12)
 
 
-def test_the_mask_is_the_one_of_the_state():
+def test_the_mask_is_the_one_of_the_state() -> None:
     block = Block(LevelSpec(1, 5, 12, 3, 1), causal=True)
     band = block.step_bias(3)
     assert band.shape == (3, 3, 7) and (band == MASKED).sum() == 3 * (0 + 1 + 2 + 2 + 1 + 0)
@@ -215,7 +218,7 @@ def test_the_mask_is_the_one_of_the_state():
 
 @pytest.mark.parametrize("causal", [True, False])
 @each_spec
-def test_padding_a_batch_changes_nothing(spec, causal):
+def test_padding_a_batch_changes_nothing(spec: Any, causal: bool) -> None:
     pyramid, _ = random_model(spec, causal=causal)
     pyramid = pyramid.double()
     lengths = [61, 37, spec.period(spec.top)]
@@ -236,7 +239,7 @@ def test_padding_a_batch_changes_nothing(spec, causal):
 
 
 @pytest.mark.parametrize("name", ["two", "three"])
-def test_the_teacher_sees_its_own_bin_and_what_comes_after(name):
+def test_the_teacher_sees_its_own_bin_and_what_comes_after(name: str) -> None:
     spec = SPECS[name]
     pyramid, _ = random_model(spec, causal=False)
     x = torch.randn(1, 60, spec.front_end.features)
@@ -252,7 +255,7 @@ def test_the_teacher_sees_its_own_bin_and_what_comes_after(name):
             assert not torch.equal(pyramid(far).frame[0, token], before.frame[0, token])
 
 
-def test_a_causal_model_has_neither_class_tokens_nor_an_unfinished_bin():
+def test_a_causal_model_has_neither_class_tokens_nor_an_unfinished_bin() -> None:
     pyramid, _ = random_model(SPECS["three"])
     made = pyramid(torch.randn(1, 35, SPECS["three"].front_end.features))
     assert made.classes is None and made.action.shape[1] == 35 // 12
@@ -261,7 +264,7 @@ def test_a_causal_model_has_neither_class_tokens_nor_an_unfinished_bin():
 # --- engine, front end, encoder ---------------------------------------------------------------------------
 
 
-def test_a_torch_engine_leaves_the_model_as_it_was():
+def test_a_torch_engine_leaves_the_model_as_it_was() -> None:
     spec = SPECS["two"]
     pyramid, front_end = random_model(spec)
     before = {key: value.clone() for key, value in pyramid.state_dict().items()}
@@ -279,7 +282,7 @@ def test_a_torch_engine_leaves_the_model_as_it_was():
 
 
 @pytest.mark.parametrize("window", [1, 4])
-def test_the_front_end_is_what_it_says_in_one_pass_and_in_blocks(window):
+def test_the_front_end_is_what_it_says_in_one_pass_and_in_blocks(window: int) -> None:
     front_end = FrontEnd(FrontEndSpec(3, window, clip=2.0)).double()
     front_end.fit(torch.tensor([0.5, -1.0, 0.0]), torch.tensor([2.0, 0.5, 0.0]))
     x = torch.from_numpy(random_input(150, seed=1)).double()
@@ -297,7 +300,7 @@ def test_the_front_end_is_what_it_says_in_one_pass_and_in_blocks(window):
     assert front_end(x[:0]).shape == (0, 9)
 
 
-def test_the_encoder_gives_each_picture_its_vector_whatever_the_batch():
+def test_the_encoder_gives_each_picture_its_vector_whatever_the_batch() -> None:
     torch.manual_seed(0)
     spec = EncoderSpec(height=21, width=30, size=5)
     encoder = FrameEncoder(spec)
@@ -316,7 +319,7 @@ def test_the_encoder_gives_each_picture_its_vector_whatever_the_batch():
     assert (moved.float() - pictures.float()).abs().mean() > 1
 
 
-def test_presets_fit_the_table_and_keep_their_promises():
+def test_presets_fit_the_table_and_keep_their_promises() -> None:
     from edge_hal.config import load_config
 
     for preset, limit_s in (("tiny", 15), ("kinematics", 60), ("jetson", 60)):

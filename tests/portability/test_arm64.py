@@ -71,6 +71,8 @@ def test_a_difference_is_noticed(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", vectors([0] * 20 + [1] * 20))
     events = arm64.stream(None, bundle, f"features:{tmp_path}/f.npy@10")
     last = max(number for number, event in enumerate(events) if isinstance(event, Transition))
-    moment = dataclasses.replace(events[last].boundary, tick=events[last].boundary.tick + 1)  # type: ignore[attr-defined]
+    changed = events[last]
+    assert isinstance(changed, Transition)
+    moment = dataclasses.replace(changed.boundary, tick=changed.boundary.tick + 1)
     with pytest.raises(ValueError, match="on arm64"):
-        arm64.largest_difference(events, [*events[:last], dataclasses.replace(events[last], boundary=moment)])
+        arm64.largest_difference(events, [*events[:last], dataclasses.replace(changed, boundary=moment)])

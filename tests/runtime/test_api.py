@@ -69,7 +69,7 @@ def test_vectors_in_events_out(bundle: Bundle) -> None:
     start, end = events[0], events[-1]
     assert isinstance(start, Start) and isinstance(end, End)
     assert start.labels == LABELS and start.bundle == bundle.fingerprint
-    assert [event.seq for event in events] == list(range(5))  # type: ignore[attr-defined]
+    assert [event.seq for event in events] == list(range(5))
     assert {event.stream for event in events} == {"bench"}
     assert end.last == Moment(39, 39, 39 * STEP_NS) and end.reason == "eof"
     assert end.counters["captured"] == end.counters["used"] == end.counters["fresh"] == 40

@@ -52,7 +52,7 @@ def until(socket: zmq.Socket[bytes], kind: str) -> list[dict[str, Any]]:
     return events
 
 
-def test_a_run_and_a_listener_in_processes_of_their_own(place, endpoint):
+def test_a_run_and_a_listener_in_processes_of_their_own(place: Path, endpoint: str) -> None:
     source = f"features:{place}/f.npy@10"
     listener = start("listen", "--connect", endpoint, "--stream", "bench", "--json", "--until-end")
     people = start("listen", "--connect", endpoint, "--until-end")
@@ -82,7 +82,7 @@ def test_a_run_and_a_listener_in_processes_of_their_own(place, endpoint):
     assert "blue -> red" in lines and "end (eof)" in lines and endpoint in err
 
 
-def test_a_human_sees_one_line_for_each_transition(place):
+def test_a_human_sees_one_line_for_each_transition(place: Path) -> None:
     code, out, _ = call(
         *("run", "--bundle", str(place / "bundle"), "--camera", f"features:{place}/f.npy@10"),
         *("--pace", "asap", "--pub", "tcp://127.0.0.1:*", "--set", "decoder.min_duration_s=0.2"),
@@ -94,7 +94,9 @@ def test_a_human_sees_one_line_for_each_transition(place):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_with_an_end_event_and_exit_code_0(place, endpoint, socket, number):
+def test_a_signal_ends_a_run_with_an_end_event_and_exit_code_0(
+    place: Path, endpoint: str, socket: zmq.Socket[bytes], number: Any
+) -> None:
     source = f"features:{place}/f.npy@4"  # half a minute, if it were let
     with start(
         *("run", "--bundle", str(place / "bundle"), "--camera", source, "--pub", endpoint),
@@ -114,7 +116,9 @@ def test_a_signal_ends_a_run_with_an_end_event_and_exit_code_0(place, endpoint, 
     assert summary["captured"] < len(LABELS_SEEN) and "Traceback" not in err
 
 
-def test_a_signal_ends_the_wait_for_subscribers_and_a_second_one_everything(place, endpoint, socket):
+def test_a_signal_ends_the_wait_for_subscribers_and_a_second_one_everything(
+    place: Path, endpoint: str, socket: zmq.Socket[bytes]
+) -> None:
     base = ("run", "--bundle", str(place / "bundle"), "--camera", f"features:{place}/f.npy@10")
     with start(*base, "--pub", endpoint, "--wait-subscribers", "9") as process:
         try:
@@ -135,7 +139,7 @@ def test_a_signal_ends_the_wait_for_subscribers_and_a_second_one_everything(plac
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_subscribers_in_the_document_work(place, endpoint, number):
+def test_the_subscribers_in_the_document_work(place: Path, endpoint: str, number: int) -> None:
     document = (REPOSITORY / "docs" / "events.md").read_text()
     snippet = re.findall(r"```python\n(.+?)```", document, flags=re.S)[number]
     with start(code=snippet.replace("tcp://127.0.0.1:5570", endpoint)) as process:
@@ -153,7 +157,7 @@ def test_the_subscribers_in_the_document_work(place, endpoint, number):
         assert line == "None -> blue 0.0\n"
 
 
-def test_listening_stops_after_count_and_on_interrupt(place, endpoint):
+def test_listening_stops_after_count_and_on_interrupt(place: Path, endpoint: str) -> None:
     first = start("listen", "--connect", endpoint, "--json", "--count", "2")
     waiting = start("listen", "--connect", "ipc:///nobody/is/here", "--json")
     code, _, err = call(
@@ -168,7 +172,7 @@ def test_listening_stops_after_count_and_on_interrupt(place, endpoint):
     assert waiting.returncode == 130 and "Traceback" not in err
 
 
-def test_bad_input_is_one_clear_error_without_a_traceback(place, tmp_path):
+def test_bad_input_is_one_clear_error_without_a_traceback(place: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     bundle = ("--bundle", str(place / "bundle"))
     pictures = ("--bundle", str(place / "pictures"))
@@ -217,7 +221,9 @@ def test_bad_input_is_one_clear_error_without_a_traceback(place, tmp_path):
     context.term()
 
 
-def test_a_real_video_is_replayed_through_the_command(place, tmp_path, endpoint, socket):
+def test_a_real_video_is_replayed_through_the_command(
+    place: Path, tmp_path: Path, endpoint: str, socket: zmq.Socket[bytes]
+) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 50.0, (160, 120))
     for label in [1] * 50 + [2] * 50:
         picture = np.zeros((120, 160, 3), np.uint8)
@@ -235,7 +241,9 @@ def test_a_real_video_is_replayed_through_the_command(place, tmp_path, endpoint,
     assert summary["captured"] == 100 and summary["dropped"]["decimated"] > 50
 
 
-def test_heartbeats_of_a_live_run_obey_the_laws_and_tell_how_it_is(place, endpoint, socket):
+def test_heartbeats_of_a_live_run_obey_the_laws_and_tell_how_it_is(
+    place: Path, endpoint: str, socket: zmq.Socket[bytes]
+) -> None:
     np.save(place / "long.npy", vectors(LABELS_SEEN * 20))
     with start(
         *("run", "--bundle", str(place / "bundle"), "--camera", f"fault:drop=1%:features:{place}/long.npy@30"),
@@ -258,7 +266,7 @@ def test_heartbeats_of_a_live_run_obey_the_laws_and_tell_how_it_is(place, endpoi
     assert health["selfcheck"]["failed"] == 0 and health["selfcheck"]["worst"] <= 1
 
 
-def test_the_runtime_needs_neither_torch_nor_onnx(place):
+def test_the_runtime_needs_neither_torch_nor_onnx(place: Path) -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'onnx', 'onnxscript', 'matplotlib', 'edge_hal.model', 'edge_hal.learning',"
@@ -274,7 +282,7 @@ def test_the_runtime_needs_neither_torch_nor_onnx(place):
     assert returned == 0 and int(out) == len(LABELS_SEEN), err
 
 
-def test_help_imports_nothing_heavy():
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['edge-hal', '--help']\n"
         "from edge_hal.cli import main\n"
@@ -288,7 +296,7 @@ def test_help_imports_nothing_heavy():
     assert "run" in out and "listen" in out
 
 
-def test_settings_name_the_nearest_key():
+def test_settings_name_the_nearest_key() -> None:
     assert parse_settings(["decoder.margin=0.1", "decoder.smooth_s=2"]) == {"margin": 0.1, "smooth_s": 2}
     for setting, near in [("decoder.marginn=1", "decoder.margin"), ("smooth=1", "decoder.smooth_s")]:
         with pytest.raises(EdgeHalError) as error:
@@ -296,7 +304,7 @@ def test_settings_name_the_nearest_key():
         assert near in error.value.todo and error.value.exit_code == 2
 
 
-def test_durations_and_sizes():
+def test_durations_and_sizes() -> None:
     texts = ("500ms", "30s", "10m", "2h", "7", "0")
     assert [parse_duration(text) for text in texts] == [0.5, 30.0, 600.0, 7200.0, 7.0, 0.0]
     assert parse_size("1280x720") == (1280, 720)
@@ -306,7 +314,7 @@ def test_durations_and_sizes():
         assert error.value.exit_code == 2
 
 
-def test_events_are_described_in_one_line():
+def test_events_are_described_in_one_line() -> None:
     moment = Moment(10, 30, 83_500_000_000)
     transition = Transition(
         "s",
@@ -322,8 +330,9 @@ def test_events_are_described_in_one_line():
     )
     line = describe(transition)
     assert "01:23.50" in line and "blue -> green" in line and "0.50 s later" in line
-    model = {"bundle": "b", "decoder": "d"}
-    gap = Gap("s", 0, seq=2, reason="source", begin=moment, end=moment, lost_ticks=3, reset=True, **model)
+    gap = Gap(
+        "s", 0, seq=2, reason="source", begin=moment, end=moment, lost_ticks=3, reset=True, bundle="b", decoder="d"
+    )
     end = End("s", 0, seq=3, reason="eof", last=moment, counters={})
     assert "gap" in describe(gap) and "source" in describe(gap) and "eof" in describe(end)
     assert not any("\n" in describe(event) for event in (transition, gap, end))
@@ -332,8 +341,8 @@ def test_events_are_described_in_one_line():
 def test_a_run_says_which_engine_steps_and_why(tmp_path: Path) -> None:
     bundle = known_bundle(tmp_path / "bundle").path
     np.save(tmp_path / "f.npy", vectors([0] * 20 + [1] * 20))
-    command = ("run", "--bundle", str(bundle), "--camera", f"features:{tmp_path}/f.npy@10", "--pace", "asap")
-    command += ("--pub", f"ipc://{tmp_path}/events.sock", "--json", "--engine")
+    command = ["run", "--bundle", str(bundle), "--camera", f"features:{tmp_path}/f.npy@10", "--pace", "asap"]
+    command += ["--pub", f"ipc://{tmp_path}/events.sock", "--json", "--engine"]
     code, out, errors = call(*command, "onnxruntime")
     assert code == 0 and "engine: fp32 on onnxruntime (as asked for)" in errors
     assert json.loads(out)["health"]["engine"] == {"kind": "onnxruntime", "why": "as asked for"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ main()
     "module", ["typer", "edge_hal.logs", "numpy", "zmq", "onnxruntime", "edge_hal.runtime.engines.onnxruntime_engine"]
 )
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_the_start_loses_nothing(tmp_path, module, number):
+def test_a_signal_during_the_start_loses_nothing(tmp_path: Path, module: str, number: Any) -> None:
     bundle = known_bundle(tmp_path / "bundle", 20.0).path
     np.save(tmp_path / "f.npy", vectors([0, 0, 0, 0, 1, 1, 1, 1] * 5))
     options = ["--camera", f"features:{tmp_path}/f.npy@20", "--pub", f"ipc://{tmp_path}/s", "--log", "json"]

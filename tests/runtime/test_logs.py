@@ -35,7 +35,7 @@ def lines(bundle: Path, source: str, *more: str) -> tuple[int, list[dict[str, ob
     return done.returncode, [json.loads(line) for line in done.stderr.splitlines()]
 
 
-def test_json_lines_where_standard_error_is_no_terminal(bundle, source):
+def test_json_lines_where_standard_error_is_no_terminal(bundle: Path, source: str) -> None:
     code, found = lines(bundle, source)
     assert code == 0 and len(found) >= 2
     for line in found:
@@ -48,13 +48,13 @@ def test_json_lines_where_standard_error_is_no_terminal(bundle, source):
     assert found[-1]["reason"] == "eof" and found[-1]["counters"]["captured"] == 40  # type: ignore[index]
 
 
-def test_an_error_is_one_of_them(bundle, source, tmp_path):
+def test_an_error_is_one_of_them(bundle: Path, source: str, tmp_path: Path) -> None:
     code, found = lines(tmp_path / "none", source)
     [error] = [line for line in found if line["level"] == "error"]
     assert code == error["exit_code"] == 1 and "no bundle" in str(error["message"]) and "export" in str(error["todo"])
 
 
-def test_people_get_a_line_with_a_time(bundle, source):
+def test_people_get_a_line_with_a_time(bundle: Path, source: str) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(command(bundle, source), stdout=subprocess.DEVNULL, stderr=theirs, env=ENVIRONMENT) as run:
         os.close(theirs)
@@ -69,7 +69,7 @@ def test_people_get_a_line_with_a_time(bundle, source):
     assert told.decode().splitlines()[0][2:6:3] == "::" and b"publishing 'bench-1'" in told and b"{" not in told
 
 
-def test_either_can_be_asked_for(bundle, source):
+def test_either_can_be_asked_for(bundle: Path, source: str) -> None:
     done = subprocess.run(command(bundle, source, "--log", "human"), capture_output=True, env=ENVIRONMENT, timeout=60)
     assert b"publishing" in done.stderr and b"{" not in done.stderr
     done = subprocess.run(command(bundle, source, "--log", "loud"), capture_output=True, env=ENVIRONMENT, timeout=60)

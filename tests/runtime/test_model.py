@@ -138,7 +138,7 @@ def test_what_a_model_was_opened_with_cannot_be_given_to_a_stream(vectors_bundle
     model = open_model(vectors_bundle, engine="onnxruntime", threads=2)
     for how in ({"threads": 2}, {"allow_uncertified": True}):
         with pytest.raises(EdgeHalError, match="open_model") as caught:
-            open_stream(model, **how)  # type: ignore[arg-type]
+            open_stream(model, **how)
         assert caught.value.exit_code == 2
     with pytest.raises(EdgeHalError, match="abacus"):
         open_model(vectors_bundle, engine="abacus")

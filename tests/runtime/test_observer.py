@@ -62,7 +62,7 @@ def test_observers_are_told_of_all_that_happens(
     stepped = [vector for vectors_of_step, _, _ in log.of("stepped") for vector in vectors_of_step]
     assert len(stepped) == counters["ticks"] - counters["cut"]
     events: list[Event] = [event for (event,) in log.of("published")]
-    assert len(events) == summary.events and [event.seq for event in events] == list(range(len(events)))  # type: ignore[attr-defined]
+    assert len(events) == summary.events and [event.seq for event in events] == list(range(len(events)))
     assert any(isinstance(event, Gap) for event in events) is bool(script)
     assert names[0][0] == "published" and names[0][-3:] == ["published", "ended", "close"]
     assert counted["idle"] > 0 and counted["bundle_changed"] == 0 and counted["close"] == 1

@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from tests.helpers.camera_server import serving
 from tests.helpers.loops import ANY_PORT, check_laws, check_stream, features, recorded, segments, transitions
 
 
-def test_a_replay_at_its_own_pace_keeps_both_laws_and_sees_the_same(tmp_path, bundle):
+def test_a_replay_at_its_own_pace_keeps_both_laws_and_sees_the_same(tmp_path: Path, bundle: Path) -> None:
     labels = [0] * 7 + [1] * 6 + [2] * 9
     rows = np.repeat(vectors(labels), 3, axis=0)
     summary, events = recorded(RunOptions(bundle, features(tmp_path, rows, 30), max_hold_ms=10_000))
@@ -58,7 +59,13 @@ def source_is_over() -> None:
 
 
 @pytest.mark.parametrize("overload", ["cut", None])
-def test_a_loop_that_cannot_keep_up_says_so_once_and_counts(tmp_path, bundle, monkeypatch, caplog, overload):
+def test_a_loop_that_cannot_keep_up_says_so_once_and_counts(
+    tmp_path: Path,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    overload: str | None,
+) -> None:
     rows = vectors([0] * 100 + [1] * 200)
     stepped = stalled(monkeypatch, source_is_over)  # until the source has delivered everything else
     options = RunOptions(bundle, features(tmp_path, rows, 300), max_hold_ms=100, overload=overload)
@@ -76,13 +83,15 @@ def test_a_loop_that_cannot_keep_up_says_so_once_and_counts(tmp_path, bundle, mo
 
 
 @pytest.mark.parametrize("overload", ["cut", "lag"])
-def test_a_loop_that_is_late_within_the_hold_limit_cuts_or_lags(tmp_path, bundle, monkeypatch, caplog, overload):
+def test_a_loop_that_is_late_within_the_hold_limit_cuts_or_lags(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, overload: str
+) -> None:
     """Half a second late where 3 s may be held: late ticks are stepped together. 2.2 s late: all take
     place, or all but the last are cut, in the same epoch and with times that tell of it."""
     rows = vectors([0] * 20 + [1] * 100)
     for late_s, cut in ((0.5, False), (2.2, overload == "cut")):
         with monkeypatch.context() as patch:
-            stepped = stalled(patch, lambda late_s=late_s: threading.Event().wait(late_s))  # a real stall
+            stepped = stalled(patch, partial(threading.Event().wait, late_s))  # a real stall
             options = RunOptions(bundle, features(tmp_path, rows, 20), max_hold_ms=3000, overload=overload, seconds=3.5)
             summary, events = recorded(options)
         check_stream(events, summary)
@@ -98,7 +107,9 @@ def test_a_loop_that_is_late_within_the_hold_limit_cuts_or_lags(tmp_path, bundle
             assert gap.end.t_ns - gap.begin.t_ns == (gap.lost_ticks + 1) * 100_000_000
 
 
-def test_a_file_that_waits_is_stepped_in_whole_bins(tmp_path, bundle, monkeypatch):
+def test_a_file_that_waits_is_stepped_in_whole_bins(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, sizes = Recognizer.step, []
 
     def step(self: Recognizer, batch: Any, moments: Any) -> Any:
@@ -113,12 +124,13 @@ def test_a_file_that_waits_is_stepped_in_whole_bins(tmp_path, bundle, monkeypatc
     assert set(sizes[:-1]) == {STRIDE} and sum(sizes) == len(labels)
 
 
-def test_a_camera_that_is_gone_for_a_while_starts_a_new_epoch_and_its_end_is_told(picture_bundle):
+def test_a_camera_that_is_gone_for_a_while_starts_a_new_epoch_and_its_end_is_told(picture_bundle: Path) -> None:
     """A camera on the network, killed in mid-stream, started again, and killed for good."""
     seen: list[Event] = []
     with serving("http", fps=25) as (first, port):
+        again = serving("http", port, fps=25)
+        started: list[Any] = []
         stages = iter((first.kill, lambda: started.append(again.__enter__())))
-        again, started = serving("http", port, fps=25), []  # type: ignore[var-annotated]
 
         def follow(event: Event) -> None:
             seen.append(event)
@@ -150,7 +162,9 @@ def test_a_camera_that_is_gone_for_a_while_starts_a_new_epoch_and_its_end_is_tol
 
 
 @pytest.mark.parametrize("faults", ["drop=20%,dup=5%,jitter=40ms,seed=1", "unplug@2s+2s,hang@8s+1s,clockstep=-1s@6s"])
-def test_faults_over_a_file_give_the_same_events_each_time_and_keep_both_laws(tmp_path, bundle, faults):
+def test_faults_over_a_file_give_the_same_events_each_time_and_keep_both_laws(
+    tmp_path: Path, bundle: Path, faults: str
+) -> None:
     labels = segments(2, 12)
     source = f"fault:{faults}:{features(tmp_path, np.repeat(vectors(labels), 3, axis=0), 30)}"
     runs = [recorded(RunOptions(bundle, source, pace="asap", max_hold_ms=300)) for _ in range(2)]
@@ -168,7 +182,9 @@ def test_faults_over_a_file_give_the_same_events_each_time_and_keep_both_laws(tm
     st.floats(0, 0.5),
     st.integers(0, 99),
 )
-def test_whatever_gaps_a_source_has_both_laws_hold_in_every_report(bundle, holes, hz, drop, seed):
+def test_whatever_gaps_a_source_has_both_laws_hold_in_every_report(
+    bundle: Path, holes: list[tuple[float, float]], hz: int, drop: float, seed: int
+) -> None:
     """Reports are what heartbeats send: each is checked, not one a second."""
     windows = "".join(f",unplug@{begin:.3f}s+{length:.3f}s" for begin, length in holes)
     reports: list[dict[str, Any]] = []

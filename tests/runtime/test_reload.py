@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.bundle import certificate_text, load_bundle
+from edge_hal.bundle import load_bundle
+from edge_hal.bundle_certificate import certificate_text
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
@@ -105,7 +106,7 @@ def endless(folder: Path) -> str:
 
 def check_whole(events: list[Event], summary: Summary) -> None:
     """One stream without a hole: numbers, epochs and both laws."""
-    assert [event.seq for event in events] == list(range(len(events)))  # type: ignore[attr-defined]
+    assert [event.seq for event in events] == list(range(len(events)))
     counters = summary.counters
     assert counters["captured"] == counters["used"] + sum(counters["dropped"].values()) + counters["in_flight"]
     assert counters["ticks"] == counters["fresh"] + counters["held"] + counters["cut"]
@@ -119,7 +120,9 @@ def check_whole(events: list[Event], summary: Summary) -> None:
             action, epoch = None, epoch + 1
 
 
-def test_an_unsigned_edit_is_refused_and_the_old_bundle_goes_on(tmp_path, caplog):
+def test_an_unsigned_edit_is_refused_and_the_old_bundle_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     bundle = known_bundle(tmp_path / "bundle", 20.0).path
     _, secret = new_signer(tmp_path / "trusted", "maker")
@@ -146,11 +149,13 @@ def trained_again(bundle: Path, labels: tuple[str, ...] = LABELS) -> str:
     return fingerprint
 
 
-def test_another_bundle_takes_over_and_nothing_is_lost_or_counted_twice(tmp_path, caplog):
+def test_another_bundle_takes_over_and_nothing_is_lost_or_counted_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     bundle = known_bundle(tmp_path / "bundle", 20.0)
     options = RunOptions(bundle.path, endless(tmp_path), ANY_PORT, decoder={"confirm_s": 0.0})
-    with_ring = {"record": tmp_path / "rec", "record_around": Retention(60.0), "selfcheck_s": 0.5}
+    with_ring: dict[str, Any] = {"record": tmp_path / "rec", "record_around": Retention(60.0), "selfcheck_s": 0.5}
     journal = Journal(tmp_path / "j", "default")
     journal.close()
     with Run(replace(options, journal=tmp_path / "j", **with_ring), caplog) as going:
@@ -165,7 +170,7 @@ def test_another_bundle_takes_over_and_nothing_is_lost_or_counted_twice(tmp_path
     [first] = [event for event in events if isinstance(event, Start)]
     assert (gap.reason, gap.reset, gap.lost_ticks) == ("reload", True, 0)
     assert first.bundle == bundle.fingerprint != gap.bundle == fingerprint
-    assert first.decoder != gap.decoder == events[-2].decoder  # type: ignore[attr-defined]
+    assert first.decoder != gap.decoder == events[-2].decoder
     assert summary.counters["dropped"]["overload"] == summary.counters["dropped"]["reset"] == 0
     assert summary.health["selfcheck"]["failed"] == 0
     reader = JournalReader(tmp_path / "j")
@@ -182,7 +187,9 @@ def test_another_bundle_takes_over_and_nothing_is_lost_or_counted_twice(tmp_path
     assert [event.type for event in again[:2]] == ["start", "gap"] and len(new.events()) >= 5
 
 
-def test_a_recording_of_everything_ends_where_another_bundle_takes_over(tmp_path, caplog):
+def test_a_recording_of_everything_ends_where_another_bundle_takes_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path, then = known_bundle(tmp_path / "bundle", 20.0).path, tmp_path / "then"
     shutil.copytree(path, then)
     with Run(RunOptions(path, endless(tmp_path), ANY_PORT, record=tmp_path / "rec"), caplog) as going:
@@ -199,7 +206,9 @@ def test_a_recording_of_everything_ends_where_another_bundle_takes_over(tmp_path
     assert recording.events() == [comparable(encode(event)) for event in going.events[: len(recording.events())]]
 
 
-def test_what_cannot_take_over_is_refused_and_the_old_one_goes_on(tmp_path, caplog):
+def test_what_cannot_take_over_is_refused_and_the_old_one_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = known_bundle(tmp_path / "bundle", 20.0).path
     good = tmp_path / "good"
     shutil.copytree(path, good)
@@ -224,7 +233,9 @@ def test_what_cannot_take_over_is_refused_and_the_old_one_goes_on(tmp_path, capl
     assert not any(isinstance(event, Gap) for event in going.events) and summary.reason == "signal"
 
 
-def test_a_mistake_of_ours_while_it_is_opened_stops_nothing(tmp_path, bundle, caplog):
+def test_a_mistake_of_ours_while_it_is_opened_stops_nothing(
+    tmp_path: Path, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(*_bundle: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
@@ -239,7 +250,9 @@ def test_a_mistake_of_ours_while_it_is_opened_stops_nothing(tmp_path, bundle, ca
     assert reloader.health()["reload"]["refused"] == "ZeroDivisionError: a bug"
 
 
-def test_thresholds_and_procedure_change_without_opening_an_engine(tmp_path, caplog, monkeypatch):
+def test_thresholds_and_procedure_change_without_opening_an_engine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As with TensorRT, whose engines cannot be opened while others run."""
     monkeypatch.setattr(OnnxRuntimeModel, "opens_in_background", False)
     path = known_bundle(tmp_path / "bundle", 20.0).path
@@ -267,7 +280,7 @@ def test_thresholds_and_procedure_change_without_opening_an_engine(tmp_path, cap
     assert "procedure.json" in report["refused"] and report["refused"] in refused
 
 
-def test_engines_that_are_kept_begin_the_new_epoch_with_no_state(tmp_path, caplog):
+def test_engines_that_are_kept_begin_the_new_epoch_with_no_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "bundle"
     shutil.copytree(REPOSITORY / "tests/data/0.1.0/bundle", path)
     spec = load_bundle(path).spec
@@ -292,7 +305,7 @@ def test_engines_that_are_kept_begin_the_new_epoch_with_no_state(tmp_path, caplo
         np.testing.assert_equal(recorded, fresh)
 
 
-def test_the_same_labels_in_another_order_take_over(tmp_path, caplog):
+def test_the_same_labels_in_another_order_take_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = known_bundle(tmp_path / "bundle", 20.0).path
     with Run(RunOptions(path, endless(tmp_path), ANY_PORT), caplog) as going:
         going.more(2)
@@ -304,7 +317,7 @@ def test_the_same_labels_in_another_order_take_over(tmp_path, caplog):
     assert names == [{"blue", "green"}, {"green", "red"}]  # the first and the second label of each
 
 
-def test_what_must_stay_is_named(tmp_path):
+def test_what_must_stay_is_named(tmp_path: Path) -> None:
     spec = known_bundle(tmp_path / "b").spec
     check_succession(spec, spec, vectors=True)
     check_succession(spec, replace(spec, labels=spec.labels[::-1]), vectors=True)
@@ -334,7 +347,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
     raise AssertionError(f"no '{text}': {process.stderr and process.stderr.read()}")
 
 
-def test_a_hangup_reloads_a_service_and_ends_a_run_whose_terminal_is_gone(tmp_path):
+def test_a_hangup_reloads_a_service_and_ends_a_run_whose_terminal_is_gone(tmp_path: Path) -> None:
     bundle = known_bundle(tmp_path / "bundle", 20.0).path
     with spawn(tmp_path, bundle, stdin=subprocess.DEVNULL) as service:
         read_until(service, "->")
@@ -356,7 +369,7 @@ def test_a_hangup_reloads_a_service_and_ends_a_run_whose_terminal_is_gone(tmp_pa
         assert attended.returncode == 0 and "end (signal)" in out, err
 
 
-def test_an_end_is_whole_where_a_reload_was_under_way(tmp_path, bundle):
+def test_an_end_is_whole_where_a_reload_was_under_way(tmp_path: Path, bundle: Path) -> None:
     """The source ends while the other bundle is being opened."""
     np.save(tmp_path / "f.npy", vectors([0, 1] * 60))
     stop, events = Stop(), list[Event]()

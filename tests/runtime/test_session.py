@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,7 +22,7 @@ from tests.helpers.loops import check_stream, features, recorded, segments, tran
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_known_input_gives_exactly_the_known_events(tmp_path, bundle, seed):
+def test_known_input_gives_exactly_the_known_events(tmp_path: Path, bundle: Path, seed: int) -> None:
     labels = segments(seed, 25)
     summary, events = recorded(RunOptions(bundle, features(tmp_path, vectors(labels), 10), pace="asap"))
     check_stream(events, summary)
@@ -52,7 +53,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize(("hz", "per_tick"), [(30, 3), (20, 2)])
-def test_a_faster_source_is_decimated_and_only_shown_frames_are_encoded(tmp_path, bundle, hz, per_tick, encoded):
+def test_a_faster_source_is_decimated_and_only_shown_frames_are_encoded(
+    tmp_path: Path, bundle: Path, hz: int, per_tick: int, encoded: list[Any]
+) -> None:
     labels = segments(7, 12)
     rows = np.repeat(vectors(labels), per_tick, axis=0)
     summary, events = recorded(RunOptions(bundle, features(tmp_path, rows, hz), pace="asap"))
@@ -65,7 +68,7 @@ def test_a_faster_source_is_decimated_and_only_shown_frames_are_encoded(tmp_path
             assert event.boundary.frame == per_tick * event.boundary.tick
 
 
-def test_a_slower_source_is_held_and_encoded_once(tmp_path, bundle, encoded):
+def test_a_slower_source_is_held_and_encoded_once(tmp_path: Path, bundle: Path, encoded: list[Any]) -> None:
     labels = segments(8, 10)
     summary, events = recorded(RunOptions(bundle, features(tmp_path, vectors(labels), 2), pace="asap"))
     check_stream(events, summary)
@@ -75,7 +78,7 @@ def test_a_slower_source_is_held_and_encoded_once(tmp_path, bundle, encoded):
     assert len(encoded) == summary.counters["fresh"] == len(labels)
 
 
-def test_two_runs_differ_in_run_alone(tmp_path, bundle):
+def test_two_runs_differ_in_run_alone(tmp_path: Path, bundle: Path) -> None:
     rng = np.random.default_rng(3)
     rows = rng.normal(size=(900, len(LABELS))).astype(np.float32)  # many close decisions
     options = RunOptions(bundle, features(tmp_path, rows, 25), pace="asap")
@@ -88,7 +91,7 @@ def test_two_runs_differ_in_run_alone(tmp_path, bundle):
     assert first[0].run["session"] != second[0].run["session"]
 
 
-def test_thresholds_and_decision_times_can_be_set(tmp_path, bundle):
+def test_thresholds_and_decision_times_can_be_set(tmp_path: Path, bundle: Path) -> None:
     labels = [0] * 40 + [1] * 6 + [0] * 40 + [2] * 40
     source = features(tmp_path, vectors(labels), 10)
     _, plain = recorded(RunOptions(bundle, source, pace="asap"))
@@ -97,11 +100,11 @@ def test_thresholds_and_decision_times_can_be_set(tmp_path, bundle):
     assert [row[1] for row in transitions(plain)] == ["blue", "green", "blue", "red"]
     assert [row[1] for row in transitions(calm)] == ["blue", "red"]
     assert [row[2:] for row in transitions(eager)] == [(0, 0), (40, 40), (46, 46), (86, 86)]
-    hashes = {events[0].decoder for events in (plain, calm)}  # type: ignore[attr-defined]
+    hashes = {events[0].decoder for events in (plain, calm)}
     assert len(hashes) == 2 and replace(AT_ONCE, confirm_s=1.0).fingerprint() in hashes
 
 
-def test_a_run_follows_the_procedure_of_its_bundle(tmp_path):
+def test_a_run_follows_the_procedure_of_its_bundle(tmp_path: Path) -> None:
     """Its posteriors are the same throughout: between `blue` and `red` a little more red than green."""
     after = {"blue": {"green": 1.0}, "green": {"red": 1.0}, "red": {"blue": 1.0}}
     procedure = Procedure({name: Step(1 / 3, 1 / 3, 4.0, 1.5, after[name]) for name in LABELS})
@@ -111,7 +114,7 @@ def test_a_run_follows_the_procedure_of_its_bundle(tmp_path):
     x = np.concatenate([vectors([0] * 40), np.repeat(unsure, 40, 0), vectors([0] * 40)])
     options = RunOptions(bundle, features(tmp_path, x, 10), pace="asap")
 
-    def ran(**how):
+    def ran(**how: Any) -> tuple[Any, Any]:
         summary, events = recorded(replace(options, **how))
         check_stream(events, summary)
         (told,) = {event.decoder for event in events if isinstance(event, (Start, Transition))}
@@ -135,7 +138,7 @@ def test_a_run_follows_the_procedure_of_its_bundle(tmp_path):
     assert len({as_written, as_edited, without, deleted}) == 4
 
 
-def test_seconds_end_a_run_at_that_stream_time(tmp_path, bundle):
+def test_seconds_end_a_run_at_that_stream_time(tmp_path: Path, bundle: Path) -> None:
     labels = segments(5, 30)
     source = features(tmp_path, vectors(labels), 10)
     summary, events = recorded(RunOptions(bundle, source, pace="asap", seconds=12.0))
@@ -144,7 +147,7 @@ def test_seconds_end_a_run_at_that_stream_time(tmp_path, bundle):
     assert transitions(events) == expected_transitions(labels[:121])
 
 
-def test_pictures_are_resized_encoded_and_recognised(tmp_path, picture_bundle):
+def test_pictures_are_resized_encoded_and_recognised(tmp_path: Path, picture_bundle: Path) -> None:
     labels = [0] * 16 + [2] * 24 + [1] * 20
     path = tmp_path / "v.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (80, 60))

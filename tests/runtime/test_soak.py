@@ -21,7 +21,7 @@ def anonymous_bytes() -> int:
 
 
 @pytest.mark.slow
-def test_fifty_thousand_frames(tmp_path, monkeypatch):
+def test_fifty_thousand_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = known_bundle(tmp_path / "bundle").path
     rows = np.random.default_rng(0).normal(size=(50_000, len(LABELS))).astype(np.float32)
     np.save(tmp_path / "f.npy", rows)
@@ -54,7 +54,7 @@ def test_fifty_thousand_frames(tmp_path, monkeypatch):
     options = runner.RunOptions(bundle, camera, "tcp://127.0.0.1:*", "asap", selfcheck_s=300.0)
     summary = runner.run(options, on_event=follow)
     assert summary.counters["captured"] > 48_000 and gaps == 9 and summary.events > 1000
-    assert summary.counters == events[-1].counters  # type: ignore[attr-defined]
+    assert summary.counters == events[-1].counters
     assert summary.counters["in_flight"] == 0 and summary.counters["cut"] == 0
     check = summary.health["selfcheck"]
     assert check["checks"] > 3 and check["failed"] == 0

@@ -70,7 +70,7 @@ def test_a_posterior_that_is_not_finite_ends_the_epoch(sick_bundle: Bundle, tmp_
     assert {event.epoch for event in transitions} == {0, 1}
     assert next(event for event in transitions if event.epoch == 1).from_ is None
     assert all(np.isfinite(event.confidence) for event in transitions)
-    assert [event.seq for event in events] == list(range(len(events)))  # type: ignore[attr-defined]
+    assert [event.seq for event in events] == list(range(len(events)))
     assert isinstance(events[0], Start) and isinstance(events[-1], End) and events[-1].reason == "eof"
 
 
@@ -102,7 +102,9 @@ def test_a_gap_of_the_model_is_replayed_from_a_recording(sick_bundle: Bundle, tm
     run(replace(options, record=tmp_path / "rec", record_around=Retention(3.0)))
     assert len(pieces(tmp_path / "rec")) > 3
     for piece in pieces(tmp_path / "rec"):
-        recording, found = read_recording(piece), list[bytes]()
+        recording = read_recording(piece)
         again = replace(recording.options(sick_bundle.path), endpoint="tcp://127.0.0.1:*")
-        run(again, on_event=lambda event, kept=found: kept.append(comparable(encode(event))))
+        events: list[Event] = []
+        run(again, on_event=events.append)
+        found = [comparable(encode(event)) for event in events]
         assert recording.difference(found) is None

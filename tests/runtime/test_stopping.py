@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from tests.helpers.bundles import expected_transitions, known_bundle, vectors
 from tests.helpers.loops import ANY_PORT, check_laws, check_stream, features, recorded, segments, transitions
 
 
-def test_the_start_waits_for_its_subscribers_who_then_miss_nothing(tmp_path, bundle):
+def test_the_start_waits_for_its_subscribers_who_then_miss_nothing(tmp_path: Path, bundle: Path) -> None:
     labels = segments(11, 12)
     options = RunOptions(
         bundle,
@@ -54,7 +55,7 @@ def test_the_start_waits_for_its_subscribers_who_then_miss_nothing(tmp_path, bun
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_stream_properly(tmp_path, bundle, number):
+def test_a_signal_ends_the_stream_properly(tmp_path: Path, bundle: Path, number: Any) -> None:
     rows = vectors([0] * 5000)
     before = signal.getsignal(number)
 
@@ -71,7 +72,7 @@ def test_a_signal_ends_the_stream_properly(tmp_path, bundle, number):
     assert signal.getsignal(number) == before
 
 
-def test_whoever_calls_can_stop_a_run_even_while_it_waits(tmp_path, bundle):
+def test_whoever_calls_can_stop_a_run_even_while_it_waits(tmp_path: Path, bundle: Path) -> None:
     rows = vectors([0] * 100)
     stop = Stop()
     options = RunOptions(bundle, features(tmp_path, rows, 0.1), wait_subscribers=3)
@@ -88,7 +89,9 @@ def test_whoever_calls_can_stop_a_run_even_while_it_waits(tmp_path, bundle):
     assert not runner.is_alive() and results[0][0].reason == "signal"
 
 
-def test_a_failure_on_the_way_is_published_and_raised(tmp_path, bundle, monkeypatch):
+def test_a_failure_on_the_way_is_published_and_raised(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels = segments(4, 4)
     real = Recognizer.step
 
@@ -108,7 +111,7 @@ def test_a_failure_on_the_way_is_published_and_raised(tmp_path, bundle, monkeypa
     assert set(threading.enumerate()) == threads
 
 
-def test_what_cannot_run_is_refused_before_anything_starts(tmp_path, bundle, picture_bundle):
+def test_what_cannot_run_is_refused_before_anything_starts(tmp_path: Path, bundle: Path, picture_bundle: Path) -> None:
     source = features(tmp_path, vectors([0] * 10), 10)
     uncertified = known_bundle(tmp_path / "certified").path
     (uncertified / "certificate.json").unlink()
@@ -142,7 +145,9 @@ def test_what_cannot_run_is_refused_before_anything_starts(tmp_path, bundle, pic
     assert recorded(allowed)[0].counters["ticks"] == 10
 
 
-def test_a_thread_that_cannot_be_restarted_ends_the_run_with_an_error_and_an_end(tmp_path, bundle, monkeypatch):
+def test_a_thread_that_cannot_be_restarted_ends_the_run_with_an_error_and_an_end(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The replay server is broken for good: the run says so, and its journal ends with `end`."""
 
     def broken(self: ReplayServer) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def setting(name: str) -> str:
     return line.removeprefix(f"{name}=")
 
 
-def test_the_command_of_the_unit_under_a_manager(tmp_path):
+def test_the_command_of_the_unit_under_a_manager(tmp_path: Path) -> None:
     bundle = known_bundle(tmp_path / "bundle", 20.0).path
     np.save(tmp_path / "f.npy", vectors([0, 0, 0, 0, 1, 1, 1, 1] * 600))
     values = {"${CAMERA}": f"features:{tmp_path}/f.npy@20", "%i": "bench-1"}
@@ -62,15 +63,15 @@ def test_the_command_of_the_unit_under_a_manager(tmp_path):
             manager.settimeout(TIMEOUT_S)
             assert manager.recv(100) == b"WATCHDOG=1"
             process.terminate()
-            while (word := manager.recv(100)) == b"WATCHDOG=1":
+            while (last := manager.recv(100)) == b"WATCHDOG=1":
                 pass
-            assert word == b"STOPPING=1"
+            assert last == b"STOPPING=1"
             process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 0 and (tmp_path / "j").exists()
 
 
 @pytest.mark.parametrize("jetson", [False, True])
-def test_systemd_understands_the_unit(tmp_path, jetson):
+def test_systemd_understands_the_unit(tmp_path: Path, jetson: bool) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here")
     copy = tmp_path / UNIT.name
@@ -82,7 +83,7 @@ def test_systemd_understands_the_unit(tmp_path, jetson):
     assert done.returncode == 0 and UNIT.name not in done.stderr, done.stderr
 
 
-def test_the_unit_exposes_little():
+def test_the_unit_exposes_little() -> None:
     """systemd scores it from 0 (safe) to 10; the program reads the file only and starts nothing."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     "error", [ValueError("x"), SystemExit(3), KeyboardInterrupt(), MemoryError(), RecursionError()]
 )
-def test_a_thread_that_fails_is_logged_reported_and_restarted(error, caplog):
+def test_a_thread_that_fails_is_logged_reported_and_restarted(error: Any, caplog: pytest.LogCaptureFixture) -> None:
     calls, over = [], threading.Event()
 
     def work() -> None:
@@ -37,7 +38,7 @@ def test_a_thread_that_fails_is_logged_reported_and_restarted(error, caplog):
     assert worker.finish() and not threads.troubles()
 
 
-def test_a_thread_that_fails_too_often_ends_and_its_owner_is_told():
+def test_a_thread_that_fails_too_often_ends_and_its_owner_is_told() -> None:
     told: list[str] = []
 
     def work() -> None:
@@ -52,11 +53,11 @@ def test_a_thread_that_fails_too_often_ends_and_its_owner_is_told():
     assert not threads.troubles()
 
 
-def test_a_stop_waits_for_progress_and_leaves_what_makes_none(caplog):
+def test_a_stop_waits_for_progress_and_leaves_what_makes_none(caplog: pytest.LogCaptureFixture) -> None:
     steps, go = [0], threading.Event()
     slow = Worker(lambda: go.wait(0.3), "slow")
     slow.start()
-    assert slow.finish(lambda: steps.append(0) or len(steps), limit_s=0.05)  # type: ignore[func-returns-value]
+    assert slow.finish(lambda: steps.append(0) or len(steps), limit_s=0.05)
     stuck = Worker(lambda: go.wait(20), "stuck")
     stuck.start()
     assert not stuck.finish(limit_s=0.05) and "edge-hal-stuck did not stop" in caplog.text

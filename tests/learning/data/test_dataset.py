@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def root(tmp_path: Path) -> Path:
     return make_set(tmp_path)
 
 
-def make_set(root: Path, count=4, width=5, seed=0) -> Path:
+def make_set(root: Path, count: int = 4, width: int = 5, seed: int = 0) -> Path:
     """Videos v0 .. of random labels and lengths, features (D, T), one split."""
     rng = np.random.default_rng(seed)
     for folder in ("features", "groundTruth", "splits"):
@@ -45,7 +46,7 @@ def write_labels(root: Path, name: str, names: list[str]) -> None:
     (root / "groundTruth" / f"{name}.txt").write_text("\n".join(names) + "\n")
 
 
-def load(root: Path, **options):
+def load(root: Path, **options: Any) -> Any:
     return load_dataset(root, **{"split": 1, "part": "train", **options})
 
 
@@ -53,7 +54,7 @@ def true_names(root: Path, name: str) -> list[str]:
     return (root / "groundTruth" / f"{name}.txt").read_text().split("\n")[:-1]
 
 
-def test_reads_what_was_written(root):
+def test_reads_what_was_written(root: Path) -> None:
     got = load(root, with_labels=True, rate_hz=30.0, background="none")
     assert got.labels == ACTIONS and got.background == 0 and got.rate_hz == 30.0
     assert [video.name for video in got.videos] == ["v0", "v1", "v2"] and not got.notes
@@ -66,14 +67,14 @@ def test_reads_what_was_written(root):
     assert len(load(root, split=None)) == 4
 
 
-def test_without_labels_only_transcripts_remain(root):
+def test_without_labels_only_transcripts_remain(root: Path) -> None:
     with_labels = load(root, with_labels=True)
     got = load(root)
     assert all(video.labels is None for video in got.videos)
     assert [v.transcript for v in got.videos] == [v.transcript for v in with_labels.videos]
 
 
-def test_transcripts_make_frame_labels_unnecessary(root):
+def test_transcripts_make_frame_labels_unnecessary(root: Path) -> None:
     expected = [video.transcript for video in load(root).videos]
     (root / "transcripts").mkdir()
     for video in load(root, split=None).videos:
@@ -85,14 +86,14 @@ def test_transcripts_make_frame_labels_unnecessary(root):
         load(root, with_labels=True)
 
 
-def test_a_transcript_that_contradicts_the_labels_is_reported(root):
+def test_a_transcript_that_contradicts_the_labels_is_reported(root: Path) -> None:
     (root / "transcripts").mkdir()
     (root / "transcripts" / "v1.txt").write_text("drive\ninspect\n")
     got = load(root, with_labels=True)
     assert got.videos[1].transcript == (2, 3) and "1 transcript (v1)" in got.notes[0]
 
 
-def test_mapping_is_built_from_transcripts(root):
+def test_mapping_is_built_from_transcripts(root: Path) -> None:
     expected = [[ACTIONS[k] for k in video.transcript] for video in load(root).videos]
     (root / "transcripts").mkdir()
     for video in load(root, split=None).videos:
@@ -107,13 +108,13 @@ def test_mapping_is_built_from_transcripts(root):
 # Orientation ---------------------------------------------------------------------------------
 
 
-def rewrite(root: Path, change) -> None:
+def rewrite(root: Path, change: Any) -> None:
     for path in sorted((root / "features").glob("*.npy")):
         np.save(path, change(np.load(path)))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_both_orientations_and_any_float(root, dtype):
+def test_both_orientations_and_any_float(root: Path, dtype: Any) -> None:
     expected = [video.read() for video in load(root).videos]
     rewrite(root, lambda array: array.T.astype(dtype))
     for video, before in zip(load(root).videos, expected, strict=True):
@@ -121,7 +122,7 @@ def test_both_orientations_and_any_float(root, dtype):
         assert video.read() == pytest.approx(before, abs=2e-3)
 
 
-def test_one_video_is_told_by_the_others_or_by_its_labels(tmp_path):
+def test_one_video_is_told_by_the_others_or_by_its_labels(tmp_path: Path) -> None:
     root = make_set(tmp_path / "a")
     assert load(root, part="test").videos[0].layout == "DT"
     lone = make_set(tmp_path / "b", count=1)
@@ -131,7 +132,7 @@ def test_one_video_is_told_by_the_others_or_by_its_labels(tmp_path):
     assert load(lone, with_labels=True).videos[0].layout == "TD"
 
 
-def test_a_square_set_needs_to_be_told(tmp_path):
+def test_a_square_set_needs_to_be_told(tmp_path: Path) -> None:
     root = make_set(tmp_path, count=1)
     square = np.arange(1600, dtype=np.float32).reshape(40, 40)
     np.save(root / "features" / "v0.npy", square)
@@ -147,13 +148,13 @@ def test_a_square_set_needs_to_be_told(tmp_path):
 # Splits --------------------------------------------------------------------------------------
 
 
-def test_split_lines_as_people_write_them(root):
+def test_split_lines_as_people_write_them(root: Path) -> None:
     lines = "\ufeffv0.txt\r\n\r\ngroundTruth/v1.txt\r\n.\\groundTruth\\v2\r\n  \r\n"
     (root / "splits" / "train.split1.bundle").write_bytes(lines.encode())
     assert [video.name for video in load(root).videos] == ["v0", "v1", "v2"]
 
 
-def test_names_with_dots_survive(root):
+def test_names_with_dots_survive(root: Path) -> None:
     for folder, suffix in (("features", "npy"), ("groundTruth", "txt")):
         (root / folder / f"v0.{suffix}").rename(root / folder / f"cam.01-P03.{suffix}")
     (root / "splits" / "train.split1.bundle").write_text("cam.01-P03\nv1\n")
@@ -167,7 +168,7 @@ def shorten_labels(root: Path, name: str, by: int) -> None:
     write_labels(root, name, true_names(root, name)[:-by])
 
 
-def test_small_differences_are_cut_and_counted(root):
+def test_small_differences_are_cut_and_counted(root: Path) -> None:
     shorten_labels(root, "v1", 7)
     got = load(root, with_labels=True, rate_hz=10.0)
     video = got.videos[1]
@@ -177,7 +178,7 @@ def test_small_differences_are_cut_and_counted(root):
     assert unlabelled.labels is None and unlabelled.length == video.length
 
 
-def test_large_differences_are_refused(root):
+def test_large_differences_are_refused(root: Path) -> None:
     shorten_labels(root, "v1", 11)
     with pytest.raises(EdgeHalError, match="v1"):
         load(root, with_labels=True, rate_hz=10.0)
@@ -186,32 +187,32 @@ def test_large_differences_are_refused(root):
 # Bad input -----------------------------------------------------------------------------------
 
 
-def break_labels(root):
+def break_labels(root: Path) -> None:
     names = true_names(root, "v1")
     names[2] = "take screws"
     write_labels(root, "v1", names)
 
 
-def break_transcript(root):
+def break_transcript(root: Path) -> None:
     (root / "transcripts").mkdir()
     (root / "transcripts" / "v2.txt").write_text("none\ndrve\n")
 
 
-def remove_three(root):
+def remove_three(root: Path) -> None:
     for name in ("v0", "v1", "v2"):
         (root / "features" / f"{name}.npy").unlink()
 
 
-def truncate(root):
+def truncate(root: Path) -> None:
     path = root / "features" / "v1.npy"
     path.write_bytes(path.read_bytes()[:-9])
 
 
-def other_width(root):
+def other_width(root: Path) -> None:
     np.save(root / "features" / "v1.npy", np.zeros((7, 60), np.float32))
 
 
-def append_split(root):
+def append_split(root: Path) -> None:
     with open(root / "splits" / "train.split1.bundle", "a") as file:
         file.write("groundTruth/v0.txt\n")
 
@@ -256,7 +257,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_is_one_error_that_names_it(root, fault):
+def test_each_fault_is_one_error_that_names_it(root: Path, fault: Any) -> None:
     damage, named = FAULTS[fault]
     damage(root)
     with pytest.raises(EdgeHalError) as caught:
@@ -266,7 +267,7 @@ def test_each_fault_is_one_error_that_names_it(root, fault):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_value_not_finite_is_named(root, value):
+def test_a_value_not_finite_is_named(root: Path, value: Any) -> None:
     path = root / "features" / "v1.npy"
     array = np.load(path)
     array[3, 17] = value
@@ -276,7 +277,7 @@ def test_a_value_not_finite_is_named(root, value):
         video.read()
 
 
-def test_many_missing_files_are_counted_not_listed(root):
+def test_many_missing_files_are_counted_not_listed(root: Path) -> None:
     lines = "".join(f"w{i}\n" for i in range(40))
     (root / "splits" / "train.split1.bundle").write_text(lines)
     with pytest.raises(EdgeHalError) as caught:
@@ -284,7 +285,7 @@ def test_many_missing_files_are_counted_not_listed(root):
     assert "80 files" in str(caught.value) and str(caught.value).count("w") < 12
 
 
-def test_folders_that_are_none(root, tmp_path):
+def test_folders_that_are_none(root: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", root / "mapping.txt", root / "splits"):
         with pytest.raises(EdgeHalError):
             load(path)
@@ -303,7 +304,7 @@ def write_clip(path: Path, frames: int, fps: float) -> None:
     writer.release()
 
 
-def test_camera_sets(root, tmp_path):
+def test_camera_sets(root: Path, tmp_path: Path) -> None:
     (root / "videos").mkdir()
     for name in ("v0", "v1", "v2"):
         write_clip(root / "videos" / f"{name}.mp4", len(true_names(root, name)), 25.0)
@@ -333,7 +334,7 @@ def exact(hz: float) -> Fraction:
 
 @settings(deadline=None)
 @given(st.integers(1, 400), rates, rates)
-def test_a_tick_sees_the_newest_frame_and_a_frame_the_newest_tick(length, rate_hz, model_hz):
+def test_a_tick_sees_the_newest_frame_and_a_frame_the_newest_tick(length: int, rate_hz: Any, model_hz: Any) -> None:
     frame, tick = exact(rate_hz), exact(model_hz)
     ticks = ticks_of(length, rate_hz, model_hz)
     for k, i in enumerate(ticks.tolist()):
@@ -346,7 +347,7 @@ def test_a_tick_sees_the_newest_frame_and_a_frame_the_newest_tick(length, rate_h
 
 @settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_there_and_back_moves_a_boundary_by_less_than_a_tick(length, every, seed):
+def test_there_and_back_moves_a_boundary_by_less_than_a_tick(length: int, every: int, seed: int) -> None:
     labels = np.repeat(np.arange(length), np.random.default_rng(seed).integers(6, 9, length))
     back = expand_labels(resample_labels(labels, 30, 30 / every), labels.size, 30, 30 / every)
     late = np.searchsorted(back, np.arange(length)) - np.searchsorted(labels, np.arange(length))
@@ -355,14 +356,14 @@ def test_there_and_back_moves_a_boundary_by_less_than_a_tick(length, every, seed
 
 
 @pytest.mark.parametrize("hz", [0, -1, float("nan"), float("inf"), 1e-9])
-def test_impossible_rates(hz):
+def test_impossible_rates(hz: float) -> None:
     with pytest.raises(EdgeHalError):
         ticks_of(10, hz, 5)
 
 
 @pytest.mark.parametrize("name", ["vts", "mocap6"])
-def test_real_sets_load(shared_data, name):
+def test_real_sets_load(shared_data: Path, name: str) -> None:
     got = load_dataset(shared_data / name, split=1, part="train", with_labels=True)
-    assert all(len(video.labels) == video.length for video in got.videos)
+    assert all(video.labels is not None and len(video.labels) == video.length for video in got.videos)
     first = got.videos[0].read()
     assert first.shape == (got.videos[0].length, {"vts": 36, "mocap6": 12}[name])

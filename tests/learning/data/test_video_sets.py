@@ -40,7 +40,9 @@ def shown(root: Path, model_hz: float) -> list[tuple[int, int]]:
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([33, 34, 67, 100]), min_size=40, max_size=80), st.sampled_from([4.0, 7.5, 10.0]))
-def test_labels_of_a_variable_rate_stay_with_their_frames(tmp_path_factory, steps, model_hz):
+def test_labels_of_a_variable_rate_stay_with_their_frames(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[int], model_hz: float
+) -> None:
     stamps = [0, *np.cumsum(steps).tolist()]
     root = make_video_set(tmp_path_factory.mktemp("set"), {"v": list(range(len(stamps)))})
     write_video(root / "videos" / "v.mkv", stamps, rate=30)
@@ -56,7 +58,9 @@ def test_labels_of_a_variable_rate_stay_with_their_frames(tmp_path_factory, step
 @pytest.mark.parametrize("suffix", [".mkv", ".avi", ".webm", ".m4v"])
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_labels_stay_with_their_frames_where_others_are_missing(tmp_path_factory, suffix, data):
+def test_labels_stay_with_their_frames_where_others_are_missing(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, data: st.DataObject
+) -> None:
     root = make_video_set(tmp_path_factory.mktemp("set"), {"v": list(range(80))})
     whole = write_video(root / "w.mkv", [100 * i for i in range(80)])
     start = data.draw(st.integers(1, 60))
@@ -72,7 +76,7 @@ def test_labels_stay_with_their_frames_where_others_are_missing(tmp_path_factory
         assert label == tick and picture == (start - 1 if tick in lost else tick)
 
 
-def test_videos_that_lack_too_much_are_named(tmp_path, caplog):
+def test_videos_that_lack_too_much_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = make_video_set(tmp_path, {name: list(range(80)) for name in ("cut", "good", "some")})
     whole = write_video(root / "videos" / "good.mkv", [100 * i for i in range(80)])
     rewrite(whole, root / "videos" / "some.mkv", damaged=range(10, 14))
@@ -87,7 +91,7 @@ def test_videos_that_lack_too_much_are_named(tmp_path, caplog):
     assert len(read_recordings(videos, 10.0, EncoderSpec(48, 64, 8))) == 3
 
 
-def test_stamped_labels_stay_with_their_frames(tmp_path):
+def test_stamped_labels_stay_with_their_frames(tmp_path: Path) -> None:
     stamps = [0, *np.cumsum([33] * 30 + [100] * 30).tolist()]
     root = make_video_set(tmp_path, {"v": [0]})
     (root / "timestamps").mkdir()
@@ -103,7 +107,7 @@ def test_stamped_labels_stay_with_their_frames(tmp_path):
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
-def test_names_in_either_unicode_form_are_one_name(tmp_path, forms):
+def test_names_in_either_unicode_form_are_one_name(tmp_path: Path, forms: tuple[str, str]) -> None:
     files, texts = ((lambda name, form=form: unicodedata.normalize(form, name)) for form in forms)
     root = make_video_set(tmp_path, {files("caf\u00e9"): [0, 1], "b": [0, 1]})
     (root / "mapping.txt").write_text(files("0 \u00e9crou\n1 vis\n"))
@@ -119,7 +123,7 @@ def test_names_in_either_unicode_form_are_one_name(tmp_path, forms):
     assert [v.name for v in load_dataset(root, split=1, part="train").videos] == ["caf\u00e9"]
 
 
-def test_hidden_files_are_ignored_and_others_named(tmp_path):
+def test_hidden_files_are_ignored_and_others_named(tmp_path: Path) -> None:
     root = make_video_set(tmp_path, {"v": [0, 1]})
     write_video(root / "videos" / "v.mkv", [0, 100])
     for name in ("._v.mkv", ".DS_Store", "v.txt", "Thumbs.db"):
@@ -129,7 +133,7 @@ def test_hidden_files_are_ignored_and_others_named(tmp_path):
     assert "2 other files (Thumbs.db, v.txt) ignored" in got.notes[-1]
 
 
-def test_a_video_file_without_stamps_takes_the_configured_rate(tmp_path):
+def test_a_video_file_without_stamps_takes_the_configured_rate(tmp_path: Path) -> None:
     root = make_video_set(tmp_path, {"v": list(range(40))})
     write_video(root / "videos" / "v.mjpeg", [40 * i for i in range(40)], container="mjpeg")
     got = load_dataset(root, split=None, part="train", rate_hz=20.0)

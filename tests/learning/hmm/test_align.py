@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.helpers.hmm_videos import accuracy, make_videos
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_recovers_a_known_model_far_above_the_uniform_split(seed):
+def test_recovers_a_known_model_far_above_the_uniform_split(seed: int) -> None:
     features, transcripts, truth = make_videos(seed)
     floor = [uniform_split(t, len(y)) for t, y in zip(transcripts, truth, strict=True)]
     result = align_with_hmm(features, transcripts, 5, seed=seed, restarts=6)
@@ -28,7 +29,7 @@ def test_recovers_a_known_model_far_above_the_uniform_split(seed):
     assert ours > 0.85 and ours > accuracy(floor, truth) + 0.2
 
 
-def test_videos_shorter_than_their_sub_states_and_repeats():
+def test_videos_shorter_than_their_sub_states_and_repeats() -> None:
     rng = np.random.default_rng(0)
     transcripts = [(0,), (0, 1, 2, 1, 0), (2, 2, 1), (1, 0)]
     features = [rng.normal(size=(n, 4)) for n in (1, 5, 11, 40)]
@@ -40,18 +41,18 @@ def test_videos_shorter_than_their_sub_states_and_repeats():
 
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 7))
-def test_expectations_equal_a_sum_over_all_paths(seed, length):
+def test_expectations_equal_a_sum_over_all_paths(seed: int, length: int) -> None:
     rng = np.random.default_rng(seed)
     features = [rng.normal(size=(length, 3)), rng.normal(size=(length + 2, 3))]
     problem = Batch(features, [(1, 0), (0, 1, 0)], 2)
     emission = rng.normal(size=(length + 2, 2, 4)) * 3
-    leave = rng.uniform(0.1, 0.9, problem.chain.shape)
+    leave = np.asarray(rng.uniform(0.1, 0.9, problem.chain.shape))
     total, gamma = problem.forward_backward(emission, leave)
     for i, frames in enumerate((length, length + 2)):
         last = int(problem.last[i])
         likelihood, visits = 0.0, np.zeros((frames, last + 1))
         for steps in itertools.combinations(range(1, frames), last):
-            path = np.searchsorted(steps, np.arange(frames), side="right")
+            path: Any = np.searchsorted(steps, np.arange(frames), side="right")
             log_p = emission[np.arange(frames), i, problem.chain[i, path]].sum()
             moved = np.diff(path) > 0
             chance = np.where(moved, leave[i, path[:-1]], 1 - leave[i, path[:-1]])
@@ -65,12 +66,14 @@ def test_expectations_equal_a_sum_over_all_paths(seed, length):
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
-def test_expectations_are_those_of_the_definition_with_known_segments_and_pauses(seed, pause, labelled):
+def test_expectations_are_those_of_the_definition_with_known_segments_and_pauses(
+    seed: int, pause: bool, labelled: bool
+) -> None:
     """Forward and backward passes apart, in double precision, over videos of hundreds of frames and any length."""
     rng = np.random.default_rng(seed)
     transcripts = [tuple(rng.integers(0, 3, n).tolist()) for n in rng.integers(1, 8, 3)]
     lengths = [int(rng.integers(4 * len(t) if labelled else len(t), 200)) for t in transcripts]
-    known_segments = [None, None, None]
+    known_segments: list[Any] = [None, None, None]
     if labelled:
         for i in range(2):
             spare = rng.multinomial(lengths[i] - 4 * len(transcripts[i]), rng.dirichlet(np.ones(len(transcripts[i]))))
@@ -81,7 +84,7 @@ def test_expectations_are_those_of_the_definition_with_known_segments_and_pauses
     features = [rng.normal(size=(n, 3)) for n in lengths]
     problem = Batch(features, transcripts, 2, 6 if pause else None, known_segments if labelled else None)
     emission = rng.normal(size=(max(lengths), 3, 7)) * 2
-    leave = rng.uniform(0.02, 0.9, problem.chain.shape)
+    leave = np.asarray(rng.uniform(0.02, 0.9, problem.chain.shape))
     total, gamma = problem.forward_backward(emission, leave)
     for i, frames in enumerate(lengths):
         last = int(problem.last[i])
@@ -107,7 +110,7 @@ def test_expectations_are_those_of_the_definition_with_known_segments_and_pauses
 
 
 @pytest.mark.parametrize(("sharp", "labelled"), [(0.1, False), (3.0, False), (30.0, False), (3.0, True)])
-def test_posteriors_of_a_long_video_sum_to_one(sharp, labelled):
+def test_posteriors_of_a_long_video_sum_to_one(sharp: float, labelled: bool) -> None:
     """5,000 bins and 700: the error of float32 grows with the length, and the posteriors must still sum to 1."""
     rng = np.random.default_rng(0)
     lengths, transcripts = (5000, 700), [tuple(rng.integers(0, 6, n).tolist()) for n in (60, 9)]
@@ -121,7 +124,7 @@ def test_posteriors_of_a_long_video_sum_to_one(sharp, labelled):
     for i, frames in enumerate(lengths):  # features that say where it is, as those of a fitted model do
         emission[np.arange(frames), i, problem.chain[i, near[i]]] += 3
     emission *= sharp
-    total, gamma = problem.forward_backward(emission, rng.uniform(0.01, 0.5, problem.chain.shape))
+    total, gamma = problem.forward_backward(emission, np.asarray(rng.uniform(0.01, 0.5, problem.chain.shape)))
     assert np.isfinite(total).all()
     for i, frames in enumerate(lengths):
         np.testing.assert_allclose(gamma[:frames, i].sum(axis=1), 1, atol=1e-5)
@@ -134,7 +137,7 @@ def test_posteriors_of_a_long_video_sum_to_one(sharp, labelled):
 
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
-def test_the_free_model_sums_over_all_orders(seed, length):
+def test_the_free_model_sums_over_all_orders(seed: int, length: int) -> None:
     """Two labels of two states: enter at a first state, leave a last one to any first one."""
     rng = np.random.default_rng(seed)
     leave = rng.uniform(0.1, 0.9, 4)
@@ -153,7 +156,7 @@ def test_the_free_model_sums_over_all_orders(seed, length):
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.booleans())
-def test_whitened_features_are_uncorrelated_and_of_unit_variance(seed, per_video):
+def test_whitened_features_are_uncorrelated_and_of_unit_variance(seed: int, per_video: bool) -> None:
     rng = np.random.default_rng(seed)
     mix = rng.normal(size=(6, 6))
     features = [rng.normal(size=(n, 6)) @ mix for n in (80, 120)]
@@ -167,7 +170,7 @@ def test_whitened_features_are_uncorrelated_and_of_unit_variance(seed, per_video
     ("lengths", "transcripts"),
     [((9,), [()]), ((9,), [(0, 3)]), ((2,), [(0, 1, 2)]), ((9, 9), [(0,)]), ((), [])],
 )
-def test_impossible_problems_are_refused(lengths, transcripts):
+def test_impossible_problems_are_refused(lengths: Any, transcripts: Any) -> None:
     with pytest.raises(EdgeHalError, match="cannot align"):
         align_with_hmm([np.ones((n, 2)) for n in lengths], transcripts, 3, seed=0)
     with pytest.raises(EdgeHalError, match="video 1"):
@@ -176,13 +179,13 @@ def test_impossible_problems_are_refused(lengths, transcripts):
         align_with_hmm([np.ones((9, 2))], [(0,)], 1, seed=0, restarts=0)
 
 
-def test_features_that_say_nothing_still_give_an_alignment():
+def test_features_that_say_nothing_still_give_an_alignment() -> None:
     got = align_with_hmm([np.ones((20, 3)), np.ones((9, 3))], [(0, 1), (1, 0)], 2, seed=0)
     assert [transcript_of(labels) for labels in got.labels] == [(0, 1), (1, 0)]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_agreement_is_high_where_restarts_find_the_same_and_lower_on_noise(seed):
+def test_agreement_is_high_where_restarts_find_the_same_and_lower_on_noise(seed: int) -> None:
     features, transcripts, _ = make_videos(seed)
     rng = np.random.default_rng(seed)
     noise = [rng.normal(size=x.shape).astype(np.float32) for x in features]
@@ -198,10 +201,10 @@ def test_agreement_is_high_where_restarts_find_the_same_and_lower_on_noise(seed)
 
 @given(st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 40)), min_size=1, max_size=40))
 @settings(deadline=None, max_examples=60)
-def test_groups_hold_every_video_once_and_stay_within_the_budget(sizes):
+def test_groups_hold_every_video_once_and_stay_within_the_budget(sizes: list[tuple[int, int]]) -> None:
     lengths, counts = zip(*sorted(sizes), strict=True)
     videos = [np.zeros((n, 1)) for n in lengths]
-    transcripts = [[0] * m for m in counts]
+    transcripts = [(0,) * m for m in counts]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(problem, "BATCH_CELLS", 50_000)
         whole = problem.Problem(videos, transcripts, [None] * len(videos), 1, HmmConfig())
@@ -212,8 +215,8 @@ def test_groups_hold_every_video_once_and_stay_within_the_budget(sizes):
         assert len(group) == 1 or (len(group) <= problem.BATCH and cells <= 50_000)
 
 
-def test_a_search_leaves_long_videos_out_unless_there_are_no_others():
-    def short(*sizes):
+def test_a_search_leaves_long_videos_out_unless_there_are_no_others() -> None:
+    def short(*sizes: Any) -> Any:
         videos = [np.zeros((frames, 1)) for frames, _ in sizes]
         lists = [(0,) * steps for _, steps in sizes]
         return problem.Problem(videos, lists, [None] * len(sizes), 1, HmmConfig()).short()
@@ -223,7 +226,7 @@ def test_a_search_leaves_long_videos_out_unless_there_are_no_others():
     assert short((200, 20), (14_400, 360)) == [0, 1] and short((14_400, 360)) == [0]
 
 
-def test_alone_or_together_a_video_is_aligned_alike(monkeypatch):
+def test_alone_or_together_a_video_is_aligned_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     features, transcripts, _ = make_videos(5, videos=5)
     together = align_with_hmm(features, transcripts, 5, seed=1, restarts=2)
     monkeypatch.setattr(problem, "BATCH_CELLS", 1)

@@ -19,6 +19,7 @@ from edge_hal.learning.networks import teacher
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.teacher import learn_alignment
 from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import FrontEndSpec, LevelSpec, PyramidSpec
 
 HZ, WINDOW, COUNT = 10.0, 5, 4
@@ -69,14 +70,14 @@ def test_a_teacher_of_long_videos_sees_crops_and_keeps_the_labels(
     vectors, transcripts, truth = made(1)
     monkeypatch.setattr(teacher, "LONGEST_CROP", 30)
     widths: list[int] = []
-    forward = teacher.Pyramid.forward
+    forward = Pyramid.forward
 
-    def spied(self: teacher.Pyramid, x: torch.Tensor, *more: torch.Tensor) -> object:
+    def spied(self: Pyramid, x: torch.Tensor, *more: torch.Tensor) -> object:
         if self.training:
             widths.append(x.shape[1])
         return forward(self, x, *more)
 
-    monkeypatch.setattr(teacher.Pyramid, "forward", spied)
+    monkeypatch.setattr(Pyramid, "forward", spied)
     spec = PyramidSpec(
         model_hz=HZ,
         labels=("a", "b", "c", "d"),

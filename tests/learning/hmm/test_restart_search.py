@@ -145,7 +145,7 @@ def test_how_many_processes_search_decides_nothing(agreed: float) -> None:
                 seed=3,
                 restarts=5,
                 config=config,
-                progress=lambda *n, done=done: done.append(n),  # type: ignore[misc]
+                progress=lambda *n, done=done: done.append(n),
                 workers=workers,
             )
         )
@@ -238,7 +238,7 @@ def test_progress_counts_every_model_up_to_its_total_and_the_seed_decides() -> N
     features, transcripts, _ = make_videos(7, videos=5)
     config = HmmConfig(iterations=4, population=3, generations=2, agreement=NEVER)
     done: list[tuple[int, int]] = []
-    options = {"restarts": 5, "config": config}
+    options: dict[str, Any] = {"restarts": 5, "config": config}
     one = align_with_hmm(features, transcripts, 5, seed=3, progress=lambda *n: done.append(n), **options)
     two = align_with_hmm(features, transcripts, 5, seed=3, **options)
     other = align_with_hmm(features, transcripts, 5, seed=4, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,13 @@ from edge_hal.metrics import transcript_of
 seeds = st.integers(0, 2**32 - 1)
 
 
-def random_posteriors(rng, length, actions, sharpness=3.0):
+def random_posteriors(rng: np.random.Generator, length: Any, actions: Any, sharpness: float = 3.0) -> Any:
     logits = rng.normal(size=(length, actions)) * sharpness
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     return p / p.sum(axis=1, keepdims=True)
 
 
-def js(p, q):
+def js(p: Any, q: Any) -> Any:
     m = (p + q) / 2
     out = 0.0
     for x in (p, q):
@@ -32,7 +33,7 @@ def js(p, q):
     return out
 
 
-def naive_boundary_score(p, window):
+def naive_boundary_score(p: Any, window: Any) -> Any:
     half = window // 2
     out = []
     for t in range(len(p)):
@@ -49,7 +50,7 @@ def naive_boundary_score(p, window):
 
 @settings(deadline=None, max_examples=20)
 @given(seeds, st.integers(1, 14), st.sampled_from([3, 5, 7]))
-def test_boundary_score_equals_the_definition(seed, length, window):
+def test_boundary_score_equals_the_definition(seed: Any, length: int, window: int) -> None:
     p = random_posteriors(np.random.default_rng(seed), length, 4)
     p[p < 0.01] = 0.0  # posteriors that underflow
     p /= p.sum(axis=1, keepdims=True)
@@ -59,10 +60,10 @@ def test_boundary_score_equals_the_definition(seed, length, window):
 
 @settings(deadline=None, max_examples=30)
 @given(seeds, st.integers(3, 60), st.sampled_from([3, 11, 31]))
-def test_transition_scores_equal_the_definition(seed, length, window):
+def test_transition_scores_equal_the_definition(seed: Any, length: int, window: int) -> None:
     rng = np.random.default_rng(seed)
     p = random_posteriors(rng, length, 4)
-    transcript = rng.integers(0, 4, 5)
+    transcript = rng.integers(0, 4, 5).tolist()
     candidates = np.sort(rng.choice(np.arange(1, length), min(4, length - 1), replace=False))
     got = boundary_alignment.transition_scores(p, transcript, candidates, window)
     for m, (n, b) in itertools.product(range(4), enumerate(candidates)):
@@ -76,7 +77,7 @@ def test_transition_scores_equal_the_definition(seed, length, window):
 
 @settings(deadline=None)
 @given(seeds, st.integers(1, 40), st.integers(0, 12), st.integers(0, 6))
-def test_candidates_are_the_greedy_peaks(seed, length, count, radius):
+def test_candidates_are_the_greedy_peaks(seed: Any, length: int, count: int, radius: int) -> None:
     score = np.random.default_rng(seed).normal(size=length)
     expected: list[int] = []
     for t in sorted(range(1, length), key=lambda t: -score[t]):
@@ -87,7 +88,7 @@ def test_candidates_are_the_greedy_peaks(seed, length, count, radius):
 
 @settings(deadline=None, max_examples=60)
 @given(seeds, st.integers(1, 4), st.integers(4, 8))
-def test_boundaries_are_the_best_increasing_choice(seed, rows, columns):
+def test_boundaries_are_the_best_increasing_choice(seed: Any, rows: int, columns: int) -> None:
     gain = np.random.default_rng(seed).normal(size=(rows, columns))
     chosen = boundary_alignment._increasing(gain)
     assert (np.diff(chosen) > 0).all()
@@ -97,7 +98,7 @@ def test_boundaries_are_the_best_increasing_choice(seed, rows, columns):
 
 @settings(deadline=None, max_examples=80)
 @given(seeds, st.integers(1, 12), st.integers(0, 60), st.floats(0, 1))
-def test_every_alignment_follows_its_transcript(seed, count, extra, radius):
+def test_every_alignment_follows_its_transcript(seed: Any, count: int, extra: int, radius: float) -> None:
     """Any length from one frame an action up, repeats included, few candidates included."""
     rng = np.random.default_rng(seed)
     transcript = tuple(int(a) for a in rng.integers(0, 3, count))
@@ -112,7 +113,7 @@ def test_every_alignment_follows_its_transcript(seed, count, extra, radius):
     assert all((got.labels[a:b] == action).all() for (a, b), action in pieces)
 
 
-def test_clear_posteriors_are_aligned_exactly_in_spite_of_noise():
+def test_clear_posteriors_are_aligned_exactly_in_spite_of_noise() -> None:
     rng = np.random.default_rng(5)
     exact = []
     for _ in range(20):
@@ -129,12 +130,12 @@ def test_clear_posteriors_are_aligned_exactly_in_spite_of_noise():
 
 @pytest.mark.parametrize("aligner", [align, viterbi_align])
 @pytest.mark.parametrize(("length", "transcript"), [(2, (0, 1, 0)), (5, ()), (5, (0, 3)), (5, (-1, 0)), (0, (0,))])
-def test_impossible_alignments_are_refused(aligner, length, transcript):
+def test_impossible_alignments_are_refused(aligner: Any, length: int, transcript: Any) -> None:
     with pytest.raises(EdgeHalError, match="cannot align"):
         aligner(np.full((length, 3), 1 / 3), transcript)
 
 
-def test_nan_posteriors_are_refused():
+def test_nan_posteriors_are_refused() -> None:
     p = np.full((9, 2), 0.5)
     p[4] = np.nan
     with pytest.raises(EdgeHalError, match="nan"):
@@ -142,7 +143,7 @@ def test_nan_posteriors_are_refused():
 
 
 @pytest.mark.parametrize("window", [0, 1, 6])
-def test_windows_need_a_centre(window):
+def test_windows_need_a_centre(window: int) -> None:
     with pytest.raises(EdgeHalError, match="window"):
         align(np.full((9, 2), 0.5), (0, 1), AlignmentConfig(boundary_window=window))
 
@@ -150,7 +151,7 @@ def test_windows_need_a_centre(window):
 # Viterbi ---------------------------------------------------------------------------------------
 
 
-def brute_force(log_p, transcript, log_duration, min_len):
+def brute_force(log_p: Any, transcript: Any, log_duration: Any, min_len: Any) -> Any:
     length, count = len(log_p), len(transcript)
     best = -np.inf
     for cuts in itertools.combinations(range(1, length), count - 1):
@@ -168,7 +169,7 @@ def brute_force(log_p, transcript, log_duration, min_len):
 
 @settings(deadline=None, max_examples=120)
 @given(seeds, st.integers(1, 4), st.integers(1, 9), st.integers(1, 3), st.integers(0, 9))
-def test_viterbi_is_optimal(seed, count, length, min_len, longest):
+def test_viterbi_is_optimal(seed: Any, count: int, length: int, min_len: int, longest: int) -> None:
     rng = np.random.default_rng(seed)
     log_p = rng.normal(size=(length, 3))
     transcript = tuple(int(a) for a in rng.integers(0, 3, count))
@@ -187,7 +188,7 @@ def test_viterbi_is_optimal(seed, count, length, min_len, longest):
     assert total == pytest.approx(best)
 
 
-def test_viterbi_survives_impossible_frames():
+def test_viterbi_survives_impossible_frames() -> None:
     log_p = np.log(np.eye(2)[[0, 0, 1, 0, 1, 1]] + 0.0 + np.finfo(float).tiny)
     log_p[log_p < -100] = -np.inf
     got = viterbi_align(log_p, (0, 1))

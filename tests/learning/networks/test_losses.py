@@ -188,7 +188,7 @@ def test_padding_changes_neither_a_loss_nor_a_gradient_and_gets_none(name: str) 
         for b in (bare, padded):
             inputs = learnable(b)
             loss = LOSSES[name](b)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             for x in inputs:
                 if x.grad is not None:
                     assert torch.isfinite(x.grad).all() and not x.grad[~b.exists].any()
@@ -209,7 +209,7 @@ def test_where_nothing_exists_a_loss_is_zero_and_not_nan(name: str) -> None:
     b.labels[:] = -1
     inputs = learnable(b)
     loss = LOSSES[name](b) + 0 * sum(x.sum() for x in inputs)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert loss.item() == 0 and all(torch.isfinite(x.grad).all() for x in inputs if x.grad is not None)
 
 
@@ -217,16 +217,16 @@ def test_class_tokens_teach_and_do_not_learn_from_the_contrast() -> None:
     b = Batch(1, [6, 4])
     b.tokens.requires_grad_()
     b.features.requires_grad_()
-    contrast_loss(b.tokens, b.features, b.labels).backward()  # type: ignore[no-untyped-call]
+    contrast_loss(b.tokens, b.features, b.labels).backward()
     assert b.tokens.grad is None and b.features.grad is not None and b.features.grad.any()
 
 
 def test_smoothing_pulls_a_tick_to_the_one_before_it_and_not_back() -> None:
     logits = torch.randn(1, 2, ACTIONS, dtype=torch.float64, requires_grad=True)
-    smooth_loss(logits, torch.ones(1, 2, dtype=torch.bool)).backward()  # type: ignore[no-untyped-call]
+    smooth_loss(logits, torch.ones(1, 2, dtype=torch.bool)).backward()
     assert logits.grad is not None and not logits.grad[:, 0].any() and logits.grad[:, 1].any()
     far = torch.tensor([[[90.0, 0.0], [0.0, 90.0]]], requires_grad=True)  # a jump beyond the limit
-    smooth_loss(far, torch.ones(1, 2, dtype=torch.bool)).backward()  # type: ignore[no-untyped-call]
+    smooth_loss(far, torch.ones(1, 2, dtype=torch.bool)).backward()
     assert far.grad is not None and not far.grad.any()
 
 
@@ -308,6 +308,6 @@ def test_a_piece_shorter_than_a_bin_gives_no_nan(levels: tuple[LevelSpec, ...]) 
     assert outputs.action is not None and outputs.action.shape[1] == 0
     loss = terms.reconstruction + terms.kl + terms.sparse + frame_loss(outputs.action, torch.zeros(1, 0).long())
     loss = loss + smooth_loss(outputs.frame, torch.ones(1, 1, dtype=torch.bool))
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in pyramid.parameters() if p.grad is not None)

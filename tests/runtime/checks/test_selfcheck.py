@@ -43,7 +43,7 @@ def grow(stream: PyramidStream, history: History, x: NDArray[np.float32], cuts: 
     st.lists(st.integers(1, 13), min_size=1, max_size=4),
     st.integers(0, 99),
 )
-def test_at_any_age_and_however_it_was_chunked(strides, age, cuts, seed):
+def test_at_any_age_and_however_it_was_chunked(strides: Any, age: int, cuts: list[int], seed: int) -> None:
     spec = toy_spec(strides)
     stream, history = PyramidStream(spec, numpy_engines(spec)), History(spec)
     grow(stream, history, signal(age, 5, seed), cuts)
@@ -60,7 +60,7 @@ def test_at_any_age_and_however_it_was_chunked(strides, age, cuts, seed):
 
 
 @pytest.mark.slow
-def test_a_real_pyramid_on_its_engine_after_many_receptive_fields(tmp_path):
+def test_a_real_pyramid_on_its_engine_after_many_receptive_fields(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
     from edge_hal.export.graphs import export_level
@@ -102,20 +102,22 @@ def checked(bundle: Path, folder: Path, script: str = "", every_s: float = 5.0) 
     return run(replace(options, selfcheck_s=every_s), on_event=events.append), events
 
 
-def test_a_run_checks_itself_and_reports_it(tmp_path, bundle):
+def test_a_run_checks_itself_and_reports_it(tmp_path: Path, bundle: Path) -> None:
     summary, _ = checked(bundle, tmp_path)
     health = summary.health["selfcheck"]
     assert health["checks"] >= 1 and health["failed"] == 0 and 0 <= health["worst"] <= 1
     assert health["t_ns"] >= 5_000_000_000
 
 
-def test_checks_start_afresh_with_each_epoch(tmp_path, bundle):
+def test_checks_start_afresh_with_each_epoch(tmp_path: Path, bundle: Path) -> None:
     summary, events = checked(bundle, tmp_path, "fault:unplug@20s+3s,unplug@33s+2s,unplug@90s+2s:", 0.5)
     assert sum(event.type == "gap" for event in events) == 3
     assert summary.health["selfcheck"]["checks"] >= 2 and summary.health["selfcheck"]["failed"] == 0
 
 
-def test_a_state_that_drifts_is_found_reported_and_logged(tmp_path, bundle, monkeypatch, caplog):
+def test_a_state_that_drifts_is_found_reported_and_logged(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     real = PyramidStream.states
     monkeypatch.setattr(
         PyramidStream,
@@ -128,7 +130,7 @@ def test_a_state_that_drifts_is_found_reported_and_logged(tmp_path, bundle, monk
     assert "not that of a fresh stream" in "\n".join(record.getMessage() for record in caplog.records)
 
 
-def test_a_check_that_cannot_be_made_is_a_failed_one(caplog):
+def test_a_check_that_cannot_be_made_is_a_failed_one(caplog: pytest.LogCaptureFixture) -> None:
     spec = toy_spec()
 
     def nothing() -> list[Any]:

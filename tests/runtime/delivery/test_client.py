@@ -32,7 +32,7 @@ def durable(events: Iterator[Event], count: int) -> list[int]:
         event = next(events)
         assert not isinstance(event, Lost)
         if event.durable:
-            seqs.append(event.seq)  # type: ignore[attr-defined]
+            seqs.append(event.seq)
     return seqs
 
 
@@ -55,7 +55,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield opened
 
 
-def test_whoever_comes_late_gets_everything_in_order(endpoint, journal):
+def test_whoever_comes_late_gets_everything_in_order(endpoint: str, journal: Journal) -> None:
     with Publisher(endpoint, STREAM, journal=journal) as publisher:
         publish(publisher, 0, 2500)
         with subscribe(endpoint, begin="oldest", timeout_s=TIMEOUT_S) as events:
@@ -73,7 +73,7 @@ def test_whoever_comes_late_gets_everything_in_order(endpoint, journal):
             events.close()  # as often as one likes
 
 
-def test_since_begins_with_the_first_event_kept_then(endpoint, journal):
+def test_since_begins_with_the_first_event_kept_then(endpoint: str, journal: Journal) -> None:
     with Publisher(endpoint, STREAM, journal=journal) as publisher:
         publish(publisher, 0, 50)
         with subscribe(endpoint, begin="oldest", timeout_s=TIMEOUT_S) as events:
@@ -86,7 +86,9 @@ def test_since_begins_with_the_first_event_kept_then(endpoint, journal):
                 assert durable(events, 1) == [kept_ns.index(asked)]
 
 
-def test_a_hole_is_filled_before_anything_later_is_told(endpoint, journal, monkeypatch):
+def test_a_hole_is_filled_before_anything_later_is_told(
+    endpoint: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Live messages are taken away, as a full queue or a cut line takes them."""
     real, count = Subscription._receive, [0]
 
@@ -107,7 +109,7 @@ def test_a_hole_is_filled_before_anything_later_is_told(endpoint, journal, monke
         assert durable(events, 697) == list(range(697))
 
 
-def test_without_a_journal_what_is_missed_is_told(endpoint):
+def test_without_a_journal_what_is_missed_is_told(endpoint: str) -> None:
     with Publisher(endpoint, STREAM) as publisher:
         publish(publisher, 0, 30)
         settle(endpoint, 29)
@@ -119,7 +121,7 @@ def test_without_a_journal_what_is_missed_is_told(endpoint):
             assert durable(events, 1) == [30]
 
 
-def test_past_retention_the_loss_is_told_once(endpoint, tmp_path):
+def test_past_retention_the_loss_is_told_once(endpoint: str, tmp_path: Path) -> None:
     with (
         Journal(tmp_path / "small", STREAM, Retention(size_bytes=100_000)) as journal,
         Publisher(endpoint, STREAM, journal=journal) as publisher,
@@ -135,7 +137,7 @@ def test_past_retention_the_loss_is_told_once(endpoint, tmp_path):
             assert durable(events, 3000 - first) == list(range(first, 3000))
 
 
-def test_the_cursor_moves_with_ack_and_with_nothing_else(endpoint, journal, tmp_path):
+def test_the_cursor_moves_with_ack_and_with_nothing_else(endpoint: str, journal: Journal, tmp_path: Path) -> None:
     cursor = tmp_path / "cursor"
     with Publisher(endpoint, STREAM, journal=journal) as publisher:
         publish(publisher, 0, 20)
@@ -161,7 +163,7 @@ def test_the_cursor_moves_with_ack_and_with_nothing_else(endpoint, journal, tmp_
     assert "delete" not in error.value.todo  # it holds a position that the newer version can read
 
 
-def test_a_cursor_that_cannot_be_written_is_an_error(endpoint, journal, tmp_path):
+def test_a_cursor_that_cannot_be_written_is_an_error(endpoint: str, journal: Journal, tmp_path: Path) -> None:
     with Publisher(endpoint, STREAM, journal=journal) as publisher:
         publish(publisher, 0, 2)
         with subscribe(endpoint, begin=0, cursor=tmp_path / "none" / "c", timeout_s=TIMEOUT_S) as events:
@@ -198,7 +200,9 @@ class Listener:
 
 @settings(max_examples=5, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=1, max_size=5))
-def test_restarts_of_the_publisher_lose_and_repeat_nothing(tmp_path_factory, parts):
+def test_restarts_of_the_publisher_lose_and_repeat_nothing(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, bool]]
+) -> None:
     folder = tmp_path_factory.mktemp("restarts")
     endpoint, published = f"ipc://{folder}/s", 0
     listener = Listener(endpoint, begin="oldest")
@@ -216,7 +220,7 @@ def test_restarts_of_the_publisher_lose_and_repeat_nothing(tmp_path_factory, par
         assert [event.seq for event in listener.finish(published + 1)] == list(range(published + 1))
 
 
-def test_a_new_journal_is_told_from_its_beginning(endpoint, tmp_path):
+def test_a_new_journal_is_told_from_its_beginning(endpoint: str, tmp_path: Path) -> None:
     listener = Listener(endpoint, begin="oldest")
     for number in range(2):
         with (
@@ -285,7 +289,7 @@ class Cable:
             assert not thread.is_alive()
 
 
-def test_a_cut_and_healed_line_loses_nothing(journal):
+def test_a_cut_and_healed_line_loses_nothing(journal: Journal) -> None:
     with Publisher("tcp://127.0.0.1:*", STREAM, journal=journal) as publisher:
         assert publisher.replay is not None
         live, past = Cable(publisher.endpoint), Cable(publisher.replay)
@@ -307,7 +311,9 @@ def test_a_cut_and_healed_line_loses_nothing(journal):
 
 
 @pytest.mark.parametrize("answer", [b"", b"no json", b"[]", b'{"id":1}', b'{"id":1,"journal":"x","from":"a"}'])
-def test_a_stranger_at_the_replay_address_is_named(endpoint, journal, tmp_path, answer):
+def test_a_stranger_at_the_replay_address_is_named(
+    endpoint: str, journal: Journal, tmp_path: Path, answer: bytes
+) -> None:
     import zmq
 
     with (
@@ -332,7 +338,9 @@ def test_a_stranger_at_the_replay_address_is_named(endpoint, journal, tmp_path, 
         thread.join(timeout=20)
 
 
-def test_a_past_that_nobody_answers_for_is_said_once(endpoint, journal, tmp_path, monkeypatch, caplog):
+def test_a_past_that_nobody_answers_for_is_said_once(
+    endpoint: str, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0.02)
     with Publisher(endpoint, STREAM, journal=journal) as publisher:
         publish(publisher, 0, 3)
@@ -343,11 +351,12 @@ def test_a_past_that_nobody_answers_for_is_said_once(endpoint, journal, tmp_path
     assert f"{tmp_path}/nobody" in record.getMessage() and "--replay" in record.getMessage()
 
 
-def test_a_subscription_begins_though_a_dropped_one_still_holds_its_descriptor(endpoint, journal):
+def test_a_subscription_begins_though_a_dropped_one_still_holds_its_descriptor(endpoint: str, journal: Journal) -> None:
     """pyzmq names a monitor by the file descriptor, and a socket that was dropped lets go of its name later."""
     import zmq
 
-    with Publisher(endpoint, STREAM, journal=journal) as publisher, zmq.Context.instance().socket(zmq.PAIR) as dropped:
+    dropped: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
+    with Publisher(endpoint, STREAM, journal=journal) as publisher, dropped:
         for descriptor in range(1000):
             dropped.bind(f"inproc://monitor.s-{descriptor}")
         publish(publisher, 0, 3)
@@ -355,7 +364,7 @@ def test_a_subscription_begins_though_a_dropped_one_still_holds_its_descriptor(e
             assert durable(events, 3) == [0, 1, 2]
 
 
-def test_subscriptions_left_open_hold_nothing_up(endpoint, journal):
+def test_subscriptions_left_open_hold_nothing_up(endpoint: str, journal: Journal) -> None:
     """Many people write `for event in subscribe(...)` and break."""
     with Publisher(endpoint, STREAM, journal=journal) as publisher:
         publish(publisher, 0, 5)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -32,7 +33,7 @@ def edge_hal(*arguments: str | Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_pair_is_made_once_and_its_secret_is_its_owners(tmp_path):
+def test_a_pair_is_made_once_and_its_secret_is_its_owners(tmp_path: Path) -> None:
     before = os.umask(0)  # even then
     try:
         public, secret = new_pair(tmp_path / "keys", "station-1")
@@ -52,7 +53,7 @@ def test_a_pair_is_made_once_and_its_secret_is_its_owners(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
-def test_a_secret_that_others_can_read_is_refused(tmp_path, mode):
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     public, secret = new_pair(tmp_path, "a")
     secret.chmod(mode)
     for use in (lambda: server_keys(secret), lambda: client_keys(secret, public)):
@@ -61,7 +62,7 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path, mode):
         assert f"chmod 600 {secret}" in error.value.todo
 
 
-def test_a_failed_pair_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_pair_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_files.os, "link", failing_at(2, os.link))
     with pytest.raises(EdgeHalError, match="cannot write keys"):
         new_pair(tmp_path / "new" / "keys", "a")
@@ -73,11 +74,11 @@ def test_a_failed_pair_leaves_nothing(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.key"]
 
 
-def failing_at(call, plain):
+def failing_at(call: Any, plain: Any) -> Any:
     """`plain`, but the call of this number fails as if the disk were full."""
     calls = []
 
-    def fail(*given):
+    def fail(*given: Any) -> Any:
         calls.append(given)
         if len(calls) == call:
             raise OSError(28, "No space left on device")
@@ -86,7 +87,7 @@ def failing_at(call, plain):
     return fail
 
 
-def test_a_secret_of_another_owner_is_refused(tmp_path):
+def test_a_secret_of_another_owner_is_refused(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file away")
     _, secret = new_pair(tmp_path, "a")
@@ -95,7 +96,7 @@ def test_a_secret_of_another_owner_is_refused(tmp_path):
         server_keys(secret)
 
 
-def test_a_secret_that_does_not_fit_its_public_key_is_refused(tmp_path):
+def test_a_secret_that_does_not_fit_its_public_key_is_refused(tmp_path: Path) -> None:
     _, secret = new_pair(tmp_path, "a")
     other, _ = new_pair(tmp_path, "b")
     line = next(line for line in other.read_text().splitlines() if "public-key" in line)
@@ -105,7 +106,7 @@ def test_a_secret_that_does_not_fit_its_public_key_is_refused(tmp_path):
         server_keys(secret)
 
 
-def test_what_every_user_can_write_allows_nobody(tmp_path, caplog):
+def test_what_every_user_can_write_allows_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     public, secret = new_pair(tmp_path / "keys", "a")
     other, _ = new_pair(tmp_path / "keys", "b")
     for key in (public, other):
@@ -128,7 +129,9 @@ def test_what_every_user_can_write_allows_nobody(tmp_path, caplog):
         server_keys(secret)
 
 
-def test_pipes_and_devices_among_the_allowed_keys_are_skipped_and_told(tmp_path, caplog):
+def test_pipes_and_devices_among_the_allowed_keys_are_skipped_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     public, _ = new_pair(tmp_path / "keys", "a")
     folder = allow(tmp_path / "keys", public).parent
     os.mkfifo(folder / "pipe.key")
@@ -141,7 +144,7 @@ def test_pipes_and_devices_among_the_allowed_keys_are_skipped_and_told(tmp_path,
         assert f"{name}.key" in caplog.text
 
 
-def test_what_is_no_key_is_refused(tmp_path):
+def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
     public, secret = new_pair(tmp_path, "a")
     with pytest.raises(EdgeHalError, match="holds no secret key"):
         server_keys(public)
@@ -167,7 +170,7 @@ def test_what_is_no_key_is_refused(tmp_path):
             client_keys(secret, path)
 
 
-def test_allow_and_revoke_keep_a_folder_of_public_keys(tmp_path):
+def test_allow_and_revoke_keep_a_folder_of_public_keys(tmp_path: Path) -> None:
     station = tmp_path / "station"
     mine, secret = new_pair(tmp_path / "me", "anna")
     yours, _ = new_pair(tmp_path / "you", "anna")
@@ -186,12 +189,12 @@ def test_allow_and_revoke_keep_a_folder_of_public_keys(tmp_path):
 
 
 @pytest.fixture
-def station(tmp_path):
+def station(tmp_path: Path) -> tuple[Path, ...]:
     """(folder, the publisher's public and secret file)."""
     return (tmp_path / "station", *new_pair(tmp_path / "station", "station"))
 
 
-def test_only_whom_the_publisher_allows_hears_and_asks(tmp_path, station):
+def test_only_whom_the_publisher_allows_hears_and_asks(tmp_path: Path, station: Any) -> None:
     folder, public, secret = station
     anna, mallory = new_pair(tmp_path / "a", "anna"), new_pair(tmp_path / "m", "mallory")
     allow(folder, anna[0])
@@ -240,7 +243,7 @@ def test_only_whom_the_publisher_allows_hears_and_asks(tmp_path, station):
             assert next(e for e in events if e.durable).seq == 0
 
 
-def test_a_damaged_allow_list_lets_nobody_in_and_kills_nothing(tmp_path, station):
+def test_a_damaged_allow_list_lets_nobody_in_and_kills_nothing(tmp_path: Path, station: Any) -> None:
     folder, public, secret = station
     anna = new_pair(tmp_path / "a", "anna")
     endpoint = f"ipc://{tmp_path}/s"
@@ -259,7 +262,7 @@ def test_a_damaged_allow_list_lets_nobody_in_and_kills_nothing(tmp_path, station
             assert next(events).type == "snapshot"
 
 
-def test_an_encrypted_address_may_be_open_to_others(station):
+def test_an_encrypted_address_may_be_open_to_others(station: Any) -> None:
     _, _, secret = station
     with pytest.raises(EdgeHalError, match="unencrypted") as error:
         Publisher("tcp://0.0.0.0:*", STREAM)
@@ -270,12 +273,12 @@ def test_an_encrypted_address_may_be_open_to_others(station):
         pass
 
 
-def test_replay_is_refused_where_publishing_would_be(tmp_path):
+def test_replay_is_refused_where_publishing_would_be(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", STREAM) as journal, pytest.raises(EdgeHalError, match="unencrypted"):
         Publisher(ANY_PORT, STREAM, journal=journal, replay="tcp://0.0.0.0:*")
 
 
-def test_the_commands(tmp_path, monkeypatch):
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "keys"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     code, out, _ = edge_hal("keys", "new", "station")

@@ -48,7 +48,9 @@ def write(path: Path, damages: dict[int, Any], missing: set[int]) -> set[int]:
     st.dictionaries(st.integers(0, COUNT - 2), st.sampled_from(DAMAGES), max_size=12),
     st.sets(st.integers(1, COUNT - 2), max_size=8),
 )
-def test_every_event_arrives_or_is_reported_lost_once_and_in_order(tmp_path_factory, damages, missing):
+def test_every_event_arrives_or_is_reported_lost_once_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, damages: Any, missing: set[int]
+) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     readable = write(folder / "j", damages, missing)
     endpoint = f"ipc://{folder}/s"
@@ -62,7 +64,7 @@ def test_every_event_arrives_or_is_reported_lost_once_and_in_order(tmp_path_fact
                     lost |= set(range(event.from_, event.to + 1))
                     next_seq = event.to + 1
                 elif event.durable:
-                    assert event.seq == next_seq  # type: ignore[attr-defined]
+                    assert event.seq == next_seq
                     seen.add(next_seq)
                     next_seq += 1
                 if next_seq > COUNT:
@@ -71,7 +73,7 @@ def test_every_event_arrives_or_is_reported_lost_once_and_in_order(tmp_path_fact
         assert not threads.troubles()
 
 
-def test_a_page_of_the_file_that_is_destroyed_costs_its_events_only(tmp_path):
+def test_a_page_of_the_file_that_is_destroyed_costs_its_events_only(tmp_path: Path) -> None:
     count = 3000
     with Journal(tmp_path / "j", STREAM) as journal:
         for first in range(0, count, 250):
@@ -104,7 +106,7 @@ def test_a_page_of_the_file_that_is_destroyed_costs_its_events_only(tmp_path):
         "DROP TABLE journal",
     ],
 )
-def test_a_journal_that_cannot_be_continued_is_refused(tmp_path, statement):
+def test_a_journal_that_cannot_be_continued_is_refused(tmp_path: Path, statement: str) -> None:
     write(tmp_path / "j", {}, set())
     with sqlite3.connect(tmp_path / "j") as db:
         db.execute(statement)
@@ -115,7 +117,7 @@ def test_a_journal_that_cannot_be_continued_is_refused(tmp_path, statement):
 
 
 @pytest.mark.parametrize("value", [None, "abc", 1e300, b"x", -(2**63)])
-def test_times_of_another_type_harm_nothing(tmp_path, value):
+def test_times_of_another_type_harm_nothing(tmp_path: Path, value: Any) -> None:
     write(tmp_path / "j", {}, set())
     with sqlite3.connect(tmp_path / "j") as db:
         db.execute("UPDATE event SET kept_ns = ?", (value,))
@@ -132,7 +134,7 @@ def test_times_of_another_type_harm_nothing(tmp_path, value):
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_a_journal_is_locked_whatever_it_is_called(tmp_path, link):
+def test_a_journal_is_locked_whatever_it_is_called(tmp_path: Path, link: Any) -> None:
     path, other = tmp_path / "j", tmp_path / "folder" / "other"
     other.parent.mkdir()
     with Journal(path, STREAM):
@@ -142,7 +144,7 @@ def test_a_journal_is_locked_whatever_it_is_called(tmp_path, link):
     Journal(other, STREAM).close()
 
 
-def test_another_hard_link_is_refused_while_the_newest_events_are_beside_the_first_name(tmp_path):
+def test_another_hard_link_is_refused_while_the_newest_events_are_beside_the_first_name(tmp_path: Path) -> None:
     path = tmp_path / "j"
     killed = os.fork()
     if killed == 0:
@@ -160,7 +162,9 @@ def test_another_hard_link_is_refused_while_the_newest_events_are_beside_the_fir
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_journal_that_is_taken_away_holds_events_until_it_is_back(tmp_path, monkeypatch, suffix, replaced):
+def test_a_journal_that_is_taken_away_holds_events_until_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, replaced: bool
+) -> None:
     monkeypatch.setattr(sender, "HEARTBEAT_S", 0.05)
     file, away = Path(f"{tmp_path}/j{suffix}"), tmp_path / "away"
     endpoint = f"ipc://{tmp_path}/s"
@@ -176,7 +180,7 @@ def test_a_journal_that_is_taken_away_holds_events_until_it_is_back(tmp_path, mo
         if replaced:
             file.write_bytes(b"")
         for event in events:  # within a heartbeat, though no event comes
-            if event.type == "heartbeat" and event.delivery["journal"] != "ok":  # type: ignore[attr-defined]
+            if event.type == "heartbeat" and event.delivery["journal"] != "ok":
                 break
         assert any("removed or replaced" in text for text in publisher.vitals().troubles)
         for seq in range(1, 5):
@@ -185,12 +189,12 @@ def test_a_journal_that_is_taken_away_holds_events_until_it_is_back(tmp_path, mo
         got: list[int] = []
         while len(got) < 4:
             event = next(events)
-            got += [event.seq] if event.durable else []  # type: ignore[attr-defined]
+            got += [event.seq] if event.durable else []
         assert got == [1, 2, 3, 4]
         assert journal.next_seq == 5
 
 
-def test_a_journal_that_stays_away_stops_the_run_with_an_error(tmp_path, monkeypatch):
+def test_a_journal_that_stays_away_stops_the_run_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_events, "HELD_EVENTS", 5)
     monkeypatch.setattr(sender, "HEARTBEAT_S", 0.02)
     with Journal(tmp_path / "j", STREAM) as journal:
@@ -204,7 +208,7 @@ def test_a_journal_that_stays_away_stops_the_run_with_an_error(tmp_path, monkeyp
         assert publisher.sent == 0 or journal.next_seq == 0
 
 
-def test_a_read_only_journal_is_refused_at_the_start(tmp_path):
+def test_a_read_only_journal_is_refused_at_the_start(tmp_path: Path) -> None:
     Journal(tmp_path / "j", STREAM).close()
     (tmp_path / "j").chmod(0o444)
     with pytest.raises(EdgeHalError, match="cannot open the journal"):
@@ -245,7 +249,9 @@ def bounds(path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_clock_ten_years_ahead_for_a_day_deletes_nothing(tmp_path, monkeypatch, restart):
+def test_a_clock_ten_years_ahead_for_a_day_deletes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: bool
+) -> None:
     clock, path = Clock(monkeypatch), tmp_path / "j"
     journal = Journal(path, STREAM, Retention(age_s=30 * 86400))
 

@@ -29,7 +29,7 @@ from tests.helpers.sample_events import STREAM, Server, start, transition
 # --- the command line ----------------------------------------------------------------------------
 
 
-def test_two_runs_are_one_stream_and_every_part_of_it_can_be_had(place, endpoint, tmp_path):
+def test_two_runs_are_one_stream_and_every_part_of_it_can_be_had(place: Path, endpoint: str, tmp_path: Path) -> None:
     arguments = (*run_arguments(place, endpoint, tmp_path / "j"), "--seconds", "60", "--wait-subscribers", "1")
     listen = ("-m", "edge_hal", "listen", "--connect", endpoint, "--json")
     for _ in range(2):
@@ -67,7 +67,7 @@ def test_two_runs_are_one_stream_and_every_part_of_it_can_be_had(place, endpoint
     assert json.loads((tmp_path / "c").read_text())["seq"] < len(bodies)
 
 
-def test_wrong_use_is_said_in_a_line(place, endpoint, tmp_path):
+def test_wrong_use_is_said_in_a_line(place: Path, endpoint: str, tmp_path: Path) -> None:
     run = run_arguments(place, endpoint, tmp_path / "j")
     cases: list[tuple[tuple[str, ...], int, str]] = [
         ((*run, "--retention", "1y"), 2, "--retention 1y"),
@@ -85,7 +85,7 @@ def test_wrong_use_is_said_in_a_line(place, endpoint, tmp_path):
         assert (process.returncode, out) == (code, "") and text in err and "Traceback" not in err, err
 
 
-def test_cameras_are_kept_by_default_and_recordings_on_request(tmp_path, monkeypatch):
+def test_cameras_are_kept_by_default_and_recordings_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     (tmp_path / "v.mp4").touch()
     for camera in ("0", "rtsp://host/x", "csi:0", "gst:videotestsrc ! appsink", "fault:drop=5%:0"):
@@ -97,7 +97,7 @@ def test_cameras_are_kept_by_default_and_recordings_on_request(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == [tmp_path / "v.mp4"]
 
 
-def test_times_are_dates_or_ago():
+def test_times_are_dates_or_ago() -> None:
     now_ns = 1_700_000_000 * 10**9
     assert parse_time("90m", now_ns) == now_ns - 5400 * 10**9
     assert parse_time("2023-11-14T22:13:20Z", 0) == parse_time("2023-11-14T23:13:20+01:00", 0) == now_ns
@@ -110,7 +110,7 @@ def test_times_are_dates_or_ago():
 # --- the disk ------------------------------------------------------------------------------------
 
 
-def test_the_loop_never_waits_for_the_disk_and_nothing_unkept_is_sent(endpoint, tmp_path):
+def test_the_loop_never_waits_for_the_disk_and_nothing_unkept_is_sent(endpoint: str, tmp_path: Path) -> None:
     with (
         Journal(tmp_path / "j", STREAM) as journal,
         Publisher(endpoint, STREAM, journal=journal) as publisher,
@@ -139,7 +139,7 @@ def test_the_loop_never_waits_for_the_disk_and_nothing_unkept_is_sent(endpoint, 
         assert "utc_ns" in event.run and event.run["journal"] == journal.id
 
 
-def test_a_journal_that_stays_away_is_an_error_after_a_thousand_events(endpoint, tmp_path):
+def test_a_journal_that_stays_away_is_an_error_after_a_thousand_events(endpoint: str, tmp_path: Path) -> None:
     with Journal(tmp_path / "j", STREAM) as journal:
         publisher = Publisher(endpoint, STREAM, journal=journal)
         holder = sqlite3.connect(tmp_path / "j", isolation_level=None)
@@ -166,7 +166,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_holds_events_back_until_there_is_room(endpoint, small_disk):
+def test_a_full_disk_holds_events_back_until_there_is_room(endpoint: str, small_disk: Path) -> None:
     with Journal(small_disk / "j", STREAM) as journal:
         with (
             Publisher(endpoint, STREAM, journal=journal) as publisher,
@@ -201,7 +201,7 @@ def test_a_full_disk_holds_events_back_until_there_is_room(endpoint, small_disk)
         assert len(kept(small_disk / "j")) == 900
 
 
-def test_a_run_without_room_for_its_journal_stops_with_an_error(place, endpoint, tmp_path):
+def test_a_run_without_room_for_its_journal_stops_with_an_error(place: Path, endpoint: str, tmp_path: Path) -> None:
     heard: list[bytes] = []
 
     def listen() -> None:
@@ -250,7 +250,7 @@ print("all", flush=True)
 """
 
 
-def test_a_subscriber_that_is_stopped_costs_a_bounded_sum_and_misses_nothing(tmp_path):
+def test_a_subscriber_that_is_stopped_costs_a_bounded_sum_and_misses_nothing(tmp_path: Path) -> None:
     server = Server(tmp_path, 100)
     total = 100 + 3 * 15_000
     code = COUNTER.replace("sys.argv[1]", "sys.argv[1], replay=sys.argv[3]")
@@ -274,7 +274,9 @@ def test_a_subscriber_that_is_stopped_costs_a_bounded_sum_and_misses_nothing(tmp
 
 
 @pytest.mark.slow
-def test_a_listener_that_stops_reading_for_a_minute_holds_nothing_up_and_misses_nothing(place, endpoint, tmp_path):
+def test_a_listener_that_stops_reading_for_a_minute_holds_nothing_up_and_misses_nothing(
+    place: Path, endpoint: str, tmp_path: Path
+) -> None:
     """`edge-hal listen`, stopped for 60 s while a run goes on at its own pace."""
     np.save(tmp_path / "f.npy", np.load(place / "f.npy")[:750])
     arguments = (
@@ -298,7 +300,7 @@ def test_a_listener_that_stops_reading_for_a_minute_holds_nothing_up_and_misses_
     assert seqs == list(range(1, summary["events"])) and len(kept(tmp_path / "j")) == summary["events"]
 
 
-def test_twenty_subscribers_come_and_go_and_each_is_welcomed(tmp_path):
+def test_twenty_subscribers_come_and_go_and_each_is_welcomed(tmp_path: Path) -> None:
     server = Server(tmp_path, 200)
     failures: list[BaseException] = []
 

@@ -7,6 +7,7 @@ import socket as net
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import zmq
@@ -55,7 +56,7 @@ def connections(count: int, endpoint: str) -> None:
         partial(connections, 1500),
     ],
 )
-def test_a_flood_costs_nobody_an_event(tmp_path, attack: Callable[[str], None]):
+def test_a_flood_costs_nobody_an_event(tmp_path: Path, attack: Callable[[str], None]) -> None:
     with Journal(tmp_path / "j", STREAM) as journal, Publisher(ANY_PORT, STREAM, journal=journal) as publisher:
         with subscribe(publisher.endpoint, begin=0, timeout_s=90) as events:
             publisher.wait_subscribers(1)
@@ -68,7 +69,7 @@ def test_a_flood_costs_nobody_an_event(tmp_path, attack: Callable[[str], None]):
                 attacker.join(0.01)
             while len(seqs) < EVENTS:
                 event = next(events)
-                seqs += [event.seq] if event.durable else []  # type: ignore[attr-defined]
+                seqs += [event.seq] if event.durable else []
             assert seqs == list(range(EVENTS))
             attacker.join(timeout=90)
             assert not attacker.is_alive()
@@ -77,7 +78,7 @@ def test_a_flood_costs_nobody_an_event(tmp_path, attack: Callable[[str], None]):
         assert not [text for text in publisher.vitals().troubles if "thread" in text or "sent nothing" in text]
 
 
-def test_a_connection_of_somebody_else_is_never_shut_down(tmp_path):
+def test_a_connection_of_somebody_else_is_never_shut_down(tmp_path: Path) -> None:
     """A descriptor may be closed and used again before its number is used."""
     with net.create_server(("127.0.0.1", 0)) as server, net.create_server(("127.0.0.1", 0)) as other:
         address = BoundAddress(f"tcp://127.0.0.1:{server.getsockname()[1]}", None)

@@ -33,7 +33,9 @@ def keys(tmp_path: Path) -> Path:
         (None, None, "encryption on one side only", "one side encrypts and the other does not"),
     ],
 )
-def test_both_ends_say_why_a_subscriber_is_refused(keys, bundle, who, server, cause, told):
+def test_both_ends_say_why_a_subscriber_is_refused(
+    keys: Path, bundle: Path, who: str | None, server: str | None, cause: str, told: str
+) -> None:
     np.save(keys / "f.npy", vectors([0, 1] * 2000))
     address = f"ipc://{keys}/s"
     run = start(
@@ -69,7 +71,7 @@ def test_both_ends_say_why_a_subscriber_is_refused(keys, bundle, who, server, ca
     assert len(warnings) == 1 and warnings[0]["level"] == "warning"  # once, although it was tried again and again
 
 
-def test_a_publisher_that_is_away_draws_no_hint_about_keys(keys):
+def test_a_publisher_that_is_away_draws_no_hint_about_keys(keys: Path) -> None:
     listener = start(
         *("listen", "--connect", f"ipc://{keys}/nobody", "--key", f"{keys}/friend.key_secret"),
         *("--server-key", f"{keys}/station.key"),

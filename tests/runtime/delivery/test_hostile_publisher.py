@@ -50,7 +50,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=1500, deadline=None)
 @given(st.one_of(bodies(), st.binary(max_size=60), values.map(lambda value: json.dumps(value).encode())))
-def test_a_message_is_an_event_that_can_be_shown_or_one_error(body):
+def test_a_message_is_an_event_that_can_be_shown_or_one_error(body: Any) -> None:
     try:
         event = decode(body)
     except EdgeHalError as error:
@@ -63,7 +63,7 @@ def test_a_message_is_an_event_that_can_be_shown_or_one_error(body):
 
 
 @pytest.mark.parametrize("depth", [1000, 100_000])
-def test_deep_nesting_is_an_error(depth):
+def test_deep_nesting_is_an_error(depth: int) -> None:
     for body in (b"[" * depth, b'{"a":' * depth, encode(start())[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"):
         with pytest.raises(EdgeHalError):
             decode(body)
@@ -96,7 +96,7 @@ def hostile() -> Iterator[Hostile]:
         opened.past.close()
 
 
-def test_a_body_of_a_hundred_megabytes_is_never_taken_in(hostile):
+def test_a_body_of_a_hundred_megabytes_is_never_taken_in(hostile: Hostile) -> None:
     with subscribe(hostile.endpoint, timeout_s=20) as events:
         waiting = threading.Thread(target=lambda: found.append(next(events)))
         found: list[Any] = []
@@ -120,7 +120,7 @@ def test_a_body_of_a_hundred_megabytes_is_never_taken_in(hostile):
         {"from": 0},
     ],
 )
-def test_an_answer_with_impossible_numbers_is_one_error(hostile, header):
+def test_an_answer_with_impossible_numbers_is_one_error(hostile: Hostile, header: Any) -> None:
     event = {**samples[1], "seq": 50, "run": {"journal": "j"}}
     failures: list[BaseException] = []
 
@@ -141,7 +141,7 @@ def test_an_answer_with_impossible_numbers_is_one_error(hostile, header):
     assert len(failures) == 1 and isinstance(failures[0], EdgeHalError)
 
 
-def test_listen_prints_no_escape_of_a_terminal(hostile):
+def test_listen_prints_no_escape_of_a_terminal(hostile: Hostile) -> None:
     """Names that would set the title of a terminal, clear it, or turn text around."""
     name = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
     results: list[tuple[int, str, str]] = []
@@ -159,7 +159,7 @@ def test_listen_prints_no_escape_of_a_terminal(hostile):
     assert json.loads(results[1][1])["to"] == name
 
 
-def test_listen_ends_with_one_error_for_a_message_that_is_no_event(hostile):
+def test_listen_ends_with_one_error_for_a_message_that_is_no_event(hostile: Hostile) -> None:
     results: list[tuple[int, str, str]] = []
     thread = threading.Thread(target=lambda: results.append(edge_hal("listen", "--connect", hostile.endpoint)))
     thread.start()

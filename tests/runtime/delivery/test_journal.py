@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -41,7 +42,9 @@ def everything(path: Path) -> Page:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.binary(max_size=300), min_size=1, max_size=30), max_size=12), st.data())
-def test_what_was_appended_is_read_back_whatever_the_pages(tmp_path_factory, batches, data):
+def test_what_was_appended_is_read_back_whatever_the_pages(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]], data: st.DataObject
+) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
     written: list[bytes] = []
     identity = None
@@ -67,7 +70,7 @@ def test_what_was_appended_is_read_back_whatever_the_pages(tmp_path_factory, bat
     assert read == written
 
 
-def test_numbers_neither_repeat_nor_skip(tmp_path):
+def test_numbers_neither_repeat_nor_skip(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", "bench") as journal:
         fill(journal, 10)
         for wrong in ([(9, b"")], [(11, b"")], [(10, b""), (10, b"")], [(10, b""), (12, b"")]):
@@ -77,13 +80,15 @@ def test_numbers_neither_repeat_nor_skip(tmp_path):
     assert len(everything(tmp_path / "j").bodies) == 10
 
 
-def test_the_disk_is_asked_for_full_safety(tmp_path):
+def test_the_disk_is_asked_for_full_safety(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", "bench") as journal:
         assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert journal._db.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
 
 
-def test_an_append_that_fails_keeps_nothing_and_may_be_tried_again(tmp_path, monkeypatch):
+def test_an_append_that_fails_keeps_nothing_and_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "BUSY_S", 0.01)
     with Journal(tmp_path / "j", "bench") as journal:
         fill(journal, 3)
@@ -99,7 +104,7 @@ def test_an_append_that_fails_keeps_nothing_and_may_be_tried_again(tmp_path, mon
 
 
 @pytest.mark.parametrize("size", [50, 300])
-def test_retention_by_size_drops_the_oldest_and_stays_dense(tmp_path, size):
+def test_retention_by_size_drops_the_oldest_and_stays_dense(tmp_path: Path, size: int) -> None:
     with Journal(tmp_path / "j", "bench", Retention(size_bytes=400_000)) as journal:
         fill(journal, 12_000, size)
         page = everything(tmp_path / "j")
@@ -112,7 +117,7 @@ def test_retention_by_size_drops_the_oldest_and_stays_dense(tmp_path, size):
     assert sum(map(len, page.bodies)) > 0.6 * (400_000 - slack)
 
 
-def test_retention_by_age_keeps_the_newest_and_its_number(tmp_path, monkeypatch):
+def test_retention_by_age_keeps_the_newest_and_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = [10**18]
     monkeypatch.setattr(module.time, "time_ns", lambda: now_ns[0])
     with Journal(tmp_path / "j", "bench", Retention(age_s=100)) as journal:
@@ -133,7 +138,7 @@ def test_retention_by_age_keeps_the_newest_and_its_number(tmp_path, monkeypatch)
         assert journal.next_seq == 3000
 
 
-def test_a_clock_set_back_neither_drops_nor_disorders(tmp_path, monkeypatch):
+def test_a_clock_set_back_neither_drops_nor_disorders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = [2 * 10**18]
     monkeypatch.setattr(module.time, "time_ns", lambda: now_ns[0])
     with Journal(tmp_path / "j", "bench", Retention(age_s=3600)) as journal:
@@ -146,7 +151,7 @@ def test_a_clock_set_back_neither_drops_nor_disorders(tmp_path, monkeypatch):
         reader.close()
 
 
-def test_since_finds_the_first_at_or_after(tmp_path, monkeypatch):
+def test_since_finds_the_first_at_or_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = [0]
     monkeypatch.setattr(module.time, "time_ns", lambda: now_ns[0])
     with Journal(tmp_path / "j", "bench", FOREVER) as journal:
@@ -161,7 +166,7 @@ def test_since_finds_the_first_at_or_after(tmp_path, monkeypatch):
         reader.close()
 
 
-def test_one_process_writes_and_the_kernel_lets_go_of_the_dead(tmp_path):
+def test_one_process_writes_and_the_kernel_lets_go_of_the_dead(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
         "from edge_hal.runtime.delivery.journal import Journal\n"
@@ -182,7 +187,7 @@ def test_one_process_writes_and_the_kernel_lets_go_of_the_dead(tmp_path):
         assert journal.next_seq == 1
 
 
-def test_what_is_no_journal_is_refused_and_untouched(tmp_path):
+def test_what_is_no_journal_is_refused_and_untouched(tmp_path: Path) -> None:
     with Journal(tmp_path / "other", "other"):
         pass
     with pytest.raises(EdgeHalError, match="keeps the stream 'other'") as error:
@@ -209,7 +214,7 @@ def test_what_is_no_journal_is_refused_and_untouched(tmp_path):
             Journal(missing, "bench")
 
 
-def test_a_journal_cut_short_while_it_was_made_is_made_again(tmp_path):
+def test_a_journal_cut_short_while_it_was_made_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "j").touch()
     with Journal(tmp_path / "j", "bench") as journal:
         fill(journal, 2)
@@ -225,18 +230,18 @@ def test_a_journal_cut_short_while_it_was_made_is_made_again(tmp_path):
         ("90s,10kB", Retention(90.0, 10_000)),
     ],
 )
-def test_retention_is_written_as_ages_and_sizes(text, expected):
+def test_retention_is_written_as_ages_and_sizes(text: str, expected: Any) -> None:
     assert Retention.parse(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "0d", "-1d", "1y", "5MB,x", "1e9d", "nanGB", ",", "1d;2d"])
-def test_other_retentions_are_wrong_use(text):
+def test_other_retentions_are_wrong_use(text: str) -> None:
     with pytest.raises(EdgeHalError) as error:
         Retention.parse(text)
     assert error.value.exit_code == 2 and "30d" in error.value.todo
 
 
-def test_the_default_lies_under_the_state_folder(monkeypatch, tmp_path):
+def test_the_default_lies_under_the_state_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert default_path("bench") == tmp_path / "edge-hal" / "bench.journal"
     monkeypatch.delenv("XDG_STATE_HOME")

@@ -9,6 +9,7 @@ import signal
 import socket as tcp
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 import zmq
@@ -36,7 +37,9 @@ def free_ports() -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", ["ipc", "tcp"])
-def test_twice_twenty_five_kills_of_the_runtime_lose_and_repeat_nothing(place, endpoint, tmp_path, transport):
+def test_twice_twenty_five_kills_of_the_runtime_lose_and_repeat_nothing(
+    place: Path, endpoint: str, tmp_path: Path, transport: str
+) -> None:
     rng = random.Random(transport)
     if transport == "tcp":
         endpoint = f"tcp://127.0.0.1:{free_ports()}"
@@ -105,7 +108,7 @@ with subscribe(sys.argv[1], begin="oldest", cursor=Path(sys.argv[2])) as events,
 
 
 @pytest.mark.slow
-def test_twenty_kills_of_the_subscriber_repeat_at_most_what_was_not_acknowledged(endpoint, tmp_path):
+def test_twenty_kills_of_the_subscriber_repeat_at_most_what_was_not_acknowledged(endpoint: str, tmp_path: Path) -> None:
     rng = random.Random(10)
     with (
         Journal(tmp_path / "j", STREAM, Retention()) as journal,

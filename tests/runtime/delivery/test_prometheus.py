@@ -43,7 +43,7 @@ def value(text: str, name: str, **labels: str) -> float:
     return float(line.split()[-1])
 
 
-def test_prometheus_reads_what_heartbeats_tell(tmp_path: Path):
+def test_prometheus_reads_what_heartbeats_tell(tmp_path: Path) -> None:
     with (
         Journal(tmp_path / "j", STREAM) as journal,
         Publisher(f"ipc://{tmp_path}/s", STREAM, journal=journal) as publisher,
@@ -68,7 +68,9 @@ def test_prometheus_reads_what_heartbeats_tell(tmp_path: Path):
         assert get(server, "/other")[0] == 404
 
 
-def test_health_turns_red_for_a_journal_that_cannot_be_written_and_for_a_loop_that_hangs(tmp_path, monkeypatch):
+def test_health_turns_red_for_a_journal_that_cannot_be_written_and_for_a_loop_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.05)
     with (
         Journal(tmp_path / "j", STREAM) as journal,
@@ -97,7 +99,7 @@ def test_health_turns_red_for_a_journal_that_cannot_be_written_and_for_a_loop_th
         assert get(server, "/health")[0] == 200
 
 
-def test_addresses_are_checked(tmp_path):
+def test_addresses_are_checked(tmp_path: Path) -> None:
     with Publisher(ANY_PORT, STREAM) as publisher:
         for address, code in (("9570", 2), ("127.0.0.1:99999", 2), ("0.0.0.0:0", 2), ("192.0.2.1:1", 2)):
             with pytest.raises(EdgeHalError) as error:
@@ -111,7 +113,7 @@ def test_addresses_are_checked(tmp_path):
         MetricsServer("0.0.0.0:0", publisher.vitals, insecure=True).close()
 
 
-def test_idle_and_slow_peers_are_bounded_and_a_scrape_is_still_answered(caplog):
+def test_idle_and_slow_peers_are_bounded_and_a_scrape_is_still_answered(caplog: pytest.LogCaptureFixture) -> None:
     with Publisher(ANY_PORT, STREAM) as publisher, MetricsServer("127.0.0.1:0", publisher.vitals) as server:
         host, port = server.address.split(":")
         before = len(os.listdir("/proc/self/fd"))
@@ -133,7 +135,7 @@ def test_idle_and_slow_peers_are_bounded_and_a_scrape_is_still_answered(caplog):
     assert not caplog.records
 
 
-def test_a_slow_trickle_of_a_request_does_not_keep_a_connection():
+def test_a_slow_trickle_of_a_request_does_not_keep_a_connection() -> None:
     with Publisher(ANY_PORT, STREAM) as publisher, MetricsServer("127.0.0.1:0", publisher.vitals) as server:
         host, port = server.address.split(":")
         with socket.create_connection((host, int(port)), timeout=0.3) as peer:

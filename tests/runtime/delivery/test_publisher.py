@@ -4,6 +4,7 @@ import json
 import socket as tcp
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def durable(socket: zmq.Socket[bytes]) -> dict[str, Any]:
             return body
 
 
-def test_events_arrive_once_in_order_with_their_topics(publisher, context):
+def test_events_arrive_once_in_order_with_their_topics(publisher: Publisher, context: zmq.Context[Any]) -> None:
     with subscriber(context, publisher.endpoint) as socket:
         assert publisher.wait_subscribers(1)
         publisher.publish(start())
@@ -69,7 +70,7 @@ def test_events_arrive_once_in_order_with_their_topics(publisher, context):
             assert event["run"]["latency_ms"]["publish"] >= 0
 
 
-def test_whoever_subscribes_gets_a_snapshot_and_what_follows(publisher, context):
+def test_whoever_subscribes_gets_a_snapshot_and_what_follows(publisher: Publisher, context: zmq.Context[Any]) -> None:
     with subscriber(context, publisher.endpoint) as early:
         publisher.wait_subscribers(1)
         publisher.publish(start())
@@ -86,7 +87,9 @@ def test_whoever_subscribes_gets_a_snapshot_and_what_follows(publisher, context)
             assert durable(late)["seq"] == durable(early)["seq"] == 3
 
 
-def test_a_snapshot_forgets_the_action_after_a_reset_and_while_blind(publisher, context):
+def test_a_snapshot_forgets_the_action_after_a_reset_and_while_blind(
+    publisher: Publisher, context: zmq.Context[Any]
+) -> None:
     with subscriber(context, publisher.endpoint) as first:
         publisher.wait_subscribers(1)
         publisher.publish(start())
@@ -97,7 +100,7 @@ def test_a_snapshot_forgets_the_action_after_a_reset_and_while_blind(publisher, 
             assert next_event(second)[1]["action"] is None
         publisher.status(Status({"captured": 9}))
         moment = Moment(0, 0, 0)
-        span = {"begin": moment, "end": moment, "lost_ticks": 1, "reset": True}
+        span: dict[str, Any] = {"begin": moment, "end": moment, "lost_ticks": 1, "reset": True}
         publisher.publish(Gap("bench", 0, seq=2, reason="reload", bundle="b2", decoder="d2", **span))
         assert durable(first)["seq"] == 2
         with subscriber(context, publisher.endpoint) as third:
@@ -107,7 +110,9 @@ def test_a_snapshot_forgets_the_action_after_a_reset_and_while_blind(publisher, 
             assert (snapshot["bundle"], snapshot["decoder"]) == ("b2", "d2")
 
 
-def test_the_heartbeat_tells_counters_and_the_last_seq(monkeypatch, context):
+def test_the_heartbeat_tells_counters_and_the_last_seq(
+    monkeypatch: pytest.MonkeyPatch, context: zmq.Context[Any]
+) -> None:
     monkeypatch.setattr(sender, "HEARTBEAT_S", 0.02)
     with (
         Publisher(ANY_PORT, "bench") as publisher,
@@ -125,7 +130,9 @@ def test_the_heartbeat_tells_counters_and_the_last_seq(monkeypatch, context):
         assert decode(json.dumps(beat)).type == "heartbeat"
 
 
-def test_systemd_hears_of_a_loop_that_goes_round_and_of_no_other(monkeypatch, context, tmp_path):
+def test_systemd_hears_of_a_loop_that_goes_round_and_of_no_other(
+    monkeypatch: pytest.MonkeyPatch, context: zmq.Context[Any], tmp_path: Path
+) -> None:
     monkeypatch.setattr(sender, "HEARTBEAT_S", 0.02)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     with tcp.socket(tcp.AF_UNIX, tcp.SOCK_DGRAM) as systemd:
@@ -150,7 +157,7 @@ def test_systemd_hears_of_a_loop_that_goes_round_and_of_no_other(monkeypatch, co
     Publisher(ANY_PORT, "bench").close()  # nobody listens there any more: no matter
 
 
-def test_only_subscriptions_to_this_stream_count(publisher, context):
+def test_only_subscriptions_to_this_stream_count(publisher: Publisher, context: zmq.Context[Any]) -> None:
     with (
         subscriber(context, publisher.endpoint, b"other/"),
         subscriber(context, publisher.endpoint, b"bench/transition"),
@@ -166,7 +173,7 @@ def test_only_subscriptions_to_this_stream_count(publisher, context):
         assert not waiter.is_alive()
 
 
-def test_a_subscriber_that_never_reads_holds_nobody_up(publisher, context):
+def test_a_subscriber_that_never_reads_holds_nobody_up(publisher: Publisher, context: zmq.Context[Any]) -> None:
     stuck = context.socket(zmq.SUB)
     stuck.setsockopt(zmq.RCVHWM, 1)
     stuck.setsockopt(zmq.LINGER, 0)
@@ -183,7 +190,7 @@ def test_a_subscriber_that_never_reads_holds_nobody_up(publisher, context):
     stuck.close()
 
 
-def test_closing_sends_what_is_queued(context):
+def test_closing_sends_what_is_queued(context: zmq.Context[Any]) -> None:
     publisher = Publisher(ANY_PORT, "bench")
     with subscriber(context, publisher.endpoint) as socket:
         publisher.wait_subscribers(1)
@@ -194,7 +201,7 @@ def test_closing_sends_what_is_queued(context):
     publisher.close()
 
 
-def test_a_full_queue_is_an_error_unless_the_source_can_wait(monkeypatch):
+def test_a_full_queue_is_an_error_unless_the_source_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_events, "HELD_EVENTS", 5)
     held, entered = threading.Event(), threading.Event()
     real = sender.Sender._send
@@ -220,7 +227,7 @@ def test_a_full_queue_is_an_error_unless_the_source_can_wait(monkeypatch):
     assert publisher.sent == 6
 
 
-def test_a_publisher_that_fails_tells_the_loop(monkeypatch):
+def test_a_publisher_that_fails_tells_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: sender.Sender, event: Event, body: bytes | None = None) -> None:
         raise zmq.ZMQError(zmq.ETERM)
 
@@ -239,7 +246,7 @@ def test_a_publisher_that_fails_tells_the_loop(monkeypatch):
 # --- endpoints -----------------------------------------------------------------------------------
 
 
-def test_an_address_in_use_is_named_and_nothing_is_left(publisher):
+def test_an_address_in_use_is_named_and_nothing_is_left(publisher: Publisher) -> None:
     threads = set(threading.enumerate())
     with pytest.raises(EdgeHalError) as error:
         Publisher(publisher.endpoint, "bench")
@@ -248,7 +255,7 @@ def test_an_address_in_use_is_named_and_nothing_is_left(publisher):
     assert set(threading.enumerate()) == threads
 
 
-def test_an_ipc_address_replaces_no_file_and_belongs_to_one_run(tmp_path):
+def test_an_ipc_address_replaces_no_file_and_belongs_to_one_run(tmp_path: Path) -> None:
     path = tmp_path / "s"
     for make in (lambda: path.write_text("precious"), lambda: path.symlink_to(tmp_path / "none"), path.mkdir):
         make()
@@ -271,7 +278,7 @@ def test_an_ipc_address_replaces_no_file_and_belongs_to_one_run(tmp_path):
             Publisher(f"ipc://{path}", "bench")
 
 
-def test_a_place_that_cannot_be_bound_is_an_error(tmp_path):
+def test_a_place_that_cannot_be_bound_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EdgeHalError, match="cannot publish on ipc"):
         Publisher(f"ipc://{tmp_path}/no/such/folder/socket", "bench")
     with pytest.raises(EdgeHalError, match="cannot publish on tcp"):
@@ -281,14 +288,14 @@ def test_a_place_that_cannot_be_bound_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "endpoint", ["", "5570", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "udp://x:1", "ipc://"]
 )
-def test_malformed_endpoints_are_wrong_use(endpoint):
+def test_malformed_endpoints_are_wrong_use(endpoint: str) -> None:
     with pytest.raises(EdgeHalError) as error:
         Publisher(endpoint, "bench")
     assert error.value.exit_code == 2 and error.value.todo
 
 
 @pytest.mark.parametrize("host", ["*", "0.0.0.0", "192.168.1.7", "[::]", "example.org", "eth0"])
-def test_other_machines_are_let_in_only_on_request(host):
+def test_other_machines_are_let_in_only_on_request(host: str) -> None:
     with pytest.raises(EdgeHalError) as error:
         check_endpoint(f"tcp://{host}:5570", insecure=False)
     assert "--insecure" in error.value.todo and error.value.exit_code == 2
@@ -296,13 +303,13 @@ def test_other_machines_are_let_in_only_on_request(host):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "localhost", "[::1]"])
-def test_loopback_needs_no_permission(host):
+def test_loopback_needs_no_permission(host: str) -> None:
     check_endpoint(f"tcp://{host}:5570", insecure=False)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=20))
-def test_stream_names_never_break_topics(name):
+def test_stream_names_never_break_topics(name: str) -> None:
     try:
         check_stream(name)
     except EdgeHalError as error:
@@ -314,7 +321,7 @@ def test_stream_names_never_break_topics(name):
 # --- the client ----------------------------------------------------------------------------------
 
 
-def test_the_client_decodes_what_was_published(publisher):
+def test_the_client_decodes_what_was_published(publisher: Publisher) -> None:
     events = subscribe(publisher.endpoint, "bench")
     got: list[Any] = []
 
@@ -336,7 +343,7 @@ def test_the_client_decodes_what_was_published(publisher):
     events.close()
 
 
-def test_the_client_waits_no_longer_than_told_and_refuses_strangers(context):
+def test_the_client_waits_no_longer_than_told_and_refuses_strangers(context: zmq.Context[Any]) -> None:
     with subscribe("tcp://127.0.0.1:9", timeout_s=0.05) as nobody:
         assert list(nobody) == []
     with pytest.raises(EdgeHalError, match="cannot connect"):

@@ -14,22 +14,17 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 
-from edge_hal.bundle import Bundle
+from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.errors import EdgeHalError
-from edge_hal.export.bundle import export_bundle
-from edge_hal.export.graphs import export_encoder
-from edge_hal.model.encoder import FrameEncoder
 from edge_hal.runtime.api import open_stream
 from edge_hal.runtime.engines.choose import choose_engines
 from edge_hal.runtime.engines.cuda_device import CudaDevice
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
-from edge_hal.spec import EncoderSpec
 from tests.helpers.cuda_modules import CUresult, Gpu, keep_plans
 from tests.helpers.processes import call
-from tests.helpers.small_models import TWO, random_input, save_run, small_spec
+from tests.helpers.small_models import MadeOnce, picture_bundles, random_input
 
 
 @pytest.fixture
@@ -39,21 +34,15 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpu]:
                "cuda": ModuleType("cuda"), "cuda.bindings": ModuleType("cuda.bindings"),
                "cuda.bindings.driver": made.bindings}  # fmt: skip
     for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, name, module)
     yield made
     gc.collect()
     assert not made.misused and not made.left, "neither closing nor forgetting gave this back"
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("cuda")
-    spec = small_spec(TWO, encoder=EncoderSpec(24, 32, 3))
-    run = save_run(folder / "run", spec, seed=5, reference=random_input(300))
-    torch.manual_seed(0)
-    assert spec.encoder is not None
-    export_encoder(FrameEncoder(spec.encoder), spec.encoder, run / "encoder.onnx")
-    return export_bundle(run, folder / "bundle", precision="fp16")
+def bundle(made_once: MadeOnce) -> Bundle:
+    return load_bundle(picture_bundles(made_once)["fp16"])
 
 
 @pytest.fixture
@@ -71,7 +60,7 @@ def test_a_device_with_plans_runs_captured_graphs(bundle: Bundle, cache: Path, g
     x = random_input(40)
     for stream in streams:
         stream.push(x, range(len(x)))
-    np.testing.assert_allclose(*(stream.posterior(20) for stream in streams), atol=1e-6)
+    np.testing.assert_allclose(streams[0].posterior(20), streams[1].posterior(20), atol=1e-6)
     assert gpu.host.launches >= 20
     engines.close()
     assert not gpu.left
@@ -105,7 +94,7 @@ def test_a_refused_capture_is_told_once_by_name_and_steps_are_launched_plainly(
     streams = PyramidStream(bundle.spec, engines.levels), PyramidStream(bundle.spec, open_engines(bundle))
     for stream in streams:
         stream.push(random_input(20), range(20))
-    np.testing.assert_allclose(*(stream.posterior(20) for stream in streams), atol=1e-6)
+    np.testing.assert_allclose(streams[0].posterior(20), streams[1].posterior(20), atol=1e-6)
     engines.close()
     assert not gpu.left
 
@@ -113,14 +102,14 @@ def test_a_refused_capture_is_told_once_by_name_and_steps_are_launched_plainly(
 def test_a_step_that_cannot_be_captured_leaves_the_stream_usable(gpu: Gpu, caplog: pytest.LogCaptureFixture) -> None:
     device = CudaDevice()
     with device.active():
-        assert device.capture(lambda: 1 // 0) is None  # type: ignore[arg-type, return-value]
+        assert device.capture(lambda: 1 // 0) is None  # type: ignore[arg-type]
         assert gpu.host.recording is None and "ZeroDivisionError" in device.refusal
         device.synchronise()
     device.close()
     gpu.refuses["cuStreamEndCapture"] = CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
     device = CudaDevice()
     with device.active():
-        assert device.capture(lambda: 1 // 0) is None  # type: ignore[arg-type, return-value]
+        assert device.capture(lambda: 1 // 0) is None  # type: ignore[arg-type]
     assert device.refusal.startswith("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED (ZeroDivisionError")
 
 

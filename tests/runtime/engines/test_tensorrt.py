@@ -18,33 +18,32 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
-from edge_hal.bundle import encoder_name, graph_name
+from edge_hal.bundle import Bundle, encoder_name, graph_name, load_bundle
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.export.bundle import export_bundle
-from edge_hal.export.graphs import export_encoder, export_level
+from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import half_graph
 from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
-from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.runtime.engines.choose import choose_engines
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxEncoder, open_engines
+from edge_hal.runtime.engines.tensorrt_builder import BuildOptions, build_plan
 from edge_hal.runtime.engines.tensorrt_engine import TensorRtEncoder, TensorRtEngine
-from edge_hal.runtime.engines.tensorrt_plans import (
-    BuildOptions,
-    DeviceId,
-    PlanCache,
-    build_plan,
-    pack,
-    plan_key,
-    unpack,
-)
+from edge_hal.runtime.engines.tensorrt_plans import DeviceId, PlanCache, pack, plan_key, unpack
 from edge_hal.runtime.stream.pyramid import PyramidStream
-from edge_hal.spec import EncoderSpec, PyramidSpec
+from edge_hal.spec import PyramidSpec
 from tests.helpers.host_device import HOST, HostDevice, HostEngine
 from tests.helpers.processes import REPOSITORY
-from tests.helpers.small_models import TWO, random_input, random_model, save_run, small_spec
+from tests.helpers.small_models import (
+    PICTURE_SEED,
+    PICTURES,
+    MadeOnce,
+    picture_bundles,
+    random_input,
+    random_model,
+    save_encoder,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")  # its timing cache does nothing
 
@@ -85,8 +84,7 @@ def write_graphs(spec: PyramidSpec, pyramid: Pyramid, front_end: FrontEnd, preci
             paths.append(path)
     if spec.encoder is not None:
         path = folder / encoder_name(precision)
-        torch.manual_seed(0)
-        export_encoder(FrameEncoder(spec.encoder), spec.encoder, path)
+        save_encoder(path, spec)
         if precision != "fp32":
             model = half_graph(onnx.load(path))
             if precision == "int8":
@@ -117,8 +115,7 @@ def check_build(trt: Any, path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_small_model_compiles_in_every_precision(trt: Any, precision: str, tmp_path: Path) -> None:
-    spec = small_spec(TWO, encoder=EncoderSpec(24, 32, 3))
-    for path in write_graphs(spec, *random_model(spec, 1), precision, tmp_path):
+    for path in write_graphs(PICTURES, *random_model(PICTURES, PICTURE_SEED), precision, tmp_path):
         check_build(trt, path)
 
 
@@ -139,8 +136,7 @@ def test_every_preset_compiles_in_every_precision(trt: Any, name: str, precision
 def step(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One level-1 step graph in float32."""
     folder = tmp_path_factory.mktemp("step")
-    spec = small_spec(TWO)
-    export_level(*random_model(spec, 1), 1, 1, "fp32", folder)
+    export_level(*random_model(PICTURES, PICTURE_SEED), 1, 1, "fp32", folder)
     return folder / graph_name(1, 1, "fp32")
 
 
@@ -268,7 +264,8 @@ CHILD = """
     import json, resource, signal, sys
     from pathlib import Path
     import tensorrt_rtx as trt
-    from edge_hal.runtime.engines.tensorrt_plans import BuildOptions, DeviceId, PlanCache
+    from edge_hal.runtime.engines.tensorrt_builder import BuildOptions
+    from edge_hal.runtime.engines.tensorrt_plans import DeviceId, PlanCache
     step, folder, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     if limit:  # a full disk, as a process sees it
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -377,13 +374,8 @@ def test_timings_are_kept_for_the_next_graph_and_foreign_or_damaged_ones_are_not
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("engine")
-    spec = small_spec(TWO, encoder=EncoderSpec(24, 32, 3))
-    run = save_run(folder / "run", spec, seed=5, reference=random_input(300))
-    torch.manual_seed(0)
-    export_encoder(FrameEncoder(spec.encoder), spec.encoder, run / "encoder.onnx")
-    return export_bundle(run, folder / "bundle", precision="fp16")
+def bundle(made_once: MadeOnce) -> Bundle:
+    return load_bundle(picture_bundles(made_once)["fp16"])
 
 
 def test_a_graph_outlives_neither_its_context_nor_its_engine(bundle: Any) -> None:
@@ -438,7 +430,7 @@ def test_the_engine_steps_as_onnx_runtime_does(bundle: Any, refuses: bool) -> No
             for stream in streams:
                 stream.push(part, range(done, done + len(part)))
             done += len(part)
-            np.testing.assert_allclose(*(stream.posterior(20) for stream in streams), atol=1e-6)
+            np.testing.assert_allclose(streams[0].posterior(20), streams[1].posterior(20), atol=1e-6)
         a, b = (stream.states() for stream in streams)
         for name, value in b.items():
             np.testing.assert_array_equal(a[name], value, err_msg=name)

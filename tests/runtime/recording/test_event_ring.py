@@ -62,7 +62,9 @@ def noise(path: Path, count: int, hz: float, seed: int = 0) -> str:
     ("asap", 3, "dup=10%"),  # slower than the model: ticks hold
     ("realtime", 100, ""),  # decimated, and read by a thread
 ])  # fmt: skip
-def test_every_piece_replays_exactly_wherever_it_begins(tmp_path, bundle, pace, hz, script):
+def test_every_piece_replays_exactly_wherever_it_begins(
+    tmp_path: Path, bundle: Path, pace: str, hz: int, script: str
+) -> None:
     source = noise(tmp_path / "f.npy", 50 * hz if pace == "asap" else 5 * hz, hz)
     options = RunOptions(
         bundle,
@@ -82,7 +84,7 @@ def test_every_piece_replays_exactly_wherever_it_begins(tmp_path, bundle, pace, 
     assert read_recording(found[-1].folder).ended == summary.reason == "eof"
 
 
-def test_pieces_of_a_camera_that_hangs_and_comes_back(tmp_path, picture_bundle):
+def test_pieces_of_a_camera_that_hangs_and_comes_back(tmp_path: Path, picture_bundle: Path) -> None:
     """Pictures, read by another process; one that hangs is killed and replaced: an epoch ends within a piece."""
     events: list[Event] = []
     stop = Stop()
@@ -108,7 +110,7 @@ def test_pieces_of_a_camera_that_hangs_and_comes_back(tmp_path, picture_bundle):
 
 
 @pytest.mark.parametrize("decide_every", [1, 5])
-def test_pieces_begin_with_the_state_of_every_level(tmp_path, decide_every):
+def test_pieces_begin_with_the_state_of_every_level(tmp_path: Path, decide_every: int) -> None:
     """A pyramid whose confidences tell of all it has seen: they agree to the last digit, or not at all."""
     bundle = toy_bundle(tmp_path / "bundle", toy_spec((4, 3))).path
     np.save(tmp_path / "f.npy", np.random.default_rng(0).normal(size=(1200, 5)).astype(np.float32))
@@ -128,7 +130,9 @@ def test_pieces_begin_with_the_state_of_every_level(tmp_path, decide_every):
 
 
 @pytest.mark.parametrize(("decide_every", "confirm_s"), [(1, 0.6), (4, 0.0), (3, 1.5)])
-def test_pieces_begin_with_the_state_of_a_filter_over_the_procedure(tmp_path, decide_every, confirm_s):
+def test_pieces_begin_with_the_state_of_a_filter_over_the_procedure(
+    tmp_path: Path, decide_every: int, confirm_s: float
+) -> None:
     """Whose longest duration is longer than a piece: what comes depends on beginnings in the pieces before."""
     then = {"blue": {"green": 0.6, "red": 0.4}, "green": {"red": 1.0}, "red": {"blue": 0.7, "green": 0.3}}
     procedure = Procedure({name: Step(0.3, 0.3, 2.0, 1.6, then[name]) for name in LABELS})
@@ -178,7 +182,7 @@ def spans(folder: Path) -> list[tuple[float, float]]:
     return found
 
 
-def test_only_what_is_near_an_event_or_the_end_stays(tmp_path, bundle):
+def test_only_what_is_near_an_event_or_the_end_stays(tmp_path: Path, bundle: Path) -> None:
     options = RunOptions(bundle, quiet_with_a_change(tmp_path), pace="asap", record=tmp_path / "rec")
     played(replace(options, record_around=Retention(5.0)))
     kept = spans(tmp_path / "rec")
@@ -189,7 +193,7 @@ def test_only_what_is_near_an_event_or_the_end_stays(tmp_path, bundle):
     check_pieces(tmp_path / "rec", bundle)
 
 
-def test_the_oldest_pieces_go_where_there_is_too_much_whichever_run_made_them(tmp_path, bundle):
+def test_the_oldest_pieces_go_where_there_is_too_much_whichever_run_made_them(tmp_path: Path, bundle: Path) -> None:
     options = RunOptions(bundle, noise(tmp_path / "f.npy", 3000, 10), pace="asap", record=tmp_path / "rec")
     stranger = tmp_path / "rec" / "notes"
     stranger.mkdir(parents=True)
@@ -205,7 +209,9 @@ def test_the_oldest_pieces_go_where_there_is_too_much_whichever_run_made_them(tm
     check_pieces(tmp_path / "rec", bundle)
 
 
-def test_a_full_disk_costs_pieces_and_not_the_recording(tmp_path, bundle, monkeypatch, caplog):
+def test_a_full_disk_costs_pieces_and_not_the_recording(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The frames of one piece cannot be written, and then a folder cannot be made; afterwards there is room."""
     real_took, real_mkdir, broken = Recorder.frame_taken, Path.mkdir, {"frames": False, "folder": False}
 
@@ -234,7 +240,7 @@ def test_a_full_disk_costs_pieces_and_not_the_recording(tmp_path, bundle, monkey
     check_pieces(tmp_path / "rec", bundle)
 
 
-def test_the_command_replays_all_pieces_or_one_and_a_killed_run_too(tmp_path, bundle):
+def test_the_command_replays_all_pieces_or_one_and_a_killed_run_too(tmp_path: Path, bundle: Path) -> None:
     record, source = tmp_path / "rec", noise(tmp_path / "f.npy", 4000, 100)
     command = [sys.executable, "-m", "edge_hal"]
     arguments = ["--bundle", str(bundle), "--pub", ANY_PORT]
@@ -265,7 +271,7 @@ def test_the_command_replays_all_pieces_or_one_and_a_killed_run_too(tmp_path, bu
     assert wrong.returncode == 1 and third.name in wrong.stderr and "Traceback" not in wrong.stderr
 
 
-def test_what_cannot_be_is_refused(tmp_path, bundle):
+def test_what_cannot_be_is_refused(tmp_path: Path, bundle: Path) -> None:
     options = RunOptions(bundle, noise(tmp_path / "f.npy", 300, 10), ANY_PORT, pace="asap")
     with pytest.raises(EdgeHalError, match="without --record"):
         run(replace(options, record_around=Retention(60.0)))
@@ -314,13 +320,13 @@ def same(one: Any, other: Any) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(trees)
-def test_state_is_read_as_it_was_written(tmp_path_factory, tree):
+def test_state_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, tree: Any) -> None:
     path = tmp_path_factory.mktemp("state") / "s.npz"
     save(path, tree)
     assert same(tree, load(path))
 
 
-def test_transitions_of_all_pieces_are_in_order(tmp_path, bundle):
+def test_transitions_of_all_pieces_are_in_order(tmp_path: Path, bundle: Path) -> None:
     """Moments count on from piece to piece: those of the run, not of the piece."""
     options = RunOptions(bundle, noise(tmp_path / "f.npy", 600, 10), pace="asap", record=tmp_path / "rec")
     _, told = played(replace(options, record_around=Retention(10.0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 from edge_hal.runtime.recording.state_file import save
 from edge_hal.runtime.runner import RunOptions
@@ -11,7 +12,7 @@ from tests.helpers.bundles import vectors
 from tests.helpers.loops import features, recorded
 
 
-def test_others_can_read_no_file_of_a_recording(tmp_path, bundle):
+def test_others_can_read_no_file_of_a_recording(tmp_path: Path, bundle: Path) -> None:
     before = os.umask(0)
     try:
         source = features(tmp_path, vectors([0] * 20), 10)

@@ -43,7 +43,7 @@ def random_rows(count: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float3
 
 
 @pytest.mark.parametrize("pace", ["asap", "realtime"])
-def test_files_with_faults(tmp_path, bundle, pace):
+def test_files_with_faults(tmp_path: Path, bundle: Path, pace: str) -> None:
     rows = random_rows(600)
     rows[17] = np.nan
     np.save(tmp_path / "f.npy", rows)
@@ -63,7 +63,7 @@ def test_files_with_faults(tmp_path, bundle, pace):
     check_replay(tmp_path / "rec", bundle, summary, events)
 
 
-def test_a_loop_that_was_late(tmp_path, bundle, monkeypatch):
+def test_a_loop_that_was_late(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The replay is not late, and cuts the same ticks: what the clock was told is what counts."""
     real, calls = Recognizer.step, []
 
@@ -83,7 +83,7 @@ def test_a_loop_that_was_late(tmp_path, bundle, monkeypatch):
     check_replay(tmp_path / "rec", bundle, summary, events)
 
 
-def test_a_camera_that_was_lost_and_stopped_by_hand(tmp_path, picture_bundle):
+def test_a_camera_that_was_lost_and_stopped_by_hand(tmp_path: Path, picture_bundle: Path) -> None:
     stop, seen = Stop(), []
 
     def follow(event: Event) -> None:
@@ -110,7 +110,7 @@ def test_a_camera_that_was_lost_and_stopped_by_hand(tmp_path, picture_bundle):
     assert (tmp_path / "rec" / FRAMES).stat().st_size == summary.counters["used"] * 16 * 16 * 3
 
 
-def test_a_recording_cut_short_replays_as_far_as_it_goes(tmp_path, bundle):
+def test_a_recording_cut_short_replays_as_far_as_it_goes(tmp_path: Path, bundle: Path) -> None:
     np.save(tmp_path / "f.npy", random_rows(300))
     options = RunOptions(bundle, f"features:{tmp_path}/f.npy@10", pace="asap", record=tmp_path / "rec")
     _, events, _ = played(options)
@@ -124,7 +124,9 @@ def test_a_recording_cut_short_replays_as_far_as_it_goes(tmp_path, bundle):
     assert isinstance(told[-1], End) and again.reason == "source"
 
 
-def test_a_full_disk_ends_the_recording_and_not_the_run(tmp_path, bundle, monkeypatch, caplog):
+def test_a_full_disk_ends_the_recording_and_not_the_run(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     np.save(tmp_path / "f.npy", random_rows(200))
     real = Recorder.frame_taken
 
@@ -141,7 +143,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_run(tmp_path, bundle, monkey
     assert sum("the recording ends here" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_what_is_no_recording_and_where_none_can_be_written(tmp_path, bundle):
+def test_what_is_no_recording_and_where_none_can_be_written(tmp_path: Path, bundle: Path) -> None:
     np.save(tmp_path / "f.npy", random_rows(20))
     camera = f"features:{tmp_path}/f.npy@10"
     (tmp_path / "file").write_text("")
@@ -154,7 +156,7 @@ def test_what_is_no_recording_and_where_none_can_be_written(tmp_path, bundle):
             run(RunOptions(bundle, f"replay:{tmp_path}", ANY_PORT))
 
 
-def test_the_command_compares(tmp_path, bundle):
+def test_the_command_compares(tmp_path: Path, bundle: Path) -> None:
     np.save(tmp_path / "f.npy", np.repeat(vectors([0, 2, 1, 0, 2]), 12, axis=0))
     record = tmp_path / "rec"
 

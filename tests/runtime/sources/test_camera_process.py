@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from multiprocessing.connection import Pipe
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +70,7 @@ def children(parent: int | None = None) -> list[int]:
 @contextmanager
 def nothing_left_behind() -> Iterator[None]:
     def left() -> tuple[object, ...]:
-        zombies = subprocess._active  # type: ignore[attr-defined]
+        zombies = subprocess._active
         handles, shared = len(os.listdir("/proc/self/fd")), set(os.listdir("/dev/shm"))
         return set(threading.enumerate()), handles, shared, children(), list(zombies)
 
@@ -88,6 +90,15 @@ def until(source: Source, happened: Callable[[], object], taken: list[Frame] | N
     return frames
 
 
+def connected(source: Source, number: int) -> bool:
+    """Whether the source has connected so many times."""
+    return bool(source.health()["connections"] == number)
+
+
+def arrived(frames: list[Frame], count: int) -> bool:
+    return len(frames) >= count
+
+
 def check(frames: list[Frame], source: Source) -> None:
     """Stream time and numbers go on, and every frame is accounted for."""
     assert all(a.index < b.index and a.t_ns <= b.t_ns for a, b in pairwise(frames))
@@ -105,7 +116,7 @@ def events_of(caplog: pytest.LogCaptureFixture) -> str:
 
 
 @pytest.mark.parametrize("protocol", ["http", "rtsp"])
-def test_a_camera_that_dies_and_comes_back_is_read_again(protocol, caplog):
+def test_a_camera_that_dies_and_comes_back_is_read_again(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
     with serving(protocol) as (server, port), nothing_left_behind():
         with opened(f"{protocol}://127.0.0.1:{port}/cam", limits=Limits(stall_s=2)) as source:
             frames: list[Frame] = []
@@ -121,7 +132,7 @@ def test_a_camera_that_dies_and_comes_back_is_read_again(protocol, caplog):
     assert "opening it again in" in events_of(caplog)
 
 
-def test_the_first_connect_may_take_as_long_as_it_takes(caplog):
+def test_the_first_connect_may_take_as_long_as_it_takes(caplog: pytest.LogCaptureFixture) -> None:
     with serving("http") as (server, port):
         server.kill()
         server.wait()
@@ -134,7 +145,7 @@ def test_the_first_connect_may_take_as_long_as_it_takes(caplog):
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9/cam", "rtsp://127.0.0.1:9/cam", "97", "fault:unplug@0s:{video}"])
-def test_a_failed_connect_leaves_nothing_behind(uri, tmp_path):
+def test_a_failed_connect_leaves_nothing_behind(uri: str, tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.zeros((5, 3), np.float32))
     uri = uri.format(video=f"features:{tmp_path}/f.npy@10")
     with nothing_left_behind():
@@ -147,7 +158,7 @@ def test_a_failed_connect_leaves_nothing_behind(uri, tmp_path):
     assert "cannot open" in told or "there is no camera 97" in told
 
 
-def test_what_hangs_while_it_opens_is_killed(caplog):
+def test_what_hangs_while_it_opens_is_killed(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, nothing_left_behind():
         limits = Limits(open_s=1.0, give_up_s=0.5)  # OpenCV itself would wait ten seconds
         with (
@@ -157,7 +168,7 @@ def test_what_hangs_while_it_opens_is_killed(caplog):
             until(source, lambda: source.ended)
 
 
-def test_a_hanging_read_is_killed_and_replaced(caplog):
+def test_a_hanging_read_is_killed_and_replaced(caplog: pytest.LogCaptureFixture) -> None:
     with serving("http") as (_, port), nothing_left_behind():
         with opened(f"http://127.0.0.1:{port}/cam", limits=Limits(stall_s=1)) as source:
             frames = until(source, lambda: source.health()["state"] == "running")
@@ -172,7 +183,7 @@ def test_a_hanging_read_is_killed_and_replaced(caplog):
     assert "it hangs" in events_of(caplog)
 
 
-def test_a_reading_process_that_is_killed_is_replaced_at_any_moment():
+def test_a_reading_process_that_is_killed_is_replaced_at_any_moment() -> None:
     """Four times, at random: every frame that arrived is whole and counted."""
     rng = random.Random(4)
     with (
@@ -182,9 +193,9 @@ def test_a_reading_process_that_is_killed_is_replaced_at_any_moment():
     ):
         frames: list[Frame] = []
         for number in range(1, 5):
-            until(source, lambda number=number: source.health()["connections"] == number, frames)
+            until(source, partial(connected, source, number), frames)
             more = len(frames) + rng.randrange(20)
-            until(source, lambda more=more: len(frames) >= more, frames)
+            until(source, partial(arrived, frames, more), frames)
             [child] = children()
             os.kill(child, signal.SIGKILL)
         until(source, lambda: source.health()["connections"] == 5, frames)
@@ -193,7 +204,7 @@ def test_a_reading_process_that_is_killed_is_replaced_at_any_moment():
         assert 30 < frame.data.mean() < 210 and 5 < frame.data.std() < 40
 
 
-def test_a_machine_out_of_handles_is_a_reason_to_try_again():
+def test_a_machine_out_of_handles_is_a_reason_to_try_again() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with (
         serving("http") as (_, port),
@@ -212,7 +223,7 @@ def test_a_machine_out_of_handles_is_a_reason_to_try_again():
         check(frames, source)
 
 
-def test_a_frozen_picture_is_reported_and_opened_again(caplog):
+def test_a_frozen_picture_is_reported_and_opened_again(caplog: pytest.LogCaptureFixture) -> None:
     with serving("http", still=True) as (_, port), nothing_left_behind():
         limits = Limits(still_s=0.5)
         with opened(f"http://127.0.0.1:{port}/cam", limits=limits) as source:
@@ -222,7 +233,7 @@ def test_a_frozen_picture_is_reported_and_opened_again(caplog):
     assert len(told) == 2 and "the same for 0.5 s" in told[0] and "the same for 1.0 s" in told[1]
 
 
-def test_nobody_who_reads_dies_when_the_reader_is_killed():
+def test_nobody_who_reads_dies_when_the_reader_is_killed() -> None:
     """kill -9 of the parent: its child ends by itself."""
     code = (
         "import sys\n"
@@ -248,13 +259,14 @@ def test_nobody_who_reads_dies_when_the_reader_is_killed():
 # --- buffers ------------------------------------------------------------------------------------
 
 
-def test_without_a_free_buffer_frames_are_dropped_and_counted_never_torn(tmp_path):
+def test_without_a_free_buffer_frames_are_dropped_and_counted_never_torn(tmp_path: Path) -> None:
     rows = np.repeat(np.arange(300, dtype=np.float32)[:, None], 1000, axis=1)
     np.save(tmp_path / "f.npy", rows)
     request = CameraRequest(SourceSpec.parse(f"fault:drop=0%:features:{tmp_path}/f.npy@300"), vector_size=1000)
     heard, waker = Pipe(duplex=False)
     with nothing_left_behind(), ReadingProcess(request) as process:
-        number, lost, held, finished = 0, 0, [], False
+        number, lost, finished = 0, 0, False
+        held: list[Any] = []
         while not finished:
             message = process.receive(0.1 if len(held) == BUFFERS else TIMEOUT_S, heard)
             if message is None:  # a tenth of a second without a free buffer: the child drops what it reads
@@ -277,7 +289,7 @@ def test_without_a_free_buffer_frames_are_dropped_and_counted_never_torn(tmp_pat
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(["same", "one", "new"]), min_size=1, max_size=30), st.integers(1, 10**9))
-def test_the_unchanged_time_compares_every_bit(changes, step_ns):
+def test_the_unchanged_time_compares_every_bit(changes: list[str], step_ns: int) -> None:
     rng, unchanged = np.random.default_rng(1), UnchangedTime()
     picture, now_ns, since_ns = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8), 0, 0
     assert unchanged.update(picture, 0) == 0
@@ -297,7 +309,7 @@ def test_the_unchanged_time_compares_every_bit(changes, step_ns):
 # --- policy --------------------------------------------------------------------------------------
 
 
-def test_pauses_grow_with_jitter_and_shrink_after_a_sound_time():
+def test_pauses_grow_with_jitter_and_shrink_after_a_sound_time() -> None:
     backoff = Backoff(random.Random(3))
     pauses = [backoff.next_delay_s(0.1) for _ in range(30)]
     assert 0.5 * FIRST_RETRY_S <= pauses[0] <= 1.5 * FIRST_RETRY_S
@@ -306,7 +318,7 @@ def test_pauses_grow_with_jitter_and_shrink_after_a_sound_time():
     assert backoff.next_delay_s(60.0) <= 1.5 * FIRST_RETRY_S
 
 
-def test_a_scene_that_is_still_by_nature_is_opened_ever_less_often():
+def test_a_scene_that_is_still_by_nature_is_opened_ever_less_often() -> None:
     freeze = FreezeLimit(2.0)
     vain = [next(s for s in range(1, 10_000) if freeze.reached(s * S)) for _ in range(12)]
     assert vain[:5] == [2, 4, 8, 16, 32] and vain[-1] == 600
@@ -322,7 +334,7 @@ def test_a_scene_that_is_still_by_nature_is_opened_ever_less_often():
         max_size=40,
     )
 )
-def test_stream_time_follows_the_clock_whatever_the_stamps_do(frames):
+def test_stream_time_follows_the_clock_whatever_the_stamps_do(frames: list[tuple[int, int, Any]]) -> None:
     """Each frame: time since the last, its way here, and a step of the camera's clock."""
     clock, now_ns, shift_ns, last_ns, began_ns, stepped = CaptureClock(), 10 * S, 0, 0, None, 0
     for gap_ns, way_ns, step_ns in frames:
@@ -338,7 +350,7 @@ def test_stream_time_follows_the_clock_whatever_the_stamps_do(frames):
     assert clock.steps == stepped <= sum(bool(step) for *_, step in frames) + 1
 
 
-def test_a_step_of_the_clock_moves_no_frame_by_more_than_its_way():
+def test_a_step_of_the_clock_moves_no_frame_by_more_than_its_way() -> None:
     clock = CaptureClock()
     for number in range(300):
         now_ns = 50 * S + number * 33_000_000
@@ -352,7 +364,9 @@ def test_a_step_of_the_clock_moves_no_frame_by_more_than_its_way():
 
 
 @pytest.mark.parametrize("protocol", ["http", "rtsp"])
-def test_credentials_reach_the_camera_and_nothing_else(protocol, tmp_path, caplog, monkeypatch):
+def test_credentials_reach_the_camera_and_nothing_else(
+    protocol: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     secret = "pa:ss/w@rd#1"
     file = tmp_path / "auth"
     file.write_text(f"tom:{secret}\n")
@@ -381,7 +395,7 @@ def test_credentials_reach_the_camera_and_nothing_else(protocol, tmp_path, caplo
     assert read_auth(None) == "ann:x" and read_auth(file) == f"tom:{secret}"
 
 
-def test_a_password_in_an_address_draws_a_warning_and_is_masked_for_ps():
+def test_a_password_in_an_address_draws_a_warning_and_is_masked_for_ps() -> None:
     code = (
         "import sys\n"
         "from edge_hal.runtime.open_source import open_source\n"
@@ -396,7 +410,7 @@ def test_a_password_in_an_address_draws_a_warning_and_is_masked_for_ps():
         assert "--camera-auth" in done.stderr and "tom" not in done.stdout + done.stderr
 
 
-def test_credentials_others_can_read_are_refused(tmp_path):
+def test_credentials_others_can_read_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "auth"
     for text, mode, expected in [
         ("tom:x", 0o644, "others"),
@@ -412,7 +426,7 @@ def test_credentials_others_can_read_are_refused(tmp_path):
         read_auth(tmp_path / "none")
 
 
-def test_addresses_are_told_from_passwords():
+def test_addresses_are_told_from_passwords() -> None:
     assert has_password("rtsp://tom:x@h/") and has_password("rtsp://tom:a/b@h/") and has_password("http://a:1@h")
     for uri in ("rtsp://h:554/stream@1", "rtsp://tom@h/x", "rtsp://h/x", "0", "a:b@c.mp4", "http://h:80/a?b=c@d"):
         assert not has_password(uri)
@@ -425,7 +439,7 @@ def test_addresses_are_told_from_passwords():
 # --- pipelines and devices -----------------------------------------------------------------------
 
 
-def test_pipelines_say_what_opencv_lacks_or_are_tried():
+def test_pipelines_say_what_opencv_lacks_or_are_tried() -> None:
     cv2 = opencv()
     if cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         pytest.skip("this OpenCV has GStreamer")
@@ -438,7 +452,7 @@ def test_pipelines_say_what_opencv_lacks_or_are_tried():
                 assert "GStreamer" in str(error) and "JetPack" in error.todo
 
 
-def test_a_csi_camera_is_a_pipeline_with_what_was_asked():
+def test_a_csi_camera_is_a_pipeline_with_what_was_asked() -> None:
     text = pipeline(CameraRequest(SourceSpec.parse("csi:1"), width=1280, height=720, fps=30.0))
     assert "sensor-id=1" in text and "width=1280,height=720,framerate=30/1 !" in text
     assert "framerate=30000/1001" in pipeline(CameraRequest(SourceSpec.parse("csi:0"), fps=29.97002997))
@@ -447,7 +461,7 @@ def test_a_csi_camera_is_a_pipeline_with_what_was_asked():
     assert pipeline(CameraRequest(SourceSpec.parse("gst:a ! b"))) == "a ! b"
 
 
-def test_what_a_camera_refuses_is_named():
+def test_what_a_camera_refuses_is_named() -> None:
     asked = {"width": 1280, "height": 720, "fps": 30.0, "fourcc": "MJPG"}
     assert refusals(asked, {"width": 1280, "height": 720, "fps": 29.97, "fourcc": "MJPG"}) == []
     texts = refusals(asked, {"width": 640, "height": 720, "fps": 15.0, "fourcc": "YUYV"})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -49,7 +52,8 @@ class Simulated:
         self.keep(self.ticks.push(frame))
 
     def pass_until(self, now_ns: int) -> None:
-        while (due := self.ticks.next_ns) is not None and self.capture.first_ns + due <= now_ns:
+        first_ns = self.capture.first_ns or 0  # None before the first frame; then nothing is due
+        while (due := self.ticks.next_ns) is not None and first_ns + due <= now_ns:
             self.keep(self.ticks.advance(due))
         self.now_ns = now_ns
 
@@ -67,7 +71,7 @@ class Simulated:
 @example([("frames", 60), ("silence", 2 * S), ("step", -S), ("frames", 60)], 0)
 @example([("step", -100 * S), ("frames", 60)], 0)
 @example([("frames", 9), ("silence", S), ("step", -S + 1), ("frames", 60)], 0)
-def test_one_silence_one_gap_and_one_step_one_count(events, way_ns):
+def test_one_silence_one_gap_and_one_step_one_count(events: list[Any], way_ns: int) -> None:
     run, silences, silent, seen_ns = Simulated(way_ns), 0, False, 0
     any_steps = large_steps = 0  # net steps between two frames
     for kind, amount in events:
@@ -102,7 +106,9 @@ def test_one_silence_one_gap_and_one_step_one_count(events, way_ns):
         ("clockstep=-1s@1s,clockstep=-1s@2s,clockstep=2s@3s", 0, 3),
     ],
 )
-def test_a_run_whose_camera_has_its_clock_stepped(tmp_path, bundle, script, gaps, steps):
+def test_a_run_whose_camera_has_its_clock_stepped(
+    tmp_path: Path, bundle: Path, script: str, gaps: int, steps: int
+) -> None:
     source = f"fault:{script}:{features(tmp_path, np.repeat(vectors([0] * 300), 3, axis=0), 30)}"
     summary, events = recorded(RunOptions(bundle, source, seconds=12 if "unplug" in script else 6))
     check_stream(events, summary)

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from edge_hal.runtime.sources.devices import SYSFS, list_devices
 
 
-def test_cameras_are_listed_by_name_and_their_metadata_left_out(tmp_path):
+def test_cameras_are_listed_by_name_and_their_metadata_left_out(tmp_path: Path) -> None:
     for number, name, index in [(0, "Front", "0"), (1, "Front", "1"), (10, "Side", "0"), (2, "Old", None)]:
         entry = tmp_path / f"video{number}"
         entry.mkdir()
@@ -20,7 +21,7 @@ def test_cameras_are_listed_by_name_and_their_metadata_left_out(tmp_path):
         assert device.modes or device.why  # what cannot be asked says why
 
 
-def test_the_command_lists_what_is_there():
+def test_the_command_lists_what_is_there() -> None:
     for arguments in ((), ("--json",)):
         command = [sys.executable, "-m", "edge_hal", "cameras", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)

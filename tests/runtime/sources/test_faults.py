@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def played(script: str, seconds: int = 60) -> list[tuple[int, int]]:
     return [(t_ns, int(data[0])) for t_ns, data in inject_faults(FaultScript.parse(script), frames) if data is not None]
 
 
-def test_a_script_is_read_as_it_is_written():
+def test_a_script_is_read_as_it_is_written() -> None:
     script = FaultScript.parse("drop=5%,freeze@10s+3s,hang@20s,unplug@0.5m+5s,dup,jitter=20ms,clockstep=-1s@40s,seed=7")
     assert script == FaultScript(
         drop=0.05,
@@ -45,7 +46,7 @@ def test_a_script_is_read_as_it_is_written():
 
 
 @pytest.mark.parametrize("text", ["", "drop=5", "drop", "freeze=3s", "hang@s", "party@3s", "jitter=3", "drop=5%,,dup"])
-def test_what_is_no_fault_is_named(text):
+def test_what_is_no_fault_is_named(text: str) -> None:
     if text == "drop":
         assert FaultScript.parse(text).drop == 1.0
         return
@@ -54,7 +55,7 @@ def test_what_is_no_fault_is_named(text):
     assert error.value.exit_code == 2 and "fault:drop=5%" in error.value.todo
 
 
-def test_each_fault_over_a_file_does_what_it_says():
+def test_each_fault_over_a_file_does_what_it_says() -> None:
     clean = played("drop=0%")
     assert clean == [(index * S // HZ, index) for index in range(60 * HZ)]
     lost = set(clean) - set(played("drop=25%"))
@@ -88,14 +89,14 @@ def test_each_fault_over_a_file_does_what_it_says():
     ),
     st.integers(0, 1000),
 )
-def test_the_same_seed_gives_the_same_faults(faults, seed):
+def test_the_same_seed_gives_the_same_faults(faults: list[str], seed: int) -> None:
     script = ",".join([*faults, f"seed={seed}"])
     assert played(script, 12) == played(script, 12)
     if "drop=20%" in faults:
         assert played(script, 12) != played(",".join([*faults, f"seed={seed + 1}"]), 12)
 
 
-def test_a_hang_or_a_freeze_without_length_ends_when_the_camera_is_opened_again():
+def test_a_hang_or_a_freeze_without_length_ends_when_the_camera_is_opened_again() -> None:
     script = FaultScript.parse("hang@2s,freeze@4s,unplug@6s")
     first, second = FaultInjector(script), FaultInjector(script, opened_ns=5 * S)
     assert first.hang(S) is None and first.hang(3 * S) is not None and first.hang(3 * S) is None
@@ -114,7 +115,7 @@ def drain(source: Source) -> list[Frame]:
     return frames
 
 
-def test_a_file_with_faults_stays_exactly_accounted_and_never_runs_backwards(tmp_path):
+def test_a_file_with_faults_stays_exactly_accounted_and_never_runs_backwards(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
     rows[100] = np.nan
     np.save(tmp_path / "f.npy", rows)
@@ -131,7 +132,9 @@ def test_a_file_with_faults_stays_exactly_accounted_and_never_runs_backwards(tmp
     assert runs[0] == runs[1]
 
 
-def test_a_file_with_faults_at_its_own_pace_is_a_camera_they_happen_to(tmp_path, caplog):
+def test_a_file_with_faults_at_its_own_pace_is_a_camera_they_happen_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Hung, killed, replaced; unplugged, refused, back: while the file goes on where it would be."""
     np.save(tmp_path / "f.npy", np.repeat(np.arange(440, dtype=np.float32)[:, None], 3, axis=1))
     uri = f"fault:hang@1s,unplug@3s+1s,clockstep=-1s@9s:features:{tmp_path}/f.npy@40"
@@ -147,7 +150,7 @@ def test_a_file_with_faults_at_its_own_pace_is_a_camera_they_happen_to(tmp_path,
     assert len(silences) >= 2 and frames[-1].data[0] == 439
 
 
-def test_a_real_camera_can_be_made_to_fail(caplog):
+def test_a_real_camera_can_be_made_to_fail(caplog: pytest.LogCaptureFixture) -> None:
     with serving("http") as (_, port):
         uri = f"fault:freeze@0.5s:http://127.0.0.1:{port}/cam"
         with opened(uri, limits=Limits(still_s=0.3)) as source:
@@ -158,7 +161,7 @@ def test_a_real_camera_can_be_made_to_fail(caplog):
     assert "frozen" in "\n".join(record.getMessage() for record in caplog.records)
 
 
-def test_bad_scripts_and_bad_files_are_refused_before_anything_starts(tmp_path):
+def test_bad_scripts_and_bad_files_are_refused_before_anything_starts(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.zeros((5, 3), np.float32))
     for uri, pace, expected in [
         (f"fault:party:features:{tmp_path}/f.npy@5", "asap", "there is no fault"),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,7 +66,7 @@ def refused(uri: str, pace: str = "asap", **options: float) -> EdgeHalError:
 
 
 @pytest.mark.parametrize(("suffix", "codec", "fps"), [("avi", "MJPG", 30.0), ("mp4", "mp4v", 12.5)])
-def test_a_video_asap_gives_every_frame_in_order(tmp_path, suffix, codec, fps):
+def test_a_video_asap_gives_every_frame_in_order(tmp_path: Path, suffix: str, codec: str, fps: float) -> None:
     path = write_video(tmp_path / f"v.{suffix}", 40, fps, codec)
     with opened(str(path), "asap") as source:
         taken = drain(source)
@@ -82,7 +83,7 @@ def test_a_video_asap_gives_every_frame_in_order(tmp_path, suffix, codec, fps):
     assert (intake.captured, intake.superseded, intake.waiting) == (40, 0, 0)
 
 
-def test_a_truncated_video_simply_ends(tmp_path):
+def test_a_truncated_video_simply_ends(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.avi", 60)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -91,7 +92,7 @@ def test_a_truncated_video_simply_ends(tmp_path):
     assert source.ended == "eof" and 10 < count < 60
 
 
-def test_files_that_are_no_videos_are_refused_and_leave_nothing(tmp_path):
+def test_files_that_are_no_videos_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     write_video(tmp_path / "warm.avi", 2)
     refused(str(tmp_path / "missing.mp4"))  # OpenCV opens what it keeps open before we count
     text = tmp_path / "text.mp4"
@@ -113,7 +114,7 @@ def test_files_that_are_no_videos_are_refused_and_leave_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("claimed", [0.0, float("nan"), float("inf"), 90_000.0, -25.0])
-def test_a_frame_rate_that_cannot_be_is_refused(tmp_path, claimed):
+def test_a_frame_rate_that_cannot_be_is_refused(tmp_path: Path, claimed: float) -> None:
     path = write_video(tmp_path / "v.avi", 5)
     error = refused(str(path), fps=claimed)
     assert "frames per second" in str(error) and "--fps" in error.todo
@@ -125,7 +126,9 @@ VARIABLE_MS = [0, 20, 40, 60, 160, 260, 360, 380, 400, 700]
 
 
 @pytest.mark.parametrize("pace", ["asap", "realtime"])
-def test_times_are_those_of_the_file_and_damage_is_counted(tmp_path, pace, caplog):
+def test_times_are_those_of_the_file_and_damage_is_counted(
+    tmp_path: Path, pace: str, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = videos.write_video(tmp_path / "whole.mkv", VARIABLE_MS)
     path = videos.rewrite(whole, tmp_path / "v.mkv", damaged={0, 4, 9})
     with opened(str(path), pace) as source:
@@ -140,7 +143,7 @@ def test_times_are_those_of_the_file_and_damage_is_counted(tmp_path, pace, caplo
     assert "30.0% of 10 frames are missing: 3 could not be decoded" in caplog.text
 
 
-def test_stream_time_never_passes_a_frame_that_is_still_to_come(tmp_path):
+def test_stream_time_never_passes_a_frame_that_is_still_to_come(tmp_path: Path) -> None:
     path = videos.write_video(tmp_path / "v.mkv", VARIABLE_MS)
     with opened(str(path), "realtime") as source:
         latest_ns = 0
@@ -152,7 +155,7 @@ def test_stream_time_never_passes_a_frame_that_is_still_to_come(tmp_path):
         assert latest_ns == 700_000_000
 
 
-def test_what_a_file_lacks_or_does_not_say_is_told(tmp_path, caplog):
+def test_what_a_file_lacks_or_does_not_say_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = videos.write_video(tmp_path / "v.h264", [100 * i for i in range(30)], codec="libx264", container="h264")
     with opened(str(path), "asap") as source:
         assert len(drain(source)) == 30
@@ -170,7 +173,7 @@ def test_what_a_file_lacks_or_does_not_say_is_told(tmp_path, caplog):
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_features_come_row_by_row_whichever_way_they_lie(tmp_path, transposed, dtype):
+def test_features_come_row_by_row_whichever_way_they_lie(tmp_path: Path, transposed: bool, dtype: Any) -> None:
     rows = np.random.default_rng(1).normal(size=(50, 7)).astype(dtype)
     np.save(tmp_path / "f.npy", rows.T if transposed else rows)
     with opened(f"features:{tmp_path}/f.npy@12.5", "asap", vector_size=7) as source:
@@ -180,14 +183,14 @@ def test_features_come_row_by_row_whichever_way_they_lie(tmp_path, transposed, d
     assert [frame.t_ns for frame in frames] == [80_000_000 * i for i in range(50)]
 
 
-def test_square_features_are_read_as_time_by_size(tmp_path):
+def test_square_features_are_read_as_time_by_size(tmp_path: Path) -> None:
     rows = np.random.default_rng(2).normal(size=(6, 6)).astype(np.float32)
     np.save(tmp_path / "f.npy", rows)
     with opened(f"features:{tmp_path}/f.npy@1", "asap", vector_size=6) as source:
         assert np.array_equal([frame.data for frame, _ in drain(source)], rows)
 
 
-def test_a_vector_that_is_not_finite_is_counted_and_left_out(tmp_path):
+def test_a_vector_that_is_not_finite_is_counted_and_left_out(tmp_path: Path) -> None:
     rows = np.ones((10, 3), np.float32)
     rows[4, 1], rows[7, 0] = np.nan, np.inf
     np.save(tmp_path / "f.npy", rows)
@@ -201,7 +204,7 @@ def test_a_vector_that_is_not_finite_is_counted_and_left_out(tmp_path):
         assert all(frame.t_ns == 2_000_000 * frame.index for frame in frames)
 
 
-def test_features_that_do_not_fit_are_refused(tmp_path):
+def test_features_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.zeros((5, 4), np.float32))
     np.save(tmp_path / "cube.npy", np.zeros((5, 4, 3), np.float32))
     np.save(tmp_path / "truth.npy", np.zeros((5, 4), np.bool_))
@@ -233,7 +236,7 @@ def test_features_that_do_not_fit_are_refused(tmp_path):
 # --- pace, threads, slot -------------------------------------------------------------------------
 
 
-def test_realtime_keeps_the_newest_and_counts_the_rest(tmp_path):
+def test_realtime_keeps_the_newest_and_counts_the_rest(tmp_path: Path) -> None:
     rows = np.arange(60, dtype=np.float32).reshape(20, 3)
     np.save(tmp_path / "f.npy", rows)
     with opened(f"features:{tmp_path}/f.npy@500", "realtime", vector_size=3) as source:
@@ -247,7 +250,7 @@ def test_realtime_keeps_the_newest_and_counts_the_rest(tmp_path):
     assert source.now_ns() <= frame.t_ns + 2_000_000
 
 
-def test_realtime_never_hands_a_frame_over_before_its_time(tmp_path):
+def test_realtime_never_hands_a_frame_over_before_its_time(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.zeros((30, 3), np.float32))
     with opened(f"features:{tmp_path}/f.npy@200", "realtime", vector_size=3) as source:
         frames = [frame for frame, _ in drain(source)]
@@ -256,7 +259,7 @@ def test_realtime_never_hands_a_frame_over_before_its_time(tmp_path):
         assert frame.captured_ns - first.captured_ns >= frame.t_ns - first.t_ns - 5_000_000
 
 
-def test_nothing_is_read_before_the_start_and_closing_early_is_clean(tmp_path):
+def test_nothing_is_read_before_the_start_and_closing_early_is_clean(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.zeros((5, 3), np.float32))
     with nothing_left_behind():
         source = opened(f"features:{tmp_path}/f.npy@1", "realtime", vector_size=3)
@@ -270,7 +273,7 @@ def test_nothing_is_read_before_the_start_and_closing_early_is_clean(tmp_path):
         assert source.take(None) is not None  # the next frame is ten seconds away: closing does not wait
 
 
-def test_wake_ends_a_wait():
+def test_wake_ends_a_wait() -> None:
     slot = LatestFrameSlot()
     slot.wake()
     assert slot.get(None) is None  # would wait for ever
@@ -283,7 +286,7 @@ def test_wake_ends_a_wait():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["put", "put_after_lost", "superseded", "undecodable", "get", "close"]), max_size=40))
-def test_the_slot_accounts_for_every_frame(actions):
+def test_the_slot_accounts_for_every_frame(actions: list[str]) -> None:
     slot = LatestFrameSlot()
     put = taken = missed_total = 0
     for action in actions:
@@ -314,7 +317,7 @@ def test_the_slot_accounts_for_every_frame(actions):
 # --- cameras and addresses -----------------------------------------------------------------------
 
 
-def test_no_such_camera_says_what_is_there():
+def test_no_such_camera_says_what_is_there() -> None:
     try:
         with nothing_left_behind(), opened("97", limits=Limits(give_up_s=0.1)) as source:
             drain(source)
@@ -323,7 +326,7 @@ def test_no_such_camera_says_what_is_there():
         assert "no camera 97" in str(error) and "/dev/video" in str(error) and "--camera FILE" in error.todo
 
 
-def test_cameras_cannot_wait_and_odd_schemes_are_named():
+def test_cameras_cannot_wait_and_odd_schemes_are_named() -> None:
     assert refused("0", "asap").exit_code == 2
     assert refused("ftp://host/x.mp4", "realtime").exit_code == 2
     assert refused("x.mp4", "fast").exit_code == 2
@@ -335,7 +338,7 @@ def test_cameras_cannot_wait_and_odd_schemes_are_named():
     st.sampled_from(["rtsp", "http", "odd"]),
     st.sampled_from(["", "fault:drop=1%:"]),
 )
-def test_what_may_be_logged_of_an_address_holds_no_secret(password, scheme, prefix):
+def test_what_may_be_logged_of_an_address_holds_no_secret(password: str, scheme: str, prefix: str) -> None:
     text = f"{prefix}{scheme}://tomtom:{password}@camera.example:554/path?key=hidden#part"
     shown = f"{scheme}://camera.example:554/path"
     if scheme == "odd":
@@ -363,7 +366,9 @@ def test_what_may_be_logged_of_an_address_holds_no_secret(password, scheme, pref
         ("replay:some/folder", SourceKind.RECORDING, "some/folder", False, True),
     ],
 )
-def test_a_text_is_parsed_into_what_it_names(text, kind, target, live, may_be_vectors):
+def test_a_text_is_parsed_into_what_it_names(
+    text: str, kind: Any, target: str, live: bool, may_be_vectors: bool
+) -> None:
     spec = SourceSpec.parse(text)
     assert (spec.kind, spec.target, spec.log_name) == (kind, target, text)
     assert (spec.live, spec.may_be_vectors, spec.has_password, spec.faults) == (live, may_be_vectors, False, None)
@@ -382,12 +387,12 @@ def test_a_text_is_parsed_into_what_it_names(text, kind, target, live, may_be_ve
         *("fault:dup:fault:dup:0", "fault:dup:replay:folder"),
     ],
 )
-def test_a_text_that_names_no_source_is_wrong_use(text):
+def test_a_text_that_names_no_source_is_wrong_use(text: Any) -> None:
     error = refused(text)
     assert error.exit_code == 2 and error.what and error.todo
 
 
-def test_a_video_over_http_is_read_like_a_camera_until_it_is_over(tmp_path):
+def test_a_video_over_http_is_read_like_a_camera_until_it_is_over(tmp_path: Path) -> None:
     write_video(tmp_path / "v.avi", 25)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -411,7 +416,7 @@ def test_a_video_over_http_is_read_like_a_camera_until_it_is_over(tmp_path):
 # --- folders -------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_pictures_is_a_video(tmp_path, caplog):
+def test_a_folder_of_pictures_is_a_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for index in (3, 0, 12, 7):
         cv2.imwrite(str(tmp_path / f"{index:04d}.png"), np.full((20, 30, 3), 10 * index, np.uint8))
     (tmp_path / "notes.txt").write_text("no picture")
@@ -430,7 +435,7 @@ def test_a_folder_of_pictures_is_a_video(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("name", ["f_{}.png", "{}.JPEG", "Bild ({}).bmp", "f{}.jpe", "f{}.dib", "f{}.ppm", "f{}.webp"])
-def test_pictures_come_in_natural_order_whatever_their_type(tmp_path, name):
+def test_pictures_come_in_natural_order_whatever_their_type(tmp_path: Path, name: str) -> None:
     for index in range(12):
         ok, data = cv2.imencode(Path(name).suffix.lower(), np.full((20, 30, 3), 20 * index, np.uint8))
         assert ok
@@ -440,7 +445,7 @@ def test_pictures_come_in_natural_order_whatever_their_type(tmp_path, name):
     assert found == list(range(12))
 
 
-def test_pictures_and_videos_may_have_names_that_are_not_utf8(tmp_path):
+def test_pictures_and_videos_may_have_names_that_are_not_utf8(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     try:
         folder.mkdir()

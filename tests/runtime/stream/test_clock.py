@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +64,9 @@ def play(clock: FrameClock, pattern: list[Arrival], *, tell: bool) -> tuple[list
 
 @settings(max_examples=300, deadline=None)
 @given(arrivals, rates, periods, holds, live, st.booleans())
-def test_every_arrival_pattern_keeps_both_laws(pattern, hz, period, hold, jittery, cut):
+def test_every_arrival_pattern_keeps_both_laws(
+    pattern: Any, hz: Any, period: Any, hold: Any, jittery: Any, cut: bool
+) -> None:
     clock = FrameClock(hz, period, hold, live=jittery, cut=cut)
     frames, out = play(clock, pattern, tell=True)
 
@@ -91,7 +94,9 @@ def test_every_arrival_pattern_keeps_both_laws(pattern, hz, period, hold, jitter
 
 @settings(max_examples=300, deadline=None)
 @given(arrivals, rates, periods, holds, live, st.booleans())
-def test_ticks_are_dense_and_regular_and_never_show_their_future(pattern, hz, period, hold, jittery, cut):
+def test_ticks_are_dense_and_regular_and_never_show_their_future(
+    pattern: Any, hz: Any, period: Any, hold: Any, jittery: Any, cut: bool
+) -> None:
     clock = FrameClock(hz, period, hold, live=jittery, cut=cut)
     frames, out = play(clock, pattern, tell=True)
     assert isinstance(out[0], Tick) and out[0].t_ns == frames[0].t_ns
@@ -127,7 +132,9 @@ def test_ticks_are_dense_and_regular_and_never_show_their_future(pattern, hz, pe
 
 @settings(max_examples=100, deadline=None)
 @given(arrivals, rates, periods, holds, live)
-def test_telling_time_changes_when_ticks_come_but_not_which(pattern, hz, period, hold, jittery):
+def test_telling_time_changes_when_ticks_come_but_not_which(
+    pattern: Any, hz: Any, period: Any, hold: Any, jittery: Any
+) -> None:
     calm = [Arrival(a.gap_ns, 0, a.told) for a in pattern]
     told, silent = (FrameClock(hz, period, hold, live=jittery) for _ in range(2))
     _, early = play(told, calm, tell=True)
@@ -141,7 +148,7 @@ def test_telling_time_changes_when_ticks_come_but_not_which(pattern, hz, period,
 
 
 @pytest.mark.parametrize("fps", [5.0, 10.0, 23.976, 24000 / 1001, 25.0, 29.97, 30000 / 1001, 30.0, 59.94])
-def test_a_file_as_fast_as_the_model_is_used_frame_by_frame(fps):
+def test_a_file_as_fast_as_the_model_is_used_frame_by_frame(fps: float) -> None:
     clock, rate = FrameClock(fps, round(1e9 / fps), 500), exact_rate(fps)
     out = [clock.push(frame(i, instant_ns(i, rate))) for i in range(5000)]
     assert [len(items) for items in out] == [1] * 5000
@@ -149,7 +156,7 @@ def test_a_file_as_fast_as_the_model_is_used_frame_by_frame(fps):
 
 
 @pytest.mark.parametrize(("fps", "hz"), [(30, 10), (30, 15), (60, 20)])
-def test_a_faster_file_is_decimated_evenly(fps, hz):
+def test_a_faster_file_is_decimated_evenly(fps: int, hz: int) -> None:
     clock, rate = FrameClock(hz, round(1e9 / fps), 500), exact_rate(fps)
     ticks = [t for i in range(600) for t in clock.push(frame(i, instant_ns(i, rate)))]
     assert [tick.frame.index for tick in ticks] == list(range(0, 600, fps // hz))
@@ -157,7 +164,7 @@ def test_a_faster_file_is_decimated_evenly(fps, hz):
     assert clock.counters.decimated == 600 - len(ticks)
 
 
-def test_a_slow_camera_is_held_by_design_up_to_two_of_its_periods():
+def test_a_slow_camera_is_held_by_design_up_to_two_of_its_periods() -> None:
     clock = FrameClock(10, 1000 * MS, max_hold_ms=50)  # one frame a second
     out = clock.push(frame(0, 0)) + clock.push(frame(1, 1000 * MS)) + clock.push(frame(2, 2900 * MS))
     assert all(isinstance(item, Tick) for item in out) and len(out) == 30
@@ -169,7 +176,7 @@ def test_a_slow_camera_is_held_by_design_up_to_two_of_its_periods():
     assert isinstance(first, Tick) and first.epoch == 1
 
 
-def test_silence_ends_the_epoch_and_is_told_when_it_is_over():
+def test_silence_ends_the_epoch_and_is_told_when_it_is_over() -> None:
     clock = FrameClock(10, 33 * MS, max_hold_ms=500)
     assert len(clock.push(frame(0, 0))) == 1
     held = clock.advance(10_000 * MS)
@@ -189,7 +196,7 @@ def test_silence_ends_the_epoch_and_is_told_when_it_is_over():
     assert clock.counters.cut == 0 and clock.counters.ticks == 7
 
 
-def test_a_loop_that_lags_cuts_counts_and_starts_afresh():
+def test_a_loop_that_lags_cuts_counts_and_starts_afresh() -> None:
     clock = FrameClock(10, 33 * MS, max_hold_ms=500)
     clock.push(frame(0, 0))
     broken, tick = clock.push(frame(60, 2000 * MS), missed=59)
@@ -202,7 +209,7 @@ def test_a_loop_that_lags_cuts_counts_and_starts_afresh():
     assert [t.fresh for t in held] == [False, False] and fresh.fresh and clock.counters.cut == 19
 
 
-def test_a_loop_that_comes_late_catches_up_cuts_or_starts_afresh_by_how_late_it_is():
+def test_a_loop_that_comes_late_catches_up_cuts_or_starts_afresh_by_how_late_it_is() -> None:
     """500 ms of hold limit at 100 Hz: 25 ticks at once are caught up with, more are cut, 50 are too many."""
     for late, expected in [(20, "held"), (26, "held"), (27, "cut"), (45, "cut"), (60, "reset")]:
         clock = FrameClock(100, 10 * MS, max_hold_ms=500, cut=True)
@@ -232,7 +239,7 @@ def test_a_loop_that_comes_late_catches_up_cuts_or_starts_afresh_by_how_late_it_
             assert [(tick.index, tick.epoch) for tick in ticks] == [(0, 1)]
 
 
-def test_a_loop_that_comes_late_to_a_silent_source_cuts_as_well():
+def test_a_loop_that_comes_late_to_a_silent_source_cuts_as_well() -> None:
     clock = FrameClock(100, 10 * MS, max_hold_ms=500, cut=True)
     clock.push(frame(0, 0))
     broken, tick = clock.advance(400 * MS)
@@ -243,7 +250,7 @@ def test_a_loop_that_comes_late_to_a_silent_source_cuts_as_well():
     assert isinstance(broken, Break) and broken.reset and broken.reason == "overload"
 
 
-def test_a_source_slower_than_it_says_is_believed_after_five_frames():
+def test_a_source_slower_than_it_says_is_believed_after_five_frames() -> None:
     """One frame a second where 30 were announced, or nothing: held by design, no gap each time."""
     for announced in (None, 33 * MS):
         clock = FrameClock(10, announced, max_hold_ms=500)
@@ -255,7 +262,7 @@ def test_a_source_slower_than_it_says_is_believed_after_five_frames():
         assert clock.limit_ns == 6000 * MS
 
 
-def test_a_break_nothing_ended_is_told_at_the_end():
+def test_a_break_nothing_ended_is_told_at_the_end() -> None:
     clock = FrameClock(10, None, max_hold_ms=300)
     clock.push(frame(0, 0))
     clock.advance(5000 * MS)
@@ -263,7 +270,7 @@ def test_a_break_nothing_ended_is_told_at_the_end():
     assert isinstance(broken, Break) and broken.end.t_ns == 5000 * MS and broken.lost_ticks == 46
 
 
-def test_half_a_period_of_slack_keeps_jitter_from_holding_and_dropping():
+def test_half_a_period_of_slack_keeps_jitter_from_holding_and_dropping() -> None:
     rng = np.random.default_rng(5)
     period = instant_ns(1, exact_rate(30))
     times = np.arange(3000) * period + rng.integers(-5 * MS, 5 * MS, 3000)

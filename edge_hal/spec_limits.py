@@ -1,0 +1,93 @@
+"""What a table of rates and shapes may hold. A bundle is untrusted input: no huge shape may reach an allocation."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from edge_hal.errors import EdgeHalError
+
+if TYPE_CHECKING:
+    from edge_hal.spec import PyramidSpec
+
+LARGEST_LABELS = 1024
+MOST_LAGS = 8
+LARGEST_BYTES = 1 << 30
+"""Of the state and the buffers of one stream."""
+LONGEST_FIELD = 1 << 24
+"""Ticks of the receptive field."""
+
+
+def check_spec(spec: PyramidSpec) -> None:
+    """Raises EdgeHalError if a number is out of range or contradicts another; the message names the field."""
+
+    def require(ok: bool, what: str, why: str) -> None:
+        if not ok:
+            raise EdgeHalError(f"the model's {what} cannot be used", why, "correct the configuration")
+
+    limit = 1 << 16
+    for name, low, high in (
+        ("model_hz", 0.01, 1000),
+        ("change_window_s", 0, 3600),
+        ("lookback_s", 0, 3600),
+        ("lag_s", 0, 3600),
+    ):
+        value = getattr(spec, name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        require(number and low <= value <= high, name, f"{value!r} is not in {low:g}..{high:g}")
+    require(0 < len(spec.labels) <= LARGEST_LABELS, "labels", f"there must be 1 to {LARGEST_LABELS}")
+    require(all(0 < len(label) <= 1000 for label in spec.labels), "labels", "a name has 1 to 1000 characters")
+    require(len(set(spec.labels)) == len(spec.labels), "labels", "a name appears twice")
+    require(
+        spec.background is None or spec.background in spec.labels,
+        "background",
+        f"'{spec.background}' is not one of the labels {', '.join(spec.labels)}",
+    )
+    require(1 <= len(spec.levels) <= 8, "levels", f"{len(spec.levels)} is not in 1..8")
+    require(spec.lookback_s > 0, "lookback_s", "it must be positive")
+    require(0 <= spec.lag_s <= spec.lookback_s / 2, "lag_s", f"{spec.lag_s} is not in 0..lookback_s / 2")
+    require(len(spec.other_lags_s) <= MOST_LAGS, "other_lags_s", f"there may be {MOST_LAGS}")
+    for lag_s in spec.other_lags_s:
+        number = isinstance(lag_s, (int, float)) and not isinstance(lag_s, bool)
+        allowed = number and 0 <= lag_s <= spec.lookback_s / 2
+        require(allowed, "other_lags_s", f"{lag_s!r} is not in 0..lookback_s / 2")
+    ticks = list(spec.other_lags_ticks)
+    distinct = ticks == sorted(set(ticks)) and spec.lag_ticks not in ticks
+    require(distinct, "other_lags_s", f"{spec.other_lags_s} and {spec.lag_s} are not ascending and apart by a tick")
+    for part in (spec.front_end, *spec.levels, spec.encoder):
+        for field in () if part is None else dataclasses.fields(part):
+            value = getattr(part, field.name)
+            whole = field.type != "int" or type(value) is int
+            require(whole, field.name, f"{value!r} is not a whole number")
+    clip = spec.front_end.clip
+    require(type(clip) in (int, float) and 0 < clip <= 1e6, "front_end.clip", f"{clip!r} is not in (0, 1e6]")
+    require(1 <= spec.front_end.size <= limit, "front_end.size", str(spec.front_end.size))
+    require(1 <= spec.front_end.window <= 4096, "front_end.window", str(spec.front_end.window))
+    for index, level in enumerate(spec.levels):
+        name = f"levels[{index}]"
+        require(
+            level.stride == 1 if index == 0 else 1 <= level.stride <= 256,
+            f"{name}.stride",
+            f"{level.stride}: level 0 has stride 1, the others 1..256",
+        )
+        require(2 <= level.window <= 4096, f"{name}.window", f"{level.window} is not in 2..4096")
+        require(
+            1 <= level.heads <= level.width <= 8192 and level.width % level.heads == 0,
+            f"{name}.width",
+            f"{level.width} does not divide by {level.heads} heads",
+        )
+        require(1 <= level.blocks <= 64, f"{name}.blocks", f"{level.blocks} is not in 1..64")
+    if spec.encoder is not None:
+        require(
+            spec.encoder.size == spec.front_end.size,
+            "encoder.size",
+            f"it gives {spec.encoder.size} numbers, the front end takes {spec.front_end.size}",
+        )
+        require(
+            1 <= spec.encoder.height <= 4096 and 1 <= spec.encoder.width <= 4096,
+            "encoder",
+            f"images of {spec.encoder.width} x {spec.encoder.height}",
+        )
+    field_ticks, size = spec.receptive_field, spec.state_bytes + spec.ring_bytes
+    require(field_ticks <= LONGEST_FIELD, "receptive field", f"{field_ticks} ticks are more than {LONGEST_FIELD}")
+    require(size <= LARGEST_BYTES, "size", f"a stream would need {size >> 20} MB, possible are 1024")
