@@ -127,7 +127,8 @@ DecideEvery = Annotated[
     int | None,
     decisions(
         min=1,
-        help="Number of model ticks between two decisions (default: 1, or a bin of the second level for bundles before 0.3).",
+        help="Number of model ticks between two decisions (default: 1; in bundles before 0.3, the stride of the "
+        "second level).",
     ),
 ]
 
