@@ -32,11 +32,13 @@ RESTART = 2
 
 @dataclass
 class _Segment:
-    """A segment of decided labels. `told`: it was called overdue."""
+    """A segment of decided labels. `delay_ticks`: from its begin to its decision. The next segment will be decided so
+    late too: at a tick it is known to have lasted until so long before. `told`: it was called overdue."""
 
     label: int
     begin_tick: int
     confidence: float
+    delay_ticks: int = 0
     told: bool = False
 
 
@@ -86,7 +88,7 @@ class Conformance:
         self._tick = decision_tick
         found = list(self._settle(boundary_tick, decision_tick))
         if self._current is None or label != self._current.label:
-            self._candidate = _Segment(label, boundary_tick, confidence)
+            self._candidate = _Segment(label, boundary_tick, confidence, decision_tick - boundary_tick)
         return [*found, *self._advance(decision_tick)]
 
     def passed(self, tick: int) -> list[Deviation | Cycle]:
@@ -123,23 +125,17 @@ class Conformance:
 
     def _advance(self, tick: int) -> Iterator[Deviation | Cycle]:
         candidate = self._candidate
-        if candidate is not None and self._counts(candidate, tick + 1):
+        if candidate is not None and self._counts(candidate, tick + 1 - candidate.delay_ticks):
             self._candidate = None
             yield from self._confirm(candidate, tick)
         current = self._current
         if self._candidate is None and current is not None and not current.told:
-            limit = self._overdue[current.label]
-            if limit is not None and tick - current.begin_tick >= limit and not self._steps[current.label].background:
+            limit, lasted = self._overdue[current.label], tick - current.delay_ticks - current.begin_tick
+            if limit is not None and lasted >= limit and not self._steps[current.label].background:
                 current.told = True
-                yield self._deviation(
-                    "overdue",
-                    self._follower[current.label],
-                    current,
-                    tick,
-                    1.0,
-                    {"ticks": tick - current.begin_tick, "limit_ticks": limit},
-                    boundary_tick=current.begin_tick + limit,
-                )
+                follower, evidence = self._follower[current.label], {"ticks": lasted, "limit_ticks": limit}
+                at_tick = current.begin_tick + limit
+                yield self._deviation("overdue", follower, current, tick, 1.0, evidence, boundary_tick=at_tick)
 
     def _counts(self, segment: _Segment, end_tick: int) -> bool:
         long = end_tick - segment.begin_tick >= self._shortest[segment.label]
@@ -278,10 +274,10 @@ class Conformance:
 
     def state(self) -> dict[str, Any]:
         """A copy of all that later reports depend on, besides the procedure: arrays of constant shape."""
-        segments, confidence = np.full((2, 3), -1, np.int64), np.zeros(2)
+        segments, confidence = np.full((2, 4), -1, np.int64), np.zeros(2)
         for row, segment in enumerate((self._current, self._candidate)):
             if segment is not None:
-                segments[row] = (segment.label, segment.begin_tick, segment.told)
+                segments[row] = (segment.label, segment.begin_tick, segment.delay_ticks, segment.told)
                 confidence[row] = segment.confidence
         counts = np.array([self._number, self._tick], np.int64)
         return {"cycle": self._cycle.state(), "segments": segments, "confidence": confidence, "counts": counts}
@@ -292,14 +288,16 @@ class Conformance:
         number, tick = state["counts"].tolist()
         rows, confidence = state["segments"].tolist(), state["confidence"].tolist()
         held = [
-            None if label < 0 else _Segment(label, begin, sure, told > 0)
-            for (label, begin, told), sure in zip(rows, confidence, strict=True)
+            None if label < 0 else _Segment(label, begin, sure, delay, told > 0)
+            for (label, begin, delay, told), sure in zip(rows, confidence, strict=True)
         ]
         if not (
             len(cycle.done) == self._labels
             and 0 <= number < LARGEST
             and 0 <= tick < LARGEST
-            and all(s is None or (s.label < self._labels and -LARGEST < s.begin_tick < LARGEST) for s in held)
+            and all(s is None or s.label < self._labels for s in held)
+            and state["segments"].min() > -LARGEST
+            and state["segments"].max() < LARGEST
             and all(0 <= sure <= 1 for sure in confidence)
             and max(cycle.skipped.max(), cycle.numbers.max()) < max(number, 1)
         ):

@@ -1,0 +1,275 @@
+"""Deviations and cycles: the rules of a procedure against decided steps, with the faults of recognition in between."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_hal.decoding.conformance import Conformance, Cycle, Deviation
+from edge_hal.decoding.procedure import Procedure, Step
+from edge_hal.decoding.running_cycle import MOST_STEPS
+from edge_hal.runtime.recording.state_file import check_like
+
+HZ = 10.0
+NAMES = ("idle", "take", "fold", "press", "wipe")
+IDLE, TAKE, FOLD, PRESS, WIPE = range(5)
+
+
+def step(**rules: Any) -> Step:
+    given_rules = {"optional": False, "repeatable": False, "shortest_s": 0.5, "least_confidence": 0.4, **rules}
+    return Step(first=0.0, share=0.2, median_s=2.0, spread=1.5, **{"then": {}, **given_rules})
+
+
+def procedure(**changed: Step) -> Procedure:
+    """take, fold and press, once in each cycle and in this order; wipe at any time before press; idle is no step."""
+    steps = {
+        "idle": step(background=True, optional=True, repeatable=True),
+        "take": step(begins_cycle=True, then={"fold": 1.0}),
+        "fold": step(requires={"take": 0.9}, then={"press": 0.8, "wipe": 0.2}, overdue_s=8.0),
+        "press": step(requires={"take": 0.8, "fold": 0.95}, ends_cycle=True, then={"idle": 1.0}),
+        "wipe": step(optional=True, repeatable=True, not_after={"press": 0.9}),
+    }
+    return Procedure({**steps, **changed})
+
+
+DELAY = 5
+"""Ticks from the begin of a segment to its decision."""
+
+
+class Stream:
+    """Decisions with a constant delay, and time that passes tick by tick."""
+
+    def __init__(self, rules: Procedure | None = None, *, mid_cycle: bool = False) -> None:
+        self.tracker = Conformance(rules or procedure(), HZ)
+        self.tracker.reset(mid_cycle=mid_cycle)
+        self.tick, self.end = 0, 0
+        self.due: list[tuple[int, int, float]] = []
+        self.found: list[Deviation | Cycle] = []
+
+    def play(self, *segments: tuple[int, float] | tuple[int, float, float]) -> Stream:
+        """(label, seconds) or (label, seconds, confidence)"""
+        for label, seconds, *confidence in segments:
+            self.due.append((label, self.end, confidence[0] if confidence else 1.0))
+            self.end += round(seconds * HZ)
+            self._until(self.end)
+        return self
+
+    def _until(self, end: int) -> None:
+        for tick in range(self.tick, end):
+            if self.due and tick == self.due[0][1] + DELAY:
+                label, begin, confidence = self.due.pop(0)
+                self.found += self.tracker.decided(label, begin, tick, confidence)
+            else:
+                self.found += self.tracker.passed(tick)
+        self.tick = end
+
+    def steps(self, *labels: int) -> Stream:
+        return self.play(*((label, 2.0) for label in labels))
+
+    def finish(self) -> Stream:
+        self._until(self.end + DELAY + 1 if self.due else self.end)
+        self.found += self.tracker.finish(self.tick)
+        return self
+
+    @property
+    def kinds(self) -> list[tuple[str, int | None, int | None]]:
+        return [(one.kind, one.expected, one.seen) for one in self.deviations]
+
+    @property
+    def deviations(self) -> list[Deviation]:
+        return [one for one in self.found if isinstance(one, Deviation)]
+
+    @property
+    def cycles(self) -> list[Cycle]:
+        return [one for one in self.found if isinstance(one, Cycle)]
+
+
+def test_a_procedure_that_is_followed_gives_cycles_and_no_deviation() -> None:
+    stream = Stream().steps(IDLE, TAKE, WIPE, FOLD, WIPE, PRESS, IDLE, TAKE, FOLD, PRESS, TAKE, FOLD, PRESS).finish()
+    assert stream.kinds == []
+    assert [cycle.complete for cycle in stream.cycles] == [True] * 3
+    first = stream.cycles[0]
+    assert (first.begin_tick, first.end_tick, first.missing, first.omitted) == (20, 120, (), 0)
+    listed = [(TAKE, 20, 40), (WIPE, 40, 60), (FOLD, 60, 80), (WIPE, 80, 100), (PRESS, 100, 120)]
+    assert [(s.label, s.begin_tick, s.end_tick) for s in first.steps] == listed
+    assert first.decision_tick == 129  # idle follows press: nothing else of the cycle can come
+
+
+def test_background_within_a_cycle_belongs_to_no_step() -> None:
+    [cycle] = Stream().steps(TAKE, IDLE, FOLD, IDLE, PRESS).finish().cycles
+    assert [(s.begin_tick, s.end_tick) for s in cycle.steps] == [(0, 20), (40, 60), (80, 100)] and cycle.complete
+
+
+def test_a_step_that_is_missing_where_it_is_needed_was_skipped() -> None:
+    stream = Stream().steps(TAKE, PRESS, IDLE)
+    [told] = stream.deviations
+    assert (told.kind, told.expected, told.seen, told.corrects) == ("skipped", FOLD, PRESS, None)
+    assert (told.boundary_tick, told.decision_tick, told.number) == (20, 29, 0)
+    assert told.confidence == pytest.approx(0.95) and told.evidence == {"sure": 0.95}
+    [cycle] = stream.cycles
+    assert cycle.missing == (FOLD,) and not cycle.complete and cycle.deviations == (0,)
+
+
+def test_a_step_that_nothing_requires_is_missing_at_the_end_of_the_cycle() -> None:
+    stream = Stream(procedure(wipe=step(repeatable=True))).steps(TAKE, FOLD, PRESS, IDLE)
+    assert stream.kinds == [("skipped", WIPE, None)]
+    again = Stream(procedure(wipe=step(repeatable=True))).steps(TAKE, FOLD, PRESS, TAKE)
+    assert again.kinds == [("skipped", WIPE, TAKE)]
+
+
+def test_swapped_steps_are_skipped_and_then_corrected_to_out_of_order() -> None:
+    stream = Stream().steps(TAKE, PRESS, FOLD, IDLE)
+    assert stream.kinds == [("skipped", FOLD, PRESS), ("out_of_order", PRESS, FOLD)]
+    assert [told.corrects for told in stream.deviations] == [None, 0]
+    assert stream.finish().cycles[0].deviations == (0, 1)
+
+
+def test_an_optional_step_may_be_missing_but_not_come_late() -> None:
+    rules = procedure(press=step(requires={"fold": 0.9, "wipe": 0.8}, ends_cycle=True))
+    assert Stream(rules).steps(TAKE, FOLD, PRESS).finish().kinds == []
+    assert Stream(rules).steps(TAKE, FOLD, PRESS, WIPE).finish().kinds == [("out_of_order", PRESS, WIPE)]
+
+
+def test_a_repeatable_step_comes_again_but_not_after_what_closes_it() -> None:
+    assert Stream().steps(TAKE, WIPE, FOLD, WIPE, PRESS, WIPE).kinds == [("out_of_order", PRESS, WIPE)]
+
+
+def test_a_repeated_step_is_told_once_for_each_time() -> None:
+    stream = Stream().steps(TAKE, FOLD, WIPE, FOLD, PRESS).finish()
+    assert stream.kinds == [("repeated", PRESS, FOLD)] and stream.deviations[0].evidence == {"times_before": 1.0}
+    assert stream.cycles[0].complete
+
+
+def test_a_cycle_begins_again_where_the_end_of_the_last_was_left_out() -> None:
+    stream = Stream().steps(TAKE, FOLD, TAKE, FOLD, PRESS).finish()
+    assert stream.kinds == [("skipped", PRESS, TAKE)]
+    assert [cycle.missing for cycle in stream.cycles] == [(PRESS,), ()]
+
+
+def test_a_cycle_that_is_given_up_and_begun_again_is_two_cycles() -> None:
+    rules = procedure(wipe=step(requires={"press": 0.9}), press=step(requires={"fold": 0.9}))
+    steps = {**rules.steps, "wipe": replace(rules.steps["wipe"], ends_cycle=True)}
+    stream = Stream(Procedure(steps)).steps(TAKE, FOLD, TAKE, FOLD, PRESS, WIPE).finish()
+    assert stream.kinds == [("repeated", FOLD, TAKE)]
+    assert [[s.label for s in cycle.steps] for cycle in stream.cycles] == [[TAKE, FOLD], [TAKE, FOLD, PRESS, WIPE]]
+    assert [cycle.complete for cycle in stream.cycles] == [False, True]
+
+
+def test_overdue_is_told_once_when_the_limit_is_reached() -> None:
+    stream = Stream().play((TAKE, 2), (FOLD, 12), (PRESS, 2)).finish()
+    [told] = stream.deviations
+    assert (told.kind, told.expected, told.seen) == ("overdue", PRESS, FOLD)
+    assert (told.boundary_tick, told.decision_tick) == (100, 105)
+    assert Stream().play((TAKE, 20), (FOLD, 7.9), (PRESS, 2)).finish().kinds == []
+
+
+@pytest.mark.parametrize("flicker", [(PRESS, 0.4), (PRESS, 3.0, 0.3), (WIPE, 0.2), (TAKE, 0.4), (IDLE, 0.3)])
+def test_a_short_or_uncertain_segment_makes_no_deviation(flicker: Any) -> None:
+    stream = Stream().play((TAKE, 2), (FOLD, 2), flicker, (FOLD, 2), (PRESS, 2)).finish()
+    assert stream.kinds == []
+    assert [s.label for s in stream.cycles[0].steps] == [TAKE, FOLD, PRESS]
+
+
+def test_a_step_that_was_doubtful_is_neither_missing_nor_late() -> None:
+    assert Stream().play((TAKE, 2), (FOLD, 0.4), (PRESS, 2)).finish().kinds == []
+    assert Stream().play((TAKE, 2), (FOLD, 0.4), (WIPE, 2), (FOLD, 2), (PRESS, 2)).finish().kinds == []
+
+
+def test_a_step_goes_on_over_a_flicker_and_is_overdue_from_its_begin() -> None:
+    stream = Stream().play((TAKE, 2), (FOLD, 5), (WIPE, 0.3), (FOLD, 5), (PRESS, 2)).finish()
+    assert stream.kinds == [("overdue", PRESS, FOLD)] and stream.deviations[0].boundary_tick == 100
+
+
+def test_a_stream_that_begins_within_a_cycle_lacks_nothing() -> None:
+    stream = Stream(mid_cycle=True).steps(PRESS, IDLE, TAKE, FOLD, PRESS).finish()
+    assert stream.kinds == [] and [cycle.complete for cycle in stream.cycles] == [False, True]
+    from_begin = Stream(mid_cycle=True).steps(TAKE, PRESS)
+    assert from_begin.kinds == [("skipped", FOLD, PRESS)]  # it began where a cycle does
+
+
+def test_the_end_of_the_stream_is_no_deviation_of_a_cycle_under_way() -> None:
+    stream = Stream().steps(TAKE, FOLD).finish()
+    assert stream.kinds == [] and stream.cycles[0].missing == (PRESS,) and not stream.cycles[0].complete
+
+
+def test_a_procedure_of_an_earlier_version_gives_no_deviation() -> None:
+    old = Procedure({name: Step(0.2, 0.2, 2.0, 1.5, {}) for name in NAMES})
+    stream = Stream(old).steps(PRESS, FOLD, PRESS, TAKE, WIPE, TAKE).finish()
+    assert stream.kinds == [] and [len(cycle.steps) for cycle in stream.cycles] == [6]
+
+
+def test_memory_is_bounded_and_what_is_left_out_is_counted() -> None:
+    stream = Stream().play((TAKE, 2))
+    size = len(json.dumps(stream.tracker.state(), default=lambda array: array.tolist()))
+    stream.steps(*[FOLD, WIPE] * MOST_STEPS)
+    assert len(json.dumps(stream.tracker.state(), default=lambda array: array.tolist())) < 3 * size
+    [cycle] = stream.finish().cycles
+    assert len(cycle.steps) == MOST_STEPS and cycle.omitted == MOST_STEPS + 1
+    assert len(cycle.deviations) == MOST_STEPS - 1 == len(stream.deviations)
+
+
+segments = st.lists(
+    st.tuples(st.sampled_from(range(5)), st.sampled_from([0.3, 1.0, 2.0, 9.0]), st.sampled_from([0.3, 0.9])),
+    min_size=1,
+    max_size=14,
+)
+
+
+@given(segments, segments)
+@settings(max_examples=60, deadline=None)
+def test_a_state_continues_as_the_stream_would_have(first: Sequence[Any], then: Sequence[Any]) -> None:
+    stream, other = Stream().play(*first), Stream()
+    state = stream.tracker.state()
+    check_like(other.tracker.state(), state)
+    other.tracker.restore(state)
+    other.tick, other.end, other.due = stream.tick, stream.end, list(stream.due)
+    stream.found = []
+    assert other.play(*then).finish().found == stream.play(*then).finish().found
+    np.testing.assert_equal(state, Stream().play(*first).tracker.state())  # it was a copy
+
+
+@given(segments)
+@settings(max_examples=100, deadline=None)
+def test_every_report_is_in_time_and_numbered_and_names_what_was_there(played: Sequence[Any]) -> None:
+    stream = Stream().play(*played).finish()
+    assert [told.number for told in stream.deviations] == list(range(len(stream.deviations)))
+    named = {number for cycle in stream.cycles for number in cycle.deviations}
+    assert named == set(range(len(stream.deviations)))
+    for told in stream.deviations:
+        assert told.boundary_tick <= told.decision_tick <= stream.tick and 0 < told.confidence <= 1
+        if told.corrects is not None:
+            earlier = stream.deviations[told.corrects]
+            assert (earlier.kind, earlier.expected) == ("skipped", told.seen) and told.corrects < told.number
+    for cycle in stream.cycles:
+        ticks = [tick for one in cycle.steps for tick in (one.begin_tick, one.end_tick)]
+        assert ticks == sorted(ticks) and cycle.begin_tick <= cycle.end_tick <= cycle.decision_tick
+        assert not cycle.complete or not cycle.missing
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["cycle"]["labels"].__setitem__((0, 1), -5),
+        lambda state: state["cycle"]["labels"].__setitem__((2, 1), 99),
+        lambda state: state["cycle"]["steps"].__setitem__((0, 0), 5),
+        lambda state: state["cycle"]["counts"].__setitem__(0, 7),
+        lambda state: state["cycle"]["counts"].__setitem__(3, -1),
+        lambda state: state["segments"].__setitem__((0, 0), 5),
+        lambda state: state["confidence"].__setitem__(0, 2.0),
+        lambda state: state["counts"].__setitem__(0, -1),
+        lambda state: state["counts"].__setitem__(1, 1 << 61),
+    ],
+)
+def test_a_damaged_state_is_refused(change: Any) -> None:
+    tracker = Stream().steps(TAKE, PRESS, FOLD).tracker
+    state = tracker.state()
+    change(state)
+    with pytest.raises(ValueError, match="out of range"):
+        Conformance(procedure(), HZ).restore(state)
