@@ -20,6 +20,7 @@ from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitio
 from edge_hal.spec import PyramidSpec
 
 from .fit_patience import UNFITTED, choose, fit_curve
+from .fit_rules import fit_rules, follow
 from .learn_procedure import learn_procedure
 
 SMOOTH_S = (0.3, 0.6, 1.0)
@@ -79,7 +80,12 @@ def fit_decoder(
     late_s = lateness_s(
         [transition_points(d, spec.model_hz) for d in decisions], [transitions_of(y, spec.model_hz) for y in labels]
     )
-    return base.changed({"lead_s": round(late_s, 2), **given})
+    fitted = base.changed({"lead_s": round(late_s, 2), **given})
+    if held_out and fitted.believes:
+        assert fitted.procedure is not None
+        followed = [follow(p, fitted, spec) for p in log_posteriors]
+        fitted = replace(fitted, procedure=fit_rules(fitted.procedure, followed, spec.model_hz))
+    return fitted
 
 
 def shortest_s(labels: Sequence[IntArray], model_hz: float) -> float:

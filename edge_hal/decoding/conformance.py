@@ -33,13 +33,24 @@ RESTART = 2
 @dataclass
 class _Segment:
     """A segment of decided labels. `delay_ticks`: from its begin to its decision. The next segment will be decided so
-    late too: at a tick it is known to have lasted until so long before. `told`: it was called overdue."""
+    late too: at a tick it is known to have lasted until so long before. `watched_from`: since when nothing else may
+    have occurred. `confidence`: the mean over `samples` of what was believed since the decision. `told`: it was called
+    overdue."""
 
     label: int
     begin_tick: int
     confidence: float
     delay_ticks: int = 0
     told: bool = False
+    watched_from: int = -1
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        self.watched_from = max(self.watched_from, self.begin_tick)
+
+    def believe(self, confidence: float) -> None:
+        self.samples += 1
+        self.confidence += (confidence - self.confidence) / self.samples
 
 
 class Conformance:
@@ -58,6 +69,7 @@ class Conformance:
         index = {name: label for label, name in enumerate(names)}
         self._steps, self._labels = steps, len(steps)
         self._overdue = [None if s.overdue_s is None else max(1, round(s.overdue_s * model_hz)) for s in steps]
+        self._doubt = [None if s.doubt_s is None else s.doubt_s * model_hz for s in steps]
         self._shortest = [math.ceil(step.shortest_s * model_hz) for step in steps]
         self._follower = [index[max(step.then, key=lambda to: step.then[to])] if step.then else None for step in steps]
         self._needs = [{index[to]: sure for to, sure in step.requires.items()} for step in steps]
@@ -91,8 +103,13 @@ class Conformance:
             self._candidate = _Segment(label, boundary_tick, confidence, decision_tick - boundary_tick)
         return [*found, *self._advance(decision_tick)]
 
-    def passed(self, tick: int) -> list[Deviation | Cycle]:
-        """Time has passed up to `tick`, and the label is the same."""
+    def passed(self, tick: int, probability: NDArray[np.floating] | None = None) -> list[Deviation | Cycle]:
+        """Time has passed up to `tick`, and the label is the same. `probability`: (K,) what is believed since the last
+        call."""
+        if probability is not None:
+            self._cycle.believed += probability * max(0, tick - self._tick)
+            if self._candidate is not None:
+                self._candidate.believe(float(probability[self._candidate.label]))
         self._tick = max(tick, self._tick)
         return list(self._advance(self._tick))
 
@@ -122,6 +139,9 @@ class Conformance:
             yield from self._confirm(candidate, tick)
         else:
             self._cycle.doubtful[candidate.label] = 1
+            # It was not only a flicker, so what goes on now may have begun anew.
+            if self._current is not None and boundary_tick - candidate.begin_tick >= self._shortest[candidate.label]:
+                self._current.watched_from = boundary_tick
 
     def _advance(self, tick: int) -> Iterator[Deviation | Cycle]:
         candidate = self._candidate
@@ -130,11 +150,11 @@ class Conformance:
             yield from self._confirm(candidate, tick)
         current = self._current
         if self._candidate is None and current is not None and not current.told:
-            limit, lasted = self._overdue[current.label], tick - current.delay_ticks - current.begin_tick
+            limit, lasted = self._overdue[current.label], tick - current.delay_ticks - current.watched_from
             if limit is not None and lasted >= limit and not self._steps[current.label].background:
                 current.told = True
                 follower, evidence = self._follower[current.label], {"ticks": lasted, "limit_ticks": limit}
-                at_tick = current.begin_tick + limit
+                at_tick = current.watched_from + limit
                 yield self._deviation("overdue", follower, current, tick, 1.0, evidence, boundary_tick=at_tick)
 
     def _counts(self, segment: _Segment, end_tick: int) -> bool:
@@ -186,7 +206,8 @@ class Conformance:
     def _lacks(self, label: int) -> bool:
         """Whether the cycle lacks a step that it must have, for certain."""
         optional = self._steps[label].optional or self._steps[label].background
-        return not optional and not self._cycle.done[label] and not self._cycle.doubtful[label]
+        doubt = self._doubt[label] is not None and self._cycle.believed[label] >= self._doubt[label]
+        return not optional and not self._cycle.done[label] and not self._cycle.doubtful[label] and not doubt
 
     def _missing(self) -> tuple[int, ...]:
         return tuple(label for label in range(self._labels) if self._lacks(label))
@@ -274,10 +295,11 @@ class Conformance:
 
     def state(self) -> dict[str, Any]:
         """A copy of all that later reports depend on, besides the procedure: arrays of constant shape."""
-        segments, confidence = np.full((2, 4), -1, np.int64), np.zeros(2)
+        segments, confidence = np.full((2, 6), -1, np.int64), np.zeros(2)
         for row, segment in enumerate((self._current, self._candidate)):
             if segment is not None:
-                segments[row] = (segment.label, segment.begin_tick, segment.delay_ticks, segment.told)
+                more = (segment.told, segment.watched_from, segment.samples)
+                segments[row] = (segment.label, segment.begin_tick, segment.delay_ticks, *more)
                 confidence[row] = segment.confidence
         counts = np.array([self._number, self._tick], np.int64)
         return {"cycle": self._cycle.state(), "segments": segments, "confidence": confidence, "counts": counts}
@@ -288,8 +310,8 @@ class Conformance:
         number, tick = state["counts"].tolist()
         rows, confidence = state["segments"].tolist(), state["confidence"].tolist()
         held = [
-            None if label < 0 else _Segment(label, begin, sure, delay, told > 0)
-            for (label, begin, delay, told), sure in zip(rows, confidence, strict=True)
+            None if label < 0 else _Segment(label, begin, sure, delay, told > 0, watched, max(1, samples))
+            for (label, begin, delay, told, watched, samples), sure in zip(rows, confidence, strict=True)
         ]
         if not (
             len(cycle.done) == self._labels

@@ -59,6 +59,7 @@ class Step:
         overdue_s: it is overdue when it has lasted so long; None for no limit.
         shortest_s, least_confidence: a shorter or less certain segment of it is taken for a wrong recognition and
             says nothing about the procedure.
+        doubt_s: it is not called skipped if it was believed for so long in the cycle, in sum; None for no limit.
     """
 
     first: float
@@ -76,6 +77,7 @@ class Step:
     overdue_s: float | None = None
     shortest_s: float = 0.0
     least_confidence: float = 0.0
+    doubt_s: float | None = None
 
     def __post_init__(self) -> None:
         # 1 and 1.0 give the same decisions, so they must give the same fingerprint. `Procedure` refuses what is not a

@@ -16,6 +16,7 @@ NUMBERS = {
     "median_s": (1e-3, 1e5),
     "spread": (1.0, 1e3),
     "overdue_s": (1e-3, 1e6),
+    "doubt_s": (1e-3, 1e6),
     "shortest_s": (0.0, 600.0),
     "least_confidence": (0.0, 1.0),
 }
@@ -92,7 +93,7 @@ def _check_step(name: str, step: Any, steps: Mapping[str, Any]) -> Iterator[Prob
                 yield Problem(here, f"{field} is {value!r:.40}, it must be true or false")
         elif field in NUMBERS:
             low, high = NUMBERS[field]
-            if not (_number(value, low, high) or (field == "overdue_s" and value is None)):
+            if not (_number(value, low, high) or (field in ("overdue_s", "doubt_s") and value is None)):
                 yield Problem(here, f"{field} is {_short(value)}, it must lie in {low:g}..{high:g}")
         elif not isinstance(value, Mapping):
             yield Problem(here, f"{field} of a step of the procedure is an object of names and chances")

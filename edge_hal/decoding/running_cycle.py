@@ -85,6 +85,7 @@ class RunningCycle:
         skipped: (K,) the number of the deviation that called the step skipped, or -1.
         steps: (MOST_STEPS, 3) label, begin and end of the steps; `count` of them were there.
         numbers: (MOST_STEPS,) of deviations; `deviations` were there.
+        believed: (K,) for how many ticks each step was believed, in sum of its probability.
         from_begin: whether the stream saw it from its begin on.
         repeats: repeated steps in a row, up to now. `repeated_from`: the position in `steps` of the first of them.
     """
@@ -98,12 +99,13 @@ class RunningCycle:
     deviations: int = 0
     from_begin: bool = True
     repeats: int = 0
+    believed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def empty(cls, labels: int, *, from_begin: bool = True) -> RunningCycle:
         """A cycle before its first step. Without `from_begin` every step may have occurred before."""
         zeros = np.zeros(labels, np.int64)
-        return cls(zeros, zeros + (not from_begin), zeros - 1, from_begin=from_begin)
+        return cls(zeros, zeros + (not from_begin), zeros - 1, from_begin=from_begin, believed=np.zeros(labels))
 
     def add(self, label: int, begin_tick: int) -> None:
         """A step begins."""
@@ -145,6 +147,7 @@ class RunningCycle:
             "labels": np.stack([self.done, self.doubtful, self.skipped]),
             "steps": self.steps.copy(),
             "numbers": self.numbers.copy(),
+            "believed": self.believed.copy(),
             "counts": np.array([self.count, self.deviations, self.from_begin, self.repeats], np.int64),
         }
 
@@ -153,7 +156,7 @@ class RunningCycle:
         """Inverse of `state`. Raises ValueError if a number is out of range."""
         done, doubtful, skipped = np.array(state["labels"])
         count, deviations, from_begin, repeats = state["counts"].tolist()
-        steps, numbers = state["steps"].copy(), state["numbers"].copy()
+        steps, numbers, believed = state["steps"].copy(), state["numbers"].copy(), state["believed"].copy()
         arrays = (done, doubtful, skipped, steps, numbers)
         if not (
             all(array.min() >= -1 and array.max() < LARGEST for array in arrays)
@@ -161,6 +164,8 @@ class RunningCycle:
             and max(count, deviations, repeats) < LARGEST
             and (steps[: min(count, MOST_STEPS), 0] >= 0).all()
             and steps[:, 0].max() < len(done)
+            and (believed >= 0).all()
+            and (believed < LARGEST).all()
         ):
             raise ValueError("the cycle is out of range")
-        return cls(done, doubtful, skipped, steps, numbers, count, deviations, bool(from_begin), repeats)
+        return cls(done, doubtful, skipped, steps, numbers, count, deviations, bool(from_begin), repeats, believed)

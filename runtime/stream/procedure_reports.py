@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_hal.decoding.conformance import Conformance, Cycle, Deviation
 from edge_hal.decoding.decoder import Decision
@@ -68,11 +69,21 @@ class ProcedureReports:
         self._moments, self._told, self._counts = moments.copy(), told.copy(), counts.copy()
 
     def follow(
-        self, epoch: int, tick: int, decision: Decision | None, moment: Callable[[int], Moment]
+        self,
+        epoch: int,
+        tick: int,
+        decision: Decision | None,
+        probability: NDArray[np.floating] | None,
+        moment: Callable[[int], Moment],
     ) -> Iterator[Event]:
-        """What is to be reported at `tick`, after `decision` if there is one. `moment` gives a recent tick's moment."""
+        """What is to be reported at `tick`, after `decision` if there is one.
+
+        Args:
+            probability: (K,) what is believed at `tick`; None without a belief.
+            moment: gives a recent tick's moment.
+        """
         if decision is None:
-            found = self._conformance.passed(tick)
+            found = self._conformance.passed(tick, probability)
         else:
             self._remember(moment(decision.boundary_tick))
             found = self._conformance.decided(

@@ -206,7 +206,8 @@ class Recognizer:
             decision = self._decoder.decide(tick, frames, steady)
             events: list[Event] = [] if decision is None else [self._transition(decision)]
             if self._procedure is not None:
-                events += self._procedure.follow(self.epoch, tick, decision, self._nearest)
+                believed = None if steady is None else steady.probability
+                events += self._procedure.follow(self.epoch, tick, decision, believed, self._nearest)
             yield events
 
     def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Event]:
