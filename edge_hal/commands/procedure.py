@@ -100,7 +100,7 @@ def plot(
 
     with replacing(out, what=f"cannot write {out}", todo="choose another --out") as beside:
         draw(found, reduced_requires(found), beside)
-    print(out)
+    print(f"{out}: {len(found.steps)} steps")
 
 
 @procedure.command()

@@ -24,11 +24,12 @@ import typer
 
 from edge_hal import cli
 from edge_hal.bundle_certificate import certificate_text
+from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.events import End
 from edge_hal.model.model_file import save_model
 from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.signature import new_signer
-from tests.helpers.bundles import AT_ONCE, known_bundle, vectors
+from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.sample_events import start, transition
 from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
 from tests.helpers.small_models import random_input, random_model, small_spec
@@ -199,6 +200,22 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--dir": ("keys revoke friend --dir keys", "keys revoke friend --dir other"),
     },
 }
+COMMANDS |= {
+    "procedure show": {
+        "BUNDLE": ("procedure show p.json", "procedure show q.json"),
+        "--json": ("procedure show p.json", "procedure show p.json --json"),
+    },
+    "procedure check": {"BUNDLE": ("procedure check p.json", "procedure check q.json")},
+    "procedure plot": {
+        "BUNDLE": ("procedure plot p.json", "procedure plot q.json"),
+        "--out": ("procedure plot p.json", "procedure plot p.json --out new.png"),
+    },
+    "procedure diff": {
+        "BEFORE": ("procedure diff p.json q.json", "procedure diff q.json q.json"),
+        "AFTER": ("procedure diff p.json q.json", "procedure diff p.json p.json"),
+        "--json": ("procedure diff p.json q.json", "procedure diff p.json q.json --json"),
+    },
+}
 ENTRIES = [(command, option) for command, entries in COMMANDS.items() for option in entries]
 
 
@@ -236,6 +253,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(root / "f.npy", vectors([0] * 20 + [1] * 20))
     np.save(root / "g.npy", vectors([1] * 20 + [2] * 20))
     np.save(root / "r.npy", random_input(50, 6))
+    for name, labels in (("p", LABELS), ("q", LABELS[:2])):
+        procedure = learn_procedure([np.repeat(range(len(labels)), 20)] * 8, labels, 10.0)
+        (root / f"{name}.json").write_text(procedure.to_json())
     (root / "auth").write_text("user:password")
     (root / "auth").chmod(0o600)
     (root / "folder").mkdir()

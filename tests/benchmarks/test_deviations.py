@@ -1,0 +1,91 @@
+"""`benchmarks/deviations.py` on made assemblies whose mistakes are known, and on the real ones where they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.helpers.processes import REPOSITORY
+
+ORDER = ("frame", "axle", "wheel", "roof", "lamp", "door")
+REAL = REPOSITORY.parent / "shared/data/assembly101_mistakes/sequences.csv"
+
+
+def rows(name: str, toy: str, steps: list[tuple[str, str, str, str]]) -> list[str]:
+    """(verb, part, label, remark) a step; every part goes on the body."""
+    return [f"{name},{toy},0,1,{verb},{part},body,{label},{remark}" for verb, part, label, remark in steps]
+
+
+def made(path: Path, seed: int, count: int = 30) -> Path:
+    """Half of the sequences have a mistake: a part too early, or one taken off. Lamp and door may change places."""
+    rng, lines = np.random.default_rng(seed), ["sequence,toy,start_s,end_s,verb,this,that,label,remark"]
+    for number in range(count):
+        order = list(ORDER)
+        if rng.random() < 0.5:
+            order[4:] = reversed(order[4:])
+        steps = [("attach", part, "correct", "") for part in order]
+        if number % 4 == 1:
+            at = int(rng.integers(0, 2))
+            steps[at:at] = [("attach", "roof", "mistake", "wrong order"), ("detach", "roof", "correction", "")]
+        elif number % 4 == 3:
+            at = int(rng.integers(1, 5))
+            steps.insert(at + 1, ("detach", order[at], "mistake", "shouldn't have happened"))
+        lines += rows(f"s{number}", f"a0{number % 3}a", steps)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def run(*arguments: object) -> Any:
+    command = [sys.executable, REPOSITORY / "benchmarks/deviations.py", *arguments]
+    environment = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_mistakes_of_order_are_found_and_baselines_are_what_they_say(tmp_path: Path) -> None:
+    found = run(made(tmp_path / "a.csv", 0))
+    one = found["one_class"]
+    assert one["tested"]["mistakes"] == one["tested"]["sequences"] == 15
+    scores = one["scores"]
+    assert scores["never"]["f1"] == 0 and scores["always"] == {"precision": 50.0, "recall": 100.0, "f1": 66.7}
+    assert scores["ours"]["f1"] > 90 and scores["ours"]["f1"] >= scores["bigram"]["f1"] - 5
+    every = found["leave_one_out"]
+    assert every["tested"]["wrong_order"] == 8 and every["scores"]["never"]["all"]["f1"] == 0
+    ours, always = (every["scores"][name]["wrong_order"] for name in ("ours", "always"))
+    assert ours["recall"] == 100 and ours["f1"] > 3 * always["f1"]
+
+
+def test_other_toys_are_judged_by_what_was_learned_elsewhere(tmp_path: Path) -> None:
+    made(tmp_path / "a.csv", 0)
+    other = made(tmp_path / "b.csv", 1, count=12)
+    other.write_text(other.read_text().replace(",a0", ",z9"))
+    found = run(other, "--train", tmp_path / "a.csv")
+    assert found["one_class"]["learned_from"]["sequences"] == 15 and found["train"] == "a.csv"
+    assert found["one_class"]["scores"]["ours"]["f1"] > 85
+    assert found["one_class"]["scores"]["procedure"]["recall"] == 0  # it knows none of these toys
+
+
+def test_another_file_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    command = [sys.executable, str(REPOSITORY / "benchmarks/deviations.py"), str(tmp_path / "x.csv")]
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode != 0 and "no column" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_baseline_on_the_real_sequences_is_the_one_that_was_measured() -> None:
+    if not REAL.is_file():
+        pytest.skip("the recordings are not here")
+    found = run(REAL)
+    assert found["one_class"]["scores"]["bigram"] == {"precision": 67.3, "recall": 72.9, "f1": 70.0}
+    assert found["one_class"]["scores"]["ours"]["f1"] > 75
+    orders = {name: each["wrong_order"]["f1"] for name, each in found["leave_one_out"]["scores"].items()}
+    assert orders["ours"] == max(orders.values())
