@@ -66,7 +66,8 @@ def fit_decoder(
     if OF_OLDER_DECODERS & given.keys() or given.get("decide_at") == 0:
         main = [split_heads(p, spec)[spec.lag_ticks] for p in log_posteriors]
         return fit_older_decoder(main, labels, spec, given, procedure)
-    learned = learn_procedure(procedure or labels, spec.labels, spec.model_hz)
+    background = None if spec.background is None else spec.labels.index(spec.background)
+    learned = learn_procedure(procedure or labels, spec.labels, spec.model_hz, background)
     base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned).changed(given)
     if held_out:
         curve, balanced = fit_curve(log_posteriors, labels, spec, base, given)

@@ -280,7 +280,9 @@ def test_thresholds_and_procedure_change_without_opening_an_engine(
     assert "procedure.json" in report["refused"] and report["refused"] in refused
 
 
-def test_engines_that_are_kept_begin_the_new_epoch_with_no_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_engines_that_are_kept_begin_the_new_epoch_with_no_state(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "bundle"
     shutil.copytree(REPOSITORY / "tests/data/0.1.0/bundle", path)
     spec = load_bundle(path).spec
