@@ -53,8 +53,8 @@ def fit_decoder(
     """The thresholds and the procedure.
 
     The belief decides, with the settings of `fit_patience.py`, unless `given` has a threshold of an older decoder or
-    `decide_at` 0. `min_duration_s` follows from the durations of the segments, `lead_s` from the lateness of the
-    boundaries.
+    `decide_at` 0. `min_duration_s` follows from the durations of the segments. Boundaries are where the belief puts them:
+    `lead_s` stays 0.
 
     Args:
         log_posteriors: (T, H K) per video. labels: (T,) per video.
@@ -76,12 +76,7 @@ def fit_decoder(
         patience = UNFITTED
     # A given `decide_at` is the only setting.
     base = replace(base, patience={} if "decide_at" in given else patience, decide_at=patience["balanced"])
-    base = base.changed(given)
-    decisions = [decode_posteriors(p, base, spec) for p in log_posteriors]
-    late_s = lateness_s(
-        [transition_points(d, spec.model_hz) for d in decisions], [transitions_of(y, spec.model_hz) for y in labels]
-    )
-    fitted = base.changed({"lead_s": round(late_s, 2), **given})
+    fitted = base.changed(given)
     if held_out and fitted.believes:
         assert fitted.procedure is not None
         followed = [follow(p, fitted, spec) for p in log_posteriors]
