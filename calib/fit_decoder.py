@@ -53,8 +53,8 @@ def fit_decoder(
     """The thresholds and the procedure.
 
     The belief decides, with the settings of `fit_patience.py`, unless `given` has a threshold of an older decoder or
-    `decide_at` 0. `min_duration_s` follows from the durations of the segments. Boundaries are where the belief puts them:
-    `lead_s` stays 0.
+    `decide_at` 0. `min_duration_s` follows from the durations of the segments. Boundaries are where the belief puts
+    them: `lead_s` stays 0.
 
     Args:
         log_posteriors: (T, H K) per video. labels: (T,) per video.
