@@ -33,14 +33,14 @@ class Child(subprocess.Popen):  # type: ignore[type-arg]
 subprocess.Popen = Child  # type: ignore[misc]
 
 
-ABSENT = [name for name in ("torch", "onnxscript") if importlib.util.find_spec(name) is None]
+ABSENT = [name for name in ("torch", "onnxscript", "safetensors") if importlib.util.find_spec(name) is None]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """`make test-pythons` installs no torch: a test module that imports it is skipped, with the reason."""
+    """`make test-pythons` installs no torch: a test module that needs training is skipped, with the reason."""
     report = yield
     for name in ABSENT:
         if report.failed and f"No module named '{name}'" in str(report.longrepr):
