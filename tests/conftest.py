@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -19,6 +20,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A runner in the background ignores SIGINT, and what it starts would inherit that: the tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# A busy machine needs longer for an example: that is no failure.
+hypothesis.settings.register_profile("edge-hal", deadline=None)
+hypothesis.settings.load_profile("edge-hal")
 
 
 class Child(subprocess.Popen):  # type: ignore[type-arg]
