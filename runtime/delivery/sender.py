@@ -162,13 +162,17 @@ class Sender:
                 self._held.wake()  # whoever waits for room must hear that the journal cannot be written
                 return
             self._stored.extend(batch)
-        while self._stored:
-            event, body = self._stored[0]
-            self._send(event, body)
-            self._stored.popleft()
-            self._report.follow(event)
-            self.events += 1
-            self._held.drop_first()
+        sent = 0
+        try:
+            while self._stored:
+                event, body = self._stored[0]
+                self._send(event, body)
+                self._stored.popleft()
+                sent += 1
+                self._report.follow(event)
+                self.events += 1
+        finally:
+            self._held.drop(sent)  # all at once: each time wakes whoever waits for room
 
     def _dated(self, event: Event, waited_ns: int) -> Event:
         """The event as it is stored and sent, the same bytes both times."""
