@@ -117,13 +117,14 @@ class Session:
         return reason, counters, (time.monotonic_ns() - begun_ns) / 1e9
 
     def health(self) -> dict[str, Any]:
-        """The source, the engine and why it was chosen, descriptors, reloads, and what the observers report."""
+        """The source, the engine and why it was chosen, descriptors, reloads, connections, and what the observers report."""
         engines = self._recognizer.engines
         health = {
             "source": self._source.health(),
             "engine": {"kind": engines.kind, "why": engines.why},
             "descriptors": self._descriptors.health(),
             **self._reloader.health(),
+            "connections": self._publisher.connections(),
         }
         for observer in self._observers:
             health |= observer.health()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -21,6 +22,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A runner in the background ignores SIGINT, and what it starts would inherit that: the tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# A busy machine needs longer for an example: that is no failure.
+hypothesis.settings.register_profile("edge-hal", deadline=None)
+hypothesis.settings.load_profile("edge-hal")
 
 
 class Child(subprocess.Popen):  # type: ignore[type-arg]
@@ -35,14 +41,14 @@ class Child(subprocess.Popen):  # type: ignore[type-arg]
 subprocess.Popen = Child  # type: ignore[misc]
 
 
-ABSENT = [name for name in ("torch", "onnxscript") if importlib.util.find_spec(name) is None]
+ABSENT = [name for name in ("torch", "onnxscript", "safetensors") if importlib.util.find_spec(name) is None]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """`make test-pythons` installs no torch: a test module that imports it is skipped, with the reason."""
+    """`make test-pythons` installs no torch: a test module that needs training is skipped, with the reason."""
     report = yield
     for name in ABSENT:
         if report.failed and f"No module named '{name}'" in str(report.longrepr):

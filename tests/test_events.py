@@ -155,7 +155,7 @@ def test_the_document_lists_the_common_fields_the_counters_and_the_stages() -> N
     assert sorted(fields_of("`counters`")) == sorted(listed)
     assert all(f"`{stage}`" in DOC for stage in STAGES)
     assert fields_of("`run`") == ["session", "journal", "utc_ns", "latency_ms", "latency_ms"]
-    assert fields_of("`delivery`") == ["journal", "held", "replay", "refused", "troubles"]
+    assert fields_of("`delivery`") == ["journal", "held", "replay", "refused", "replay_refused", "troubles"]
 
 
 def test_the_example_in_the_document_is_an_event() -> None:

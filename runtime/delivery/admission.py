@@ -16,6 +16,7 @@ import zmq.utils.z85
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime import threads
 
+from .connections import KEY
 from .curve_keys import ServerKeys
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
@@ -80,10 +81,16 @@ class Admission:
 
     def _reply(self, request: list[bytes]) -> list[bytes]:
         """The user is never named: libzmq would send the name to the publisher's socket as one more message, which
-        fills a queue of one message (`subscriptions.py`)."""
+        fills a queue of one message (`subscriptions.py`). The key is a property of each message instead."""
         version, number, _domain, _address, _identity, mechanism, *credentials = request
-        admitted = self._keys is None
+        admitted, known = self._keys is None, b""
         if self._keys is not None and mechanism == b"CURVE" and len(credentials) == 1:
-            admitted = self._keys.allows(zmq.utils.z85.encode(credentials[0]))
+            key = zmq.utils.z85.encode(credentials[0])
+            admitted, known = self._keys.allows(key), _property(KEY, key)
         status = (b"200", b"OK") if admitted else (b"400", b"the key is not allowed")
-        return [version, number, *status, b"", b""]
+        return [version, number, *status, b"", known if admitted else b""]
+
+
+def _property(name: str, value: bytes) -> bytes:
+    """Of metadata, as in ZMTP (RFC 23)."""
+    return bytes([len(name)]) + name.encode() + len(value).to_bytes(4, "big") + value

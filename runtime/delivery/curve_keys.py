@@ -12,6 +12,7 @@ import os
 import re
 import struct
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,11 @@ class ServerKeys:
 
     def allows(self, key: bytes) -> bool:
         """Whether this key (Z85) is allowed. The folder is read each time, so `allow` and `revoke` need no restart."""
-        return key in allowed_keys(self.allowed).values()
+        return key in self.names().values()
+
+    def names(self) -> dict[str, bytes]:
+        """The keys that are allowed at present, by name."""
+        return allowed_keys(self.allowed)
 
 
 @dataclass(frozen=True)
@@ -136,17 +141,19 @@ def allowed_keys(folder: Path) -> dict[str, bytes]:
             found[file.stem] = _public(file)
         except EdgeHalError as error:
             problems[file] = f"{error.what}: {error.why}"
-    for path, problem in problems.items():
-        if _told.get(path) != problem:
-            log.warning("nobody is allowed by %s: %s", path, problem)
-    for path in [path for path in _told if path.parent == folder or path == folder]:
-        del _told[path]
-    _told.update(problems)
+    with _telling:
+        for path, problem in problems.items():
+            if _told.get(path) != problem:
+                log.warning("nobody is allowed by %s: %s", path, problem)
+        for path in [path for path in _told if path.parent == folder or path == folder]:
+            del _told[path]
+        _told.update(problems)
     return found
 
 
 _told: dict[Path, str] = {}
 """The problems that the log has told of, by file."""
+_telling = threading.Lock()  # the threads of both addresses read the keys
 
 
 def _pair(file: Path) -> tuple[bytes, bytes]:

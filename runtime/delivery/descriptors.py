@@ -43,7 +43,7 @@ class Descriptors:
     def health(self) -> dict[str, Any]:
         now_s = time.monotonic()
         if now_s - self._counted_s >= COUNT_S:
-            self._counted_s, self._health = now_s, {"open": _open(), "limit": limit()}
+            self._counted_s, self._health = now_s, {"open": _open(), "limit": limit(), "reserved": RESERVED}
         return self._health
 
 

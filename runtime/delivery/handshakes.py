@@ -27,7 +27,7 @@ log = logging.getLogger("edge_hal")
 
 
 class RefusedSubscribers:
-    """Counts the subscribers that a publisher refused, and logs the first of each cause."""
+    """Counts the connections that a publisher refused or ended, and logs the first failed handshake of each cause."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -44,12 +44,18 @@ class RefusedSubscribers:
             todo = "its --server-key must be the .key file that belongs to --key here; or it is no edge-hal subscriber"
         else:
             cause, todo = "it closed the connection during the handshake", "does one side encrypt and the other not?"
-        self._counts[cause] += 1
-        if self._counts[cause] == 1:
+        if self.add(cause):
             log.warning("a subscriber was refused on %s: %s; %s", self._endpoint, cause, todo)
 
+    def add(self, cause: str, count: int = 1) -> bool:
+        """Whether it is the first of this cause."""
+        first = count > 0 and cause not in self._counts
+        if count:
+            self._counts[cause] += count
+        return first
+
     def health(self) -> dict[str, int]:
-        """How many attempts were refused so far, by cause. A subscriber tries again every second."""
+        """How many were refused or ended so far, by cause. A subscriber tries again every second."""
         return dict(self._counts)
 
 

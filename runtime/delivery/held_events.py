@@ -66,10 +66,11 @@ class HeldEvents:
         with self._changed:
             return list(itertools.islice(self._events, count))
 
-    def drop_first(self) -> None:
-        """Remove the oldest event."""
+    def drop(self, count: int) -> None:
+        """Remove the oldest events."""
         with self._changed:
-            self._events.popleft()
+            for _ in range(count):
+                self._events.popleft()
             self._changed.notify_all()
 
     def fail(self, error: EdgeHalError) -> None:

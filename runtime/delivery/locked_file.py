@@ -24,7 +24,7 @@ class LockedFile:
         self._watched: dict[Path, tuple[int, int] | None] = {}
         what = f"cannot open the journal {path}"
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         except OSError as error:
             todo = "choose a folder and a file that can be written: --journal FILE"
             raise EdgeHalError(what, str(error.strerror), todo) from error

@@ -82,7 +82,7 @@ class Publisher:
                 self._replay = ReplayServer(self._context, replay, journal, keys, self._gave_up)
             undo.pop_all()
         report = Report(stream, -1 if journal is None else journal.next_seq - 1)
-        self._sender = Sender(self._context, socket, self._held, journal, self.replay, report, self._latency)
+        self._sender = Sender(self._context, socket, self._held, journal, self._replay, report, self._latency)
         self._thread = threads.Worker(self._sender.serve, "publisher", restarts=RESTARTS, gave_up=self._gave_up)
         self._thread.start()
 
@@ -134,6 +134,10 @@ class Publisher:
         sender = self._sender
         counters, latency_ms = sender.status.counters, self._latency.summary()
         return Vitals(self.stream, counters, latency_ms, sender.events, len(self._held), sender.troubles())
+
+    def connections(self) -> dict[str, dict[str, int]]:
+        """How many connections are open and may be open, by address."""
+        return self._sender.connections()
 
     def wait_subscribers(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Until `count` subscriptions to this stream have arrived. False if `cancelled` (see `wake`)."""

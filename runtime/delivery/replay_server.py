@@ -24,6 +24,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import SCHEMA
 from edge_hal.runtime import threads
 
+from .connections import REVIEW_S, Connections
 from .curve_keys import ServerKeys
 from .endpoint import bind, keep_alive
 from .journal import Journal
@@ -82,6 +83,11 @@ def _whole(value: Any) -> bool:
 class ReplayServer:
     """Answers on `endpoint` with events of a journal. Close it before the context.
 
+    Attributes:
+        connections: those to `endpoint`.
+        answered: requests that were answered, be it with an error.
+        refused: requests that were answered with an error.
+
     Raises:
         EdgeHalError: the address cannot be bound.
     """
@@ -98,6 +104,7 @@ class ReplayServer:
         self.answered = 0
         self._grace = False
         self._until_s: float | None = None  # when grace ends
+        self._review_s = 0.0  # when the keys are looked at again
         self._path, self._stream, self._journal_id = journal.path, journal.stream, journal.id
         self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.MAXMSGSIZE, REQUEST_BYTES)
@@ -105,11 +112,14 @@ class ReplayServer:
         self._socket.setsockopt(zmq.SNDHWM, WAITING_PAGES)
         self._socket.setsockopt(zmq.LINGER, 0)
         keep_alive(self._socket)
-        if keys is not None:
-            keys.secure(self._socket)
+        self.connections = Connections(self._socket, keys)
         try:
+            if keys is not None:
+                keys.secure(self._socket)
             self._address = bind(self._socket, endpoint, "--replay")
-        except EdgeHalError:
+            self.connections.bound(self._address)
+        except BaseException:
+            self.connections.close()
             self._socket.close()
             raise
         self.endpoint = self._address.endpoint
@@ -128,6 +138,7 @@ class ReplayServer:
             self._stop.send(b"", zmq.DONTWAIT)
         ended = self._thread.finish()
         if ended:
+            self.connections.close()
             for socket in (self._socket, self._stop, self._stopped):
                 socket.close(linger=0)
         self._address.release()
@@ -136,40 +147,57 @@ class ReplayServer:
     def _serve(self) -> None:
         with contextlib.closing(_Reading(self._path)) as reading:
             while (asked := self._wait()) or not self._stopped.poll(0):
-                if not (asked and (parts := self._receive())):
+                if not (asked and (frames := self._receive())):
                     continue
                 began_s = time.monotonic()
+                self.connections.read()  # before it is asked for the sender
+                parts, connection = [frame.bytes for frame in frames], self.connections.sender(frames[-1])
                 try:
-                    self._answer(reading, parts)
+                    self._answer(reading, parts, connection)
                 except Exception as error:  # whatever the request or the journal holds, the next one is answered
                     why = threads.describe(error)
                     log.error("a request for past events could not be answered: %s", why)
                     self._refuse(parts, None, f"the journal cannot be read: {type(error).__name__}")
                     reading.close()
                 self.answered += 1
-                self._stopped.poll(math.ceil(REST * 1000 * (time.monotonic() - began_s)))
+                self._attend(time.monotonic() + REST * (time.monotonic() - began_s))
 
     def _wait(self) -> bool:
         """Until a request comes (True), or until it is time to stop (False)."""
-        if not self._stopped.poll(0):
-            poller = zmq.Poller()
-            poller.register(self._socket, zmq.POLLIN)
-            poller.register(self._stopped, zmq.POLLIN)
-            if self._socket in dict(poller.poll()):
-                return True
+        if not self._stopped.poll(0) and self._attend(math.inf, self._socket):
+            return True
         if not self._grace:
             return False
         self._until_s = self._until_s or time.monotonic() + LONGEST_GRACE_S
         left_s = min(GRACE_S, self._until_s - time.monotonic())
         return left_s > 0 and bool(self._socket.poll(round(left_s * 1000)))
 
-    def _receive(self) -> list[bytes]:
+    def _attend(self, until_s: float, *sockets: zmq.Socket[bytes]) -> bool:
+        """Follow the connections until then or until it is time to stop (False), or until one of these sockets can be
+        read (True)."""
+        poller = zmq.Poller()
+        for socket in (self._stopped, self.connections.monitor, *sockets):
+            poller.register(socket, zmq.POLLIN)
+        while True:
+            if time.monotonic() >= self._review_s:
+                self._review_s = time.monotonic() + REVIEW_S
+                self.connections.review()
+            left_s = min(until_s, self._review_s) - time.monotonic()
+            ready = dict(poller.poll(max(0, math.ceil(1000 * left_s))))
+            if self.connections.monitor in ready:
+                self.connections.read()
+            if any(socket in ready for socket in sockets):
+                return True
+            if self._stopped in ready or time.monotonic() >= until_s:
+                return False
+
+    def _receive(self) -> list[zmq.Frame]:
         try:
-            return self._socket.recv_multipart(zmq.DONTWAIT)
+            return self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
         except zmq.ZMQError:  # the peer is gone again
             return []
 
-    def _answer(self, reading: _Reading, parts: list[bytes]) -> None:
+    def _answer(self, reading: _Reading, parts: list[bytes], connection: int | None) -> None:
         request = None
         try:
             if not 2 <= len(parts) <= REQUEST_PARTS or any(parts[1:-1]):
@@ -178,6 +206,8 @@ class ReplayServer:
         except EdgeHalError as error:
             self._refuse(parts, request, error.what)
             return
+        if connection is not None:
+            self.connections.useful(connection)
         reader = reading.open()
         begin = request.begin if request.since_ns is None else reader.since(request.since_ns)
         assert begin is not None

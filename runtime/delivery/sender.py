@@ -22,6 +22,7 @@ from edge_hal.runtime.stream.latency import Latency
 
 from .held_events import HeldEvents
 from .journal import Journal
+from .replay_server import ReplayServer
 from .report import Report, Status
 from .subscriptions import SubscriptionSocket
 from .systemd import Notifier
@@ -52,7 +53,7 @@ class Sender:
         socket: SubscriptionSocket,
         held: HeldEvents,
         journal: Journal | None,
-        replay: str | None,
+        replay: ReplayServer | None,
         report: Report,
         latency: Latency,
     ) -> None:
@@ -94,7 +95,7 @@ class Sender:
         """Until `stop`. May be called again after an exception: nothing that is held is lost or sent twice."""
         poller = zmq.Poller()
         poller.register(self._socket.socket, zmq.POLLIN)
-        poller.register(self._socket.connections, zmq.POLLIN)
+        poller.register(self._socket.connections.monitor, zmq.POLLIN)
         poller.register(self._woken, zmq.POLLIN)
         beat = prune = time.monotonic() + HEARTBEAT_S
         while True:
@@ -103,7 +104,7 @@ class Sender:
             with contextlib.suppress(zmq.Again):
                 while self._woken in ready:
                     self._woken.recv(zmq.DONTWAIT)
-            if self._socket.socket in ready or self._socket.connections in ready:
+            if self._socket.socket in ready or self._socket.connections.monitor in ready:
                 self._greet(self._socket.read())
             closing, beating = self._closing.is_set(), time.monotonic() >= beat  # before the last look at what is held
             if self._held.ailing is None or beating or closing:
@@ -114,11 +115,17 @@ class Sender:
                 return
             if beating:
                 beat = time.monotonic() + HEARTBEAT_S
+                self._socket.connections.review()
                 self._beat()
             if self._journal is not None and time.monotonic() >= prune:
                 prune = time.monotonic() + PRUNE_S
                 with contextlib.suppress(EdgeHalError):  # the next append reports it
                     self._journal.prune()
+
+    def connections(self) -> dict[str, dict[str, int]]:
+        """How many are open and may be open, by address; any thread may ask."""
+        found = {"events": self._socket.connections.health()}
+        return found if self._replay is None else {**found, "replay": self._replay.connections.health()}
 
     def troubles(self) -> tuple[str, ...]:
         """What is wrong with the run, one sentence each; any thread may ask."""
@@ -156,16 +163,20 @@ class Sender:
                 self._held.wake()  # whoever waits for room must hear that the journal cannot be written
                 return
             self._stored.extend(batch)
-        while self._stored:
-            event, body = self._stored[0]
-            if event.durable:
-                self._send(event, body)
-                self.events += 1
-            elif isinstance(event, Now):  # only here is it known after which event it is sent
-                self._send(dataclasses.replace(event, last_seq=self._report.last_seq))
-            self._stored.popleft()
-            self._report.follow(event)
-            self._held.drop_first()
+        sent = 0
+        try:
+            while self._stored:
+                event, body = self._stored[0]
+                if event.durable:
+                    self._send(event, body)
+                    self.events += 1
+                elif isinstance(event, Now):  # only here is it known after which event it is sent
+                    self._send(dataclasses.replace(event, last_seq=self._report.last_seq))
+                self._stored.popleft()
+                sent += 1
+                self._report.follow(event)
+        finally:
+            self._held.drop(sent)  # all at once: each time wakes whoever waits for room
 
     def _dated(self, event: Event, waited_ns: int) -> Event:
         """The event as it is stored and sent, the same bytes both times."""
@@ -211,10 +222,17 @@ class Sender:
         if self._report.start is None and self._held.ailing is None:
             self._sent_s = time.monotonic()  # there is nothing to report yet
             return
-        delivery: dict[str, Any] = {"journal": None, "held": len(self._held), "replay": self._replay}
+        journal, replay = None, self._replay
         if self._journal is not None:
-            delivery["journal"] = "ok" if self._held.ailing is None else self._held.ailing.why
-        delivery |= {"refused": self._socket.refused.health(), "troubles": self.troubles()}
+            journal = "ok" if self._held.ailing is None else self._held.ailing.why
+        delivery: dict[str, Any] = {
+            "journal": journal,
+            "held": len(self._held),
+            "replay": None if replay is None else replay.endpoint,
+            "refused": self._socket.connections.refused.health(),
+            "replay_refused": {} if replay is None else replay.connections.refused.health(),
+            "troubles": self.troubles(),
+        }
         self._send(self._report.heartbeat(self.status, self._journal_id, self._latency.summary(), delivery))
         if self.reported_s > self._beat_s:
             self._notifier.alive()

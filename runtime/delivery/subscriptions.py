@@ -14,19 +14,16 @@ Therefore:
 from __future__ import annotations
 
 import contextlib
-import os
-import socket as net
 import time
 from collections import Counter
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from edge_hal.events import TYPES
 
+from .connections import Connections
 from .curve_keys import ServerKeys
-from .endpoint import BoundAddress, bind, keep_alive, monitor
-from .handshakes import FAILED, RefusedSubscribers
+from .endpoint import BoundAddress, bind, keep_alive
 
 SEND_EVENTS = 10_000
 """Messages ZeroMQ keeps for one subscriber that does not read. Beyond it that subscriber loses messages."""
@@ -40,7 +37,6 @@ READ_MESSAGES = 5000
 """Messages read before events are sent again. What libzmq has put into its tree must be seen before it puts in more."""
 USELESS_BYTES, USELESS_TOTAL_BYTES = 512, 16_384
 """Bytes of subscriptions that match no topic: of one connection, and of all together."""
-OPENED_OR_CLOSED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 CHANGES, CHANGES_S = 200, 10.0
 """Messages of one connection within so many seconds."""
 
@@ -50,9 +46,7 @@ class SubscriptionSocket:
 
     Attributes:
         address: where it is bound.
-        connections: readable when connections came or went. Call `read` then, and when `socket` is readable.
-        shut_down: connections that were shut down.
-        refused: handshakes that failed.
+        connections: those to `address`. Call `read` when their monitor or `socket` is readable.
 
     Raises:
         EdgeHalError: the address cannot be bound.
@@ -61,7 +55,6 @@ class SubscriptionSocket:
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, stream: str, keys: ServerKeys | None
     ) -> None:
-        self.shut_down = 0
         self._topics = [f"{stream}/{name}".encode() for name in TYPES]
         self._useless: Counter[int] = Counter()  # bytes, by connection
         self._changes: Counter[int] = Counter()  # messages, by connection
@@ -77,14 +70,13 @@ class SubscriptionSocket:
             (zmq.RCVBUF, RECEIVE_BYTES),
         ):
             self.socket.setsockopt(option, value)
-        self.socket.setsockopt_string(zmq.ZAP_DOMAIN, "edge-hal")  # every connection is admitted by `admission.py`
         keep_alive(self.socket)
-        self.connections = monitor(self.socket, OPENED_OR_CLOSED | FAILED)
+        self.connections = Connections(self.socket, keys)
         try:
             if keys is not None:
                 keys.secure(self.socket)
             self.address: BoundAddress = bind(self.socket, endpoint, "--pub")
-            self.refused = RefusedSubscribers(self.address.endpoint)
+            self.connections.bound(self.address)
         except BaseException:
             self.close()
             raise
@@ -102,48 +94,33 @@ class SubscriptionSocket:
         self.socket.send_multipart([topic, body])
 
     def close(self) -> None:
-        self.socket.disable_monitor()
         self.connections.close()
         self.socket.close()
 
     def _judge(self, frame: zmq.Frame) -> bool:
         message = frame.bytes
         matches = any(topic.startswith(message[1:]) for topic in self._topics)
-        try:
-            connection = int(frame.get(zmq.SRCFD))
-        except (zmq.ZMQError, ValueError):  # libzmq unsubscribes for a peer that has left
+        connection = self.connections.sender(frame)
+        if connection is None:  # libzmq unsubscribes for a peer that has left
             return False
         self._changes[connection] += 1
         if not matches:
             self._useless[connection] += len(message)
         many = self._useless[connection] > USELESS_BYTES or self._changes[connection] > CHANGES
         if many or (not matches and self._useless.total() > USELESS_TOTAL_BYTES):
-            self._shut_down(connection)
+            if self.connections.end(connection):
+                self.connections.refused.add("useless subscriptions")
             return False
-        return matches and message[:1] == b"\x01"
+        subscribes = matches and message[:1] == b"\x01"
+        if subscribes:
+            self.connections.useful(connection)
+        return subscribes
 
     def _forget_closed(self) -> None:
         """A descriptor that was closed, or accepted again, is another connection."""
-        with contextlib.suppress(zmq.Again):
-            while True:
-                message = recv_monitor_message(self.connections, zmq.DONTWAIT)
-                if message["event"] & FAILED:
-                    self.refused.note(message)
-                    continue
-                self._useless.pop(int(message["value"]), None)
-                self._changes.pop(int(message["value"]), None)
+        for descriptor in self.connections.read():
+            self._useless.pop(descriptor, None)
+            self._changes.pop(descriptor, None)
         if time.monotonic() - self._counted_s > CHANGES_S:
             self._counted_s = time.monotonic()
             self._changes.clear()
-
-    def _shut_down(self, descriptor: int) -> None:
-        """End a connection, and discard what it has sent: libzmq would still read it. Nothing happens unless the
-        descriptor is a connection to this address, for it may have been closed and used again."""
-        with contextlib.suppress(OSError), net.socket(fileno=os.dup(descriptor)) as connection:
-            if not self.address.accepted(connection):
-                return
-            connection.setblocking(False)
-            connection.shutdown(net.SHUT_RDWR)
-            self.shut_down += 1
-            while connection.recv(65536):
-                pass

@@ -56,7 +56,11 @@ class ReadingProcess:
     def __init__(self, request: CameraRequest) -> None:
         self._memory: mmap.mmap | None = None
         self._file = _anonymous_memory()
-        self._pipe, child_pipe = Pipe()
+        try:
+            self._pipe, child_pipe = Pipe()
+        except OSError:  # too many open files
+            os.close(self._file)
+            raise
         try:
             # Not `multiprocessing`: its resource tracker would outlive us, and its shared memory has names.
             self.process = subprocess.Popen(

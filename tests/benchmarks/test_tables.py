@@ -105,6 +105,8 @@ def test_the_committed_learning_tables_match_the_committed_runs() -> None:
 
 @pytest.mark.parametrize("name", ["imperfect", "identifiability", "long_video"])
 def test_the_committed_tables_are_those_that_the_program_prints(name: str) -> None:
+    if name == "identifiability":
+        pytest.importorskip("torch")
     done = run_program(name, "--table")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) > 100 and done.stdout in (REPOSITORY / "benchmarks" / "results" / f"{name}.md").read_text()

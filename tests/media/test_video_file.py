@@ -23,6 +23,8 @@ from edge_hal.rate import instant_ns
 from tests.helpers.videos import number_of, numbered, rewrite, write_video
 
 REGULAR = [100 * i for i in range(60)]
+ROUNDING = 3
+"""Of 255: the steps of a conversion to BGR round in another way elsewhere."""
 
 
 def read(path: Path, **options: float) -> tuple[list[tuple[float, int | None]], Missing]:
@@ -32,6 +34,30 @@ def read(path: Path, **options: float) -> tuple[list[tuple[float, int | None]], 
             (t_ns / 1e6, None if frame is None else number_of(video.picture(frame))) for t_ns, frame in video.frames()
         ]
         return found, video.missing()
+
+
+def largest_difference(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.abs(one.astype(int) - other).max())
+
+
+def write_noise(path: Path, frames: int = 12) -> Path:
+    """MPEG-4 of smooth noise in all colours, which moves."""
+    noise = np.random.default_rng(0).integers(0, 256, (48 + frames, 64 + frames, 3), np.uint8)
+    noise = cv2.GaussianBlur(noise, (0, 0), 1.5).astype(np.uint8)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 2_000_000
+        for index in range(frames):
+            picture = np.ascontiguousarray(noise[index : index + 48, index : index + 64])
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        out.mux(stream.encode(None))
+    return path
+
+
+def decoded(path: Path, idct: str) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.options = {"idct": idct}
+        return [frame.to_ndarray() for frame in container.decode(video=0)]
 
 
 def times_ms(path: Path) -> list[float]:
@@ -82,13 +108,41 @@ def test_a_whole_file_of_any_kind_gives_all_frames_at_their_times(
     assert times_ms(path) == [t for t, _ in found]
 
 
-def test_pictures_are_those_of_opencv(tmp_path: Path) -> None:
+def test_pictures_are_those_of_opencv_but_for_rounding(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", REGULAR, codec="mpeg4")
     capture = cv2.VideoCapture(str(path))
     with VideoFile(path) as video:
         for _, frame in video.frames():
-            assert np.array_equal(video.picture(frame), capture.read()[1])
+            assert largest_difference(video.picture(frame), capture.read()[1]) <= ROUNDING
     assert not capture.read()[0]
+
+
+def test_each_block_of_four_pixels_has_the_colours_of_the_standard(tmp_path: Path) -> None:
+    """ITU-R BT.601, in integers: libswscale rounds down several times."""
+    path = write_noise(tmp_path / "v.mp4")
+    with VideoFile(path) as video:
+        for _, frame in video.frames():
+            planes = frame.to_ndarray().astype(float)
+            y = 255 / 219 * (planes[:48] - 16)
+            u, v = (plane.reshape(24, 32).repeat(2, 0).repeat(2, 1) - 128.0 for plane in (planes[48:60], planes[60:]))
+            u, v = 255 / 224 * u, 255 / 224 * v
+            expected = np.stack([y + 1.772 * u, y - 0.344136 * u - 0.714136 * v, y + 1.402 * v], axis=-1)
+            assert np.abs(video.picture(frame) - expected.clip(0, 255)).max() <= ROUNDING
+
+
+@pytest.mark.parametrize("made_by", [b"Lavc", b"XviD"])
+def test_the_inverse_dct_is_that_of_the_encoder_and_reproducible(tmp_path: Path, made_by: bytes) -> None:
+    """A file of Xvid needs its own: with another one the error grows up to the next key frame."""
+    path = write_noise(tmp_path / "v.mp4")
+    data = path.read_bytes()
+    start = data.find(b"Lavc")
+    assert start > 0
+    path.write_bytes(data[:start] + made_by + data[start + 4 :])
+    needed = "simple" if made_by == b"Lavc" else "xvid"
+    with VideoFile(path) as video:
+        found = [frame.to_ndarray() for _, frame in video.frames()]
+    assert np.array_equal(found, decoded(path, needed))
+    assert not np.array_equal(found, decoded(path, "xvid" if needed == "simple" else "simple"))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
@@ -246,4 +300,4 @@ def test_pictures_of_phones_are_turned_upright(tmp_path: Path, angle: int) -> No
     with VideoFile(path) as video:
         picture = video.picture(next(video.frames())[1])
     assert expected.shape == ((64, 48, 3) if angle != 180 else (48, 64, 3))
-    assert np.array_equal(picture, expected)
+    assert largest_difference(picture, expected) <= ROUNDING

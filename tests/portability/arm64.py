@@ -84,16 +84,25 @@ def python_on(root: Path | None) -> tuple[list[str], dict[str, str]]:
     return [sys.executable if root is None else str(root / "python")], environment
 
 
+def output(root: Path | None, *arguments: str) -> str:
+    """Standard output of Python with `arguments`.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    program, environment = python_on(root)
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(program)} {' '.join(arguments)}\n{done.stderr}")
+    return done.stdout
+
+
 def stream(root: Path | None, bundle: Path, source: str, *more: str) -> list[Event]:
     """The durable events of `edge-hal run` over a whole file, read here from the journal that it wrote."""
-    program, environment = python_on(root)
     with tempfile.TemporaryDirectory(prefix="edge-hal-") as folder:
         journal = Path(folder) / "journal"
         options = ["--pace", "asap", "--pub", f"ipc://{folder}/pub", "--journal", str(journal)]
-        command = [*program, "-c", PATIENT, "run", "--bundle", str(bundle), "--camera", source, *options, *more]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+        output(root, "-c", PATIENT, "run", "--bundle", str(bundle), "--camera", source, *options, *more)
         reader = JournalReader(journal)
         bodies = reader.page(0, limit=1_000_000, limit_bytes=2**30).bodies
         reader.close()

@@ -67,6 +67,36 @@ def test_a_trained_model_with_its_encoder_on_pictures(root: Path, tmp_path: Path
     check(root, FROZEN / "pictures" / "bundle", str(tmp_path), "--fps", str(rate), transitions=4)
 
 
+HASHES = """
+import hashlib, sys
+from pathlib import Path
+from edge_hal.media.video_file import VideoFile
+for path in sys.argv[1:]:
+    with VideoFile(Path(path)) as video:
+        pictures = hashlib.sha256(b"".join(video.picture(frame).tobytes() for _, frame in video.frames()))
+    print(path, pictures.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_a_video_of_any_kind_gives_the_same_pictures(root: Path, tmp_path: Path) -> None:
+    av, cv2 = pytest.importorskip("av"), pytest.importorskip("cv2")
+    noise = np.random.default_rng(0).integers(0, 256, (200, 280, 3), np.uint8)
+    noise = cv2.GaussianBlur(noise, (0, 0), 1.5)  # in all colours, so that each step of a decoder has to round
+    frames = [np.ascontiguousarray(noise[at : at + 180, at : at + 240]) for at in range(20)]
+    kinds = [("mpeg4", "yuv420p"), ("mpeg2video", "yuv420p"), ("mjpeg", "yuvj422p")]
+    kinds += [("libx264", "yuv420p"), ("libx264", "yuv420p10le"), ("libx264", "yuv444p"), ("libvpx-vp9", "yuv420p")]
+    for codec, pixels in kinds:
+        with av.open(str(tmp_path / f"{codec}-{pixels}.mkv"), "w") as out:
+            stream = out.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 240, 180, pixels, 4_000_000
+            for frame in frames:
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
+            out.mux(stream.encode(None))
+    here, there = (arm64.output(where, "-c", HASHES, *map(str, sorted(tmp_path.iterdir()))) for where in (None, root))
+    assert here == there and len(here.splitlines()) == len(kinds)
+
+
 def test_a_difference_is_noticed(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", vectors([0] * 20 + [1] * 20))
     events = arm64.stream(None, bundle, f"features:{tmp_path}/f.npy@10")

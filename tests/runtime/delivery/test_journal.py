@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -84,6 +85,17 @@ def test_the_disk_is_asked_for_full_safety(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", "bench") as journal:
         assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert journal._db.execute("PRAGMA journal_mode").fetchone() == (b"wal",)
+
+
+def test_a_new_journal_is_its_owners_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with Journal(tmp_path / "j", "s") as journal:
+            journal.append([(0, body(0))])
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {"j": 0o600, "j-wal": 0o600, "j-shm": 0o600}
 
 
 def test_an_append_that_fails_keeps_nothing_and_may_be_tried_again(

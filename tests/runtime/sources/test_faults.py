@@ -137,7 +137,7 @@ def test_a_file_with_faults_at_its_own_pace_is_a_camera_they_happen_to(
 ) -> None:
     """Hung, killed, replaced; unplugged, refused, back: while the file goes on where it would be."""
     np.save(tmp_path / "f.npy", np.repeat(np.arange(440, dtype=np.float32)[:, None], 3, axis=1))
-    uri = f"fault:hang@1s,unplug@3s+1s,clockstep=-1s@9s:features:{tmp_path}/f.npy@40"
+    uri = f"fault:hang@1s,unplug@4s+2s,clockstep=-1s@9s:features:{tmp_path}/f.npy@40"
     with opened(uri, vector_size=3, limits=Limits(stall_s=0.3)) as source:
         frames = drain(source)
     told = "\n".join(record.getMessage() for record in caplog.records)
