@@ -117,7 +117,7 @@ class Session:
         return reason, counters, (time.monotonic_ns() - begun_ns) / 1e9
 
     def health(self) -> dict[str, Any]:
-        """The source, the engine and why it was chosen, descriptors, reloads, connections, and what the observers report."""
+        """The source, the engine and why, descriptors, connections, reloads, and what the observers report."""
         engines = self._recognizer.engines
         health = {
             "source": self._source.health(),
