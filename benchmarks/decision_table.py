@@ -2,8 +2,8 @@
 
     python benchmarks/decision_table.py benchmarks/results/decisions
 
-Each file SET.seedN.json holds the `ours` of `edge-hal eval DATA --ckpt RUN --json`; SET.seedN.0.2.json that of a run that
-version 0.2 trained and scored, with the same seed.
+Each file SET.seedN.json holds the `ours` of `edge-hal eval DATA --ckpt RUN --json`; SET.seedN.0.2.json that of a run
+that version 0.2 trained and scored, with the same seed.
 """
 
 from __future__ import annotations
