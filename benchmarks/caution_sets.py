@@ -39,6 +39,7 @@ class Kind:
     idle_style: as `style`, of label 0; None if it is the same.
     ends: how many times longer the first and the last segment last than they would.
     echo: how much an idle segment looks like the step before it, 0 to 1.
+    alike: how much all steps but label 0 look like one another, 0 to 1.
     wrong: share of the neighbours that are swapped in each list, after the video was made.
     shuffled: the lists belong to other videos.
     videos, labels: numbers.
@@ -55,6 +56,7 @@ class Kind:
     idle_style: float | None = None
     ends: float = 1.0
     echo: float = 0.0
+    alike: float = 0.0
     wrong: float = 0.0
     shuffled: bool = False
     videos: int = 12
@@ -145,6 +147,9 @@ def draw(name: str, kind: Kind, seed: int) -> GeneratedSet:
     rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
     path = rng.normal(size=(kind.labels, 1, WIDTH)) + 0.5 * rng.normal(size=(kind.labels, PHASES, WIDTH))
     path *= kind.separation / np.sqrt(2 * 1.25 * WIDTH)
+    busy = path[1:] if kind.alike == 0 else (1 - kind.alike) * path[1:] + kind.alike * path[1:2]
+    place = path  # where an idle segment after the step is
+    path = np.concatenate([path[:1], busy])
     typical = np.exp(kind.spread * rng.normal(size=kind.labels))
     typical *= kind.segment / typical.mean()
     mixture = np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0]
@@ -164,7 +169,7 @@ def draw(name: str, kind: Kind, seed: int) -> GeneratedSet:
         mean = path[labels, phase]
         before = np.repeat([steps[max(at - 1, 0)] for at in range(len(steps))], lengths)
         echoes = kind.echo * (labels == 0)[:, None]
-        mean = (1 - echoes) * mean + echoes * path[before, PHASES - 1]
+        mean = (1 - echoes) * mean + echoes * place[before, PHASES - 1]
         slow = np.cumsum(rng.normal(size=(len(labels), WIDTH)), axis=0) * kind.drift / np.sqrt(len(labels))
         noise = rng.normal(size=(len(labels), WIDTH))
         for t in range(1, len(noise)):
@@ -238,6 +243,19 @@ KINDS: dict[str, Kind] = {
     "idle, weak, few videos": replace(_IDLE, order=between(nearly(2)), separation=1.2, videos=5, ends=3.0),
     "idle sometimes, cycle": replace(_IDLE, order=sometimes(cycle(8, 12)), separation=3.0),
     "idle sometimes, nearly one list": replace(_IDLE, order=sometimes(nearly(1)), idle_style=3.0, ends=3.0),
+    "idle, one list, alike": replace(_IDLE, alike=0.8, echo=0.7, separation=6.0),
+    "idle, nearly one list, alike": replace(_IDLE, order=between(nearly(1)), alike=0.8, echo=0.7, separation=6.0),
+    "idle, nearly one list, alike, short": replace(
+        _IDLE, order=between(nearly(1)), alike=0.9, echo=0.9, idle_share=0.6, separation=8.0, segment=7
+    ),
+    "idle, one list, alike, short": replace(_IDLE, alike=0.9, echo=0.9, separation=8.0, segment=7),
+    "idle, permuted, alike, short": replace(
+        _IDLE, order=between(shuffled), alike=0.9, echo=0.9, separation=8.0, segment=7
+    ),
+    "idle, nearly one list, a little alike": replace(
+        _IDLE, order=between(nearly(1)), alike=0.3, echo=0.2, separation=8.0, videos=20
+    ),
+    "idle, cycle, alike": replace(_IDLE, order=between(cycle(6, 9)), alike=0.9, echo=0.8, separation=6.0),
     "idle, noise only": replace(_IDLE, order=between(nearly(1)), separation=0.0, style=0.0, ends=3.0),
     "idle, lists of other videos": replace(_IDLE, order=between(walk(5)), shuffled=True),
     # Lists without order.

@@ -39,6 +39,7 @@ from .data.recordings import Labels, SampledRecording, read_recordings
 from .encoders.train_encoder import learn_encoder
 from .hmm.first_alignment import FIRST_ALIGN_HZ, FirstAlignment, find_first_alignment, statistics, thumbnail_vectors
 from .hmm.known_labels import known_segments_of
+from .hmm.trust import Evidence
 from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import choose_align_hz, learn_alignment
@@ -113,7 +114,7 @@ def train(
 
     def first_alignment(vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool) -> FirstAlignment:
         if fully_labelled:
-            return FirstAlignment([labels for labels in user_labels if labels is not None], [1.0] * len(user_labels))
+            return FirstAlignment([labels for labels in user_labels if labels is not None], [Evidence()] * len(user_labels))
         if stored is not None:
             return replace(stored, labels=with_user_labels(stored.labels))
         found = find_first_alignment(
@@ -169,7 +170,7 @@ def train(
         decoder,
         _provenance(config, seed, videos, stage("student").device),
         _reference(recordings, vectors),
-        alignment_entries(recordings, labels, videos.labels, found.agreement),
+        alignment_entries(recordings, labels, videos.labels, found.evidence),
     )
     return out
 
