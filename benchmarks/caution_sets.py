@@ -262,3 +262,30 @@ KINDS: dict[str, Kind] = {
     "sets": Kind(lambda rng, labels: shuffled(rng, labels)[:4], labels=8, lists="sets", segment=14, separation=6.0),
     "sets, weak": Kind(lambda rng, labels: shuffled(rng, labels)[:4], labels=8, lists="sets", separation=1.0),
 }
+
+
+UNSEEN: dict[str, Kind] = {
+    "rounds of pairs": Kind(lambda rng, labels: [0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5], separation=4.0),
+    "two lists, one backwards": Kind(
+        lambda rng, labels: list(range(labels))[:: int(rng.choice([-1, 1]))], labels=8, separation=4.0
+    ),
+    "one list, five labels": Kind(same, labels=5, separation=6.0, segment=14),
+    "one list, forty videos": Kind(same, labels=9, separation=10.0, videos=40, spread=0.3),
+    "one list, wrong in half": Kind(same, labels=8, separation=5.0, wrong=0.5),
+    "walk, four videos, eight labels": Kind(walk(10), labels=8, videos=4, separation=4.0),
+    "walk, a third swapped": Kind(walk(10), wrong=0.35, separation=4.0),
+    "walk, much style": Kind(walk(9), separation=4.0, style=4.0),
+    "permuted, much drift": Kind(shuffled, separation=4.0, drift=4.0),
+    "permuted, long ends": Kind(shuffled, separation=4.0, ends=3.0),
+    "cycle, four labels, long": Kind(cycle(5, 9), labels=4, segment=16, separation=3.0),
+    "idle, walk": Kind(between(walk(4)), idle_share=0.4, separation=6.0),
+    "idle, walk, alike": Kind(between(walk(4)), idle_share=0.55, separation=6.0, alike=0.7, echo=0.7),
+    "idle, one list, weak": Kind(between(same), idle_share=0.5, separation=1.5, jitter=0.6),
+    "idle, one list, ten labels": Kind(between(same), idle_share=0.5, labels=10, separation=6.0, segment=7),
+    "idle, nearly one list, strong": Kind(between(nearly(1)), idle_share=0.5, separation=8.0, style=1.0, videos=16),
+    "idle, nearly one list, looks like what was": Kind(
+        between(nearly(1)), idle_share=0.6, separation=5.0, echo=0.9, alike=0.5, videos=8
+    ),
+    "idle sometimes, permuted": Kind(sometimes(shuffled, 0.5), idle_share=0.4, separation=5.0),
+}
+"""Kinds that were made after the limits of the caution were fixed."""

@@ -22,10 +22,10 @@ from .transcript_chain import Batch
 
 IndexArray = NDArray[np.int64]
 
-LEAST_AGREEMENT = 0.45
+LEAST_AGREEMENT = 0.48
 """Of the agreement that chance does not explain, see `Trust.agreement`."""
-LEAST_ORDER = 0.33
-MOST_SHORT_ENDS = 0.5
+LEAST_ORDER = 0.29
+MOST_SHORT_ENDS = 0.52
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,212 @@
+"""Whether the caution of `edge-hal train` tells wrong alignments from right ones, on generated and on real sets.
+
+    python benchmarks/caution.py                                            # generated sets; resumable
+    python benchmarks/caution.py DATA --name NAME --splits 1,2 --rate-hz 30 # training videos of a real set
+    python benchmarks/caution.py --fit                                      # the limits, from the first half of the sets
+    python benchmarks/caution.py --table > benchmarks/results/caution.md    # the tables
+
+Each set is aligned as training aligns it, and the share of frames that are right is compared with what the alignment
+reports without labels. The limits in `edge_hal/learning/hmm/trust.py` come from the first half of the generated sets
+(seed 0 of each kind) and four real runs. The second half has seed 1, and kinds that were made after the limits were
+fixed. A wrong run has
+less than 50 % of its frames right and must be warned of; a right one has more than 70 % and must not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from caution_sets import KINDS, UNSEEN, draw
+from imperfect import numbers
+from numpy.typing import NDArray
+from starter import Setting, fitted_front_end, truth_of, vectors_of
+
+from edge_hal.config import Lists, load_config
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.rates import with_model_rate
+from edge_hal.learning.data.recordings import read_recordings
+from edge_hal.learning.hmm.align import align_with_hmm
+from edge_hal.learning.hmm.first_alignment import binned_features
+from edge_hal.learning.hmm.trust import LEAST_AGREEMENT, LEAST_ORDER, MOST_SHORT_ENDS, Trust
+
+Row = dict[str, Any]
+RESULTS = Path(__file__).parent / "results" / "caution.json"
+WRONG, RIGHT = 0.5, 0.7
+OLD_LIMIT = 0.8
+"""The caution of 0.2.0 came below this agreement of the restarts."""
+FIRST, SECOND, REAL = "first half", "second half", "real"
+FITTED = ("actrectut/split1/seed0", "actrectut/split6/seed0", "mocap6/split1/seed0", "mocap6/split2/seed0")
+"""Real runs that the limits come from as well."""
+
+
+def measured(
+    features: Sequence[NDArray[np.float32]],
+    lists: Sequence[Sequence[int]],
+    truth: Sequence[NDArray[np.int64]],
+    count: int,
+    seed: int,
+    read_as: Lists = "exact",
+) -> Row:
+    """Align; `truth` (T_i,) is for the score only."""
+    began_s = time.process_time()
+    found = align_with_hmm(features, lists, count, seed=seed, lists=read_as)
+    trust = Trust.of(found.evidence)
+    return {
+        "right": round(float((np.concatenate(found.labels) == np.concatenate(truth)).mean()), 4),
+        "restarts_agree": round(float(np.mean([each.agreement for each in found.evidence])), 4),
+        "agreement": round(trust.agreement, 4),
+        "order": round(trust.order, 4),
+        "short_ends": round(trust.short_ends, 4),
+        "cpu_s": round(time.process_time() - began_s, 1),
+    }
+
+
+def generated() -> Iterator[tuple[str, str, str, int]]:
+    """Half, key, kind and seed of each generated set."""
+    for name in KINDS:
+        yield FIRST, f"{name}/0", name, 0
+    for name in UNSEEN:
+        yield SECOND, f"{name}/0", name, 0
+    for name in KINDS:
+        yield SECOND, f"{name}/1", name, 1
+
+
+def real_set(data: Path, split: int, rate_hz: float, seed: int) -> Row:
+    """The training videos of a split, as the preset `kinematics` aligns them. A bin is scored by its first tick."""
+    videos = load_dataset(data, split=split, part="train", with_labels=True, rate_hz=rate_hz, kind="features")
+    config = with_model_rate(load_config("kinematics"), videos)
+    setting = Setting(config, read_recordings(videos, config.model.hz, None), len(videos.labels), seed)
+    vectors, period = vectors_of(setting.recordings), setting.period
+    features = binned_features(vectors, fitted_front_end(vectors, config), period)
+    truth = [labels[::period] for labels in truth_of(setting.recordings)]
+    return measured(features, [recording.transcript for recording in setting.recordings], truth, setting.count, seed)
+
+
+def warned(row: Row) -> bool:
+    return Trust(row["agreement"], row["order"], row["short_ends"]).doubtful
+
+
+def shares(rows: Iterable[Row], limits: tuple[float, float, float]) -> tuple[float, float]:
+    """Share of the wrong and of the right rows that a caution with these limits names."""
+    table = np.array([[row["right"], row["agreement"], row["order"], row["short_ends"]] for row in rows])
+    right, agreement, order, short_ends = table.T
+    named = (agreement < limits[0]) | (order < limits[1]) | (short_ends > limits[2])
+    return float(named[right < WRONG].mean()), float(named[right > RIGHT].mean())
+
+
+def fit(rows: Sequence[Row]) -> tuple[float, float, float]:
+    """Limits with the greatest share of the wrong rows less that of the right ones; of several, the most central."""
+    grid = [np.arange(30, 61, 1) / 100, np.arange(20, 46, 1) / 100, np.arange(30, 81, 2) / 100]
+    scored: dict[float, list[tuple[float, float, float]]] = {}
+    for limits in itertools.product(*grid):
+        caught, false = shares(rows, limits)
+        scored.setdefault(round(caught - false, 9), []).append(limits)
+    best = np.array(scored[max(scored)])
+    least, order, ends = best[np.abs(best - best.mean(axis=0)).sum(axis=1).argmin()].tolist()
+    return least, order, ends
+
+
+def table(kept: dict[str, Row]) -> str:
+    text = [
+        "# The caution of training",
+        "",
+        "`benchmarks/caution.py` says what this measures. Limits: "
+        f"agreement beyond chance at least {LEAST_AGREEMENT}, order at least {LEAST_ORDER}, short ends at most "
+        f"{MOST_SHORT_ENDS}.",
+        "",
+        "| sets | wrong: runs | warned | of 0.2.0 | right: runs | warned | of 0.2.0 | between: runs | warned |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for half in (FIRST, SECOND, REAL):
+        cells = [half]
+        for low, high in ((-1.0, WRONG), (RIGHT, 2.0), (WRONG, RIGHT)):
+            between = high == RIGHT
+            rows = [row for row in kept.values() if row["half"] == half and _within(row["right"], low, high, between)]
+            cells += [str(len(rows)), _share(warned(row) for row in rows)]
+            if not between:
+                cells.append(_share(row["restarts_agree"] < OLD_LIMIT for row in rows))
+        text.append(f"| {' | '.join(cells)} |")
+    text += [
+        "",
+        "Each run, by the share of frames that are right:",
+        "",
+        "| sets | run | right | restarts agree | agreement beyond chance | order | short ends | warned |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for half in (REAL, SECOND, FIRST):
+        rows = sorted(((row["right"], key, row) for key, row in kept.items() if row["half"] == half), key=lambda x: x[:2])
+        for right, key, row in rows:
+            values = [right, *(row[name] for name in ("restarts_agree", "agreement", "order", "short_ends"))]
+            columns = [half, key, *(f"{value:.2f}" for value in values), "yes" if warned(row) else ""]
+            text.append(f"| {' | '.join(columns)} |")
+    return "\n".join(text)
+
+
+def _within(right: float, low: float, high: float, closed: bool) -> bool:
+    return low <= right <= high if closed else low < right < high
+
+
+def _share(named: Iterable[bool]) -> str:
+    each = list(named)
+    return f"{np.mean(each):.0%}" if each else "-"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", help="a real set of feature streams with frame labels")
+    parser.add_argument("--name", help="of the data in the table (default: the folder's)")
+    parser.add_argument("--splits", type=numbers, default=[1])
+    parser.add_argument("--rate-hz", type=float)
+    parser.add_argument("--seed", type=int, default=0, help="of a real set")
+    parser.add_argument("--only", default="", help="generated sets whose name contains this")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--fit", action="store_true", help="print the limits that the first half gives")
+    parser.add_argument("--table", action="store_true", help="print the tables of what was run")
+    chosen = parser.parse_args()
+    kept: dict[str, Row] = json.loads(chosen.results.read_text()) if chosen.results.is_file() else {}
+    if chosen.table:
+        print(table(kept))
+        return 0
+    if chosen.fit:
+        print(fit([row for key, row in kept.items() if row["half"] == FIRST or key in FITTED]))
+        return 0
+    torch.set_num_threads(1)
+
+    def keep(key: str, half: str, row: Row) -> None:
+        kept[key] = {"half": half, **row}
+        write_file(chosen.results, json.dumps(kept, indent=1) + "\n")
+        print(key, kept[key], flush=True)
+
+    if chosen.data is not None:
+        if chosen.rate_hz is None:
+            parser.error("--rate-hz: at which rate are the features?")
+        for split in chosen.splits:
+            key = f"{chosen.name or chosen.data.resolve().name}/split{split}/seed{chosen.seed}"
+            if key not in kept:
+                keep(key, REAL, real_set(chosen.data, split, chosen.rate_hz, chosen.seed))
+        return 0
+    for half, key, name, seed in generated():
+        if chosen.only in name and key not in kept:
+            kind = (KINDS | UNSEEN)[name]
+            made = draw(name, kind, seed)
+            keep(key, half, measured(made.features, made.lists, made.truth, kind.labels, seed, kind.lists))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except EdgeHalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
