@@ -1,9 +1,9 @@
 """Whether the caution of `edge-hal train` tells wrong alignments from right ones, on generated and on real sets.
 
-    python benchmarks/caution.py                                            # generated sets; resumable
-    python benchmarks/caution.py DATA --name NAME --splits 1,2 --rate-hz 30 # training videos of a real set
-    python benchmarks/caution.py --fit                                      # the limits, from the first half of the sets
-    python benchmarks/caution.py --table > benchmarks/results/caution.md    # the tables
+    python benchmarks/caution.py                                              # generated sets; resumable
+    python benchmarks/caution.py DATA --name NAME --splits 1,2 --rate-hz 30   # training videos of a real set
+    python benchmarks/caution.py --fit                                        # the limits, from the first half
+    python benchmarks/caution.py --table > benchmarks/results/caution.md
 
 Each set is aligned as training aligns it, and the share of frames that are right is compared with what the alignment
 reports without labels. The limits in `edge_hal/learning/hmm/trust.py` come from the first half of the generated sets
@@ -145,9 +145,10 @@ def table(kept: dict[str, Row]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for half in (REAL, SECOND, FIRST):
-        rows = sorted(((row["right"], key, row) for key, row in kept.items() if row["half"] == half), key=lambda x: x[:2])
-        for right, key, row in rows:
-            values = [right, *(row[name] for name in ("restarts_agree", "agreement", "order", "short_ends"))]
+        for key, row in sorted(kept.items(), key=lambda item: (item[1]["right"], item[0])):
+            if row["half"] != half:
+                continue
+            values = [row[name] for name in ("right", "restarts_agree", "agreement", "order", "short_ends")]
             columns = [half, key, *(f"{value:.2f}" for value in values), "yes" if warned(row) else ""]
             text.append(f"| {' | '.join(columns)} |")
     return "\n".join(text)

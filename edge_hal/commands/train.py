@@ -130,7 +130,8 @@ def _advise(run: Path, videos: VideoSet) -> None:
         return
     evidence = [evidence_in(video) for video in found]
     trust = Trust.of(evidence)
-    agreement, chance = (sum(values) / len(evidence) for values in zip(*((e.agreement, e.chance) for e in evidence)))
+    agreement = sum(each.agreement for each in evidence) / len(evidence)
+    chance = sum(each.chance for each in evidence) / len(evidence)
     agree = f"the restarts of the alignment agree on {agreement:.0%} of the frames"
     if not trust.doubtful:
         print(agree)

@@ -114,7 +114,8 @@ def train(
 
     def first_alignment(vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool) -> FirstAlignment:
         if fully_labelled:
-            return FirstAlignment([labels for labels in user_labels if labels is not None], [Evidence()] * len(user_labels))
+            known = [labels for labels in user_labels if labels is not None]
+            return FirstAlignment(known, [Evidence()] * len(known))
         if stored is not None:
             return replace(stored, labels=with_user_labels(stored.labels))
         found = find_first_alignment(
