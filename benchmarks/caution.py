@@ -57,13 +57,15 @@ def measured(
     count: int,
     seed: int,
     read_as: Lists = "exact",
+    period: int = 1,
 ) -> Row:
-    """Align; `truth` (T_i,) is for the score only."""
+    """Align; `truth` is for the score only, with `period` labels for each row of the features."""
     began_s = time.process_time()
     found = align_with_hmm(features, lists, count, seed=seed, lists=read_as)
     trust = Trust.of(found.evidence)
+    labels = [np.repeat(label, period)[: len(y)] for label, y in zip(found.labels, truth, strict=True)]
     return {
-        "right": round(float((np.concatenate(found.labels) == np.concatenate(truth)).mean()), 4),
+        "right": round(float((np.concatenate(labels) == np.concatenate(truth)).mean()), 4),
         "restarts_agree": round(float(np.mean([each.agreement for each in found.evidence])), 4),
         "agreement": round(trust.agreement, 4),
         "order": round(trust.order, 4),
@@ -83,14 +85,14 @@ def generated() -> Iterator[tuple[str, str, str, int]]:
 
 
 def real_set(data: Path, split: int, rate_hz: float, seed: int) -> Row:
-    """The training videos of a split, as the preset `kinematics` aligns them. A bin is scored by its first tick."""
+    """The training videos of a split, as the preset `kinematics` aligns them."""
     videos = load_dataset(data, split=split, part="train", with_labels=True, rate_hz=rate_hz, kind="features")
     config = with_model_rate(load_config("kinematics"), videos)
     setting = Setting(config, read_recordings(videos, config.model.hz, None), len(videos.labels), seed)
     vectors, period = vectors_of(setting.recordings), setting.period
     features = binned_features(vectors, fitted_front_end(vectors, config), period)
-    truth = [labels[::period] for labels in truth_of(setting.recordings)]
-    return measured(features, [recording.transcript for recording in setting.recordings], truth, setting.count, seed)
+    lists, truth = [recording.transcript for recording in setting.recordings], truth_of(setting.recordings)
+    return measured(features, lists, truth, setting.count, seed, period=period)
 
 
 def warned(row: Row) -> bool:
