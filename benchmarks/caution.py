@@ -45,7 +45,7 @@ RESULTS = Path(__file__).parent / "results" / "caution.json"
 WRONG, RIGHT = 0.5, 0.7
 OLD_LIMIT = 0.8
 """The caution of 0.2.0 came below this agreement of the restarts."""
-FIRST, SECOND, REAL = "first half", "second half", "real"
+FIRST, SECOND, THIRD, REAL = "first half", "second half", "third draw", "real"
 FITTED = ("actrectut/split1/seed0", "actrectut/split6/seed0", "mocap6/split1/seed0", "mocap6/split2/seed0")
 """Real runs that the limits come from as well."""
 
@@ -82,6 +82,10 @@ def generated() -> Iterator[tuple[str, str, str, int]]:
         yield SECOND, f"{name}/0", name, 0
     for name in KINDS:
         yield SECOND, f"{name}/1", name, 1
+    for name in KINDS:
+        yield THIRD, f"{name}/2", name, 2
+    for name in UNSEEN:
+        yield THIRD, f"{name}/1", name, 1
 
 
 def real_set(data: Path, split: int, rate_hz: float, seed: int) -> Row:
