@@ -2,20 +2,20 @@
 
     python benchmarks/caution.py                                              # generated sets; resumable
     python benchmarks/caution.py DATA --name NAME --splits 1,2 --rate-hz 30   # training videos of a real set
-    python benchmarks/caution.py --fit                                        # the limits, from the first half
+    python benchmarks/caution.py --fit                                        # the limit, from the first half
     python benchmarks/caution.py --table > benchmarks/results/caution.md
 
 Each set is aligned as training aligns it, and the share of frames that are right is compared with what the alignment
-reports without labels. The limits in `edge_hal/learning/hmm/trust.py` come from the first half of the generated sets
-(seed 0 of each kind) and four real runs. The second half has seed 1, and kinds that were made after the limits were
-fixed. A wrong run has
+reports without labels. The limit in `edge_hal/learning/hmm/trust.py` comes from the first half of the generated sets
+(seed 0 of each kind) and four real runs. The second half has seed 1, and other kinds. Three separate limits were tried
+first; the second half refused them (22 % of the right runs), so that the weighted sum was chosen with sight of it. The
+third draw (other seeds) was made after that. A wrong run has
 less than 50 % of its frames right and must be warned of; a right one has more than 70 % and must not.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
 import time
@@ -38,7 +38,7 @@ from edge_hal.learning.data.rates import with_model_rate
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.hmm.align import align_with_hmm
 from edge_hal.learning.hmm.first_alignment import binned_features
-from edge_hal.learning.hmm.trust import LEAST_AGREEMENT, LEAST_ORDER, MOST_SHORT_ENDS, Trust
+from edge_hal.learning.hmm.trust import LEAST_SCORE, WEIGHTS, Trust
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results" / "caution.json"
@@ -47,7 +47,7 @@ OLD_LIMIT = 0.8
 """The caution of 0.2.0 came below this agreement of the restarts."""
 FIRST, SECOND, THIRD, REAL = "first half", "second half", "third draw", "real"
 FITTED = ("actrectut/split1/seed0", "actrectut/split6/seed0", "mocap6/split1/seed0", "mocap6/split2/seed0")
-"""Real runs that the limits come from as well."""
+"""Real runs that belong to the first half."""
 
 
 def measured(
@@ -99,42 +99,38 @@ def real_set(data: Path, split: int, rate_hz: float, seed: int) -> Row:
     return measured(features, lists, truth, setting.count, seed, period=period)
 
 
+def trust_of(row: Row) -> Trust:
+    return Trust(row["agreement"], row["order"], row["short_ends"])
+
+
 def warned(row: Row) -> bool:
-    return Trust(row["agreement"], row["order"], row["short_ends"]).doubtful
+    return trust_of(row).doubtful
 
 
-def shares(rows: Iterable[Row], limits: tuple[float, float, float]) -> tuple[float, float]:
-    """Share of the wrong and of the right rows that a caution with these limits names."""
-    table = np.array([[row["right"], row["agreement"], row["order"], row["short_ends"]] for row in rows])
-    right, agreement, order, short_ends = table.T
-    named = (agreement < limits[0]) | (order < limits[1]) | (short_ends > limits[2])
-    return float(named[right < WRONG].mean()), float(named[right > RIGHT].mean())
+def shares(rows: Iterable[Row], limit: float) -> tuple[float, float]:
+    """Share of the wrong and of the right rows whose score is below the limit."""
+    scored = np.array([[row["right"], trust_of(row).score] for row in rows])
+    right, score = scored.T
+    return float((score < limit)[right < WRONG].mean()), float((score < limit)[right > RIGHT].mean())
 
 
-def fit(rows: Sequence[Row]) -> tuple[float, float, float]:
-    """Limits with the greatest share of the wrong rows less that of the right ones; of several, the most central."""
-    grid = [np.arange(30, 61, 1) / 100, np.arange(20, 46, 1) / 100, np.arange(30, 81, 2) / 100]
-    scored: dict[float, list[tuple[float, float, float]]] = {}
-    for limits in itertools.product(*grid):
-        caught, false = shares(rows, limits)
-        scored.setdefault(round(caught - false, 9), []).append(limits)
-    best = np.array(scored[max(scored)])
-    least, order, ends = best[np.abs(best - best.mean(axis=0)).sum(axis=1).argmin()].tolist()
-    return least, order, ends
+def fit(rows: Sequence[Row]) -> float:
+    """The least strict limit, in steps of 0.05, that warns of 80 % of the wrong rows."""
+    return next(limit for limit in np.arange(0, 41) / 20 if shares(rows, limit)[0] >= 0.8)
 
 
 def table(kept: dict[str, Row]) -> str:
     text = [
         "# The caution of training",
         "",
-        "`benchmarks/caution.py` says what this measures. Limits: "
-        f"agreement beyond chance at least {LEAST_AGREEMENT}, order at least {LEAST_ORDER}, short ends at most "
-        f"{MOST_SHORT_ENDS}.",
+        "`benchmarks/caution.py` says what this measures. Score: "
+        + ", ".join(f"{weight:+g} x {name}" for name, weight in WEIGHTS.items())
+        + f". Training warns below {LEAST_SCORE}.",
         "",
         "| sets | wrong: runs | warned | of 0.2.0 | right: runs | warned | of 0.2.0 | between: runs | warned |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for half in (FIRST, SECOND, REAL):
+    for half in (FIRST, SECOND, THIRD, REAL):
         cells = [half]
         for low, high in ((-1.0, WRONG), (RIGHT, 2.0), (WRONG, RIGHT)):
             between = high == RIGHT
@@ -147,14 +143,15 @@ def table(kept: dict[str, Row]) -> str:
         "",
         "Each run, by the share of frames that are right:",
         "",
-        "| sets | run | right | restarts agree | agreement beyond chance | order | short ends | warned |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| sets | run | right | restarts agree | agreement beyond chance | order | short ends | score | warned |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
-    for half in (REAL, SECOND, FIRST):
+    for half in (REAL, THIRD, SECOND, FIRST):
         for key, row in sorted(kept.items(), key=lambda item: (item[1]["right"], item[0])):
             if row["half"] != half:
                 continue
             values = [row[name] for name in ("right", "restarts_agree", "agreement", "order", "short_ends")]
+            values.append(trust_of(row).score)
             columns = [half, key, *(f"{value:.2f}" for value in values), "yes" if warned(row) else ""]
             text.append(f"| {' | '.join(columns)} |")
     return "\n".join(text)
@@ -178,7 +175,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of a real set")
     parser.add_argument("--only", default="", help="generated sets whose name contains this")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--fit", action="store_true", help="print the limits that the first half gives")
+    parser.add_argument("--fit", action="store_true", help="print the limit that the first half gives")
     parser.add_argument("--table", action="store_true", help="print the tables of what was run")
     chosen = parser.parse_args()
     kept: dict[str, Row] = json.loads(chosen.results.read_text()) if chosen.results.is_file() else {}

@@ -137,17 +137,17 @@ def _advise(run: Path, videos: VideoSet) -> None:
         print(agree)
         return
     reasons = []
-    if trust.undecided:
+    if "agreement" in trust.weak:
         reasons.append(
             f"{agree}; the step lists and durations alone give {chance:.0%}. The features do not decide where the "
             "steps are."
         )
-    if trust.alike:
+    if "order" in trust.weak:
         reasons.append(
             f"the features tell {max(trust.order, 0.0):.0%} of the order of the steps. Steps that were found look "
             "alike: parts of one step, such as an idle time, may be in others."
         )
-    if trust.shifted:
+    if "short_ends" in trust.weak:
         reasons.append(
             f"{trust.short_ends:.0%} of the first and last steps are as short as possible. All steps may be shifted "
             "into their neighbours."

@@ -2,8 +2,8 @@
 
 Restarts that agree can share an error, so their agreement alone does not tell. Three measures tell more. What agreement
 do the step lists and durations give, if no features are seen? Would the steps explain the features as well in any other
-order? And are the first and last steps squeezed, as they are if all steps are shifted? `benchmarks/caution.py` measures
-how well the limits separate wrong alignments from right ones.
+order? And are the first and last steps squeezed, as they are if all steps are shifted? A weighted sum of the three is
+the score. `benchmarks/caution.py` measures how well it separates wrong alignments from right ones.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .transcript_chain import Batch
 
 IndexArray = NDArray[np.int64]
 
-LEAST_AGREEMENT = 0.48
-"""Of the agreement that chance does not explain, see `Trust.agreement`."""
-LEAST_ORDER = 0.29
-MOST_SHORT_ENDS = 0.52
+LEAST_SCORE = 0.7
+WEIGHTS = {"agreement": 1.0, "order": 0.6, "short_ends": -0.6}
+USUAL = {"agreement": 0.87, "order": 0.8, "short_ends": 0.0}
+"""Medians of right alignments. What is far from them is named as the reason of a doubt."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,21 @@ class Trust:
         return cls(beyond, order, short_ends)
 
     @property
-    def undecided(self) -> bool:
-        """The restarts agree hardly more than the step lists and durations make them."""
-        return self.agreement < LEAST_AGREEMENT
-
-    @property
-    def alike(self) -> bool:
-        """The steps that were found do not depend on their order."""
-        return self.order < LEAST_ORDER
-
-    @property
-    def shifted(self) -> bool:
-        """The first and last steps have no room."""
-        return self.short_ends > MOST_SHORT_ENDS
+    def score(self) -> float:
+        """Higher if the alignment is more likely to be right."""
+        return sum(weight * float(getattr(self, name)) for name, weight in WEIGHTS.items())
 
     @property
     def doubtful(self) -> bool:
-        return self.undecided or self.alike or self.shifted
+        """Most frames are probably wrong."""
+        return self.score < LEAST_SCORE
+
+    @property
+    def weak(self) -> tuple[str, ...]:
+        """Names of the measures that lower the score most: at least half as much as the worst of them, and at least
+        one."""
+        lost = {name: weight * (USUAL[name] - float(getattr(self, name))) for name, weight in WEIGHTS.items()}
+        return tuple(name for name, loss in lost.items() if loss >= 0.5 * max(lost.values()))
 
 
 def evidence_of(
