@@ -29,7 +29,8 @@ from edge_hal.workbench.dataset import render_video
 from edge_hal.workbench.schedule import Segment, Session, is_valid_order, sample_session
 
 SEED = 7_000
-REQUIRED = ("insert_gear", "fit_cover", "drive_screws")
+REQUIRED = ("place_base", "insert_gear", "fit_cover")
+"""Their absence is shown by a later step. That of the last step is not: the video may end before it."""
 ONCE = ("place_base", "grease_gear", "fit_cover", "drive_screws", "tap_cover")
 PROLONGED_S = (60.0, 75.0)
 

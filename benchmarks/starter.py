@@ -111,11 +111,12 @@ def look_ahead(setting: Setting, restarts: int, looks: list[float]) -> None:
         first_alignment.LOOK_AHEAD_WINDOWS = look
         found = started(setting, restarts)
         late_s = lateness_s([transitions_of(f, hz) for f in found.labels], [transitions_of(y, hz) for y in truth])
+        agreement = [video.agreement for video in found.evidence]
         each = [float((f == y).mean()) for f, y in zip(found.labels, truth, strict=True)]
         print(
             f"look-ahead {look:g} windows: {right(found.labels, truth):.1f} % right, boundaries {late_s:.2f} s late, "
-            f"agreement {np.mean(found.agreement):.2f}, its correlation with accuracy over the {len(truth)} videos "
-            f"{np.corrcoef(each, found.agreement)[0, 1]:.2f}",
+            f"agreement {np.mean(agreement):.2f}, its correlation with accuracy over the {len(truth)} videos "
+            f"{np.corrcoef(each, agreement)[0, 1]:.2f}",
             flush=True,
         )
 

@@ -16,9 +16,6 @@ from edge_hal.commands.extras import require
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import composed
 
-TRUSTED = 0.8
-"""If the restarts agree on this share of frames, the alignment was good in our measurements (docs/results.md)."""
-
 if TYPE_CHECKING:
     from edge_hal.config import Config
     from edge_hal.learning.data.dataset import VideoSet
@@ -123,22 +120,47 @@ def train(
 
 
 def _advise(run: Path, videos: VideoSet) -> None:
-    """Print how far the restarts of the search agree, and which videos to label if they agree too little."""
+    """Print whether the alignment can be trusted, and if not, why and what to do."""
+    from edge_hal.learning.alignment_file import evidence_in
     from edge_hal.learning.hmm.known_labels import worth_labelling
+    from edge_hal.learning.hmm.trust import Trust
 
     found = json.loads((run / "alignment.json").read_text()).values()
     if any(video["labelled"] for video in found):
         return
-    mean = sum(video["agreement"] for video in found) / len(found)
-    if mean >= TRUSTED:
-        print(f"the restarts of the alignment agree on {mean:.0%} of the frames")
+    evidence = [evidence_in(video) for video in found]
+    trust = Trust.of(evidence)
+    agreement = sum(each.agreement for each in evidence) / len(evidence)
+    chance = sum(each.chance for each in evidence) / len(evidence)
+    agree = f"the restarts of the alignment agree on {agreement:.0%} of the frames"
+    if not trust.doubtful:
+        print(agree)
         return
+    reasons = []
+    if "agreement" in trust.weak:
+        reasons.append(
+            f"{agree}; the step lists and durations alone give {chance:.0%}. The features do not decide where the "
+            "steps are."
+        )
+    if "order" in trust.weak:
+        reasons.append(
+            f"the features tell {max(trust.order, 0.0):.0%} of the order of the steps. Steps that were found look "
+            "alike: parts of one step, such as an idle time, may be in others."
+        )
+    if "short_ends" in trust.weak:
+        reasons.append(
+            f"{trust.short_ends:.0%} of the first and last steps are as short as possible. All steps may be shifted "
+            "into their neighbours."
+        )
     names = worth_labelling(videos.videos, 2)
+    lists = len({video.transcript for video in videos.videos})
     print(
-        f"CAUTION: the restarts of the alignment agree on only {mean:.0%} of the frames; the step lists may not be "
-        "enough.\n"
-        f"label the frames of one or two videos, these first: {' and '.join(names)}; "
-        f"then train with --labelled {','.join(names)}",
+        "CAUTION: the alignment of the videos with their step lists may be wrong on most frames:\n"
+        + "".join(f"  - {reason}\n" for reason in reasons)
+        + f"label the frames of one or two videos, these first: {' and '.join(names)}; "
+        f"then train with --labelled {','.join(names)}\n"
+        f"or add videos whose steps have another order: the {len(videos)} videos have {lists} different "
+        f"list{'s' if lists > 1 else ''}",
         file=sys.stderr,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,24 @@ from edge_hal.untrusted import read_json
 from .data.mstcn_files import nearest
 from .data.recordings import Labels, SampledRecording
 from .hmm.first_alignment import FirstAlignment
+from .hmm.trust import Evidence
 
 StoredAlignment = Mapping[str, Mapping[str, Any]]
 """video -> its entry, as in the file"""
 
 
 def alignment_entries(
-    recordings: Sequence[SampledRecording], labels: Sequence[Labels], names: Sequence[str], agreement: Sequence[float]
+    recordings: Sequence[SampledRecording], labels: Sequence[Labels], names: Sequence[str], evidence: Sequence[Evidence]
 ) -> dict[str, Any]:
     """The contents of the file. Of each video: `segments`, as [step, first frame]; `labelled`, if the user gave labels
-    of all or some of its frames; `agreement` of the restarts of the first alignment."""
+    of all or some of its frames; and the `Evidence` of the first alignment."""
     found = {}
-    for recording, label, agreed in zip(recordings, labels, agreement, strict=True):
+    for recording, label, known in zip(recordings, labels, evidence, strict=True):
         actions, starts, _ = runs_of(label)
         found[recording.name] = {
             "frames": int(recording.frames[-1]) + 1,
             "labelled": recording.labels is not None,
-            "agreement": round(agreed, 3),
+            **{name: round(value, 3) for name, value in asdict(known).items()},
             "segments": [
                 [names[action], int(recording.frames[start])] for action, start in zip(actions, starts, strict=True)
             ],
@@ -59,7 +61,7 @@ def first_alignment_from(
             from frame 0.
     """
     labels: list[Labels] = []
-    agreement: list[float] = []
+    evidence: list[Evidence] = []
     for recording in recordings:
         found = alignment.get(recording.name)
         if found is None:
@@ -69,7 +71,7 @@ def first_alignment_from(
         try:
             steps = np.array([names.index(str(name)) for name, _ in found["segments"]], np.int64)
             first = np.array([frame for _, frame in found["segments"]], np.int64)
-            frames, agreed = int(found["frames"]), float(found.get("agreement", 1.0))
+            frames, known = int(found["frames"]), evidence_in(found)
         except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise _bad(recording.name, str(error)) from error
         if frames != int(recording.frames[-1]) + 1:
@@ -77,8 +79,14 @@ def first_alignment_from(
         if not first.size or first[0] != 0 or (np.diff(first) <= 0).any() or first[-1] >= frames:
             raise _bad(recording.name, f"its segments do not begin in order, from frame 0 and within {frames} frames")
         labels.append(steps[np.searchsorted(first, recording.frames, side="right") - 1])
-        agreement.append(agreed)
-    return FirstAlignment(labels, agreement)
+        evidence.append(known)
+    return FirstAlignment(labels, evidence)
+
+
+def evidence_in(entry: Mapping[str, Any]) -> Evidence:
+    """The evidence in the entry of a video. What a file of an earlier version lacks has its default."""
+    given = {name: float(entry[name]) for name in Evidence.__dataclass_fields__ if name in entry}
+    return Evidence(**given)
 
 
 def _check_names(video: str, entry: Mapping[str, Any], names: Sequence[str]) -> None:

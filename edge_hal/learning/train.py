@@ -37,6 +37,7 @@ from .data.recordings import Labels, SampledRecording, read_recordings
 from .encoders.train_encoder import learn_encoder
 from .hmm.first_alignment import FIRST_ALIGN_HZ, FirstAlignment, find_first_alignment, statistics, thumbnail_vectors
 from .hmm.known_labels import known_segments_of
+from .hmm.trust import Evidence
 from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
@@ -113,7 +114,8 @@ def train(
 
     def first_alignment(vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool) -> FirstAlignment:
         if fully_labelled:
-            return FirstAlignment([labels for labels in user_labels if labels is not None], [1.0] * len(user_labels))
+            known = [labels for labels in user_labels if labels is not None]
+            return FirstAlignment(known, [Evidence()] * len(known))
         if stored is not None:
             return replace(stored, labels=with_user_labels(stored.labels))
         found = find_first_alignment(
@@ -180,7 +182,7 @@ def train(
         decoder,
         _provenance(config, seed, videos, stage("student").device),
         _reference(recordings, vectors),
-        alignment_entries(recordings, labels, videos.labels, found.agreement),
+        alignment_entries(recordings, labels, videos.labels, found.evidence),
     )
     return out
 

@@ -17,6 +17,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.learning.alignment_file import alignment_entries, first_alignment_from, read_alignment
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import SampledRecording, read_recordings
+from edge_hal.learning.hmm.trust import Evidence
 from edge_hal.learning.train import train
 from edge_hal.metrics import transcript_of
 from tests.helpers.processes import call, contents
@@ -37,14 +38,26 @@ def recording(labels: np.ndarray, stride: int = 3) -> SampledRecording:
     return SampledRecording("v", transcript_of(labels), np.zeros((len(labels), 2), np.float32), frames, None)
 
 
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.integers(1, 5))
-def test_what_is_written_is_read(labels: list[int], stride: int) -> None:
+@given(
+    st.lists(st.integers(0, 2), min_size=1, max_size=40),
+    st.integers(1, 5),
+    st.builds(Evidence, *[st.integers(0, 1000).map(lambda n: n / 1000)] * 4),
+)
+def test_what_is_written_is_read(labels: list[int], stride: int, evidence: Evidence) -> None:
     truth = np.array(labels)
     one = recording(truth, stride)
-    told = json.loads(json.dumps(alignment_entries([one], [truth], NAMES, [0.25])))
+    told = json.loads(json.dumps(alignment_entries([one], [truth], NAMES, [evidence])))
     found = first_alignment_from(told, [one], NAMES)
     np.testing.assert_array_equal(found.labels[0], truth)
-    assert found.agreement == [0.25]
+    assert found.evidence == [evidence]
+
+
+def test_an_entry_of_an_earlier_version_has_less_evidence() -> None:
+    labels = np.repeat([0, 1], 5)
+    entry = alignment_entries([recording(labels)], [labels], NAMES, [Evidence(0.3, 0.2, 0.1, 1.0)])["v"]
+    for name in ("chance", "order", "short_ends"):
+        del entry[name]
+    assert first_alignment_from({"v": entry}, [recording(labels)], NAMES).evidence == [Evidence(agreement=0.3)]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +76,7 @@ def test_what_is_written_is_read(labels: list[int], stride: int) -> None:
 )
 def test_an_unusable_alignment_names_the_video(change: dict[str, Any], why: str) -> None:
     one = recording(np.repeat([0, 1], 5))
-    told = alignment_entries([one], [np.repeat([0, 1], 5)], NAMES, [1.0])
+    told = alignment_entries([one], [np.repeat([0, 1], 5)], NAMES, [Evidence()])
     with pytest.raises(EdgeHalError, match="alignment of video v") as error:
         first_alignment_from({"v": {**told["v"], **change}}, [one], NAMES)
     assert re.search(why, error.value.why)

@@ -24,6 +24,7 @@ from .em import Candidate, HmmConfig, anneal, evaluate, initialise
 from .list_correction import correct_lists
 from .problem import Problem
 from .restart_search import SearchResult, search
+from .trust import Evidence, evidence_of
 from .unordered_lists import align_unordered
 
 Array = NDArray[np.float64]
@@ -39,13 +40,12 @@ class HmmAlignment:
     """Attributes:
     labels: (T_i,) per video.
     best: the models that they come from, the best first.
-    agreement: per video, the share of frames where a single kept restart gives the same label, averaged over the kept
-        restarts before the genetic search. The worse ones count too, because the best few may share an error.
+    evidence: per video, what tells without labels whether to trust it.
     """
 
     labels: tuple[IndexArray, ...]
     best: tuple[Candidate, ...]
-    agreement: tuple[float, ...]
+    evidence: tuple[Evidence, ...]
 
 
 def align_with_hmm(
@@ -89,7 +89,8 @@ def align_with_hmm(
     if lists == "sets":
         results = align_unordered(problem, seed, restarts, progress, workers)
         labelled = [each.problem.labels([each.model], each.problem.batches()) for each in results]
-        return HmmAlignment(tuple(labelled[0]), (results[0].model,), _agreement(labelled[0], labelled[1:]))
+        evidence = evidence_of(results[0].problem, results[0].model, labelled[0], labelled[1:])
+        return HmmAlignment(tuple(labelled[0]), (results[0].model,), evidence)
     whole = problem.batches()
     if known_segments is None:
         found = search(problem, seed, restarts, progress, workers)
@@ -103,15 +104,7 @@ def align_with_hmm(
         problem, best = correct_lists(problem, best)
         whole = problem.batches()
     labels = problem.labels(best, whole)
-    return HmmAlignment(tuple(labels), best, _agreement(labels, alone))
-
-
-def _agreement(labels: Sequence[IndexArray], others: Sequence[Sequence[IndexArray]]) -> tuple[float, ...]:
-    """Per video, the share of frames where each of the others gives the same label, averaged; 1 without others."""
-    return tuple(
-        float(np.mean([(other[i] == label).mean() for other in others])) if others else 1.0
-        for i, label in enumerate(labels)
-    )
+    return HmmAlignment(tuple(labels), best, evidence_of(problem, best[0], labels, alone))
 
 
 def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool) -> list[Array]:

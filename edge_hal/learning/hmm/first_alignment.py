@@ -27,6 +27,7 @@ from .em import HmmConfig
 from .known_labels import KnownSegments, bin_segments
 from .list_edits import THUMBNAIL_COSTS
 from .parallel import cores
+from .trust import Evidence
 
 FIRST_ALIGN_HZ = 2.0
 LOOK_AHEAD_WINDOWS = 0.6
@@ -40,10 +41,10 @@ THUMBNAIL_COMPONENTS = 24
 
 @dataclass(frozen=True)
 class FirstAlignment:
-    """`labels`: (T,) per video. `agreement`: of the restarts, per video, 0..1; see `align.py`."""
+    """`labels`: (T,) per video. `evidence`: per video, what tells without labels whether to trust them."""
 
     labels: list[Labels]
-    agreement: list[float]
+    evidence: list[Evidence]
 
 
 def find_first_alignment(
@@ -73,7 +74,7 @@ def find_first_alignment(
     """
     if config.starter == "uniform":
         labels = [uniform_split(t, len(x)) for x, t in zip(vectors, transcripts, strict=True)]
-        return FirstAlignment(labels, [1.0] * len(labels))
+        return FirstAlignment(labels, [Evidence()] * len(labels))
     period = max(1, round(model_hz / FIRST_ALIGN_HZ))
     binned = [
         None if known is None else bin_segments(known, period) for known in known_segments or [None] * len(vectors)
@@ -99,7 +100,7 @@ def find_first_alignment(
         np.repeat(np.asarray(label, np.int64), period)[: len(x)]
         for label, x in zip(result.labels, vectors, strict=True)
     ]
-    return FirstAlignment(labels, list(result.agreement))
+    return FirstAlignment(labels, list(result.evidence))
 
 
 def binned_features(

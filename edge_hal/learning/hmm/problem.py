@@ -50,6 +50,10 @@ class Problem:
             for ids in self._groups(range(len(self.videos)) if chosen is None else chosen)
         ]
 
+    def batch_order(self) -> list[int]:
+        """Indices of the videos in the order in which the batches of all videos hold them."""
+        return [i for ids in self._groups(range(len(self.videos))) for i in ids]
+
     def short(self) -> list[int]:
         """Indices of the videos that the search uses: all but those that are too long; if fewer than two remain, the
         two shortest."""
@@ -61,8 +65,7 @@ class Problem:
         """Labels (T_i,) of every video, by the sum of the segment posteriors of the models. `batches`: all videos."""
         posteriors = zip(*(segment_posteriors(batches, each.counts, self.config) for each in models), strict=True)
         found: list[IndexArray] = [np.zeros(0, np.int64)] * len(self.videos)
-        order = (i for ids in self._groups(range(len(self.videos))) for i in ids)
-        for i, one in zip(order, posteriors, strict=True):
+        for i, one in zip(self.batch_order(), posteriors, strict=True):
             found[i] = np.asarray(self.lists[i], np.int64)[most_likely_segments(*one)]
         return found
 

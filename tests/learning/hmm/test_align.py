@@ -192,11 +192,13 @@ def test_agreement_is_high_where_restarts_find_the_same_and_lower_on_noise(seed:
     config = HmmConfig(generations=1)  # the agreement is that of the restarts before it
     clear = align_with_hmm(features, transcripts, 5, seed=seed, restarts=4, config=config)
     lost = align_with_hmm(noise, transcripts, 5, seed=seed, restarts=4, config=config)
-    assert len(clear.agreement) == len(features)
+    assert len(clear.evidence) == len(features)
     # Not lower: on noise all restarts stay near the uniform split, and the best of them are kept.
-    assert np.mean(clear.agreement) > 0.98 > 0.93 > np.mean(lost.agreement)
+    agreed = [np.mean([each.agreement for each in found.evidence]) for found in (clear, lost)]
+    assert agreed[0] > 0.98 > 0.93 > agreed[1]
     # With one restart there is nothing to disagree with.
-    assert set(align_with_hmm(noise, transcripts, 5, seed=seed, restarts=1).agreement) == {1.0}
+    alone = align_with_hmm(noise, transcripts, 5, seed=seed, restarts=1)
+    assert {each.agreement for each in alone.evidence} == {1.0}
 
 
 @given(st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 40)), min_size=1, max_size=40))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from edge_hal.commands.train import TRUSTED, _advise
+from edge_hal.commands.train import _advise
 from edge_hal.config import load_config
 from edge_hal.learning.data.dataset import Video, VideoSet
 from edge_hal.learning.hmm import first_alignment
 from edge_hal.learning.hmm.first_alignment import find_first_alignment
 from edge_hal.learning.hmm.known_labels import worth_labelling
+from edge_hal.learning.hmm.trust import Evidence
 from edge_hal.learning.networks import teacher
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.teacher import learn_alignment
@@ -99,25 +101,44 @@ def listed(name: str, steps: tuple[int, ...], seconds: float, rate_hz: float = 1
     return Video(name, Path(name), "features", steps, round(seconds * rate_hz), rate_hz)
 
 
-@pytest.mark.parametrize("labelled", [False, True])
-def test_a_run_whose_restarts_disagree_says_so_and_names_videos(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], labelled: bool
+SURE = Evidence(agreement=0.95, chance=0.5, order=0.8, short_ends=0.1)
+REASONS = {
+    "agree on 55% of the frames; the step lists and durations alone give 50%": {"agreement": 0.55},
+    "tell 0% of the order": {"order": -0.5},
+    "90% of the first and last steps": {"short_ends": 0.9, "agreement": 0.87},
+}
+
+
+def advised(run: Path, evidence: Evidence, labelled: bool = False) -> None:
+    videos = tuple(listed(f"v{i}", (0, 1) if i else (1, 0), 10 + i) for i in range(5))
+    found = {
+        video.name: {**asdict(evidence), "labelled": labelled and video.name == "v3", "segments": []}
+        for video in videos
+    }
+    (run / "alignment.json").write_text(json.dumps(found))
+    _advise(run, VideoSet(("a", "b"), videos))
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_run_that_may_be_wrong_says_why_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reason: str
 ) -> None:
-    rng = np.random.default_rng(0)
-    doubts = {f"v{i}": float(x) for i, x in enumerate(rng.uniform(0, TRUSTED - 0.05, 5))}
-    videos = VideoSet(("a", "b"), tuple(listed(name, (0, 1), 10 + i) for i, name in enumerate(doubts)))
-    found = {n: {"agreement": x, "labelled": labelled and n == "v3", "segments": []} for n, x in doubts.items()}
-    (tmp_path / "alignment.json").write_text(json.dumps(found))
-    _advise(tmp_path, videos)
+    advised(tmp_path, replace(SURE, **REASONS[reason]))
     told = capsys.readouterr()
-    assert told.out == ""
-    assert (told.err == "") if labelled else ("these first: v4 and v3; then train with --labelled v4,v3" in told.err)
-    for one in found.values():
-        one["agreement"] = TRUSTED + 0.01
-    (tmp_path / "alignment.json").write_text(json.dumps(found))
-    _advise(tmp_path, videos)
+    assert told.out == "" and told.err.startswith("CAUTION")
+    assert [other for other in REASONS if other in told.err] == [reason]
+    assert "these first: v4 and v3; then train with --labelled v4,v3" in told.err
+    assert "the 5 videos have 2 different lists" in told.err
+
+
+def test_a_run_that_is_trusted_or_has_labels_gives_no_caution(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advised(tmp_path, SURE)
     told = capsys.readouterr()
-    assert told.err == "" and ("agree on 81%" in told.out) is not labelled
+    assert told.err == "" and "agree on 95%" in told.out
+    advised(tmp_path, Evidence(0.1, 0.5, 0.0, 1.0), labelled=True)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_videos_worth_labelling_hold_all_steps_and_are_long() -> None:

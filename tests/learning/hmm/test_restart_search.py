@@ -151,7 +151,7 @@ def test_how_many_processes_search_decides_nothing(agreed: float) -> None:
         )
         told.append(done)
     one, two = results
-    assert told[0] == told[1] and came_to(one) == came_to(two) and one.agreement == two.agreement
+    assert told[0] == told[1] and came_to(one) == came_to(two) and one.evidence == two.evidence
     for a, b in zip(one.best, two.best, strict=True):
         for field in fields(Counts):
             np.testing.assert_array_equal(getattr(a.counts, field.name), getattr(b.counts, field.name))
@@ -245,7 +245,7 @@ def test_progress_counts_every_model_up_to_its_total_and_the_seed_decides() -> N
     total = 5 + 3 + 2 * 2  # restarts, those that are kept, two children per generation
     assert done == [(n, total) for n in range(1, total + 1)]
     assert all(np.array_equal(a, b) for a, b in zip(one.labels, two.labels, strict=True))
-    assert one.agreement == two.agreement
+    assert one.evidence == two.evidence
 
     assert came_to(one) == came_to(two) != came_to(other)
     done.clear()

@@ -47,7 +47,7 @@ def test_steps_are_found_without_their_order(seed: int) -> None:
     found = align_with_hmm(
         features, sets, 10, seed=seed, restarts=4, lists="sets", progress=lambda *at: told.append(at)
     )
-    assert accuracy(found.labels, truth) > 0.85 and np.mean(found.agreement) > 0.6
+    assert accuracy(found.labels, truth) > 0.85 and np.mean([each.agreement for each in found.evidence]) > 0.6
     assert all(set(labels.tolist()) == set(steps) for labels, steps in zip(found.labels, sets, strict=True))
     assert told[-1] == (8, 8) and [done for done, _ in told] == list(range(1, 9))
 
