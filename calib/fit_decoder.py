@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from edge_hal.decoding.decode import decode_posteriors, split_heads
 from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.procedure import Procedure
 from edge_hal.decoding.timeline import labels_of, transition_points
+from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitions, score_videos, transitions_of
 from edge_hal.spec import PyramidSpec
 
@@ -37,8 +39,28 @@ FILTER_TOLERANCE = 0.02
 is stable without a long one."""
 
 
-OF_OLDER_DECODERS = {"smooth_s", "confirm_s", "margin", "evidence_hz"}
+OF_OLDER_DECODERS = ("smooth_s", "confirm_s", "margin", "evidence_hz")
 """Thresholds that only hysteresis and the Viterbi filter use. If one is given, that decoder is asked for."""
+
+
+def older_asked_for(given: Mapping[str, float]) -> str | None:
+    """The given threshold that asks for hysteresis or the Viterbi filter; None if the belief decides."""
+    if given.get("decide_at") == 0:
+        return "decide_at"
+    return next((name for name in OF_OLDER_DECODERS if name in given), None)
+
+
+def check_given(given: Mapping[str, float]) -> None:
+    """Raises EdgeHalError (exit code 2) if one of the given thresholds would have no effect beside another."""
+    older = older_asked_for(given)
+    if older is None:
+        return
+    dead = {"decide_hz"} if older == "decide_at" else {"decide_hz", "decide_at"}
+    if given.get("evidence_hz") == 0:
+        dead |= {"belief_hz", "free_order"}  # hysteresis knows no procedure
+    for name in sorted(dead & given.keys()):
+        why = f"decoder.{older} asks for a decoder without it"
+        raise EdgeHalError(f"decoder.{name} has no effect here", why, "leave one of them out", exit_code=2)
 
 
 def fit_decoder(
@@ -63,11 +85,11 @@ def fit_decoder(
         held_out: whether the network was not trained on these videos. If it was, its settings are `UNFITTED`, because
             posteriors of its own videos are too good.
     """
-    if OF_OLDER_DECODERS & given.keys() or given.get("decide_at") == 0:
+    check_given(given)
+    if older_asked_for(given):
         main = [split_heads(p, spec)[spec.lag_ticks] for p in log_posteriors]
         return fit_older_decoder(main, labels, spec, given, procedure)
-    background = None if spec.background is None else spec.labels.index(spec.background)
-    learned = learn_procedure(procedure or labels, spec.labels, spec.model_hz, background)
+    learned = procedure_of(procedure or labels, spec)
     base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned).changed(given)
     if held_out:
         curve, balanced = fit_curve(log_posteriors, labels, spec, base, given)
@@ -82,6 +104,12 @@ def fit_decoder(
         followed = [follow(p, fitted, spec) for p in log_posteriors]
         fitted = replace(fitted, procedure=fit_rules(fitted.procedure, followed, spec.model_hz))
     return fitted
+
+
+def procedure_of(labels: Sequence[IntArray], spec: PyramidSpec) -> Procedure:
+    """The procedure of labels (T,) per video. The background of the model is no step of it."""
+    background = None if spec.background is None else spec.labels.index(spec.background)
+    return learn_procedure(labels, spec.labels, spec.model_hz, background)
 
 
 def shortest_s(labels: Sequence[IntArray], model_hz: float) -> float:
@@ -109,7 +137,7 @@ def fit_older_decoder(
         procedure: labels (T,) of the videos that the procedure is learned from; by default `labels`.
     """
     semi_markov = given.get("evidence_hz", 1.0) > 0
-    learned = learn_procedure(procedure or labels, spec.labels, spec.model_hz) if semi_markov else None
+    learned = procedure_of(procedure or labels, spec) if semi_markov else None
     base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned)
     truth = [transitions_of(y, spec.model_hz) for y in labels]
     lengths_s = [len(y) / spec.model_hz for y in labels]

@@ -42,6 +42,8 @@ COLUMNS = {
     "false_per_min": -1,
 }
 """The columns of the curve, 1 if more is better, -1 if less is. `changes_per_min` is neither."""
+ORDERED = {"delay_s_median": 1, "false_per_min": -1}
+"""What rises (1) or falls (-1) from `fast` to `sure`."""
 
 Row = dict[str, float | None]
 
@@ -164,9 +166,8 @@ def choose(curve: Curve, balanced: int) -> dict[str, float]:
 def ordered(curve: Curve, faster: int, surer: int) -> bool:
     """Whether the delay does not fall and false transitions do not rise from one setting to the other."""
     a, b = curve.rows[faster], curve.rows[surer]
-    return number(a["delay_s_median"]) <= number(b["delay_s_median"]) and number(a["false_per_min"]) >= number(
-        b["false_per_min"]
-    )
+    # A setting that finds no transition is not the fastest: its delay counts as the largest.
+    return all(_value(a, key, -1) * sign <= _value(b, key, -1) * sign for key, sign in ORDERED.items())
 
 
 def beaten(curve: Curve, index: int) -> bool:

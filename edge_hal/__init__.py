@@ -22,12 +22,28 @@ from typing import TYPE_CHECKING
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
-    from edge_hal.events import End, Event, Gap, Heartbeat, Lost, Moment, Snapshot, Start, Transition
+    from edge_hal.events import (
+        Cycle,
+        Deviation,
+        End,
+        Event,
+        Gap,
+        Heartbeat,
+        Lost,
+        Moment,
+        Now,
+        Snapshot,
+        Start,
+        Transition,
+        Unknown,
+    )
     from edge_hal.runtime.api import open_stream
     from edge_hal.runtime.delivery.client import subscribe
 
 __version__ = "0.3.0"
 __all__ = [
+    "Cycle",
+    "Deviation",
     "EdgeHalError",
     "End",
     "Event",
@@ -35,9 +51,11 @@ __all__ = [
     "Heartbeat",
     "Lost",
     "Moment",
+    "Now",
     "Snapshot",
     "Start",
     "Transition",
+    "Unknown",
     "__version__",
     "open_stream",
     "subscribe",

@@ -115,6 +115,9 @@ class RunOptions:
         if self.decide_every is not None and not 1 <= self.decide_every <= MOST_TICKS:
             why = f"it must be 1 to {MOST_TICKS} ticks"
             raise EdgeHalError(f"decide_every = {self.decide_every}", why, "correct --decide-every", exit_code=2)
+        if self.decide is not None and "decide_at" in self.decoder:
+            why = "both say how probable another step must be"
+            raise EdgeHalError("--decide with --set decoder.decide_at", why, "leave one of them out", exit_code=2)
         if not 0 <= self.now_hz <= MOST_NOW_HZ:
             why = f"it must lie in 0..{MOST_NOW_HZ:g}"
             raise EdgeHalError(f"now_hz = {self.now_hz}", why, "correct --now-hz", exit_code=2)

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -116,6 +116,7 @@ def train(
     minutes, seconds = divmod(round(time.monotonic() - began_s), 60)
     print(f"trained on {len(videos)} videos in {minutes}:{seconds:02d}: {out}")
     _advise(out, videos)
+    _say_if_unfitted(len(videos), chosen.decoder.given())
     print(f"next: edge-hal export --ckpt {shlex.quote(str(out))}")
 
 
@@ -163,6 +164,20 @@ def _advise(run: Path, videos: VideoSet) -> None:
         f"list{'s' if lists > 1 else ''}",
         file=sys.stderr,
     )
+
+
+def _say_if_unfitted(videos: int, given: Mapping[str, float]) -> None:
+    """Print that the settings of `--decide` are defaults, if no video was held out to fit them on."""
+    from edge_hal.calib.fit_decoder import older_asked_for
+    from edge_hal.calib.fit_patience import UNFITTED
+    from edge_hal.learning.train import LEAST_HELD_OUT
+
+    if videos < LEAST_HELD_OUT and "decide_at" not in given and older_asked_for(given) is None:
+        settings = ", ".join(f"{name} {value:g}" for name, value in UNFITTED.items())
+        print(
+            f"the settings of --decide are the defaults ({settings}): to fit them on held-out videos, training needs "
+            f"at least {LEAST_HELD_OUT}"
+        )
 
 
 def choose_config(data: Path, config: str | None, overrides: list[str]) -> Config:

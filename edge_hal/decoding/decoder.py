@@ -30,11 +30,7 @@ if TYPE_CHECKING:
 LOG_RATIO_LIMIT = 4.0
 """Nats. The log posteriors of one tick are clipped to this range before a boundary is placed, so that one wrong and
 very confident tick cannot move the boundary."""
-
-
 PATIENCE = ("fast", "balanced", "sure")
-
-
 Scores = Mapping[str, float | None]
 
 
@@ -130,25 +126,41 @@ class DecoderConfig:
         """As `changed`, for thresholds that a user gives.
 
         Raises:
-            EdgeHalError: one of them would have no effect: `margin` if the procedure decides, `evidence_hz` if there is
-                no procedure (exit code 2).
+            EdgeHalError: one of them would have no effect with the decoder that then decides (exit code 2).
         """
         changed = self.changed(thresholds)
-        if "margin" in thresholds and changed.procedure is not None and changed.evidence_hz > 0:
-            why, todo = "the decoder follows the procedure", "add decoder.evidence_hz=0, or leave decoder.margin out"
-            raise EdgeHalError("decoder.margin has no effect here", why, todo, exit_code=2)
-        if thresholds.get("evidence_hz", 0.0) > 0 and changed.procedure is None:
-            raise EdgeHalError("decoder.evidence_hz has no effect here", "there is no procedure", exit_code=2)
+        for name in thresholds:
+            if reason := changed._without_effect(name):
+                raise EdgeHalError(f"decoder.{name} has no effect here", *reason, exit_code=2)
         return changed
+
+    def _without_effect(self, name: str) -> tuple[str, str] | None:
+        """Why the threshold `name` changes nothing, and what to do; None if it acts. See `open_decoder`."""
+        drop = f"leave decoder.{name} out"
+        if self.procedure is None:
+            # 0 of the first two asks for the decoder without a procedure, which is what decides.
+            chosen = name in ("evidence_hz", "decide_at") and getattr(self, name) > 0
+            if chosen or name in ("decide_hz", "belief_hz", "free_order"):
+                return "there is no procedure", drop
+        elif self.believes:
+            if name in ("smooth_s", "confirm_s", "margin", "evidence_hz"):
+                return "the belief decides", f"add decoder.decide_at=0, or {drop}"
+        elif name == "decide_hz":
+            return "the belief does not decide, because decoder.decide_at is 0", f"set decoder.decide_at, or {drop}"
+        elif name == "margin" and self.evidence_hz > 0:
+            return "the decoder follows the procedure", f"add decoder.evidence_hz=0, or {drop}"
+        return None
 
     def patient(self, name: str | None) -> DecoderConfig:
         """The setting `fast`, `balanced` or `sure`. None changes nothing.
 
         Raises:
-            EdgeHalError: the bundle has no such setting (exit code 2).
+            EdgeHalError: the bundle has no such setting, or no procedure (exit code 2).
         """
         if name is None:
             return self
+        if name in self.patience and self.procedure is None:
+            raise EdgeHalError("--decide has no effect here", "there is no procedure", "leave it out", exit_code=2)
         if name in self.patience:
             return self.changed({"decide_at": self.patience[name]})
         known = ", ".join(self.patience)

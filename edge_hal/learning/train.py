@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal import __version__
-from edge_hal.calib.fit_decoder import fit_decoder
+from edge_hal.calib.fit_decoder import check_given, fit_decoder
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
@@ -78,6 +78,7 @@ def train(
     """
     if config.learning.lists == "sets":
         videos = without_order(videos)
+    check_given(config.decoder.given())
     config = with_model_rate(config, videos)
     run = RunDirectory(out, config, seed, videos, alignment)
     learning = config.learning
