@@ -13,6 +13,8 @@ from edge_hal.events import Event
 
 HELD_EVENTS = 1000
 """Events that may wait, for the journal or for the processor, before the run stops with an error."""
+HELD_FOR_REPORTS = HELD_EVENTS // 2
+"""If so many wait and the source cannot, reports are left out, so that they never stop a run."""
 
 
 class HeldEvents:
@@ -33,8 +35,8 @@ class HeldEvents:
         return len(self._events)
 
     def put(self, event: Event, endpoint: str, *, wait: bool) -> None:
-        """Add an event at the end. A report is left out while the journal cannot be written: events wait for it, and
-        reports would only take their room.
+        """Add an event at the end. A report is left out while the journal cannot be written, and while many events
+        wait: it would only take the room of events that must not be lost.
 
         Args:
             wait: wait for room, if none is left.
@@ -44,7 +46,7 @@ class HeldEvents:
                 closing the publisher tries to send it.
         """
         with self._changed:
-            if not event.durable and (self.ailing is not None or self.failure is not None):
+            if not event.durable and not self._room_for_report(wait):
                 return
             while self.failure is None and len(self._events) >= HELD_EVENTS:
                 if self.ailing is not None:
@@ -60,6 +62,16 @@ class HeldEvents:
             self._events.append((event, time.monotonic_ns()))
             if self.failure is not None:
                 raise self.failure
+
+    def durable(self) -> int:
+        """How many of them are durable events."""
+        with self._changed:
+            return sum(event.durable for event, _ in self._events)
+
+    def _room_for_report(self, wait: bool) -> bool:
+        if self.ailing is not None or self.failure is not None:
+            return False
+        return wait or len(self._events) < HELD_FOR_REPORTS
 
     def first(self, count: int) -> list[tuple[Event, int]]:
         """The oldest events, at most `count`. They stay."""

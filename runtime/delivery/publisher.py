@@ -171,7 +171,7 @@ class Publisher:
             last.finish()
         self._address.release()
         if self._held.ailing is not None:
-            what = f"{len(self._held)} events were not stored, and not published"
+            what = f"{self._held.durable()} events were not stored, and not published"
             raise EdgeHalError(what, self._held.ailing.why, self._held.ailing.todo)
 
     def __enter__(self) -> Publisher:

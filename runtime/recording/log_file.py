@@ -63,6 +63,7 @@ OPTIONS: dict[str, Check] = {
     "decide_every": _none_or(_whole(LARGEST_COUNT)),
     "max_hold_ms": _number,
     "overload": lambda value: value in (None, "cut", "lag"),
+    "events": lambda value: value in ("all", "core"),
     "stream": lambda value: isinstance(value, str),
     "threads": _whole(1 << 16),
 }

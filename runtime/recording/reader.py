@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
+from edge_hal.events import Cycle, Deviation
 from edge_hal.files import check_readable
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
@@ -86,7 +87,7 @@ class Recording:
             now = now[:-1][: len(then)]
             then = then[: len(now)]
         elif self.ended == CUT:
-            now = [event for number, event in enumerate(now) if number < len(then) or not _ends(event)]
+            now = [event for number, event in enumerate(now) if number < len(then) or not _closes(event)]
         for number, (old, new) in enumerate(itertools.zip_longest(then, now, fillvalue=b"{}")):
             if {**json.loads(old), "stream": ""} != {**json.loads(new), "stream": ""}:
                 return number, old, new
@@ -98,8 +99,9 @@ def _version(head: Mapping[str, Any]) -> str:
     return str(head.get("version", "0.1"))
 
 
-def _ends(event: bytes) -> bool:
-    return json.loads(event)["type"] in ("gap", "end")
+def _closes(event: bytes) -> bool:
+    """Whether it may come only because a replay ends where the run went on."""
+    return json.loads(event)["type"] in ("gap", "deviation", "cycle", "end")
 
 
 def read_recording(folder: Path) -> Recording:
@@ -151,7 +153,8 @@ def recordings(folder: Path) -> list[Path]:
 
 
 def comparable(event: str | bytes) -> bytes:
-    """An encoded event without `run` and `seq`, which differ between runs.
+    """An encoded event without `run` and `seq`, which differ between runs. So do the numbers by which a deviation or a
+    cycle names other events.
 
     Raises:
         ValueError: it is no event.
@@ -159,7 +162,15 @@ def comparable(event: str | bytes) -> bytes:
     body = parse_json(event)
     if not isinstance(body, dict) or not isinstance(body.get("type"), str):
         raise ValueError("a line is no event")
-    return json.dumps({key: value for key, value in body.items() if key not in ("run", "seq")}).encode()
+    compared = {key: value for key, value in body.items() if key not in ("run", "seq")}
+    if body["type"] == Deviation.type:
+        compared["corrects"] = body.get("corrects") is not None
+    if body["type"] == Cycle.type:
+        named = body.get("deviations")
+        if not isinstance(named, list) or not all(isinstance(each, dict) for each in named):
+            raise ValueError("a line is no event")
+        compared["deviations"] = [{key: value for key, value in each.items() if key != "seq"} for each in named]
+    return json.dumps(compared).encode()
 
 
 class ReplaySource(Source):

@@ -38,7 +38,7 @@ from .state_file import State, save
 SCHEMA = 2
 """Of the folder. Schema 1, of 0.1, is the same without the version that wrote it."""
 LOG, FRAMES, EVENTS, STATE = "log.jsonl", "frames.bin", "events.jsonl", "state.npz"
-REPEATED = ("pace", "decoder", "decide", "decide_every", "max_hold_ms", "overload")
+REPEATED = ("pace", "decoder", "decide", "decide_every", "max_hold_ms", "overload", "events")
 """The options that the recognition depends on. A replay takes no other option from a recording."""
 CUT = "cut"
 """How a recording ended if the run went on."""

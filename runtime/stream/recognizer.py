@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_hal.bundle import Bundle
 from edge_hal.decoding.belief import Belief, BeliefTracker
 from edge_hal.decoding.decode import decide_every as default_decide_every
-from edge_hal.decoding.decode import split_heads
+from edge_hal.decoding.decode import memory_ticks, split_heads
 from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
@@ -82,6 +82,7 @@ class Recognizer:
         self._decoder_hash = decoder.config.fingerprint()
         self._decide_every = decide_every or default_decide_every(decoder.config, spec)
         self._decided = 0  # ticks whose decision was taken, if one was due
+        self._newest_due = 0  # ticks up to the newest decision that was due
         self._next_seq = next_seq or itertools.count().__next__
         procedure = decoder.config.procedure
         self._procedure: ProcedureReports | None = None
@@ -198,6 +199,7 @@ class Recognizer:
         for tick in range(first, self.pyramid.ticks):
             if (tick + 1) % self._decide_every:
                 continue
+            self._newest_due = tick + 1
             steady = None
             if self._tracker is not None:
                 rows = self.pyramid.heads(tick - self._tracker.newest_tick + self._tracker.needed, tick)
@@ -257,7 +259,7 @@ class Recognizer:
             self._tracker.reset()
         if self._procedure is not None:
             self._procedure.reset(mid_cycle=True)
-        self.since, self.belief, self.spoiled, self._decided = None, None, False, 0
+        self.since, self.belief, self.spoiled, self._decided, self._newest_due = None, None, False, 0, 0
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -291,11 +293,12 @@ class Recognizer:
             if not -LARGEST_TICK < decoder.get(name, 0) < LARGEST_TICK:
                 raise ValueError(f"the decoder's {name} is out of range")
         self.pyramid.restore(state["pyramid"])
-        self._decided = self.pyramid.ticks
+        self._decided, self._newest_due = ticks, ticks - ticks % self._decide_every
         self._decoder.restore(state["decoder"])
         if self._tracker is not None:
-            if not -1 <= state["belief"]["newest_tick"] < ticks:
-                raise ValueError("the belief is ahead of the model")
+            missing = ticks - 1 - state["belief"]["newest_tick"]
+            if not 0 <= missing < self._decide_every + self.spec.first_stride:  # a step that was spoiled has no belief
+                raise ValueError("the belief is not at the tick of the model")
             self._tracker.restore(state["belief"])
         if self._procedure is not None:
             self._procedure.restore(state["procedure"])
@@ -391,13 +394,19 @@ class Recognizer:
             decoder=self._decoder_hash,
         )
 
+    @property
+    def _oldest(self) -> int:
+        """The oldest tick whose moment is given. The ring may hold older ones, but which depends on how many ticks
+        were stepped at once."""
+        return max(0, self._newest_due - memory_ticks(self.spec), self.pyramid.ticks - len(self._shown))
+
     def _remembered(self, tick: int) -> Moment | None:
-        """The moment of a tick; None if it has left the ring."""
-        return self._moment(tick) if tick == 0 or tick >= self.pyramid.ticks - len(self._shown) else None
+        """The moment of a tick; None if it is older than `_oldest`, or not there yet."""
+        return self._moment(tick) if tick == 0 or self._oldest <= tick < self.pyramid.ticks else None
 
     def _nearest(self, tick: int) -> Moment:
-        """The moment of a tick, or of the oldest one in the ring."""
-        return self._remembered(tick) or self._moment(max(0, self.pyramid.ticks - len(self._shown)))
+        """The moment of a tick, or of the nearest one that is remembered."""
+        return self._moment(tick if tick == 0 else min(max(tick, self._oldest), self.pyramid.ticks - 1))
 
     def _moment(self, tick: int) -> Moment:
         if tick == 0:  # the first label of an epoch may be decided after tick 0 has left the ring

@@ -28,6 +28,8 @@ def toy_spec(
     model_hz: float = 10.0,
     lookback_s: float = 2.0,
     encoder: EncoderSpec | None = None,
+    lag_s: float = 0.0,
+    other_lags_s: tuple[float, ...] = (),
 ) -> PyramidSpec:
     return PyramidSpec(
         model_hz=model_hz,
@@ -36,6 +38,8 @@ def toy_spec(
         levels=tuple(LevelSpec(stride, window, 8, 2, 1) for stride in (1, *strides)),
         encoder=encoder,
         lookback_s=lookback_s,
+        lag_s=lag_s,
+        other_lags_s=other_lags_s,
     )
 
 
@@ -49,6 +53,8 @@ def weights(spec: PyramidSpec, level: int) -> dict[str, NDArray[np.float32]]:
         into = rng.normal(size=(spec.levels[level - 1].width, width))
     above = spec.levels[level + 1].width if level < spec.top else 1
     shapes = {"held": (above, width), "labels": (width, count), "change": (width, 1)}
+    if level == 0 and spec.other_lags_s:
+        shapes["lagged"] = (width, count * len(spec.other_lags_s))
     made = {"in": into, **{name: rng.normal(size=shape) for name, shape in shapes.items()}}
     return {name: np.float32(value / math.sqrt(len(value))) for name, value in made.items()}
 
@@ -96,10 +102,10 @@ class NumpyEngine:
         trunk = np.tanh(mixed)
         fused = trunk if level == spec.top else trunk + inputs["held"] @ weight["held"]
         made = {"trunk": trunk, "fused": fused}
-        logits = fused @ weight["labels"]
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        total = np.exp(shifted).sum(axis=1, keepdims=True)
-        made["frame"] = made["action"] = shifted - np.log(total)
+        made["frame"] = made["action"] = log_softmax(fused @ weight["labels"])
+        if "lagged" in weight:
+            heads = (fused @ weight["lagged"]).reshape(-1, len(spec.labels))
+            made["lagged"] = log_softmax(heads).reshape(chunk, -1)
         made["change"] = 1 / (1 + np.exp(-fused @ weight["change"]))
         return {tensor.name: made[tensor.name] for tensor in spec.outputs(level, chunk)}
 
@@ -108,6 +114,12 @@ class NumpyEngine:
         size = self._state[name].shape[axis]
         self._state[name] = both[-size:] if axis == 0 else both[:, -size:]
         return both
+
+
+def log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    made: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return made
 
 
 class NumpyModel:
@@ -183,6 +195,13 @@ def write_level(path: Path, spec: PyramidSpec, level: int, chunk: int) -> None:
     logits = op("MatMul", [fused, "w.labels"], "logits")
     op("LogSoftmax", [logits], "frame" if level == 0 else "action", axis=1)
     op("Sigmoid", [op("MatMul", [fused, "w.change"], "score")], "change")
+    if "lagged" in weight:
+        heads, count = len(spec.other_lags_s), len(spec.labels)
+        rows = op("MatMul", [fused, "w.lagged"], "lagged.flat")
+        each = constant("lagged.each", np.array([chunk * heads, count], np.int64))
+        whole = constant("lagged.whole", np.array([chunk, heads * count], np.int64))
+        made = op("LogSoftmax", [op("Reshape", [rows, each], "lagged.logits")], "lagged.log", axis=1)
+        op("Reshape", [made, whole], "lagged")
 
     def value(tensor: Any, suffix: str = "") -> Any:
         return helper.make_tensor_value_info(tensor.name + suffix, TensorProto.FLOAT, tensor.shape)

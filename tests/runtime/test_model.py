@@ -105,7 +105,8 @@ def test_streams_share_sessions_and_tables_and_nothing_that_changes(
     bundle = model.bundle
     assert sorted(opened) == sorted(expected_graphs(bundle.spec, bundle.precision))
     streams = [model.stream(name) for name in "abc"]
-    assert len(opened) == len(expected_graphs(bundle.spec, bundle.precision)) and len(tables) == 1
+    assert len(opened) == len(expected_graphs(bundle.spec, bundle.precision))
+    assert len(tables) == 2  # of the decoder, and of the belief
     fresh = [stream.state() for stream in streams]
     pushed(EventStream(streams[0], max_hold_ms=500), pictures(3))
     after = [stream.state() for stream in streams]

@@ -19,6 +19,7 @@ from tests.helpers.then_and_now import same
 
 OPTIONAL = {"encoder": None, "background": None, "change_window_s": 0.5, "lookback_s": 30.0, "lag_s": 0.0}
 """What a manifest and a model file need not name, and what is taken instead; docs/upgrade.md lists the same."""
+HERE = ("--bundle", "bundle", "--pub", "ipc://r")
 THRESHOLDS = {
     **{"smooth_s": 0.5, "confirm_s": 0.5, "margin": 0.0, "min_duration_s": 1.0, "lead_s": 0.0},
     **{"temperature": 1.0, "evidence_hz": 0.0},
@@ -52,7 +53,30 @@ def test_a_bundle_gives_the_events_of_then_and_one_warning(
     assert (bundle.fingerprint, bundle.precision, bundle.target) == (then["fingerprint"], "fp32", "any")
     assert bundle.certified and list(bundle.spec.labels) == then["labels"]
     assert same(bundle.decoder.thresholds, then["thresholds"]) and bundle.decoder.procedure is not None
-    assert same(streamed(path, np.load(frozen / rows), hz), then["events"])
+    events = streamed(path, np.load(frozen / rows), hz)
+    assert same(events, then["events"])  # without a deviation or a cycle, at the ticks of then
+    assert [event.get("decoder") for event in events] == [event.get("decoder") for event in then["events"]]
+
+
+def test_a_run_of_an_old_bundle_reports_what_goes_on_and_decides_as_then(
+    frozen: Path, expected: dict[str, Any]
+) -> None:
+    """Its procedure has no rules, and its decoder does not decide by the belief."""
+    bundle, rows = load_bundle(frozen / "bundle"), np.load(frozen / "stream.npy")
+    assert bundle.decoder.procedure is not None and not bundle.decoder.believes
+    assert (bundle.decoder.patience, bundle.decoder.curve) == ({}, ())
+    with edge_hal.open_stream(bundle.path, stream="bench", source_hz=20) as stream:
+        found = []
+        for number, row in enumerate(rows):
+            stream.push(row, round(number * 1e9 / 20))
+            found.append(stream.now)
+        assert stream.recognizer.close_cycle() == []
+    reports = [report for report in found if report is not None]
+    assert len(reports) > len(rows) / 4 and {report.progress for report in reports} == {None}
+    assert {report.action for report in reports} <= set(bundle.spec.labels)
+    code, _, err = call("run", "--camera", "features:stream.npy@20", "--pace", "asap", "--no-journal", "--decide",
+                        "fast", *HERE, cwd=frozen)  # fmt: skip
+    assert code == 2 and "has no setting 'fast'" in err and "Traceback" not in err
 
 
 def test_fields_that_are_missing_take_their_defaults(frozen: Path) -> None:

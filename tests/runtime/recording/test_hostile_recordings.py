@@ -24,7 +24,7 @@ from edge_hal.runtime.recording.state_file import load, save
 from edge_hal.runtime.runner import run
 from tests.helpers.bundles import vectors
 
-RECOGNITION = {"pace", "decoder", "decide_every", "max_hold_ms", "overload"}
+RECOGNITION = {"pace", "decoder", "decide", "decide_every", "max_hold_ms", "overload", "events"}
 OTHERS = sorted({field.name for field in fields(RunOptions)} - RECOGNITION - {"stream", "threads"})
 
 
@@ -79,6 +79,8 @@ OPTIONS: dict[str, Any] = {
     "max_hold_ms": 1e300,
     "decide_every": 10**12,
     "overload": "crash",
+    "decide": "hasty",
+    "events": "most",
     "decoder": {"smooth_s": -1},
 }
 
