@@ -91,6 +91,14 @@ def run(
             rich_help_panel=SOURCE,
         ),
     ] = "30s",
+    resume: Annotated[
+        str,
+        typer.Option(
+            help="After a pause of a camera that is no longer than this, go on with what was believed before it: after "
+            "a gap, and after a restart with the same journal. At most 10m; 0 resumes nothing.",
+            rich_help_panel=SOURCE,
+        ),
+    ] = "30s",
     give_up: Annotated[
         str | None,
         typer.Option(
@@ -366,6 +374,7 @@ def run(
         fourcc=fourcc,
         camera_auth=camera_auth,
         limits=limits,
+        resume_s=parse_duration(resume),
         overload=overload,
         selfcheck_s=None if selfcheck is None else parse_duration(selfcheck),
         record=record,

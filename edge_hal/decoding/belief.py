@@ -99,6 +99,12 @@ class BeliefTracker:
         self._filters = [ForwardFilter(self.tables, each) for each in dict.fromkeys(self._evidence)]
         self._newest_tick = -1
 
+    def resume(self, probability: Array, ages_ticks: Sequence[int], pause_ticks: int) -> None:
+        """Begin an epoch with what was believed before it; as in `ForwardFilter.resume`."""
+        self.reset()
+        for each in self._filters:
+            each.resume(probability, ages_ticks, pause_ticks)
+
     def another(self) -> BeliefTracker:
         """One for another stream. It shares the tables."""
         return BeliefTracker(self.tables, self._evidence, self.lags_ticks)

@@ -112,6 +112,24 @@ class ForwardFilter:
             raise ValueError("the belief has no mass")
         self.ticks, self._columns, self._mass = state["ticks"], columns, mass.copy()
 
+    def resume(self, probability: Array, ages_ticks: Sequence[int], pause_ticks: int) -> None:
+        """Begin an epoch with a belief instead of the procedure's `first`.
+
+        Args:
+            probability: (K,) of each label at some tick before the epoch. They sum to 1.
+            ages_ticks: how many ticks each label had lasted then, that tick included, if it went on.
+            pause_ticks: how many ticks lie between that tick and the first one of the epoch. Nothing is known of them.
+        """
+        self.reset()
+        longest = self.tables.ends.shape[1]
+        self._columns = longest
+        for label, age in enumerate(ages_ticks):
+            column = longest - min(max(1, age), longest)
+            self._mass[label, column] = probability[label] / max(self.lasts[label, column], NEGLIGIBLE)
+        for _ in range(pause_ticks):
+            self.update(None)
+        self.ticks = 0
+
     def update(self, log_posterior: NDArray[np.floating] | None) -> None:
         """Filter the next tick, with its log posteriors (K,), or None if nothing is known of it yet."""
         if self._columns == self._mass.shape[1]:
