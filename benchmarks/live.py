@@ -13,8 +13,10 @@ import tempfile
 from pathlib import Path
 
 from edge_hal.bundle import load_bundle
+from edge_hal.evaluation.live_scores import reported_scores
 from edge_hal.evaluation.scores import floor_scores, frame_labels, scores_of
-from edge_hal.evaluation.subscribed_run import timeline_of_events, watch_run
+from edge_hal.evaluation.subscribed_run import of_type, reported_labels, timeline_of_events, watch_run
+from edge_hal.events import Now, Transition
 from edge_hal.learning.data.dataset import VideoSet, load_dataset, with_labels_of
 
 
@@ -32,17 +34,19 @@ def main() -> None:
     some = VideoSet(found.labels, found.videos[: arguments.videos], found.rate_hz, found.background)
     labels = load_bundle(arguments.bundle).spec.labels
     videos = with_labels_of(some, labels, f"the bundle {arguments.bundle}")
-    timelines, rates_hz = [], []
+    timelines, rates_hz, shown = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for video, truth in zip(videos.videos, frame_labels(videos), strict=True):
             assert video.rate_hz is not None
             pictures = video.path.suffix != ".npy"
             camera = str(video.path) if pictures else f"features:{video.path}@{video.rate_hz:g}"
             events = watch_run(arguments.bundle, camera, Path(folder) / "events.sock", "live")
-            timelines.append(timeline_of_events(events, len(truth), labels))
+            timelines.append(timeline_of_events(of_type(events, Transition), len(truth), labels))
+            shown.append(reported_labels(of_type(events, Now), len(truth), labels))
             rates_hz.append(video.rate_hz)
-            print(f"{video.name}: {len(events)} transitions", flush=True)
-    scores = scores_of(timelines, frame_labels(videos), rates_hz, videos.background)
+            print(f"{video.name}: {len(of_type(events, Transition))} transitions", flush=True)
+    truths = frame_labels(videos)
+    scores = {**scores_of(timelines, truths, rates_hz, videos.background), **reported_scores(shown, truths, rates_hz)}
     print(json.dumps({"videos": len(timelines), "floor": floor_scores(videos), "live": scores}, indent=2))
 
 

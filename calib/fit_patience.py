@@ -56,8 +56,8 @@ class Curve:
         )
 
     def quality(self, index: int) -> float:
-        """The mean of transition F1, F1@50 and live accuracy, 0..1. Live accuracy has a tenth of the weight: the reports
-        `now` are for those who need it."""
+        """The mean of transition F1, F1@50 and live accuracy, 0..1. Live accuracy has a tenth of the weight: who needs
+        it reads the reports `now`."""
         return 0.9 * self.events_quality(index) + 0.1 * number(self.rows[index]["mof_live"]) / 100
 
     def events_quality(self, index: int) -> float:

@@ -1,7 +1,8 @@
-"""The procedure, estimated from labels of the training videos: order, shares of time, durations."""
+"""The procedure, estimated from labels of the training videos: order, rules, shares of time, durations."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,14 +10,35 @@ import numpy as np
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.metrics import IntArray, runs_of
 
+from .learn_rules import SURE, learn_rules
+
 PRIOR_SEGMENTS = 2.0
 """The durations of all steps together are a prior for each step, with the weight of this many segments. A step that
 occurs once says little about its own spread."""
+OVERDUE_SPREADS = 3.0
+OVERDUE_FACTOR = 1.25
+"""A step is overdue beyond this many spreads above its median, and beyond its longest example times this factor."""
+SHORTEST_FACTOR = 0.5
+"""Segments under this factor times (median / spread) are taken for wrong recognitions: 1 of 200 true ones is so short,
+if durations are log-normal with a spread of 1.5."""
+LEAST_CONFIDENCE = 0.4
 
 
-def learn_procedure(labels: Sequence[IntArray], names: Sequence[str], model_hz: float) -> Procedure:
-    """The procedure of labels (T,) per video at the ticks of the model; `names` are those of the labels."""
+def learn_procedure(
+    labels: Sequence[IntArray],
+    names: Sequence[str],
+    model_hz: float,
+    background: int | None = None,
+    sure: float = SURE,
+) -> Procedure:
+    """The procedure of labels (T,) per video at the ticks of the model; `names` are those of the labels.
+
+    Args:
+        background: the label that is no step, if there is one.
+        sure: how sure a rule must be; see `learn_rules`.
+    """
     count = len(names)
+    rules = learn_rules([runs_of(video)[0].tolist() for video in labels], count, background, sure)
     first, follows = np.zeros(count), np.zeros((count, count))
     log_s: list[list[float]] = [[] for _ in names]
     for video in labels:
@@ -34,11 +56,25 @@ def learn_procedure(labels: Sequence[IntArray], names: Sequence[str], model_hz: 
         mean = (own.sum() + PRIOR_SEGMENTS * every.mean()) / weight
         variance = (((own - mean) ** 2).sum() + PRIOR_SEGMENTS * every.var()) / weight
         after = follows[kind].sum()
+        median_s, spread = float(np.exp(mean)), float(np.exp(np.sqrt(variance)))
+        longest_s = float(np.exp(own.max())) if len(own) else 0.0
+        # The estimate of a spread from few examples is uncertain: the limit is wider then.
+        limit_s = median_s * spread ** (OVERDUE_SPREADS * math.sqrt(1 + 1 / max(weight - 1, 1)))
         steps[name] = Step(
             first=round(float(first[kind] / len(labels)), 4),
             share=round(float(share[kind]), 5),
-            median_s=round(float(np.exp(mean)), 3),
-            spread=round(float(np.exp(np.sqrt(variance))), 3),
+            median_s=round(median_s, 3),
+            spread=round(spread, 3),
             then={names[to]: round(float(n / after), 4) for to, n in enumerate(follows[kind]) if n},
+            requires={names[a]: sure for a, sure in sorted(rules.requires[kind].items())},
+            not_after={names[b]: sure for b, sure in sorted(rules.not_after[kind].items())},
+            optional=rules.optional[kind],
+            repeatable=rules.repeatable[kind],
+            begins_cycle=kind in rules.begins,
+            ends_cycle=kind in rules.ends,
+            background=kind == background,
+            overdue_s=None if kind == background else round(max(limit_s, OVERDUE_FACTOR * longest_s), 1),
+            shortest_s=round(min(SHORTEST_FACTOR * median_s / spread, 600.0), 2),
+            least_confidence=LEAST_CONFIDENCE,
         )
     return Procedure(steps)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_hal.runtime.api import open_stream
     from edge_hal.runtime.delivery.client import subscribe
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = [
     "EdgeHalError",
     "End",

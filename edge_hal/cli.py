@@ -24,6 +24,7 @@ from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
 from edge_hal.commands.keys import keys
 from edge_hal.commands.listen import listen
+from edge_hal.commands.procedure import procedure
 from edge_hal.commands.replay import replay
 from edge_hal.commands.run import run
 from edge_hal.commands.train import train
@@ -62,6 +63,7 @@ app.command("calibrate")(calibrate)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
 app.add_typer(keys, name="keys")
+app.add_typer(procedure, name="procedure")
 
 
 def main() -> None:

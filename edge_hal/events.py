@@ -1,9 +1,9 @@
 """The events that subscribers receive. Each type of event is a frozen dataclass, and one JSON object on the wire.
 
-The class attribute `type` and the JSON field `type` hold the same name. Durable events (`start`, `transition`, `gap`,
-`end`) carry a sequence number `seq` for each stream, counted from 0 without holes and never repeated. `now`,
-`heartbeat` and `snapshot` report the state and have no `seq` of their own. Values that differ between two runs over the
-same file (session, wall time, latency) are in the object `run` and nowhere else.
+The class attribute `type` and the JSON field `type` hold the same name. Durable events (`start`, `transition`,
+`deviation`, `cycle`, `gap`, `end`) carry a sequence number `seq` for each stream, counted from 0 without holes and
+never repeated. `now`, `heartbeat` and `snapshot` report the state and have no `seq` of their own. Values that differ
+between two runs over the same file (session, wall time, latency) are in the object `run` and nowhere else.
 """
 
 from __future__ import annotations
@@ -73,6 +73,55 @@ class Transition(Event):
     decision: Moment
     confidence: float
     warm: bool
+    decoder: str
+
+
+@dataclass(frozen=True)
+class Deviation(Event):
+    """The procedure was left. It is never withdrawn; a later deviation may correct it.
+
+    Attributes:
+        kind: `skipped`, `out_of_order`, `repeated`, `overdue` or `unfamiliar`.
+        expected: the actions that the procedure asks for at this point; empty if none in particular.
+        seen: the action that goes on; None for `unfamiliar` before the first action.
+        evidence: why it is believed, in words.
+        boundary: where the procedure was left. decision: when that was decided.
+        confidence: 0..1.
+        corrects: the `seq` of an earlier deviation that this one corrects.
+    """
+
+    type: ClassVar[str] = "deviation"
+    seq: int
+    kind: str
+    expected: tuple[str, ...]
+    seen: str | None
+    evidence: str
+    boundary: Moment
+    decision: Moment
+    confidence: float
+    corrects: int | None
+    decoder: str
+
+
+@dataclass(frozen=True)
+class Cycle(Event):
+    """One pass of the procedure, from `begin` to `end`.
+
+    Attributes:
+        steps: the actions in the order in which they were done: `{"action": ..., "begin_t_ns": ..., "end_t_ns": ...}`.
+        deviations: those of this pass: `{"seq": ..., "kind": ...}`.
+        missing: the required actions that were not done.
+        complete: nothing is missing.
+    """
+
+    type: ClassVar[str] = "cycle"
+    seq: int
+    begin: Moment
+    end: Moment
+    steps: tuple[dict[str, Any], ...]
+    deviations: tuple[dict[str, Any], ...]
+    missing: tuple[str, ...]
+    complete: bool
     decoder: str
 
 
@@ -189,7 +238,7 @@ class Lost(Event):
 
 
 TYPES: dict[str, type[Event]] = {
-    event.type: event for event in (Start, Transition, Gap, End, Now, Heartbeat, Snapshot, Lost)
+    event.type: event for event in (Start, Transition, Deviation, Cycle, Gap, End, Now, Heartbeat, Snapshot, Lost)
 }
 """Event classes by the name in the JSON field `type`."""
 
@@ -271,6 +320,7 @@ def _moment(value: Any) -> Moment:
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     "int": _integer,
+    "int | None": lambda value: None if value is None else _integer(value),
     "float": _number,
     "bool": partial(_read, bool),
     "str": partial(_read, str),

@@ -120,6 +120,7 @@ class EventStream:
             if not self._captured:
                 return []
             events = self._process(self._clock.finish(self._newest_ns - self._began_ns))
+            events += self.recognizer.close_cycle()
             return [*events, self.recognizer.end(reason, self.counters)]
         finally:
             self.recognizer.engines.close()
@@ -152,6 +153,7 @@ class EventStream:
         events: list[Event] = []
         for item in items:
             if isinstance(item, Break):
+                events += self.recognizer.close_cycle() if item.reset else []
                 events.append(self.recognizer.gap(item))
                 continue
             if self.recognizer.spoiled:  # the rest of the epoch that the model spoiled

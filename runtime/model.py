@@ -45,6 +45,7 @@ class Model:
         decoder: DecoderConfig | None = None,
         decide_every: int | None = None,
         next_seq: Callable[[], int] | None = None,
+        procedure_events: bool = True,
         owns_model: bool = False,
     ) -> Recognizer:
         """A new stream. One thread at a time may use it.
@@ -52,7 +53,7 @@ class Model:
         Args:
             name: the name that events carry.
             decoder: thresholds, default the bundle's own.
-            decide_every, next_seq: see `Recognizer`.
+            decide_every, next_seq, procedure_events: see `Recognizer`.
             owns_model: closing the engines of the stream closes the model too.
 
         Raises:
@@ -66,6 +67,7 @@ class Model:
             stream=name,
             decide_every=decide_every,
             next_seq=next_seq,
+            procedure_events=procedure_events,
         )
 
     def close(self) -> None:

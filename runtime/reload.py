@@ -1,10 +1,15 @@
-"""Reload the bundle of a run: open and check it in the background, and refuse it if the run cannot go on with it."""
+"""Reload the bundle of a run: open and check it in the background, and refuse it if the run cannot go on with it.
+
+If only `decoder.json` or `procedure.json` differs, the run keeps its engines. So such a reload is quick, and it works
+with engines that cannot be opened while others run.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.errors import EdgeHalError
@@ -19,16 +24,26 @@ log = logging.getLogger("edge_hal.run")
 
 
 class Reloader:
-    """Reads `--bundle` again when asked to (SIGHUP). If anything is wrong with it, the error is logged and the run
-    goes on with the old one.
+    """Reads `--bundle` again when asked to (SIGHUP). If anything is wrong with it, the error is logged and reported by
+    `health`, and the run goes on with the old one.
 
     Args:
         stop: its `reload_asked` is the request.
-        make: opens a recogniser of a bundle; called in another thread.
+        make: opens engines for a bundle and a recogniser that owns them.
+        keep: a recogniser of a bundle with the same graphs, on the engines of the one given. It touches no engine.
+
+    Both are called in another thread.
     """
 
-    def __init__(self, options: RunOptions, stop: Stop, make: Callable[[Bundle], Recognizer]) -> None:
-        self._options, self._stop, self._make = options, stop, make
+    def __init__(
+        self,
+        options: RunOptions,
+        stop: Stop,
+        make: Callable[[Bundle], Recognizer],
+        keep: Callable[[Bundle, Recognizer], Recognizer],
+    ) -> None:
+        self._options, self._stop, self._make, self._keep = options, stop, make, keep
+        self._report: dict[str, Any] = {"asked": 0, "done": 0, "kept_engines": None, "refused": None}
         self._thread: Worker | None = None
         self._ready: Recognizer | None = None
 
@@ -37,6 +52,7 @@ class Reloader:
         if self._thread is None:
             if self._stop.reload_asked:
                 self._stop.reload_asked = False
+                self._report = {**self._report, "asked": self._report["asked"] + 1}
                 self._thread = Worker(partial(self._open, current), "reload")
                 self._thread.start()
             return None
@@ -49,32 +65,47 @@ class Reloader:
         if self._thread is not None:
             self._thread.finish()
 
+    def health(self) -> dict[str, Any]:
+        """Nothing before the first request. `asked`, `done`: how often; `kept_engines`: whether the last one that was
+        done kept them; `refused`: why the last request was refused, or None."""
+        return {"reload": self._report} if self._report["asked"] else {}
+
     def _open(self, current: Recognizer) -> None:
         try:
-            if not current.engines.model.opens_in_background:
-                why = f"engines of {current.engines.kind} cannot be opened while others run"
-                raise EdgeHalError("the bundle cannot be reloaded", why, "restart the run: no event number is lost")
             options = self._options
             bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
             self._options.check(bundle)
-            check_succession(current.spec, bundle.spec, vectors=self._options.source.may_be_vectors)
-            self._ready = self._make(bundle)
+            kept = bundle.fingerprint == current.bundle.fingerprint
+            if kept:
+                successor = self._keep(bundle, current)
+            elif current.engines.model.opens_in_background:
+                check_succession(current.spec, bundle.spec, vectors=self._options.source.may_be_vectors)
+                successor = self._make(bundle)
+            else:
+                what = f"a bundle with other graphs cannot be loaded by {current.engines.kind} during a run"
+                why = "its engines cannot be opened while others run; decoder.json and procedure.json can be changed"
+                raise EdgeHalError(what, why, "restart the run: no event number is lost")
+            self._report = {**self._report, "done": self._report["done"] + 1, "kept_engines": kept, "refused": None}
+            self._ready = successor
         except EdgeHalError as error:
-            text = "the bundle was not reloaded, the old one goes on: %s (%s); %s"
-            log.error(text, error.what, error.why, error.todo or "correct it and ask again")
+            self._refuse(f"{error.what} ({error.why}); {error.todo or 'correct it and ask again'}")
         except Exception as error:  # whatever is wrong with the new bundle, the run goes on
-            log.error("the bundle was not reloaded, the old one goes on: %s: %s", type(error).__name__, error)
+            self._refuse(f"{type(error).__name__}: {error}")
+
+    def _refuse(self, why: str) -> None:
+        log.error("the bundle was not reloaded, the old one goes on: %s", why)
+        self._report = {**self._report, "refused": why}
 
 
 def check_succession(old: PyramidSpec, new: PyramidSpec, *, vectors: bool) -> None:
     """Check that a run can go on with another bundle: what the `start` event said must stay true, and the frames of the
-    source must fit. Everything else may differ.
+    source must fit. Everything else may differ. Events name actions, so the labels may be in another order.
 
     Raises:
         EdgeHalError: it cannot go on, and why.
     """
     pairs: list[tuple[str, object, object]] = [
-        ("labels", old.labels, new.labels),
+        ("labels", tuple(sorted(old.labels)), tuple(sorted(new.labels))),
         ("model_hz", old.model_hz, new.model_hz),
     ]
     if vectors:

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from edge_hal.bundle import Bundle, load_bundle
+from edge_hal.decoding.decode import open_decoder, open_tracker
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.events import Event
 from edge_hal.files import check_readable, check_writable
 
@@ -88,7 +90,12 @@ def _run(
             recognizer = _open_stream(bundle, options.engine, options, next_seq)
             closing.callback(recognizer.engines.close)
             same_engine = recognizer.engines.kind
-            reloader = Reloader(options, stop, lambda bundle: _open_stream(bundle, same_engine, options, next_seq))
+            reloader = Reloader(
+                options,
+                stop,
+                make=lambda bundle: _open_stream(bundle, same_engine, options, next_seq),
+                keep=lambda bundle, current: _on_engines_of(current, bundle, options, next_seq),
+            )
             closing.callback(reloader.close)
             with Publisher(
                 options.endpoint,
@@ -117,10 +124,33 @@ def _run(
 
 
 def _open_stream(bundle: Bundle, engine: str, options: RunOptions, next_seq: Callable[[], int]) -> Recognizer:
-    decoder = bundle.decoder.patient(options.decide).changed(options.decoder)
     model = Model(bundle, engine, options.threads)
     return model.stream(
-        options.stream, decoder=decoder, decide_every=options.decide_every, next_seq=next_seq, owns_model=True
+        options.stream,
+        decoder=_decoder(bundle, options),
+        decide_every=options.decide_every,
+        next_seq=next_seq,
+        procedure_events=options.events == "all",
+        owns_model=True,
+    )
+
+
+def _decoder(bundle: Bundle, options: RunOptions) -> DecoderConfig:
+    return bundle.decoder.patient(options.decide).changed(options.decoder)
+
+
+def _on_engines_of(current: Recognizer, bundle: Bundle, options: RunOptions, next_seq: Callable[[], int]) -> Recognizer:
+    """A recogniser of a bundle with the same graphs and another decoder. `current` may go on until it takes over."""
+    decoder = _decoder(bundle, options)
+    return Recognizer(
+        bundle,
+        current.engines,
+        open_decoder(decoder, bundle.spec),
+        open_tracker(decoder, bundle.spec),
+        stream=options.stream,
+        decide_every=options.decide_every,
+        next_seq=next_seq,
+        procedure_events=options.events == "all",
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event, Moment
+from edge_hal.events import Event, Moment, Transition
 
 from .delivery.descriptors import Descriptors
 from .delivery.publisher import Publisher
@@ -91,6 +91,8 @@ class Session:
             live=source.live,
             cut=source.live if options.overload is None else options.overload == "cut",
         )
+        if source.live:
+            recognizer.begin_mid_cycle()
         if isinstance(source, ReplaySource) and source.state is not None:
             self._restore(source.state, source)
 
@@ -123,12 +125,13 @@ class Session:
         return reason, counters, (time.monotonic_ns() - begun_ns) / 1e9
 
     def health(self) -> dict[str, Any]:
-        """The source, the engine and why it was chosen, descriptors, and what the observers report."""
+        """The source, the engine and why it was chosen, descriptors, reloads, and what the observers report."""
         engines = self._recognizer.engines
         health = {
             "source": self._source.health(),
             "engine": {"kind": engines.kind, "why": engines.why},
             "descriptors": self._descriptors.health(),
+            **self._reloader.health(),
         }
         for observer in self._observers:
             health |= observer.health()
@@ -209,10 +212,10 @@ class Session:
                 return
             newest = pending[count - 1]
             spent_ns = {**newest.spent_ns, "step": stepped_ns - begun_ns}
-            for transition in recognizer.decide():
+            for events in recognizer.decide():
                 spent_ns["decide"] = time.monotonic_ns() - stepped_ns
-                if transition is not None:
-                    self._publish(transition, spent_ns)
+                for event in events:
+                    self._publish(event, spent_ns if isinstance(event, Transition) else None)
                 noted = self._resumption.note(recognizer)
                 if noted is not None:
                     self._publisher.note(noted)
@@ -241,6 +244,8 @@ class Session:
                 )
             self._overload_ns = now_ns
         resumed = self._resumed(self._resumption.at_break(broken)) if broken.reset and not last else None
+        if broken.reset:
+            self._publish_all(self._recognizer.close_cycle())
         self._publish(self._recognizer.gap(broken, None if resumed is None else resumed.told()))
         if broken.reset:
             self._now.reset()
@@ -263,7 +268,9 @@ class Session:
     def _take_over(self, successor: Recognizer, now_ns: int) -> None:
         """Go on with another bundle. Its state starts empty, so a new epoch begins."""
         self._step()
+        self._publish_all(self._recognizer.close_cycle())
         self._clock.interrupt("reload")
+        successor.reset()  # it may have the engines of the one before, with their state
         successor.succeed(self._recognizer)
         self._recognizer, self._vector = successor, None
         bundle = successor.bundle.fingerprint
@@ -305,6 +312,10 @@ class Session:
         for observer in self._observers:
             observer.published(event)
 
+    def _publish_all(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._publish(event)
+
     def _publish_now(self, recognizer: Recognizer) -> None:
         report = recognizer.now()
         assert report is not None
@@ -322,5 +333,7 @@ class Session:
         self._ended = True
         self._source.close()  # nothing is captured after this: the counters are final
         counters = self._tally()
+        if reason != "error":
+            self._publish_all(self._recognizer.close_cycle())
         self._publish(self._recognizer.end(reason, counters))
         return counters

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import SCHEMA, TYPES, Event, Moment, Start, Transition, decode, encode, topic
+from edge_hal.events import SCHEMA, TYPES, Event, Moment, Start, Transition, Unknown, decode, encode, topic
 from edge_hal.runtime.sources.frame import Intake
 from edge_hal.runtime.stream.counters import Counters
 from edge_hal.runtime.stream.latency import STAGES
@@ -34,6 +34,10 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "Moment | None": st.one_of(moments, st.none()),
     "tuple[str, ...]": st.lists(names, max_size=4).map(tuple),
     "dict[str, Any]": objects,
+    "dict[str, Any] | None": st.one_of(objects, st.none()),
+    "tuple[dict[str, Any], ...]": st.lists(objects, max_size=3).map(tuple),
+    "float | None": st.one_of(numbers, st.none()),
+    "int | None": st.one_of(integers, st.none()),
 }
 
 
@@ -59,20 +63,45 @@ def test_every_event_survives_the_wire(event):
 def test_a_missing_field_is_named_and_an_unknown_one_ignored(event, data):
     body = json.loads(encode(event))
     assert decode(json.dumps({**body, "invented_later": [1]})) == event
-    gone = data.draw(st.sampled_from(sorted(set(body) - {"schema", "type"})))
+    optional = {field.name for field in dataclasses.fields(event) if field.default is not dataclasses.MISSING}
+    gone = data.draw(st.sampled_from(sorted(set(body) - {"schema", "type"} - optional)))
     del body[gone]
     with pytest.raises(EdgeHalError, match=f"'{gone}'"):
         decode(json.dumps(body))
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", '{"schema":1}', '{"schema":1,"type":"party"}', "\x00\xff"]
+    "text",
+    [
+        *("", "{", "[]", "3", "null", '{"schema":1}', '{"schema":1,"type":"party"}', "\x00\xff"),
+        '{"schema":1,"type":7,"stream":"s","epoch":0,"run":{}}',
+        '{"schema":1,"type":"party","stream":"s","epoch":0,"run":{},"seq":"many"}',
+    ],
 )
 def test_what_is_no_event_is_refused(text):
     with pytest.raises(EdgeHalError):
         decode(text)
     with pytest.raises(EdgeHalError):
         decode(text.encode("latin-1"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.one_of(*map(any_event, TYPES.values())), names.filter(lambda name: name not in TYPES), st.booleans())
+def test_an_event_of_an_unknown_type_reaches_the_program_with_its_number(event, kind, durable):
+    body = {**json.loads(encode(event)), "type": kind}
+    body.pop("seq", None)
+    if durable:
+        body["seq"] = 7
+    found = decode(json.dumps(body))
+    assert isinstance(found, Unknown) and found.type == kind and found.body == body
+    assert found.seq == (7 if durable else -1) and found.stream == event.stream and found.run == body["run"]
+    assert json.loads(encode(found)) == body
+
+
+def test_reports_of_older_publishers_lack_now():
+    heartbeat = {"action": None, "since": None, "last_seq": 3, "counters": {}, "health": {}, "delivery": {}}
+    common = {"schema": 1, "stream": "s", "epoch": 0, "run": {}}
+    assert getattr(decode(json.dumps({**common, "type": "heartbeat", **heartbeat})), "now", 1) is None
 
 
 def test_another_schema_is_refused_by_number():

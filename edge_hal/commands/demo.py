@@ -12,7 +12,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation.subscribed_run import timeline_of_events, watch_run
+from edge_hal.evaluation.subscribed_run import of_type, reported_labels, timeline_of_events, watch_run
 from edge_hal.files import write_file
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def demo(
     from edge_hal.commands.progress import Stages
     from edge_hal.config import load_config
     from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
+    from edge_hal.evaluation.live_scores import reported_scores
     from edge_hal.evaluation.scores import floor_scores, frame_labels, frame_rates_hz, scores_of
+    from edge_hal.events import Now, Transition
     from edge_hal.export.bundle import export_bundle
     from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.train import train
@@ -53,11 +55,13 @@ def demo(
     with Stages() as report:
         export_bundle(out / "run", out / "bundle", reference=None, progress=report)
     unseen = load_dataset(data, split=1, part="test", with_labels=True)
-    heard, timelines = [], []
+    heard, timelines, told = [], [], []
     for number, video in enumerate(unseen.videos):
         assert video.labels is not None
         tell = partial(_tell, video=video, labels=unseen.labels) if number == 0 else None
-        heard.append(watch_run(out / "bundle", str(video.path), out / "events.sock", STREAM, tell))
+        events = watch_run(out / "bundle", str(video.path), out / "events.sock", STREAM, tell)
+        heard.append(of_type(events, Transition))
+        told.append(reported_labels(of_type(events, Now), len(video.labels), unseen.labels))
         timelines.append(timeline_of_events(heard[-1], len(video.labels), unseen.labels))
     with Stages() as report:
         labelled = load_dataset(data, split=1, part="train", with_labels=True)
@@ -65,7 +69,10 @@ def demo(
         full = checkpoint_scores(out / "full", unseen, partial(_report, report))
     scores = {
         "floor": floor_scores(unseen),
-        "ours": scores_of(timelines, frame_labels(unseen), frame_rates_hz(unseen), unseen.background),
+        "ours": {
+            **scores_of(timelines, frame_labels(unseen), frame_rates_hz(unseen), unseen.background),
+            **reported_scores(told, frame_labels(unseen), frame_rates_hz(unseen)),
+        },
         "full": full,
     }
     write_file(out / "scores.json", json.dumps(scores, indent=2) + "\n")

@@ -15,6 +15,8 @@ from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from edge_hal.commands.progress import Stages
     from edge_hal.config import Config
 
@@ -27,6 +29,9 @@ ROWS = (
     ("mof_live", "frames right as shown live, %"),
     ("mof_now", "frames right by the reports `now`, %"),
     ("now_changes_per_min", "changes of `now` per minute"),
+    ("pos", "order of completed steps (POS)"),
+    ("completion_f1", "completed steps F1"),
+    ("completion_delay_s", "delay of completed steps, s (mean)"),
     ("edit", "edit score, %"),
     ("f1_10", "segments F1@10, %"),
     ("f1_25", "segments F1@25, %"),
@@ -73,6 +78,13 @@ def evaluate(
             "decoder.confirm_s=0.4. Repeat the option for several keys.",
         ),
     ] = None,
+    curve: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="PNG file to write: scores over the delay, for every probability at which a change may be decided.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
 ) -> None:
     """Score a run on labelled videos, streamed as on a device.
@@ -83,12 +95,20 @@ def evaluate(
     part = part or ("test" if stage == "stream" else "train")
     one_of("--part", part, PARTS)
     settings = settings or []
+    if curve is not None:
+        if stage == "alignment":
+            raise EdgeHalError("--curve with --stage alignment", "nothing is decoded", exit_code=2)
+        require("matplotlib")
+        from edge_hal.files import check_writable
+
+        check_writable(curve.parent, f"cannot write {curve}", "choose another --curve")
     check_settings(settings, stage)
     require("torch", "safetensors")
     from edge_hal.commands.progress import Stages
     from edge_hal.commands.train import load_videos, print_notes
     from edge_hal.evaluation.alignment_scores import alignment_scores
-    from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
+    from edge_hal.evaluation.checkpoint_scores import stream_checkpoint, stream_scores
+    from edge_hal.evaluation.decision_curve import decision_curve, draw_curve
     from edge_hal.evaluation.scores import floor_scores
     from edge_hal.learning.data.dataset import with_labels_of
     from edge_hal.model.model_file import load_checkpoint
@@ -110,7 +130,13 @@ def evaluate(
             else:
                 known = with_labels_of(videos, load_checkpoint(path).spec.labels, f"the checkpoint {path}")
                 print_notes(known.notes[len(videos.notes) :])
-                scores[name] = checkpoint_scores(path, known, partial(_report, report, name), thresholds)
+                streamed = stream_checkpoint(path, known, partial(_report, report, name), thresholds)
+                scores[name] = stream_scores(streamed, known)
+                if curve is not None and name == "ours":
+                    if not streamed.decoder.believes:
+                        why = "its decoder has no probability at which a change is decided"
+                        raise EdgeHalError(f"{path} has no curve", why, "train it with this version", exit_code=2)
+                    draw_curve(curve, decision_curve(streamed, known), streamed.decoder)
     print(json.dumps(scores)) if as_json else print_table(scores, f"{len(videos)} videos, {part}, {stage}")
     require_written()
 
@@ -151,4 +177,26 @@ def print_table(scores: dict[str, Scores], title: str) -> None:
     for key, text in ROWS:
         values = [column.get(key) for column in scores.values()]
         table.add_row(text, *("-" if value is None else f"{value:.2f}" for value in values))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for name, column in scores.items():
+        if column.get("decide"):
+            console.print(patience_table(column["decide"], name))
+
+
+def patience_table(settings: dict[str, Scores], title: str) -> Table:
+    """The settings of --decide as rows. Settings that coincide share one."""
+    from rich.table import Table
+
+    from edge_hal.evaluation.live_scores import KEYS
+
+    table = Table(title=f"--decide ({title}); changes and false transitions per minute", title_justify="left")
+    for heading in ("", "F1", "F1@50", "live, %", "changes", "delay, s", "90 %, s", "false"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    same: dict[str, list[str]] = {}
+    for name, scores in settings.items():
+        same.setdefault(json.dumps(scores, sort_keys=True), []).append(name)
+    for text, names in same.items():
+        values = json.loads(text)
+        table.add_row(", ".join(names), *("-" if values[key] is None else f"{values[key]:.2f}" for key in KEYS))
+    return table

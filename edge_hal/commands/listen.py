@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +18,7 @@ from edge_hal.commands.parsing import parse_time
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
-    from edge_hal.events import Event, Moment
+    from edge_hal.events import Event, Moment, Now
     from edge_hal.runtime.delivery.client import Begin
 
 
@@ -71,8 +73,11 @@ def listen(
     ] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop when the stream ends.")] = False,
 ) -> None:
-    """Print the events of `edge-hal run` as they come. It can be started before or after the run."""
-    from edge_hal.events import End
+    """Print the events of `edge-hal run` as they come. It can be started before or after the run.
+
+    In a terminal, the last line shows what most likely goes on at this moment.
+    """
+    from edge_hal.events import End, Now
     from edge_hal.files import check_readable, check_writable
     from edge_hal.runtime.delivery.client import subscribe
     from edge_hal.runtime.delivery.curve_keys import client_keys
@@ -92,14 +97,44 @@ def listen(
     keys = None if key is None or server_key is None else client_keys(key, server_key)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not have every character
-    with subscribe(connect, stream, replay=replay, begin=begin, cursor=cursor, keys=keys) as events:
-        for number, event in enumerate(events, start=1):
+    number, line = 0, StatusLine()
+    with subscribe(connect, stream, replay=replay, begin=begin, cursor=cursor, keys=keys) as events, closing(line):
+        for event in events:
+            if isinstance(event, Now) and not as_json:
+                line.show(describe(event))
+                continue
+            line.clear()
             print(json_line(events.raw) if as_json else describe(event), flush=True)
             if streams.failed():
                 return streams.require_written()
             events.ack()
+            number += 1
             if number == count or (until_end and isinstance(event, End)):
                 return
+
+
+class StatusLine:
+    """The last line of a terminal, which is written again in place. Without a terminal it shows nothing."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def show(self, text: str) -> None:
+        if not sys.stdout.isatty():
+            return
+        self.clear()
+        self._shown = text[: max(1, shutil.get_terminal_size().columns - 1)]
+        print(self._shown, end="", flush=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            print("\r" + " " * len(self._shown) + "\r", end="", flush=True)
+            self._shown = ""
+
+    def close(self) -> None:
+        """Leave the line as it is, and the next output below it."""
+        if self._shown:
+            print(flush=True)
 
 
 def _begin(oldest: bool, from_start: bool, from_seq: int | None, since: str | None) -> Begin:
@@ -143,6 +178,24 @@ def _describe(event: Event) -> str:
             f"{head} {_clock(event.boundary)}  {text}  "
             f"(confidence {event.confidence:.2f}, decided {late_s:.2f} s later{warm})"
         )
+    if isinstance(event, events.Now):
+        return f"{head} {_clock(event.at)}  now: {_now(event)}"
+    if isinstance(event, events.Deviation):
+        expected = f", expected {' or '.join(event.expected)}" if event.expected else ""
+        corrected = "" if event.corrects is None else f", corrects event {event.corrects}"
+        return (
+            f"{head} {_clock(event.boundary)}  DEVIATION {event.kind}: {event.evidence}{expected} "
+            f"(confidence {event.confidence:.2f}{corrected})"
+        )
+    if isinstance(event, events.Cycle):
+        lasted_s = (event.end.t_ns - event.begin.t_ns) / 1e9
+        missing = "complete" if event.complete else f"incomplete, without {', '.join(event.missing)}"
+        return (
+            f"{head} {_clock(event.begin)}  cycle of {lasted_s:.1f} s, {len(event.steps)} steps, {missing}, "
+            f"{len(event.deviations)} deviations"
+        )
+    if isinstance(event, events.Unknown):
+        return f"{head} {event.type}: a type that this version does not know"
     if isinstance(event, events.Gap):
         lost_s = (event.end.t_ns - event.begin.t_ns) / 1e9
         return f"{head} {_clock(event.begin)}  gap of {lost_s:.2f} s ({event.reason})"
@@ -156,6 +209,15 @@ def _describe(event: Event) -> str:
         since = "" if event.since is None else f" since {_clock(event.since)}"
         return f"{head} {event.type}: {event.action or 'nothing recognised yet'}{since}"
     return f"{head} {event.type}"
+
+
+def _now(event: Now) -> str:
+    since = "" if event.since is None else f" for {(event.at.t_ns - event.since.t_ns) / 1e9:.1f} s"
+    left = event.remaining_s.get("p50")
+    about = "" if not isinstance(left, (int, float)) else f", about {left:.0f} s left"
+    following = [str(each.get("action")) for each in event.next[:2]]
+    then = f", then {' or '.join(following)}" if following else ""
+    return f"{event.action} ({event.probability:.0%}){since}{about}{then}"
 
 
 def _clock(moment: Moment) -> str:

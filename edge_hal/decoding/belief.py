@@ -54,21 +54,18 @@ class Belief:
         """Quantiles of the ticks that `label` still lasts after `tick`, if it goes on now."""
         began = self.joint[label]
         ages = np.arange(len(began), 0, -1)  # ticks that the segment has had, `tick` included
-        lasts = self.tables.lasts[label]
+        weight = began / np.maximum(self.tables.lasting(label, ages), SMALLEST)
         total = began.sum()
-        if total <= 0:
-            return [0] * len(quantiles)
-        weight = began / total / np.maximum(lasts[ages - 1], SMALLEST)
 
         def still_lasting(more: int) -> float:
-            return float(weight @ lasts[np.minimum(ages - 1 + more, len(lasts) - 1)])
+            return float(weight @ self.tables.lasting(label, ages + more))
 
         found = []
         for quantile in quantiles:
-            low, high = 0, len(lasts)
-            while low < high:  # the first number of ticks after which at most 1 - quantile still lasts
+            low, high = 0, 2 * self.tables.lasts.shape[1]
+            while low < high and total > 0:  # the first number after which at most 1 - quantile still lasts
                 middle = (low + high) // 2
-                low, high = (low, middle) if still_lasting(middle + 1) <= 1 - quantile else (middle + 1, high)
+                low, high = (low, middle) if still_lasting(middle + 1) <= (1 - quantile) * total else (middle + 1, high)
             found.append(low)
         return found
 
@@ -96,14 +93,14 @@ class BeliefTracker:
 
     def reset(self) -> None:
         """Begin a new epoch."""
-        self._filters = [ForwardFilter(self.tables, each) for each in dict.fromkeys(self._evidence)]
+        different = tuple(dict.fromkeys(self._evidence))
+        self._filter = ForwardFilter(self.tables, different, self.lags_ticks[-1] + 1)
         self._newest_tick = -1
 
     def resume(self, probability: Array, ages_ticks: Sequence[int], pause_ticks: int) -> None:
         """Begin an epoch with what was believed before it; as in `ForwardFilter.resume`."""
         self.reset()
-        for each in self._filters:
-            each.resume(probability, ages_ticks, pause_ticks)
+        self._filter.resume(probability, ages_ticks, pause_ticks)
 
     def another(self) -> BeliefTracker:
         """One for another stream. It shares the tables."""
@@ -120,15 +117,14 @@ class BeliefTracker:
         return self._newest_tick
 
     def state(self) -> dict[str, Any]:
-        return {"newest_tick": self._newest_tick, "filters": [each.state() for each in self._filters]}
+        return {"newest_tick": self._newest_tick, "filter": self._filter.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError if the numbers do not belong together."""
         final = max(0, state["newest_tick"] + 1 - self.lags_ticks[-1])
-        if len(state["filters"]) != len(self._filters) or any(each["ticks"] != final for each in state["filters"]):
+        if state["filter"]["ticks"] != final:
             raise ValueError("the belief is not at the decoder's tick")
-        for each, kept in zip(self._filters, state["filters"], strict=True):
-            each.restore(kept)
+        self._filter.restore(state["filter"])
         self._newest_tick = state["newest_tick"]
 
     def follow(self, tick: int, heads: Mapping[int, NDArray[np.floating]]) -> Beliefs:
@@ -141,12 +137,10 @@ class BeliefTracker:
         longest = self.lags_ticks[-1]
         final = heads[longest]
         for at in range(max(longest, self._newest_tick + 1), tick + 1):
-            for each in self._filters:
-                each.update(final[at - tick - 1] if at > tick - len(final) else None)
+            self._filter.update(final[at - tick - 1] if at > tick - len(final) else None)
         self._newest_tick = tick
         rows = [self._row(tick, about, heads) for about in range(max(0, tick + 1 - longest), tick + 1)]
-        joints = [each.ahead(rows) for each in self._filters]
-        made = [Belief(tick, joint.sum(axis=1), joint, self.tables) for joint in joints]
+        made = [Belief(tick, joint.sum(axis=1), joint, self.tables) for joint in self._filter.ahead(rows)]
         return Beliefs(made[0], made[-1])
 
     def _row(self, tick: int, about: int, heads: Mapping[int, NDArray[np.floating]]) -> NDArray[np.floating] | None:

@@ -24,7 +24,7 @@ NEGLIGIBLE = 1e-120
 """Smaller masses are dropped: they cannot matter again, and arithmetic on denormal numbers is slow."""
 FASTEST_TAIL, SLOWEST_TAIL = 0.5, 1e-4
 """Limits of the probability to end at each tick beyond the longest duration of the table."""
-MOST_ENTRIES = 1 << 22
+MOST_ENTRIES = 1 << 21
 """Labels times durations that the filter may need: 100 MB of state."""
 
 
@@ -48,6 +48,12 @@ class FilterTables:
     follows: Array
     first: Array
     share: Array
+
+    def lasting(self, label: int, ticks: NDArray[np.integer]) -> Array:
+        """Probability that a segment of `label` lasts at least so many ticks, each 1 or more; also beyond the table."""
+        longest = self.lasts.shape[1]
+        beyond = np.maximum(ticks - longest, 0)
+        return np.asarray(self.lasts[label, np.minimum(ticks, longest) - 1] * (1 - self.tail[label]) ** beyond)
 
 
 def filter_tables(procedure: Procedure, model_hz: float, free: float) -> FilterTables:
@@ -78,26 +84,31 @@ def filter_tables(procedure: Procedure, model_hz: float, free: float) -> FilterT
 
 
 class ForwardFilter:
-    """The filter over the ticks of one epoch. Work and memory per tick are constant.
+    """The filter over the ticks of one epoch, for several weights of the evidence at once (V of them). Work and memory
+    per tick are constant.
 
     A column holds the mass of the segments that begin at one tick, times the likelihood since then. Whether they have
     lasted until now is applied when a column is read. So a tick adds one column and multiplies the others.
 
     The likelihood of a tick is its posterior divided by the square root of the label's share of time, as in
     `semi_markov.py`, to the power `evidence`.
+
+    Args:
+        evidence: the weights. most_ahead: how many ticks `ahead` may look.
     """
 
-    def __init__(self, tables: FilterTables, evidence: float) -> None:
-        self.tables, self._evidence = tables, evidence
-        # Columns are ordered by first tick, the newest last, so durations decrease along the columns.
-        self._ends, self.lasts = tables.ends[:, ::-1].copy(), tables.lasts[:, ::-1].copy()
+    def __init__(self, tables: FilterTables, evidence: Sequence[float], most_ahead: int = 0) -> None:
+        self.tables, self._evidence, self.most_ahead = tables, np.asarray(evidence)[:, None], most_ahead
+        # Durations decrease along the columns, as the age of the columns below does. `most_ahead` more than in the
+        # tables, since a segment may pass the longest one while it is looked ahead.
+        self._ends, self._lasts = (_with_tail(each, tables.tail, most_ahead)[:, ::-1].copy() for each in _pair(tables))
         self._share = SHARE_POWER * tables.share
+        self._longest = tables.ends.shape[1]
         self.reset()
 
     def reset(self) -> None:
-        labels, longest = self.tables.ends.shape
         self.ticks = 0  # how many have been filtered
-        self._mass = np.zeros((labels, 3 * longest + 2))
+        self._mass = np.zeros((len(self._evidence), len(self.tables.first), 3 * self._longest + 2))
         self._columns = 0  # how many columns are in use
 
     def state(self) -> dict[str, Any]:
@@ -106,9 +117,9 @@ class ForwardFilter:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError if the numbers do not belong together."""
         mass, columns = state["mass"], state["columns"]
-        if not (0 <= columns <= self._mass.shape[1] and np.isfinite(mass).all() and (mass >= 0).all()):
+        if not (0 <= columns <= self._mass.shape[2] and np.isfinite(mass).all() and (mass >= 0).all()):
             raise ValueError("the belief is out of range")
-        if columns and not mass[:, max(0, columns - self._ends.shape[1]) : columns].sum() > 0:
+        if columns and not (mass[..., max(0, columns - self._longest) : columns].sum(axis=(1, 2)) > 0).all():
             raise ValueError("the belief has no mass")
         self.ticks, self._columns, self._mass = state["ticks"], columns, mass.copy()
 
@@ -121,66 +132,88 @@ class ForwardFilter:
             pause_ticks: how many ticks lie between that tick and the first one of the epoch. Nothing is known of them.
         """
         self.reset()
-        longest = self.tables.ends.shape[1]
-        self._columns = longest
-        for label, age in enumerate(ages_ticks):
-            column = longest - min(max(1, age), longest)
-            self._mass[label, column] = probability[label] / max(self.lasts[label, column], NEGLIGIBLE)
+        self._columns = self._longest
+        ages = np.clip(np.asarray(ages_ticks, np.int64), 1, self._longest)
+        labels = np.arange(len(ages))
+        lasting = np.maximum(self.tables.lasts[labels, ages - 1], NEGLIGIBLE)
+        self._mass[:, labels, self._longest - ages] = probability / lasting
         for _ in range(pause_ticks):
             self.update(None)
         self.ticks = 0
 
     def update(self, log_posterior: NDArray[np.floating] | None) -> None:
-        """Filter the next tick, with its log posteriors (K,), or None if nothing is known of it yet."""
-        if self._columns == self._mass.shape[1]:
+        """Filter the next tick, with its log posteriors (K,), or None if nothing is known of it."""
+        if self._columns == self._mass.shape[2]:
             self._move_to_front()
-        old = self._mass[:, self._window()]
-        if old.shape[1]:
-            ended = np.einsum("kd,kd->k", old, self._ends[:, -old.shape[1] :])
-            entry = ended @ self.tables.follows
-        else:
-            entry = self.tables.first
-        self._mass[:, self._columns] = entry
+        old = self._mass[..., self._window()]
+        entry = self._ended(old, 1) @ self.tables.follows if old.shape[2] else self.tables.first
+        self._mass[..., self._columns] = entry
         self._columns += 1
         self.ticks += 1
         window = self._window()
         if window.start:  # segments that have reached the longest duration share one column
-            self._mass[:, window.start] += self._mass[:, window.start - 1] * (1 - self.tables.tail)
-        mass = self._mass[:, window]
+            self._mass[..., window.start] += self._mass[..., window.start - 1] * (1 - self.tables.tail)
+        mass = self._mass[..., window]
         if log_posterior is not None:
-            row = np.asarray(log_posterior, np.float64)
-            # Limited as in the other decoders: one wrong and very confident tick must not decide.
-            limited = np.maximum(row - row.max(), -LOG_RATIO_LIMIT)
-            mass *= np.exp(self._evidence * (limited - self._share))[:, None]
-        mass /= mass.sum()
+            mass *= self._likelihood(log_posterior)[..., None]
+        mass /= mass.sum(axis=(1, 2), keepdims=True)
 
     def ahead(self, rows: Sequence[NDArray[np.floating] | None]) -> Array:
-        """`joint` after further ticks, with log posteriors (K,) each, or None. The filter itself stays where it is."""
-        if self._columns + len(rows) > self._mass.shape[1]:
-            self._move_to_front()
-        columns, ticks, start = self._columns, self.ticks, max(0, self._window().start - 1)
-        kept = self._mass[:, start:columns].copy()
-        for row in rows:
-            self.update(row)
-        joint = self.joint()
-        self._mass[:, start:columns] = kept
-        self._columns, self.ticks = columns, ticks
+        """(V, K, n) probability of each label and each first tick, after further ticks with log posteriors (K,) each,
+        or None. The newest first tick, which is the newest tick, is last. Segments that have lasted longer than the
+        table are in the first column. The filter itself stays where it is.
+        """
+        old = self._mass[..., self._window()]
+        count, ahead = old.shape[2], len(rows)
+        joint = np.zeros((*old.shape[:2], count + ahead))
+        new = joint[..., count:]  # the mass of segments that begin ahead
+        grown = np.ones(old.shape[:2])  # the likelihood of all ticks ahead so far
+        for step, row in enumerate(rows):
+            if count or step:
+                ended = self._ended(old, step + 1) * grown if count else np.zeros_like(grown)
+                if step:
+                    ended = ended + self._ended(new[..., :step], 1)
+                new[..., step] = ended @ self.tables.follows
+            else:
+                new[..., step] = self.tables.first
+            if row is not None:
+                likelihood = self._likelihood(row)
+                grown = grown * likelihood
+                new[..., : step + 1] *= likelihood[..., None]
+        np.multiply(old, grown[..., None], out=joint[..., :count])
+        joint *= self._lasts[:, self._lasts.shape[1] - count - ahead :]
+        joint /= joint.sum(axis=(1, 2), keepdims=True)
         return joint
 
-    def joint(self) -> Array:
-        """(K, n) probability of each label and each first tick; the newest first tick, which is the newest tick, is
-        last. Segments that have lasted longer than the table are in the first column."""
-        mass = self._mass[:, self._window()]
-        joint = mass * self.lasts[:, -mass.shape[1] :] if mass.shape[1] else mass
-        return np.asarray(joint / joint.sum()) if joint.size else joint
+    def _ended(self, columns: Array, ticks: int) -> Array:
+        """(V, K) the mass of segments that end when `ticks` more have passed, the newest column's first included."""
+        stop = self._ends.shape[1] - ticks + 1
+        return np.asarray(np.einsum("vkd,kd->vk", columns, self._ends[:, stop - columns.shape[2] : stop]))
+
+    def _likelihood(self, log_posterior: NDArray[np.floating]) -> Array:
+        """(V, K)"""
+        row = np.asarray(log_posterior, np.float64)
+        # Limited as in the other decoders: one wrong and very confident tick must not decide.
+        limited = np.maximum(row - row.max(), -LOG_RATIO_LIMIT)
+        return np.asarray(np.exp(self._evidence * (limited - self._share)))
 
     def _window(self) -> slice:
         """The columns within the longest duration."""
-        return slice(max(0, self._columns - self._ends.shape[1]), self._columns)
+        return slice(max(0, self._columns - self._longest), self._columns)
 
     def _move_to_front(self) -> None:
         """Make room for more columns: keep those within the longest duration."""
-        kept = self._mass[:, self._window()].copy()
+        kept = self._mass[..., self._window()].copy()
         kept[kept < NEGLIGIBLE] = 0
-        self._columns = kept.shape[1]
-        self._mass[:, : self._columns] = kept
+        self._columns = kept.shape[2]
+        self._mass[..., : self._columns] = kept
+
+
+def _pair(tables: FilterTables) -> tuple[Array, Array]:
+    return tables.ends, tables.lasts
+
+
+def _with_tail(table: Array, tail: Array, more: int) -> Array:
+    """(K, D + more): a table of durations, continued by the geometric tail."""
+    falling = (1 - tail[:, None]) ** np.arange(1, more + 1)
+    return np.concatenate([table, table[:, -1:] * falling], axis=1)

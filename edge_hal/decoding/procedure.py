@@ -1,7 +1,8 @@
-"""The procedure: the order of the steps and the distributions of their durations.
+"""The procedure: what may follow what, what must come before what, and the distributions of the durations.
 
 It is estimated from the aligned training videos (`calib/learn_procedure.py`) and stored as `procedure.json` in a
-bundle. Users may edit the file, for example to forbid an order or to make a step longer.
+bundle. Users may edit the file, for example to forbid an order or to make a step longer. `first`, `share`, `median_s`,
+`spread` and `then` lead the decoder; the other fields say what is reported as a deviation (`conformance.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.untrusted import read_json
+from edge_hal.untrusted import read_regular
+
+from .procedure_check import CHANCES, NEEDED, NUMBERS, check_data, check_text
 
 Array = NDArray[np.float64]
 
@@ -45,6 +48,17 @@ class Step:
         median_s: median of its durations.
         spread: exp of the standard deviation of the log durations.
         then: probability of each step to be the next.
+        requires: the steps that must come before the first occurrence of it in a cycle, and how sure that is. A step
+            that comes after one that requires it is out of order. If it is missing there, it was skipped, unless it is
+            optional.
+        not_after: the steps after which it does not occur in a cycle, not even again, and how sure that is.
+        optional: a cycle may be without it.
+        repeatable: it may occur more than once in a cycle.
+        begins_cycle, ends_cycle: a cycle begins, or ends, with it.
+        background: no step, but what lies between steps. It breaks no order and belongs to no cycle.
+        overdue_s: it is overdue when it has lasted so long; None for no limit.
+        shortest_s, least_confidence: a shorter or less certain segment of it is taken for a wrong recognition and
+            says nothing about the procedure.
     """
 
     first: float
@@ -52,20 +66,42 @@ class Step:
     median_s: float
     spread: float
     then: Mapping[str, float]
+    requires: Mapping[str, float] = field(default_factory=dict)
+    not_after: Mapping[str, float] = field(default_factory=dict)
+    optional: bool = True
+    repeatable: bool = True
+    begins_cycle: bool = False
+    ends_cycle: bool = False
+    background: bool = False
+    overdue_s: float | None = None
+    shortest_s: float = 0.0
+    least_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         # 1 and 1.0 give the same decisions, so they must give the same fingerprint. `Procedure` refuses what is not a
         # number.
-        for name in ("first", "share", "median_s", "spread"):
+        for name in NUMBERS:
             if (
                 isinstance(value := getattr(self, name), int)
                 and not isinstance(value, bool)
                 and abs(value) < LARGEST_INT
             ):
                 object.__setattr__(self, name, float(value))
-        if isinstance(self.then, Mapping):
-            whole = {to: float(p) for to, p in self.then.items() if type(p) is int and abs(p) < LARGEST_INT}
-            object.__setattr__(self, "then", {**self.then, **whole})
+        for name in CHANCES:
+            if isinstance(chances := getattr(self, name), Mapping):
+                whole = {to: float(p) for to, p in chances.items() if type(p) is int and abs(p) < LARGEST_INT}
+                object.__setattr__(self, name, {**chances, **whole})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without the fields that have their default and that files of 0.1 do not have, so that the fingerprint of
+        such a file stays the same."""
+        full = {**asdict(self), **{name: dict(getattr(self, name)) for name in CHANCES}}
+        return {name: value for name, value in full.items() if name in NEEDED or value != DEFAULTS[name]}
+
+
+DEFAULTS: dict[str, Any] = {
+    each.name: {} if each.name in CHANCES else each.default for each in fields(Step) if each.name not in NEEDED
+}
 
 
 @dataclass(frozen=True)
@@ -96,27 +132,11 @@ class Procedure:
     steps: Mapping[str, Step]
 
     def __post_init__(self) -> None:
-        def number(value: object, low: float, high: float) -> bool:
-            known = isinstance(value, (int, float)) and not isinstance(value, bool)
-            return known and low <= value <= high  # type: ignore[operator]
-
-        if not self.steps:
-            raise EdgeHalError("the procedure cannot be used", "it has no step", exit_code=2)
-        for name, step in self.steps.items():
-            where = f"the procedure's step '{name}'"
-            for field, low, high in (
-                ("first", 0, 1),
-                ("share", 0, 1),
-                ("median_s", 1e-3, 1e5),
-                ("spread", 1, 1e3),
-            ):
-                if not number(getattr(step, field), low, high):
-                    why = f"{field} is {getattr(step, field)!r}, it must lie in {low:g}..{high:g}"
-                    raise EdgeHalError(f"{where} cannot be used", why, exit_code=2)
-            odd = [to for to, p in step.then.items() if to not in self.steps or not number(p, 0, 1)]
-            if odd:
-                why = f"then: '{odd[0]}' is no step, or its chance lies outside 0..1"
-                raise EdgeHalError(f"{where} cannot be used", why, exit_code=2)
+        problems = check_data({name: step.to_dict() for name, step in self.steps.items()})
+        if problems:
+            first = problems[0]
+            what = f"the procedure's {first.where} cannot be used" if first.path else "the procedure cannot be used"
+            raise EdgeHalError(what, first.why, exit_code=2)
 
     def tables(self, model_hz: float) -> Tables:
         """The tables of a filter at `model_hz` ticks per second. Durations are log-normal with a broad tail."""
@@ -144,17 +164,16 @@ class Procedure:
         return Tables(np.log(duration), np.log(survival), follows, first, share)
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: {**asdict(step), "then": dict(step.then)} for name, step in self.steps.items()}
+        return {name: step.to_dict() for name, step in self.steps.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Procedure:
         """Inverse of `to_dict`. Raises EdgeHalError (exit code 2) for other data."""
-        try:
-            return cls({str(name): Step(**{**step, "then": dict(step["then"])}) for name, step in data.items()})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise EdgeHalError(
-                "the procedure cannot be read", f"{type(error).__name__}: {error}", exit_code=2
-            ) from error
+        problems = check_data(data) if isinstance(data, Mapping) else []
+        if problems or not isinstance(data, Mapping):
+            why = f"{problems[0].where}: {problems[0].why}" if problems else "it is no object"
+            raise EdgeHalError("the procedure cannot be read", why, exit_code=2)
+        return cls({str(name): Step(**step) for name, step in data.items()})
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=1) + "\n"
@@ -164,17 +183,20 @@ class Procedure:
         """Read `procedure.json`. Its steps must be `labels`; the result is in the order of `labels`.
 
         Raises:
-            EdgeHalError: the file cannot be read, or has other steps or bad values.
+            EdgeHalError: the file cannot be read, or has other steps or bad values. It names the line of the first
+                fault.
         """
         todo = f"correct {path.name}, delete it to decide without it, or export the checkpoint again"
         try:
-            procedure = cls.from_dict(read_json(path))
-            odd = sorted(procedure.steps.keys() ^ set(labels))
-            if odd:
-                raise ValueError(f"'{odd[0]}' is in one of the model's labels and its steps, not in both")
-        except (OSError, ValueError, EdgeHalError) as error:
-            why = f"{error.what}: {error.why}" if isinstance(error, EdgeHalError) else str(error)
-            raise EdgeHalError(f"cannot use {path}", why, todo) from error
+            data, problems = check_text(read_regular(path).decode(), labels)
+        except (OSError, ValueError) as error:
+            raise EdgeHalError(f"cannot use {path}", str(error), todo) from error
+        if problems:
+            first, more = problems[0], len(problems) - 1
+            line = "" if first.line is None else f", line {first.line}"
+            why = f"{first.where}: {first.why}" + (f" (and {more} more faults)" if more else "")
+            raise EdgeHalError(f"cannot use {path}{line}", why, todo)
+        procedure = cls.from_dict(data)
         return cls({label: procedure.steps[label] for label in labels})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,15 @@ from edge_hal.spec import PyramidSpec
 
 from .live_scores import live_scores
 from .scores import Scores, frame_labels, frame_rates_hz, scores_of
+from .step_completion import timeline_completions
+
+
+class Streamed(NamedTuple):
+    """The model's table, the log posteriors (T, H K) of each video, and the decoder."""
+
+    spec: PyramidSpec
+    log_posteriors: list[NDArray[np.float32]]
+    decoder: DecoderConfig
 
 
 def checkpoint_scores(
@@ -33,14 +43,23 @@ def checkpoint_scores(
 
     The labels of the videos must be those of the checkpoint: see `with_labels_of`.
     """
-    spec, posteriors, decoder = stream_checkpoint(checkpoint, videos, progress, thresholds)
+    return stream_scores(stream_checkpoint(checkpoint, videos, progress, thresholds), videos)
+
+
+def stream_scores(streamed: Streamed, videos: VideoSet) -> Scores:
+    """The scores of what `stream_checkpoint` returned for these videos."""
+    spec, posteriors, decoder = streamed
     truth, rates_hz = frame_labels(videos), frame_rates_hz(videos)
     timelines = [
         timeline_of(decode_posteriors(p, decoder, spec), spec.model_hz, len(p), len(y), hz)
         for p, y, hz in zip(posteriors, truth, rates_hz, strict=True)
     ]
-    live = live_scores(posteriors, truth, rates_hz, decoder, spec)
-    return {**scores_of(timelines, truth, rates_hz, videos.background), **live}
+    completed = timeline_completions(timelines, truth, rates_hz, videos.background)
+    return {
+        **scores_of(timelines, truth, rates_hz, videos.background),
+        **{"pos": completed.pos, "completion_f1": completed.f1, "completion_delay_s": completed.delay_s},
+        **live_scores(posteriors, truth, rates_hz, decoder, spec),
+    }
 
 
 def stream_checkpoint(
@@ -48,9 +67,9 @@ def stream_checkpoint(
     videos: VideoSet,
     progress: ProgressCount | None = None,
     thresholds: Mapping[str, float] | None = None,
-) -> tuple[PyramidSpec, list[NDArray[np.float32]], DecoderConfig]:
-    """Log posteriors (T, H K) of each video from a fresh stream: the encoder's graph, and the pyramid step by step.
-    Also the model's table, and the decoder. `thresholds` replace those of the checkpoint's decoder, by name.
+) -> Streamed:
+    """Each video from a fresh stream: the encoder's graph, and the pyramid step by step. `thresholds` replace those of
+    the checkpoint's decoder, by name.
 
     Raises:
         EdgeHalError: there is no checkpoint, or its labels are not those of the data.
@@ -75,7 +94,7 @@ def stream_checkpoint(
         posteriors.append(stream_posteriors(stream, np.asarray(vectors, np.float32)))
         if progress is not None:
             progress(number + 1, len(videos))
-    return spec, posteriors, decoder
+    return Streamed(spec, posteriors, decoder)
 
 
 def stream_posteriors(stream: PyramidStream, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

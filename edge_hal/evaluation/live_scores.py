@@ -37,19 +37,24 @@ def live_scores(
         log_posteriors: (T, H K) per video. truth: (frames,) labels per video. rates_hz: of the frames.
     """
     found: dict[str, Any] = {"mof_now": None, "now_changes_per_min": None}
-    minutes = sum(len(y) / hz for y, hz in zip(truth, rates_hz, strict=True)) / 60
     if config.procedure is not None:
         reports = [now_labels(p, config, spec) for p in log_posteriors]
         shown = [
             expand_labels(labels, len(y), hz, spec.model_hz)
             for labels, y, hz in zip(reports, truth, rates_hz, strict=True)
         ]
-        found["mof_now"] = mof(shown, list(truth))
-        found["now_changes_per_min"] = sum(int((np.diff(labels) != 0).sum()) for labels in reports) / minutes
+        found |= reported_scores(shown, truth, rates_hz)
     found["decide"] = {
         name: patience_scores(log_posteriors, truth, rates_hz, config.patient(name), spec) for name in config.patience
     }
     return found
+
+
+def reported_scores(shown: Sequence[IntArray], truth: Sequence[IntArray], rates_hz: Sequence[float]) -> Scores:
+    """`mof_now` and `now_changes_per_min` of the labels (frames,) that reports showed."""
+    minutes = sum(len(y) / hz for y, hz in zip(truth, rates_hz, strict=True)) / 60
+    changes = sum(int((np.diff(labels) != 0).sum()) for labels in shown)
+    return {"mof_now": mof(shown, list(truth)), "now_changes_per_min": changes / minutes}
 
 
 def now_labels(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> IntArray:

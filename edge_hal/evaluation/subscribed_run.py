@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
     from edge_hal.decoding.timeline import Timeline
-    from edge_hal.events import Transition
+    from edge_hal.events import Event, Now, Transition
+    from edge_hal.metrics import IntArray
 
+Kind = TypeVar("Kind")
 TIMEOUT_S = 60.0
 """How long the run may stay silent, and how long it may take to end."""
 
@@ -25,8 +27,8 @@ def watch_run(
     stream: str,
     on_transition: Callable[[Transition], None] | None = None,
     pace: str = "asap",
-) -> list[Transition]:
-    """Every transition that a subscriber of `edge-hal run --camera CAMERA` receives, in order.
+) -> list[Event]:
+    """Every event that a subscriber of `edge-hal run --camera CAMERA` receives, in order.
 
     Args:
         socket: the file of the `ipc://` endpoint.
@@ -41,15 +43,14 @@ def watch_run(
     endpoint = f"ipc://{socket.absolute()}"
     command = [sys.executable, "-m", "edge_hal", "run", "--bundle", str(bundle), "--camera", camera]
     command += ["--pace", pace, "--pub", endpoint, "--stream", stream, "--wait-subscribers", "1", "--json"]
-    transitions: list[Transition] = []
+    heard: list[Event] = []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         with subscribe(endpoint, stream, timeout_s=TIMEOUT_S) as events:
             for event in events:
-                if isinstance(event, Transition):
-                    transitions.append(event)
-                    if on_transition is not None:
-                        on_transition(event)
+                heard.append(event)
+                if isinstance(event, Transition) and on_transition is not None:
+                    on_transition(event)
                 elif isinstance(event, End):
                     break
         _, errors = process.communicate(timeout=TIMEOUT_S)
@@ -59,7 +60,20 @@ def watch_run(
         socket.unlink(missing_ok=True)
     if process.returncode:
         raise EdgeHalError(f"the run over {camera} failed", errors.strip())
-    return transitions
+    return heard
+
+
+def of_type(events: Sequence[Event], kind: type[Kind]) -> list[Kind]:
+    """Those of one type."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+def reported_labels(reports: Sequence[Now], frames: int, labels: Sequence[str]) -> IntArray:
+    """(frames,) the label of the newest report at each frame. Nothing is known before the first; there, its label."""
+    from edge_hal.decoding.timeline import labels_from
+
+    starts = [report.at.frame if number else 0 for number, report in enumerate(reports)]
+    return labels_from(starts, [labels.index(report.action) for report in reports], frames)
 
 
 def timeline_of_events(transitions: Sequence[Transition], frames: int, labels: Sequence[str]) -> Timeline:

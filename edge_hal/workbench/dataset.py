@@ -155,10 +155,13 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def _render_video(root: Path, seed: int, index: int) -> None:
-    session, look = video_session(seed, index)
-    name = video_name(index)
-    path = root / "videos" / f"{name}.mp4"
+def render_video(path: Path, session: Session, look: np.random.SeedSequence) -> None:
+    """Write the frames of a session as mp4. `look` decides objects, light and camera.
+
+    Raises:
+        EdgeHalError: OpenCV cannot encode mp4v.
+        OSError: the file lacks frames.
+    """
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), session.fps, (WIDTH_PX, HEIGHT_PX))
     if not writer.isOpened():
         raise EdgeHalError(f"cannot write {path.name}", "OpenCV cannot encode mp4v here")
@@ -170,6 +173,12 @@ def _render_video(root: Path, seed: int, index: int) -> None:
     finally:
         writer.release()
     _check_whole(path, frames)
+
+
+def _render_video(root: Path, seed: int, index: int) -> None:
+    session, look = video_session(seed, index)
+    name = video_name(index)
+    render_video(root / "videos" / f"{name}.mp4", session, look)
     _write(root / "groundTruth" / f"{name}.txt", session.labels())
     _write(root / "transcripts" / f"{name}.txt", list(session.transcript))
 

@@ -25,8 +25,9 @@ def now_event(
     labels: tuple[str, ...],
     model_hz: float,
     moment: Callable[[int], Moment | None],
+    progress: float | None = None,
 ) -> Now:
-    """The report. `moment` gives a tick's moment, None if it has left the buffer."""
+    """The report. `moment` gives a tick's moment, None if it has left the buffer. `progress`: of the cycle."""
     label, at = belief.label, moment(belief.tick)
     assert at is not None
     likely = np.argsort(-belief.probability, kind="stable")
@@ -44,7 +45,7 @@ def now_event(
             name: round(ticks / model_hz, 3)
             for name, ticks in zip(QUANTILES, belief.remaining_ticks(label, list(QUANTILES.values())), strict=True)
         },
-        progress=None,
+        progress=None if progress is None else round(progress, 3),
     )
 
 

@@ -21,13 +21,14 @@ from edge_hal.decoding.decode import split_heads
 from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.decoding.kept_belief import KeptBelief
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import End, Gap, Moment, Now, Start, Transition
+from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
 from edge_hal.feature_file import as_float32, is_real
 from edge_hal.preprocess import resize
 from edge_hal.runtime.engines.engine import Engines
 
 from .clock import Break
 from .now import now_event
+from .procedure_reports import ProcedureReports, has_rules
 from .pyramid import PyramidStream
 from .ring import TIME
 
@@ -48,6 +49,7 @@ class Recognizer:
         stream: the name that events carry; `/` separates topics and cannot be part of it.
         decide_every: ticks between decisions, by default those of `decoding.decode.decide_every`.
         next_seq: gives each durable event its number; default counts from 0.
+        procedure_events: report deviations and cycles, if the procedure has rules.
 
     Raises:
         EdgeHalError: a bad name or number.
@@ -63,6 +65,7 @@ class Recognizer:
         stream: str = "default",
         decide_every: int | None = None,
         next_seq: Callable[[], int] | None = None,
+        procedure_events: bool = True,
     ) -> None:
         if not stream or "/" in stream:
             raise EdgeHalError(
@@ -81,6 +84,10 @@ class Recognizer:
         self._decide_every = decide_every or default_decide_every(decoder.config, spec)
         self._decided = 0  # ticks whose decision was taken, if one was due
         self._next_seq = next_seq or itertools.count().__next__
+        procedure = decoder.config.procedure
+        self._procedure: ProcedureReports | None = None
+        if procedure_events and procedure is not None and has_rules(procedure):
+            self._procedure = ProcedureReports(procedure, spec.model_hz, stream, self._decoder_hash, self._next_seq)
         self._shown = np.zeros(self.pyramid.ring.capacity[0], np.int64)
         self._first = Moment(0, 0, 0)
         self._last = Moment(0, 0, 0)
@@ -185,9 +192,9 @@ class Recognizer:
         self._check_posteriors(chunk)
         return chunk
 
-    def decide(self) -> Iterator[Transition | None]:
-        """Take the decisions that are due since the last call: for each, the transition, or None if the action stays.
-        `belief` is meanwhile that of the decision's tick."""
+    def decide(self) -> Iterator[list[Event]]:
+        """Take the decisions that are due since the last call: for each, the durable events that follow from it, the
+        transition first. `belief` is meanwhile that of the decision's tick."""
         first, self._decided = self._decided, self.pyramid.ticks
         for tick in range(first, self.pyramid.ticks):
             if (tick + 1) % self._decide_every:
@@ -198,30 +205,49 @@ class Recognizer:
                 self.belief, steady = self._tracker.follow(tick, split_heads(rows, self.spec))
             frames = self.pyramid.ring.rows(0, "frame", max(0, self.pyramid.ticks - len(self._shown)), tick + 1)
             decision = self._decoder.decide(tick, frames, steady)
-            yield None if decision is None else self._transition(decision)
+            events: list[Event] = [] if decision is None else [self._transition(decision)]
+            if self._procedure is not None:
+                events += self._procedure.follow(self.epoch, tick, decision, self._nearest)
+            yield events
 
-    def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Transition]:
+    def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Event]:
         """Step any number of ticks, (n, D), decide whenever a decision is due, and settle. It stops where a posterior
         is not finite; see `step`."""
-        transitions: list[Transition] = []
+        events: list[Event] = []
         done = 0
         while done < len(moments):
             done += self.step(vectors[done:], moments[done:])
             if self.spoiled:
                 break
-            transitions += [transition for transition in self.decide() if transition is not None]
+            for decided in self.decide():
+                events += decided
             self.settle()
-        return transitions
+        return events
 
     def now(self) -> Now | None:
         """What is believed since the last decision was due; None before, and without a procedure."""
         if self.belief is None:
             return None
-        return now_event(self.belief, self.stream, self.epoch, self.spec.labels, self.spec.model_hz, self._remembered)
+        label, progress = self.belief.label, None
+        if self._procedure is not None:
+            progress = self._procedure.progress(label, self.belief.tick + 1 - self.belief.began(label))
+        spec = self.spec
+        return now_event(self.belief, self.stream, self.epoch, spec.labels, spec.model_hz, self._remembered, progress)
 
     def settle(self) -> None:
         """Step the upper levels whose bins are complete; their output serves the next tick."""
         self.pyramid.settle()
+
+    def close_cycle(self) -> list[Event]:
+        """The epoch ends: what is to be said of the cycle that goes on. Before `gap` with `reset`, and before `end`."""
+        if self._procedure is None or not self.pyramid.ticks:
+            return []
+        return list(self._procedure.finish(self.epoch, self.pyramid.ticks - 1, self._nearest))
+
+    def begin_mid_cycle(self) -> None:
+        """The stream may begin within a cycle, as that of a camera does."""
+        if self._procedure is not None:
+            self._procedure.reset(mid_cycle=True)
 
     def reset(self) -> None:
         """Begin a new epoch: the state is cleared, and the next transition is from None."""
@@ -229,6 +255,8 @@ class Recognizer:
         self._decoder.reset()
         if self._tracker is not None:
             self._tracker.reset()
+        if self._procedure is not None:
+            self._procedure.reset(mid_cycle=True)
         self.since, self.belief, self.spoiled, self._decided = None, None, False, 0
 
     def can_resume(self, belief: KeptBelief) -> bool:
@@ -250,6 +278,7 @@ class Recognizer:
             "pyramid": self.pyramid.state(),
             "decoder": self._decoder.state(),
             "belief": None if self._tracker is None else self._tracker.state(),
+            "procedure": None if self._procedure is None else self._procedure.state(),
             "shown": self._shown.copy(),
             "since": None if self.since is None else asdict(self.since),
             "_first": asdict(self._first),
@@ -279,6 +308,8 @@ class Recognizer:
             if not -1 <= state["belief"]["newest_tick"] < ticks:
                 raise ValueError("the belief is ahead of the model")
             self._tracker.restore(state["belief"])
+        if self._procedure is not None:
+            self._procedure.restore(state["procedure"])
         self._shown[:] = state["shown"]
         self.since = None if state["since"] is None else Moment(**state["since"])
         self._first, self._last = Moment(**state["_first"]), Moment(**state["_last"])
@@ -376,6 +407,10 @@ class Recognizer:
     def _remembered(self, tick: int) -> Moment | None:
         """The moment of a tick; None if it has left the ring, or lies before the epoch."""
         return self._moment(tick) if tick == 0 or tick >= max(0, self.pyramid.ticks - len(self._shown)) else None
+
+    def _nearest(self, tick: int) -> Moment:
+        """The moment of a tick, or of the oldest one in the ring."""
+        return self._remembered(tick) or self._moment(max(0, self.pyramid.ticks - len(self._shown)))
 
     def _moment(self, tick: int) -> Moment:
         if tick == 0:  # the first label of an epoch may be decided after tick 0 has left the ring

@@ -19,18 +19,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.bundle import certificate_text
+from edge_hal.bundle import certificate_text, load_bundle
+from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.delivery.journal_reader import JournalReader
+from edge_hal.runtime.engines import choose
+from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeModel
 from edge_hal.runtime.model import open_model
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import comparable, read_recording
+from edge_hal.runtime.recording.state_file import load
 from edge_hal.runtime.reload import Reloader, check_succession
 from edge_hal.runtime.runner import RunOptions, Stop, Summary, run
 from edge_hal.signature import new_signer, sign_bundle
-from tests.helpers.bundles import AT_ONCE, known_bundle, vectors
+from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.sample_events import ANY_PORT
 
@@ -131,9 +135,10 @@ def test_an_unsigned_edit_is_refused_and_the_old_bundle_goes_on(tmp_path, caplog
     check_whole(going.events, going.finish())
 
 
-def trained_again(bundle: Path) -> str:
+def trained_again(bundle: Path, labels: tuple[str, ...] = LABELS) -> str:
     """Make another bundle of it, as its fingerprint sees it, and return that."""
     manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["spec"]["labels"] = labels
     raw = json.dumps({**manifest, "provenance": {"by": "another training"}}).encode()
     fingerprint = hashlib.sha256(raw).hexdigest()
     (bundle / "manifest.json").write_bytes(raw)
@@ -219,27 +224,90 @@ def test_what_cannot_take_over_is_refused_and_the_old_one_goes_on(tmp_path, capl
     assert not any(isinstance(event, Gap) for event in going.events) and summary.reason == "signal"
 
 
-def test_a_mistake_of_ours_while_it_is_opened_stops_nothing(tmp_path, bundle, caplog, monkeypatch):
-    def fail(_bundle: Any) -> Any:
+def test_a_mistake_of_ours_while_it_is_opened_stops_nothing(tmp_path, bundle, caplog):
+    def fail(*_bundle: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
     stop = Stop()
-    reloader = Reloader(RunOptions(bundle, endless(tmp_path)), stop, fail)
+    reloader = Reloader(RunOptions(bundle, endless(tmp_path)), stop, make=fail, keep=fail)
     current = open_model(bundle, engine="onnxruntime").stream()
+    assert reloader.health() == {}
     stop.reload_asked = True
     assert reloader.poll(current) is None
     reloader.close()
     assert reloader.poll(current) is None and "ZeroDivisionError: a bug" in caplog.text
-    monkeypatch.setattr(current.engines.model, "opens_in_background", False)
-    stop.reload_asked = True
-    assert reloader.poll(current) is None
-    reloader.close()
-    assert reloader.poll(current) is None and "restart the run" in caplog.text
+    assert reloader.health()["reload"]["refused"] == "ZeroDivisionError: a bug"
+
+
+def test_thresholds_and_procedure_change_without_opening_an_engine(tmp_path, caplog, monkeypatch):
+    """As with TensorRT, whose engines cannot be opened while others run."""
+    monkeypatch.setattr(OnnxRuntimeModel, "opens_in_background", False)
+    path = known_bundle(tmp_path / "bundle", 20.0).path
+    opened: list[object] = []
+    monkeypatch.setattr(choose, "open_model", lambda *how, real=choose.open_model: (opened.append(1), real(*how))[1])
+    with Run(RunOptions(path, endless(tmp_path), ANY_PORT), caplog) as going:
+        going.more(2)
+        (path / "decoder.json").write_text(replace(AT_ONCE, smooth_s=0.15).to_json())
+        going.reload(lambda: going.transitions()[-1].epoch == 1)
+        procedure = Procedure({name: Step(0.5, 0.3, 2.0, 1.5, {}) for name in LABELS})
+        (path / "procedure.json").write_text(procedure.to_json())
+        (path / "decoder.json").write_text(replace(AT_ONCE, evidence_hz=5.0).to_json())
+        going.reload(lambda: isinstance(going.events[-1], Gap) and going.events[-1].epoch == 1)
+        trained_again(path)
+        assert "restart the run" in going.refused()
+        (path / "procedure.json").write_text("{")
+        refused = going.refused()
+        summary = going.finish()
+    check_whole(going.events, summary)
+    gaps = [event for event in going.events if isinstance(event, Gap)]
+    assert len({gap.decoder for gap in gaps}) == 2 and len({gap.bundle for gap in gaps}) == 1
+    assert opened == [1]
+    report = summary.health["reload"]
+    assert report["asked"] == 4 and report["done"] == 2 and report["kept_engines"] is True
+    assert "procedure.json" in report["refused"] and report["refused"] in refused
+
+
+def test_engines_that_are_kept_begin_the_new_epoch_with_no_state(tmp_path, caplog):
+    path = tmp_path / "bundle"
+    shutil.copytree(REPOSITORY / "tests/data/0.1.0/bundle", path)
+    spec = load_bundle(path).spec
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "f.npy", rng.normal(size=(12000, spec.front_end.size)).astype(np.float32))
+    source = f"features:{tmp_path}/f.npy@{spec.model_hz:g}"
+    ring = {"record": tmp_path / "rec", "record_around": Retention(600.0)}
+    with Run(RunOptions(path, source, ANY_PORT, selfcheck_s=0.5, **ring), caplog) as going:
+        going.until(lambda: going.events)
+        for _ in range(2):
+            before = len(going.events)
+            decoder = json.loads((path / "decoder.json").read_text())
+            (path / "decoder.json").write_text(json.dumps({**decoder, "lead_s": decoder["lead_s"] + 0.1}))
+            going.reload(lambda count=before: any(isinstance(event, Gap) for event in going.events[count:]))
+        going.more(2)
+        summary = going.finish()
+    assert summary.health["selfcheck"]["checks"] > 0 and summary.health["selfcheck"]["failed"] == 0
+    fresh = open_model(path, engine="onnxruntime").stream().state()["pyramid"]
+    for piece in pieces(tmp_path / "rec")[1:]:
+        recorded = load(piece / "state.npz")["recognizer"]["pyramid"]
+        fresh["epoch"] = recorded["epoch"]
+        np.testing.assert_equal(recorded, fresh)
+
+
+def test_the_same_labels_in_another_order_take_over(tmp_path, caplog):
+    path = known_bundle(tmp_path / "bundle", 20.0).path
+    with Run(RunOptions(path, endless(tmp_path), ANY_PORT), caplog) as going:
+        going.more(2)
+        trained_again(path, ("green", "red", "blue"))
+        going.reload(lambda: going.transitions()[-1].epoch == 1)
+        going.more(2)
+    check_whole(going.events, going.finish())
+    names = [{event.to for event in going.transitions() if event.epoch == epoch} for epoch in (0, 1)]
+    assert names == [{"blue", "green"}, {"green", "red"}]  # the first and the second label of each
 
 
 def test_what_must_stay_is_named(tmp_path):
     spec = known_bundle(tmp_path / "b").spec
     check_succession(spec, spec, vectors=True)
+    check_succession(spec, replace(spec, labels=spec.labels[::-1]), vectors=True)
     wider = replace(spec.front_end, size=5)
     check_succession(spec, replace(spec, front_end=wider), vectors=False)
     for other, text in (

@@ -25,6 +25,7 @@ from edge_hal.runtime.model import Model
 from edge_hal.runtime.reload import Reloader
 from edge_hal.runtime.runner import RunOptions, Stop, run
 from edge_hal.runtime.stream.pyramid import PyramidStream
+from edge_hal.runtime.stream.recognizer import Recognizer
 from tests.helpers.host_device import HOST, HostContext, HostDevice, HostEngine, alive
 from tests.helpers.toy_pyramid import toy_bundle, toy_spec
 
@@ -214,11 +215,20 @@ def test_a_run_closes_its_device_and_opens_no_engines_in_the_background(
     with pytest.raises(EdgeHalError, match="--selfcheck cannot check tensorrt"):
         run(replace(options, selfcheck_s=5.0))
     stop, recognizer = Stop(), Model(bundle, "tensorrt").stream()
-    reloader = Reloader(options, stop, lambda bundle: recognizer)
-    stop.reload_asked = True
-    assert reloader.poll(recognizer) is None
-    reloader.close()
-    assert reloader.poll(recognizer) is None and "cannot be reloaded" in caplog.text
+    devices = len(gpu.devices)
+    successor = Model(bundle, "onnxruntime").stream()
+    reloader = Reloader(options, stop, make=lambda bundle: recognizer, keep=lambda bundle, current: successor)
+
+    def reload(current: Recognizer) -> Recognizer | None:
+        stop.reload_asked = True
+        assert reloader.poll(current) is None
+        reloader.close()
+        return reloader.poll(current)
+
+    assert reload(recognizer) is successor and len(gpu.devices) == devices  # the graphs are the same
+    recognizer.bundle = replace(bundle, fingerprint="of other graphs")
+    assert reload(recognizer) is None and "other graphs cannot be loaded by tensorrt" in caplog.text
+    assert "restart the run" in reloader.health()["reload"]["refused"]
 
 
 def test_a_bundle_for_another_engine_is_refused(bundle: Bundle, gpu: Gpu) -> None:

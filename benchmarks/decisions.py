@@ -1,0 +1,125 @@
+"""What decides, compared on one run: argmax, hysteresis, the Viterbi filter of 0.2, and the belief at each patience.
+
+    python benchmarks/decisions.py DATA --ckpt RUN --split 1 [--json]
+
+All rows read the same posteriors of the test videos. Hysteresis and the Viterbi filter are fitted as `edge-hal train`
+did until 0.2: on the posteriors of training videos and the labels of the run's alignment. `us` is the median time of
+one tick in microseconds; decoders that decide once per bin take it once per bin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.calib.fit_decoder import fit_older_decoder
+from edge_hal.commands.evaluate import run_config
+from edge_hal.commands.train import load_videos
+from edge_hal.decoding.decode import beliefs_of, decide_every, open_decoder, split_heads
+from edge_hal.decoding.decoder import Decision, DecoderConfig
+from edge_hal.decoding.timeline import timeline_of
+from edge_hal.evaluation.checkpoint_scores import Streamed, stream_checkpoint
+from edge_hal.evaluation.live_scores import KEYS, now_labels, reported_scores
+from edge_hal.evaluation.scores import frame_labels, frame_rates_hz, scores_of
+from edge_hal.learning.alignment_file import first_alignment_from, read_alignment
+from edge_hal.learning.data.dataset import VideoSet, with_labels_of
+from edge_hal.learning.data.recordings import read_recordings
+from edge_hal.learning.train import FITTED_VIDEOS
+from edge_hal.metrics import IntArray
+from edge_hal.spec import PyramidSpec
+from edge_hal.ticks import expand_labels
+
+
+def older_decoders(run: Path, data: Path, split: int | None, spec: PyramidSpec) -> dict[str, DecoderConfig]:
+    """Hysteresis and the Viterbi filter, fitted on the training videos of the run."""
+    videos = load_videos(data, run_config(run, []), split, "train", with_labels=False)
+    some = np.linspace(0, len(videos) - 1, min(FITTED_VIDEOS, len(videos))).round().astype(int)
+    few = VideoSet(videos.labels, tuple(videos.videos[i] for i in some), videos.rate_hz, videos.background)
+    recordings = read_recordings(few, spec.model_hz, spec.encoder)
+    labels = first_alignment_from(read_alignment(run / "alignment.json"), recordings, videos.labels).labels
+    posteriors = [split_heads(p, spec)[spec.lag_ticks] for p in stream_checkpoint(run, few).log_posteriors]
+    return {
+        "hysteresis": fit_older_decoder(posteriors, labels, spec, {"evidence_hz": 0.0}),
+        "Viterbi filter (0.2)": fit_older_decoder(posteriors, labels, spec, {}),
+    }
+
+
+def decided(
+    log_posteriors: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec
+) -> tuple[list[Decision], float]:
+    """The decisions of one video, and the median time of a tick at which one is due, in microseconds."""
+    decoder, every = open_decoder(config, spec), decide_every(config, spec)
+    beliefs = beliefs_of(log_posteriors, config, spec) if config.believes else None
+    main, found, spent_us = split_heads(log_posteriors, spec)[spec.lag_ticks], [], []
+    for tick in range(every - 1, len(main), every):
+        rows = main[max(0, tick + 1 - spec.ring_capacity) : tick + 1]
+        began_s = time.perf_counter()
+        decision = decoder.decide(tick, rows, None if beliefs is None else next(beliefs).steady)
+        spent_us.append(1e6 * (time.perf_counter() - began_s))
+        found += [] if decision is None else [decision]
+    return found, float(np.median(spent_us))
+
+
+def row(streamed: Streamed, config: DecoderConfig, truth: list[IntArray], rates_hz: list[float]) -> dict[str, Any]:
+    spec, minutes = streamed.spec, sum(len(y) / hz for y, hz in zip(truth, rates_hz, strict=True)) / 60
+    made = [decided(p, config, spec) for p in streamed.log_posteriors]
+    timelines = [
+        timeline_of(decisions, spec.model_hz, len(p), len(y), hz)
+        for (decisions, _), p, y, hz in zip(made, streamed.log_posteriors, truth, rates_hz, strict=True)
+    ]
+    scores = scores_of(timelines, truth, rates_hz, None)
+    changes = sum(max(0, len(decisions) - 1) for decisions, _ in made)
+    scores["changes_per_min"] = changes / minutes
+    return {**{key: scores[key] for key in KEYS}, "us": float(np.median([us for _, us in made]))}
+
+
+def shown_at_each_tick(
+    labels: list[IntArray], truth: list[IntArray], rates_hz: list[float], model_hz: float
+) -> dict[str, Any]:
+    """Live accuracy and changes of labels (T,) that are shown at each tick, without correcting for a lag."""
+    expanded = [expand_labels(x, len(y), hz, model_hz) for x, y, hz in zip(labels, truth, rates_hz, strict=True)]
+    scores = reported_scores(expanded, truth, rates_hz)
+    return {"mof_live": scores["mof_now"], "changes_per_min": scores["now_changes_per_min"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--ckpt", type=Path, required=True)
+    parser.add_argument("--split", type=int)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    loaded = load_videos(arguments.data, run_config(arguments.ckpt, []), arguments.split, "test", with_labels=True)
+    first = stream_checkpoint(arguments.ckpt, with_labels_of(loaded, loaded.labels, "the run"))
+    spec, decoder = first.spec, first.decoder
+    truth, rates_hz = frame_labels(loaded), frame_rates_hz(loaded)
+    main_heads = [split_heads(p, spec)[spec.lag_ticks] for p in first.log_posteriors]
+    true_changes = sum(int((np.diff(y) != 0).sum()) for y in truth)
+    minutes = sum(len(y) / hz for y, hz in zip(truth, rates_hz, strict=True)) / 60
+    rows: dict[str, dict[str, Any]] = {"truth": {"changes_per_min": true_changes / minutes}}
+    rows["argmax"] = shown_at_each_tick([p.argmax(1) for p in main_heads], truth, rates_hz, spec.model_hz)
+    for name, config in older_decoders(arguments.ckpt, arguments.data, arguments.split, spec).items():
+        rows[name] = row(first, config, truth, rates_hz)
+    if decoder.procedure is not None:
+        labels = [now_labels(p, decoder, spec) for p in first.log_posteriors]
+        rows["reports now"] = shown_at_each_tick(labels, truth, rates_hz, spec.model_hz)
+    for name in decoder.patience:
+        rows[f"belief, {name}"] = row(first, decoder.patient(name), truth, rates_hz)
+    if arguments.json:
+        print(json.dumps(rows))
+        return
+    columns = (*KEYS, "us")
+    print(f"{'':22}" + "".join(f"{name:>17}" for name in columns))
+    for name, values in rows.items():
+        cells = ("-" if values.get(key) is None else f"{values[key]:.2f}" for key in columns)
+        print(f"{name:22}" + "".join(f"{cell:>17}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,327 @@
+"""Mistakes in real assemblies, found by the order of the steps alone, each step judged as it comes.
+
+    python benchmarks/deviations.py CSV [--train CSV2] > deviations.json
+
+The CSV has one row a step: sequence, toy, start_s, end_s, verb, this, that, label (correct, mistake, correction) and
+remark. It learns from CSV2 if it is given, otherwise from CSV itself. Two protocols:
+
+- `one_class`, as in PREGO (arXiv 2404.01933): it learns from sequences without a mistake. The others are cut after
+  their first mistake. Precision is balanced: recall / (recall + false alarm rate), as if half of the steps were wrong.
+- `leave_one_out`: it learns from the correct steps of all other sequences, and judges every step. `wrong_order`: the
+  mistakes with that remark. `all`: all mistakes.
+
+Beside ours: `never`, `always`, `bigram` (a mistake is a step that was never seen after the step before it), and
+`procedure` (the product's own rules alone: learned from the sequences of the same toy, and judged by its tracker).
+
+No threshold is chosen on tested sequences. In `one_class` it is the one with the best balanced F1 on the sequences it
+learns from: their own steps, each judged by the others, against steps that are certainly or probably wrong (a part
+taken off, a step from later in the sequence, a step of any sequence). In `leave_one_out` mistakes are rare, so the
+threshold is that of `FALSE_ALARMS` on the correct steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.step_graph import Assembly, AssemblyState, Candidates, Step, StepCounts
+from benchmarks.step_model import StepModel, correct_and_wrong, fit, judge
+from edge_hal.calib.learn_rules import learn_rules
+from edge_hal.decoding.conformance import Conformance, Deviation
+from edge_hal.decoding.procedure import Procedure
+from edge_hal.decoding.procedure import Step as ProcedureStep
+from edge_hal.errors import EdgeHalError
+
+FALSE_ALARMS = 0.05
+"""Share of correct steps that may be called wrong, in `leave_one_out`."""
+FOLDS = 5
+COLUMNS = {"sequence", "toy", "verb", "this", "that", "label", "remark"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step as it was annotated."""
+
+    step: Step
+    label: str
+    remark: str
+
+    @property
+    def wrong_order(self) -> bool:
+        return self.label == "mistake" and self.remark == "wrong order"
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """One recording."""
+
+    name: str
+    toy: str
+    rows: Sequence[Row]
+
+    def correct(self) -> Assembly:
+        return Assembly(self.toy, [row.step for row in self.rows if row.label == "correct" and not row.step.apart])
+
+
+Judge = Callable[[Sequence_], tuple[list[bool], list[bool]]]
+"""For each step of a sequence: whether it is called a mistake, and whether it is called out of order."""
+
+
+def read(path: Path) -> list[Sequence_]:
+    """The sequences of a file, in its order. Raises EdgeHalError for another file."""
+    rows: OrderedDict[tuple[str, str], list[Row]] = OrderedDict()
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            if not set(reader.fieldnames or ()) >= COLUMNS:
+                missing = sorted(COLUMNS - set(reader.fieldnames or ()))
+                raise EdgeHalError(f"cannot read {path}", f"it has no column '{missing[0]}'", exit_code=2)
+            for row in reader:
+                step = Step(row["this"], row["that"], row["verb"] == "detach")
+                rows.setdefault((row["sequence"], row["toy"]), []).append(Row(step, row["label"], row["remark"]))
+    except (OSError, ValueError) as error:
+        raise EdgeHalError(f"cannot read {path}", str(error), exit_code=2) from error
+    return [Sequence_(name, toy, found) for (name, toy), found in rows.items()]
+
+
+# --- protocol (a) -------------------------------------------------------------------------------------
+
+
+def one_class(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> dict[str, Any]:
+    """Recall, balanced precision and their F1 of each method."""
+    clean = [s.correct() for s in training if all(row.label == "correct" for row in s.rows)]
+    cut = []
+    for sequence in tests:
+        first = next((n for n, row in enumerate(sequence.rows) if row.label != "correct"), None)
+        if first is not None:
+            cut.append(Sequence_(sequence.name, sequence.toy, sequence.rows[: first + 1]))
+    counts = StepCounts(clean)
+    model = fit(counts, clean)
+    limit = _balanced_limit(*correct_and_wrong(model, counts, clean))
+    judges: dict[str, Judge] = {
+        "never": lambda s: _same(s, False),
+        "always": lambda s: _same(s, True),
+        "bigram": _bigram([[row.step for row in s.rows] for s in training if _clean(s)]),
+        "procedure": _procedure(clean),
+        "ours": lambda s: _judge(s, model, counts, Candidates(counts, s.toy), limit, limit, undoing=False),
+    }
+    truth = np.array([row.label != "correct" for s in cut for row in s.rows])
+    found = {name: np.array([called for s in cut for called in judge_(s)[0]]) for name, judge_ in judges.items()}
+    scores = {name: _balanced(called, truth) for name, called in found.items()}
+    return {
+        "learned_from": {"sequences": len(clean), "steps": sum(len(one.steps) for one in clean)},
+        "tested": {"sequences": len(cut), "steps": len(truth), "mistakes": int(truth.sum())},
+        "limit": round(limit, 3),
+        "scores": scores,
+        "spread_of_ours": _spread(found["ours"], truth, [len(s.rows) for s in cut]),
+    }
+
+
+def _balanced_limit(correct: Sequence[Any], wrong: Sequence[float]) -> float:
+    """The limit of surprise with the best balanced F1. A third of the wrong steps are parts taken off, which are found
+    in any case."""
+    own, false = np.array([one.surprise for one in correct]), np.array(wrong)
+
+    def score(limit: float) -> float:
+        recall, alarms = (1 + 2 * float((false >= limit).mean())) / 3, float((own >= limit).mean())
+        precision = recall / (recall + alarms)
+        return 2 * precision * recall / (precision + recall)
+
+    return float(max(np.arange(0.2, 8.0, 0.1), key=score))
+
+
+def _balanced(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> dict[str, float]:
+    recall, alarms = float(called[truth].mean()), float(called[~truth].mean())
+    precision = recall / (recall + alarms) if recall + alarms else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return {name: round(100 * value, 1) for name, value in (("precision", precision), ("recall", recall), ("f1", f1))}
+
+
+def _spread(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], lengths: Sequence[int]) -> dict[str, Any]:
+    """90 % interval of F1 over 1,000 bootstrap samples of the sequences."""
+    rng, ends = np.random.default_rng(0), np.cumsum(lengths)
+    parts = [np.arange(end - length, end) for end, length in zip(ends, lengths, strict=True)]
+    values = []
+    for _ in range(1000):
+        chosen = np.concatenate([parts[n] for n in rng.integers(len(parts), size=len(parts))])
+        values.append(_balanced(called[chosen], truth[chosen])["f1"])
+    return {"f1_p5": float(np.quantile(values, 0.05)), "f1_p95": float(np.quantile(values, 0.95))}
+
+
+# --- protocol (b) -------------------------------------------------------------------------------------
+
+
+def leave_one_out(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> dict[str, Any]:
+    """Precision, recall and F1 for wrong order, and for all mistakes. The weights of the model are fitted without the
+    fold of the tested sequence, the counts without the sequence itself."""
+    lists = [s.correct() for s in training]
+    same = {(s.name, s.toy): n for n, s in enumerate(training)}
+    counts = StepCounts(lists)
+    calls: dict[str, list[tuple[list[bool], list[bool]]]] = {}
+    truth: list[Row] = []
+    for fold in range(FOLDS):
+        kept = [one for n, one in enumerate(lists) if n % FOLDS != fold and one.steps]
+        fold_counts = StepCounts(kept)
+        model = fit(fold_counts, kept)
+        correct, _ = correct_and_wrong(model, fold_counts, kept)
+        limit, order_limit = (
+            float(np.quantile([getattr(one, name) for one in correct], 1 - FALSE_ALARMS))
+            for name in ("surprise", "order")
+        )
+        for number, sequence in enumerate(tests):
+            own = same.get((sequence.name, sequence.toy))
+            if (number if own is None else own) % FOLDS != fold:
+                continue
+            others = [one for n, one in enumerate(lists) if n != own]
+            judges: dict[str, Judge] = {
+                "never": lambda s: _same(s, False),
+                "always": lambda s: _same(s, True),
+                "bigram": _bigram([one.steps for one in others]),
+                "procedure": _procedure([one for one in others if one.product == sequence.toy]),
+                "ours": lambda s, m=model, o=own, a=limit, b=order_limit: _judge(  # type: ignore[misc]
+                    s, m, counts, Candidates(counts, s.toy, o), a, b
+                ),
+            }
+            for name, judge_ in judges.items():
+                calls.setdefault(name, []).append(judge_(sequence))
+            truth += sequence.rows
+    wrong_order = np.array([row.wrong_order for row in truth])
+    mistakes = np.array([row.label == "mistake" for row in truth])
+    scores = {}
+    for name, called in calls.items():
+        anything, order = (np.array([c for one in called for c in one[which]]) for which in (0, 1))
+        scores[name] = {"wrong_order": _plain(order, wrong_order), "all": _plain(anything, mistakes)}
+    tested = {"sequences": len(tests), "steps": len(truth), "wrong_order": int(wrong_order.sum())}
+    return {"tested": {**tested, "mistakes": int(mistakes.sum())}, "scores": scores}
+
+
+def _plain(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> dict[str, float]:
+    hits = int((called & truth).sum())
+    precision, recall = hits / max(int(called.sum()), 1), hits / max(int(truth.sum()), 1)
+    f1 = 2 * hits / max(int(called.sum() + truth.sum()), 1)
+    return {name: round(100 * value, 1) for name, value in (("precision", precision), ("recall", recall), ("f1", f1))}
+
+
+# --- who judges -----------------------------------------------------------------------------------------
+
+
+def _same(sequence: Sequence_, called: bool) -> tuple[list[bool], list[bool]]:
+    return [called] * len(sequence.rows), [called] * len(sequence.rows)
+
+
+def _clean(sequence: Sequence_) -> bool:
+    return all(row.label == "correct" for row in sequence.rows)
+
+
+def _bigram(lists: Sequence[Sequence[Step]]) -> Judge:
+    seen = {pair for steps in lists for pair in zip([None, *steps], steps, strict=False)}
+
+    def judge_(sequence: Sequence_) -> tuple[list[bool], list[bool]]:
+        steps = [row.step for row in sequence.rows]
+        called = [pair not in seen for pair in zip([None, *steps], steps, strict=False)]
+        return called, called
+
+    return judge_
+
+
+def _judge(
+    sequence: Sequence_,
+    model: StepModel,
+    counts: StepCounts,
+    candidates: Candidates,
+    limit: float,
+    order_limit: float,
+    *,
+    undoing: bool = True,
+) -> tuple[list[bool], list[bool]]:
+    """A surprising step is a mistake. Taking a part off is one too. With `undoing` it is none if it undoes a step that
+    was called one; sequences without a mistake hold no such step."""
+    state = AssemblyState()
+    wrong: set[tuple[str, str]] = set()
+    mistakes, orders = [], []
+    for row in sequence.rows:
+        step = row.step
+        if step.apart:
+            mistakes.append(not undoing or step.pair not in wrong)
+            orders.append(False)
+            wrong.discard(step.pair)
+        else:
+            found = judge(model, counts, candidates, state, step)
+            mistakes.append(found.surprise >= limit)
+            orders.append(found.order >= order_limit)
+            if mistakes[-1] or orders[-1]:
+                wrong.add(step.pair)
+        state.add(step)
+    return mistakes, orders
+
+
+def _procedure(lists: Sequence[Assembly]) -> Judge:
+    """The rules that the product learns from lists, and its tracker. A step that the lists do not have is a mistake."""
+    rules_of: dict[str, tuple[list[Step], Procedure]] = {}
+    for product in {one.product for one in lists}:
+        own = [one.steps for one in lists if one.product == product and one.steps]
+        steps = sorted({step for one in own for step in one}, key=lambda step: (step.this, step.that))
+        if steps:
+            rules_of[product] = (steps, _learned([[steps.index(step) for step in one] for one in own], len(steps)))
+
+    def judge_(sequence: Sequence_) -> tuple[list[bool], list[bool]]:
+        if sequence.toy not in rules_of:
+            return _same(sequence, False)
+        steps, procedure = rules_of[sequence.toy]
+        tracker = Conformance(procedure, 1.0)
+        mistakes, orders = [], []
+        for tick, row in enumerate(sequence.rows):
+            known = row.step in steps
+            told = tracker.decided(steps.index(row.step), tick, tick, 1.0) if known else []
+            kinds = {one.kind for one in told if isinstance(one, Deviation)}
+            mistakes.append(not known or bool(kinds))
+            orders.append(bool(kinds & {"skipped", "out_of_order"}))
+        return mistakes, orders
+
+    return judge_
+
+
+def _learned(lists: Sequence[Sequence[int]], size: int) -> Procedure:
+    rules = learn_rules(lists, size)
+    steps = {
+        str(n): ProcedureStep(
+            first=0.0,
+            share=1 / size,
+            median_s=1.0,
+            spread=2.0,
+            then={},
+            requires={str(a): sure for a, sure in rules.requires[n].items()},
+            not_after={str(a): sure for a, sure in rules.not_after[n].items()},
+            optional=rules.optional[n],
+            repeatable=rules.repeatable[n],
+        )
+        for n in range(size)
+    }
+    return Procedure(steps)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("csv", type=Path, help="the sequences that are tested")
+    parser.add_argument("--train", type=Path, help="the sequences that it learns from (default: CSV)")
+    options = parser.parse_args()
+    try:
+        tests = read(options.csv)
+        training = tests if options.train is None else read(options.train)
+    except EdgeHalError as error:
+        sys.exit(str(error))
+    found = {"one_class": one_class(tests, training), "leave_one_out": leave_one_out(tests, training)}
+    print(json.dumps({"csv": options.csv.name, "train": (options.train or options.csv).name, **found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What is wrong with the data of a procedure, with the place of each fault, so that a file can be corrected by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_hal.untrusted import parse_json
+
+from .json_lines import Path, lines_of
+
+NUMBERS = {
+    "first": (0.0, 1.0),
+    "share": (0.0, 1.0),
+    "median_s": (1e-3, 1e5),
+    "spread": (1.0, 1e3),
+    "overdue_s": (1e-3, 1e6),
+    "shortest_s": (0.0, 600.0),
+    "least_confidence": (0.0, 1.0),
+}
+"""Each number of a step, and the limits that it must lie in."""
+FLAGS = ("optional", "repeatable", "begins_cycle", "ends_cycle", "background")
+CHANCES = ("then", "requires", "not_after")
+NEEDED = ("first", "share", "median_s", "spread", "then")
+"""What every step has. Files of 0.1 and 0.2 have nothing else."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault. `path`: the keys that lead to it, the name of the step first. `line`: in the file, if there is one."""
+
+    path: Path
+    why: str
+    line: int | None = None
+
+    @property
+    def where(self) -> str:
+        """The step it is in, or the whole."""
+        return f"step '{self.path[0]}'" if self.path else "the procedure"
+
+
+def check_text(text: str, labels: Collection[str] | None = None) -> tuple[dict[str, Any], list[Problem]]:
+    """The data of a text, and all faults with their lines, in the order of the lines.
+
+    Args:
+        labels: the names that the steps must have; by default any.
+
+    Raises:
+        ValueError: it is no JSON; see `parse_json`.
+    """
+    data = parse_json(text)
+    if not isinstance(data, dict):
+        raise ValueError("it is not a JSON object")
+    lines, twice = lines_of(text)
+    found = [Problem(path, f"'{path[-1]}' occurs twice", line) for path, line in twice]
+    for problem in check_data(data, labels):
+        path = problem.path
+        while path not in lines and path:
+            path = path[:-1]
+        found.append(Problem(problem.path, problem.why, lines.get(path)))
+    return data, sorted(found, key=lambda problem: problem.line or 0)
+
+
+def check_data(data: Mapping[str, Any], labels: Collection[str] | None = None) -> list[Problem]:
+    """All faults of data as `Procedure.to_dict` gives them. Orders that contradict each other are looked for only if
+    there is no other fault."""
+    if not data:
+        return [Problem((), "it has no step")]
+    found = [problem for name, step in data.items() for problem in _check_step(name, step, data)]
+    if labels is not None:
+        odd = sorted(set(data) ^ set(labels))
+        why = "'{}' is in one of the model's labels and its steps, not in both"
+        found += [Problem((name,) if name in data else (), why.format(name)) for name in odd]
+    return found or list(_check_order(data))
+
+
+def _check_step(name: str, step: Any, steps: Mapping[str, Any]) -> Iterator[Problem]:
+    if not isinstance(step, Mapping):
+        yield Problem((name,), f"a step of the procedure is an object, not {step!r:.40}")
+        return
+    known = (*NUMBERS, *FLAGS, *CHANCES)
+    for field in NEEDED:
+        if field not in step:
+            yield Problem((name,), f"{field} is missing")
+    for field, value in step.items():
+        here = (name, field)
+        if field not in known:
+            yield Problem(here, f"'{field}' is no field of a step; known: {', '.join(known)}")
+        elif field in FLAGS:
+            if not isinstance(value, bool):
+                yield Problem(here, f"{field} is {value!r:.40}, it must be true or false")
+        elif field in NUMBERS:
+            low, high = NUMBERS[field]
+            if not (_number(value, low, high) or (field == "overdue_s" and value is None)):
+                yield Problem(here, f"{field} is {_short(value)}, it must lie in {low:g}..{high:g}")
+        elif not isinstance(value, Mapping):
+            yield Problem(here, f"{field} of a step of the procedure is an object of names and chances")
+        else:
+            for to, chance in value.items():
+                if to not in steps or not _number(chance, 0, 1):
+                    yield Problem((*here, to), f"{field}: '{to}' is no step, or its chance lies outside 0..1")
+                elif field != "then" and to == name:
+                    yield Problem((*here, to), f"{field}: '{to}' names itself")
+
+
+def _check_order(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Contradictions between steps whose fields are all well formed."""
+    for name, step in data.items():
+        needs, closed = step.get("requires", {}), step.get("not_after", {})
+        if step.get("background", False):
+            given = [field for field in ("requires", "not_after", "begins_cycle", "ends_cycle") if step.get(field)]
+            if given:
+                yield Problem((name, given[0]), f"the background cannot have '{given[0]}'")
+        if step.get("begins_cycle", False) and any(not data[to].get("optional", True) for to in needs):
+            yield Problem((name, "requires"), "requires: a step that begins a cycle has none before it")
+        for field, others in (("requires", needs), ("not_after", closed)):
+            for to in others:
+                if data[to].get("background", False):
+                    yield Problem((name, field, to), f"{field}: '{to}' is background, which has no order")
+        for to in sorted(set(needs) & set(closed)):
+            yield Problem((name, "not_after", to), f"not_after: '{to}' is also required before it")
+    ring = find_ring({name: list(step.get("requires", {})) for name, step in data.items()})
+    if ring:
+        why = "requires: these steps must come before each other: " + " -> ".join(f"'{name}'" for name in ring)
+        yield Problem((ring[0], "requires", ring[1]), why)
+
+
+def find_ring(needs: Mapping[str, Collection[str]]) -> list[str]:
+    """Names that lead back to the first of them, which is also the last; empty if there is no such ring."""
+    done: set[str] = set()
+    for start in needs:
+        path, stack = [start], [iter(needs[start])]
+        while stack:
+            to = next(stack[-1], None)
+            if to is None:
+                done.add(path.pop())
+                stack.pop()
+            elif to in path:
+                return [*path[path.index(to) :], to]
+            elif to not in done:
+                path.append(to)
+                stack.append(iter(needs[to]))
+    return []
+
+
+def _number(value: object, low: float, high: float) -> bool:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return known and low <= value <= high  # type: ignore[operator]
+
+
+def _short(value: object) -> str:
+    try:
+        return f"{value!r:.40}"
+    except ValueError:  # a whole number that Python refuses to print
+        return "too large"
