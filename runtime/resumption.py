@@ -102,11 +102,10 @@ class LiveResumption:
         noted = self._noted
         if noted is None or not (self._live or due.reason == "reload"):
             return None
-        passed_ns = due.end.t_ns - noted.t_ns
-        return self._within(noted.at.utc_ns, noted.kept(), passed_ns) if 0 <= passed_ns <= self._limit_ns else None
+        return self._within(noted.at.utc_ns, noted.kept(), due.end.t_ns - noted.t_ns)
 
     def _within(self, utc_ns: int, belief: KeptBelief, passed_ns: int) -> Resumed | None:
-        return Resumed(utc_ns, belief, passed_ns) if passed_ns <= self._limit_ns else None
+        return Resumed(utc_ns, belief, passed_ns) if 0 <= passed_ns <= self._limit_ns else None
 
 
 class ReplayedResumption:
