@@ -46,7 +46,8 @@ class Event:
 @dataclass(frozen=True)
 class Start(Event):
     """A stream began. `labels` are all actions that a transition can name. `source` never holds credentials. `bundle`
-    and `decoder` are fingerprints."""
+    and `decoder` are fingerprints. `resumed`: what was believed before the run and is believed still (docs/events.md);
+    None if nothing is."""
 
     type: ClassVar[str] = "start"
     seq: int
@@ -55,6 +56,7 @@ class Start(Event):
     model_hz: float
     bundle: str
     decoder: str
+    resumed: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class Cycle(Event):
 @dataclass(frozen=True)
 class Gap(Event):
     """The model did not see the time from `begin` to `end`. With `reset` the epoch ends, and the next transition has
-    `from_` None. `bundle` and `decoder` are those used after the gap; they are new if the reason is `reload`."""
+    `from_` None. `bundle` and `decoder` are those used after the gap; they are new if the reason is `reload`.
+    `resumed`: as in `Start`, for the epoch that begins."""
 
     type: ClassVar[str] = "gap"
     seq: int
@@ -137,6 +140,7 @@ class Gap(Event):
     reset: bool
     bundle: str
     decoder: str
+    resumed: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

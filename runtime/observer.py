@@ -16,6 +16,7 @@ from .sources.frame import Frame, Intake
 from .stream.clock import Tick
 from .stream.pyramid import PyramidStream
 from .stream.recognizer import Recognizer
+from .stream.resumed import Resumed
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Observer:
 
     def published(self, event: Event) -> None:
         """A durable event was given to the publisher."""
+
+    def resumed(self, found: Resumed) -> None:
+        """What was believed before the start, or before a break, is resumed. The event that tells it comes next; at the
+        first frame of the run it is resumed without another event."""
 
     def idle(self, t_ns: int, checkpoint: Callable[[], Checkpoint]) -> None:
         """An epoch runs and no tick waits to be stepped. `checkpoint()` copies the state of the run."""

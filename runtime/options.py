@@ -16,6 +16,7 @@ from .delivery.endpoint import DEFAULT_ENDPOINT
 from .delivery.journal import Retention
 from .sources.source_spec import SourceKind, SourceSpec
 from .sources.watchdog import Limits
+from .stream.resumed import LONGEST_RESUME_S
 
 LONGEST_HOLD_MS = 600_000.0
 """Ten minutes. All ticks of a frame that is held may be due at once."""
@@ -23,6 +24,7 @@ MOST_TICKS = 100_000
 """Between two decisions. So many ticks may wait to be stepped at once."""
 
 MOST_NOW_HZ = 1000.0
+DEFAULT_RESUME_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class RunOptions:
         record: a folder to write, all of the run or, with `record_around`, what lies so near to events, in no more than
             so many bytes.
         journal: None keeps no events.
+        resume_s: the longest pause of a camera, within a run or between two with the same journal, after which the
+            belief is resumed; 0 resumes nothing.
         trusted: a folder of public signing keys. A bundle that none of them signed is refused.
     """
 
@@ -77,6 +81,7 @@ class RunOptions:
     insecure: bool = False
     journal: Path | None = None
     retention: Retention | None = None
+    resume_s: float = DEFAULT_RESUME_S
     replay: str | None = None
     keys: ServerKeys | None = None
     metrics: str | None = None
@@ -121,6 +126,9 @@ class RunOptions:
         if not 0 <= self.now_hz <= MOST_NOW_HZ:
             why = f"it must lie in 0..{MOST_NOW_HZ:g}"
             raise EdgeHalError(f"now_hz = {self.now_hz}", why, "correct --now-hz", exit_code=2)
+        if not 0 <= self.resume_s <= LONGEST_RESUME_S:
+            why = f"it must lie in 0..{LONGEST_RESUME_S:g} seconds"
+            raise EdgeHalError(f"resume_s = {self.resume_s}", why, "correct --resume", exit_code=2)
         if self.events not in ("all", "core"):
             raise EdgeHalError(f"--events {self.events}", "it is all or core", exit_code=2)
         if self.overload not in (None, "cut", "lag"):
@@ -156,6 +164,7 @@ class RunOptions:
             "--fps": (self.fps is not None, not source.may_be_vectors, "a camera, a video or a folder of pictures"),
             "--stall": (self.limits.stall_s != plain.stall_s, watched, camera),
             "--still": (self.limits.still_s != plain.still_s, watched, camera),
+            "--resume": (self.resume_s != DEFAULT_RESUME_S, watched, camera),
             "--give-up": (self.limits.give_up_s is not None, watched, camera),
         }
 

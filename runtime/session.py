@@ -30,12 +30,14 @@ from .options import RunOptions
 from .recording.reader import SOURCE_STATE, ReplaySource
 from .recording.state_file import State, check_like
 from .reload import Reloader
+from .resumption import LiveResumption, ReplayedResumption, Resumption
 from .sources.base import Source
 from .stop import Stop
 from .stream.clock import Break, FrameClock, Tick
 from .stream.latency import Latency
 from .stream.now import NowReporter
 from .stream.recognizer import Recognizer
+from .stream.resumed import Resumed
 
 OVERLOAD_WARNING_S = 10.0
 """An overload later than this after the previous one is logged again."""
@@ -76,6 +78,11 @@ class Session:
         self._vector: NDArray[np.float32] | None = None
         self._pending: list[_PendingTick] = []
         self._overload_ns: int | None = None
+        self._resumption: Resumption
+        if isinstance(source, ReplaySource):
+            self._resumption = ReplayedResumption(source.resumed)
+        else:
+            self._resumption = LiveResumption(options.resume_s, source, publisher.kept_belief)
         self._now = NowReporter(0.0 if options.events == "core" else options.now_hz)
         self._clock = FrameClock(
             recognizer.spec.model_hz,
@@ -95,13 +102,14 @@ class Session:
         engines, bundle = self._recognizer.engines, self._recognizer.bundle.fingerprint
         log.info("bundle %s on %s, %s", bundle[:12], engines.kind, engines.why, extra={"fields": {"bundle": bundle}})
         try:
-            self._publish(self._recognizer.start(self._source.name))
+            resumed = self._resumed(self._resumption.at_start())
+            self._publish(self._recognizer.start(self._source.name, None if resumed is None else resumed.told()))
             self._report()
             if not self._stop.asked:
                 self._source.start()
             reason = self._recognise()
             now_ns = self._source.now_ns()
-            self._process(self._clock.finish(now_ns))
+            self._process(self._clock.finish(now_ns), last=True)
             self._step()
             counters = self._end(reason)
             for observer in self._observers:
@@ -145,6 +153,8 @@ class Session:
                 for observer in self._observers:
                     observer.frame_taken(*taken, source.period_ns)
                 clock.announce(source.period_ns)
+                if clock.epoch < 0:
+                    self._resume(self._resumed(self._resumption.at_first_frame()))
                 self._process(clock.push(*taken))
             elif source.ended is not None:
                 return source.ended
@@ -162,9 +172,9 @@ class Session:
             self._report()
         return "signal"
 
-    def _process(self, items: list[Tick | Break]) -> None:
+    def _process(self, items: list[Tick | Break], last: bool = False) -> None:
         """Ticks that are due together are stepped together, so a loop that is late catches up. With pace `asap` they
-        are collected up to the next decision."""
+        are collected up to the next decision. `last`: no epoch follows."""
         for item in items:
             if isinstance(item, Tick):
                 if self._recognizer.spoiled:  # the rest of the epoch that the model spoiled
@@ -172,7 +182,7 @@ class Session:
                 self._pending.append(self._encode(item))
             else:
                 self._step()
-                self._publish_gap(item)
+                self._publish_gap(item, last)
         if self._pending and (self._options.pace != "asap" or len(self._pending) >= self._recognizer.room):
             self._step()
 
@@ -207,6 +217,9 @@ class Session:
                 spent_ns["decide"] = time.monotonic_ns() - stepped_ns
                 for event in events:
                     self._publish(event, spent_ns if isinstance(event, Transition) else None)
+                noted = self._resumption.note(recognizer)
+                if noted is not None:
+                    self._publisher.note(noted)
                 if self._now.due(recognizer.belief, recognizer.belief_t_ns):
                     self._publish_now(recognizer)
             decided_ns = time.monotonic_ns()
@@ -219,7 +232,7 @@ class Session:
                 self._latency.add_all(item.spent_ns)
             del pending[:count]
 
-    def _publish_gap(self, broken: Break) -> None:
+    def _publish_gap(self, broken: Break, last: bool) -> None:
         if broken.reason == "overload":
             now_ns = time.monotonic_ns()
             if self._overload_ns is None or now_ns - self._overload_ns > OVERLOAD_WARNING_S * 1e9:
@@ -231,11 +244,25 @@ class Session:
                     broken.lost_ticks,
                 )
             self._overload_ns = now_ns
+        resumed = self._resumed(self._resumption.at_break(broken)) if broken.reset and not last else None
         if broken.reset:
             self._publish_all(self._recognizer.close_cycle())
-        self._publish(self._recognizer.gap(broken))
+        self._publish(self._recognizer.gap(broken, None if resumed is None else resumed.told()))
         if broken.reset:
             self._now.reset()
+        self._resume(resumed)
+
+    def _resumed(self, found: Resumed | None) -> Resumed | None:
+        """`found`, if the recogniser can use it; then it is recorded."""
+        if found is None or not self._recognizer.can_resume(found.belief):
+            return None
+        for observer in self._observers:
+            observer.resumed(found)
+        return found
+
+    def _resume(self, found: Resumed | None) -> None:
+        if found is not None:
+            self._recognizer.resume(found.belief, found.pause_ns / 1e9)
 
     # --- another bundle, another beginning ------------------------------------------------------
 

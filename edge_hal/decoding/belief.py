@@ -97,6 +97,11 @@ class BeliefTracker:
         self._filter = ForwardFilter(self.tables, different, self.lags_ticks[-1] + 1)
         self._newest_tick = -1
 
+    def resume(self, probability: Array, ages_ticks: Sequence[int], pause_ticks: int) -> None:
+        """Begin an epoch with what was believed before it; as in `ForwardFilter.resume`."""
+        self.reset()
+        self._filter.resume(probability, ages_ticks, pause_ticks)
+
     def another(self) -> BeliefTracker:
         """One for another stream. It shares the tables."""
         return BeliefTracker(self.tables, self._evidence, self.lags_ticks)

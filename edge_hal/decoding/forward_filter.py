@@ -123,6 +123,24 @@ class ForwardFilter:
             raise ValueError("the belief has no mass")
         self.ticks, self._columns, self._mass = state["ticks"], columns, mass.copy()
 
+    def resume(self, probability: Array, ages_ticks: Sequence[int], pause_ticks: int) -> None:
+        """Begin an epoch with a belief instead of the procedure's `first`.
+
+        Args:
+            probability: (K,) of each label at some tick before the epoch. They sum to 1.
+            ages_ticks: how many ticks each label had lasted then, that tick included, if it went on.
+            pause_ticks: how many ticks lie between that tick and the first one of the epoch. Nothing is known of them.
+        """
+        self.reset()
+        self._columns = self._longest
+        ages = np.clip(np.asarray(ages_ticks, np.int64), 1, self._longest)
+        labels = np.arange(len(ages))
+        lasting = np.maximum(self.tables.lasts[labels, ages - 1], NEGLIGIBLE)
+        self._mass[:, labels, self._longest - ages] = probability / lasting
+        for _ in range(pause_ticks):
+            self.update(None)
+        self.ticks = 0
+
     def update(self, log_posterior: NDArray[np.floating] | None) -> None:
         """Filter the next tick, with its log posteriors (K,), or None if nothing is known of it."""
         if self._columns == self._mass.shape[2]:

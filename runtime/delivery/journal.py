@@ -2,7 +2,7 @@
 
 It is one SQLite file with a write-ahead log and synchronous=FULL. Once `append` has returned, its events survive
 `kill -9` and a power cut. The key of a row is the event's `seq`, so no number repeats or is left out. One process
-writes. Readers (`journal_reader.py`) do not block it.
+writes. Readers (`journal_reader.py`) do not block it. Another table has one row, the newest belief.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PRUNE_EVERY, PRUNE_ROWS = 256, 1024
 YEAR_NS = 365 * 86400 * 10**9
 OLDEST_NS = 1_735_689_600 * 10**9  # 2025: a clock that shows less was never set
 LARGEST_SEQ = 2**62
+BELIEF_BYTES = 1 << 20
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 UNITS_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -138,6 +139,35 @@ class Journal:
             self._appended = 0
             with contextlib.suppress(EdgeHalError):  # kept is kept; the next append will tell
                 self.prune()
+
+    def keep_belief(self, row: bytes) -> None:
+        """Replace the belief. It survives `kill -9`; after a power cut an older one may be found, or none, because the
+        disk does not have to write it at once: there is one each second, and a pause with a power cut is rarely short.
+
+        Raises:
+            EdgeHalError: as `append`.
+        """
+        self.check()
+        with self._errors():
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            try:
+                with self._transaction():
+                    # Not among the tables of a new journal: earlier versions open and write this one too.
+                    self._db.execute(
+                        "CREATE TABLE IF NOT EXISTS belief (id INTEGER PRIMARY KEY CHECK (id = 0), body BLOB NOT NULL)"
+                    )
+                    self._db.execute("INSERT OR REPLACE INTO belief VALUES (0, ?)", (row,))
+            finally:
+                self._db.execute("PRAGMA synchronous=FULL")
+
+    def kept_belief(self) -> bytes | None:
+        """What `keep_belief` kept last; None if nothing, or nothing that can be read."""
+        query = f"SELECT CAST(body AS BLOB) FROM belief WHERE id = 0 AND length(body) <= {BELIEF_BYTES}"
+        try:
+            found = self._db.execute(query).fetchone()
+        except sqlite3.Error:  # no such table, or a damaged page
+            return None
+        return None if found is None or not isinstance(found[0], bytes) else found[0]
 
     def check(self) -> None:
         """Raises EdgeHalError if the files of the journal no longer have their names. What was written then would be

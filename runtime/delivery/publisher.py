@@ -15,6 +15,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 from edge_hal.runtime import threads
 from edge_hal.runtime.stream.latency import Latency
+from edge_hal.runtime.stream.resumed import Noted
 
 from .admission import Admission
 from .curve_keys import ServerKeys
@@ -41,6 +42,8 @@ class Publisher:
         keys: encrypt, and accept only subscribers that they allow.
         insecure: allow an unencrypted address that other machines can reach.
 
+    `kept_belief`: the row that an earlier run kept with the journal, if there is one.
+
     Raises:
         EdgeHalError: an endpoint is malformed, in use, or open to others without `keys` or `insecure`; `replay`
             without a journal.
@@ -66,6 +69,7 @@ class Publisher:
             replay = replay or default_replay(endpoint)
             check_endpoint(replay, insecure=insecure, encrypted=keys is not None)
         self.stream = stream
+        self.kept_belief = None if journal is None else journal.kept_belief()
         self._latency = latency or Latency()
         self._held, self._closed = HeldEvents(), False
         self._replay: ReplayServer | None = None
@@ -128,6 +132,10 @@ class Publisher:
             raise self._held.failure
         self._sender.status = status
         self._sender.reported_s = time.monotonic()
+
+    def note(self, noted: Noted) -> None:
+        """The newest belief, which the journal keeps at most once a second."""
+        self._sender.noted = noted
 
     def vitals(self) -> Vitals:
         """The state of the run; any thread may ask."""

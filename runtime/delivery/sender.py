@@ -19,6 +19,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Now, encode, topic
 from edge_hal.runtime import threads
 from edge_hal.runtime.stream.latency import Latency
+from edge_hal.runtime.stream.resumed import Noted
 
 from .held_events import HeldEvents
 from .journal import Journal
@@ -45,6 +46,7 @@ class Sender:
         events: durable events sent.
         subscriptions: subscriptions to this stream that have arrived.
         status: what the loop reported last, at `reported_s` (monotonic clock).
+        noted: the newest belief of the loop, for the journal.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Sender:
     ) -> None:
         self.sent = self.events = self.subscriptions = 0
         self.status = Status()
+        self.noted: Noted | None = None
+        self._kept: Noted | None = None
         self.reported_s = self._beat_s = -math.inf
         self._socket, self._held, self._journal, self._replay = socket, held, journal, replay
         self._report, self._latency = report, latency
@@ -112,11 +116,13 @@ class Sender:
             if closing:
                 while len(self._held) and self._held.ailing is None:
                     self._send_batch()
+                self._keep_belief()
                 return
             if beating:
                 beat = time.monotonic() + HEARTBEAT_S
                 self._socket.connections.review()
                 self._beat()
+                self._keep_belief()
             if self._journal is not None and time.monotonic() >= prune:
                 prune = time.monotonic() + PRUNE_S
                 with contextlib.suppress(EdgeHalError):  # the next append reports it
@@ -198,6 +204,15 @@ class Sender:
         self._journal_ails(None)
         self._latency.add("journal", (time.monotonic_ns() - began_ns) / 1e6)
         return True
+
+    def _keep_belief(self) -> None:
+        """Keep the newest belief with the journal. Events are not held back where that fails: the next one tells."""
+        noted = self.noted
+        if self._journal is None or noted is None or noted is self._kept or self._held.ailing is not None:
+            return
+        with contextlib.suppress(EdgeHalError):
+            self._journal.keep_belief(noted.row())
+            self._kept = noted
 
     def _journal_ails(self, error: EdgeHalError | None) -> None:
         """Note why the journal cannot be written, or that it can. A change is logged."""

@@ -27,6 +27,7 @@ from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.runtime.stream.clock import Tick
 from edge_hal.runtime.stream.recognizer import Recognizer
+from edge_hal.runtime.stream.resumed import Resumed
 
 from .writer import CUT, Recorder
 
@@ -104,6 +105,9 @@ class EventRing(Observer):
         self._piece.keep = True
         for piece in self._undecided:
             piece.keep = piece.keep or piece.end_ns + self._around_ns >= begin_ns
+
+    def resumed(self, found: Resumed) -> None:
+        self._recorder.resumed(found)
 
     def idle(self, t_ns: int, checkpoint: Callable[[], Checkpoint]) -> None:
         if t_ns - self._piece.begin_ns >= self._length_ns:

@@ -12,6 +12,7 @@ from typing import Any
 from edge_hal import __version__
 from edge_hal.decoding.decoder import PATIENCE, THRESHOLDS
 from edge_hal.runtime.stream.clock import LONGEST_NS, LONGEST_PERIOD_NS
+from edge_hal.runtime.stream.resumed import Resumed
 from edge_hal.untrusted import parse_json
 
 from .writer import REPEATED, SCHEMA
@@ -80,6 +81,7 @@ ENTRIES: dict[str, dict[str, Check]] = {
     "frame": {"frame": _COUNT, "t_ns": _TIME, "missed": _COUNT, "period_ns": _period},
     "passed": {"passed": _TIME},
     "shown": {"shown": _COUNT, "at": _COUNT},
+    "resumed": {"resumed": lambda value: isinstance(value, dict), "pause_ns": _TIME},
     "ended": {"ended": _text, "t_ns": _TIME, "intake": lambda value: isinstance(value, dict)},
 }
 """Each kind of entry by its first key, with all of its keys."""
@@ -127,6 +129,8 @@ def parse_entries(lines: Sequence[str]) -> list[Entry]:
         if kind == "ended":
             intake = entry["intake"]
             _check(where, intake, dict.fromkeys(INTAKE, _COUNT))
+        elif kind == "resumed":
+            Resumed.from_entry(entry)  # raises
         elif kind == "frame" and (entry["frame"] <= newest["frame"] or entry["t_ns"] < newest["t_ns"]):
             raise ValueError(f"{where}: a frame is older than the one before it")
         elif kind == "passed" and entry["passed"] < newest["passed"]:

@@ -26,6 +26,7 @@ from edge_hal.files import check_readable
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
+from edge_hal.runtime.stream.resumed import Resumed
 from edge_hal.untrusted import MB, parse_json, read_regular
 
 from .event_ring import NAME, pieces
@@ -34,6 +35,8 @@ from .state_file import State, check_like, load
 from .writer import CUT, EVENTS, FRAMES, LOG, STATE
 
 LARGEST_LOG = 256 * MB
+LATER = {"resumed": None}
+"""What events of earlier versions lack."""
 SOURCE_STATE = {"captured": 0, "superseded": 0, "taken": 0, "now_ns": 0}
 
 
@@ -89,7 +92,7 @@ class Recording:
         elif self.ended == CUT:
             now = [event for number, event in enumerate(now) if number < len(then) or not _closes(event)]
         for number, (old, new) in enumerate(itertools.zip_longest(then, now, fillvalue=b"{}")):
-            if {**json.loads(old), "stream": ""} != {**json.loads(new), "stream": ""}:
+            if {**LATER, **json.loads(old), "stream": ""} != {**LATER, **json.loads(new), "stream": ""}:
                 return number, old, new
         return None
 
@@ -190,7 +193,21 @@ class ReplaySource(Source):
         self._captured, self._superseded = counts["captured"], counts["superseded"]
         self._taken, self._now_ns = counts["taken"], counts["now_ns"]
         self._intake: Intake | None = None
-        self._next = next(self._steps, None)
+        self._resumed: dict[str, Any] | None = None
+        self._next = self._following()
+
+    def resumed(self) -> Resumed | None:
+        """What the run resumed at its start, or after the newest frame; each is returned once."""
+        entry, self._resumed = self._resumed, None
+        return None if entry is None else Resumed.from_entry(entry)
+
+    def _following(self) -> dict[str, Any] | None:
+        self._resumed = None
+        for entry in self._steps:
+            if "resumed" not in entry:
+                return entry
+            self._resumed = entry
+        return None
 
     def frame(self, index: int, t_ns: int) -> Frame:
         """The frame with the pixels that were shown; without pixels if no tick showed it."""
@@ -205,7 +222,7 @@ class ReplaySource(Source):
             if entry is not None:
                 self._now_ns, self._intake = entry["t_ns"], Intake(**entry["intake"])
             return None
-        self._next = next(self._steps, None)
+        self._next = self._following()
         if "passed" in entry:
             self._now_ns = entry["passed"]
             return None

@@ -1,9 +1,9 @@
 """Record a run, so that it can be run again with the same events.
 
 A recording is a folder. `log.jsonl` holds the options, then each frame and each passing of time in the order in which
-the clock got them, and how the run ended. `frames.bin` holds the pictures that ticks showed, at the encoder's size, or
-the vectors. `events.jsonl` holds the durable events, to compare with. `state.npz` is there if the recording does not
-begin with the run; see `state_file.py`. `reader.py` reads recordings.
+the clock got them, what was resumed of an earlier belief, and how the run ended. `frames.bin` holds the pictures that
+ticks showed, at the encoder's size, or the vectors. `events.jsonl` holds the durable events, to compare with.
+`state.npz` is there if the recording does not begin with the run; see `state_file.py`. `reader.py` reads recordings.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.runtime.stream.clock import Tick
 from edge_hal.runtime.stream.recognizer import Recognizer
+from edge_hal.runtime.stream.resumed import Resumed
 
 from .state_file import State, save
 
-SCHEMA = 2
-"""Of the folder. Schema 1, of 0.1, is the same without the version that wrote it."""
+SCHEMA = 3
+"""Of the folder. Schema 2, of 0.2, has no entries `resumed`; schema 1, of 0.1, nor the version that wrote it."""
 LOG, FRAMES, EVENTS, STATE = "log.jsonl", "frames.bin", "events.jsonl", "state.npz"
 REPEATED = ("pace", "decoder", "decide", "decide_every", "max_hold_ms", "overload", "events")
 """The options that the recognition depends on. A replay takes no other option from a recording."""
@@ -108,6 +109,9 @@ class Recorder(Observer):
         self._keep(self._frames.write, np.ascontiguousarray(data).tobytes())
         self._write(shown=tick.frame.index, at=self._shown)
         self._shown += 1
+
+    def resumed(self, found: Resumed) -> None:
+        self._write(**found.entry())
 
     def published(self, event: Event) -> None:
         self._keep(self._events.write, encode(event).decode() + "\n")

@@ -19,6 +19,7 @@ from edge_hal.decoding.belief import Belief, BeliefTracker
 from edge_hal.decoding.decode import decide_every as default_decide_every
 from edge_hal.decoding.decode import memory_ticks, split_heads
 from edge_hal.decoding.decoder import Decision, Decoder
+from edge_hal.decoding.kept_belief import KeptBelief
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
 from edge_hal.feature_file import as_float32, is_real
@@ -261,6 +262,17 @@ class Recognizer:
             self._procedure.reset(mid_cycle=True)
         self.since, self.belief, self.spoiled, self._decided, self._newest_due = None, None, False, 0, 0
 
+    def can_resume(self, belief: KeptBelief) -> bool:
+        """Whether it follows a belief about the same labels."""
+        return self._tracker is not None and belief.fits(self.spec.labels)
+
+    def resume(self, belief: KeptBelief, pause_s: float) -> None:
+        """Begin the epoch with what was believed `pause_s` before its first tick. The first transition is from None
+        nevertheless. Before the first tick, and only if `can_resume`."""
+        assert self._tracker is not None and self.pyramid.ticks == 0
+        pause_ticks = max(0, round(pause_s * self.spec.model_hz) - 1)
+        self._tracker.resume(*belief.in_order(self.spec.labels, self.spec.model_hz), pause_ticks)
+
     # --- state ----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -318,7 +330,7 @@ class Recognizer:
 
     # --- events ---------------------------------------------------------------------------------
 
-    def start(self, source: str) -> Start:
+    def start(self, source: str, resumed: dict[str, Any] | None = None) -> Start:
         return Start(
             self.stream,
             self.epoch,
@@ -328,9 +340,10 @@ class Recognizer:
             model_hz=self.spec.model_hz,
             bundle=self.bundle.fingerprint,
             decoder=self._decoder_hash,
+            resumed=resumed,
         )
 
-    def gap(self, due: Break) -> Gap:
+    def gap(self, due: Break, resumed: dict[str, Any] | None = None) -> Gap:
         """The event of a break. If the break ended the epoch, a new one begins."""
         gap = Gap(
             self.stream,
@@ -343,6 +356,7 @@ class Recognizer:
             reset=due.reset,
             bundle=self.bundle.fingerprint,
             decoder=self._decoder_hash,
+            resumed=resumed,
         )
         if due.reset:
             self.reset()

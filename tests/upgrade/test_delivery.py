@@ -26,8 +26,11 @@ def test_a_journal_opens_in_place_and_its_numbers_go_on(frozen: Path, expected: 
     with Journal(path, STREAM, FOREVER) as journal:
         assert (journal.id, journal.next_seq) == (then["id"], then["next_seq"])
         journal.append([(then["next_seq"], b"new")])
+        assert journal.kept_belief() is None
+        journal.keep_belief(b"belief")
     with Journal(path, STREAM, FOREVER) as journal:
         assert (journal.id, journal.next_seq) == (then["id"], then["next_seq"] + 1)
+        assert journal.kept_belief() == b"belief"
     assert kept(path) == [*(body.encode() for body in then["bodies"]), b"new"]
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (1,)

@@ -59,7 +59,7 @@ def test_new_recordings_name_their_version(frozen: Path) -> None:
         assert code == 0, err
     for folder in (frozen / "plain", *recordings(frozen / "ring")):
         log, found = folder / "log.jsonl", read_recording(folder)
-        assert (found.head["schema"], found.version) == (2, __version__)
+        assert (found.head["schema"], found.version) == (3, __version__)
         head, _, rest = log.read_text().partition("\n")
         log.write_text(json.dumps({**json.loads(head), "version": "0.2.77"}) + "\n" + rest)
         if folder.name == "plain":
@@ -67,6 +67,6 @@ def test_new_recordings_name_their_version(frozen: Path) -> None:
         else:
             with pytest.raises(EdgeHalError, match=r"edge-hal 0\.2\.77 recorded"):
                 read_recording(folder)
-        log.write_text(json.dumps({"schema": 3, "version": "0.9.0"}) + "\n" + rest)
-        with pytest.raises(EdgeHalError, match=r"edge-hal 0\.9\.0 wrote schema 3"):
+        log.write_text(json.dumps({"schema": 4, "version": "0.9.0"}) + "\n" + rest)
+        with pytest.raises(EdgeHalError, match=r"edge-hal 0\.9\.0 wrote schema 4"):
             read_recording(folder)

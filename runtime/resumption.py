@@ -1,0 +1,127 @@
+"""What was believed before a pause: kept with the journal, and resumed if the pause was short.
+
+Within a run the pause is stream time, which is monotonic for cameras. Between two runs it is measured with the wall
+clock, and not believed if that clock ran backwards, jumped or was never set.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from edge_hal.decoding.kept_belief import KeptBelief
+
+from .delivery.journal import OLDEST_NS
+from .sources.base import Source
+from .stream.clock import Break
+from .stream.recognizer import Recognizer
+from .stream.resumed import Instant, Noted, Resumed, read_row
+
+JUMP_NS = 10**9
+"""Wall clock and boot clock may differ by this over a pause. More is a jump of the wall clock."""
+
+log = logging.getLogger("edge_hal.run")
+
+
+def pause_ns(before: Instant, now: Instant) -> int | None:
+    """Nanoseconds between two moments, perhaps of different processes; None if the wall clock cannot be believed."""
+    passed_ns = now.utc_ns - before.utc_ns
+    if passed_ns < 0 or before.utc_ns < OLDEST_NS:
+        return None
+    if before.boot and before.boot == now.boot:
+        return None if abs(now.boot_ns - before.boot_ns - passed_ns) > JUMP_NS else passed_ns
+    if now.boot_ns > passed_ns + JUMP_NS:  # started since then, yet it has run for longer
+        return None
+    return passed_ns
+
+
+class Resumption(Protocol):
+    """What a run may resume. Each method says what, or None."""
+
+    def note(self, recognizer: Recognizer) -> Noted | None:
+        """The recogniser has a new belief: what the journal should keep of it."""
+
+    def at_start(self) -> Resumed | None:
+        """For the event `start`."""
+
+    def at_first_frame(self) -> Resumed | None:
+        """For the first epoch: the pause has lasted longer meanwhile."""
+
+    def at_break(self, due: Break) -> Resumed | None:
+        """For the epoch after `due`."""
+
+
+class LiveResumption:
+    """Of cameras: `row` of the journal at the start, and the newest belief after each break. Of files: only after a
+    reload.
+
+    Args:
+        limit_s: the longest pause.
+    """
+
+    def __init__(self, limit_s: float, source: Source, row: bytes | None) -> None:
+        self._limit_ns, self._live = round(limit_s * 1e9), source.live
+        self._row = row if self._live and limit_s > 0 else None
+        self._noted: Noted | None = None
+        self._before: Resumed | None = None
+        self._began_ns = 0
+
+    def note(self, recognizer: Recognizer) -> Noted | None:
+        belief = recognizer.belief
+        if belief is None or not self._limit_ns:
+            return None
+        spec = recognizer.spec
+        self._noted = Noted(belief, spec.labels, spec.model_hz, Instant.now(), recognizer.belief_t_ns)
+        return self._noted if self._live else None
+
+    def at_start(self) -> Resumed | None:
+        if self._row is None:
+            return None
+        self._began_ns = time.monotonic_ns()
+        try:
+            at, belief = read_row(self._row)
+        except ValueError as error:
+            log.warning("the belief in the journal is not resumed: %s", error)
+            return None
+        passed_ns = pause_ns(at, Instant.now())
+        if passed_ns is None:
+            log.warning("the belief in the journal is not resumed: the clock ran backwards or jumped since then")
+        elif passed_ns <= self._limit_ns:
+            self._before = Resumed(at.utc_ns, belief, passed_ns)
+        return self._before
+
+    def at_first_frame(self) -> Resumed | None:
+        before = self._before
+        if before is None:
+            return None
+        return self._within(before.utc_ns, before.belief, before.pause_ns + time.monotonic_ns() - self._began_ns)
+
+    def at_break(self, due: Break) -> Resumed | None:
+        noted = self._noted
+        if noted is None or not (self._live or due.reason == "reload"):
+            return None
+        return self._within(noted.at.utc_ns, noted.kept(), due.end.t_ns - noted.t_ns)
+
+    def _within(self, utc_ns: int, belief: KeptBelief, passed_ns: int) -> Resumed | None:
+        return Resumed(utc_ns, belief, passed_ns) if 0 <= passed_ns <= self._limit_ns else None
+
+
+class ReplayedResumption:
+    """What the recorded run resumed, for a replay."""
+
+    def __init__(self, take: Callable[[], Resumed | None]) -> None:
+        self._take = take
+
+    def note(self, recognizer: Recognizer) -> Noted | None:
+        return None
+
+    def at_start(self) -> Resumed | None:
+        return self._take()
+
+    def at_first_frame(self) -> Resumed | None:
+        return self._take()
+
+    def at_break(self, due: Break) -> Resumed | None:
+        return self._take()
