@@ -30,7 +30,7 @@ SETTLE_S, AFTER_S, LONGEST_S = 2.0, 10.0, 120.0
 PUBLISHER = """
 import sys, time, zmq
 from edge_hal.events import Moment, Start, Transition
-from edge_hal.runtime.delivery import admission, subscriptions
+from edge_hal.runtime.delivery import admission, connections, subscriptions
 from edge_hal.runtime.delivery.publisher import Publisher
 
 if sys.argv[2] == "undefended":
@@ -38,6 +38,7 @@ if sys.argv[2] == "undefended":
     for name, value in {**limits, "USELESS_TOTAL_BYTES": 2**60, "CHANGES": 2**60}.items():
         setattr(subscriptions, name, value)
     admission.PAUSE_S = 0
+    connections.CONNECTIONS = 2**20
 with Publisher(sys.argv[1], "default") as publisher:
     print(publisher.endpoint, flush=True)
     publisher.publish(Start("default", 0, seq=0, source="s", labels=("a",), model_hz=10, bundle="b", decoder="d"))
