@@ -99,7 +99,14 @@ def test_an_event_of_an_unknown_type_reaches_the_program_with_its_number(event: 
 
 
 def test_reports_of_older_publishers_lack_now() -> None:
-    heartbeat = {"action": None, "since": None, "last_seq": 3, "counters": {}, "health": {}, "delivery": {}}
+    heartbeat: dict[str, Any] = {
+        "action": None,
+        "since": None,
+        "last_seq": 3,
+        "counters": {},
+        "health": {},
+        "delivery": {},
+    }
     common = {"schema": 1, "stream": "s", "epoch": 0, "run": {}}
     assert getattr(decode(json.dumps({**common, "type": "heartbeat", **heartbeat})), "now", 1) is None
 

@@ -275,9 +275,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(data / "splits" / "train.split1.bundle", data / "splits" / "valid.split1.bundle")
         (data / "timestamps").mkdir()
         for path in (data / "groundTruth").iterdir():
-            labels = path.read_text().split()
-            starts = [i for i, label in enumerate(labels) if i == 0 or label != labels[i - 1]]
-            (data / "timestamps" / path.name).write_text("".join(f"{i} {labels[i]}\n" for i in starts))
+            frames = path.read_text().split()
+            starts = [i for i, label in enumerate(frames) if i == 0 or label != frames[i - 1]]
+            (data / "timestamps" / path.name).write_text("".join(f"{i} {frames[i]}\n" for i in starts))
     write_run(root / "run", 0)
     write_run(root / "run2", 1)
     from edge_hal.runtime.delivery import curve_keys

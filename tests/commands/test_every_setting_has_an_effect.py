@@ -176,7 +176,7 @@ def test_an_option_of_a_run_has_an_effect(
 # --- thresholds and procedure of a bundle ------------------------------------------------------------
 
 SPEC = known_spec()
-STEP = {"first": 0.5, "share": 0.3, "median_s": 2.0, "spread": 1.5}
+STEP: dict[str, Any] = {"first": 0.5, "share": 0.3, "median_s": 2.0, "spread": 1.5}
 OTHER = {"first": 0.0, "share": 0.9, "median_s": 6.0, "spread": 4.0}
 CHANGED = {"smooth_s": 2.0, "confirm_s": 1.5, "margin": 0.3, "min_duration_s": 5.0, "lead_s": 0.7, "temperature": 3.0}
 CHANGED |= {"evidence_hz": 1.0}

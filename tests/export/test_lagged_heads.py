@@ -31,8 +31,8 @@ def export_all(folder: Path) -> None:
     run = save_run(folder / "run", SPEC, small_int8.SEED, reference=random_input(700, seed=8))
     export_bundle(run, folder / "fp32")
     export_bundle(run, folder / "fp16", precision="fp16")
-    how = {"recordings": small_int8.recordings(), "budget": small_int8.GENEROUS}
-    export_bundle(run, folder / "int8", precision="int8", target="onnxruntime", **how)
+    recordings, budget = small_int8.recordings(), small_int8.GENEROUS
+    export_bundle(run, folder / "int8", precision="int8", target="onnxruntime", recordings=recordings, budget=budget)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.config import load_config
-from edge_hal.evaluation.checkpoint_scores import stream_checkpoint
 from edge_hal.evaluation.scores import frame_labels
 from edge_hal.features import encode_pictures
 from edge_hal.learning.data.dataset import VideoSet, load_dataset
@@ -26,6 +25,7 @@ from edge_hal.metrics import edit_score, runs_of, score_transitions, transitions
 from edge_hal.model.model_file import load_checkpoint
 from edge_hal.ticks import resample_labels
 from edge_hal.workbench import render_dataset
+from tests.helpers.streamed import streamed_timelines
 
 LEVELS = {  # of about the same work per tick
     "one level": ["model.levels=[{window: 16, width: 64, heads: 4, blocks: 3}]"],
@@ -74,7 +74,7 @@ def test_raw_argmax_over_segments_and_the_decoder_cures_it(rendered: Path, tmp_p
     right = np.mean(np.concatenate(at_ticks) == np.concatenate(truth))
     assert right > 0.5  # it has learnt what the steps look like, and yet:
     assert pieces(at_ticks) > 1.5 * pieces(truth)
-    decoded = [timeline.labels for timeline in stream_checkpoint(run, unseen)]
+    decoded = [timeline.labels for timeline in streamed_timelines(run, unseen)]
     assert 0.6 * pieces(truth) < pieces(decoded) < 1.4 * pieces(truth)
     assert edit_score(decoded, frame_labels(unseen)) > edit_score(at_ticks, truth) + 15
     false_per_min = [

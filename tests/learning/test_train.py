@@ -17,7 +17,6 @@ import pytest
 from edge_hal.commands.evaluate import ROWS
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation.checkpoint_scores import stream_checkpoint
 from edge_hal.evaluation.scores import frame_labels
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.train import train
@@ -25,6 +24,7 @@ from edge_hal.metrics import TransitionPoint, score_transitions, transitions_of
 from tests.helpers.processes import TIMEOUT_S, call, contents, finish, start, until_exists
 from tests.helpers.short_training import BRIEF, assert_same_run, weights
 from tests.helpers.small_data import ACTIONS, CONFIG, RATE_HZ, scramble_boundaries, write_small_data
+from tests.helpers.streamed import streamed_timelines
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -255,7 +255,7 @@ def test_eval_scores_what_was_learnt_beside_floor_and_full_supervision(data: Pat
 def test_a_listener_hears_the_transitions_that_eval_scored(data: Path, place: Path, tmp_path: Path) -> None:
     """Train, export, run and listen, each a process; the events of the test videos give eval's scores."""
     videos = load_dataset(data, split=1, part="test", with_labels=True, rate_hz=RATE_HZ)
-    expected = stream_checkpoint(place / "run", videos)
+    expected = streamed_timelines(place / "run", videos)
     heard: list[list[TransitionPoint]] = []
     for number, video in enumerate(videos.videos):
         endpoint = f"ipc://{tmp_path}/{number}"

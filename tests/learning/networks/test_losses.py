@@ -290,7 +290,7 @@ def test_targets_are_not_pulled_towards_their_reconstruction() -> None:
     entries = tuple(torch.randn(2, n, w, requires_grad=True) for n, w in ((16, 8), (4, 12)))
     valid = tuple(torch.ones(2, n, dtype=torch.bool) for n in (16, 4))
     nothing = torch.zeros(0)
-    outputs = Outputs(nothing, nothing, None, None, None, (), trunks, entries, valid)
+    outputs = Outputs(nothing, nothing, None, None, None, None, (), trunks, entries, valid)
     terms = latents(outputs)
     (terms.reconstruction + terms.kl + terms.sparse).backward()
     assert all(x.grad is None for x in entries)

@@ -46,7 +46,7 @@ def test_a_run_that_continued_a_journal_replays_to_its_events(place: Path, tmp_p
     wanted = replace(options(place, "drop=5%,unplug@60s+2s,seed=1"), journal=tmp_path / "journal", events=events)
     recorded(wanted)
     _, told = recorded(replace(wanted, record=tmp_path / "rec"))
-    assert told[0].seq > 0  # type: ignore[attr-defined]
+    assert told[0].seq > 0
     assert any(isinstance(event, Deviation) for event in told) == (events == "all")
     recording = read_recording(tmp_path / "rec")
     assert recording.events() == encoded(told)
