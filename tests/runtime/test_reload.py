@@ -289,7 +289,7 @@ def test_engines_that_are_kept_begin_the_new_epoch_with_no_state(
     rng = np.random.default_rng(0)
     np.save(tmp_path / "f.npy", rng.normal(size=(12000, spec.front_end.size)).astype(np.float32))
     source = f"features:{tmp_path}/f.npy@{spec.model_hz:g}"
-    ring = {"record": tmp_path / "rec", "record_around": Retention(600.0)}
+    ring: dict[str, Any] = {"record": tmp_path / "rec", "record_around": Retention(600.0)}
     with Run(RunOptions(path, source, ANY_PORT, selfcheck_s=0.5, **ring), caplog) as going:
         going.until(lambda: going.events)
         for _ in range(2):

@@ -93,7 +93,7 @@ def test_reports_stand_among_the_events_in_the_order_of_the_stream(heard: list[E
     durable = [event for event in heard if event.durable]
     reports = [event for event in heard if isinstance(event, Now)]
     assert len(reports) > 100 and {type(event) for event in durable} == {Start, Transition, Deviation, Cycle, End}
-    assert [event.seq for event in durable] == list(range(len(durable)))  # type: ignore[attr-defined]
+    assert [event.seq for event in durable] == list(range(len(durable)))
     assert kept(place / "journal") == [encode(event) for event in durable]  # no report is stored
     last_seq, t_ns = -1, 0
     for event in heard:
@@ -103,7 +103,7 @@ def test_reports_stand_among_the_events_in_the_order_of_the_stream(heard: list[E
             t_ns = event.at.t_ns
             assert event.since is None or event.since.t_ns <= event.at.t_ns
         else:
-            last_seq = event.seq  # type: ignore[attr-defined]
+            last_seq = event.seq
             if isinstance(event, Transition):  # what was decided at a tick precedes the report of that tick
                 assert t_ns < event.decision.t_ns or (t_ns, event.from_) == (0, None)
     assert {report.action for report in reports} == set(SPEC.labels)
@@ -122,7 +122,7 @@ def test_no_more_reports_than_asked_for(options: RunOptions, heard: list[Event])
 def test_core_publishes_the_types_of_before_numbered_without_holes(options: RunOptions, heard: list[Event]) -> None:
     core = received(replace(options, events="core"))
     assert {type(event) for event in core} == {Start, Transition, End}
-    assert [event.seq for event in core] == list(range(len(core)))  # type: ignore[attr-defined]
+    assert [event.seq for event in core] == list(range(len(core)))
     every = [event for event in heard if isinstance(event, Transition)]
     assert [replace(event, seq=0, run={}) for event in core if isinstance(event, Transition)] == [
         replace(event, seq=0, run={}) for event in every
@@ -264,6 +264,6 @@ def test_a_subscriber_meets_types_of_a_newer_publisher() -> None:
                 socket.send_multipart([f"{STREAM}/any".encode(), data])
             got = [next(events) for _ in range(4)]
     assert [type(event) for event in got] == [Start, Transition, Unknown, Transition]
-    assert [event.seq for event in got] == [0, 1, 2, 3]  # type: ignore[attr-defined]
+    assert [event.seq for event in got] == [0, 1, 2, 3]
     assert isinstance(got[2], Unknown) and (got[2].type, got[2].body) == ("forecast", forecast)
     assert json.loads(encode(got[2])) == forecast

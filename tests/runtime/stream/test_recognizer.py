@@ -57,7 +57,8 @@ def expected(model: Model) -> list[Event]:
 def alike(found: Sequence[Event | None], wanted: Sequence[Event | None]) -> bool:
     """Graphs of other chunks sum in another order, so the last digits of a confidence may differ. `run` differs too."""
     bodies = [[json.loads(encode(e)) for e in events if e is not None] for events in (found, wanted)]
-    return same(*([{**body, "run": None} for body in part] for part in bodies), tolerance=1e-4)
+    now, then = ([{**body, "run": None} for body in part] for part in bodies)
+    return same(now, then, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("longest", [2, 3, 4, 100])
@@ -162,7 +163,7 @@ def test_a_file_in_chunks_and_frame_by_frame_gives_the_same_events(
     path = model.bundle.path
     options = RunOptions(path, features(tmp_path, ROWS, HZ), pace="asap")
     _, run = recorded(options)
-    assert [event.seq for event in run] == list(range(len(run)))  # type: ignore[attr-defined]
+    assert [event.seq for event in run] == list(range(len(run)))
     with open_stream(path, source_hz=HZ) as stream:
         pushed: list[Event] = []
         for number, row in enumerate(ROWS):
@@ -171,6 +172,6 @@ def test_a_file_in_chunks_and_frame_by_frame_gives_the_same_events(
     assert alike(run[1:-1], pushed[1:-1])
     frames = [event for event in expected if not isinstance(event, Cycle)]
     ticks = [(event.type, event.decision.tick) for event in run[1:-1] if hasattr(event, "decision")]
-    assert ticks == [(event.type, event.decision.tick) for event in frames]  # type: ignore[attr-defined]
+    assert ticks == [(event.type, event.decision.tick) for event in frames]
     _, again = recorded(replace(options, decide_every=1))
     assert [replace(event, run={}) for event in again] == [replace(event, run={}) for event in run]
