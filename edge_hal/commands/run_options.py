@@ -231,8 +231,8 @@ Record = Annotated[
 RecordAround = Annotated[
     str | None,
     recording(
-        help="Keep only recordings this close to a transition or gap, within a total size: 2m,2GB (default: the "
-        "whole run is recorded)."
+        help="Keep only recordings this close to a transition, deviation or gap, within a total size: 2m,2GB "
+        "(default: the whole run is recorded)."
     ),
 ]
 

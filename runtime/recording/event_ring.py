@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event, Gap, Transition
+from edge_hal.events import Deviation, Event, Gap, Transition
 from edge_hal.runtime.delivery.journal import Retention
 from edge_hal.runtime.observer import Checkpoint, Observer
 from edge_hal.runtime.options import RunOptions
@@ -59,9 +59,9 @@ class _Piece:
 
 
 class EventRing(Observer):
-    """Records in pieces of at most a minute. Pieces that begin or end within `around.age_s` of a transition or a gap
-    are kept, and those near the end of the run; the oldest are deleted once the folder holds `around.size_bytes`. The
-    folder belongs to one stream, over any number of runs.
+    """Records in pieces of at most a minute. Pieces that begin or end within `around.age_s` of a transition, a
+    deviation or a gap are kept, and those near the end of the run; the oldest are deleted once the folder holds
+    `around.size_bytes`. The folder belongs to one stream, over any number of runs.
 
     Raises:
         EdgeHalError: the folder cannot be written.
@@ -96,7 +96,7 @@ class EventRing(Observer):
 
     def published(self, event: Event) -> None:
         self._recorder.published(event)
-        if isinstance(event, Transition):
+        if isinstance(event, (Transition, Deviation)):
             begin_ns, self._event_ns = event.boundary.t_ns, event.decision.t_ns
         elif isinstance(event, Gap):
             begin_ns, self._event_ns = event.begin.t_ns, event.end.t_ns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,8 +32,8 @@ def export_all(folder: Path) -> None:
     run = save_run(folder / "run", SPEC, small_int8.SEED, reference=random_input(700, seed=8))
     export_bundle(run, folder / "fp32")
     export_bundle(run, folder / "fp16", precision="fp16")
-    recordings, budget = small_int8.recordings(), small_int8.GENEROUS
-    export_bundle(run, folder / "int8", precision="int8", target="onnxruntime", recordings=recordings, budget=budget)
+    how: dict[str, Any] = {"recordings": small_int8.recordings(), "budget": small_int8.GENEROUS}
+    export_bundle(run, folder / "int8", precision="int8", target="onnxruntime", **how)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,9 @@ from tests.helpers.small_models import FLAT, THREE, TWO, random_input, random_mo
 
 EVEN = (LevelSpec(1, 4, 8, 2, 1), LevelSpec(1, 3, 12, 3, 1), LevelSpec(3, 3, 8, 2, 1), LevelSpec(1, 2, 8, 2, 1))
 """Levels that keep the rate of the one below."""
-SPECS = {"flat": small_spec(FLAT), "two": small_spec(TWO), "three": small_spec(THREE), "even": small_spec(EVEN)}
+LAGGED = dataclasses.replace(small_spec(TWO), lag_s=0.3, other_lags_s=(0.0, 0.6))
+SPECS = {"flat": small_spec(FLAT), "two": small_spec(TWO), "three": small_spec(THREE), "even": small_spec(EVEN),
+         "lagged": LAGGED}  # fmt: skip
 LONG = 10_000
 each_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
@@ -330,13 +332,17 @@ def test_presets_fit_the_table_and_keep_their_promises() -> None:
         assert dataclasses.replace(spec, lookback_s=2.0).fingerprint() != spec.fingerprint()
 
 
+@pytest.mark.parametrize("spec", [small_spec(), LAGGED], ids=["one", "three"])
 @pytest.mark.parametrize("block", [40, 97, 1000])
-def test_log_posteriors_block_by_block_are_those_of_the_whole(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edge_hal.learning import train
+def test_log_posteriors_block_by_block_are_those_of_the_whole(
+    block: int, spec: PyramidSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_hal.learning.networks import held_out
 
-    monkeypatch.setattr(train, "BLOCK_TICKS", block)
-    pyramid, front_end = random_model(small_spec(), 3)
+    monkeypatch.setattr(held_out, "BLOCK_TICKS", block)
+    pyramid, front_end = random_model(spec, 3)
     x = front_end(torch.from_numpy(random_input(411, seed=4))).detach()
-    (got,) = train._streamed(pyramid, [x])
-    whole = torch.log_softmax(pyramid(x[None]).frame[0], -1).detach().numpy()
+    (got,) = held_out.streamed_posteriors(pyramid, [x])
+    whole = one_pass(pyramid, front_end, random_input(411, seed=4)).heads()
+    assert got.shape == (411, spec.heads_width)
     np.testing.assert_allclose(got, whole, atol=1e-5 if got.dtype == np.float32 else 1e-9)

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from edge_hal.decoding.procedure import Procedure
 from edge_hal.events import Cycle, Deviation, Event, Transition, encode
 from edge_hal.runtime.delivery.journal import Retention
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import Recording, comparable, read_recording
 from edge_hal.runtime.recording.writer import EVENTS
 from edge_hal.runtime.runner import RunOptions
+from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.loops import features, recorded
 from tests.helpers.sample_events import STREAM, start, transition
-from tests.helpers.toy_procedure import HZ, procedure_bundle, steps
+from tests.helpers.toy_procedure import BELIEF, HZ, procedure_bundle, step, steps
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,24 @@ def test_every_piece_replays_to_its_events(place: Path, tmp_path: Path, events: 
     assert [event for piece in found for event in piece.events()] == encoded(told) and len(found) > 20
     assert any(isinstance(event, Cycle) for event in told) == (events == "all")
     assert [piece.folder.name for piece in found if difference(piece, wanted.bundle) is not None] == []
+
+
+def test_what_is_near_a_deviation_stays(tmp_path: Path) -> None:
+    """One step for 200 s, overdue after 60 s."""
+    blue = step(then={"green": 1.0}, median_s=10.0, overdue_s=60.0)
+    others = {name: step(then={"blue": 1.0}, median_s=10.0) for name in LABELS[1:]}
+    decoder = replace(BELIEF, procedure=Procedure({"blue": blue, **others}))
+    bundle = known_bundle(tmp_path / "bundle", decoder=decoder).path
+    source = features(tmp_path, vectors([0] * 2000), HZ)
+    ring = RunOptions(bundle, source, pace="asap", record=tmp_path / "rec", record_around=Retention(5.0))
+    _, told = recorded(ring)
+    [overdue] = [event for event in told if isinstance(event, Deviation)]
+    assert overdue.kind == "overdue" and overdue.boundary.t_ns == 60e9
+    found = [read_recording(path) for path in pieces(tmp_path / "rec")]
+    kept = [[json.loads(event)["type"] for event in piece.events()] for piece in found]
+    assert kept.count(["deviation"]) == 1
+    assert len(found) < 15  # of 40
+    assert [piece.folder.name for piece in found if difference(piece, bundle) is not None] == []
 
 
 def test_an_event_that_differs_is_still_found(place: Path, tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ def expected(model: Model) -> list[Event]:
 def alike(found: Sequence[Event | None], wanted: Sequence[Event | None]) -> bool:
     """Graphs of other chunks sum in another order, so the last digits of a confidence may differ. `run` differs too."""
     bodies = [[json.loads(encode(e)) for e in events if e is not None] for events in (found, wanted)]
-    first, second = ([{**body, "run": None} for body in part] for part in bodies)
-    return same(first, second, tolerance=1e-4)
+    now, then = ([{**body, "run": None} for body in part] for part in bodies)
+    return same(now, then, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("longest", [2, 3, 4, 100])
