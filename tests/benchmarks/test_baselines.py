@@ -236,7 +236,7 @@ def test_multiply_adds_are_those_of_the_layers(preset: str) -> None:
     config = load_config(preset)
     size = 8 if config.model.encoder is None else config.model.encoder.size
     spec = config.model.spec(("a", "b"), None, size)
-    heads = ("frame", "change", "action", "levels.0.entry")
+    heads = ("frame", "change", "lagged", "action", "levels.0.entry")
     counted = 0.0
     for name, module in Pyramid(spec).named_modules():
         if isinstance(module, nn.Linear) and not name.endswith(heads):

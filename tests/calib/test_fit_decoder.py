@@ -364,8 +364,8 @@ def test_the_lead_is_how_late_the_posteriors_turn(late_ticks: int) -> None:
     rng = np.random.default_rng(late_ticks)
     truth = [segments(rng, 8, 40, 90) for _ in range(3)]
     late = [certain(np.concatenate([y[:1].repeat(late_ticks), y])[: len(y)]) for y in truth]
-    assert fit_decoder(late, truth, SPEC, {}).lead_s == pytest.approx(late_ticks / HZ)
-    assert fit_decoder(late, truth, SPEC, {"lead_s": 0.2}).lead_s == 0.2
+    assert fit_older_decoder(late, truth, SPEC, {}).lead_s == pytest.approx(late_ticks / HZ)
+    assert fit_older_decoder(late, truth, SPEC, {"lead_s": 0.2}).lead_s == 0.2
     # Posteriors that lag as the table says are not late.
     if late_ticks:
-        assert fit_decoder(late, truth, replace(SPEC, lag_s=late_ticks / HZ), {}).lead_s == pytest.approx(0)
+        assert fit_older_decoder(late, truth, replace(SPEC, lag_s=late_ticks / HZ), {}).lead_s == pytest.approx(0)
