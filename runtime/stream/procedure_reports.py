@@ -23,7 +23,12 @@ REMEMBERED = 512
 def has_rules(procedure: Procedure) -> bool:
     """Whether anything can be a deviation or a cycle. Procedures of versions before 0.3 have no rules."""
     return any(
-        step.requires or step.not_after or step.begins_cycle or step.ends_cycle or step.overdue_s is not None
+        step.requires
+        or step.not_after
+        or not step.repeatable
+        or step.begins_cycle
+        or step.ends_cycle
+        or step.overdue_s is not None
         for step in procedure.steps.values()
     )
 

@@ -25,6 +25,7 @@ import typer
 from edge_hal import cli
 from edge_hal.bundle_certificate import certificate_text
 from edge_hal.calib.learn_procedure import learn_procedure
+from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.events import End
 from edge_hal.model.model_file import save_model
 from edge_hal.runtime.options import RunOptions, Summary
@@ -39,6 +40,7 @@ VIDEO = "run --bundle pictures --camera folder --fps 10"
 CAMERA = "run --bundle pictures --camera rtsp://host/x --no-journal"
 TRAIN = f"train data --out new --config {CONFIG}"
 EVAL = "eval data --ckpt run --split 1 --json"
+EVAL_BELIEF = "eval data --ckpt believing --split 1 --json"
 EXPORT = "export --ckpt run --out new"
 INT8 = f"{EXPORT} --precision int8 --calib data --split 1"
 CALIBRATE = "calibrate data --ckpt run"
@@ -60,6 +62,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--give-up": (CAMERA, f"{CAMERA} --give-up 7s"),
         "--seconds": (RUN, f"{RUN} --seconds 3"),
         "--set": (RUN, f"{RUN} --set decoder.confirm_s=2"),
+        "--decide": (RUN, f"{RUN} --decide fast"),
+        "--now-hz": (RUN, f"{RUN} --now-hz 2"),
+        "--events": (RUN, f"{RUN} --events core"),
         "--decide-every": (RUN, f"{RUN} --decide-every 8"),
         "--pub": (RUN, f"{RUN} --pub ipc://here"),
         "--stream": (RUN, f"{RUN} --stream other"),
@@ -135,6 +140,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--full": (EVAL, f"{EVAL} --full run2"),
         "--stage": (f"{EVAL} --part train", f"{EVAL} --part train --stage alignment"),
         "--set": (EVAL, f"{EVAL} --set decoder.confirm_s=4"),
+        "--curve": (EVAL_BELIEF, f"{EVAL_BELIEF} --curve new.png"),
         "--json": (EVAL, EVAL.replace(" --json", "")),
     },
     "export": {
@@ -236,10 +242,10 @@ def test_each_option_of_each_command_has_an_entry() -> None:
 # --- a folder for the commands to run in -----------------------------------------------------------
 
 
-def write_run(path: Path, seed: int) -> None:
+def write_run(path: Path, seed: int, decoder: DecoderConfig = AT_ONCE) -> None:
     """A run of a random model that decides at every bin. Its alignment gives each video the action `seed`."""
     path.mkdir()
-    save_model(path / "model.safetensors", *random_model(small_spec(size=6), seed), AT_ONCE, {"by": "tests"})
+    save_model(path / "model.safetensors", *random_model(small_spec(size=6), seed), decoder, {"by": "tests"})
     shutil.copy(CONFIG, path / "config.yaml")
     video = {"labelled": True, "agreement": 1.0, "segments": [[ACTIONS[seed], 0]]}
     alignment = {f"video{number}": video for number in range(6)}
@@ -280,6 +286,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (data / "timestamps" / path.name).write_text("".join(f"{i} {frames[i]}\n" for i in starts))
     write_run(root / "run", 0)
     write_run(root / "run2", 1)
+    procedure = learn_procedure([np.repeat(range(len(ACTIONS)), 20)] * 3, ACTIONS, 10.0)
+    write_run(root / "believing", 0, DecoderConfig(decide_at=0.5, procedure=procedure))
     from edge_hal.runtime.delivery import curve_keys
 
     for name in ("me", "you"):

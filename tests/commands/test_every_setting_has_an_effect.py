@@ -7,25 +7,25 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from safetensors import safe_open
 
+from edge_hal import open_stream
 from edge_hal.bundle import load_bundle
 from edge_hal.commands.train import train
 from edge_hal.config import Config, Section, load_config
-from edge_hal.decoding.decode import open_decoder
-from edge_hal.decoding.decoder import THRESHOLDS, DecoderConfig
+from edge_hal.decoding.decoder import NEW_THRESHOLDS, THRESHOLDS, DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import encode
+from edge_hal.events import Event, Now, encode
 from edge_hal.learning.data.recordings import SampledRecording
 from edge_hal.learning.encoders.train_encoder import learn_encoder
 from edge_hal.learning.networks.optimise import Stage
@@ -36,7 +36,7 @@ from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable
 from edge_hal.runtime.sources.watchdog import Limits
 from edge_hal.spec import EncoderSpec
-from tests.helpers.bundles import LABELS, known_bundle, known_spec, vectors
+from tests.helpers.bundles import LABELS, SHARP, known_bundle, vectors
 from tests.helpers.moving_dot import HZ, SIZE, moving_dot
 from tests.helpers.short_training import BRIEF, weights
 from tests.helpers.small_data import CONFIG, write_small_data
@@ -47,6 +47,7 @@ SEEN = [0] * 30 + [1] * 4 + [2] * 30 + [1] * 30
 OPEN = {"endpoint": "tcp://0.0.0.0:*"}
 CAMERA = {"bundle": "pictures", "camera": "rtsp://host/x", "pace": "realtime"}
 FILE = {"bundle": "pictures", "camera": "folder", "fps": 10.0}
+PATIENT = {"bundle": "patient"}
 DROPS = {"camera": "fault:drop=90%,seed=1:features:f.npy@10"}
 
 # {field: (options of one run, those of another)}; a pair differs in this field only.
@@ -57,6 +58,9 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "pace": ({"overload": "cut"}, {"overload": "cut", "pace": "realtime", "camera": "features:f.npy@900"}),
     "stream": ({}, {"stream": "other"}),
     "decoder": ({}, {"decoder": {"confirm_s": 2.0}}),
+    "decide": (PATIENT, {**PATIENT, "decide": "fast"}),
+    "now_hz": (PATIENT, {**PATIENT, "now_hz": 1.0}),
+    "events": (PATIENT, {**PATIENT, "events": "core"}),
     "decide_every": ({}, {"decide_every": 7}),
     "engine": ({}, {"engine": "nothing"}),
     "precision": ({}, {"precision": "fp16"}),
@@ -97,6 +101,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cv2.imwrite(str(root / "folder" / f"{number}.png"), np.full((16, 16, 3), 9 * number, np.uint8))
     known_bundle(root / "bundle")
     known_bundle(root / "slow", decoder=DecoderConfig(confirm_s=1.0))
+    steps = {name: Step(**STEP, then={other: 0.5 for other in LABELS if other != name}) for name in LABELS}
+    patience = {"fast": 0.5, "balanced": 0.99, "sure": 0.999}
+    patient = DecoderConfig(min_duration_s=0.0, decide_at=0.99, procedure=Procedure(steps), patience=patience)
+    known_bundle(root / "patient", decoder=patient)
     known_bundle(root / "pictures", pictures=True)
     shutil.copytree(root / "bundle", root / "uncertified")
     (root / "uncertified" / "certificate.json").unlink()
@@ -114,7 +122,7 @@ def ran(options: dict[str, Any], prepared: Path, folder: Path, patch: pytest.Mon
     shutil.copytree(prepared, folder)
     patch.chdir(folder)
     found: dict[str, Any] = {"error": None, "events": [], "asked": []}
-    real_model, real_journal = runner.Model, runner.Journal
+    real_model, real_journal, real_publish = runner.Model, runner.Journal, runner.Publisher.publish
 
     def camera(request: Any, limits: Limits) -> None:
         raise Taken(f"{dataclasses.astuple(request)} {limits}")
@@ -127,6 +135,11 @@ def ran(options: dict[str, Any], prepared: Path, folder: Path, patch: pytest.Mon
         found["asked"].append(retention)
         return real_journal(path, stream, retention)
 
+    def publish(publisher: Any, event: Event, **named: Any) -> None:
+        if isinstance(event, Now):
+            found["asked"].append(event.at.tick)
+        real_publish(publisher, event, **named)
+
     def wait(_: Any, count: int, stopped: Any) -> None:
         found["asked"].append(count)
 
@@ -134,6 +147,7 @@ def ran(options: dict[str, Any], prepared: Path, folder: Path, patch: pytest.Mon
     patch.setattr(runner, "Model", model)
     patch.setattr(runner, "Journal", journal)
     patch.setattr(runner.Publisher, "wait_subscribers", wait)
+    patch.setattr(runner.Publisher, "publish", publish)
     given: dict[str, Any] = {
         "bundle": "bundle",
         "camera": "features:f.npy@10",
@@ -175,57 +189,125 @@ def test_an_option_of_a_run_has_an_effect(
 
 # --- thresholds and procedure of a bundle ------------------------------------------------------------
 
-SPEC = known_spec()
-STEP: dict[str, Any] = {"first": 0.5, "share": 0.3, "median_s": 2.0, "spread": 1.5}
-OTHER = {"first": 0.0, "share": 0.9, "median_s": 6.0, "spread": 4.0}
+STEP = {"first": 0.5, "share": 0.3, "median_s": 2.0, "spread": 1.5}
 CHANGED = {"smooth_s": 2.0, "confirm_s": 1.5, "margin": 0.3, "min_duration_s": 5.0, "lead_s": 0.7, "temperature": 3.0}
-CHANGED |= {"evidence_hz": 1.0}
+CHANGED |= {"evidence_hz": 1.0, "decide_at": 0.95, "decide_hz": 0.5, "belief_hz": 0.5, "free_order": 0.9}
+
+# {what decides: (its thresholds, those that change nothing)}
+DECIDERS: dict[str, tuple[DecoderConfig, set[str]]] = {
+    "hysteresis": (DecoderConfig(0.2, 0.4, 0.0, 0.5), {"evidence_hz", *NEW_THRESHOLDS}),
+    "filter": (DecoderConfig(0.2, 0.4, 0.0, 0.5, evidence_hz=4.0), {"margin", "decide_hz"}),
+    "belief": (DecoderConfig(min_duration_s=0.5, decide_at=0.7), {"smooth_s", "confirm_s", "margin", "evidence_hz"}),
+}
 
 
-def decisions(bundle: Path) -> list[Any]:
-    """The decisions of a bundle's decoder on random posteriors, several epochs."""
-    loaded = load_bundle(bundle)
-    found: list[Any] = []
-    for seed in range(6):
+def told(bundle: Path) -> list[dict[str, Any]]:
+    """What a stream says of random posteriors, several epochs: its events without fingerprints, and now and then what
+    is believed."""
+    found: list[Event] = []
+    for seed in range(3):
         rng = np.random.default_rng(seed)
-        logits = np.repeat(rng.normal(size=(60, len(LABELS))), 10, axis=0) + rng.normal(size=(600, len(LABELS)))
-        rows: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
-        decoder = open_decoder(loaded.decoder, loaded.spec)
-        found += [decoder.decide(tick, rows[max(0, tick - 199) : tick + 1]) for tick in range(3, 600, 4)]
-    return found
+        logits = np.repeat(rng.normal(size=(30, len(LABELS))), 10, axis=0) + rng.normal(size=(300, len(LABELS)))
+        with open_stream(bundle) as stream:
+            for tick, vector in enumerate(logits.astype(np.float32) / SHARP):
+                found += stream.push(vector, tick * 100_000_000)
+                if tick % 20 == 19 and stream.now is not None:
+                    found.append(stream.now)
+            found += stream.close()
+    return [{**json.loads(comparable(encode(event))), "decoder": None, "bundle": None} for event in found]
 
 
-def bundle_with(folder: Path, *, procedure: bool) -> Path:
-    steps = {name: Step(**STEP, then={other: 0.5 for other in LABELS if other != name}) for name in LABELS}
-    config = DecoderConfig(0.2, 0.4, 0.0, 0.5, evidence_hz=4.0 * procedure, procedure=Procedure(steps))
-    return known_bundle(folder, decoder=config if procedure else dataclasses.replace(config, procedure=None)).path
+def steps_of(**rules: Any) -> dict[str, Step]:
+    then = {name: {LABELS[i - 1]: 0.8, LABELS[i - 2]: 0.2} for i, name in enumerate(LABELS)}
+    return {name: Step(**STEP, then=then[name], **rules) for name in LABELS}
 
 
-@pytest.mark.parametrize("procedure", [False, True])
+def bundle_with(folder: Path, decider: str, steps: dict[str, Step]) -> Path:
+    procedure = None if decider == "hysteresis" else Procedure(steps)
+    return known_bundle(folder, decoder=dataclasses.replace(DECIDERS[decider][0], procedure=procedure)).path
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Any]]:
+    """What a stream says with each decoder, unchanged."""
+    root = tmp_path_factory.mktemp("plain")
+    return cache(lambda decider: told(bundle_with(root / decider, decider, steps_of())))
+
+
+@pytest.mark.parametrize("decider", DECIDERS)
 @pytest.mark.parametrize("name", THRESHOLDS)
-def test_a_threshold_in_decoder_json_has_an_effect(tmp_path: Path, name: str, procedure: bool) -> None:
+def test_a_threshold_in_decoder_json_has_an_effect(
+    tmp_path: Path, name: str, decider: str, plain: Callable[[str], list[Any]]
+) -> None:
     """Those that have none are refused by `DecoderConfig.replaced` where a user gives them."""
-    bundle = bundle_with(tmp_path / "b", procedure=procedure)
-    before, config = decisions(bundle), load_bundle(bundle).decoder
+    bundle = bundle_with(tmp_path / "b", decider, steps_of())
+    config = load_bundle(bundle).decoder
     file = bundle / "decoder.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), name: CHANGED[name]}))
-    if name == ("margin" if procedure else "evidence_hz"):
+    dead = name in DECIDERS[decider][1]
+    assert (told(bundle) == plain(decider)) == dead
+    if dead:
         with pytest.raises(EdgeHalError, match=f"{name} has no effect"):
             config.replaced({name: CHANGED[name]})
     else:
-        assert decisions(bundle) != before
         assert config.replaced({name: CHANGED[name]}) == load_bundle(bundle).decoder
 
 
+def test_a_threshold_acts_beside_one_that_chooses_its_decoder() -> None:
+    believing = DecoderConfig(decide_at=0.9, evidence_hz=2.0, procedure=Procedure(steps_of()))
+    for name in ("smooth_s", "confirm_s", "evidence_hz"):
+        assert not believing.replaced({"decide_at": 0.0, name: 1.0}).believes
+    assert not believing.replaced({"decide_at": 0.0, "evidence_hz": 0.0, "margin": 0.2}).believes
+    older = believing.changed({"decide_at": 0.0})
+    assert older.replaced({"decide_at": 0.8, "decide_hz": 4.0}).believes
+    for name in ("evidence_hz", "decide_at"):  # what already is so may be said
+        assert dataclasses.replace(older, evidence_hz=0.0, procedure=None).replaced({name: 0.0}).procedure is None
+
+
+RULES = {"optional": False, "repeatable": False}
+# {field: another value than that of STEP and RULES}
+OTHER: dict[str, Any] = {"first": 0.0, "share": 0.9, "median_s": 6.0, "spread": 4.0, "then": {LABELS[2]: 1.0}}
+OTHER |= {"requires": {}, "not_after": {LABELS[0]: 1.0}, "optional": True, "repeatable": True, "overdue_s": 1.0}
+OTHER |= {"begins_cycle": True, "ends_cycle": True, "background": True, "shortest_s": 9.0, "least_confidence": 0.9999}
+OTHER |= {"doubt_s": 0.01}
+
+
+@pytest.fixture(scope="module")
+def ruled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """A bundle whose first step requires the third, and what a stream of it says."""
+    steps = steps_of(**RULES)
+    steps[LABELS[0]] = dataclasses.replace(steps[LABELS[0]], requires={LABELS[2]: 1.0})
+    bundle = bundle_with(tmp_path_factory.mktemp("ruled") / "b", "belief", steps)
+    return bundle, told(bundle)
+
+
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Step)])
-def test_a_number_in_procedure_json_has_an_effect(tmp_path: Path, name: str) -> None:
-    bundle = bundle_with(tmp_path / "b", procedure=True)
-    before, file = decisions(bundle), bundle / "procedure.json"
+def test_a_number_in_procedure_json_has_an_effect(tmp_path: Path, name: str, ruled: tuple[Path, list[Any]]) -> None:
+    bundle = shutil.copytree(ruled[0], tmp_path / "b")
+    file = bundle / "procedure.json"
     steps = json.loads(file.read_text())
-    for label in LABELS[:2]:  # shares and chances are relative: the same for all steps is no change
-        steps[label][name] = {LABELS[2]: 1.0} if name == "then" else OTHER[name]
+    # Shares and chances are relative: the same for all steps is no change. Only the third step can be missing. The
+    # background has no rules.
+    third, second = name in ("optional", "doubt_s", "begins_cycle"), name in ("background", "not_after")
+    for label in LABELS[2:] if third else LABELS[1:2] if second else LABELS[:2]:
+        steps[label][name] = OTHER[name]
     file.write_text(json.dumps(steps))
-    assert decisions(bundle) != before
+    assert told(bundle) != ruled[1]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"repeatable": False}, {"overdue_s": 1.0}, {"not_after": {LABELS[0]: 1.0}}],
+    ids=lambda rule: next(iter(rule)),
+)
+def test_one_rule_alone_gives_deviations(
+    tmp_path: Path, rule: dict[str, Any], plain: Callable[[str], list[Any]]
+) -> None:
+    steps = steps_of()
+    steps[LABELS[2]] = dataclasses.replace(steps[LABELS[2]], **rule)
+    kinds = {event["type"] for event in told(bundle_with(tmp_path / "b", "belief", steps)) if event is not None}
+    assert "deviation" in kinds
+    assert "deviation" not in {event["type"] for event in plain("belief")}
 
 
 # --- keys of the configuration -----------------------------------------------------------------------
@@ -259,6 +341,7 @@ VALUES: dict[str, str] = {
     "model.change_window_s": "1.5",
     "model.lookback_s": "10",
     "model.lag_s": "0",
+    "model.other_lags_s": "[0.3]",
     "model.levels.stride": LEVELS.replace("stride: 4", "stride: 5"),
     "model.levels.window": LEVELS.replace("window: 4", "window: 5"),
     "model.levels.width": LEVELS.replace("width: 24", "width: 28"),
@@ -285,6 +368,7 @@ VALUES: dict[str, str] = {
     "learning.weights.action": "2",
     "learning.weights.change": "2",
     "learning.weights.distil": "2",
+    "learning.weights.lagged": "2",
     "learning.weights.smooth": "2",
     "learning.teacher.levels.stride": TEACHER.replace("stride: 3", "stride: 4"),
     "learning.teacher.levels.window": TEACHER.replace("window: 4", "window: 5"),
