@@ -189,7 +189,7 @@ def test_an_option_of_a_run_has_an_effect(
 
 # --- thresholds and procedure of a bundle ------------------------------------------------------------
 
-STEP = {"first": 0.5, "share": 0.3, "median_s": 2.0, "spread": 1.5}
+STEP: dict[str, Any] = {"first": 0.5, "share": 0.3, "median_s": 2.0, "spread": 1.5}
 CHANGED = {"smooth_s": 2.0, "confirm_s": 1.5, "margin": 0.3, "min_duration_s": 5.0, "lead_s": 0.7, "temperature": 3.0}
 CHANGED |= {"evidence_hz": 1.0, "decide_at": 0.95, "decide_hz": 0.5, "belief_hz": 0.5, "free_order": 0.9}
 
@@ -264,7 +264,7 @@ def test_a_threshold_acts_beside_one_that_chooses_its_decoder() -> None:
         assert dataclasses.replace(older, evidence_hz=0.0, procedure=None).replaced({name: 0.0}).procedure is None
 
 
-RULES = {"optional": False, "repeatable": False}
+RULES: dict[str, Any] = {"optional": False, "repeatable": False}
 # {field: another value than that of STEP and RULES}
 OTHER: dict[str, Any] = {"first": 0.0, "share": 0.9, "median_s": 6.0, "spread": 4.0, "then": {LABELS[2]: 1.0}}
 OTHER |= {"requires": {}, "not_after": {LABELS[0]: 1.0}, "optional": True, "repeatable": True, "overdue_s": 1.0}
