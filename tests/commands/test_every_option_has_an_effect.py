@@ -59,6 +59,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--max-hold-ms": (RUN, f"{RUN} --max-hold-ms 900"),
         "--stall": (CAMERA, f"{CAMERA} --stall 7s"),
         "--still": (CAMERA, f"{CAMERA} --still 7s"),
+        "--resume": (CAMERA, f"{CAMERA} --resume 7s"),
         "--give-up": (CAMERA, f"{CAMERA} --give-up 7s"),
         "--seconds": (RUN, f"{RUN} --seconds 3"),
         "--set": (RUN, f"{RUN} --set decoder.confirm_s=2"),
