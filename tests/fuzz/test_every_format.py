@@ -42,6 +42,7 @@ from edge_hal.runtime.sources.source_spec import SourceSpec
 from edge_hal.signature import new_signer, sign_bundle, signers
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_json_lines, mutated_lines, mutated_tree
 from tests.helpers.bundles import LABELS, known_bundle, vectors
+from tests.helpers.toy_procedure import procedure_bundle, steps
 
 RATE_HZ = 20.0
 VIDEOS = ("video0", "video1")
@@ -187,6 +188,19 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def following(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A piece of a run that decides by a belief and follows a procedure with rules."""
+    root = tmp_path_factory.mktemp("fuzz")
+    procedure_bundle(root / "bundle")
+    np.save(root / "f.npy", steps()[:400])
+    camera, around = f"features:{root}/f.npy@10", Retention(4.0)
+    ring: dict[str, Any] = {"pace": "asap", "record": root / "ring", "record_around": around}
+    run(RunOptions(root / "bundle", camera, "tcp://127.0.0.1:*", **ring))
+    shutil.copytree(pieces(root / "ring")[4], root / "piece")
+    return root
+
+
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A valid example of each format of training."""
     pytest.importorskip("torch")
@@ -259,17 +273,20 @@ def test_many_changed_files_of_training_are_read_or_refused(trained: Path, name:
     check(trained, name, 400, TRAINING)
 
 
-def changed_states(root: Path, examples: int) -> None:
-    """The values in a state are changed and the file is written correctly: only a check of the values finds it."""
+def changed_states(root: Path, examples: int, *, part: str | None = None) -> None:
+    """The values in a state are changed and the file is written correctly: only a check of the values finds it. `part`:
+    of the recogniser, the others stay."""
     state = load(root / "piece" / "state.npz")
     original = (root / "piece" / "state.npz").read_bytes()
     try:
         for seed in range(examples):
             rng = random.Random(seed)
-            changed = state
-            for _ in range(rng.randint(1, 3)):
+            changed = state if part is None else state["recognizer"][part]
+            for _ in range(rng.randint(1, 3) if part is None else rng.randint(0, 1)):
                 changed = mutated_tree(changed, rng)
             changed = _changed_arrays(changed, rng)
+            if part is not None:
+                changed = {**state, "recognizer": {**state["recognizer"], part: changed}}
             (root / "piece" / "state.npz").unlink()
             with suppress(OverflowError, AttributeError):  # `save` cannot write it
                 save(root / "piece" / "state.npz", changed)
@@ -293,6 +310,12 @@ def _changed_arrays(value: Any, rng: random.Random) -> Any:
 
 def test_a_changed_state_is_used_or_refused(valid: Path) -> None:
     changed_states(valid, 30)
+
+
+@pytest.mark.parametrize("part", ["belief", "procedure"])
+def test_a_changed_belief_or_procedure_is_used_or_refused(following: Path, part: str) -> None:
+    replay_piece(following)
+    changed_states(following, 30, part=part)
 
 
 @pytest.mark.slow
