@@ -211,6 +211,8 @@ class DecoderConfig:
         try:
             data = read_json(path)
             unknown = sorted(data.keys() - {*THRESHOLDS, *SETTINGS})
+            if not isinstance(data.get("curve", []), list):
+                raise ValueError("its curve is no list")
             data["curve"] = tuple(data.get("curve", ()))
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise file_error(f"cannot read {path}", error, todo, path=path) from error

@@ -24,12 +24,18 @@ def now_event(
     epoch: int,
     labels: tuple[str, ...],
     model_hz: float,
+    at: Moment,
     moment: Callable[[int], Moment | None],
     progress: float | None = None,
 ) -> Now:
-    """The report. `moment` gives a tick's moment, None if it has left the buffer. `progress`: of the cycle."""
-    label, at = belief.label, moment(belief.tick)
-    assert at is not None
+    """The report.
+
+    Args:
+        at: the moment of the belief.
+        moment: gives a tick's moment; None if it has left the buffer.
+        progress: of the cycle.
+    """
+    label = belief.label
     likely = np.argsort(-belief.probability, kind="stable")
     following = belief.next_labels(label)
     return Now(

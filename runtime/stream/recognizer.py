@@ -80,6 +80,7 @@ class Recognizer:
         self.pyramid = PyramidStream(spec, engines.levels)
         self._encoder, self._decoder, self._tracker = engines.encoder, decoder, tracker
         self.belief: Belief | None = None
+        self._believed_at = Moment(0, 0, 0)
         self._decoder_hash = decoder.config.fingerprint()
         self._decide_every = decide_every or default_decide_every(decoder.config, spec)
         self._decided = 0  # ticks whose decision was taken, if one was due
@@ -205,6 +206,7 @@ class Recognizer:
             if self._tracker is not None:
                 rows = self.pyramid.heads(tick - self._tracker.newest_tick + self._tracker.needed, tick)
                 self.belief, steady = self._tracker.follow(tick, split_heads(rows, self.spec))
+                self._believed_at = self._moment(tick)  # may leave the ring before anybody asks
             frames = self.pyramid.ring.rows(0, "frame", max(0, self.pyramid.ticks - len(self._shown)), tick + 1)
             decision = self._decoder.decide(tick, frames, steady)
             events: list[Event] = [] if decision is None else [self._transition(decision)]
@@ -235,7 +237,10 @@ class Recognizer:
         if self._procedure is not None:
             progress = self._procedure.progress(label, self.belief.tick + 1 - self.belief.began(label))
         spec = self.spec
-        return now_event(self.belief, self.stream, self.epoch, spec.labels, spec.model_hz, self._remembered, progress)
+        at = self._believed_at
+        return now_event(
+            self.belief, self.stream, self.epoch, spec.labels, spec.model_hz, at, self._remembered, progress
+        )
 
     def settle(self) -> None:
         """Step the upper levels whose bins are complete; their output serves the next tick."""

@@ -60,7 +60,9 @@ def test_a_report_names_the_belief() -> None:
     def moment(tick: int) -> Moment | None:
         return Moment(tick, 3 * tick, tick * TICK_NS) if tick >= 10 else None
 
-    report = now_event(belief(0.28, 0.7, 0.02, tick=14), "s", 2, SPEC.labels, HZ, moment, 0.33333)
+    report = now_event(
+        belief(0.28, 0.7, 0.02, tick=14), "s", 2, SPEC.labels, HZ, Moment(14, 42, 14 * TICK_NS), moment, 0.33333
+    )
     assert (report.stream, report.epoch, report.at) == ("s", 2, Moment(14, 42, 14 * TICK_NS))
     assert (report.action, report.probability, report.progress) == ("b", 0.7, 0.333)
     assert report.since == Moment(11, 33, 11 * TICK_NS)
@@ -68,5 +70,5 @@ def test_a_report_names_the_belief() -> None:
     assert [each["action"] for each in report.next] == ["c", "a"]  # `b` itself cannot follow
     assert sum(each["probability"] for each in report.next) == pytest.approx(1, abs=1e-3)
     assert 0 <= report.remaining_s["p10"] <= report.remaining_s["p50"] <= report.remaining_s["p90"]
-    early = now_event(belief(0.28, 0.7, 0.02, tick=12), "s", 2, SPEC.labels, HZ, moment)
+    early = now_event(belief(0.28, 0.7, 0.02, tick=12), "s", 2, SPEC.labels, HZ, Moment(12, 36, 12 * TICK_NS), moment)
     assert early.since is None and early.progress is None
