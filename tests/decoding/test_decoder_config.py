@@ -55,7 +55,7 @@ def test_settings_and_curve_survive_the_file_and_the_checkpoint(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *(("patience", value) for value in (None, [], "fast", 0.5, {"slow": 0.5}, {"fast": 0}, {"fast": 1})),
+        *(("patience", value) for value in list[Any]([None, [], "fast", 0.5, {"slow": 0.5}, {"fast": 0}, {"fast": 1}])),
         *(("patience", {"fast": value}) for value in list[Any](["0.5", True, None, [0.5], -0.1, 2, float("nan")])),
         *(("curve", value) for value in list[Any]([None, 3, "abc", [1], ["a"], [None], [[]]])),
         *(("curve", [{"f1_50": value}]) for value in list[Any](["9", True, [], float("inf")])),
