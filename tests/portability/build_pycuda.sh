@@ -5,7 +5,9 @@
 #
 # A Jetson has nvcc, headers and libcuda; here they come from wheels, and the linker gets an empty libcuda. It shows that
 # pycuda compiles and links. It loads no CUDA: `import pycuda.driver` must end at the missing driver, and nowhere else.
+# Then the tests that need the real pycuda and cuda-bindings run, on a driver's library made of host memory.
 set -euo pipefail
+cd "$(dirname "$0")/../.."
 folder="$(realpath -m "${1:?the folder to build in}")"
 "${PYTHON:-python3}" -m venv --clear "$folder"
 pip=("$folder/bin/python" -m pip -q --disable-pip-version-check)
@@ -32,3 +34,7 @@ except ImportError as error:
 else:
     print(f"pycuda {pycuda.VERSION_TEXT} is built, and there is a driver")
 PROGRAM
+
+"${pip[@]}" install -c constraints-310.txt pyzmq onnxruntime pydantic PyYAML typer rich onnx pytest pytest-timeout hypothesis \
+  cuda-bindings
+PYTHONPATH="$PWD" "$folder/bin/python" -m pytest -q -p no:cacheprovider tests/runtime/engines/test_real_bindings.py
