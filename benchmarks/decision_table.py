@@ -1,8 +1,8 @@
-"""The table of `docs/decisions.md`: this version beside 0.2, medians over seeds.
+"""The tables of `docs/decisions.md`: this version beside 0.2, medians over seeds.
 
-    python benchmarks/decision_table.py benchmarks/results/decisions
+    python benchmarks/decision_table.py benchmarks/results/decisions.json
 
-Each file SET.seedN.json holds the `ours` of `edge-hal eval DATA --ckpt RUN --json`; SET.seedN.0.2.json that of a run
+The entry SET.seedN of the file is the `ours` of `edge-hal eval DATA --ckpt RUN --json`; SET.seedN.0.2 that of a run
 that version 0.2 trained and scored, with the same seed.
 """
 
@@ -25,12 +25,11 @@ COLUMNS = (
 )
 
 
-def read(folder: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def read(path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """set -> `0.2` or `new` -> one dictionary of scores for each seed."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for path in sorted(folder.glob("*.seed*.json")):
-        name = path.name.split(".seed")[0]
-        found[name]["0.2" if path.name.endswith(".0.2.json") else "new"].append(json.loads(path.read_text()))
+    for name, scores in json.loads(path.read_text()).items():
+        found[name.split(".seed")[0]]["0.2" if name.endswith(".0.2") else "new"].append(scores)
     return found
 
 
@@ -44,8 +43,8 @@ def cells(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    found = read(parser.parse_args().folder)
+    parser.add_argument("path", type=Path)
+    found = read(parser.parse_args().path)
     print("| set | seeds | decided by | " + " | ".join(name for _, name, _ in COLUMNS) + " |")
     print("| --- | ---: | --- |" + " ---: |" * len(COLUMNS))
     for name, runs in found.items():

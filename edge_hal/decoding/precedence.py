@@ -48,7 +48,7 @@ def strictness(kept: Array, count: Array, *, directions: int = 1) -> Array:
     share = 0.5
     for _ in range(ROUNDS):
         odds = np.log(share) - np.log1p(-share) + strict - open_
-        share = float((np.sum(1 / (1 + np.exp(-odds))) + 1) / (len(count) + 2))
+        share = float((np.sum(np.exp(-np.logaddexp(0.0, -odds))) + 1) / (len(count) + 2))
     total = np.logaddexp(np.log(share) + strict, np.log1p(-share) + open_)
     return np.asarray(np.exp(np.log(share) + as_given - total))
 

@@ -342,7 +342,7 @@ def test_what_may_be_logged_of_an_address_holds_no_secret(password: str, scheme:
     text = f"{prefix}{scheme}://tomtom:{password}@camera.example:554/path?key=hidden#part"
     shown = f"{scheme}://camera.example:554/path"
     if scheme == "odd":
-        assert refused(text).what == f"cannot open the source {shown}"
+        assert refused(text).what in (f"cannot open the source {shown}", f"cannot open the source {scheme}://***")
         return
     spec = SourceSpec.parse(text)
     assert spec.log_name in (prefix + shown, f"{prefix}{scheme}://***")  # the latter if it may be a port and a query
