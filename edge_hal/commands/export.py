@@ -141,12 +141,12 @@ def patience_table(decoder: DecoderConfig) -> list[str]:
     """The curve of `--decide`, one line for each point. Settings that coincide share a point."""
     if not decoder.curve:
         return []
-    lines = ["--decide, on held-out training videos:", f"  {'':22}" + "".join(f"{head:>9}" for head, _, _ in CURVE)]
+    lines = ["--decide, on held-out training videos:", f"  {'':22}" + "".join(f"{head:>10}" for head, _, _ in CURVE)]
     for row in decoder.curve:
         at = row.get("decide_at")
         names = ", ".join(name for name, value in decoder.patience.items() if value == at)
         cells = (_shown(row.get(key), digits) for _, key, digits in CURVE)
-        lines.append(f"  {names:22}" + "".join(f"{cell:>9}" for cell in cells))
+        lines.append(f"  {names:22}" + "".join(f"{cell:>10}" for cell in cells))
     return lines
 
 
