@@ -5,8 +5,8 @@ DEMO_EXTRAS := camera,train,export,plot
 TEST_EXTRAS := $(DEMO_EXTRAS),test,tensorrt-rtx
 # pip prints errors and nothing else.
 INSTALL := -m pip install -qq --disable-pip-version-check
-# One thread in each process, and two processes for each core, four at most: many tests wait for processes.
-WORKERS := $(shell n=$$((2 * $$(getconf _NPROCESSORS_ONLN))); echo $$((n < 4 ? n : 4)))
+# One thread in each process, and one process more than there are cores, four at most: many tests wait for processes.
+WORKERS := $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 4 ? n : 4)))
 PYTEST := -m pytest -q -n $(WORKERS) --dist worksteal
 # Temporary files in memory where there is room.
 IN_MEMORY := OMP_NUM_THREADS=1 tests/in_memory.sh
