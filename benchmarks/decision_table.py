@@ -15,14 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-COLUMNS = (
-    ("transition_f1", "transition F1", 3),
-    ("f1_50", "F1@50", 1),
-    ("mof_live", "live, %", 1),
-    ("delay_s_median", "delay, s", 2),
-    ("delay_s_p90", "90 %, s", 2),
-    ("false_per_min", "false/min", 2),
-)
+from edge_hal.decoding import decision_scores
+
+COLUMNS = tuple(column for column in decision_scores.COLUMNS if column.key != "changes_per_min")
+"""The scores of version 0.2 have no changes."""
 
 
 def read(path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -35,9 +31,9 @@ def read(path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
 
 def cells(rows: list[dict[str, Any]]) -> str:
     texts = []
-    for key, _, digits in COLUMNS:
-        values = [row[key] for row in rows if row.get(key) is not None]
-        texts.append(f"{median(values):.{digits}f}" if values else "-")
+    for column in COLUMNS:
+        values = [row[column.key] for row in rows if row.get(column.key) is not None]
+        texts.append(decision_scores.shown(median(values) if values else None, column.digits))
     return " | ".join(texts)
 
 
@@ -45,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
     found = read(parser.parse_args().path)
-    print("| set | seeds | decided by | " + " | ".join(name for _, name, _ in COLUMNS) + " |")
+    print("| set | seeds | decided by | " + " | ".join(column.heading for column in COLUMNS) + " |")
     print("| --- | ---: | --- |" + " ---: |" * len(COLUMNS))
     for name, runs in found.items():
         print(f"| {name} | {len(runs['0.2'])} | 0.2 | {cells(runs['0.2'])} |")

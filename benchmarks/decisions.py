@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from edge_hal.calib.fit_decoder import fit_older_decoder
 from edge_hal.commands.evaluate import run_config
 from edge_hal.commands.train import load_videos
-from edge_hal.decoding.decode import beliefs_of, decide_every, open_decoder, split_heads
+from edge_hal.decoding.decision_scores import COLUMNS, Column, decision_scores, shown
+from edge_hal.decoding.decode import follow_posteriors, split_heads
 from edge_hal.decoding.decoder import Decision, DecoderConfig
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.evaluation.checkpoint_scores import Streamed, stream_checkpoint
-from edge_hal.evaluation.live_scores import KEYS, now_labels, reported_scores
-from edge_hal.evaluation.scores import frame_labels, frame_rates_hz, scores_of
+from edge_hal.evaluation.live_scores import now_labels, reported_scores
+from edge_hal.evaluation.scores import frame_labels, frame_rates_hz
 from edge_hal.learning.alignment_file import first_alignment_from, read_alignment
 from edge_hal.learning.data.dataset import VideoSet, with_labels_of
 from edge_hal.learning.data.recordings import read_recordings
@@ -54,29 +55,23 @@ def decided(
     log_posteriors: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec
 ) -> tuple[list[Decision], float]:
     """The decisions of one video, and the median time of a tick at which one is due, in microseconds."""
-    decoder, every = open_decoder(config, spec), decide_every(config, spec)
-    beliefs = beliefs_of(log_posteriors, config, spec) if config.believes else None
-    main, found, spent_us = split_heads(log_posteriors, spec)[spec.lag_ticks], [], []
-    for tick in range(every - 1, len(main), every):
-        rows = main[max(0, tick + 1 - spec.ring_capacity) : tick + 1]
-        began_s = time.perf_counter()
-        decision = decoder.decide(tick, rows, None if beliefs is None else next(beliefs).steady)
-        spent_us.append(1e6 * (time.perf_counter() - began_s))
+    found, spent_us, began_s = [], [], time.perf_counter()
+    for _, decision in follow_posteriors(log_posteriors, config, spec):
+        now_s = time.perf_counter()
+        spent_us.append(1e6 * (now_s - began_s))
         found += [] if decision is None else [decision]
+        began_s = time.perf_counter()
     return found, float(np.median(spent_us))
 
 
 def row(streamed: Streamed, config: DecoderConfig, truth: list[IntArray], rates_hz: list[float]) -> dict[str, Any]:
-    spec, minutes = streamed.spec, sum(len(y) / hz for y, hz in zip(truth, rates_hz, strict=True)) / 60
+    spec = streamed.spec
     made = [decided(p, config, spec) for p in streamed.log_posteriors]
     timelines = [
         timeline_of(decisions, spec.model_hz, len(p), len(y), hz)
         for (decisions, _), p, y, hz in zip(made, streamed.log_posteriors, truth, rates_hz, strict=True)
     ]
-    scores = scores_of(timelines, truth, rates_hz, None)
-    changes = sum(max(0, len(decisions) - 1) for decisions, _ in made)
-    scores["changes_per_min"] = changes / minutes
-    return {**{key: scores[key] for key in KEYS}, "us": float(np.median([us for _, us in made]))}
+    return {**decision_scores(timelines, truth, rates_hz), "us": float(np.median([us for _, us in made]))}
 
 
 def shown_at_each_tick(
@@ -114,11 +109,10 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows))
         return
-    columns = (*KEYS, "us")
-    print(f"{'':22}" + "".join(f"{name:>17}" for name in columns))
+    columns = (*COLUMNS, Column("us", "us", 0, 0))
+    print(f"{'':22}" + "".join(f"{column.heading:>13}" for column in columns))
     for name, values in rows.items():
-        cells = ("-" if values.get(key) is None else f"{values[key]:.2f}" for key in columns)
-        print(f"{name:22}" + "".join(f"{cell:>17}" for cell in cells))
+        print(f"{name:22}" + "".join(f"{shown(values.get(column.key), column.digits):>13}" for column in columns))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from edge_hal.decoding.belief import BeliefTracker
 from edge_hal.decoding.belief_decoder import BeliefDecoder
+from edge_hal.decoding.decision_scores import COLUMNS, DECIDE_AT, Row, decision_scores
 from edge_hal.decoding.decode import memory_ticks, split_heads
 from edge_hal.decoding.decoder import Decision, DecoderConfig
 from edge_hal.decoding.forward_filter import filter_tables
-from edge_hal.decoding.timeline import labels_of, live_labels_of, transition_points
-from edge_hal.metrics import IntArray, mof, score_transitions, score_videos, transitions_of
+from edge_hal.decoding.timeline import timeline_of
+from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec
 
 DECIDE_HZ = (1.2, 1.8, 2.5, 3.5, 5.0)
-DECIDE_AT = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 USUAL = (2.5, 0.9)
 """`decide_hz` and `decide_at` that `balanced` has unless others are better by `TOLERANCE`. Few videos are held out, and
 their labels are those of the alignment, so small differences say nothing."""
@@ -33,19 +33,8 @@ COST = 0.03
 """How much worse than `balanced` the mean of transition F1 and F1@50 (0..1) of `fast` and `sure` may be."""
 UNFITTED = {"fast": 0.7, "balanced": USUAL[1], "sure": 0.97}
 """The settings where no video was held out."""
-COLUMNS = {
-    "transition_f1": 1,
-    "f1_50": 1,
-    "mof_live": 1,
-    "delay_s_median": -1,
-    "delay_s_p90": -1,
-    "false_per_min": -1,
-}
-"""The columns of the curve, 1 if more is better, -1 if less is. `changes_per_min` is neither."""
 ORDERED = {"delay_s_median": 1, "false_per_min": -1}
 """What rises (1) or falls (-1) from `fast` to `sure`."""
-
-Row = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +86,7 @@ def fit_curve(
     at = (given["decide_at"],) if "decide_at" in given else DECIDE_AT
     settings = [config.changed({"decide_hz": h, "decide_at": a}) for h in hz for a in at]
     decisions = [decide_all(p, settings, spec) for p in log_posteriors]
-    rows = [decision_scores(each, labels, spec.model_hz) for each in zip(*decisions, strict=True)]
+    rows = [label_scores(each, labels, spec.model_hz) for each in zip(*decisions, strict=True)]
     curves = [Curve(h, at, tuple(rows[i * len(at) : (i + 1) * len(at)])) for i, h in enumerate(hz)]
     points = [(curve, i) for curve in curves for i in range(len(at))]
     least = max(curve.quality(i) for curve, i in points) - TOLERANCE
@@ -131,26 +120,10 @@ def decide_all(
     return found
 
 
-def decision_scores(decisions: Sequence[Sequence[Decision]], labels: Sequence[IntArray], hz: float) -> Row:
-    """`COLUMNS` and `changes_per_min` of the decisions on videos with labels (T,) at `hz` ticks per second."""
-    seconds = [len(y) / hz for y in labels]
-    events = score_transitions(
-        [transition_points(d, hz) for d in decisions], [transitions_of(y, hz) for y in labels], seconds
-    )
-    segments = score_videos(
-        [labels_of(d, len(y)) for d, y in zip(decisions, labels, strict=True)], list(labels), background=None
-    )
-    live = [live_labels_of(d, len(y)) for d, y in zip(decisions, labels, strict=True)]
-    changes = sum(max(0, len(d) - 1) for d in decisions)
-    return {
-        "transition_f1": events.transition_f1,
-        "f1_50": segments.f1_50,
-        "mof_live": mof(live, list(labels)),
-        "changes_per_min": 60 * changes / sum(seconds),
-        "delay_s_median": events.delay_s_median,
-        "delay_s_p90": events.delay_s_p90,
-        "false_per_min": events.false_per_min,
-    }
+def label_scores(decisions: Sequence[Sequence[Decision]], labels: Sequence[IntArray], hz: float) -> Row:
+    """The scores of the decisions on videos with labels (T,) at `hz` ticks per second."""
+    timelines = [timeline_of(d, hz, len(y), len(y), hz) for d, y in zip(decisions, labels, strict=True)]
+    return decision_scores(timelines, labels, [hz] * len(labels))
 
 
 def choose(curve: Curve, balanced: int) -> dict[str, float]:
@@ -174,7 +147,7 @@ def beaten(curve: Curve, index: int) -> bool:
     """Whether another setting is at least as good in all columns and better in one."""
     own = curve.rows[index]
     for other in curve.rows:
-        gains = [sign * (_value(other, key, sign) - _value(own, key, sign)) for key, sign in COLUMNS.items()]
+        gains = [sign * (_value(other, key, sign) - _value(own, key, sign)) for key, _, sign, _ in COLUMNS if sign]
         if min(gains) >= 0 and max(gains) > 0:
             return True
     return False

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.belief_decoder import BeliefDecoder
 from edge_hal.decoding.conformance import Conformance, Deviation
-from edge_hal.decoding.decode import beliefs_of, memory_ticks
+from edge_hal.decoding.decode import follow_posteriors
 from edge_hal.decoding.decoder import Decision, DecoderConfig
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.spec import PyramidSpec
@@ -45,12 +44,11 @@ class Followed:
 
 def follow(log_posteriors: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> Followed:
     """One video, as a stream decides it: log posteriors (T, H K)."""
-    decoder, decisions, rows = BeliefDecoder(config, spec.model_hz, memory_ticks(spec)), [], []
-    for belief in beliefs_of(log_posteriors, config, spec):
-        decision = decoder.decide(belief.steady.tick, None, belief.steady)
-        if decision is not None:
-            decisions.append(decision)
-        rows.append(belief.steady.probability)
+    assert config.believes
+    decisions, rows = [], []
+    for belief, decision in follow_posteriors(log_posteriors, config, spec):
+        decisions += [] if decision is None else [decision]
+        rows += [] if belief is None else [belief.probability]
     whole = len(rows) - len(rows) % EVERY_TICKS
     probability = np.reshape(rows[:whole], (-1, EVERY_TICKS, len(spec.labels))).mean(axis=1)
     return Followed(tuple(decisions), probability)

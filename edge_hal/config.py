@@ -15,7 +15,7 @@ from edge_hal.config_keys import PlainLoader, nearest_key, replace_key
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
-from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec
+from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec, lag_in_ticks
 
 PRESETS = Path(__file__).parent / "configs"
 
@@ -101,14 +101,10 @@ class Model(Section):
 
 def distinct_lags_s(lags_s: Sequence[float], other_than_s: float, hz: float) -> tuple[float, ...]:
     """The lags in ascending order, without those that are the same number of ticks as another or as `other_than_s`."""
-
-    def ticks(lag_s: float) -> int:
-        return max(1, round(lag_s * hz)) if lag_s > 0 else 0
-
     first: dict[int, float] = {}
     for lag_s in sorted(lags_s):
-        first.setdefault(ticks(lag_s), lag_s)
-    return tuple(lag_s for key, lag_s in first.items() if key != ticks(other_than_s))
+        first.setdefault(lag_in_ticks(lag_s, hz), lag_s)
+    return tuple(lag_s for ticks, lag_s in first.items() if ticks != lag_in_ticks(other_than_s, hz))
 
 
 class Data(Section):

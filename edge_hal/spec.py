@@ -21,6 +21,11 @@ MASKED = -1e4
 """Additive attention bias of a missing key: exp(MASKED) is zero, and the sum of two still fits in float16."""
 
 
+def lag_in_ticks(lag_s: float, model_hz: float) -> int:
+    """A lag in whole ticks; at least 1 if it is positive."""
+    return max(1, round(lag_s * model_hz)) if lag_s > 0 else 0
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """One named tensor of a step graph. `fill` is the initial value of a state."""
@@ -115,8 +120,8 @@ class PyramidSpec:
 
     @property
     def lag_ticks(self) -> int:
-        """`lag_s` in ticks; at least 1 if `lag_s` is positive."""
-        return self._ticks(self.lag_s)
+        """`lag_s` in ticks."""
+        return lag_in_ticks(self.lag_s, self.model_hz)
 
     @property
     def heads_width(self) -> int:
@@ -126,10 +131,7 @@ class PyramidSpec:
     @property
     def other_lags_ticks(self) -> tuple[int, ...]:
         """`other_lags_s` in ticks."""
-        return tuple(self._ticks(lag_s) for lag_s in self.other_lags_s)
-
-    def _ticks(self, lag_s: float) -> int:
-        return max(1, round(lag_s * self.model_hz)) if lag_s > 0 else 0
+        return tuple(lag_in_ticks(lag_s, self.model_hz) for lag_s in self.other_lags_s)
 
     @property
     def first_stride(self) -> int:

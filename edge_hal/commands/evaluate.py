@@ -188,15 +188,15 @@ def patience_table(settings: dict[str, Scores], title: str) -> Table:
     """The settings of --decide as rows. Settings that coincide share one."""
     from rich.table import Table
 
-    from edge_hal.evaluation.live_scores import KEYS
+    from edge_hal.decoding.decision_scores import COLUMNS, shown
 
-    table = Table(title=f"--decide ({title}); changes and false transitions per minute", title_justify="left")
-    for heading in ("", "F1", "F1@50", "live, %", "changes", "delay, s", "90 %, s", "false"):
-        table.add_column(heading, justify="left" if not heading else "right")
+    table = Table("", title=f"--decide ({title})", title_justify="left")
+    for column in COLUMNS:
+        table.add_column(column.heading, justify="right")
     same: dict[str, list[str]] = {}
     for name, scores in settings.items():
         same.setdefault(json.dumps(scores, sort_keys=True), []).append(name)
     for text, names in same.items():
         values = json.loads(text)
-        table.add_row(", ".join(names), *("-" if values[key] is None else f"{values[key]:.2f}" for key in KEYS))
+        table.add_row(", ".join(names), *(shown(values[column.key], column.digits) for column in COLUMNS))
     return table

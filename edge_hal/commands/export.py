@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from edge_hal.bundle import Bundle
     from edge_hal.decoding.decoder import DecoderConfig
 
-CURVE = (
-    ("at", "decide_at", 3),
-    ("F1", "transition_f1", 2),
-    ("F1@50", "f1_50", 1),
-    ("live, %", "mof_live", 1),
-    ("delay, s", "delay_s_median", 2),
-    ("90 %, s", "delay_s_p90", 2),
-    ("false/min", "false_per_min", 2),
-)
-"""Columns of the table that `export` prints: heading, key, digits."""
-
 
 def export(
     ckpt: Annotated[
@@ -139,19 +128,18 @@ def export(
 
 def patience_table(decoder: DecoderConfig) -> list[str]:
     """The curve of `--decide`, one line for each point. Settings that coincide share a point."""
+    from edge_hal.decoding.decision_scores import COLUMNS, Column, shown
+
     if not decoder.curve:
         return []
-    lines = ["--decide, on held-out training videos:", f"  {'':22}" + "".join(f"{head:>10}" for head, _, _ in CURVE)]
+    columns = {column: max(8, len(column.heading) + 2) for column in (Column("decide_at", "at", 0, 3), *COLUMNS)}
+    heads = "".join(f"{column.heading:>{width}}" for column, width in columns.items())
+    lines = ["--decide, on held-out training videos:", f"  {'':20}{heads}"]
     for row in decoder.curve:
-        at = row.get("decide_at")
-        names = ", ".join(name for name, value in decoder.patience.items() if value == at)
-        cells = (_shown(row.get(key), digits) for _, key, digits in CURVE)
-        lines.append(f"  {names:22}" + "".join(f"{cell:>10}" for cell in cells))
+        names = ", ".join(name for name, value in decoder.patience.items() if value == row.get("decide_at"))
+        cells = (f"{shown(row.get(column.key), column.digits):>{width}}" for column, width in columns.items())
+        lines.append(f"  {names:20}{''.join(cells)}")
     return lines
-
-
-def _shown(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _summary(bundle: Bundle, certificate: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_hal.spec import PyramidSpec
 
-from .belief import Beliefs, BeliefTracker
+from .belief import Belief, Beliefs, BeliefTracker
 from .belief_decoder import BeliefDecoder
 from .decoder import Decision, Decoder, DecoderConfig
 from .forward_filter import filter_tables
@@ -66,20 +66,22 @@ def split_heads(log_posteriors: Rows, spec: PyramidSpec) -> dict[int, Rows]:
 
 
 def decode_posteriors(log_posteriors: Rows, config: DecoderConfig, spec: PyramidSpec) -> list[Decision]:
-    """The decisions that a stream takes on one epoch, with at most `spec.ring_capacity` rows at a time.
+    """The decisions that a stream takes on one epoch. `log_posteriors` as in `split_heads`."""
+    return [decision for _, decision in follow_posteriors(log_posteriors, config, spec) if decision is not None]
 
-    Args:
-        log_posteriors: as in `split_heads`.
-    """
-    decoder, decisions = open_decoder(config, spec), []
+
+def follow_posteriors(
+    log_posteriors: Rows, config: DecoderConfig, spec: PyramidSpec
+) -> Iterator[tuple[Belief | None, Decision | None]]:
+    """Whenever a stream may decide: the belief, None where another decoder decides, and the decision, if one is taken.
+    At most `spec.ring_capacity` rows are read at a time, as on a device."""
+    decoder, belief = open_decoder(config, spec), None
     beliefs = beliefs_of(log_posteriors, config, spec) if config.believes else None
     main, every = split_heads(log_posteriors, spec)[spec.lag_ticks], decide_every(config, spec)
     for tick in range(every - 1, len(main), every):
-        rows = main[max(0, tick + 1 - spec.ring_capacity) : tick + 1]
-        decision = decoder.decide(tick, rows, None if beliefs is None else next(beliefs).steady)
-        if decision is not None:
-            decisions.append(decision)
-    return decisions
+        if beliefs is not None:
+            belief = next(beliefs).steady
+        yield belief, decoder.decide(tick, main[max(0, tick + 1 - spec.ring_capacity) : tick + 1], belief)
 
 
 def beliefs_of(log_posteriors: Rows, config: DecoderConfig, spec: PyramidSpec) -> Iterator[Beliefs]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edge_hal.decoding.decision_scores import DECIDE_AT
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.learning.data.dataset import VideoSet
 from edge_hal.plotting import pyplot
@@ -13,7 +14,6 @@ from .checkpoint_scores import Streamed
 from .live_scores import patience_scores
 from .scores import Scores, frame_labels, frame_rates_hz
 
-DECIDE_AT = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 PANELS = (
     ("transition_f1", "transition F1 within 1 s"),
     ("f1_50", "segments F1@50, %"),

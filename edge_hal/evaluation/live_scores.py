@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.decoding.decision_scores import decision_scores
 from edge_hal.decoding.decode import beliefs_of, decode_posteriors
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.timeline import labels_from, timeline_of
@@ -16,11 +17,10 @@ from edge_hal.runtime.stream.now import NowReporter
 from edge_hal.spec import PyramidSpec
 from edge_hal.ticks import expand_labels
 
-from .scores import Scores, scores_of
+from .scores import Scores
 
 NOW_HZ = 10.0
 """The default of `--now-hz`."""
-KEYS = ("transition_f1", "f1_50", "mof_live", "changes_per_min", "delay_s_median", "delay_s_p90", "false_per_min")
 
 
 def live_scores(
@@ -77,13 +77,9 @@ def patience_scores(
     config: DecoderConfig,
     spec: PyramidSpec,
 ) -> Scores:
-    """The scores `KEYS` of the transitions that `config` decides."""
-    decisions = [decode_posteriors(p, config, spec) for p in log_posteriors]
+    """The scores of the transitions that `config` decides; see `decision_scores`."""
     timelines = [
-        timeline_of(each, spec.model_hz, len(p), len(y), hz)
-        for each, p, y, hz in zip(decisions, log_posteriors, truth, rates_hz, strict=True)
+        timeline_of(decode_posteriors(p, config, spec), spec.model_hz, len(p), len(y), hz)
+        for p, y, hz in zip(log_posteriors, truth, rates_hz, strict=True)
     ]
-    scores = scores_of(timelines, truth, rates_hz, None)
-    minutes = sum(len(y) / hz for y, hz in zip(truth, rates_hz, strict=True)) / 60
-    scores["changes_per_min"] = sum(max(0, len(each) - 1) for each in decisions) / minutes
-    return {key: scores[key] for key in KEYS}
+    return {**decision_scores(timelines, truth, rates_hz)}

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.calib import fit_patience
-from edge_hal.calib.fit_patience import COLUMNS, COST, DECIDE_AT, DECIDE_HZ, TOLERANCE, USUAL, Curve, Row, choose
+from edge_hal.calib.fit_patience import COST, DECIDE_HZ, TOLERANCE, USUAL, Curve, choose
+from edge_hal.decoding.decision_scores import COLUMNS, DECIDE_AT, Row
 from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.decoder import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
@@ -48,11 +49,11 @@ curves = st.lists(rows(), min_size=len(DECIDE_AT), max_size=len(DECIDE_AT)).map(
 def better(a: Row, b: Row) -> bool:
     """Whether `a` beats `b`: nowhere worse, somewhere better. A column without a value is the worst."""
 
-    def cost(row: Row, key: str) -> float:
+    def cost(row: Row, key: str, sign: int) -> float:
         value = row[key]
-        return np.inf if value is None and COLUMNS[key] < 0 else -COLUMNS[key] * (value or 0.0)
+        return np.inf if value is None and sign < 0 else -sign * (value or 0.0)
 
-    pairs = [(cost(a, key), cost(b, key)) for key in COLUMNS]
+    pairs = [tuple(cost(row, column.key, column.better) for row in (a, b)) for column in COLUMNS if column.better]
     return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
 
 
@@ -60,7 +61,7 @@ def chosen_rows(monkeypatch: pytest.MonkeyPatch, rows_of: dict[tuple[float, floa
     """`fit_curve`, where each setting (decide_hz, decide_at) has the scores given here."""
     monkeypatch.setattr(fit_patience, "decide_all", lambda _, configs, __: [[config] for config in configs])
     monkeypatch.setattr(
-        fit_patience, "decision_scores", lambda each, *_: rows_of[each[0][0].decide_hz, each[0][0].decide_at]
+        fit_patience, "label_scores", lambda each, *_: rows_of[each[0][0].decide_hz, each[0][0].decide_at]
     )
     return fit_patience.fit_curve([np.zeros((9, 4), np.float32)], [np.zeros(9, np.int64)], SPEC, CONFIG, {})
 
