@@ -1,12 +1,13 @@
 """Mistakes in rendered videos, as a subscriber of `edge-hal run` hears of them, and false ones in normal videos.
 
-    python benchmarks/rendered_deviations.py --bundle BUNDLE [--each 15] [--normal-min 120] [--work FOLDER] [--json]
+    python benchmarks/rendered_deviations.py --bundle BUNDLE [--each 15] [--normal-min 120] [--json]
 
 The bundle is one of the rendered procedure, for example that of the demo. Each video with a mistake has one: a required
 step is left out (`skipped`), two steps are in the wrong order (`out_of_order`), a step is done again (`repeated`) or
 lasts too long (`overdue`). A deviation is right if its kind and its step are those of the mistake. Mistakes that no
-deviation named count against recall, all other deviations in these videos against precision. Videos with a mistake and
-normal ones are unseen: their seeds are not those of the demo.
+deviation named count against recall, all other deviations in these videos against precision. `rules` is the recall of
+the rules alone, with the true steps as decisions, each `DELAY_S` late. All videos are unseen: their seeds are not those
+of the demo.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import itertools
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edge_hal.bundle import Bundle, load_bundle
+from edge_hal.calib.fit_rules import EVERY_TICKS, Followed, deviations
+from edge_hal.decoding.decoder import Decision
 from edge_hal.evaluation.subscribed_run import of_type, watch_run
 from edge_hal.events import Cycle, Deviation
 from edge_hal.workbench.dataset import render_video
@@ -32,6 +36,7 @@ SEED = 7_000
 REQUIRED = ("place_base", "insert_gear", "fit_cover")
 """Their absence is shown by a later step. That of the last step is not: the video may end before it."""
 ONCE = ("place_base", "grease_gear", "fit_cover", "drive_screws", "tap_cover")
+DELAY_S = 0.5
 PROLONGED_S = (60.0, 75.0)
 
 
@@ -117,11 +122,33 @@ def sample_mistake(kind: str, number: int) -> Mistake:
             return found
 
 
-def right(deviation: Deviation, mistake: Mistake) -> bool:
-    named = {*deviation.expected, *([] if deviation.seen is None else [deviation.seen])}
-    if deviation.kind != mistake.kind:
-        return False
-    return bool(set(deviation.expected) & mistake.steps if mistake.kind == "skipped" else named & mistake.steps)
+def right(kind: str, expected: Iterable[str], seen: str | None, mistake: Mistake) -> bool:
+    """Whether a deviation names the mistake."""
+    named = {*expected} if kind == "skipped" or seen is None else {*expected, seen}
+    return kind == mistake.kind and bool(named & mistake.steps)
+
+
+def found_by_rules(bundle: Bundle, mistake: Mistake) -> bool:
+    """Whether the rules alone name the mistake: the true steps are the decisions, and nothing is uncertain."""
+    session, segments = mistake.session, mistake.session.segments
+    names, hz, procedure = list(bundle.spec.labels), bundle.spec.model_hz, bundle.decoder.procedure
+    assert procedure is not None
+    labels = [names.index(segment.step) for segment in segments]
+    decisions, probability = [], np.zeros((round(session.duration_s * hz) // EVERY_TICKS, len(names)))
+    for number, (segment, label) in enumerate(zip(segments, labels, strict=True)):
+        begin = round(segment.start_s * hz)
+        previous = labels[number - 1] if number else None
+        decisions.append(Decision(label, previous, begin, begin + round(DELAY_S * hz), 1.0))
+        probability[begin // EVERY_TICKS :] = np.eye(len(names))[label]
+    return any(
+        right(
+            each.kind,
+            [] if each.expected is None else [names[each.expected]],
+            None if each.seen is None else names[each.seen],
+            mistake,
+        )
+        for each in deviations(procedure, Followed(tuple(decisions), probability), hz)
+    )
 
 
 def hear(bundle: Path, folder: Path, session: Session, look: list[int]) -> tuple[list[Deviation], list[Cycle]]:
@@ -140,41 +167,44 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows: dict[str, Any] = {}
+    bundle = load_bundle(arguments.bundle)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         others = Counter[str]()
         for kind in KINDS:
-            hits = corrected = false = 0
+            hits = corrected = false = by_rules = 0
             for number in range(arguments.each):
                 mistake = sample_mistake(kind, number)
-                deviations, _ = hear(arguments.bundle, folder, mistake.session, [SEED, hash_of(kind), number])
-                found = [deviation for deviation in deviations if right(deviation, mistake)]
+                by_rules += found_by_rules(bundle, mistake)
+                heard, _ = hear(arguments.bundle, folder, mistake.session, [SEED, hash_of(kind), number])
+                found = [each for each in heard if right(each.kind, each.expected, each.seen, mistake)]
                 hits += bool(found)
-                replaced = {deviation.corrects for deviation in found}
-                extra = [d for d in deviations if d not in found and d.seq not in replaced]
-                corrected += len([d for d in deviations if d.seq in replaced])
+                replaced = {each.corrects for each in found}
+                extra = [d for d in heard if d not in found and d.seq not in replaced]
+                corrected += len([d for d in heard if d.seq in replaced])
                 false += len(extra)
                 others.update(d.kind for d in extra)
                 if not arguments.json:
-                    told = ", ".join(f"{d.kind} {d.expected} {d.seen}" for d in deviations)
+                    told = ", ".join(f"{d.kind} {d.expected} {d.seen}" for d in heard)
                     print(f"{kind} {sorted(mistake.steps)}: {told or 'nothing'}", flush=True)
             rows[kind] = {
                 "videos": arguments.each,
                 "recall": hits / max(1, arguments.each),
                 "precision": hits / max(1, hits + false),
                 "corrected": corrected,
+                "rules": by_rules / max(1, arguments.each),
             }
         rows["false_by_kind"] = dict(others)
         seconds, normal, cycles, complete = 0.0, Counter[str](), 0, 0
         number = 0
         while seconds < 60 * arguments.normal_min:
             session = sample_session(np.random.default_rng([SEED, 99, number]))
-            deviations, passes = hear(arguments.bundle, folder, session, [SEED, 98, number])
-            normal.update(deviation.kind for deviation in deviations)
+            heard, passes = hear(arguments.bundle, folder, session, [SEED, 98, number])
+            normal.update(each.kind for each in heard)
             cycles, complete = cycles + len(passes), complete + sum(each.complete for each in passes)
             seconds, number = seconds + session.duration_s, number + 1
             if not arguments.json:
-                told = ", ".join(f"{d.kind} {d.expected} {d.seen}" for d in deviations)
+                told = ", ".join(f"{d.kind} {d.expected} {d.seen}" for d in heard)
                 print(f"normal {number}: {told or 'nothing'}", flush=True)
         rows["normal"] = {
             "minutes": seconds / 60,

@@ -165,7 +165,8 @@ class Now(Event):
         others: the next most probable actions: `{"action": ..., "probability": ...}`, at most two.
         next: which actions may follow `action`, most probable first, each with its probability.
         remaining_s: how long `action` still lasts: the quantiles `p10`, `p50` and `p90`, in seconds.
-        progress: share of the usual time of the cycle that has passed, 0..1; None if the procedure has no order.
+        progress: share of the usual time of the cycle that has passed, 0..1; None if the procedure does not say where a
+            cycle ends.
     """
 
     type: ClassVar[str] = "now"

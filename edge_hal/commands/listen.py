@@ -189,7 +189,8 @@ def _describe(event: Event) -> str:
         )
     if isinstance(event, events.Cycle):
         lasted_s = (event.end.t_ns - event.begin.t_ns) / 1e9
-        missing = "complete" if event.complete else f"incomplete, without {', '.join(event.missing)}"
+        without = f", without {', '.join(event.missing)}" if event.missing else ""
+        missing = "complete" if event.complete else f"incomplete{without}"
         return (
             f"{head} {_clock(event.begin)}  cycle of {lasted_s:.1f} s, {len(event.steps)} steps, {missing}, "
             f"{len(event.deviations)} deviations"

@@ -1,8 +1,7 @@
 """The belief: which step goes on now, since when, what may follow, and for how long still.
 
-Heads with several lags describe the same tick at different times. The filter takes what the head with the longest lag
-says of a tick, once it has spoken; until then, what the longest one that has spoken says. Ticks that the head with the
-longest lag has described are final. The others, at most the longest lag, are filtered anew for each belief.
+The head with lag l describes a tick l later. For each tick the filter uses the available posteriors with the longest
+lag. A tick that the longest lag has reached is final. The ticks after it are filtered anew for each belief.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SMALLEST = 1e-300
 
 @dataclass(frozen=True)
 class Belief:
-    """What is believed at `tick`, from all that the model has said until then.
+    """What is believed at `tick`, from all posteriors until then.
 
     Attributes:
         probability: (K,) that each label goes on at `tick`.
@@ -148,9 +147,9 @@ class BeliefTracker:
         return [Belief(tick, joint.sum(axis=1), joint, self.tables) for joint in self._filter.ahead(rows)]
 
     def _row(self, tick: int, about: int, heads: Mapping[int, NDArray[np.floating]]) -> NDArray[np.floating] | None:
-        """What the head with the longest lag that has described tick `about` says of it."""
-        spoken = [lag for lag in self.lags_ticks if about + lag <= tick]
-        if not spoken or about + spoken[-1] <= tick - len(heads[spoken[-1]]):
+        """The posteriors about tick `about` with the longest lag that are available at `tick`."""
+        available = [lag for lag in self.lags_ticks if about + lag <= tick]
+        if not available or about + available[-1] <= tick - len(heads[available[-1]]):
             return None
-        row: NDArray[np.floating] = heads[spoken[-1]][about + spoken[-1] - tick - 1]
+        row: NDArray[np.floating] = heads[available[-1]][about + available[-1] - tick - 1]
         return row

@@ -1,7 +1,7 @@
-"""Decoding by the belief: a change is decided when another step is probable enough.
+"""Decoding by the belief: a change is decided when another step has the probability `decide_at`.
 
-How probable is the user's choice of patience, `decide_at`: a lower probability decides earlier and is wrong more often.
-The boundary is the most probable first tick of the new step.
+A lower `decide_at` decides earlier and is wrong more often. The boundary is the median of the first tick of the new
+step.
 """
 
 from __future__ import annotations

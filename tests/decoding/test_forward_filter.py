@@ -174,7 +174,7 @@ def test_too_many_labels_and_durations_are_refused() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.sets(st.integers(0, 6), min_size=1, max_size=3), st.integers(1, 4))
-def test_each_tick_is_described_by_the_longest_head_that_has_spoken(seed: int, lags: set[int], every: int) -> None:
+def test_each_tick_is_described_by_the_longest_head_that_is_available(seed: int, lags: set[int], every: int) -> None:
     rng = np.random.default_rng(seed)
     tables = random_tables(rng, 3, 12)
     heads = {lag: np.log(rng.dirichlet(np.ones(3), 60)).astype(np.float32) for lag in lags}
@@ -183,8 +183,8 @@ def test_each_tick_is_described_by_the_longest_head_that_has_spoken(seed: int, l
         beliefs = tracker.follow(tick, {lag: rows[: tick + 1] for lag, rows in heads.items()})
         rows: list[NDArray[np.floating] | None] = []
         for about in range(tick + 1):
-            spoken = [lag for lag in lags if about + lag <= tick]
-            rows.append(heads[max(spoken)][about + max(spoken)] if spoken else None)
+            available = [lag for lag in lags if about + lag <= tick]
+            rows.append(heads[max(available)][about + max(available)] if available else None)
         for belief, evidence in zip(beliefs, (0.3, 0.8), strict=True):
             plain = ForwardFilter(tables, (evidence,))
             for row in rows:
