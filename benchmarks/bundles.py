@@ -10,7 +10,7 @@ import torch
 
 from edge_hal.bundle import Bundle, encoder_name, write_bundle
 from edge_hal.config import load_config
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.export.graphs import export_encoder, export_level
 from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.front_end import FrontEnd

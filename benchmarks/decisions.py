@@ -23,7 +23,8 @@ from edge_hal.commands.evaluate import run_config
 from edge_hal.commands.train import load_videos
 from edge_hal.decoding.decision_scores import COLUMNS, Column, decision_scores, shown
 from edge_hal.decoding.decode import follow_posteriors, split_heads
-from edge_hal.decoding.decoder import Decision, DecoderConfig
+from edge_hal.decoding.decoder import Decision
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.evaluation.checkpoint_scores import Streamed, stream_checkpoint
 from edge_hal.evaluation.live_scores import now_labels, reported_scores

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.decoding.decode import decode_posteriors
-from edge_hal.decoding.decoder import DecoderConfig, mean_posterior
+from edge_hal.decoding.decoder import mean_posterior
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray
 from edge_hal.plotting import pyplot

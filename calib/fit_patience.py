@@ -18,7 +18,8 @@ from edge_hal.decoding.belief import BeliefTracker
 from edge_hal.decoding.belief_decoder import BeliefDecoder
 from edge_hal.decoding.decision_scores import COLUMNS, DECIDE_AT, Row, decision_scores
 from edge_hal.decoding.decode import memory_ticks, split_heads
-from edge_hal.decoding.decoder import Decision, DecoderConfig
+from edge_hal.decoding.decoder import Decision
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.forward_filter import filter_tables
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.metrics import IntArray

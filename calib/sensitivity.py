@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.decoding.decode import decode_posteriors, split_heads
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file

@@ -23,7 +23,7 @@ from typing import Any
 
 from edge_hal import __version__
 from edge_hal.bundle_certificate import certificate_problem, certificate_text
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_readable, check_writable, file_error

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_hal.config_keys import PlainLoader, nearest_key, replace_key
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec, lag_in_ticks

@@ -18,7 +18,7 @@ from edge_hal import __version__
 from edge_hal.bundle import Bundle, encoder_name, file_hash, graph_name, write_bundle
 from edge_hal.calib.calibration_set import CalibrationRecording
 from edge_hal.calib.sensitivity import Budget
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.feature_file import as_float32, is_real, open_features
 from edge_hal.model.model_file import MODEL_FILE, Checkpoint, load_checkpoint

@@ -26,7 +26,7 @@ from edge_hal.calib.observe import RANGES, observe
 from edge_hal.calib.ranges import METHODS
 from edge_hal.calib.sensitivity import MIN_TRANSITIONS, Budget, Memory, Shift, Verdict, compare_events, search
 from edge_hal.decoding.decode import decode_posteriors
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.files import check_writable, file_error

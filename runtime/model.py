@@ -14,7 +14,8 @@ from pathlib import Path
 from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.decoding.belief import BeliefTracker
 from edge_hal.decoding.decode import open_decoder, open_tracker
-from edge_hal.decoding.decoder import Decoder, DecoderConfig
+from edge_hal.decoding.decoder import Decoder
+from edge_hal.decoding.decoder_config import DecoderConfig
 
 from .engines import choose
 from .engines.engine import EngineOptions

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.decoding.decode import open_decoder, open_tracker
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.events import Event
 from edge_hal.files import check_readable, check_writable
 

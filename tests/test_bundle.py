@@ -17,7 +17,7 @@ import pytest
 from edge_hal import __version__
 from edge_hal.bundle import Bundle, expected_graphs, file_hash, load_bundle, write_bundle
 from edge_hal.bundle_certificate import certificate_text
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import EncoderSpec, PyramidSpec

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from edge_hal.config import PRESETS, Config, load_config, parse_config
-from edge_hal.decoding.decoder import THRESHOLDS
+from edge_hal.decoding.decoder_config import THRESHOLDS
 from edge_hal.errors import EdgeHalError
 
 SMALL: dict[str, Any] = {"model": {"levels": [{"window": 4, "width": 8}]}}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_hal.calib.fit_decoder import fit_decoder
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.learning.data.recordings import Labels
 from edge_hal.learning.networks.losses import frame_loss, smooth_loss
 from edge_hal.learning.networks.optimise import Stage, batches

@@ -14,7 +14,7 @@ from torch import Tensor
 from edge_hal.commands.train import load_videos
 from edge_hal.config import Config
 from edge_hal.decoding.decode import decode_posteriors
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import Scores, frame_labels, frame_rates_hz, offline_scores, scores_of

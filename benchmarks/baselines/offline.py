@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_hal.calib.fit_decoder import fit_decoder
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.learning.alignment_file import first_alignment_from, read_alignment
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.student import lagging

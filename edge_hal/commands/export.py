@@ -17,7 +17,7 @@ from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
     from edge_hal.bundle import Bundle
-    from edge_hal.decoding.decoder import DecoderConfig
+    from edge_hal.decoding.decoder_config import DecoderConfig
 
 
 def export(

@@ -52,7 +52,7 @@ def parse_time(text: str, now_ns: int) -> int:
 
 def parse_settings(settings: Sequence[str]) -> dict[str, float]:
     """`decoder.NAME=NUMBER` -> {NAME: number}. Raises EdgeHalError for an unknown key or a value that is no number."""
-    from edge_hal.decoding.decoder import THRESHOLDS
+    from edge_hal.decoding.decoder_config import THRESHOLDS
 
     known = [f"decoder.{name}" for name in THRESHOLDS]
     values: dict[str, float] = {}

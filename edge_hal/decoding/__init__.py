@@ -1,6 +1,8 @@
 """From posteriors to decisions. numpy only, since it runs on the device.
 
-`decoder.py`: configuration, decisions, the interface, and `open_decoder`. `hysteresis.py` and `semi_markov.py`: the two
-decoders. `procedure.py`: order and durations of the steps, for the second. `timeline.py`: decisions as labels and as
-transition points. To add a decoder, write a subclass of `Decoder` here and name it in `open_decoder`.
+`decoder.py`: decisions, and the interface of a decoder. `decoder_config.py`: its thresholds. `decode.py`: opens a
+decoder and runs it over posteriors. `belief_decoder.py` decides by the belief (`belief.py`, `forward_filter.py`);
+`hysteresis.py` and `semi_markov.py` are the decoders of versions before 0.3. `procedure.py`: order and durations of the
+steps. `conformance.py`, `running_cycle.py`: deviations and cycles. `timeline.py`: decisions as labels and as transition
+points.
 """

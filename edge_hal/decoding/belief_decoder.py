@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .belief import Belief
-from .decoder import Decision, Decoder, DecoderConfig
+from .decoder import Decision, Decoder
+from .decoder_config import DecoderConfig
 
 FIRST_S = 0.5
 """The first label of an epoch is decided after this long: the first ticks have no context."""

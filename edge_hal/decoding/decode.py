@@ -11,7 +11,8 @@ from edge_hal.spec import PyramidSpec
 
 from .belief import Belief, Beliefs, BeliefTracker
 from .belief_decoder import BeliefDecoder
-from .decoder import Decision, Decoder, DecoderConfig
+from .decoder import Decision, Decoder
+from .decoder_config import DecoderConfig
 from .forward_filter import filter_tables
 from .hysteresis import HysteresisDecoder
 from .semi_markov import SemiMarkovDecoder

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 
-from .decoder import LOG_RATIO_LIMIT, Decision, Decoder, DecoderConfig
+from .decoder import LOG_RATIO_LIMIT, Decision, Decoder
+from .decoder_config import DecoderConfig
 
 if TYPE_CHECKING:
     from .belief import Belief

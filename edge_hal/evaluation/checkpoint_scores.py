@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.decoding.decode import decode_posteriors
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge_hal.decoding.decision_scores import DECIDE_AT
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.learning.data.dataset import VideoSet
 from edge_hal.plotting import pyplot
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_hal.decoding.decision_scores import decision_scores
 from edge_hal.decoding.decode import beliefs_of, decode_posteriors
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import labels_from, timeline_of
 from edge_hal.metrics import IntArray, mof
 from edge_hal.runtime.stream.now import NowReporter

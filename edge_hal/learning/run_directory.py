@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.config import Config
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import CONTINUE, check_writable, file_error, replacing, write_file
 from edge_hal.model.front_end import FrontEnd

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge_hal import __version__
-from edge_hal.decoding.decoder import PATIENCE, THRESHOLDS
+from edge_hal.decoding.decoder_config import PATIENCE, THRESHOLDS
 from edge_hal.runtime.stream.clock import LONGEST_NS, LONGEST_PERIOD_NS
 from edge_hal.runtime.stream.resumed import Resumed
 from edge_hal.untrusted import parse_json

@@ -20,7 +20,8 @@ from edge_hal.calib.confidence import (
     reliability,
 )
 from edge_hal.decoding.decode import decode_posteriors
-from edge_hal.decoding.decoder import DecoderConfig, mean_posterior
+from edge_hal.decoding.decoder import mean_posterior
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import calibrated_decoder
 from edge_hal.learning.networks.student import lagging

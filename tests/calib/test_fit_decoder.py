@@ -29,7 +29,7 @@ from edge_hal.calib.fit_decoder import (
 from edge_hal.calib.fit_patience import UNFITTED
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.decoding.decode import decode_posteriors
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.errors import EdgeHalError

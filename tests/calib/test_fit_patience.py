@@ -13,7 +13,7 @@ from edge_hal.calib import fit_patience
 from edge_hal.calib.fit_patience import COST, DECIDE_HZ, TOLERANCE, USUAL, Curve, choose
 from edge_hal.decoding.decision_scores import COLUMNS, DECIDE_AT, Row
 from edge_hal.decoding.decode import decode_posteriors
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from tests.helpers.small_models import small_spec
 

@@ -25,7 +25,7 @@ import typer
 from edge_hal import cli
 from edge_hal.bundle_certificate import certificate_text
 from edge_hal.calib.learn_procedure import learn_procedure
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.events import End
 from edge_hal.model.model_file import save_model
 from edge_hal.runtime.options import RunOptions, Summary

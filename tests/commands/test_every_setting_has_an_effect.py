@@ -22,7 +22,7 @@ from edge_hal import open_stream
 from edge_hal.bundle import load_bundle
 from edge_hal.commands.train import train
 from edge_hal.config import Config, Section, load_config
-from edge_hal.decoding.decoder import NEW_THRESHOLDS, THRESHOLDS, DecoderConfig
+from edge_hal.decoding.decoder_config import NEW_THRESHOLDS, THRESHOLDS, DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Now, encode

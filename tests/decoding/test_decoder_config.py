@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_hal.decoding.decoder import NEW_THRESHOLDS, PATIENCE, DecoderConfig
+from edge_hal.decoding.decoder_config import NEW_THRESHOLDS, PATIENCE, DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 
@@ -68,7 +68,8 @@ def test_a_bad_value_in_the_file_is_one_clear_error(tmp_path: Path, key: str, va
     path.write_text(json.dumps({**json.loads(CONFIG.to_json()), key: value}))
     with pytest.raises(EdgeHalError) as caught:
         DecoderConfig.from_file(path, PROCEDURE)
-    assert key in str(caught.value) or str(path) in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert key in str(caught.value) or "not finite" in str(caught.value)  # JSON has no such number
 
 
 def test_a_file_of_an_earlier_version_loads_and_keeps_its_fingerprint(tmp_path: Path) -> None:

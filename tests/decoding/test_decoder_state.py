@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.decoding.decode import open_decoder
-from edge_hal.decoding.decoder import Decoder, DecoderConfig
+from edge_hal.decoding.decoder import Decoder
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from tests.helpers.bundles import LABELS, known_spec
 

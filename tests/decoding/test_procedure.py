@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.calib.learn_procedure import PRIOR_SEGMENTS, learn_procedure
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import LEAST_SHARE, MAX_TICKS, UNSEEN, Procedure, Step
 from edge_hal.errors import EdgeHalError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.json_lines import lines_of
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.decoding.procedure_check import check_data, check_text, find_ring

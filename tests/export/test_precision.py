@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_hal.bundle import Bundle, expected_graphs, load_bundle
 from edge_hal.calib.sensitivity import Budget, compare_events
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle
 from edge_hal.export.graphs import export_level

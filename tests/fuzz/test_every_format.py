@@ -26,7 +26,7 @@ from edge_hal import redaction
 from edge_hal.bundle import load_bundle
 from edge_hal.config import load_config
 from edge_hal.decoding.decode import open_decoder
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery import curve_keys

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle, encoder_name, graph_name, write_bundle
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec, TensorSpec
 
 LABELS = ("blue", "green", "red")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.export.bundle import export_bundle
 from edge_hal.export.graphs import export_encoder
 from edge_hal.model.encoder import FrameEncoder

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle, graph_name, write_bundle
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.runtime.engines.engine import Engines
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import edge_hal
 from edge_hal.bundle import Bundle
 from edge_hal.decoding.decode import open_decoder
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Start, Transition, encode
 from edge_hal.runtime.api import EventStream

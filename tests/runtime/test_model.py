@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_hal.bundle import expected_graphs, load_bundle
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Moment

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Gap, Start, Transition, encode

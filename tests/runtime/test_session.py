@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_hal.decoding.decoder import DecoderConfig
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.events import Event, Start, Transition, encode
 from edge_hal.runtime.runner import RunOptions
