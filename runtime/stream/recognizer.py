@@ -22,21 +22,19 @@ from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.decoding.kept_belief import KeptBelief
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
-from edge_hal.feature_file import as_float32, is_real
+from edge_hal.feature_file import as_float32
 from edge_hal.preprocess import resize
 from edge_hal.runtime.engines.engine import Engines
 
 from .clock import Break
+from .frame_check import check_frame
 from .now import now_event
+from .posterior_check import PosteriorCheck
 from .procedure_reports import ProcedureReports, has_rules
 from .pyramid import PyramidStream
-from .ring import TIME
+from .recent_ticks import RecentTicks, restored_moment
 
-LARGEST_LOG = 1e6
-"""A log posterior beyond this is no probability. Divided by a small temperature it would overflow."""
 LARGEST_TICK = 1 << 60
-SPOILED_S = 10.0
-"""If the posteriors were not finite so often over so long, the run ends."""
 
 
 class Recognizer:
@@ -84,19 +82,17 @@ class Recognizer:
         self._decoder_hash = decoder.config.fingerprint()
         self._decide_every = decide_every or default_decide_every(decoder.config, spec)
         self._decided = 0  # ticks whose decision was taken, if one was due
-        self._newest_due = 0  # ticks up to the newest decision that was due
         self._next_seq = next_seq or itertools.count().__next__
         procedure = decoder.config.procedure
         self._procedure: ProcedureReports | None = None
         if procedure_events and procedure is not None and has_rules(procedure):
             self._procedure = ProcedureReports(procedure, spec.model_hz, stream, self._decoder_hash, self._next_seq)
-        self._shown = np.zeros(self.pyramid.ring.capacity[0], np.int64)
-        self._first = Moment(0, 0, 0)
-        self._last = Moment(0, 0, 0)
+        self._ticks = RecentTicks(self.pyramid.ring, memory_ticks(spec))
         self.since: Moment | None = None
-        self.spoiled = False
-        self._spoiled_first_ns: int | None = None
-        self._spoiled_last_ns = 0
+        self._posteriors = PosteriorCheck(
+            f"bundle {bundle.fingerprint[:12]} on {engines.kind}",
+            f"run another bundle, or export this one again; {bundle.path} does not work on this input",
+        )
 
     @property
     def epoch(self) -> int:
@@ -111,7 +107,12 @@ class Recognizer:
     @property
     def belief_t_ns(self) -> int:
         """Stream time of the newest belief; 0 without one."""
-        return 0 if self.belief is None else int(self.pyramid.ring.at(0, TIME, self.belief.tick))
+        return 0 if self.belief is None else self._believed_at.t_ns
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether a posterior of the last step was not finite."""
+        return self._posteriors.spoiled
 
     # --- ticks ----------------------------------------------------------------------------------
 
@@ -132,29 +133,7 @@ class Recognizer:
 
     def check(self, data: NDArray[Any]) -> None:
         """Raises EdgeHalError if `encode` would, but does not run the encoder."""
-        size, shape = self.spec.front_end.size, data.shape
-        if data.ndim == 1:
-            if shape != (size,) or not is_real(data.dtype):
-                raise EdgeHalError(
-                    f"a vector has shape {shape} and type {data.dtype}",
-                    f"the bundle takes ({size},)",
-                )
-            if not np.isfinite(as_float32(data)).all():
-                raise EdgeHalError(
-                    "a vector holds a number that is not finite in float32",
-                    "it would spoil every tick within the receptive field",
-                    "leave the frame out: a short gap is bridged",
-                )
-        elif self._encoder is None:
-            raise EdgeHalError(
-                f"a frame has shape {shape}",
-                f"the bundle has no encoder, it takes vectors ({size},)",
-            )
-        elif data.dtype != np.uint8 or data.ndim != 3 or shape[2] != 3 or 0 in shape:
-            raise EdgeHalError(
-                f"a frame has shape {shape} and type {data.dtype}",
-                "the encoder takes uint8 BGR pictures (height, width, 3)",
-            )
+        check_frame(data, self.spec.front_end.size, pictures=self._encoder is not None)
 
     @property
     def room(self) -> int:
@@ -186,12 +165,8 @@ class Recognizer:
         chunk = self.pyramid.legal_chunk(min(self.room, len(moments)))
         part = moments[:chunk]
         self.pyramid.step(vectors[:chunk], [moment.t_ns for moment in part])
-        for moment in part:
-            self._shown[moment.tick % len(self._shown)] = moment.frame
-        if now == 0:
-            self._first = part[0]
-        self._last = part[-1]
-        self._check_posteriors(chunk)
+        self._ticks.add(part)
+        self._posteriors.check(self.pyramid.heads(chunk), part[-1].t_ns)
         return chunk
 
     def decide(self) -> Iterator[list[Event]]:
@@ -201,18 +176,18 @@ class Recognizer:
         for tick in range(first, self.pyramid.ticks):
             if (tick + 1) % self._decide_every:
                 continue
-            self._newest_due = tick + 1
+            self._ticks.newest_due = tick + 1
             steady = None
             if self._tracker is not None:
                 rows = self.pyramid.heads(tick - self._tracker.newest_tick + self._tracker.needed, tick)
                 self.belief, steady = self._tracker.follow(tick, split_heads(rows, self.spec))
-                self._believed_at = self._moment(tick)  # may leave the ring before anybody asks
-            frames = self.pyramid.ring.rows(0, "frame", max(0, self.pyramid.ticks - len(self._shown)), tick + 1)
+                self._believed_at = self._ticks.at(tick)  # may leave the ring before anybody asks
+            frames = self.pyramid.ring.rows(0, "frame", max(0, self.pyramid.ticks - len(self._ticks)), tick + 1)
             decision = self._decoder.decide(tick, frames, steady)
             events: list[Event] = [] if decision is None else [self._transition(decision)]
             if self._procedure is not None:
                 believed = None if steady is None else steady.probability
-                events += self._procedure.follow(self.epoch, tick, decision, believed, self._nearest)
+                events += self._procedure.follow(self.epoch, tick, decision, believed, self._ticks.nearest)
             yield events
 
     def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Event]:
@@ -239,7 +214,7 @@ class Recognizer:
         spec = self.spec
         at = self._believed_at
         return now_event(
-            self.belief, self.stream, self.epoch, spec.labels, spec.model_hz, at, self._remembered, progress
+            self.belief, self.stream, self.epoch, spec.labels, spec.model_hz, at, self._ticks.find, progress
         )
 
     def settle(self) -> None:
@@ -250,7 +225,7 @@ class Recognizer:
         """The epoch ends: what is to be said of the cycle that goes on. Before `gap` with `reset`, and before `end`."""
         if self._procedure is None or not self.pyramid.ticks:
             return []
-        return list(self._procedure.finish(self.epoch, self.pyramid.ticks - 1, self._nearest))
+        return list(self._procedure.finish(self.epoch, self.pyramid.ticks - 1, self._ticks.nearest))
 
     def begin_mid_cycle(self) -> None:
         """The stream may begin within a cycle, as that of a camera does."""
@@ -265,7 +240,9 @@ class Recognizer:
             self._tracker.reset()
         if self._procedure is not None:
             self._procedure.reset(mid_cycle=True)
-        self.since, self.belief, self.spoiled, self._decided, self._newest_due = None, None, False, 0, 0
+        self._ticks.reset()
+        self._posteriors.reset()
+        self.since, self.belief, self._decided = None, None, 0
 
     def can_resume(self, belief: KeptBelief) -> bool:
         """Whether it follows a belief about the same labels."""
@@ -287,11 +264,9 @@ class Recognizer:
             "decoder": self._decoder.state(),
             "belief": None if self._tracker is None else self._tracker.state(),
             "procedure": None if self._procedure is None else self._procedure.state(),
-            "shown": self._shown.copy(),
+            **self._ticks.state(),
             "since": None if self.since is None else asdict(self.since),
-            "_first": asdict(self._first),
-            "_last": asdict(self._last),
-            "spoiled": [self._spoiled_first_ns, self._spoiled_last_ns],
+            "spoiled": self._posteriors.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -310,7 +285,7 @@ class Recognizer:
             if not -LARGEST_TICK < decoder.get(name, 0) < LARGEST_TICK:
                 raise ValueError(f"the decoder's {name} is out of range")
         self.pyramid.restore(state["pyramid"])
-        self._decided, self._newest_due = ticks, ticks - ticks % self._decide_every
+        self._decided = ticks
         self._decoder.restore(state["decoder"])
         if self._tracker is not None:
             missing = ticks - 1 - state["belief"]["newest_tick"]
@@ -319,19 +294,13 @@ class Recognizer:
             self._tracker.restore(state["belief"])
         if self._procedure is not None:
             self._procedure.restore(state["procedure"])
-        self._shown[:] = state["shown"]
-        self.since = None if state["since"] is None else Moment(**state["since"])
-        self._first, self._last = Moment(**state["_first"]), Moment(**state["_last"])
-        self._spoiled_first_ns, self._spoiled_last_ns = state["spoiled"]
-        moments = [self._first, self._last] + ([] if self.since is None else [self.since])
-        numbers = [value for moment in moments for value in asdict(moment).values()]
-        numbers += [self._spoiled_first_ns or 0, self._spoiled_last_ns]
-        if not all(type(value) is int and 0 <= value < 1 << 62 for value in numbers):
-            raise ValueError("a moment is out of range")
+        self._ticks.restore(state, ticks - ticks % self._decide_every)
+        self.since = None if state["since"] is None else restored_moment(state["since"])
+        self._posteriors.restore(state["spoiled"])
 
     def succeed(self, other: Recognizer) -> None:
         """Continue the numbers of a recogniser of another bundle, whose epoch ends with the next `gap`."""
-        self.pyramid.epoch, self._last = other.epoch, other._last
+        self.pyramid.epoch, self._ticks.last = other.epoch, other._ticks.last
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -365,7 +334,7 @@ class Recognizer:
         )
         if due.reset:
             self.reset()
-            self._last = due.end
+            self._ticks.last = due.end
         return gap
 
     def end(self, reason: str, counters: dict[str, Any]) -> End:
@@ -375,31 +344,15 @@ class Recognizer:
             self.epoch,
             seq=self._next_seq(),
             reason=reason,
-            last=self._last,
+            last=self._ticks.last,
             counters=counters,
         )
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _check_posteriors(self, count: int) -> None:
-        """Set `spoiled` if one of the newest `count` log posteriors is not finite."""
-        rows = self.pyramid.heads(count)
-        if (np.abs(rows) < LARGEST_LOG).all():  # NaN is not below anything
-            return
-        now_ns, pause_ns = self._last.t_ns, SPOILED_S * 1e9
-        if self._spoiled_first_ns is None or now_ns - self._spoiled_last_ns > pause_ns:
-            self._spoiled_first_ns = now_ns
-        self.spoiled, self._spoiled_last_ns = True, now_ns
-        if now_ns - self._spoiled_first_ns >= pause_ns:
-            raise EdgeHalError(
-                f"the model gives no finite posteriors for {SPOILED_S:g} s",
-                f"bundle {self.bundle.fingerprint[:12]} on {self.engines.kind}",
-                f"run another bundle, or export this one again; {self.bundle.path} does not work on this input",
-            )
-
     def _transition(self, decision: Decision) -> Transition:
         labels, tick = self.spec.labels, decision.decision_tick
-        self.since = self._moment(decision.boundary_tick)
+        self.since = self._ticks.at(decision.boundary_tick)
         return Transition(
             self.stream,
             self.epoch,
@@ -407,28 +360,8 @@ class Recognizer:
             from_=None if decision.previous is None else labels[decision.previous],
             to=labels[decision.label],
             boundary=self.since,
-            decision=self._moment(tick),
+            decision=self._ticks.at(tick),
             confidence=decision.confidence,
             warm=tick + 1 >= self.spec.receptive_field,
             decoder=self._decoder_hash,
         )
-
-    @property
-    def _oldest(self) -> int:
-        """The oldest tick whose moment is given. The ring may hold older ones, but which depends on how many ticks
-        were stepped at once."""
-        return max(0, self._newest_due - memory_ticks(self.spec), self.pyramid.ticks - len(self._shown))
-
-    def _remembered(self, tick: int) -> Moment | None:
-        """The moment of a tick; None if it is older than `_oldest`, or not there yet."""
-        return self._moment(tick) if tick == 0 or self._oldest <= tick < self.pyramid.ticks else None
-
-    def _nearest(self, tick: int) -> Moment:
-        """The moment of a tick, or of the nearest one that is remembered."""
-        return self._moment(tick if tick == 0 else min(max(tick, self._oldest), self.pyramid.ticks - 1))
-
-    def _moment(self, tick: int) -> Moment:
-        if tick == 0:  # the first label of an epoch may be decided after tick 0 has left the ring
-            return self._first
-        frame, t_ns = self._shown[tick % len(self._shown)], self.pyramid.ring.at(0, TIME, tick)
-        return Moment(tick, int(frame), int(t_ns))
