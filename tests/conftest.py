@@ -24,9 +24,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# A busy machine needs longer for an example: that is no failure.
-hypothesis.settings.register_profile("edge-hal", deadline=None)
-hypothesis.settings.load_profile("edge-hal")
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` draws the same examples in each run, `make test-slow` new ones. A busy machine needs longer for an
+    example: that is no failure."""
+    for name, seeded in (("seeded", True), ("random", False)):
+        hypothesis.settings.register_profile(name, deadline=None, derandomize=seeded)
+    hypothesis.settings.load_profile("random" if config.option.markexpr == "slow" else "seeded")
 
 
 class Child(subprocess.Popen):  # type: ignore[type-arg]

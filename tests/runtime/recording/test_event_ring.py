@@ -301,10 +301,10 @@ arrays = st.builds(
 )
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 leaves = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=5), arrays)
-INNER_KEYS = st.text(max_size=5).filter(lambda key: key != "array")  # the marker of an array
+KEYS = st.text(max_size=5).filter(lambda key: key != "array")  # the marker of an array
 trees = st.dictionaries(
-    st.text(max_size=5),
-    st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(INNER_KEYS, inner)),
+    KEYS,
+    st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner)),
     max_size=4,
 )
 
