@@ -27,8 +27,8 @@ from edge_hal.model.model_file import load_checkpoint
 from edge_hal.runtime.engines.engine import StepEngine
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
-from tests.helpers.small_int8 import GENEROUS, SEED, SPEC, recordings, write_graphs
-from tests.helpers.small_models import MadeOnce, random_input, save_run
+from tests.helpers.small_int8 import GENEROUS, SPEC, TARGETS, all_precisions, recordings, write_graphs
+from tests.helpers.small_models import MadeOnce, random_input
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +36,14 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_graphs(tmp_path_factory.mktemp("graphs"))
 
 
-TARGETS = ("tensorrt", "onnxruntime")
-
-
-def export_all(folder: Path) -> None:
-    """`run`, and a bundle of it in int8 for each target."""
-    path = save_run(folder / "run", SPEC, SEED, reference=random_input(700, seed=8))
-    for target in TARGETS:
-        export_bundle(path, folder / target, precision="int8", target=target, recordings=recordings(), budget=GENEROUS)
-
-
 @pytest.fixture(scope="module")
 def run(made_once: MadeOnce) -> Path:
-    return made_once("int8", export_all) / "run"
+    return all_precisions(made_once) / "run"
 
 
 @pytest.fixture(scope="module")
 def bundles(made_once: MadeOnce) -> dict[str, Path]:
-    folder = made_once("int8", export_all)
+    folder = all_precisions(made_once)
     return {target: folder / target for target in TARGETS}
 
 
