@@ -69,7 +69,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_known", {})
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(spellings())
 def test_no_spelling_shows_its_secret(spelling: Any) -> None:
     text, secret = spelling
@@ -86,7 +86,7 @@ def test_no_spelling_shows_its_secret(spelling: Any) -> None:
 MESSAGES = ["cannot open '{}': no such file", "{}", "got {}, wanted 1", '{{"webhook": "{}"}}']
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     spellings(), st.sampled_from(["cannot open '{}': no such file", "{}", "got {}, wanted 1", '{{"webhook": "{}"}}'])
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,6 +42,31 @@ def call(
     *arguments: str, code: str | None = None, cwd: Path | None = None, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, str, str]:
     return finish(start(*arguments, code=code, cwd=cwd), timeout_s)
+
+
+def call_each(commands: Iterable[Sequence[str]], folder: Path) -> list[tuple[int, str, str]]:
+    """`edge-hal ARGUMENTS` for each of many short commands, one after the other, each in a process of its own that
+    does not import the command line again (`forked_commands.py`). Exit code, standard output, standard error of each.
+
+    Args:
+        folder: an empty folder for their output.
+    """
+    program = [sys.executable, "-m", "tests.helpers.forked_commands", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    made = subprocess.run(
+        program,
+        input=json.dumps([list(each) for each in commands]),
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=REPOSITORY,
+        timeout=TIMEOUT_S,
+    )
+    assert made.returncode == 0, made.stderr
+    return [
+        (code, (folder / f"{number}.out").read_text(), (folder / f"{number}.err").read_text())
+        for number, code in enumerate(json.loads(made.stdout))
+    ]
 
 
 def completed(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -24,6 +24,7 @@ from edge_hal.runtime.delivery.held_events import HELD_EVENTS
 from edge_hal.runtime.delivery.journal import Journal, default_path
 from edge_hal.runtime.delivery.publisher import Publisher
 from tests.helpers.deliveries import ENVIRONMENT, TIMEOUT_S, edge_hal, kept, run_arguments, spawn
+from tests.helpers.processes import call_each
 from tests.helpers.sample_events import STREAM, Server, start, transition
 
 # --- the command line ----------------------------------------------------------------------------
@@ -80,9 +81,10 @@ def test_wrong_use_is_said_in_a_line(place: Path, endpoint: str, tmp_path: Path)
         (("listen", "--since", "yesterday"), 2, "not a time"),
         (("listen", "--connect", "nonsense"), 1, "cannot connect"),
     ]
-    for process, code, text in [(spawn("-m", "edge_hal", *case[0]), *case[1:]) for case in cases]:
-        out, err = process.communicate(timeout=TIMEOUT_S)
-        assert (process.returncode, out) == (code, "") and text in err and "Traceback" not in err, err
+    (tmp_path / "told").mkdir()
+    told = call_each([arguments for arguments, _, _ in cases], tmp_path / "told")
+    for (_, wanted, text), (code, out, err) in zip(cases, told, strict=True):
+        assert (code, out) == (wanted, "") and text in err and "Traceback" not in err, err
 
 
 def test_cameras_are_kept_by_default_and_recordings_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def bodies(draw: st.DrawFn) -> bytes:
     return json.dumps(body).encode()
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.one_of(bodies(), st.binary(max_size=60), values.map(lambda value: json.dumps(value).encode())))
 def test_a_message_is_an_event_that_can_be_shown_or_one_error(body: Any) -> None:
     try:
