@@ -5,7 +5,7 @@
 
 Every row is one training run: a world (`benchmarks/simulate.py`), recordings of it, the causal pyramid with its
 latents and the losses of the student, a number of steps. Three kinds of supervision: `none` (reconstruction, KL and
-sparse transitions alone: what the identifiability theory speaks of), `transcripts` (also cross-entropy on the labels
+sparse transitions alone: what the identifiability theory is about), `transcripts` (also cross-entropy on the labels
 that the HMM starter finds from ordered step lists) and `labels` (the same on true labels: the ceiling). Three kinds
 of row learn nothing: `input` regresses from the bins' mean features, `untrained` from the network as it was drawn, and
 `optimal` from the exact posterior of the states given all fast latents so far, by who knows the world: no causal

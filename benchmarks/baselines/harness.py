@@ -27,7 +27,7 @@ from edge_hal.spec import PyramidSpec
 from edge_hal.ticks import expand_labels
 
 Look = Callable[[Tensor], NDArray[np.float32]]
-"""Features (T, 3 D) of one video -> log posteriors (T, K); row t speaks of tick t - `spec.lag_ticks`."""
+"""Features (T, 3 D) of one video -> log posteriors (T, K); row t describes tick t - `spec.lag_ticks`."""
 
 
 @dataclass(frozen=True)

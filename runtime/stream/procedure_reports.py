@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -141,7 +141,7 @@ class ProcedureReports:
             begin=self._at(found.begin_tick, moment),
             end=self._at(found.end_tick, moment),
             steps=tuple(steps),
-            deviations=tuple(self._named(number) for number in found.deviations if self._row(number) is not None),
+            deviations=tuple(self._remembered(found.deviations)),
             missing=tuple(self._names[label] for label in found.missing),
             complete=found.complete,
             decoder=self._decoder_hash,
@@ -196,7 +196,9 @@ class ProcedureReports:
         rows = np.flatnonzero(self._told[:, 0] == number)
         return self._told[rows[0]] if len(rows) else None
 
-    def _named(self, number: int) -> dict[str, Any]:
-        row = self._row(number)
-        assert row is not None
-        return {"seq": int(row[1]), "kind": KINDS[row[2]]}
+    def _remembered(self, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """The deviations of these numbers that are remembered, as a cycle names them."""
+        for number in numbers:
+            row = self._row(number)
+            if row is not None:
+                yield {"seq": int(row[1]), "kind": KINDS[row[2]]}

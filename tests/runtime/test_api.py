@@ -146,7 +146,7 @@ def test_silence_is_a_gap_and_a_fresh_start(bundle: Bundle) -> None:
     assert after.boundary.t_ns == 100 * STEP_NS and gap.end.t_ns == after.boundary.t_ns
 
 
-def test_an_end_after_a_gap_speaks_of_the_epoch_it_names(bundle: Bundle) -> None:
+def test_an_end_after_a_gap_counts_in_the_epoch_it_names(bundle: Bundle) -> None:
     recognizer = Model(bundle).stream()
     recognizer.follow(vectors([0] * 8), moments(0, 8))
     recognizer.gap(Break("source", 0, moments(7, 8)[0], Moment(0, 9, 10**10), 92))
