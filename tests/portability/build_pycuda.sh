@@ -3,8 +3,8 @@
 #
 #     PYTHON=python3.10 tests/portability/build_pycuda.sh build/pycuda
 #
-# A Jetson has nvcc, headers and libcuda; here they come from wheels, and the linker gets an empty libcuda. It shows that
-# pycuda compiles and links. It loads no CUDA: `import pycuda.driver` must end at the missing driver, and nowhere else.
+# A Jetson has nvcc, headers and libcuda; here they come from wheels, and the linker gets a libcuda with one function. It
+# shows that pycuda compiles and links. It loads no CUDA: `import pycuda.driver` must end at the missing driver, and nowhere else.
 # Then the tests that need the real pycuda and cuda-bindings run, on a driver's library made of host memory.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -16,9 +16,11 @@ pip=("$folder/bin/python" -m pip -q --disable-pip-version-check)
 
 cuda="$("$folder/bin/python" -c 'import site; print(site.getsitepackages()[0])')/nvidia"
 mkdir -p "$folder/stubs"
-gcc -shared -x c /dev/null -o "$folder/stubs/libcuda.so" -Wl,-soname,libcuda.so.1
+echo 'int cuInit(unsigned flags) { return 100; }' | # without any function a linker may drop the library
+  gcc -shared -fPIC -x c - -o "$folder/stubs/libcuda.so" -Wl,-soname,libcuda.so.1
 ln -sf "$cuda"/curand/lib/libcurand.so.* "$folder/stubs/libcurand.so"
 export CUDA_ROOT="$cuda/cuda_runtime" CPATH="$(printf "%s:" "$cuda"/*/include)" LIBRARY_PATH="$folder/stubs"
+export LD_LIBRARY_PATH="$cuda/curand/lib"
 export CFLAGS=-O0 # nothing of it will run: as fast as possible
 "${pip[@]}" install --no-cache-dir --no-binary pycuda pycuda==2026.1
 

@@ -74,7 +74,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def symbols(path: Path, which: str) -> set[str]:
         listed = subprocess.run(["nm", "-D", which, str(path)], capture_output=True, text=True, check=True).stdout
-        return {line.split()[-1] for line in listed.splitlines() if line.split()[-1].startswith("cu")}
+        names = {line.split()[-1] for line in listed.splitlines()}
+        return {name for name in names if name.startswith("cu") and "@" not in name}  # with @: of another library
 
     build("")
     (extension,) = Path(pycuda.origin).parent.glob("_driver*.so")
@@ -84,7 +85,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(driver: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = {"LD_LIBRARY_PATH": str(driver), "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+    libraries = os.pathsep.join([str(driver), os.environ.get("LD_LIBRARY_PATH", "")])
+    path = {"LD_LIBRARY_PATH": libraries, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
     command = [sys.executable, "-c", PROGRAM + code]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **path, **environment})
 
