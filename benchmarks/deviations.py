@@ -11,7 +11,8 @@ remark. It learns from CSV2 if it is given, otherwise from CSV itself. Two proto
   mistakes with that remark. `all`: all mistakes.
 
 Beside ours: `never`, `always`, `bigram` (a mistake is a step that was never seen after the step before it), and
-`procedure` (the product's own rules alone: learned from the sequences of the same toy, and judged by its tracker).
+`procedure` (the product's own rules alone: learned from the toys of the same family, or the closest ones if there is
+none, and judged by its tracker).
 
 No threshold is chosen on tested sequences. In `one_class` it is the one with the best balanced F1 on the sequences it
 learns from: their own steps, each judged by the others, against steps that are certainly or probably wrong (a part
@@ -33,9 +34,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.step_graph import Assembly, AssemblyState, Candidates, Step, StepCounts
+from benchmarks.step_graph import Assembly, AssemblyState, Candidates, Step, StepCounts, likeness
 from benchmarks.step_model import StepModel, correct_and_wrong, fit, judge
-from edge_hal.calib.learn_rules import learn_rules
+from edge_hal.calib.learn_rules import SURE, learn_rules
 from edge_hal.decoding.conformance import Conformance, Deviation
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.decoding.procedure import Step as ProcedureStep
@@ -44,6 +45,12 @@ from edge_hal.errors import EdgeHalError
 FALSE_ALARMS = 0.05
 """Share of correct steps that may be called wrong, in `leave_one_out`."""
 FOLDS = 5
+EVEN = 0.5
+"""In `one_class` half of the steps count as wrong, so the product's rules apply there if they are strict with at least
+this probability."""
+FAMILY = 1
+"""Products of this `likeness` or closer are variants. The product's rules are learned from all of them. This and `EVEN`
+are the best choices in `made_mistakes.py`, which reads no real mistake."""
 COLUMNS = {"sequence", "toy", "verb", "this", "that", "label", "remark"}
 
 
@@ -111,7 +118,7 @@ def one_class(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> dict
         "never": lambda s: _same(s, False),
         "always": lambda s: _same(s, True),
         "bigram": _bigram([[row.step for row in s.rows] for s in training if _clean(s)]),
-        "procedure": _procedure(clean),
+        "procedure": _procedure(clean, EVEN),
         "ours": lambda s: _judge(s, model, counts, Candidates(counts, s.toy), limit, limit, undoing=False),
     }
     truth = np.array([row.label != "correct" for s in cut for row in s.rows])
@@ -122,7 +129,9 @@ def one_class(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> dict
         "tested": {"sequences": len(cut), "steps": len(truth), "mistakes": int(truth.sum())},
         "limit": round(limit, 3),
         "scores": scores,
-        "spread_of_ours": _spread(found["ours"], truth, [len(s.rows) for s in cut]),
+        "spread": {
+            name: _spread(found[name], truth, [len(s.rows) for s in cut], _balanced) for name in ("procedure", "ours")
+        },
     }
 
 
@@ -146,15 +155,20 @@ def _balanced(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> dict
     return {name: round(100 * value, 1) for name, value in (("precision", precision), ("recall", recall), ("f1", f1))}
 
 
-def _spread(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], lengths: Sequence[int]) -> dict[str, Any]:
+def _spread(
+    called: np.ndarray[Any, Any],
+    truth: np.ndarray[Any, Any],
+    lengths: Sequence[int],
+    score: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], dict[str, float]],
+) -> dict[str, float]:
     """90 % interval of F1 over 1,000 bootstrap samples of the sequences."""
     rng, ends = np.random.default_rng(0), np.cumsum(lengths)
     parts = [np.arange(end - length, end) for end, length in zip(ends, lengths, strict=True)]
     values = []
     for _ in range(1000):
         chosen = np.concatenate([parts[n] for n in rng.integers(len(parts), size=len(parts))])
-        values.append(_balanced(called[chosen], truth[chosen])["f1"])
-    return {"f1_p5": float(np.quantile(values, 0.05)), "f1_p95": float(np.quantile(values, 0.95))}
+        values.append(score(called[chosen], truth[chosen])["f1"])
+    return {f"f1_p{percent}": round(float(np.quantile(values, percent / 100)), 1) for percent in (5, 95)}
 
 
 # --- protocol (b) -------------------------------------------------------------------------------------
@@ -186,7 +200,7 @@ def leave_one_out(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> 
                 "never": lambda s: _same(s, False),
                 "always": lambda s: _same(s, True),
                 "bigram": _bigram([one.steps for one in others]),
-                "procedure": _procedure([one for one in others if one.product == sequence.toy]),
+                "procedure": _procedure(others, SURE),
                 "ours": lambda s, m=model, o=own, a=limit, b=order_limit: _judge(  # type: ignore[misc]
                     s, m, counts, Candidates(counts, s.toy, o), a, b
                 ),
@@ -201,7 +215,10 @@ def leave_one_out(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> 
         anything, order = (np.array([c for one in called for c in one[which]]) for which in (0, 1))
         scores[name] = {"wrong_order": _plain(order, wrong_order), "all": _plain(anything, mistakes)}
     tested = {"sequences": len(tests), "steps": len(truth), "wrong_order": int(wrong_order.sum())}
-    return {"tested": {**tested, "mistakes": int(mistakes.sum())}, "scores": scores}
+    tested["mistakes"] = int(mistakes.sum())
+    orders = np.array([called for one in calls["ours"] for called in one[1]])
+    spread = _spread(orders, wrong_order, [len(one[1]) for one in calls["ours"]], _plain)
+    return {"tested": tested, "scores": scores, "spread_of_wrong_order": spread}
 
 
 def _plain(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> dict[str, float]:
@@ -264,19 +281,23 @@ def _judge(
     return mistakes, orders
 
 
-def _procedure(lists: Sequence[Assembly]) -> Judge:
-    """The rules that the product learns from lists, and its tracker. A step that the lists do not have is a mistake."""
+def _procedure(lists: Sequence[Assembly], sure: float, alike: int = FAMILY) -> Judge:
+    """The rules that the product learns from the lists of variants, or of what is closest if there is none, and its
+    tracker. A step that these lists do not have is a mistake."""
     rules_of: dict[str, tuple[list[Step], Procedure]] = {}
-    for product in {one.product for one in lists}:
-        own = [one.steps for one in lists if one.product == product and one.steps]
-        steps = sorted({step for one in own for step in one}, key=lambda step: (step.this, step.that))
-        if steps:
-            rules_of[product] = (steps, _learned([[steps.index(step) for step in one] for one in own], len(steps)))
 
     def judge_(sequence: Sequence_) -> tuple[list[bool], list[bool]]:
-        if sequence.toy not in rules_of:
-            return _same(sequence, False)
-        steps, procedure = rules_of[sequence.toy]
+        toy = sequence.toy
+        if toy not in rules_of:
+            near = [(likeness(toy, one.product), one.steps) for one in lists if one.steps]
+            if not near:
+                return _same(sequence, False)
+            limit = max(alike, min(likely for likely, _ in near))
+            own = [steps for likely, steps in near if likely <= limit]
+            steps = sorted({step for one in own for step in one}, key=lambda step: (step.this, step.that))
+            numbers = [[steps.index(step) for step in one] for one in own]
+            rules_of[toy] = (steps, _learned(numbers, len(steps), sure))
+        steps, procedure = rules_of[toy]
         tracker = Conformance(procedure, 1.0)
         mistakes, orders = [], []
         for tick, row in enumerate(sequence.rows):
@@ -290,8 +311,8 @@ def _procedure(lists: Sequence[Assembly]) -> Judge:
     return judge_
 
 
-def _learned(lists: Sequence[Sequence[int]], size: int) -> Procedure:
-    rules = learn_rules(lists, size)
+def _learned(lists: Sequence[Sequence[int]], size: int, sure: float) -> Procedure:
+    rules = learn_rules(lists, size, sure=sure)
     steps = {
         str(n): ProcedureStep(
             first=0.0,
@@ -299,8 +320,8 @@ def _learned(lists: Sequence[Sequence[int]], size: int) -> Procedure:
             median_s=1.0,
             spread=2.0,
             then={},
-            requires={str(a): sure for a, sure in rules.requires[n].items()},
-            not_after={str(a): sure for a, sure in rules.not_after[n].items()},
+            requires={str(a): chance for a, chance in rules.requires[n].items()},
+            not_after={str(a): chance for a, chance in rules.not_after[n].items()},
             optional=rules.optional[n],
             repeatable=rules.repeatable[n],
         )
