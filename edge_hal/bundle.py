@@ -1,6 +1,7 @@
 """The bundle: the directory that `export` writes and `run` reads. It holds graphs, manifest, certificate, thresholds.
 
-`manifest.json` holds the table of rates and shapes, the hash of each graph, and how the bundle was made.
+`manifest.json` holds the table of rates and shapes, the hash of each graph and of `familiarity.json`, which may be
+missing, and how the bundle was made.
 `certificate.json` holds the manifest's hash, what was checked, and a hash of itself. No hash covers `decoder.json` and
 `procedure.json`, because users edit them; their content is validated.
 A bundle is untrusted input: it holds no pickle, links out of its folder are refused, and every hash is checked before
@@ -24,6 +25,8 @@ from typing import Any
 from edge_hal import __version__
 from edge_hal.bundle_certificate import certificate_problem, certificate_text
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.familiarity import FILE as FAMILIARITY_FILE
+from edge_hal.decoding.familiarity import Familiarity, check_unfamiliar
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_readable, check_writable, file_error
@@ -45,7 +48,8 @@ REEXPORT = "export again: edge-hal export --ckpt RUN_DIR --out {path}"
 class Bundle:
     """A verified bundle on disk. `fingerprint` is the SHA-256 of the manifest. `target` is the engine that the graphs
     are made for: float graphs run on any engine, int8 graphs differ. `signer`: the name of the trusted key that signed
-    it, None if no signature was asked for."""
+    it, None if no signature was asked for. `familiarity`: what the input of training looks like, None if
+    that was not learned."""
 
     path: Path
     spec: PyramidSpec
@@ -56,6 +60,7 @@ class Bundle:
     certified: bool
     target: str = "any"
     signer: str | None = None
+    familiarity: Familiarity | None = None
 
     def graph(self, level: int, chunk: int = 1) -> Path:
         return self.path / graph_name(level, chunk, self.precision)
@@ -152,15 +157,22 @@ def _load(path: Path, allow_uncertified: bool) -> Bundle:
         raise EdgeHalError(f"the bundle {path} is not certified", problem, f"{todo} (or --allow-uncertified)")
     followed = path / "procedure.json"
     procedure = Procedure.from_file(followed, spec.labels) if os.path.lexists(followed) else None
+    decoder = DecoderConfig.from_file(path / "decoder.json", procedure)
+    familiarity = _familiarity(path / FAMILIARITY_FILE, manifest.get("familiarity"), spec, todo)
+    try:
+        check_unfamiliar(decoder, familiarity)
+    except EdgeHalError as error:
+        raise EdgeHalError(f"{path / 'decoder.json'}: {error.what}", error.why, error.todo) from error
     return Bundle(
         path=path,
         spec=spec,
         precision=precision,
-        decoder=DecoderConfig.from_file(path / "decoder.json", procedure),
+        decoder=decoder,
         fingerprint=fingerprint,
         provenance=provenance,
         certified=not problem,
         target=target,
+        familiarity=familiarity,
     )
 
 
@@ -189,6 +201,24 @@ def _check_graph(file: Path, digest: str, todo: str) -> None:
         raise EdgeHalError(f"{file} names files outside the graph", "their content has no hash", todo)
 
 
+def _familiarity(file: Path, digest: object, spec: PyramidSpec, todo: str) -> Familiarity | None:
+    """Raises EdgeHalError unless the file is the one of that hash and fits the table."""
+    if digest is None:
+        return None
+    if not file.is_file():
+        raise EdgeHalError(f"the bundle {file.parent} lacks {file.name}", "", todo)
+    try:
+        content = read_regular(file)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError("it is not the file that was exported: its SHA-256 differs from the manifest's")
+        found = Familiarity.from_json(content)
+        if len(found.mean) != spec.front_end.size:
+            raise ValueError(f"it is of vectors of {len(found.mean)} numbers, the table says {spec.front_end.size}")
+    except (OSError, ValueError) as error:
+        raise EdgeHalError(f"cannot read {file}", str(error), todo) from error
+    return found
+
+
 def require_precision(bundle: Bundle, precision: str | None) -> None:
     """Raises EdgeHalError (exit code 2) if `precision` is given and is not that of the bundle."""
     if precision is None or precision == bundle.precision:
@@ -209,6 +239,7 @@ def write_bundle(
     write_graphs: Callable[[Path], None],
     certify: Callable[[Bundle], dict[str, Any]],
     target: str = "any",
+    familiarity: Familiarity | None = None,
 ) -> Bundle:
     """Write a bundle into a temporary directory beside `path`, certify it, and rename it.
 
@@ -238,6 +269,9 @@ def write_bundle(
             "graphs": {name: file_hash(staging / name) for name in expected_graphs(spec, precision)},
             "provenance": dict(provenance),
         }
+        if familiarity is not None:
+            (staging / FAMILIARITY_FILE).write_text(familiarity.to_json())
+            manifest["familiarity"] = file_hash(staging / FAMILIARITY_FILE)
         raw = (json.dumps(manifest, indent=2) + "\n").encode()
         (staging / "manifest.json").write_bytes(raw)
         (staging / "decoder.json").write_text(decoder.to_json())

@@ -212,6 +212,7 @@ class Decoder(Section):
     decide_hz: float | None = None
     belief_hz: float | None = None
     free_order: float | None = None
+    unfamiliar_per_h: float | None = None
 
     def given(self) -> dict[str, float]:
         return {key: value for key, value in self.model_dump().items() if value is not None}

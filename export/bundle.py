@@ -90,6 +90,7 @@ def export_bundle(
         write,
         lambda bundle: certify(bundle, checkpoint, vectors, progress, budget),
         target=target if calibration is not None else "any",
+        familiarity=checkpoint.familiarity,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.decoding.decode import open_decoder, open_tracker
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.familiarity import check_unfamiliar
 from edge_hal.events import Event
 from edge_hal.files import check_readable, check_writable
 
@@ -69,7 +70,8 @@ def _run(
     switch_s = sys.getswitchinterval()
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
     options.check(bundle)
-    bundle.decoder.patient(options.decide).replaced(options.decoder)  # raises before anything is opened
+    chosen = bundle.decoder.patient(options.decide).replaced(options.decoder)  # raises before anything is opened
+    check_unfamiliar(chosen, bundle.familiarity)
     if options.record is not None:
         check_writable(options.record, f"cannot record into {options.record}", "choose another --record")
     latency = Latency()

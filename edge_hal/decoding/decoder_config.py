@@ -57,6 +57,7 @@ class DecoderConfig:
         decide_hz: as `evidence_hz`, for the belief that decides.
         belief_hz: as `evidence_hz`, for the belief that the reports `now` show.
         free_order: the probability that the next step is any of the others, whatever the procedure says (belief).
+        unfamiliar_per_h: false reports an hour of unfamiliar input that are accepted, see `familiarity`; 0: no reports.
         procedure: order and durations of the steps, from a file of its own, `procedure.json`.
         patience: `decide_at` of the settings `fast`, `balanced` and `sure`.
         curve: scores on held-out training videos for several `decide_at`; empty if none were held out.
@@ -73,6 +74,7 @@ class DecoderConfig:
     decide_hz: float = 2.5
     belief_hz: float = 3.0
     free_order: float = 0.05
+    unfamiliar_per_h: float = 0.0
     procedure: Procedure | None = None
     patience: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Scores, ...] = ()
@@ -88,6 +90,8 @@ class DecoderConfig:
                 ok, why = number and 0.01 <= value <= 100, "it must lie in 0.01..100"
             elif name in ("evidence_hz", "decide_hz", "belief_hz"):
                 ok, why = number and 0 <= value <= 1000, "it must lie in 0..1000 looks a second"
+            elif name == "unfamiliar_per_h":
+                ok, why = number and (value == 0 or 0.001 <= value <= 1000), "it must be 0, or lie in 0.001..1000"
             else:
                 ok, why = number and 0 <= value <= 600, "it must lie in 0..600 seconds"
             if not ok:
@@ -161,7 +165,13 @@ class DecoderConfig:
     def fingerprint(self) -> str:
         """Short hash of thresholds and procedure. Every event carries it."""
         # Thresholds of the belief do not enter where it does not decide: fingerprints of older bundles stay the same.
-        used = self.thresholds if self.believes else {name: self.thresholds[name] for name in OLDER_THRESHOLDS}
+        used = {
+            name: value
+            for name, value in self.thresholds.items()
+            if name in OLDER_THRESHOLDS
+            or (self.believes and name in NEW_THRESHOLDS)
+            or (name == "unfamiliar_per_h" and value > 0)
+        }
         decides = {**used, "procedure": None if self.procedure is None else self.procedure.to_dict()}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -215,5 +225,5 @@ SETTINGS = ("patience", "curve")
 THRESHOLDS = tuple(entry.name for entry in fields(DecoderConfig) if entry.name not in ("procedure", *SETTINGS))
 NEW_THRESHOLDS = ("decide_at", "decide_hz", "belief_hz", "free_order")
 """Those of the belief."""
-OLDER_THRESHOLDS = tuple(name for name in THRESHOLDS if name not in NEW_THRESHOLDS)
+OLDER_THRESHOLDS = tuple(name for name in THRESHOLDS if name not in (*NEW_THRESHOLDS, "unfamiliar_per_h"))
 """Those of versions before 0.3."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_hal.config import Config
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import CONTINUE, check_writable, file_error, replacing, write_file
 from edge_hal.model.front_end import FrontEnd
@@ -80,6 +81,7 @@ class RunDirectory:
         provenance: Mapping[str, Any],
         reference: Mapping[str, NDArray[Any]],
         alignment: Mapping[str, Any],
+        familiarity: Familiarity | None,
     ) -> None:
         """Write the results. The model comes last, because a run with a model is complete."""
         write_file(self.path / "config.yaml", config.to_yaml(), todo=CONTINUE)
@@ -87,7 +89,7 @@ class RunDirectory:
         with replacing(self.path / REFERENCE_FILE, folder=self.last, todo=CONTINUE) as beside:
             np.savez_compressed(beside, allow_pickle=False, **reference)
         with replacing(self.path / MODEL_FILE, folder=self.last, todo=CONTINUE) as beside:
-            save_model(beside, pyramid, front_end, decoder, provenance)
+            save_model(beside, pyramid, front_end, decoder, provenance, familiarity)
         shutil.rmtree(self.last)
 
 

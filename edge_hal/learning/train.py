@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_hal import __version__
 from edge_hal.calib.fit_decoder import check_given, fit_decoder
+from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, PER_H, fit_familiarity
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
@@ -143,6 +144,15 @@ def train(
         vectors = _encode(recordings, rough, picture, len(videos.labels), config, run, stage("encoder"))
     else:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
+    familiarity = fit_familiarity({r.name: x for r, x in zip(recordings, vectors, strict=True)}, config.model.hz)
+    if familiarity is None:
+        if config.decoder.unfamiliar_per_h:
+            what, why = (
+                "decoder.unfamiliar_per_h has no effect here",
+                f"it needs {LEAST_VIDEOS} videos that are long enough",
+            )
+            raise EdgeHalError(what, why, "leave it out", exit_code=2)
+        log.warning("unfamiliar input will not be reported: that needs %d videos that are long enough", LEAST_VIDEOS)
     spec = config.model.spec(videos.labels, background, vectors[0].shape[1])
     front_end = FrontEnd(spec.front_end)
     front_end.fit(*statistics(vectors))
@@ -175,6 +185,8 @@ def train(
         procedure=labels,
         held_out=held_out,
     )
+    if familiarity is not None:
+        decoder = replace(decoder, unfamiliar_per_h=config.decoder.given().get("unfamiliar_per_h", PER_H))
     progress("decoder", 1, 1, "")
     run.complete(
         config,
@@ -184,6 +196,7 @@ def train(
         _provenance(config, seed, videos, stage("student").device),
         _reference(recordings, vectors),
         alignment_entries(recordings, labels, videos.labels, found.evidence),
+        familiarity,
     )
     return out
 

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_readable
 from edge_hal.spec import PyramidSpec
@@ -29,6 +30,8 @@ MALFORMED = (LookupError, ValueError, TypeError, RuntimeError, AttributeError, O
 MODEL_FILE = "model.safetensors"
 ENCODER_FILE = "encoder.onnx"
 REFERENCE_FILE = "reference.npz"
+FAMILIARITY = "familiarity."
+"""Tensors of what the input of training looks like. A model may be without them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Checkpoint:
     Attributes:
         path: the run directory.
         encoder: the graph of the frame encoder; None for feature streams.
+        familiarity: what the input of training looks like; None if it was not learned.
         reference: real input: `x`, vectors (T, D), and `pictures` (n, H, W, 3). Either may be missing.
     """
 
@@ -49,6 +53,7 @@ class Checkpoint:
     encoder: Path | None
     provenance: Mapping[str, Any]
     reference: Mapping[str, NDArray[Any]]
+    familiarity: Familiarity | None = None
 
 
 def save_model(
@@ -57,10 +62,13 @@ def save_model(
     front_end: FrontEnd,
     decoder: DecoderConfig,
     provenance: Mapping[str, Any],
+    familiarity: Familiarity | None = None,
 ) -> None:
     """Write `path`. Raises OSError."""
     tensors = {f"pyramid.{key}": value for key, value in pyramid.state_dict().items()}
     tensors |= {f"front_end.{key}": value for key, value in front_end.state_dict().items()}
+    if familiarity is not None:
+        tensors |= {f"{FAMILIARITY}{key}": torch.from_numpy(value) for key, value in familiarity.tensors().items()}
     metadata = {
         "schema": SCHEMA,
         "spec": pyramid.spec.to_dict(),
@@ -97,6 +105,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 raise ValueError(f"it has schema {metadata['schema']}, this version reads {SCHEMA}")
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         spec = PyramidSpec.from_dict(metadata["spec"])
+        learned = {
+            k.removeprefix(FAMILIARITY): tensors.pop(k).numpy() for k in list(tensors) if k.startswith(FAMILIARITY)
+        }
+        familiarity = Familiarity.from_tensors(learned) if learned else None
+        if familiarity is not None and len(familiarity.mean) != spec.front_end.size:
+            raise ValueError(f"its {FAMILIARITY}mean has another size than its vectors")
         _check_tensors(tensors, spec)
         pyramid, front_end = Pyramid(spec), FrontEnd(spec.front_end)
         for name, module in (("pyramid.", pyramid), ("front_end.", front_end)):
@@ -118,6 +132,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         encoder=encoder,
         provenance=provenance,
         reference=_reference(file.with_name(REFERENCE_FILE)),
+        familiarity=familiarity,
     )
 
 

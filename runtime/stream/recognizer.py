@@ -19,6 +19,7 @@ from edge_hal.decoding.belief import Belief, BeliefTracker
 from edge_hal.decoding.decode import decide_every as default_decide_every
 from edge_hal.decoding.decode import memory_ticks, split_heads
 from edge_hal.decoding.decoder import Decision, Decoder
+from edge_hal.decoding.familiarity import check_unfamiliar
 from edge_hal.decoding.kept_belief import KeptBelief
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
@@ -27,6 +28,7 @@ from edge_hal.preprocess import resize
 from edge_hal.runtime.engines.engine import Engines
 
 from .clock import Break
+from .familiarity_reports import FamiliarityReports
 from .frame_check import check_frame
 from .now import now_event
 from .posterior_check import PosteriorCheck
@@ -47,10 +49,10 @@ class Recognizer:
         stream: the name that events carry; `/` separates topics and cannot be part of it.
         decide_every: ticks between decisions, by default those of `decoding.decode.decide_every`.
         next_seq: gives each durable event its number; default counts from 0.
-        procedure_events: report deviations and cycles, if the procedure has rules.
+        procedure_events: report deviations and cycles, if the procedure has rules, and unfamiliar input.
 
     Raises:
-        EdgeHalError: a bad name or number.
+        EdgeHalError: a bad name or number, or thresholds that the bundle has no use for.
     """
 
     def __init__(
@@ -87,6 +89,13 @@ class Recognizer:
         self._procedure: ProcedureReports | None = None
         if procedure_events and procedure is not None and has_rules(procedure):
             self._procedure = ProcedureReports(procedure, spec.model_hz, stream, self._decoder_hash, self._next_seq)
+        check_unfamiliar(decoder.config, bundle.familiarity)
+        self._familiarity: FamiliarityReports | None = None
+        per_h = decoder.config.unfamiliar_per_h
+        if procedure_events and bundle.familiarity is not None and per_h > 0:
+            self._familiarity = FamiliarityReports(
+                bundle.familiarity, per_h, spec, stream, self._decoder_hash, self._next_seq
+            )
         self._ticks = RecentTicks(self.pyramid.ring, memory_ticks(spec))
         self.since: Moment | None = None
         self._posteriors = PosteriorCheck(
@@ -166,6 +175,8 @@ class Recognizer:
         part = moments[:chunk]
         self.pyramid.step(vectors[:chunk], [moment.t_ns for moment in part])
         self._ticks.add(part)
+        if self._familiarity is not None:
+            self._familiarity.add(vectors[:chunk])
         self._posteriors.check(self.pyramid.heads(chunk), part[-1].t_ns)
         return chunk
 
@@ -188,6 +199,8 @@ class Recognizer:
             if self._procedure is not None:
                 believed = None if steady is None else steady.probability
                 events += self._procedure.follow(self.epoch, tick, decision, believed, self._ticks.nearest)
+            if self._familiarity is not None:
+                events += self._familiarity.follow(self.epoch, tick, self.action, self._ticks.nearest)
             yield events
 
     def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Event]:
@@ -240,6 +253,8 @@ class Recognizer:
             self._tracker.reset()
         if self._procedure is not None:
             self._procedure.reset(mid_cycle=True)
+        if self._familiarity is not None:
+            self._familiarity.reset()
         self._ticks.reset()
         self._posteriors.reset()
         self.since, self.belief, self._decided = None, None, 0
@@ -267,6 +282,7 @@ class Recognizer:
             **self._ticks.state(),
             "since": None if self.since is None else asdict(self.since),
             "spoiled": self._posteriors.state(),
+            **({} if self._familiarity is None else {"familiarity": self._familiarity.state()}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -294,6 +310,8 @@ class Recognizer:
             self._tracker.restore(state["belief"])
         if self._procedure is not None:
             self._procedure.restore(state["procedure"])
+        if self._familiarity is not None:
+            self._familiarity.restore(state["familiarity"])
         self._ticks.restore(state, ticks - ticks % self._decide_every)
         self.since = None if state["since"] is None else restored_moment(state["since"])
         self._posteriors.restore(state["spoiled"])

@@ -1,0 +1,141 @@
+"""Learn what input vectors look like, and how often normal videos exceed a distance from it.
+
+The distances are those of videos that were held out. There are more folds than for the decoder, because a model of
+half of the videos finds the other half much stranger than a model of all finds a new one, and this model is quick to
+fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.decoding.familiarity import MOST_COMPONENTS, Array, Familiarity
+
+FOLDS = 4
+LEAST_VIDEOS = 4
+LEAST_PEAKS = 5
+MOST_VECTORS = 20_000
+CENTRES = 32
+ROUNDS, ITERATIONS = 2, 25
+SHRINKAGE = 0.1
+"""The share of a round covariance in that of the vectors around their centres."""
+WINDOW_S = 3.0
+PER_H = 1.0
+"""False alarms an hour, by default."""
+LEVEL_QUANTILE = 0.9
+LARGEST_SHAPE = 0.25
+"""Of the tail, in size: its estimate from few peaks is rough."""
+
+
+def fit_familiarity(videos: Mapping[str, NDArray[np.float32]], model_hz: float) -> Familiarity | None:
+    """The model of the vectors (T, D) of normal videos by name; None for fewer than `LEAST_VIDEOS`, or if they are too
+    short for a tail. Names that are neighbours in the alphabet are mostly held out together: often they are of one
+    person, or of one day."""
+    if len(videos) < LEAST_VIDEOS:
+        return None
+    in_order = [videos[name] for name in sorted(videos)]
+    folds = np.arange(len(in_order)) * FOLDS // len(in_order)
+    window = max(1, round(WINDOW_S * model_hz))
+    averages: list[Array] = []
+    distances: list[Array] = []
+    for fold in range(FOLDS):
+        model = learn([video for video, own in zip(in_order, folds, strict=True) if own != fold])
+        for video in (video for video, own in zip(in_order, folds, strict=True) if own == fold):
+            distances.append(model.distances(video))
+            averages.append(trailing(distances[-1], window))
+    hours = sum(map(len, distances)) / model_hz / 3600
+    together = np.concatenate(averages)
+    if not len(together):
+        return None
+    level = float(np.quantile(together, LEVEL_QUANTILE))
+    peaks = np.concatenate([peaks_over(each, level, window) for each in averages]) - level
+    if len(peaks) < LEAST_PEAKS or peaks.mean() <= 0:
+        return None
+    tail, shape = fit_tail(peaks)
+    return replace(
+        learn(in_order),
+        window_s=WINDOW_S,
+        usual=float(np.concatenate(distances).mean()),
+        level=level,
+        peaks_per_h=len(peaks) / hours,
+        tail=tail,
+        shape=shape,
+    )
+
+
+def learn(videos: Sequence[NDArray[np.float32]]) -> Familiarity:
+    """The mixture, with no tail yet: components, and k-means of the whitened vectors. It is fitted in `ROUNDS`, because
+    which centre is nearest depends on the covariance around the centres."""
+    x = np.concatenate([np.asarray(video, np.float64) for video in videos])
+    x = x[:: -(-len(x) // MOST_VECTORS)]
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    scale = np.where(spread > 1e-6 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
+    scaled = (x - mean) / scale
+    values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
+    count = min(MOST_COMPONENTS, len(values))
+    components = np.ascontiguousarray(vectors[:, ::-1][:, :count])
+    rest = float(values[: len(values) - count].sum())
+    inside = scaled @ components
+    whiten = np.eye(count)
+    rng = np.random.default_rng(0)
+    for _ in range(ROUNDS):
+        nearest = cluster(inside @ whiten, CENTRES, rng)
+        used = np.unique(nearest)
+        centres = np.stack([inside[nearest == number].mean(axis=0) for number in used])
+        around = inside - centres[np.searchsorted(used, nearest)]
+        covariance = around.T @ around / len(around)
+        even = max(float(np.trace(covariance)) / count, 1e-6) * np.eye(count)
+        whiten = np.linalg.cholesky(np.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * even))
+    return Familiarity(
+        mean=mean,
+        scale=scale,
+        components=components,
+        whiten=whiten,
+        centres=centres @ whiten,
+        rest=max(0.0, rest) if count < len(values) else 0.0,
+        window_s=WINDOW_S,
+        usual=0.0,
+        level=0.0,
+        peaks_per_h=1.0,
+        tail=1.0,
+        shape=0.0,
+    )
+
+
+def cluster(x: Array, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """k-means: (n, k) -> (n,) the number of a centre. Centres without a vector are left out."""
+    centres = x[rng.choice(len(x), min(count, len(x)), replace=False)]
+    for _ in range(ITERATIONS):
+        nearest = ((centres**2).sum(axis=1) - 2 * x @ centres.T).argmin(axis=1)
+        centres = np.stack([x[nearest == number].mean(axis=0) for number in np.unique(nearest)])
+    return np.asarray(((centres**2).sum(axis=1) - 2 * x @ centres.T).argmin(axis=1), np.int64)
+
+
+def trailing(values: Array, window: int) -> Array:
+    """Means of each `window` values in a row."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    means: Array = (sums[window:] - sums[:-window]) / window if len(values) >= window else np.zeros(0)
+    return means
+
+
+def peaks_over(averages: Array, level: float, window: int) -> Array:
+    """The largest value of each run over `level`. Runs that are apart by at most a window are one: an episode."""
+    over = np.flatnonzero(averages > level)
+    runs = np.split(over, np.flatnonzero(np.diff(over) > window) + 1)
+    return np.array([averages[run].max() for run in runs if len(run)])
+
+
+def fit_tail(peaks: Array) -> tuple[float, float]:
+    """Scale and shape of a generalised Pareto distribution by probability-weighted moments (Hosking and Wallis 1987,
+    *Technometrics* 29:3), the shape within `LARGEST_SHAPE`."""
+    ordered, count = np.sort(peaks), len(peaks)
+    first = float(ordered.mean())
+    weighted = float(((1 - (np.arange(1, count + 1) - 0.35) / count) * ordered).mean())
+    spread = first - 2 * weighted
+    shape = 2 - first / spread if spread > 0 else -LARGEST_SHAPE
+    shape = float(np.clip(shape, -LARGEST_SHAPE, LARGEST_SHAPE))
+    return first * (1 - shape), shape
