@@ -152,11 +152,11 @@ def found_by_rules(bundle: Bundle, mistake: Mistake) -> bool:
 
 
 def hear(bundle: Path, folder: Path, session: Session, look: list[int]) -> tuple[list[Deviation], list[Cycle]]:
-    """What a subscriber hears of a rendered session."""
+    """What a subscriber hears of a rendered session, but for `unfamiliar`: `rendered_unfamiliar.py` measures that."""
     video = folder / "video.mp4"
     render_video(video, session, np.random.SeedSequence(look))
     events = watch_run(bundle, str(video), folder / "events.sock", "deviations")
-    return of_type(events, Deviation), of_type(events, Cycle)
+    return [each for each in of_type(events, Deviation) if each.kind != "unfamiliar"], of_type(events, Cycle)
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import EncoderSpec, PyramidSpec
+from tests.helpers.bundles import known_bundle
+from tests.helpers.familiar import familiar_input
 from tests.helpers.toy_pyramid import toy_bundle, toy_spec, write_graphs
 
 SPEC = toy_spec((2, 2), encoder=EncoderSpec(height=4, width=6, size=5))
@@ -81,6 +83,33 @@ def test_a_procedure_is_written_beside_the_thresholds_and_people_edit_both(tmp_p
     file.unlink()
     without = load_bundle(written.path)
     assert without.certified and without.decoder == replace(config, procedure=None)
+
+
+def test_a_model_of_the_input_is_covered_by_the_certificate(tmp_path: Path) -> None:
+    model = familiar_input(np.eye(3))
+    path = known_bundle(tmp_path / "bundle", decoder=DecoderConfig(unfamiliar_per_h=1.0), familiarity=model).path
+    loaded, file = load_bundle(path), path / "familiarity.json"
+    assert loaded.familiarity is not None and loaded.familiarity.to_json() == model.to_json()
+    whole = file.read_bytes()
+    for index in range(0, len(whole), 23):
+        file.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
+        with pytest.raises(EdgeHalError, match=r"cannot read .*familiarity\.json"):
+            load_bundle(path, allow_uncertified=True)
+    file.unlink()
+    with pytest.raises(EdgeHalError, match=r"lacks familiarity\.json"):
+        load_bundle(path)
+    file.write_bytes(whole)
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["familiarity"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(EdgeHalError, match="unfamiliar_per_h has no effect"):
+        load_bundle(path, allow_uncertified=True)
+
+
+def test_a_model_of_the_input_fits_the_vectors_of_the_bundle(tmp_path: Path) -> None:
+    with pytest.raises(EdgeHalError, match=r"vectors of 5 numbers, the table says 3"):
+        known_bundle(tmp_path / "bundle", familiarity=familiar_input(np.eye(5)))
+    assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize("name", expected_graphs(SPEC, "fp32"))

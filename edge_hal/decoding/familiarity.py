@@ -129,7 +129,7 @@ class Familiarity:
         odd = sorted(tensors.keys() ^ {*ARRAYS, *NUMBERS})
         if odd:
             raise ValueError(f"see '{odd[0]}'")
-        found = {name: np.asarray(tensors[name], np.float64) for name in tensors}
+        found = {name: np.asarray(tensors[name], np.float32).astype(np.float64) for name in tensors}
         if any(found[name].ndim for name in NUMBERS):
             raise ValueError("an array stands for a number")
         return cls(**{name: float(found[name]) if name in NUMBERS else found[name] for name in found})  # type: ignore[arg-type]

@@ -37,6 +37,7 @@ from edge_hal.runtime.recording.reader import comparable
 from edge_hal.runtime.sources.watchdog import Limits
 from edge_hal.spec import EncoderSpec
 from tests.helpers.bundles import LABELS, SHARP, known_bundle, vectors
+from tests.helpers.familiar import familiar_input
 from tests.helpers.moving_dot import HZ, SIZE, moving_dot
 from tests.helpers.short_training import BRIEF, weights
 from tests.helpers.small_data import CONFIG, write_small_data
@@ -193,6 +194,8 @@ def test_an_option_of_a_run_has_an_effect(
 STEP: dict[str, Any] = {"first": 0.5, "share": 0.3, "median_s": 2.0, "spread": 1.5}
 CHANGED = {"smooth_s": 2.0, "confirm_s": 1.5, "margin": 0.3, "min_duration_s": 5.0, "lead_s": 0.7, "temperature": 3.0}
 CHANGED |= {"evidence_hz": 1.0, "decide_at": 0.95, "decide_hz": 0.5, "belief_hz": 0.5, "free_order": 0.9}
+CHANGED |= {"unfamiliar_per_h": 900.0}
+FAMILIARITY = dataclasses.replace(familiar_input(np.zeros((1, len(LABELS)))), scale=np.full(len(LABELS), 0.05))
 
 # {what decides: (its thresholds, those that change nothing)}
 DECIDERS: dict[str, tuple[DecoderConfig, set[str]]] = {
@@ -225,7 +228,8 @@ def steps_of(**rules: Any) -> dict[str, Step]:
 
 def bundle_with(folder: Path, decider: str, steps: dict[str, Step]) -> Path:
     procedure = None if decider == "hysteresis" else Procedure(steps)
-    return known_bundle(folder, decoder=dataclasses.replace(DECIDERS[decider][0], procedure=procedure)).path
+    decoder = dataclasses.replace(DECIDERS[decider][0], procedure=procedure)
+    return known_bundle(folder, decoder=decoder, familiarity=FAMILIARITY).path
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle, encoder_name, graph_name, write_bundle
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec, TensorSpec
 
 LABELS = ("blue", "green", "red")
@@ -41,6 +42,7 @@ def known_bundle(
     decoder: DecoderConfig = AT_ONCE,
     passed: bool = True,
     lag_s: float = 0.0,
+    familiarity: Familiarity | None = None,
 ) -> Bundle:
     """With `lag_s`, what it says of a tick is meant of one so long before."""
     spec = known_spec(model_hz, pictures=pictures, lag_s=lag_s)
@@ -53,7 +55,8 @@ def known_bundle(
             _write_encoder(directory / encoder_name("fp32"), spec.encoder)
 
     certificate = {"passed": passed, "checks": [{"name": "decree", "passed": passed}]}
-    return write_bundle(path, spec, "fp32", decoder, {"by": "tests"}, write, lambda _: certificate)
+    provenance = {"by": "tests"}
+    return write_bundle(path, spec, "fp32", decoder, provenance, write, lambda _: certificate, familiarity=familiarity)
 
 
 def vectors(labels: list[int]) -> NDArray[np.float32]:

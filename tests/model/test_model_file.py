@@ -25,6 +25,7 @@ from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.model.model_file import MODEL_FILE, REFERENCE_FILE, load_checkpoint, save_model
 from edge_hal.spec import EncoderSpec
+from tests.helpers.familiar import familiar_input
 from tests.helpers.small_models import FLAT, THREE, TWO, random_input, random_model, save_run, small_spec
 
 Change = Callable[[dict[str, Any], dict[str, torch.Tensor]], object]
@@ -50,6 +51,20 @@ def refused(path: Path) -> EdgeHalError:
     error = caught.value
     assert error.exit_code in (1, 2) and error.why and error.todo and "\n" not in error.what + error.why
     return error
+
+
+def test_a_model_of_the_input_is_saved_and_checked(tmp_path: Path) -> None:
+    spec = small_spec(size=5)
+    for size in (5, 4):
+        model = familiar_input(np.eye(size), limit_times=2.5)
+        save_model(tmp_path / MODEL_FILE, *random_model(spec, seed=3), DecoderConfig(), {}, model)
+        if size == 5:
+            loaded = load_checkpoint(tmp_path).familiarity
+            assert loaded is not None and loaded.to_json() == model.to_json()
+            rewrite(tmp_path / MODEL_FILE, lambda _, tensors: tensors.pop("familiarity.tail"))
+            assert "tail" in refused(tmp_path).why
+        else:
+            assert "another size" in refused(tmp_path).why
 
 
 @pytest.mark.parametrize("levels", [FLAT, TWO, THREE], ids=["flat", "two", "three"])

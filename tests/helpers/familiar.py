@@ -1,0 +1,31 @@
+"""A model of the input whose answers are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edge_hal.decoding.familiarity import Familiarity
+
+
+def familiar_input(centres: ArrayLike, limit_times: float = 3.0, window_s: float = 1.0) -> Familiarity:
+    """Vectors (D,) lie around the centres (M, D), variance 1. Once an hour normal input is `limit_times` as far from
+    them as usual."""
+    rows = np.asarray(centres, float)
+    size = rows.shape[1]
+    return Familiarity(
+        mean=np.zeros(size),
+        scale=np.ones(size),
+        components=np.eye(size),
+        whiten=np.eye(size),
+        centres=rows,
+        rest=0.0,
+        window_s=window_s,
+        usual=0.0,
+        level=0.0,
+        peaks_per_h=math.e,
+        tail=2 * math.log(limit_times),
+        shape=0.0,
+    )
