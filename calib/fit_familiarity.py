@@ -31,7 +31,7 @@ LARGEST_SHAPE = 0.25
 """Of the tail, in size: its estimate from few peaks is rough."""
 
 
-def fit_familiarity(videos: Mapping[str, NDArray[np.float32]], model_hz: float) -> Familiarity | None:
+def fit_familiarity(videos: Mapping[str, NDArray[np.floating]], model_hz: float) -> Familiarity | None:
     """The model of the vectors (T, D) of normal videos by name; None for fewer than `LEAST_VIDEOS`, or if they are too
     short for a tail. Names that are neighbours in the alphabet are mostly held out together: often they are of one
     person, or of one day."""
@@ -67,7 +67,7 @@ def fit_familiarity(videos: Mapping[str, NDArray[np.float32]], model_hz: float) 
     )
 
 
-def learn(videos: Sequence[NDArray[np.float32]]) -> Familiarity:
+def learn(videos: Sequence[NDArray[np.floating]]) -> Familiarity:
     """The mixture, with no tail yet: components, and k-means of the whitened vectors. It is fitted in `ROUNDS`, because
     which centre is nearest depends on the covariance around the centres."""
     x = np.concatenate([np.asarray(video, np.float64) for video in videos])

@@ -49,7 +49,9 @@ def test_more_numbers_than_components_and_constant_ones(dtype: type) -> None:
     rng = np.random.default_rng(1)
     spread = rng.normal(size=(6, 100))
     spread[:, 7] = 0.0
-    videos = {str(n): (signal(rng, 60) @ spread + 0.01 * rng.normal(size=(600, 100))).astype(dtype) for n in range(5)}
+    videos: dict[str, NDArray[np.floating]] = {
+        str(n): (signal(rng, 60) @ spread + 0.01 * rng.normal(size=(600, 100))).astype(dtype) for n in range(5)
+    }
     for video in videos.values():
         video[:, 7] = 3.0
     model = fit_familiarity(videos, HZ)
