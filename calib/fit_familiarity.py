@@ -19,6 +19,8 @@ FOLDS = 4
 LEAST_VIDEOS = 4
 LEAST_PEAKS = 5
 MOST_VECTORS = 20_000
+BLOCK = 4096
+"""Long videos of long vectors would fill the memory in float64."""
 CENTRES = 32
 ROUNDS, ITERATIONS = 2, 25
 SHRINKAGE = 0.1
@@ -45,7 +47,8 @@ def fit_familiarity(videos: Mapping[str, NDArray[np.floating]], model_hz: float)
     for fold in range(FOLDS):
         model = learn([video for video, own in zip(in_order, folds, strict=True) if own != fold])
         for video in (video for video, own in zip(in_order, folds, strict=True) if own == fold):
-            distances.append(model.distances(video))
+            blocks = [model.distances(video[first : first + BLOCK]) for first in range(0, len(video), BLOCK)]
+            distances.append(np.concatenate(blocks))
             averages.append(trailing(distances[-1], window))
     hours = sum(map(len, distances)) / model_hz / 3600
     together = np.concatenate(averages)
@@ -70,8 +73,8 @@ def fit_familiarity(videos: Mapping[str, NDArray[np.floating]], model_hz: float)
 def learn(videos: Sequence[NDArray[np.floating]]) -> Familiarity:
     """The mixture, with no tail yet: components, and k-means of the whitened vectors. It is fitted in `ROUNDS`, because
     which centre is nearest depends on the covariance around the centres."""
-    x = np.concatenate([np.asarray(video, np.float64) for video in videos])
-    x = x[:: -(-len(x) // MOST_VECTORS)]
+    every = -(-sum(map(len, videos)) // MOST_VECTORS)
+    x = np.concatenate([np.asarray(video[::every], np.float64) for video in videos])
     mean, spread = x.mean(axis=0), x.std(axis=0)
     scale = np.where(spread > 1e-6 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
     scaled = (x - mean) / scale

@@ -21,6 +21,7 @@ from edge_hal.evaluation.scores import frame_labels
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.train import train
 from edge_hal.metrics import TransitionPoint, score_transitions, transitions_of
+from edge_hal.model.model_file import load_checkpoint
 from tests.helpers.processes import TIMEOUT_S, call, contents, finish, start, until_exists
 from tests.helpers.short_training import BRIEF, assert_same_run, weights
 from tests.helpers.small_data import ACTIONS, CONFIG, RATE_HZ, scramble_boundaries, write_small_data
@@ -57,6 +58,15 @@ def test_a_run_directory_holds_what_it_should_and_the_seed_decides_it(data: Path
         assert starts[0] == 0 and starts == sorted(set(starts)) and starts[-1] < video.length
     with pytest.raises(EdgeHalError, match="complete run"):
         learn(data, one, seed=3)
+
+
+def test_what_the_input_looks_like_is_learned_from_four_videos_on(data: Path, tmp_path: Path) -> None:
+    trained = load_checkpoint(learn(data, tmp_path / "run", "decoder.unfamiliar_per_h=3"))
+    assert trained.familiarity is not None and trained.decoder.unfamiliar_per_h == 3.0
+    few = write_small_data(tmp_path / "few", train=3)
+    with pytest.raises(EdgeHalError, match="unfamiliar_per_h has no effect"):
+        learn(few, tmp_path / "without", "decoder.unfamiliar_per_h=3")
+    assert not (tmp_path / "without" / "model.safetensors").exists()
 
 
 class Interrupted(Exception):
