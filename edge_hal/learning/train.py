@@ -22,7 +22,6 @@ from edge_hal import __version__
 from edge_hal.calib.fit_decoder import check_given, fit_decoder
 from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, PER_H, fit_familiarity
 from edge_hal.config import Config
-from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
@@ -32,17 +31,20 @@ from edge_hal.spec import EncoderSpec, FrontEndSpec
 
 from .alignment_file import StoredAlignment, alignment_entries, first_alignment_from
 from .data.check_features import check_features
+from .data.check_videos import check_lengths
 from .data.dataset import VideoSet, without_order
+from .data.extraction import Sampling, extract
 from .data.rates import with_model_rate
 from .data.recordings import Labels, SampledRecording, read_recordings
+from .data.video_cache import VideoCache
 from .encoders.train_encoder import learn_encoder
-from .hmm.first_alignment import FIRST_ALIGN_HZ, FirstAlignment, find_first_alignment, statistics, thumbnail_vectors
+from .hmm.first_alignment import FirstAlignment, find_first_alignment, statistics, thumbnail_vectors
 from .hmm.known_labels import known_segments_of
 from .hmm.trust import Evidence
 from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
-from .networks.teacher import choose_align_hz, learn_alignment
+from .networks.teacher import learn_alignment
 from .run_directory import RunDirectory
 
 log = logging.getLogger("edge_hal.data")
@@ -64,6 +66,7 @@ def train(
     alignment: StoredAlignment | None = None,
     *,
     accept_damaged: bool = False,
+    cache: VideoCache | None = None,
 ) -> Path:
     """Train on `videos` and write the run directory `out`. An interrupted training resumes.
 
@@ -73,6 +76,7 @@ def train(
     Args:
         alignment: the first alignment of the videos without labels; by default it is searched.
         accept_damaged: use video files whatever share of their frames is missing.
+        cache: what was extracted from video files, and where to keep it; None: in temporary files.
 
     Raises:
         EdgeHalError: the data or the configuration are bad, or `out` cannot be used.
@@ -95,6 +99,7 @@ def train(
         config.model.hz,
         picture,
         lambda done, total: progress("read", done, total, ""),
+        cache=cache,
         accept_damaged=accept_damaged,
     )
     if picture is None:
@@ -105,7 +110,8 @@ def train(
     fully_labelled = all(labels is not None for labels in user_labels)
     known_segments = None
     if not fully_labelled:
-        check_lengths(recordings, config)
+        ticks = {recording.name: len(recording.inputs) for recording in recordings}
+        check_lengths(ticks, {recording.name: recording.transcript for recording in recordings}, config)
         known_segments = [known_segments_of(recording) for recording in recordings]
     stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
     run.begin()
@@ -141,7 +147,7 @@ def train(
     if picture is not None:
         thumbnails = thumbnail_vectors(recordings)
         rough = first_alignment(thumbnails, plain_front_end(thumbnails), learned=False).labels
-        vectors = _encode(recordings, rough, picture, len(videos.labels), config, run, stage("encoder"))
+        vectors = _encode(recordings, rough, picture, len(videos.labels), config, run, stage("encoder"), videos, cache)
     else:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
     familiarity = fit_familiarity({r.name: x for r, x in zip(recordings, vectors, strict=True)}, config.model.hz)
@@ -201,22 +207,6 @@ def train(
     return out
 
 
-def check_lengths(recordings: Sequence[SampledRecording], config: Config) -> None:
-    """Raises EdgeHalError for a video that is too short for its step list: each step needs one sample at the rates of
-    the first alignment and of the teacher."""
-    model_hz = config.model.hz
-    durations_s = [len(recording.inputs) / model_hz for recording in recordings]
-    hz = config.learning.align_hz or choose_align_hz(durations_s, [r.transcript for r in recordings])
-    period = max(1, round(model_hz / min(hz, FIRST_ALIGN_HZ)))
-    for recording, duration_s in zip(recordings, durations_s, strict=True):
-        if -(-len(recording.inputs) // period) < len(recording.transcript):
-            raise EdgeHalError(
-                f"video {recording.name} is too short for its {len(recording.transcript)} steps",
-                f"it lasts {duration_s:.1f} s, and the alignment looks {model_hz / period:g} times a second",
-                "correct its step list, or take it out of the split",
-            )
-
-
 def _encode(
     recordings: Sequence[SampledRecording],
     labels: Sequence[Labels],
@@ -225,6 +215,8 @@ def _encode(
     config: Config,
     run: RunDirectory,
     stage: Stage,
+    videos: VideoSet,
+    cache: VideoCache | None,
 ) -> list[NDArray[np.float32]]:
     """Vectors (T, D) per recording, by the graph that will run on the device: the encoder trained here, or that of the
     user."""
@@ -234,9 +226,11 @@ def _encode(
     assert config.model.encoder is not None
     if config.model.encoder.onnx is not None:
         import_encoder(config.model.encoder.onnx, picture, graph)
-    else:
-        module = learn_encoder(recordings, labels, picture, count, config.model.hz, config.learning, stage)
-        export_encoder(module, picture, graph)
+        seen = Sampling(config.model.hz, picture.height, picture.width, graph)
+        sampled = extract(videos.videos, seen, cache, lambda done, total: stage.progress("encode", done, total, ""))
+        return [np.asarray(s.values[: len(r.inputs)], np.float32) for s, r in zip(sampled, recordings, strict=True)]
+    module = learn_encoder(recordings, labels, picture, count, config.model.hz, config.learning, stage)
+    export_encoder(module, picture, graph)
     vectors = []
     for number, recording in enumerate(recordings):
         vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
