@@ -122,6 +122,15 @@ def test_the_parts_of_a_task_folder(tmp_path: Path) -> None:
     assert "'video3'" in str(caught.value)
 
 
+def test_a_missing_list_is_named_where_the_user_writes_it(tmp_path: Path) -> None:
+    root = small_task(tmp_path / "task")
+    for folder in ("transcripts", "groundTruth"):
+        (root / folder / "video1.txt").unlink()
+    for labelled, expected in ((False, "transcripts"), ({"video1"}, "labels")):
+        with pytest.raises(EdgeHalError, match=rf"1 file \({expected}/video1.txt\) missing"):
+            load_dataset(root, split=None, part="train", with_labels=labelled)
+
+
 def test_steps_of_task_yaml_decide_the_numbers(tmp_path: Path) -> None:
     root = small_task(tmp_path / "task", "steps: [turn, place, reach, grasp]\n")
     (root / "mapping.txt").unlink()

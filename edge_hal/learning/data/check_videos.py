@@ -14,7 +14,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import TASK_FILE, is_task
 
 from .dataset import VideoSet, without_order
-from .mstcn_files import count_of, names_in
+from .mstcn_files import count_of, read_split
 from .rates import FIRST_ALIGN_HZ, choose_align_hz
 from .video_cache import content_hash
 
@@ -120,8 +120,8 @@ def check_parts(root: Path, files: Mapping[str, Path], split: int | None, traini
     """
     tested: dict[str, str] = {}
     for part in ("test", "valid"):
-        if (root / "splits" / f"{part}.split{split}.bundle").is_file():
-            tested |= {name: f"{part} part of split {split}" for name in names_in(root, files, split, part)}
+        if split is not None and (root / "splits" / f"{part}.split{split}.bundle").is_file():
+            tested |= {name: f"{part} part of split {split}" for name in read_split(root, split, part)}
     if split is None and is_task(root):
         tested = {name: f"`test` of {TASK_FILE}" for name in files if name not in training}
     found = []
@@ -136,6 +136,18 @@ def check_parts(root: Path, files: Mapping[str, Path], split: int | None, traini
             found.append(Problem("error", f"{what}, in training and in test", "remove one of them"))
         else:
             found.append(Problem("warning", what, "remove all but one: it counts more than once"))
+    return found
+
+
+def check_splits(root: Path) -> list[Problem]:
+    """Videos that are in the training part and in another part of the same split, for every split there is."""
+    found = []
+    for path in sorted((root / "splits").glob("train.split*.bundle")):
+        number = path.name.removeprefix("train.split").removesuffix(".bundle")
+        if number.isdecimal():
+            training = read_split(root, int(number), "train")
+            both = [problem for problem in check_parts(root, {}, int(number), training) if problem.level == "error"]
+            found += [Problem("warning", problem.what, problem.todo) for problem in both]
     return found
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import composed
+from edge_hal.task_file import read_task
 from edge_hal.ticks import ticks_of
 
-from .check_videos import Problem, check_before_training, too_short
+from .check_videos import Problem, check_before_training, check_splits, too_short
 from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
 from .mstcn_files import Kind, count_of, index_media, names_in, with_own_labels
@@ -54,6 +55,8 @@ def examine(root: Path, config: Config, split: int | None) -> Examined:
     if videos is None:
         return Examined(rows, sorted(problems, key=lambda problem: problem.level != "error"), None)
     problems += check_before_training(videos, root, files, split, config)
+    problems += check_splits(root) if split is None else []
+    problems += _test_part(root, kind, config, split)
     problems += [_problem(note) for note in videos.notes]
     rows |= _rows(videos)
     cost = None
@@ -116,6 +119,21 @@ def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:
             todo = "check the names: VIDEO.txt belongs to VIDEO.mp4"
             found.append(Problem("warning", f"{count_of(alone, 'file')} in {folder}/ without a video", todo))
     return found
+
+
+def _test_part(root: Path, kind: Kind, config: Config, split: int | None) -> list[Problem]:
+    """A warning if there is a test part that cannot be scored."""
+    task = read_task(root)
+    listed = (
+        bool(task and task.file.test) if split is None else (root / "splits" / f"test.split{split}.bundle").is_file()
+    )
+    try:
+        if listed:
+            data = config.data
+            load_dataset(root, split=split, part="test", with_labels=True, rate_hz=data.rate_hz, kind=kind)
+    except EdgeHalError as error:
+        return [Problem("warning", f"the test part cannot be scored: {_text(error)}", error.todo)]
+    return []
 
 
 def _short(videos: VideoSet, config: Config) -> list[Problem]:

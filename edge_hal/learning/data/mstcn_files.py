@@ -182,21 +182,22 @@ def check_present(
     labelled: Collection[str],
     timestamps: bool = False,
 ) -> None:
-    missing = []
+    missing, task = [], is_task(root)
     for name in names:
         if name not in files:
             missing.append(f"features/{name}.npy" if kind == "features" else f"videos/{name}.mp4")
         written, per_frame = label_paths(root, name)
         stamps = timestamps and name in labelled
         if not per_frame.is_file() and ((name in labelled and not stamps) or not written.is_file()):
-            missing.append(f"groundTruth/{name}.txt")
+            folder = "groundTruth" if not task else "labels" if name in labelled else "transcripts"
+            missing.append(f"{folder}/{name}.txt")
         if stamps and not _text_file(root / "timestamps", name).is_file():
             missing.append(f"timestamps/{name}.txt")
     if missing:
         raise EdgeHalError(
             f"{count_of(missing, 'file')} missing under {root}",
             f"needed for {len(names)} videos"
-            + ("" if labelled else " (transcripts/<video>.txt serves as well as groundTruth)"),
+            + ("" if labelled or task else " (transcripts/<video>.txt serves as well as groundTruth)"),
             "add the files, or take the videos out of the split",
         )
 

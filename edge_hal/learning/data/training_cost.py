@@ -24,7 +24,7 @@ PICTURE_S, ENCODE_S = 6e-4, 7e-5
 START_S, RESTART_S, TEACHER_S, STUDENT_S = 6.0, 1.8e-4, 2.4e-4, 5.2e-5
 """Start and export of the encoder; a restart of the alignment and an epoch of the teacher on a second of video; the
 student on a tick of a crop."""
-BASE_BYTES, THUMBNAIL_BYTES, FEATURES = 500e6, 3 * 4 * 12 * 16 * 3, 64
+BASE_BYTES, THUMBNAIL_BYTES, FEATURES = 650e6, 3 * 4 * 12 * 16 * 3, 64
 """The program itself; the thumbnails of a tick, with copies; numbers of a feature vector, where they are not known."""
 
 

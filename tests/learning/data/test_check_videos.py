@@ -56,6 +56,11 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "error",
         "1 video (video1) in the training and in the test part of split 1",
     ),
+    "test without labels": (
+        lambda root: (root / "groundTruth" / "video3.txt").unlink(),
+        "warning",
+        "the test part cannot be scored: 1 file (groundTruth/video3.txt) missing",
+    ),
     "one content": (copy_of("video0", "video3"), "error", "video0 and video3 are the same file under 2 names, in"),
     "twice": (copy_of("video0", "video1"), "warning", "video0 and video1 are the same file under 2 names"),
     "seen once": (
@@ -92,6 +97,14 @@ def test_a_problem_is_found(tmp_path: Path, case: str) -> None:
     found = examine(root, config, 1)
     assert {p.level for p in found.problems if told in p.what} == {level}, found.problems
     assert found.problems[0].level == level or level == "warning"
+
+
+def test_a_split_that_overlaps_is_named_although_it_is_not_trained_on(tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "data", train=3, test=1)
+    assert not [p for p in examine(root, load_config(str(CONFIG)), None).problems if "split 1" in p.what]
+    lines("splits/test.split1.bundle", "video1.txt")(root)
+    (found,) = [p for p in examine(root, load_config(str(CONFIG)), None).problems if "split 1" in p.what]
+    assert found.level == "warning" and "video1" in found.what
 
 
 def test_several_unreadable_videos_are_all_named_and_the_rest_is_still_checked(tmp_path: Path) -> None:

@@ -228,3 +228,21 @@ def test_a_hash_is_that_of_the_content_as_it_is_now(tmp_path: Path) -> None:
     assert content_hash(path) == one
     path.write_bytes(b"two")
     assert content_hash(path) != one
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None:
+    """The pictures of the longer video are 276 MB, and peak memory differs by less than a fifth of that."""
+    code = (
+        "import resource, sys; from pathlib import Path; import tests.learning.data.test_extraction as t\n"
+        "t.extract([t.video(Path(sys.argv[1]))], t.Sampling(20.0, 240, 320), t.VideoCache(Path(sys.argv[2])))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    peaks_kb = []
+    for frames in (20, 600):
+        path = write_video(tmp_path / f"{frames}.mkv", [100 * i for i in range(frames)])
+        command = [sys.executable, "-c", code, str(path), str(tmp_path)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        peaks_kb.append(int(done.stdout))
+    assert sum(path.stat().st_size for path in tmp_path.glob(f"*{SUFFIX}")) > 276e6
+    assert peaks_kb[1] - peaks_kb[0] < 50_000, peaks_kb
