@@ -99,6 +99,8 @@ def extract(
                 for future in ended:
                     future.result()
                 tell()
+            done[:] = total  # a video may have a tick more or less than its stamps announce
+            tell()
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
