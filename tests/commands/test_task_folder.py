@@ -19,8 +19,9 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.rates import with_model_rate
 from edge_hal.learning.run_directory import RunDirectory, run_to_write
+from edge_hal.spec import EncoderSpec
 from edge_hal.task_folder import newest_bundle, newest_run
-from tests.helpers.bundles import known_bundle, vectors
+from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.processes import call, contents, finish, start, until_exists
 from tests.helpers.small_data import CONFIG, write_small_data
 
@@ -235,6 +236,55 @@ def test_a_check_prints_a_table_or_json_and_exits_with_1_only_if_training_cannot
     bad = command("check", "task", "--config", str(CONFIG))
     assert bad.returncode == 1 and "error: cannot read the features" in bad.stdout
     assert "training cannot work" in bad.stderr and bad.stderr.count("->") == 1
+
+
+def test_vectors_that_were_extracted_are_those_that_training_looks_for(
+    tmp_path: Path, command: Command, picture_bundle: Path
+) -> None:
+    """A run directory holds a copy of the encoder without the notes of its exporter; eval reads by this copy."""
+    from edge_hal.export.graphs import import_encoder
+    from edge_hal.learning.data.dataset import Video
+    from edge_hal.learning.data.extraction import Sampling
+    from edge_hal.learning.data.video_cache import VideoCache
+    from tests.helpers.videos import write_video
+
+    (tmp_path / "task" / "videos").mkdir(parents=True)
+    size = len(LABELS)
+    (tmp_path / "task" / "task.yaml").write_text(
+        f"settings:\n  model.encoder: {{height: 16, width: 16, size: {size}}}\n  model.model_hz: 5\n"
+    )
+    path = write_video(tmp_path / "task" / "videos" / "a.mkv", [100 * i for i in range(20)])
+    graph = picture_bundle / "encoder.fp32.onnx"
+    done = command("extract", "task", "--encoder", str(graph))
+    assert done.returncode == 0 and f"vectors of {size}" in done.stdout, done.stderr
+    import_encoder(graph, EncoderSpec(16, 16, size), tmp_path / "encoder.onnx")
+    cache = VideoCache(tmp_path / "task" / ".cache")
+    found = cache.get(Sampling(5.0, 16, 16, tmp_path / "encoder.onnx").key(Video("a", path, "video", (), 20, 10.0)))
+    assert found is not None and found.values.shape == (10, size)
+    assert command("extract", "task", "--clear").returncode == 0
+    assert list((tmp_path / "task" / ".cache").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_model_does_not_depend_on_the_cache(tmp_path: Path) -> None:
+    """Pictures decoded for this training only, into a new cache, and read from a full one."""
+    from edge_hal.learning.data.video_cache import VideoCache
+    from edge_hal.learning.train import train
+    from edge_hal.workbench import render_dataset
+    from tests.helpers.short_training import BRIEF, assert_same_run
+
+    data = render_dataset(tmp_path / "data", 3, 3, 0, workers=1)
+    settings = ["learning.encoder.epochs=1", "learning.student.least_steps=3", "learning.workers=1"]
+    config, videos = load_config("tiny", [*BRIEF, *settings]), load_dataset(data, split=None, part="train")
+    (tmp_path / "cache").mkdir()
+    cache = VideoCache(tmp_path / "cache")
+    runs = [
+        train(videos, config, tmp_path / name, 0, lambda *_: None, cache=given)
+        for name, given in (("without", None), ("new", cache), ("full", cache))
+    ]
+    for run in runs[1:]:
+        assert_same_run(runs[0], run)
+        assert (run / "encoder.onnx").read_bytes() == (runs[0] / "encoder.onnx").read_bytes()
 
 
 def test_out_and_ckpt_are_asked_for_where_there_is_no_task_folder(tmp_path: Path, command: Command) -> None:
