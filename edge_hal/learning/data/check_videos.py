@@ -12,10 +12,11 @@ from typing import Literal
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import TASK_FILE, is_task
+from edge_hal.ticks import ticks_of
 
 from .dataset import VideoSet, without_order
 from .mstcn_files import count_of, read_split
-from .rates import FIRST_ALIGN_HZ, choose_align_hz
+from .rates import FIRST_ALIGN_HZ, choose_align_hz, with_model_rate
 from .video_cache import content_hash
 
 SEEN_OFTEN_ENOUGH = 2
@@ -112,6 +113,16 @@ def too_short(
             )
 
 
+def _short(videos: VideoSet, config: Config) -> list[Problem]:
+    """The errors of `too_short`, where training aligns anything and all rates are known."""
+    if all(video.labels is not None for video in videos.videos) or any(not video.rate_hz for video in videos.videos):
+        return []
+    config = with_model_rate(config, videos)
+    ticks = {v.name: len(ticks_of(v.length, v.rate_hz or 1.0, config.model.hz)) for v in videos.videos}
+    errors = too_short(ticks, {video.name: video.transcript for video in videos.videos}, config)
+    return [Problem("error", f"{error.what}: {error.why}", error.todo) for error in errors]
+
+
 def check_parts(root: Path, files: Mapping[str, Path], split: int | None, training: Collection[str]) -> list[Problem]:
     """Videos that are trained on and scored, and files of the same content under two names.
 
@@ -169,5 +180,5 @@ def check_before_training(
 ) -> list[Problem]:
     """All problems of videos that could be loaded. Errors come first."""
     training = [video.name for video in videos.videos]
-    found = [*check_parts(root, files, split, training), *check_lists(videos, config)]
+    found = [*check_parts(root, files, split, training), *check_lists(videos, config), *_short(videos, config)]
     return sorted(found, key=lambda problem: problem.level != "error")

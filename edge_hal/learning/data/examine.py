@@ -13,9 +13,8 @@ from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import composed
 from edge_hal.task_file import read_task
-from edge_hal.ticks import ticks_of
 
-from .check_videos import Problem, check_before_training, check_splits, too_short
+from .check_videos import Problem, check_before_training, check_splits
 from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
 from .mstcn_files import Kind, count_of, index_media, names_in, with_own_labels
@@ -62,7 +61,6 @@ def examine(root: Path, config: Config, split: int | None) -> Examined:
     cost = None
     try:
         config = with_model_rate(config, videos)
-        problems += _short(videos, config)
         cost, told = _cost(root, videos, config)
         rows |= {"ticks of the model": f"{config.model.hz:g} a second", **told}
     except EdgeHalError as error:
@@ -134,14 +132,6 @@ def _test_part(root: Path, kind: Kind, config: Config, split: int | None) -> lis
     except EdgeHalError as error:
         return [Problem("warning", f"the test part cannot be scored: {_text(error)}", error.todo)]
     return []
-
-
-def _short(videos: VideoSet, config: Config) -> list[Problem]:
-    if all(video.labels is not None for video in videos.videos):
-        return []
-    ticks = {v.name: len(ticks_of(v.length, v.rate_hz or 1.0, config.model.hz)) for v in videos.videos}
-    errors = too_short(ticks, {video.name: video.transcript for video in videos.videos}, config)
-    return [Problem("error", _text(error), error.todo) for error in errors]
 
 
 def _rows(videos: VideoSet) -> dict[str, str]:
