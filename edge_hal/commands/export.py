@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 def export(
-    task: Annotated[Path | None, typer.Argument(readable=False, help="Task folder: export its newest run.")] = None,
     ckpt: Annotated[
         Path | None,
         typer.Option(
@@ -95,6 +94,7 @@ def export(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as one JSON object.")] = False,
+    task: Annotated[Path | None, typer.Argument(readable=False, help="Task folder: export its newest run.")] = None,
 ) -> None:
     """Export the graphs of a run, check that they compute the same as the trained model, and write the bundle."""
     one_of("--precision", precision, PRECISIONS)

@@ -17,7 +17,6 @@ from edge_hal.task_folder import TASK_FILE, is_task, newest_bundle
 
 
 def run(
-    task: option.Task = None,
     camera: option.Camera = "0",
     camera_auth: option.CameraAuth = None,
     size: option.Size = None,
@@ -58,6 +57,7 @@ def run(
     metrics: option.Metrics = None,
     log: option.Log = "auto",
     as_json: option.Json = False,
+    task: option.Task = None,
 ) -> None:
     """Recognise a camera, a file or a stream of feature vectors, and publish what happens when it happens.
 
