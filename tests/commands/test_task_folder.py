@@ -220,7 +220,7 @@ def test_a_video_in_training_and_test_is_one_error(tmp_path: Path, name: str, co
     shutil.copy(root / "groundTruth" / "video0.txt", root / "groundTruth" / "video3.txt")
     done = command(name, "task", "--config", str(CONFIG))
     assert done.returncode == 1
-    assert "video0 and video3 are the same file under 2 names, in training and in test" in done.stderr
+    assert "2 videos (video0, video3) have the same content, in training and in test" in done.stderr
     assert "Traceback" not in done.stderr and not (root / "runs").exists()
 
 
@@ -285,6 +285,17 @@ def test_a_model_does_not_depend_on_the_cache(tmp_path: Path) -> None:
     for run in runs[1:]:
         assert_same_run(runs[0], run)
         assert (run / "encoder.onnx").read_bytes() == (runs[0] / "encoder.onnx").read_bytes()
+
+
+def test_a_video_that_cannot_be_trained_on_is_no_test_video(tmp_path: Path, command: Command) -> None:
+    root = small_task(tmp_path / "task")
+    shutil.copy(root / "features" / "video0.npy", root / "features" / "video1.npy")
+    shutil.rmtree(root / "groundTruth")
+    (root / "transcripts" / "video1.txt").unlink()
+    found = json.loads(command("check", "task", "--config", str(CONFIG), "--json").stdout)["problems"]
+    assert [each["what"] for each in found if each["level"] == "error"] == [
+        f"1 file (transcripts/video1.txt) missing under {Path('task')}: needed for 1 videos",
+    ]
 
 
 def test_out_and_ckpt_are_asked_for_where_there_is_no_task_folder(tmp_path: Path, command: Command) -> None:

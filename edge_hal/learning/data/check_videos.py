@@ -11,11 +11,12 @@ from typing import Literal
 
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
-from edge_hal.task_folder import TASK_FILE, is_task
+from edge_hal.task_file import read_task
+from edge_hal.task_folder import TASK_FILE
 from edge_hal.ticks import ticks_of
 
 from .dataset import VideoSet, without_order
-from .mstcn_files import count_of, read_split
+from .mstcn_files import count_of, read_split, test_videos
 from .rates import FIRST_ALIGN_HZ, choose_align_hz, with_model_rate
 from .video_cache import content_hash
 
@@ -133,8 +134,9 @@ def check_parts(root: Path, files: Mapping[str, Path], split: int | None, traini
     for part in ("test", "valid"):
         if split is not None and (root / "splits" / f"{part}.split{split}.bundle").is_file():
             tested |= {name: f"{part} part of split {split}" for name in read_split(root, split, part)}
-    if split is None and is_task(root):
-        tested = {name: f"`test` of {TASK_FILE}" for name in files if name not in training}
+    task = read_task(root) if split is None else None
+    if task is not None:
+        tested = {name: f"`test` of {TASK_FILE}" for name in test_videos(task)}
     found = []
     both = sorted(set(training) & tested.keys())
     if both:
@@ -142,7 +144,7 @@ def check_parts(root: Path, files: Mapping[str, Path], split: int | None, traini
         found.append(Problem("error", what, "take them out of one of the two"))
     for same in _same_content({name: files[name] for name in {*training, *tested} if name in files}):
         parts = {name in tested for name in same}
-        what = f"{' and '.join(same)} are the same file under {len(same)} names"
+        what = f"{count_of(same, 'video')} have the same content"
         if len(parts) == 2:
             found.append(Problem("error", f"{what}, in training and in test", "remove one of them"))
         else:

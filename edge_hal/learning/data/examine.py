@@ -87,26 +87,29 @@ def _readable(
             only=only,
         )
 
+    problems: list[Problem] = []
+
+    def loadable(some: Sequence[str]) -> list[str]:
+        """Those that can be loaded, found by halves."""
+        try:
+            load(some)
+            return list(some)
+        except EdgeHalError as error:
+            if len(some) == 1:
+                problems.append(Problem("error", _text(error), error.todo))
+                return []
+            return loadable(some[: len(some) // 2]) + loadable(some[len(some) // 2 :])
+
     try:
         return load(names), []
     except EdgeHalError as error:
-        problems, good = [], []
-        for name in names:
-            try:
-                load([name])
-                good.append(name)
-            except EdgeHalError as its:
-                problems.append(Problem("error", _text(its), its.todo))
-        if not good or len(good) == len(names):  # it is not the fault of a video
-            return None, [Problem("error", _text(error), error.todo)] if good else _once(problems)
-        try:
-            return load(good), problems
-        except EdgeHalError as rest:
-            return None, [*problems, Problem("error", _text(rest), rest.todo)]
-
-
-def _once(problems: Sequence[Problem]) -> list[Problem]:
-    return list(dict.fromkeys(problems))
+        good = loadable(names)
+        if not good or len(good) == len(names):  # it is not the fault of a video, or of each
+            return None, list(dict.fromkeys(problems)) or [Problem("error", _text(error), error.todo)]
+    try:
+        return load(good), problems
+    except EdgeHalError as rest:
+        return None, [*problems, Problem("error", _text(rest), rest.todo)]
 
 
 def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:

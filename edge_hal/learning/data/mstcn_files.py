@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.media.names import VIDEO_SUFFIXES, composed, printable, with_suffix
-from edge_hal.task_file import read_task
+from edge_hal.task_file import Task, read_task
 from edge_hal.task_folder import TASK_FILE, is_task
 
 Kind = Literal["features", "video"]
@@ -127,7 +127,7 @@ def names_in(root: Path, files: Collection[str], split: int | None, part: str) -
     task = read_task(root)
     if task is None:
         return sorted(files)
-    path, test = root / TASK_FILE, [composed(_stem(name)) for name in task.file.test]
+    path, test = root / TASK_FILE, test_videos(task)
     if part == "valid":
         raise EdgeHalError(f"{root} has no valid part", "a task folder has a train and a test part", exit_code=2)
     for name in test:
@@ -145,6 +145,11 @@ def names_in(root: Path, files: Collection[str], split: int | None, part: str) -
         why = "task.yaml names no test videos, and no video has frame labels"
         raise EdgeHalError(f"{root} has nothing to score", why, "write labels/<video>.txt: one action for each frame")
     return test or labelled
+
+
+def test_videos(task: Task) -> list[str]:
+    """The videos that task.yaml keeps for a test; a suffix is accepted."""
+    return [composed(_stem(name)) for name in task.file.test]
 
 
 def with_own_labels(root: Path, names: Collection[str]) -> set[str]:

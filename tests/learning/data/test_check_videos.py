@@ -61,8 +61,8 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "warning",
         "the test part cannot be scored: 1 file (groundTruth/video3.txt) missing",
     ),
-    "one content": (copy_of("video0", "video3"), "error", "video0 and video3 are the same file under 2 names, in"),
-    "twice": (copy_of("video0", "video1"), "warning", "video0 and video1 are the same file under 2 names"),
+    "one content": (copy_of("video0", "video3"), "error", "2 videos (video0, video3) have the same content, in"),
+    "twice": (copy_of("video0", "video1"), "warning", "2 videos (video0, video1) have the same content"),
     "seen once": (
         lambda root: [lines(f"transcripts/video{n}.txt", "grasp", "reach", "place")(root) for n in (0, 2)],
         "warning",
