@@ -84,7 +84,11 @@ def read_task(root: Path) -> Task | None:
         return Task(root, TaskFile())
     if not isinstance(node, yaml.MappingNode):
         raise EdgeHalError(f"{path}, line 1: it holds no keys", "", "write lines like `test: [VIDEO]`", exit_code=2)
-    lines = _lines(node, path)
+    try:
+        lines = _lines(node, path)
+        json.dumps(values)
+    except (RecursionError, ValueError) as error:
+        raise EdgeHalError(f"{path}: a key holds itself", "", "write its values out", exit_code=2) from error
     try:
         task = Task(root, TaskFile.model_validate(values))
     except ValidationError as error:

@@ -43,6 +43,12 @@ def test_an_error_names_the_line(tmp_path: Path, text: str, line: int, told: str
     assert told in str(caught.value) and caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("text", ["settings: &x {a: *x}", "settings: {a: &x [*x]}", "test: &x [*x]"])
+def test_a_key_that_holds_itself_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(EdgeHalError, match="holds itself"):
+        read_task(write(tmp_path, text))
+
+
 def test_a_file_without_keys_is_a_task_and_a_folder_without_the_file_is_none(tmp_path: Path) -> None:
     assert read_task(tmp_path) is None
     task = read_task(write(tmp_path, "# nothing\n"))

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ from edge_hal.task_folder import is_task
 
 SCHEMA = 1
 HEADER_BYTES = 4096
+TYPES = {np.dtype(kind).str: np.dtype(kind) for kind in (np.uint8, np.float32)}
 SUFFIX = ".ticks"
 KEPT_DAYS = 30
 """A file that no command has read for so long is deleted when another one is added."""
@@ -84,13 +86,13 @@ class VideoCache:
         try:
             with path.open("rb") as file:
                 entry = json.loads(file.read(HEADER_BYTES))
-            shape, dtype = tuple(map(int, entry["shape"])), np.dtype(entry["dtype"])
-            whole = path.stat().st_size == HEADER_BYTES + dtype.itemsize * int(np.prod(shape))
-            if entry["schema"] != SCHEMA or entry["key"] != key or not whole or 0 in shape:
+            shape, dtype = tuple(map(int, entry["shape"])), TYPES[entry["dtype"]]
+            whole = path.stat().st_size == HEADER_BYTES + dtype.itemsize * math.prod(shape)
+            if entry["schema"] != SCHEMA or entry["key"] != key or not whole or min(shape) < 1:
                 return None
             mapped = np.memmap(path, dtype, "c", HEADER_BYTES, shape)  # "c": changes stay in memory
             missing = Missing(*map(int, entry["missing"]))
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
             return None
         with contextlib.suppress(OSError):
             os.utime(path)
