@@ -14,8 +14,10 @@ import pytest
 
 from edge_hal import cli
 from edge_hal.commands.run import _bundle
+from edge_hal.commands.task import tell
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.check_videos import Problem
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.rates import with_model_rate
 from edge_hal.learning.run_directory import RunDirectory, run_to_write
@@ -296,6 +298,15 @@ def test_a_video_that_cannot_be_trained_on_is_no_test_video(tmp_path: Path, comm
     assert [each["what"] for each in found if each["level"] == "error"] == [
         f"1 file (transcripts/video1.txt) missing under {Path('task')}: needed for 1 videos",
     ]
+
+
+def test_a_training_prints_the_first_warnings_and_stops_at_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    warnings = [Problem("warning", f"fault {number}", "todo") for number in range(5)]
+    tell(warnings, Path("task"))
+    told = capsys.readouterr().err.splitlines()
+    assert told == [*(f"warning: fault {number}" for number in range(3)), "2 more warnings: edge-hal check task"]
+    with pytest.raises(EdgeHalError, match="worse"):
+        tell([*warnings, Problem("error", "worse", "todo")], Path("task"))
 
 
 def test_out_and_ckpt_are_asked_for_where_there_is_no_task_folder(tmp_path: Path, command: Command) -> None:

@@ -203,7 +203,7 @@ def check_present(
             f"{count_of(missing, 'file')} missing under {root}",
             f"needed for {len(names)} videos"
             + ("" if labelled or task else " (transcripts/<video>.txt serves as well as groundTruth)"),
-            "add the files, or take the videos out of the split",
+            f"add the files, or take the videos out of the {'folder' if task else 'split'}",
         )
 
 
