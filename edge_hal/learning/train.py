@@ -22,6 +22,7 @@ from edge_hal import __version__
 from edge_hal.calib.fit_decoder import check_given, fit_decoder
 from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, PER_H, fit_familiarity
 from edge_hal.config import Config
+from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
