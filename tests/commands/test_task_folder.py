@@ -116,6 +116,7 @@ def test_the_parts_of_a_task_folder(tmp_path: Path) -> None:
     (root / "groundTruth" / "video2.txt").unlink()
     assert names("train") == ["video0", "video1", "video2", "video3"]
     assert names("test") == ["video0", "video1", "video3"]  # those that can be scored
+    assert "may have been trained on" in load_dataset(root, split=None, part="test").notes[0]
     shutil.rmtree(root / "groundTruth")
     with pytest.raises(EdgeHalError, match="nothing to score"):
         names("test")

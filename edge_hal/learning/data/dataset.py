@@ -195,6 +195,8 @@ def load_dataset(
     labelled = set(names if with_labels is True else with_labels or ())
     check_present(root, kind, names, files, labelled, timestamps)
     task = read_task(root)
+    if task is not None and split is None and part == "test" and not task.file.test:
+        notes.append("task.yaml names no test videos: the model may have been trained on those that are scored")
     labels = read_mapping(root, notes) if task is None or task.file.steps is None else task.file.steps
     ids = {name: i for i, name in enumerate(labels)}
     if background is not None and background not in ids:
