@@ -20,6 +20,7 @@ from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.cameras import cameras
 from edge_hal.commands.demo import demo
 from edge_hal.commands.doctor import doctor
+from edge_hal.commands.encoders import encoders
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
 from edge_hal.commands.keys import keys
@@ -56,6 +57,7 @@ app.command("cameras")(cameras)
 app.command("run")(run)
 app.command("listen")(listen)
 app.command("replay")(replay)
+app.command("encoders")(encoders)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)

@@ -39,6 +39,13 @@ def train(
             "for videos)."
         ),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="What turns pictures into vectors: own (trained here), a pretrained encoder such as "
+            "efficientnet-lite0@160, or onnx:FILE. `edge-hal encoders` lists them (default: that of the configuration)."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,6 +94,7 @@ def train(
     """Learn from ordered step lists. An interrupted training continues when the same command is run again."""
     began_s = time.monotonic()
     overrides = [*(settings or []), *_supervised(supervision, labelled, timestamps)]
+    overrides += [] if encoder is None else [f"model.encoder.kind={encoder}"]
     chosen = choose_config(data, config, overrides)
     if alignment is not None and chosen.learning.supervision == "frames":
         raise EdgeHalError(

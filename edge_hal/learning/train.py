@@ -35,14 +35,16 @@ from .data.check_features import check_features
 from .data.dataset import VideoSet, without_order
 from .data.rates import with_model_rate
 from .data.recordings import Labels, SampledRecording, read_recordings
+from .encoders.pretrained import open_pretrained, with_sizes
 from .encoders.train_encoder import learn_encoder
-from .hmm.first_alignment import FIRST_ALIGN_HZ, FirstAlignment, find_first_alignment, statistics, thumbnail_vectors
+from .hmm.first_alignment import FIRST_ALIGN_HZ, FirstAlignment, find_first_alignment, thumbnail_vectors
 from .hmm.known_labels import known_segments_of
 from .hmm.trust import Evidence
 from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import choose_align_hz, learn_alignment
+from .projection import fitted_front_end, leading_components
 from .run_directory import RunDirectory
 
 log = logging.getLogger("edge_hal.data")
@@ -81,6 +83,10 @@ def train(
         videos = without_order(videos)
     check_given(config.decoder.given())
     config = with_model_rate(config, videos)
+    pretrained = None
+    if config.model.encoder is not None and config.model.encoder.pretrained:
+        pretrained = open_pretrained(config.model.encoder)
+        config = with_sizes(config, pretrained)
     run = RunDirectory(out, config, seed, videos, alignment)
     learning = config.learning
 
@@ -138,12 +144,17 @@ def train(
         """A front end that does not scale."""
         return FrontEnd(FrontEndSpec(vectors[0].shape[1], config.model.front_end_ticks))
 
-    if picture is not None:
-        thumbnails = thumbnail_vectors(recordings)
-        rough = first_alignment(thumbnails, plain_front_end(thumbnails), learned=False).labels
-        vectors = _encode(recordings, rough, picture, len(videos.labels), config, run, stage("encoder"))
-    else:
+    if picture is None:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
+    else:
+        graph = run.path / ENCODER_FILE
+        if pretrained is None:
+            thumbnails = thumbnail_vectors(recordings)
+            rough = first_alignment(thumbnails, plain_front_end(thumbnails), learned=False).labels
+            _learn_encoder(recordings, rough, picture, len(videos.labels), config, graph, stage("encoder"))
+        else:
+            pretrained.write(graph)
+        vectors = _encode(recordings, graph, progress)
     familiarity = fit_familiarity({r.name: x for r, x in zip(recordings, vectors, strict=True)}, config.model.hz)
     if familiarity is None:
         if config.decoder.unfamiliar_per_h:
@@ -154,14 +165,16 @@ def train(
             raise EdgeHalError(what, why, "leave it out", exit_code=2)
         log.warning("unfamiliar input will not be reported: that needs %d videos that are long enough", LEAST_VIDEOS)
     spec = config.model.spec(videos.labels, background, vectors[0].shape[1])
-    front_end = FrontEnd(spec.front_end)
-    front_end.fit(*statistics(vectors))
+    front_end = fitted_front_end(spec.front_end, vectors)
     features = [front_end(torch.from_numpy(x)) for x in vectors]
 
     posteriors = None
-    # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
-    own = encoder is not None and encoder.onnx is None
-    found = first_alignment(vectors, plain_front_end(vectors) if own else front_end, learned=True)
+    if pretrained is not None:  # the starter sees what the model sees
+        seen = leading_components(vectors)
+        found = first_alignment(seen, plain_front_end(seen), learned=False)
+    else:
+        # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
+        found = first_alignment(vectors, front_end if picture is None else plain_front_end(vectors), learned=True)
     labels = found.labels
     if not fully_labelled:
         if learning.lists != "exact" or stored is not None:
@@ -217,30 +230,28 @@ def check_lengths(recordings: Sequence[SampledRecording], config: Config) -> Non
             )
 
 
-def _encode(
+def _learn_encoder(
     recordings: Sequence[SampledRecording],
     labels: Sequence[Labels],
     picture: EncoderSpec,
     count: int,
     config: Config,
-    run: RunDirectory,
+    graph: Path,
     stage: Stage,
-) -> list[NDArray[np.float32]]:
-    """Vectors (T, D) per recording, by the graph that will run on the device: the encoder trained here, or that of the
-    user."""
-    from edge_hal.export.graphs import export_encoder, import_encoder
+) -> None:
+    """Train our own encoder on `labels` and write its graph."""
+    from edge_hal.export.graphs import export_encoder
 
-    graph = run.path / ENCODER_FILE
-    assert config.model.encoder is not None
-    if config.model.encoder.onnx is not None:
-        import_encoder(config.model.encoder.onnx, picture, graph)
-    else:
-        module = learn_encoder(recordings, labels, picture, count, config.model.hz, config.learning, stage)
-        export_encoder(module, picture, graph)
+    module = learn_encoder(recordings, labels, picture, count, config.model.hz, config.learning, stage)
+    export_encoder(module, picture, graph)
+
+
+def _encode(recordings: Sequence[SampledRecording], graph: Path, progress: Progress) -> list[NDArray[np.float32]]:
+    """Vectors (T, D) per recording, by the graph that will run on the device."""
     vectors = []
     for number, recording in enumerate(recordings):
         vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
-        stage.progress("encode", number + 1, len(recordings), "")
+        progress("encode", number + 1, len(recordings), "")
     return vectors
 
 
