@@ -3,6 +3,7 @@ library's own cache. Nothing is downloaded."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,13 @@ POOLS = ("avgpool", "fc", "classifier")
 def open_library_model(settings: Encoder, kind: EncoderKind) -> PretrainedEncoder:
     """Raises EdgeHalError if the library, the model or the weights are missing, or the weights do not fit."""
     if importlib.util.find_spec(kind.family) is None:
-        raise EdgeHalError(f"the encoder {settings.kind} needs {kind.family}", "", f"pip install {kind.family}")
+        raise EdgeHalError(f"the encoder {kind.name} needs {kind.family}", "", f"pip install {kind.family}")
+    try:
+        importlib.import_module(kind.family)
+    except Exception as error:  # a build for another torch raises errors of several kinds
+        why = str(error).splitlines()[0]
+        todo = f"install the {kind.family} that fits torch {torch.__version__}"
+        raise EdgeHalError(f"{kind.family} cannot be imported", why, todo) from error
     opened = _torchvision if kind.family == "torchvision" else _timm
     return opened(settings, kind)
 
@@ -65,12 +72,7 @@ def _timm(settings: Encoder, kind: EncoderKind) -> PretrainedEncoder:
     except (RuntimeError, ValueError, TypeError) as error:
         raise _unknown(kind, error) from error
     about = network.pretrained_cfg
-    cached = None
-    if about.get("hf_hub_id"):
-        from huggingface_hub import try_to_load_from_cache
-
-        place = try_to_load_from_cache(about["hf_hub_id"], "model.safetensors")
-        cached = Path(place) if isinstance(place, str) else None
+    cached = None if settings.weights is not None else _in_hub_cache(about.get("hf_hub_id"))
     download = f"python -c \"import timm; timm.create_model('{kind.name}', pretrained=True)\""
     weights = _weights(settings, kind, cached, download)
     classifier = about.get("classifier") or ()
@@ -79,14 +81,29 @@ def _timm(settings: Encoder, kind: EncoderKind) -> PretrainedEncoder:
     return _encoder(settings, kind, network, mean, std, about.get("license") or "see the model's card")
 
 
+def _in_hub_cache(repository: str | None) -> Path | None:
+    """The weights that timm downloaded earlier."""
+    if not repository:
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:  # timm works without it
+        return None
+    place = try_to_load_from_cache(repository, "model.safetensors")
+    return Path(place) if isinstance(place, str) else None
+
+
 def _encoder(
     settings: Encoder, kind: EncoderKind, maps: nn.Module, mean: Any, std: Any, licence: str
 ) -> PretrainedEncoder:
     try:
         return encoder_of(settings.kind, kind, maps, _of_255(mean), _of_255(std), licence)
-    except RuntimeError as error:  # torch, for pictures of a size that the network cannot read
-        why = str(error).splitlines()[0]
-        raise EdgeHalError(f"the encoder {settings.kind} cannot read its pictures", why, exit_code=2) from error
+    except EdgeHalError:
+        raise
+    except Exception as error:  # of the network, which reads other sizes or is no chain of maps
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        what = f"the encoder {kind.name} cannot read pictures of {kind.height}x{kind.width}"
+        raise EdgeHalError(what, why, exit_code=2) from error
 
 
 def _weights(settings: Encoder, kind: EncoderKind, cached: Path | None, download: str) -> Path:
@@ -98,7 +115,7 @@ def _weights(settings: Encoder, kind: EncoderKind, cached: Path | None, download
     if cached is not None and cached.is_file():
         return cached
     raise EdgeHalError(
-        f"the weights of {settings.kind} are not on this machine",
+        f"the weights of {kind.name} are not on this machine",
         "edge-hal downloads none",
         f"give their file: --set model.encoder.weights=FILE; or fill the cache of {kind.family}: {download}",
     )
