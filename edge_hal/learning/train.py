@@ -7,6 +7,7 @@ decoder.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import platform
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ from .data.check_features import check_features
 from .data.dataset import VideoSet, without_order
 from .data.rates import with_model_rate
 from .data.recordings import Labels, SampledRecording, read_recordings
-from .encoders.pretrained import open_pretrained, with_sizes
+from .encoders.pretrained import PretrainedEncoder, open_pretrained, with_sizes
 from .encoders.train_encoder import learn_encoder
 from .hmm.first_alignment import FIRST_ALIGN_HZ, FirstAlignment, find_first_alignment, thumbnail_vectors
 from .hmm.known_labels import known_segments_of
@@ -206,12 +207,21 @@ def train(
         pyramid,
         front_end,
         decoder,
-        _provenance(config, seed, videos, stage("student").device),
+        _provenance(config, seed, videos, stage("student").device) | _encoder_of(config, pretrained, run.path),
         _reference(recordings, vectors),
         alignment_entries(recordings, labels, videos.labels, found.evidence),
         familiarity,
     )
     return out
+
+
+def _encoder_of(config: Config, pretrained: PretrainedEncoder | None, run: Path) -> dict[str, Any]:
+    """For the provenance: which encoder made the vectors, and under which licence its weights are."""
+    if config.model.encoder is None:
+        return {}
+    licence = {} if pretrained is None else {"licence": pretrained.licence}
+    digest = hashlib.sha256((run / ENCODER_FILE).read_bytes()).hexdigest()
+    return {"encoder": {"kind": config.model.encoder.kind, "sha256": digest, **licence}}
 
 
 def check_lengths(recordings: Sequence[SampledRecording], config: Config) -> None:

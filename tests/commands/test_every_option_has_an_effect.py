@@ -34,11 +34,13 @@ from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.sample_events import start, transition
 from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
 from tests.helpers.small_models import random_input, random_model, small_spec
+from tests.helpers.videos import write_video
 
 RUN = "run --bundle bundle --camera features:f.npy@10"
 VIDEO = "run --bundle pictures --camera folder --fps 10"
 CAMERA = "run --bundle pictures --camera rtsp://host/x --no-journal"
 TRAIN = f"train data --out new --config {CONFIG}"
+PICTURED = "train films --out new --config tiny"
 EVAL = "eval data --ckpt run --split 1 --json"
 EVAL_BELIEF = "eval data --ckpt believing --split 1 --json"
 EXPORT = "export --ckpt run --out new"
@@ -120,11 +122,17 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "cameras": {"--json": ("cameras", "cameras --json")},
     "demo": {"--out": ("demo", "demo --out new"), "--seed": ("demo", "demo --seed 3")},
+    "encoders": {
+        "KINDS": ("encoders own", "encoders"),
+        "--set": ("encoders own", "encoders own --set size=32"),
+        "--json": ("encoders own", "encoders own --json"),
+    },
     "train": {
         "DATA": (TRAIN, TRAIN.replace("data", "data2")),
         "--out": (TRAIN, f"{TRAIN} --out elsewhere"),
         "--split": (TRAIN, f"{TRAIN} --split 1"),
         "--config": (TRAIN, f"{TRAIN} --config kinematics --set data.rate_hz=20"),
+        "--encoder": (PICTURED, f"{PICTURED} --encoder efficientnet-lite0@96"),
         "--set": (TRAIN, f"{TRAIN} --set learning.restarts=3"),
         "--seed": (TRAIN, f"{TRAIN} --seed 3"),
         "--supervision": (TRAIN, f"{TRAIN} --supervision frames"),
@@ -277,6 +285,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         certificate.write_text(certificate_text({**body, **more}))
     shutil.copytree(root / "bundle", root / "uncertified")
     (root / "uncertified" / "certificate.json").unlink()
+    films = root / "films"
+    (films / "videos").mkdir(parents=True)
+    write_video(films / "videos" / "one.mp4", range(0, 4000, 100), codec="mpeg4")
+    (films / "transcripts").mkdir()
+    (films / "transcripts" / "one.txt").write_text("reach\ngrasp\n")
     for name, seed in (("data", 0), ("data2", 1)):
         data = write_small_data(root / name, train=3, test=3, seed=seed)
         shutil.copy(data / "splits" / "train.split1.bundle", data / "splits" / "valid.split1.bundle")
@@ -395,6 +408,13 @@ def subscribed(*arguments: Any, **named: Any) -> Iterator[Subscribed]:
     yield Subscribed()
 
 
+def costs_of(settings: Any) -> Any:
+    """Without the time, which differs between two runs."""
+    from edge_hal.evaluation.encoder_costs import EncoderCosts
+
+    return EncoderCosts(settings.kind, settings.spec(), "none", 1000, 1.0, 10**6)
+
+
 def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
     """{function of the package: what replaces it while this command runs}."""
     from edge_hal.bundle import load_bundle
@@ -414,6 +434,7 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
             "edge_hal.runtime.checks.selftest.selftest": lambda bundles, _: tried("proved", bundles),
         },
         "demo": {"edge_hal.workbench.render_dataset": stopped},
+        "encoders": {"edge_hal.evaluation.encoder_costs.measure": costs_of},
     }
     return work.get(command, {})
 
