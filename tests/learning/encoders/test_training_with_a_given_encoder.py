@@ -24,8 +24,8 @@ HEIGHT, WIDTH, SIZE = 24, 32, 80
 
 
 def write_film(path: Path, steps: list[str], rng: np.random.Generator) -> list[str]:
-    """20 to 40 frames of each colour at 10 Hz, and the label of each frame."""
-    labels = [step for step in steps for _ in range(int(rng.integers(20, 40)))]
+    """15 to 60 frames of each colour at 10 Hz, and the label of each frame."""
+    labels = [step for step in steps for _ in range(int(rng.integers(15, 60)))]
     with av.open(str(path), "w") as out:
         stream = out.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -68,7 +68,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_net(root / "net.onnx")
     code, _, err = call(
         *("train", "data", "--out", "run", "--encoder", "onnx:net.onnx", "--set", "learning.workers=1"),
-        *(part for each in BRIEF for part in ("--set", each)),
+        *(part for each in (*BRIEF, "learning.teacher.realign_every=~") for part in ("--set", each)),
         cwd=root,
     )
     assert code == 0, err
@@ -107,7 +107,7 @@ def test_the_bundle_holds_the_graph_of_the_training_and_is_certified_on_pixels(t
     assert load_bundle(bundle.path).certified
     code, out, err = call("eval", "data", "--ckpt", "run", "--json", cwd=trained)
     assert code == 0, err
-    assert json.loads(out)["mof"] > 85
+    assert json.loads(out)["ours"]["mof"] > 80
 
 
 @pytest.mark.slow
