@@ -25,6 +25,7 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=0)]
+Components = Annotated[int, Field(ge=0)]
 Lists = Literal["exact", "noisy", "sets"]
 
 
@@ -94,7 +95,7 @@ class Model(Section):
     lookback_s: Positive = 30.0
     lag_s: Weight = 0.6
     other_lags_s: tuple[Weight, ...] = (0.0, 0.3)
-    projected: Epochs | None = None
+    projected: Components | None = None
     encoder: Encoder | None = None
     levels: tuple[Level, ...]
 

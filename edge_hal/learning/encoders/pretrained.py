@@ -49,7 +49,11 @@ def open_pretrained(settings: Encoder) -> PretrainedEncoder:
 
 
 def with_sizes(config: Config, encoder: PretrainedEncoder) -> Config:
-    """`config` with the sizes of the pictures and vectors of `encoder`, and with a projection of long vectors."""
+    """`config` with the sizes of the pictures and vectors of `encoder`, and with a projection of long vectors.
+
+    Raises:
+        EdgeHalError: `model.projected` is more than the encoder gives.
+    """
     spec, model = encoder.spec, config.model
     assert model.encoder is not None
     sizes = {"height": spec.height, "width": spec.width, "size": spec.size}
@@ -57,4 +61,6 @@ def with_sizes(config: Config, encoder: PretrainedEncoder) -> Config:
     if projected is None:
         projected = PROJECTED if spec.size > PROJECTED else 0
     changed = {"encoder": model.encoder.model_copy(update=sizes), "projected": projected}
-    return config.model_copy(update={"model": model.model_copy(update=changed)})
+    model = model.model_copy(update=changed)
+    model.spec(("any",), None, spec.size)  # a contradiction is reported now, not after the pictures are encoded
+    return config.model_copy(update={"model": model})

@@ -116,6 +116,8 @@ def test_sizes_and_projection_follow_from_the_encoder(lite: None) -> None:
     assert config.model.spec(("a", "b"), None, encoder.spec.size).front_end.width == 64
     chosen = with_sizes(load_config("tiny", ["model.projected=0"]), encoder)
     assert chosen.model.spec(("a", "b"), None, encoder.spec.size).front_end.width == 4 * 1280
+    with pytest.raises(EdgeHalError, match="5121 components"):
+        with_sizes(load_config("tiny", [f"model.encoder.kind={encoder.kind}", "model.projected=5121"]), encoder)
 
 
 @pytest.mark.parametrize(("rows", "columns", "grid"), [(5, 5, 2), (4, 7, 3), (3, 3, 1), (6, 8, 6)])
