@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.spec import FrontEndSpec
 
+from .data.recordings import Labels
 from .hmm.first_alignment import statistics
 
 SMALL = 1e-8
 """Of the largest variance: what is below is rounding, and is not scaled to deviation 1."""
-STARTER_COMPONENTS = 24
-CLIP = 5.0
+STARTER_COMPONENTS, DISCRIMINANT_COMPONENTS = 24, 64
+"""Of the vectors of a pretrained encoder: what the first alignment sees, and what the discriminants are found in."""
+SHRINKAGE = 0.1
 
 
 def fitted_front_end(spec: FrontEndSpec, vectors: Sequence[NDArray[np.float32]]) -> FrontEnd:
@@ -35,13 +37,36 @@ def fitted_front_end(spec: FrontEndSpec, vectors: Sequence[NDArray[np.float32]])
     return front_end
 
 
-def leading_components(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """(T, STARTER_COMPONENTS) per recording, each component of variance 1: what the first alignment sees of the vectors
-    of a pretrained encoder."""
+def leading_components(vectors: Sequence[NDArray[np.float32]], count: int) -> list[NDArray[np.float32]]:
+    """(T, count) per recording: the first principal components, each of variance 1, clipped as in the front end."""
     size = vectors[0].shape[1]
-    spec = FrontEndSpec(size, 1, clip=CLIP, projected=min(STARTER_COMPONENTS, size))
-    front_end = fitted_front_end(spec, vectors)
+    front_end = fitted_front_end(FrontEndSpec(size, 1, projected=min(count, size)), vectors)
     return [front_end.z_scores(torch.from_numpy(x)).numpy() for x in vectors]
+
+
+def discriminants(vectors: Sequence[NDArray[np.float32]], labels: Sequence[Labels]) -> list[NDArray[np.float32]]:
+    """(T, classes - 1) per recording: the directions that separate the labels (T,) best, relative to the spread within
+    a label.
+
+    Linear discriminant analysis (Rao 1948) of the first components, with a regularised covariance (Friedman 1989). Each
+    recording is centred, so that what tells recordings apart does not count.
+    """
+    centred = [x - x.mean(0) for x in leading_components(vectors, DISCRIMINANT_COMPONENTS)]
+    rows, label = np.concatenate(centred).astype(np.float64), np.concatenate(labels)
+    classes, member = np.unique(label, return_inverse=True)
+    if len(classes) < 2:
+        return centred
+    means = np.stack([rows[member == i].mean(0) for i in range(len(classes))])
+    apart = means - rows.mean(0)
+    between = (apart * np.bincount(member)[:, None]).T @ apart / len(rows)
+    rest = rows - means[member]
+    within = rest.T @ rest / len(rows)
+    size = len(within)
+    within = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / size * np.eye(size)
+    whiten = np.linalg.inv(np.linalg.cholesky(within))
+    directions = whiten.T @ np.linalg.eigh(whiten @ between @ whiten.T)[1][:, ::-1]
+    kept = directions[:, : len(classes) - 1]
+    return [(x @ kept).astype(np.float32) for x in centred]
 
 
 def principal_components(

@@ -1,8 +1,8 @@
 """Training, from ordered step lists to a run directory.
 
-The steps: read the videos, find a first alignment (of thumbnails, to train the frame encoder), encode the pictures,
-find a first alignment of the vectors, train the teacher, which improves it, train the causal student, and fit the
-decoder.
+The steps: read the videos, find a first alignment (of thumbnails, to train the frame encoder; of the vectors of a
+pretrained one, to find the directions that tell the steps apart), encode the pictures, find a first alignment of the
+vectors, train the teacher, which improves it, train the causal student, and fit the decoder.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import choose_align_hz, learn_alignment
-from .projection import fitted_front_end, leading_components
+from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
 from .run_directory import RunDirectory
 
 log = logging.getLogger("edge_hal.data")
@@ -121,7 +121,9 @@ def train(
         """`labels`, but those of the user for videos that are labelled in full."""
         return [found if known is None else known for found, known in zip(labels, user_labels, strict=True)]
 
-    def first_alignment(vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool) -> FirstAlignment:
+    def first_alignment(
+        vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool, change: bool = True
+    ) -> FirstAlignment:
         if fully_labelled:
             known = [labels for labels in user_labels if labels is not None]
             return FirstAlignment(known, [Evidence()] * len(known))
@@ -138,6 +140,7 @@ def train(
             progress,
             known_segments=known_segments,
             learned=learned,
+            change=change,
         )
         return replace(found, labels=with_user_labels(found.labels))
 
@@ -171,8 +174,10 @@ def train(
 
     posteriors = None
     if pretrained is not None:  # the starter sees what the model sees
-        seen = leading_components(vectors)
-        found = first_alignment(seen, plain_front_end(seen), learned=False)
+        seen = leading_components(vectors, STARTER_COMPONENTS)
+        rough = first_alignment(seen, plain_front_end(seen), learned=False).labels
+        seen = discriminants(vectors, rough)
+        found = first_alignment(seen, plain_front_end(seen), learned=True, change=False)
     else:
         # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
         found = first_alignment(vectors, front_end if picture is None else plain_front_end(vectors), learned=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.projection import fitted_front_end
+from edge_hal.learning.projection import discriminants, fitted_front_end, leading_components
 from edge_hal.spec import FrontEndSpec, PyramidSpec
 from tests.helpers.small_models import TWO, small_spec
 
@@ -80,3 +80,30 @@ def test_a_table_without_projection_is_that_of_earlier_versions() -> None:
 def test_more_components_than_numbers_are_refused() -> None:
     with pytest.raises(EdgeHalError, match="65 components of a vector of 64"):
         load_config("tiny", ["model.projected=65"])
+
+
+def test_discriminants_find_the_weak_direction_that_separates_the_labels() -> None:
+    rng = np.random.default_rng(1)
+    made, truth = [], []
+    for _ in range(4):
+        labels = np.repeat(rng.permutation(3), 60)
+        x = rng.normal(size=(180, 40)) * np.linspace(6, 1, 40)  # the strong directions say nothing
+        x[:, 30:33] += 5 * np.eye(3)[labels]
+        made.append((x + 100 * rng.normal(size=40)).astype(np.float32))  # each recording has an offset of its own
+        truth.append(labels)
+    noisy = [np.where(rng.random(180) < 0.2, rng.integers(0, 3, 180), y) for y in truth]
+    found, y = np.concatenate(discriminants(made, noisy)), np.concatenate(truth)
+    assert found.shape == (4 * 180, 2)
+
+    def right(x: NDArray[np.float32]) -> float:
+        centres = np.stack([x[y == k].mean(0) for k in range(3)])
+        return float((np.linalg.norm(x[:, None] - centres, axis=2).argmin(1) == y).mean())
+
+    assert right(found) > 0.8
+    assert right(np.concatenate([each[:, :2] for each in leading_components(made, 2)])) < 0.5
+
+
+def test_one_label_has_no_discriminant_and_keeps_the_components() -> None:
+    x = recordings()
+    found = discriminants(x, [np.zeros(len(each), np.int64) for each in x])
+    assert [each.shape for each in found] == [(150, 40), (300, 40)] and all(np.isfinite(each).all() for each in found)
