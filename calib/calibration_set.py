@@ -35,7 +35,7 @@ class CalibrationRecording:
         """Of the pictures if there are any, otherwise of the vectors."""
         seen: NDArray[Any] = self.vectors if self.pictures is None else self.pictures
         digest = hashlib.sha256(f"{seen.dtype}{seen.shape}".encode())
-        digest.update(np.ascontiguousarray(seen).tobytes())
+        digest.update(np.ascontiguousarray(seen).reshape(-1).data)
         return digest.hexdigest()
 
 

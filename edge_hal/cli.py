@@ -18,11 +18,14 @@ from edge_hal.commands import streams
 from edge_hal.commands.bench import bench
 from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.cameras import cameras
+from edge_hal.commands.check import check
 from edge_hal.commands.demo import demo
 from edge_hal.commands.doctor import doctor
 from edge_hal.commands.encoders import encoders
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
+from edge_hal.commands.extract import extract
+from edge_hal.commands.init import init
 from edge_hal.commands.keys import keys
 from edge_hal.commands.listen import listen
 from edge_hal.commands.procedure import procedure
@@ -57,6 +60,9 @@ app.command("cameras")(cameras)
 app.command("run")(run)
 app.command("listen")(listen)
 app.command("replay")(replay)
+app.command("init")(init)
+app.command("check")(check)
+app.command("extract")(extract)
 app.command("encoders")(encoders)
 app.command("train")(train)
 app.command("eval")(evaluate)

@@ -1,7 +1,9 @@
-"""Encode recordings offline: run the exported encoder graph over pictures, exactly as the device does."""
+"""Pictures of video files at the ticks of a model, and their vectors by the encoder's graph, exactly as the device sees
+and computes them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +15,49 @@ from edge_hal.media.names import printable
 from edge_hal.media.stamps import Missing
 from edge_hal.media.video_file import VideoFile
 from edge_hal.preprocess import resize
+from edge_hal.rate import exact_rate, instant_ns
 
 
-def read_pictures(
-    path: Path, at_ns: NDArray[np.int64], height: int, width: int, unstamped_hz: float | None = None
-) -> tuple[NDArray[np.uint8], Missing]:
-    """What a video file shows at increasing times, resized: the newest frame that is not later, as the runtime's ticks
-    see it. Before the first frame that can be decoded, that one.
+def each_picture(
+    path: Path,
+    model_hz: float,
+    height: int,
+    width: int,
+    take: Callable[[NDArray[np.uint8]], None],
+    unstamped_hz: float | None = None,
+    seen: Callable[[int], None] | None = None,
+) -> Missing:
+    """Call `take` with what a video file shows at each tick, resized to (height, width, 3) uint8 BGR: the newest frame
+    that is not later, as the runtime's ticks see it. Before the first frame that can be decoded, that one. The last
+    tick is not later than the last frame. One decoded frame is held at a time.
 
     Args:
-        at_ns: (n,) nanoseconds since the first frame.
         unstamped_hz: frames per second of a file without time stamps.
+        seen: called with the time of each frame in nanoseconds; what it raises ends the reading.
 
     Returns:
-        (m, height, width, 3) uint8 BGR; m < n if later times are after the last frame. And what the file lacks.
+        What the file lacks.
 
     Raises:
         EdgeHalError: the file cannot be opened or decodes to nothing.
     """
-    pictures: list[NDArray[np.uint8]] = []
+    rate = exact_rate(model_hz)
     shown: Any = None
     picture: NDArray[np.uint8] | None = None
+    tick = 0
 
     def show_until(end_ns: int) -> None:
-        nonlocal picture
-        while len(pictures) < len(at_ns) and at_ns[len(pictures)] < end_ns:
+        nonlocal picture, tick
+        while instant_ns(tick, rate) < end_ns:
             picture = resize(video.picture(shown), height, width) if picture is None else picture
-            pictures.append(picture)
+            take(picture)
+            tick += 1
 
     with VideoFile(path, unstamped_hz=unstamped_hz) as video:
         last_ns = 0
         for t_ns, frame in video.frames():
+            if seen is not None:
+                seen(t_ns)
             if frame is not None:
                 if shown is not None:
                     show_until(t_ns)
@@ -51,22 +65,38 @@ def read_pictures(
         missing = video.missing()
         if shown is not None:
             show_until(last_ns + 1)
-    if not pictures:
+    if not tick:
         name = printable(path)
         raise EdgeHalError(f"no frame of {name} could be decoded", "", f"check the file: ffprobe {name}")
-    return np.stack(pictures), missing
+    return missing
 
 
 def encode_pictures(encoder: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, H, W, 3) uint8 -> (n, D) float32 by an encoder graph, one picture at a time as on the device."""
-    import onnxruntime as ort
+    graph = EncoderGraph(encoder)
+    return np.concatenate([graph(picture) for picture in pictures])
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # errors only: ONNX Runtime warns about each float16 convolution on a CPU
-    try:
-        session = ort.InferenceSession(str(encoder), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the exceptions of onnxruntime have no common base class
-        raise EdgeHalError(f"cannot open the encoder {encoder}", str(error).splitlines()[0]) from error
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: picture})[0] for picture in pictures])
+
+class EncoderGraph:
+    """An encoder graph, opened with one thread. Several threads may call it at once.
+
+    Raises:
+        EdgeHalError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3  # errors only: ONNX Runtime warns about each float16 convolution on a CPU
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the exceptions of onnxruntime have no common base class
+            raise EdgeHalError(f"cannot open the encoder {path}", str(error).splitlines()[0]) from error
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(H, W, 3) uint8 BGR -> (1, D) float32."""
+        vector: NDArray[np.float32] = self._session.run(None, {self._input: picture})[0]
+        return vector

@@ -13,6 +13,7 @@ import typer
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of, only_with
 from edge_hal.commands.streams import require_written
+from edge_hal.commands.task import run_of
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edge_hal.export.int8 import Calibration
     from edge_hal.model.model_file import Checkpoint
     from edge_hal.progress import Progress
+    from edge_hal.spec import PyramidSpec
 
 PRECISIONS, INT8_TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
 
@@ -30,12 +32,19 @@ def calibrate(
     data: Annotated[
         Path,
         typer.Argument(
-            readable=False, help="Folder with features/ or videos/. Frame labels are needed only with --confidence."
+            readable=False,
+            help="Task folder, or another folder with features/ or videos/. Frame labels are needed only with "
+            "--confidence.",
         ),
     ],
     ckpt: Annotated[
-        Path, typer.Option(readable=False, help="Run directory that `edge-hal train` wrote, or its model file.")
-    ],
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="Run directory that `edge-hal train` wrote, its model file, or a task folder (default: the newest "
+            "run of the task folder).",
+        ),
+    ] = None,
     split: Annotated[
         int | None,
         typer.Option(
@@ -114,6 +123,7 @@ def calibrate(
     if check is not None:
         one_of("--check", check, ("valid", "test"))
     require("torch", "safetensors", "onnx", "onnxscript")
+    ckpt = run_of(ckpt, data)
     if confidence:
         fit_run(data, ckpt, split, part, check, as_json)
         return
@@ -187,21 +197,25 @@ def labelled_evidence(
     from edge_hal.calib.confidence import collect
     from edge_hal.commands.evaluate import PARTS, run_config
     from edge_hal.commands.train import load_videos, print_notes
-    from edge_hal.features import encode_pictures
     from edge_hal.learning.data.dataset import with_labels_of
     from edge_hal.learning.data.recordings import read_recordings
+    from edge_hal.learning.data.video_cache import cache_of
     from edge_hal.model.one_pass import one_pass
 
     loaded = load_videos(data, run_config(checkpoint.path, []), split, PARTS[part], with_labels=True)
     videos = with_labels_of(loaded, checkpoint.spec.labels, f"the checkpoint {checkpoint.path}")
     print_notes(videos.notes[len(loaded.notes) :])
     posteriors, labels = [], []
-    recordings = read_recordings(videos, checkpoint.spec.model_hz, checkpoint.spec.encoder)
+    recordings = read_recordings(
+        videos,
+        checkpoint.spec.model_hz,
+        checkpoint.spec.encoder,
+        lambda done, total: report("read", done, total, ""),
+        graph=checkpoint.encoder,
+        cache=cache_of(data),
+    )
     for number, recording in enumerate(recordings):
-        vectors = recording.inputs
-        if checkpoint.encoder is not None:
-            vectors = encode_pictures(checkpoint.encoder, np.asarray(vectors, np.uint8))
-        made = one_pass(checkpoint.pyramid, checkpoint.front_end, np.asarray(vectors, np.float32))
+        made = one_pass(checkpoint.pyramid, checkpoint.front_end, np.asarray(recording.inputs, np.float32))
         posteriors.append(made.heads().astype(np.float32))
         assert recording.labels is not None, "the videos were read with labels"
         labels.append(recording.labels)
@@ -225,44 +239,74 @@ def read_folder(
     Raises:
         EdgeHalError: no recordings, an unknown rate, a damaged file, vectors of another size.
     """
-
-    from edge_hal.calib.calibration_set import CalibrationRecording
-    from edge_hal.feature_file import as_float32
-    from edge_hal.features import encode_pictures, read_pictures
-    from edge_hal.learning.data.media_files import open_array, read_times
-    from edge_hal.learning.data.mstcn_files import index_media, read_split
-    from edge_hal.ticks import tick_times_ns, ticks_of
+    from edge_hal.learning.data.mstcn_files import index_media, names_in
 
     spec = checkpoint.spec
     files = index_media(folder, "features" if spec.encoder is None else "video")
     part = "valid" if (folder / "splits" / f"valid.split{split}.bundle").is_file() else "train"
-    names = sorted(files) if split is None else read_split(folder, split, part)
+    names = names_in(folder, files, split, part)
     missing = [name for name in names if name not in files]
     if missing:
         raise EdgeHalError(f"{folder} has no recording {missing[0]}", f"split {split} names it")
+    named = {name: files[name] for name in names}
     known_hz = rate_hz or trained_rate_hz(checkpoint.path)
-    recordings = []
-    for number, name in enumerate(names):
-        report("read", number, len(names), name)
-        if spec.encoder is None or checkpoint.encoder is None:
-            if known_hz is None:
-                raise EdgeHalError("the rate of the feature files is not known", "", "give it: --rate-hz 30")
-            stored = open_array(files[name])
-            size = spec.front_end.size
-            if size not in stored.shape:
-                why = f"its array is {stored.shape}, the model takes vectors of {size}"
-                raise EdgeHalError(f"the calibration recording {files[name]} is of the wrong size", why)
-            rows = stored if stored.shape[1] == size else stored.T
-            vectors = as_float32(rows[ticks_of(len(rows), known_hz, spec.model_hz)])
-            recordings.append(CalibrationRecording(name, vectors))
-        else:
-            times = read_times(files[name], known_hz)
-            eye, count = spec.encoder, len(ticks_of(times.length, times.rate_hz, spec.model_hz))
-            at_ns = tick_times_ns(count, spec.model_hz)
-            pictures, _ = read_pictures(files[name], at_ns, eye.height, eye.width, times.rate_hz)
-            recordings.append(CalibrationRecording(name, encode_pictures(checkpoint.encoder, pictures), pictures))
+    if spec.encoder is None:
+        recordings = _read_vectors(named, spec, known_hz, report)
+    else:
+        recordings = _read_videos(folder, named, checkpoint, known_hz, report)
     which = "all" if split is None else part
     report("read", len(names), len(names), f"{which}: {sum(r.ticks for r in recordings)} ticks")
+    return recordings
+
+
+def _read_vectors(
+    files: dict[str, Path], spec: PyramidSpec, known_hz: float | None, report: Progress
+) -> list[CalibrationRecording]:
+    from edge_hal.calib.calibration_set import CalibrationRecording
+    from edge_hal.feature_file import as_float32
+    from edge_hal.learning.data.media_files import open_array
+    from edge_hal.ticks import ticks_of
+
+    recordings = []
+    for number, (name, path) in enumerate(files.items()):
+        report("read", number, len(files), name)
+        if known_hz is None:
+            raise EdgeHalError("the rate of the feature files is not known", "", "give it: --rate-hz 30")
+        stored = open_array(path)
+        size = spec.front_end.size
+        if size not in stored.shape:
+            why = f"its array is {stored.shape}, the model takes vectors of {size}"
+            raise EdgeHalError(f"the calibration recording {path} is of the wrong size", why)
+        rows = stored if stored.shape[1] == size else stored.T
+        vectors = as_float32(rows[ticks_of(len(rows), known_hz, spec.model_hz)])
+        recordings.append(CalibrationRecording(name, vectors))
+    return recordings
+
+
+def _read_videos(
+    folder: Path, files: dict[str, Path], checkpoint: Checkpoint, unstamped_hz: float | None, report: Progress
+) -> list[CalibrationRecording]:
+    from dataclasses import replace
+
+    from edge_hal.calib.calibration_set import CalibrationRecording
+    from edge_hal.learning.data.dataset import Video
+    from edge_hal.learning.data.extraction import Sampling, extract
+    from edge_hal.learning.data.media_files import read_times
+    from edge_hal.learning.data.video_cache import cache_of
+    from edge_hal.ticks import ticks_of
+
+    times = {name: read_times(path, unstamped_hz) for name, path in files.items()}
+    videos = [Video(name, files[name], "video", (), found.length, found.rate_hz) for name, found in times.items()]
+    spec, cache = checkpoint.spec, cache_of(folder)
+    assert spec.encoder is not None
+    seen = Sampling(spec.model_hz, spec.encoder.height, spec.encoder.width)
+    pictures = extract(videos, seen, cache, lambda done, total: report("decode", done, total, ""))
+    with_graph = replace(seen, graph=checkpoint.encoder)
+    vectors = extract(videos, with_graph, cache, lambda done, total: report("encode", done, total, ""))
+    recordings = []
+    for (name, found), vector, picture in zip(times.items(), vectors, pictures, strict=True):
+        count = len(ticks_of(found.length, found.rate_hz, spec.model_hz))
+        recordings.append(CalibrationRecording(name, vector.values[:count], picture.values[:count]))
     return recordings
 
 

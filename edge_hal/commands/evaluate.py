@@ -12,6 +12,7 @@ import typer
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of
 from edge_hal.commands.streams import require_written
+from edge_hal.commands.task import run_of
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -45,9 +46,19 @@ ROWS = (
 
 def evaluate(
     data: Annotated[
-        Path, typer.Argument(readable=False, help="Folder with features/ or videos/, and with frame labels.")
+        Path,
+        typer.Argument(
+            readable=False, help="Task folder, or another folder with features/ or videos/, and with frame labels."
+        ),
     ],
-    ckpt: Annotated[Path, typer.Option(readable=False, help="Run directory that `edge-hal train` wrote.")],
+    ckpt: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="Run directory that `edge-hal train` wrote, or a task folder (default: the newest run of the task "
+            "folder).",
+        ),
+    ] = None,
     split: Annotated[
         int | None, typer.Option(help="Score a part of this split, for example 1 (default: all videos).")
     ] = None,
@@ -111,8 +122,10 @@ def evaluate(
     from edge_hal.evaluation.decision_curve import decision_curve, draw_curve
     from edge_hal.evaluation.scores import floor_scores
     from edge_hal.learning.data.dataset import with_labels_of
+    from edge_hal.learning.data.video_cache import cache_of
     from edge_hal.model.model_file import load_checkpoint
 
+    ckpt = run_of(ckpt, data)
     for path in (ckpt, full):
         if path is not None:
             load_checkpoint(path)  # so that a damaged one fails before minutes of work
@@ -120,6 +133,7 @@ def evaluate(
     replaced = {key.partition("=")[0] for key in settings}
     thresholds = {name: value for name, value in config.decoder.given().items() if f"decoder.{name}" in replaced}
     videos = load_videos(data, config, split, PARTS[part], with_labels=True)
+    cache = None if config.model.encoder is None else cache_of(data)
     scores: dict[str, Scores] = {"floor": floor_scores(videos)}
     with Stages() as report:
         for name, path in (("ours", ckpt), ("full", full)):
@@ -130,7 +144,14 @@ def evaluate(
             else:
                 known = with_labels_of(videos, load_checkpoint(path).spec.labels, f"the checkpoint {path}")
                 print_notes(known.notes[len(videos.notes) :])
-                streamed = stream_checkpoint(path, known, partial(_report, report, name), thresholds)
+                streamed = stream_checkpoint(
+                    path,
+                    known,
+                    partial(_report, report, name),
+                    thresholds,
+                    reading=partial(_report, report, f"read {name}"),
+                    cache=cache,
+                )
                 scores[name] = stream_scores(streamed, known)
                 if curve is not None and name == "ours":
                     if not streamed.decoder.believes:

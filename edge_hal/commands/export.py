@@ -13,7 +13,9 @@ from edge_hal.commands.calibrate import INT8_TARGETS, PRECISIONS, make_budget, r
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of, only_with
 from edge_hal.commands.streams import require_written
+from edge_hal.commands.task import run_of
 from edge_hal.errors import EdgeHalError
+from edge_hal.task_folder import BUNDLE, TASK_FILE, is_task, newest_bundle
 
 if TYPE_CHECKING:
     from edge_hal.bundle import Bundle
@@ -22,11 +24,18 @@ if TYPE_CHECKING:
 
 def export(
     ckpt: Annotated[
-        Path, typer.Option(readable=False, help="Run directory that `edge-hal train` wrote, or its model file.")
-    ],
-    out: Annotated[Path, typer.Option(readable=False, help="Folder of the bundle. An old one is replaced.")] = Path(
-        "bundle"
-    ),
+        Path | None,
+        typer.Option(
+            readable=False, help="Run directory that `edge-hal train` wrote, its model file, or a task folder."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="Folder of the bundle. An old one is replaced (default: bundle; of a task folder, bundle in the run).",
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="Number format of the graphs: fp32, fp16 or int8.")] = "fp32",
     target: Annotated[
         str | None,
@@ -85,6 +94,7 @@ def export(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as one JSON object.")] = False,
+    task: Annotated[Path | None, typer.Argument(readable=False, help="Task folder: export its newest run.")] = None,
 ) -> None:
     """Export the graphs of a run, check that they compute the same as the trained model, and write the bundle."""
     one_of("--precision", precision, PRECISIONS)
@@ -96,15 +106,28 @@ def export(
         only_with("--precision fp16 or int8", {option: value is not None for option, value in budgets.items()})
     target = target or "onnxruntime"
     one_of("--target", target, INT8_TARGETS)
+    if task is not None and ckpt is not None:
+        raise EdgeHalError("TASK and --ckpt", "both name what to export", "give one of them", exit_code=2)
+    given = task or ckpt
+    if given is None:
+        raise EdgeHalError("nothing to export", "", "give a task folder, or --ckpt RUN", exit_code=2)
+    if task is not None and not is_task(task):
+        todo = f"a run directory is given as --ckpt {shlex.quote(str(task))}"
+        raise EdgeHalError(f"{task} is no task folder", f"it has no {TASK_FILE}", todo, exit_code=2)
+    if precision == "int8" and calib is None and is_task(given):
+        calib = given
     if precision == "int8" and calib is None:
         raise EdgeHalError(
             "int8 needs recordings of the procedure", "", "give them: --calib DATA_DIR --split 1", exit_code=2
         )
     require("torch", "safetensors", "onnx", "onnxscript")
+    from edge_hal.bundle import DEFAULT_PATH
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import export_bundle
     from edge_hal.model.model_file import load_checkpoint
 
+    ckpt = run_of(given, given)
+    out = out or (ckpt / BUNDLE if ckpt != given else DEFAULT_PATH)
     with Stages() as report:
         recordings = []
         if precision == "int8" and calib is not None:
@@ -121,7 +144,7 @@ def export(
             progress=report,
         )
     certificate = json.loads((bundle.path / "certificate.json").read_text())
-    print(json.dumps(certificate) if as_json else _summary(bundle, certificate))
+    print(json.dumps(certificate) if as_json else _summary(bundle, certificate, task))
     if as_json:
         require_written()
 
@@ -142,7 +165,7 @@ def patience_table(decoder: DecoderConfig) -> list[str]:
     return lines
 
 
-def _summary(bundle: Bundle, certificate: dict[str, Any]) -> str:
+def _summary(bundle: Bundle, certificate: dict[str, Any], task: Path | None) -> str:
     from edge_hal.bundle import DEFAULT_PATH, expected_graphs
 
     spec, metrics = bundle.spec, certificate["metrics"]
@@ -171,4 +194,6 @@ def _summary(bundle: Bundle, certificate: dict[str, Any]) -> str:
     )
     lines += patience_table(bundle.decoder)
     where = "" if bundle.path == DEFAULT_PATH else f" --bundle {shlex.quote(str(bundle.path))}"
+    if task is not None and newest_bundle(task) == bundle.path:
+        where = f" {shlex.quote(str(task))}"
     return "\n".join([*lines, f"next: edge-hal run{where} --camera 0"])

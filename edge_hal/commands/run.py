@@ -13,6 +13,7 @@ from edge_hal.commands import streams
 from edge_hal.commands.listen import describe
 from edge_hal.commands.parsing import only_with, parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
+from edge_hal.task_folder import TASK_FILE, is_task, newest_bundle
 
 
 def run(
@@ -45,7 +46,7 @@ def run(
     insecure: option.Insecure = False,
     record: option.Record = None,
     record_around: option.RecordAround = None,
-    bundle: option.Bundle = Path("bundle"),
+    bundle: option.Bundle = None,
     engine: option.Engine = "auto",
     precision: option.Precision = None,
     threads: option.Threads = 1,
@@ -56,6 +57,7 @@ def run(
     metrics: option.Metrics = None,
     log: option.Log = "auto",
     as_json: option.Json = False,
+    task: option.Task = None,
 ) -> None:
     """Recognise a camera, a file or a stream of feature vectors, and publish what happens when it happens.
 
@@ -78,7 +80,7 @@ def run(
     if journal is None:
         only_with("--journal", {"--retention": retention is not None})
     options = runner.RunOptions(
-        bundle=bundle,
+        bundle=_bundle(task, bundle),
         camera=camera,
         endpoint=pub,
         pace=pace,
@@ -128,6 +130,22 @@ def run(
     if summary.reason == "source":
         todo = "check its cable or address, or run without --give-up"
         raise EdgeHalError("the camera delivers no more frames", "", todo)
+
+
+def _bundle(task: Path | None, bundle: Path | None) -> Path:
+    """The bundle to run: the one given, or the newest of a task folder."""
+    from edge_hal.bundle import DEFAULT_PATH
+
+    if task is not None and bundle is not None:
+        raise EdgeHalError("TASK and --bundle", "both name what to run", "give one of them", exit_code=2)
+    if task is not None and not is_task(task):
+        todo = f"a bundle is given as --bundle {task}, a source as --camera {task}"
+        raise EdgeHalError(f"{task} is no task folder", f"it has no {TASK_FILE}", todo, exit_code=2)
+    given = task or bundle or DEFAULT_PATH
+    found = newest_bundle(given)
+    if found != given:
+        logs.log.info("bundle: %s", found, extra={"fields": {"bundle": found}})
+    return found
 
 
 def _log_endpoint(stream: str, journal: Path | None, endpoint: str) -> None:

@@ -19,6 +19,10 @@ recording = partial(typer.Option, rich_help_panel="Recording")
 engine = partial(typer.Option, rich_help_panel="Engine")
 service = partial(typer.Option, rich_help_panel="Service")
 
+Task = Annotated[
+    Path | None, typer.Argument(readable=False, help="Task folder: run its newest bundle, instead of --bundle.")
+]
+
 # --- Source ------------------------------------------------------------------------------------
 
 Camera = Annotated[
@@ -239,8 +243,8 @@ RecordAround = Annotated[
 # --- Engine ------------------------------------------------------------------------------------
 
 Bundle = Annotated[
-    Path,
-    engine(readable=False, help="Folder that `edge-hal export` wrote."),
+    Path | None,
+    engine(readable=False, help="Folder that `edge-hal export` wrote, or a task folder (default: bundle)."),
 ]
 
 Engine = Annotated[

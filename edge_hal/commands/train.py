@@ -13,22 +13,33 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.task import tell
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import composed
+from edge_hal.task_folder import RUNS, is_task
 
 if TYPE_CHECKING:
     from edge_hal.config import Config
+    from edge_hal.learning.data.check_videos import Problem
     from edge_hal.learning.data.dataset import VideoSet
+    from edge_hal.learning.data.mstcn_files import Kind
 
 
 def train(
     data: Annotated[
         Path,
         typer.Argument(
-            readable=False, help="Folder with features/ or videos/, and with the ordered step list of each."
+            readable=False,
+            help="Task folder, or another folder with features/ or videos/, and with the ordered step list of each.",
         ),
     ],
-    out: Annotated[Path, typer.Option(readable=False, help="Run directory to write: model, alignment, configuration.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="Run directory to write: model, alignment, configuration (default: runs/N in a task folder).",
+        ),
+    ] = None,
     split: Annotated[
         int | None, typer.Option(help="Train on the train part of this split, for example 1 (default: all videos).")
     ] = None,
@@ -93,6 +104,9 @@ def train(
 ) -> None:
     """Learn from ordered step lists. An interrupted training continues when the same command is run again."""
     began_s = time.monotonic()
+    if out is None and not is_task(data):
+        todo = "give it: --out RUN, or make a task folder: edge-hal init"
+        raise EdgeHalError("--out is missing", f"{data} is no task folder", todo, exit_code=2)
     overrides = [*(settings or []), *_supervised(supervision, labelled, timestamps)]
     overrides += [] if encoder is None else [f"model.encoder.kind={encoder}"]
     chosen = choose_config(data, config, overrides)
@@ -102,19 +116,24 @@ def train(
         )
     with_labels = _labelled(data, chosen, split, seed)
     videos = load_videos(data, chosen, split, "train", with_labels=with_labels, timestamps=chosen.learning.timestamps)
+    tell(_problems(videos, data, split, chosen), data)
     require("torch", "safetensors")
     if chosen.model.encoder is not None:
         require("onnx", "onnxscript")
     from edge_hal.commands.progress import Stages
     from edge_hal.files import CONTINUE, file_error
     from edge_hal.learning.alignment_file import read_alignment
+    from edge_hal.learning.data.video_cache import cache_of
+    from edge_hal.learning.run_directory import run_to_write
     from edge_hal.learning.train import train as learn
 
     known = None if alignment is None else read_alignment(alignment)
+    out = out or run_to_write(data, chosen, seed, videos, known)
+    cache = None if chosen.model.encoder is None else cache_of(data)
 
     try:
         with Stages() as report:
-            learn(videos, chosen, out, seed, report, known, accept_damaged=accept_damaged)
+            learn(videos, chosen, out, seed, report, known, accept_damaged=accept_damaged, cache=cache)
     except OSError as error:
         raise file_error(f"cannot write {out}", error, CONTINUE) from error
     except KeyboardInterrupt:
@@ -125,7 +144,8 @@ def train(
     print(f"trained on {len(videos)} videos in {minutes}:{seconds:02d}: {out}")
     _advise(out, videos)
     _say_if_unfitted(len(videos), chosen.decoder.given())
-    print(f"next: edge-hal export --ckpt {shlex.quote(str(out))}")
+    of_task = is_task(data) and out.parent == data / RUNS
+    print(f"next: edge-hal export {shlex.quote(str(data)) if of_task else f'--ckpt {shlex.quote(str(out))}'}")
 
 
 def _advise(run: Path, videos: VideoSet) -> None:
@@ -192,10 +212,21 @@ def choose_config(data: Path, config: str | None, overrides: list[str]) -> Confi
     """The named configuration, or the preset that fits what `data` holds."""
     from edge_hal.config import load_config
     from edge_hal.learning.data.mstcn_files import find_kind
+    from edge_hal.task_file import read_task
 
-    if config is None:
-        config = "kinematics" if find_kind(data) == "features" else "tiny"
-    return load_config(config, overrides)
+    default = "kinematics" if config is None and find_kind(data) == "features" else "tiny"
+    task = read_task(data)
+    if task is not None:
+        default, overrides = task.config_source(default), [*task.overrides, *overrides]
+    return load_config(config or default, overrides)
+
+
+def _problems(videos: VideoSet, data: Path, split: int | None, config: Config) -> list[Problem]:
+    from edge_hal.learning.data.check_videos import check_before_training
+    from edge_hal.learning.data.mstcn_files import index_media
+
+    files = index_media(data, "features" if config.model.encoder is None else "video")
+    return check_before_training(videos, data, files, split, config)
 
 
 def load_videos(
@@ -241,13 +272,16 @@ def _supervised(supervision: str | None, labelled: str | None, timestamps: bool)
 
 
 def _labelled(data: Path, config: Config, split: int | None, seed: int) -> bool | Collection[str]:
-    """The training videos whose frame labels are read: all, none, or their names."""
-    from edge_hal.learning.data.mstcn_files import find_kind, index_media, read_split
+    """The training videos whose frame labels are read: all, or the names of those asked for and of those in labels/."""
+    from edge_hal.learning.data.mstcn_files import index_media, names_in, with_own_labels
 
     learning = config.learning
-    if learning.supervision == "frames" or not learning.labelled:
-        return learning.supervision == "frames" or learning.timestamps
+    if learning.supervision == "frames":
+        return True
+    kind: Kind = "features" if config.model.encoder is None else "video"
+    names = names_in(data, index_media(data, kind), split, "train")
+    if not learning.labelled:
+        return learning.timestamps or with_own_labels(data, names)
     from edge_hal.learning.hmm.known_labels import choose_labelled
 
-    names = sorted(index_media(data, find_kind(data))) if split is None else read_split(data, split, "train")
-    return choose_labelled(names, learning.labelled, seed)
+    return {*choose_labelled(names, learning.labelled, seed), *with_own_labels(data, names)}

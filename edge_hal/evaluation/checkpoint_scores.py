@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,9 @@ from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.errors import EdgeHalError
-from edge_hal.features import encode_pictures
 from edge_hal.learning.data.dataset import VideoSet
-from edge_hal.learning.data.recordings import read_recordings
+from edge_hal.learning.data.recordings import SampledRecording, read_recordings
+from edge_hal.learning.data.video_cache import VideoCache
 from edge_hal.progress import ProgressCount
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
@@ -23,6 +24,9 @@ from edge_hal.spec import PyramidSpec
 from .live_scores import live_scores
 from .scores import Scores, frame_labels, frame_rates_hz, scores_of
 from .step_completion import timeline_completions
+
+if TYPE_CHECKING:
+    from edge_hal.model.model_file import Checkpoint
 
 
 class Streamed(NamedTuple):
@@ -67,9 +71,12 @@ def stream_checkpoint(
     videos: VideoSet,
     progress: ProgressCount | None = None,
     thresholds: Mapping[str, float] | None = None,
+    *,
+    reading: ProgressCount | None = None,
+    cache: VideoCache | None = None,
 ) -> Streamed:
     """Each video from a fresh stream: the encoder's graph, and the pyramid step by step. `thresholds` replace those of
-    the checkpoint's decoder, by name.
+    the checkpoint's decoder, by name. `reading` and `cache`: `progress` and `cache` of `read_recordings`.
 
     Raises:
         EdgeHalError: there is no checkpoint, or its labels are not those of the data.
@@ -85,16 +92,23 @@ def stream_checkpoint(
     stream = PyramidStream(spec, engines)
     decoder = loaded.decoder.replaced(thresholds or {})
     posteriors = []
-    for number, video in enumerate(videos.videos):
-        one = VideoSet(videos.labels, (video,), videos.rate_hz, videos.background)
-        recording = read_recordings(one, spec.model_hz, spec.encoder)[0]
-        vectors = recording.inputs
-        if loaded.encoder is not None:
-            vectors = encode_pictures(loaded.encoder, np.asarray(recording.inputs, np.uint8))
-        posteriors.append(stream_posteriors(stream, np.asarray(vectors, np.float32)))
+    for number, recording in enumerate(_recordings(videos, loaded, reading, cache)):
+        posteriors.append(stream_posteriors(stream, np.asarray(recording.inputs, np.float32)))
         if progress is not None:
             progress(number + 1, len(videos))
     return Streamed(spec, posteriors, decoder)
+
+
+def _recordings(
+    videos: VideoSet, loaded: Checkpoint, reading: ProgressCount | None, cache: VideoCache | None
+) -> Iterator[SampledRecording]:
+    """Vectors of each video: of video files by the encoder's graph, mapped; of feature files one after the other."""
+    hz = loaded.spec.model_hz
+    if loaded.encoder is not None:
+        yield from read_recordings(videos, hz, loaded.spec.encoder, reading, graph=loaded.encoder, cache=cache)
+        return
+    for video in videos.videos:
+        yield from read_recordings(replace(videos, videos=(video,)), hz, None)
 
 
 def stream_posteriors(stream: PyramidStream, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -26,9 +26,11 @@ from edge_hal.files import CONTINUE, check_writable, file_error, replacing, writ
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import MODEL_FILE, REFERENCE_FILE, save_model
 from edge_hal.model.pyramid import Pyramid
+from edge_hal.task_folder import next_run, runs
 
 from .alignment_file import StoredAlignment
 from .data.dataset import VideoSet
+from .data.rates import with_model_rate
 
 TODO = "choose another --out"
 
@@ -93,8 +95,24 @@ class RunDirectory:
         shutil.rmtree(self.last)
 
 
+def run_to_write(
+    task: Path, config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None = None
+) -> Path:
+    """The run directory for a training in a task folder: the newest run if it is unfinished and has the same settings,
+    seed, videos and labels; else one with the next free number."""
+    last = runs(task)[-1] if runs(task) else None
+    if last is not None and not (last / MODEL_FILE).exists():
+        settings = last / "last" / "settings.json"
+        identity = _identity(with_model_rate(config, videos), seed, videos, alignment)
+        if not any(last.iterdir()) or (settings.is_file() and settings.read_text() == identity):
+            return last
+    return next_run(task)
+
+
 def _identity(config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None) -> str:
-    """What must be equal to resume a run: settings, seed, videos with their step lists, and a given alignment."""
-    data = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
+    """What must be equal to resume a run: settings, seed, videos with lists and labels, and a given alignment."""
+    data: list[Any] = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
+    labels = [hashlib.sha256(v.labels.tobytes()).hexdigest() for v in videos.videos if v.labels is not None]
+    data += [labels] if labels else []
     digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
     return json.dumps({"seed": seed, "videos": digest, **config.model_dump(mode="json")}, sort_keys=True)

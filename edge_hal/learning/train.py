@@ -33,18 +33,21 @@ from edge_hal.spec import EncoderSpec, FrontEndSpec
 
 from .alignment_file import StoredAlignment, alignment_entries, first_alignment_from
 from .data.check_features import check_features
+from .data.check_videos import check_lengths
 from .data.dataset import VideoSet, without_order
+from .data.extraction import Sampling, extract
 from .data.rates import with_model_rate
 from .data.recordings import Labels, SampledRecording, read_recordings
+from .data.video_cache import VideoCache
 from .encoders.pretrained import PretrainedEncoder, open_pretrained, with_sizes
 from .encoders.train_encoder import learn_encoder
-from .hmm.first_alignment import FIRST_ALIGN_HZ, FirstAlignment, find_first_alignment, thumbnail_vectors
+from .hmm.first_alignment import FirstAlignment, find_first_alignment, thumbnail_vectors
 from .hmm.known_labels import known_segments_of
 from .hmm.trust import Evidence
 from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
-from .networks.teacher import choose_align_hz, learn_alignment
+from .networks.teacher import learn_alignment
 from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
 from .run_directory import RunDirectory
 
@@ -67,6 +70,7 @@ def train(
     alignment: StoredAlignment | None = None,
     *,
     accept_damaged: bool = False,
+    cache: VideoCache | None = None,
 ) -> Path:
     """Train on `videos` and write the run directory `out`. An interrupted training resumes.
 
@@ -76,6 +80,7 @@ def train(
     Args:
         alignment: the first alignment of the videos without labels; by default it is searched.
         accept_damaged: use video files whatever share of their frames is missing.
+        cache: what was extracted from video files, and where to keep it; None: in temporary files.
 
     Raises:
         EdgeHalError: the data or the configuration are bad, or `out` cannot be used.
@@ -102,6 +107,7 @@ def train(
         config.model.hz,
         picture,
         lambda done, total: progress("read", done, total, ""),
+        cache=cache,
         accept_damaged=accept_damaged,
     )
     if picture is None:
@@ -112,7 +118,8 @@ def train(
     fully_labelled = all(labels is not None for labels in user_labels)
     known_segments = None
     if not fully_labelled:
-        check_lengths(recordings, config)
+        ticks = {recording.name: len(recording.inputs) for recording in recordings}
+        check_lengths(ticks, {recording.name: recording.transcript for recording in recordings}, config)
         known_segments = [known_segments_of(recording) for recording in recordings]
     stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
     run.begin()
@@ -156,9 +163,14 @@ def train(
             thumbnails = thumbnail_vectors(recordings)
             rough = first_alignment(thumbnails, plain_front_end(thumbnails), learned=False).labels
             _learn_encoder(recordings, rough, picture, len(videos.labels), config, graph, stage("encoder"))
+            vectors = _encode(recordings, graph, progress)
         else:
             pretrained.write(graph)
-        vectors = _encode(recordings, graph, progress)
+            sampling = Sampling(config.model.hz, picture.height, picture.width, graph)
+            sampled = extract(videos.videos, sampling, cache, lambda done, total: progress("encode", done, total, ""))
+            vectors = [
+                np.asarray(s.values[: len(r.inputs)], np.float32) for s, r in zip(sampled, recordings, strict=True)
+            ]
     familiarity = fit_familiarity({r.name: x for r, x in zip(recordings, vectors, strict=True)}, config.model.hz)
     if familiarity is None:
         if config.decoder.unfamiliar_per_h:
@@ -174,10 +186,10 @@ def train(
 
     posteriors = None
     if pretrained is not None:  # the starter sees what the model sees
-        seen = leading_components(vectors, STARTER_COMPONENTS)
-        rough = first_alignment(seen, plain_front_end(seen), learned=False).labels
-        seen = discriminants(vectors, rough)
-        found = first_alignment(seen, plain_front_end(seen), learned=True, change=False)
+        components = leading_components(vectors, STARTER_COMPONENTS)
+        rough = first_alignment(components, plain_front_end(components), learned=False).labels
+        sharper = discriminants(vectors, rough)
+        found = first_alignment(sharper, plain_front_end(sharper), learned=True, change=False)
     else:
         # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
         found = first_alignment(vectors, front_end if picture is None else plain_front_end(vectors), learned=True)
@@ -227,22 +239,6 @@ def _encoder_of(config: Config, pretrained: PretrainedEncoder | None, run: Path)
     licence = {} if pretrained is None else {"licence": pretrained.licence}
     digest = hashlib.sha256((run / ENCODER_FILE).read_bytes()).hexdigest()
     return {"encoder": {"kind": config.model.encoder.kind, "sha256": digest, **licence}}
-
-
-def check_lengths(recordings: Sequence[SampledRecording], config: Config) -> None:
-    """Raises EdgeHalError for a video that is too short for its step list: each step needs one sample at the rates of
-    the first alignment and of the teacher."""
-    model_hz = config.model.hz
-    durations_s = [len(recording.inputs) / model_hz for recording in recordings]
-    hz = config.learning.align_hz or choose_align_hz(durations_s, [r.transcript for r in recordings])
-    period = max(1, round(model_hz / min(hz, FIRST_ALIGN_HZ)))
-    for recording, duration_s in zip(recordings, durations_s, strict=True):
-        if -(-len(recording.inputs) // period) < len(recording.transcript):
-            raise EdgeHalError(
-                f"video {recording.name} is too short for its {len(recording.transcript)} steps",
-                f"it lasts {duration_s:.1f} s, and the alignment looks {model_hz / period:g} times a second",
-                "correct its step list, or take it out of the split",
-            )
 
 
 def _learn_encoder(

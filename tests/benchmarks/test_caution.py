@@ -18,6 +18,7 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 
 @pytest.fixture(scope="module")
 def caution() -> ModuleType:
+    pytest.importorskip("torch")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(REPOSITORY / "benchmarks"))
         return importlib.import_module("caution")

@@ -25,8 +25,10 @@ import typer
 from edge_hal import cli
 from edge_hal.bundle_certificate import certificate_text
 from edge_hal.calib.learn_procedure import learn_procedure
+from edge_hal.config import PRESETS
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.events import End
+from edge_hal.learning.data.extraction import extract
 from edge_hal.model.model_file import save_model
 from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.signature import new_signer
@@ -43,6 +45,9 @@ TRAIN = f"train data --out new --config {CONFIG}"
 PICTURED = "train films --out new --config tiny"
 EVAL = "eval data --ckpt run --split 1 --json"
 EVAL_BELIEF = "eval data --ckpt believing --split 1 --json"
+CHECK = f"check data --config {CONFIG}"
+TINY = "--config tiny"
+EXTRACT = f"extract films {TINY}"
 EXPORT = "export --ckpt run --out new"
 INT8 = f"{EXPORT} --precision int8 --calib data --split 1"
 CALIBRATE = "calibrate data --ckpt run"
@@ -52,6 +57,7 @@ CONFIDENCE = "calibrate data --ckpt run --confidence --split 1 --part test"
 # {option: (a command line, the same with this option changed)}; a positional argument is named in capitals.
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "run": {
+        "TASK": (RUN, "run task --camera features:f.npy@10"),
         "--camera": (RUN, f"{RUN} --camera features:g.npy@10"),
         "--camera-auth": (CAMERA, f"{CAMERA} --camera-auth auth"),
         "--size": (CAMERA, f"{CAMERA} --size 64x48"),
@@ -127,6 +133,22 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--set": ("encoders own", "encoders own --set size=32"),
         "--json": ("encoders own", "encoders own --json"),
     },
+    "init": {"FOLDER": ("init new", "init newer")},
+    "check": {
+        "DATA": (CHECK, CHECK.replace("data", "data2")),
+        "--split": (CHECK, f"{CHECK} --split 1"),
+        "--config": (CHECK, CHECK.replace(str(CONFIG), "kinematics --set data.rate_hz=20")),
+        "--set": (CHECK, f"{CHECK} --set model.model_hz=5"),
+        "--json": (CHECK, f"{CHECK} --json"),
+    },
+    "extract": {
+        "DATA": (EXTRACT, f"extract films2 {TINY}"),
+        "--encoder": (EXTRACT, f"{EXTRACT} --encoder onnx:pictures/encoder.fp32.onnx --config eye.yaml"),
+        "--config": (EXTRACT, f"{EXTRACT} --config eye.yaml"),
+        "--set": (EXTRACT, f"{EXTRACT} --set model.encoder.width=32"),
+        "--workers": (EXTRACT, f"{EXTRACT} --workers 7"),
+        "--clear": ("extract films", "extract films --clear"),
+    },
     "train": {
         "DATA": (TRAIN, TRAIN.replace("data", "data2")),
         "--out": (TRAIN, f"{TRAIN} --out elsewhere"),
@@ -153,6 +175,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--json": (EVAL, EVAL.replace(" --json", "")),
     },
     "export": {
+        "TASK": (EXPORT, "export task --out new"),
         "--ckpt": (EXPORT, f"{EXPORT} --ckpt run2"),
         "--out": (EXPORT, f"{EXPORT} --out elsewhere"),
         "--precision": (EXPORT, f"{EXPORT} --precision fp16"),
@@ -253,12 +276,21 @@ def test_each_option_of_each_command_has_an_entry() -> None:
 
 def write_run(path: Path, seed: int, decoder: DecoderConfig = AT_ONCE) -> None:
     """A run of a random model that decides at every bin. Its alignment gives each video the action `seed`."""
-    path.mkdir()
+    path.mkdir(parents=True)
     save_model(path / "model.safetensors", *random_model(small_spec(size=6), seed), decoder, {"by": "tests"})
     shutil.copy(CONFIG, path / "config.yaml")
     video = {"labelled": True, "agreement": 1.0, "segments": [[ACTIONS[seed], 0]]}
     alignment = {f"video{number}": video for number in range(6)}
     (path / "alignment.json").write_text(json.dumps(alignment))
+
+
+def write_film(path: Path) -> None:
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
+    for value in range(20):
+        writer.write(np.full((48, 64, 3), value * 5, np.uint8))
+    writer.release()
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +330,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             frames = path.read_text().split()
             starts = [i for i, label in enumerate(frames) if i == 0 or label != frames[i - 1]]
             (data / "timestamps" / path.name).write_text("".join(f"{i} {frames[i]}\n" for i in starts))
+    for name in ("films", "films2"):
+        (root / name / "videos").mkdir(parents=True)
+        write_film(root / name / "videos" / f"{name}.mp4")
+    (root / "eye.yaml").write_text(
+        (PRESETS / "tiny.yaml").read_text().replace("48, width: 64, size: 64", f"16, width: 16, size: {len(LABELS)}")
+    )
+    (root / "task").mkdir()
+    (root / "task" / "task.yaml").write_text("")
+    write_run(root / "task" / "runs" / "1", 1)
+    shutil.copytree(root / "bundle2", root / "task" / "runs" / "1" / "bundle")
     write_run(root / "run", 0)
     write_run(root / "run2", 1)
     procedure = learn_procedure([np.repeat(range(len(ACTIONS)), 20)] * 3, ACTIONS, 10.0)
@@ -423,6 +465,7 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
         "run": {"edge_hal.runtime.runner.run": ran},
         "listen": {"edge_hal.runtime.delivery.client.subscribe": subscribed},
         "train": {"edge_hal.learning.train.train": trained},
+        "extract": {"edge_hal.learning.data.extraction.extract": extract},
         "export": {"edge_hal.export.bundle.export_bundle": lambda *_, **__: load_bundle(Path("bundle"))},
         "calibrate": {"edge_hal.export.int8.calibrate": calibrated},
         "bench": {

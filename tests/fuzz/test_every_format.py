@@ -29,6 +29,8 @@ from edge_hal.decoding.decode import open_decoder
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.video_cache import VideoCache
+from edge_hal.media.stamps import Missing
 from edge_hal.runtime.delivery import curve_keys
 from edge_hal.runtime.delivery.cursor import Position, read_cursor, write_cursor
 from edge_hal.runtime.delivery.journal import Journal, Retention
@@ -40,6 +42,7 @@ from edge_hal.runtime.recording.state_file import load, save
 from edge_hal.runtime.runner import run
 from edge_hal.runtime.sources.source_spec import SourceSpec
 from edge_hal.signature import new_signer, sign_bundle, signers
+from edge_hal.task_file import read_task
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_json_lines, mutated_lines, mutated_tree
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.toy_procedure import procedure_bundle, steps
@@ -131,6 +134,18 @@ def read_vectors(root: Path) -> None:
     run(RunOptions(root / "bundle", f"features:{root}/f.npy@10", "tcp://127.0.0.1:*", pace="asap", seconds=60.0))
 
 
+def read_task_file(root: Path) -> None:
+    task = read_task(root)
+    assert task is not None
+    load_config(task.config_source("tiny"), task.overrides)
+
+
+def read_cached(root: Path) -> None:
+    """What is not whole is no entry. What is read can be used."""
+    found = VideoCache(root).get("k")
+    assert found is None or (found.values.shape[1:] == (3,) and np.isfinite(found.missing.share))
+
+
 FORMATS: dict[str, tuple[str, Read, tuple[Mutate, ...]]] = {
     "manifest": ("bundle/manifest.json", read_bundle, (mutated_bytes, mutated_json)),
     "certificate": ("bundle/certificate.json", read_certified, (mutated_bytes, mutated_json)),
@@ -149,6 +164,8 @@ FORMATS: dict[str, tuple[str, Read, tuple[Mutate, ...]]] = {
     "secret signing key": ("b.signer_secret", read_keys, (mutated_bytes, mutated_lines)),
     "configuration": ("c.yaml", lambda root: load_config(str(root / "c.yaml")), (mutated_bytes, mutated_lines)),
     "vectors": ("f.npy", read_vectors, (mutated_bytes,)),
+    "task file": ("task.yaml", read_task_file, (mutated_bytes, mutated_lines)),
+    "cached video": ("k.ticks", read_cached, (mutated_bytes,)),
 }
 TRAINING: dict[str, tuple[str, Read, tuple[Mutate, ...]]] = {
     "alignment": ("alignment.json", read_alignment, (mutated_bytes, mutated_json)),
@@ -184,6 +201,11 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     secret.rename(root / "b.signer_secret")
     sign_bundle(root / "bundle", root / "b.signer_secret")
     shutil.copy(Path(__file__).parent.parent / "helpers" / "small.yaml", root / "c.yaml")
+    task = "steps: [pick, place, idle]\nbackground: idle\ntest: [a, b]\nrate_hz: 30\nconfig: tiny\n"
+    (root / "task.yaml").write_text(f"{task}settings:\n  learning.restarts: 64\n  model: {{lag_s: 0.3}}\n")
+    with VideoCache(root).adding("k") as rows:
+        rows.append(np.arange(3, dtype=np.uint8))
+        rows.missing = Missing(1, 0, 0)
     return root
 
 

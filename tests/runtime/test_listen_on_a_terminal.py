@@ -49,6 +49,7 @@ def test_reports_leave_nothing_behind(tmp_path: Path) -> None:
     os.close(ours)
     text = written.decode()
     durable = [describe(decode(body)) for body in kept(tmp_path / "j")]
-    assert [line for line in on_screen(text) if line] == [line.rstrip() for line in durable]
+    shown = [line for line in on_screen(text) if line and "] heartbeat: " not in line]  # of a slow machine
+    assert shown == [line.rstrip() for line in durable]
     reports = [part for part in text.replace("\n", "\r").split("\r") if part.strip() and part not in durable]
     assert len(reports) > 20 and max(map(len, reports)) < COLUMNS

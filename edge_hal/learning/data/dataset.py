@@ -3,6 +3,7 @@
     features/<id>.npy  (D, T) or (T, D)     or videos/<id>.mp4 (`media/names.py` lists the other types)
     transcripts/<id>.txt                    one action per line, in order (optional)
     groundTruth/<id>.txt                    one action per frame; it gives the transcript if there is none
+    labels/<id>.txt                         the same, written by the user; it comes before groundTruth/
     mapping.txt                             `id name`, ids 0 .. K-1
     splits/{train,valid,test}.splitK.bundle one video per line (optional)
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.feature_file import as_float32, columns
 from edge_hal.metrics import IntArray, transcript_of
+from edge_hal.task_file import read_task
 
 from .media_files import VideoTimes, feature_length, find_layout, open_array, read_times
 from .mstcn_files import (
@@ -32,10 +34,10 @@ from .mstcn_files import (
     find_kind,
     index_media,
     label_paths,
+    names_in,
     nearest,
     read_mapping,
     read_names,
-    read_split,
     read_timestamps,
 )
 
@@ -166,8 +168,10 @@ def load_dataset(
     rate_hz: float | None = None,
     layout: Layout | None = None,
     kind: Kind | None = None,
+    only: Collection[str] | None = None,
 ) -> VideoSet:
-    """The videos of `part` of `split`; with `split=None` all videos there are.
+    """The videos of `part` of `split`; with `split=None` all videos there are, or the part of a task folder
+    (`mstcn_files.names_in`).
 
     Args:
         with_labels: also load frame labels, of all videos or of the named ones.
@@ -177,6 +181,7 @@ def load_dataset(
         rate_hz: frames per second of the features, and of video files without time stamps.
         layout: order of the axes of the feature files; default: found from their shapes.
         kind: what to read if both `features/` and `videos/` exist (default: features).
+        only: leave out all other videos of the part.
 
     Raises:
         EdgeHalError: something is missing, damaged or contradictory; the message names it.
@@ -185,11 +190,14 @@ def load_dataset(
     kind = kind or find_kind(root)
     notes: list[str] = []
     files = index_media(root, kind, notes)
-    names = sorted(files) if split is None else read_split(root, split, part)
+    names = [name for name in names_in(root, files, split, part) if only is None or name in only]
 
     labelled = set(names if with_labels is True else with_labels or ())
     check_present(root, kind, names, files, labelled, timestamps)
-    labels = read_mapping(root, notes)
+    task = read_task(root)
+    if task is not None and split is None and part == "test" and not task.file.test:
+        notes.append("task.yaml names no test videos: the model may have been trained on those that are scored")
+    labels = read_mapping(root, notes) if task is None or task.file.steps is None else task.file.steps
     ids = {name: i for i, name in enumerate(labels)}
     if background is not None and background not in ids:
         raise EdgeHalError(f"background {background!r} is no action of {root}", nearest(background, labels))

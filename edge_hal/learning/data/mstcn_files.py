@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.media.names import VIDEO_SUFFIXES, composed, printable, with_suffix
+from edge_hal.task_file import Task, read_task
+from edge_hal.task_folder import TASK_FILE, is_task
 
 Kind = Literal["features", "video"]
 Layout = Literal["DT", "TD"]
@@ -79,7 +81,8 @@ def index_media(root: Path, kind: Kind, notes: list[str] | None = None) -> dict[
             )
         files[name] = path
     if not files:
-        raise EdgeHalError(f"{root / folder} is empty", f"it has no {' or '.join(suffixes)} file")
+        wanted = f"{suffixes[0]} file" if len(suffixes) == 1 else f"video file ({', '.join(suffixes[:4])}, ...)"
+        raise EdgeHalError(f"{root / folder} is empty", f"it has no {wanted}")
     if others and notes is not None:
         names = [printable(path.name) for path in others]
         notes.append(f"{root / folder}: {count_of(names, 'other file')} ignored")
@@ -111,6 +114,49 @@ def read_split(root: Path, split: int, part: str) -> list[str]:
     return names
 
 
+def names_in(root: Path, files: Collection[str], split: int | None, part: str) -> list[str]:
+    """The videos of `part`: of the split; without one of the task folder, which may name test videos; else all `files`.
+
+    A task folder that names no test videos has those with frame labels instead.
+
+    Raises:
+        EdgeHalError: there is no such part, or task.yaml names a test video that is not there.
+    """
+    if split is not None:
+        return read_split(root, split, part)
+    task = read_task(root)
+    if task is None:
+        return sorted(files)
+    path, test = root / TASK_FILE, test_videos(task)
+    if part == "valid":
+        raise EdgeHalError(f"{root} has no valid part", "a task folder has a train and a test part", exit_code=2)
+    for name in test:
+        if name not in files:
+            raise EdgeHalError(
+                f"{path}: there is no video of the test video {name!r}", nearest(name, sorted(files), "video")
+            )
+    if part == "train":
+        names = [name for name in sorted(files) if name not in test]
+        if not names:
+            raise EdgeHalError(f"{path}: all videos are test videos", "", "leave some to train on")
+        return names
+    labelled = [name for name in sorted(files) if label_paths(root, name)[1].is_file()]
+    if not test and not labelled:
+        why = "task.yaml names no test videos, and no video has frame labels"
+        raise EdgeHalError(f"{root} has nothing to score", why, "write labels/<video>.txt: one action for each frame")
+    return test or labelled
+
+
+def test_videos(task: Task) -> list[str]:
+    """The videos that task.yaml keeps for a test; a suffix is accepted."""
+    return [composed(_stem(name)) for name in task.file.test]
+
+
+def with_own_labels(root: Path, names: Collection[str]) -> set[str]:
+    """The videos that have a file in `labels/`: what a user wrote there is used in training without being asked for."""
+    return {name for name in names if _text_file(root / "labels", name).is_file()}
+
+
 def _stem(line: str) -> str:
     name = line.replace("\\", "/").rsplit("/", 1)[-1]
     for suffix in (".txt", ".npy", *VIDEO_SUFFIXES):
@@ -120,8 +166,9 @@ def _stem(line: str) -> str:
 
 
 def label_paths(root: Path, name: str) -> tuple[Path, Path]:
-    """Paths of the transcript and of the frame labels of a video."""
-    return _text_file(root / "transcripts", name), _text_file(root / "groundTruth", name)
+    """Paths of the transcript and of the frame labels of a video. Those in `labels/` come before `groundTruth/`."""
+    own = _text_file(root / "labels", name)
+    return _text_file(root / "transcripts", name), own if own.is_file() else _text_file(root / "groundTruth", name)
 
 
 def _text_file(folder: Path, name: str) -> Path:
@@ -140,22 +187,23 @@ def check_present(
     labelled: Collection[str],
     timestamps: bool = False,
 ) -> None:
-    missing = []
+    missing, task = [], is_task(root)
     for name in names:
         if name not in files:
             missing.append(f"features/{name}.npy" if kind == "features" else f"videos/{name}.mp4")
         written, per_frame = label_paths(root, name)
         stamps = timestamps and name in labelled
         if not per_frame.is_file() and ((name in labelled and not stamps) or not written.is_file()):
-            missing.append(f"groundTruth/{name}.txt")
+            folder = "groundTruth" if not task else "labels" if name in labelled else "transcripts"
+            missing.append(f"{folder}/{name}.txt")
         if stamps and not _text_file(root / "timestamps", name).is_file():
             missing.append(f"timestamps/{name}.txt")
     if missing:
         raise EdgeHalError(
             f"{count_of(missing, 'file')} missing under {root}",
             f"needed for {len(names)} videos"
-            + ("" if labelled else " (transcripts/<video>.txt serves as well as groundTruth)"),
-            "add the files, or take the videos out of the split",
+            + ("" if labelled or task else " (transcripts/<video>.txt serves as well as groundTruth)"),
+            f"add the files, or take the videos out of the {'folder' if task else 'split'}",
         )
 
 
@@ -168,7 +216,7 @@ def count_of(names: Sequence[str], noun: str) -> str:
 def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
     path = root / "mapping.txt"
     if not path.is_file():
-        written = sorted((root / "transcripts").glob("*.txt"))
+        written = sorted(file for folder in ("transcripts", "labels") for file in (root / folder).glob("*.txt"))
         if not written:
             raise EdgeHalError(
                 f"{path} is missing",
@@ -176,9 +224,9 @@ def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
                 "write one line `id name` for each action, ids from 0",
             )
         found = sorted({line for file in written for line in _read_lines(file) if line})
-        notes.append(
-            f"no mapping.txt: {len(found)} actions numbered in alphabetical order, found in {len(written)} transcripts"
-        )
+        if not is_task(root):  # the comments in task.yaml say so
+            numbered = f"{len(found)} actions numbered in alphabetical order, found in {len(written)} transcripts"
+            notes.append(f"no mapping.txt: {numbered}")
         return tuple(found)
     by_id: dict[int, str] = {}
     for number, line in enumerate(_read_lines(path), 1):
@@ -242,8 +290,8 @@ def read_timestamps(root: Path, name: str, ids: dict[str, int], length: int) -> 
     return labels
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str], noun: str = "action") -> str:
     near = difflib.get_close_matches(name, known, 1, 0.5)
     if near:
-        return f"the nearest known action is {near[0]!r}"
-    return f"known actions are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
+        return f"the nearest known {noun} is {near[0]!r}"
+    return f"known {noun}s are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"

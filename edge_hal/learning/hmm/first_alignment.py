@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.config import Learning
+from edge_hal.cores import cores
 from edge_hal.feature_file import spread_of
+from edge_hal.learning.data.rates import FIRST_ALIGN_HZ
 from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.metrics import uniform_split
 from edge_hal.model.front_end import FrontEnd
@@ -26,10 +28,8 @@ from .align import align_with_hmm
 from .em import HmmConfig
 from .known_labels import KnownSegments, bin_segments
 from .list_edits import THUMBNAIL_COSTS
-from .parallel import cores
 from .trust import Evidence
 
-FIRST_ALIGN_HZ = 2.0
 LOOK_AHEAD_WINDOWS = 0.6
 """How many windows past its last tick a bin averages. For people a step begins with the reach for it, when nobody can
 tell yet which step it is. Without this the boundaries are late (docs/results.md)."""

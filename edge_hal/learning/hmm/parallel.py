@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
@@ -11,11 +10,6 @@ from typing import Any, TypeVar, cast
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _inherited: Callable[[Any], Any] | None = None
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def forked(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:

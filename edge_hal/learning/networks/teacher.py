@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_hal.config import Learning
+from edge_hal.learning.data.rates import choose_align_hz
 from edge_hal.learning.data.recordings import Labels
 from edge_hal.learning.hmm.known_labels import KnownSegments, align_between, bin_segments
 from edge_hal.model.latents import Latents
@@ -27,12 +28,8 @@ from .boundary_alignment import align
 from .losses import contrast_loss, frame_loss, video_loss
 from .optimise import Stage, batches
 
-TOKENS_PER_SEGMENT = 20.0
 LONGEST_CROP = 2048
 """The most tokens of a video in one training step, so that memory is bounded."""
-SLOWEST_ALIGN_HZ, FASTEST_ALIGN_HZ = 1.5, 5.0
-"""Limits of the alignment rate. The windows of the boundary alignment (7 and 31 samples) suit segments of about
-`TOKENS_PER_SEGMENT` samples."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,6 @@ class TeacherOutput:
     log_posteriors: list[NDArray[np.float32]]
     teacher: Pyramid
     period: int
-
-
-def choose_align_hz(durations_s: Sequence[float], transcripts: Sequence[Sequence[int]]) -> float:
-    """The rate, within limits, at which a mean segment has `TOKENS_PER_SEGMENT` tokens."""
-    mean_s = sum(durations_s) / max(1, sum(len(transcript) for transcript in transcripts))
-    return min(max(TOKENS_PER_SEGMENT / mean_s, SLOWEST_ALIGN_HZ), FASTEST_ALIGN_HZ)
 
 
 def pooled(features: Tensor, period: int) -> Tensor:

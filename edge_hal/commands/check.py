@@ -1,0 +1,66 @@
+"""`edge-hal check`: what can be known of videos and step lists before anybody waits for a training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_hal.commands.streams import require_written
+from edge_hal.errors import EdgeHalError
+
+if TYPE_CHECKING:
+    from edge_hal.learning.data.check_videos import Problem
+
+
+def check(
+    data: Annotated[
+        Path, typer.Argument(readable=False, help="Task folder, or another folder with features/ or videos/.")
+    ],
+    split: Annotated[
+        int | None, typer.Option(help="Check the train part of this split, and what it shares with the others.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Preset or YAML file of the training (default: as `edge-hal train` chooses it).")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace a key of the configuration, as in `edge-hal train`. Repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
+) -> None:
+    """Check videos, step lists and settings, and estimate what a training costs.
+
+    The exit code is 1 if training cannot work, else 0, with warnings.
+    """
+    from edge_hal.commands.train import choose_config
+    from edge_hal.learning.data.examine import examine
+
+    report = examine(data, choose_config(data, config, settings or []), split)
+    if as_json:
+        print(json.dumps(report.to_dict()))
+        require_written()
+    else:
+        print_table(report.rows, report.problems)
+    errors = [problem for problem in report.problems if problem.level == "error"]
+    if errors:
+        more = "" if len(errors) == 1 else f", and {len(errors) - 1} more errors"
+        raise EdgeHalError("training cannot work", f"{errors[0].what}{more}", errors[0].todo)
+
+
+def print_table(rows: Mapping[str, str], problems: Sequence[Problem]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    console = Console(highlight=False)
+    console.print(table)
+    for problem in problems:
+        console.print(f"{problem.level}: {problem.what}", markup=False, soft_wrap=True)
+        if problem.todo:
+            console.print(f"  -> {problem.todo}", markup=False, soft_wrap=True)

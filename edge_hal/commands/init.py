@@ -1,0 +1,69 @@
+"""`edge-hal init`: an empty task folder."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error, write_file
+from edge_hal.task_folder import TASK_FILE
+
+TASK = """\
+# What edge-hal should know about this task. All keys are optional; `edge-hal check` checks them.
+
+# The steps, in the order of their numbers (default: those of transcripts/, in alphabetical order).
+# steps: [pick, place, screw]
+
+# The step that means that no step goes on.
+# background: idle
+
+# Videos that are not trained on, without suffix: `edge-hal eval` scores them.
+# test: [monday_3, tuesday_1]
+
+# Frames per second of video files without time stamps.
+# rate_hz: 30
+
+# A preset (tiny, jetson), or a YAML file in this folder (default: tiny for videos).
+# config: tiny
+
+# Keys of the configuration that are replaced, as with `edge-hal train --set`.
+# settings:
+#   learning.restarts: 64
+"""
+
+README = """\
+# {name}
+
+- `videos/`: one file for each recording of the whole procedure.
+- `transcripts/VIDEO.txt`: its steps, one a line, in the order in which they happen.
+- `labels/VIDEO.txt`: optional, one step for each frame. Training and scores use them.
+- `task.yaml`: steps, test videos, settings. All optional.
+
+    edge-hal check {path}        # what is missing, what will go wrong, how long training takes
+    edge-hal train {path}        # writes runs/1, runs/2, ...; the same command continues an interrupted run
+    edge-hal export {path}       # writes the bundle of the newest run
+    edge-hal run {path} --camera 0
+"""
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(readable=False, help="New or empty folder for a task.")],
+) -> None:
+    """Make a task folder: places for videos, step lists and labels, and a commented task.yaml."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            todo = "name a new or an empty folder"
+            raise EdgeHalError(f"{folder} is not empty", "init overwrites nothing", todo, exit_code=2)
+        for name in ("videos", "transcripts", "labels"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise file_error(f"cannot make {folder}", error, "name another folder", path=folder) from error
+    path = shlex.quote(str(folder))
+    write_file(folder / "README.md", README.format(name=folder.resolve().name, path=path))
+    write_file(folder / TASK_FILE, TASK)
+    print(f"{folder}: put videos into videos/ and their step lists into transcripts/")
+    print(f"next: edge-hal check {path}")

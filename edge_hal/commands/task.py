@@ -1,0 +1,48 @@
+"""Task folders on the command line: which run a command reads, and what is printed about the data before a training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.task_folder import is_task, newest_run
+
+if TYPE_CHECKING:
+    from edge_hal.learning.data.check_videos import Problem
+
+PRINTED = 3
+"""A training prints so many warnings, `edge-hal check` all."""
+
+
+def run_of(ckpt: Path | None, data: Path) -> Path:
+    """The run directory to read: `ckpt`, or the newest complete run of the task folder `ckpt` or `data`.
+
+    Raises:
+        EdgeHalError: there is none.
+    """
+    if ckpt is None and not is_task(data):
+        why = f"{data} is no task folder, whose newest run would be taken"
+        raise EdgeHalError("--ckpt is missing", why, "give the run directory: --ckpt RUN", exit_code=2)
+    given = data if ckpt is None else ckpt
+    run = newest_run(given)
+    if run != given:
+        print(f"run: {run}", file=sys.stderr)
+    return run
+
+
+def tell(problems: Sequence[Problem], data: Path) -> None:
+    """Print warnings, the first ones only.
+
+    Raises:
+        EdgeHalError: for the first error.
+    """
+    for problem in problems:
+        if problem.level == "error":
+            raise EdgeHalError(problem.what, "", problem.todo)
+    for problem in problems[:PRINTED]:
+        print(f"warning: {problem.what}", file=sys.stderr)
+    if len(problems) > PRINTED:
+        print(f"{len(problems) - PRINTED} more warnings: edge-hal check {data}", file=sys.stderr)

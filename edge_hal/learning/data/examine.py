@@ -1,0 +1,194 @@
+"""Everything that can be known of a folder with videos before a training: a table, and all problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_hal.config import Config
+from edge_hal.errors import EdgeHalError
+from edge_hal.media.names import composed
+from edge_hal.task_file import read_task
+
+from .check_videos import Problem, check_before_training, check_splits
+from .dataset import Video, VideoSet, load_dataset
+from .extraction import Sampling
+from .mstcn_files import Kind, count_of, index_media, names_in, with_own_labels
+from .rates import with_model_rate
+from .training_cost import Cost, decoding_speed, training_cost
+from .video_cache import cache_of
+
+
+@dataclass(frozen=True)
+class Examined:
+    """`rows`: what was counted and estimated, as text. `problems`: errors first. `cost`: None if no video can be
+    read."""
+
+    rows: Mapping[str, str]
+    problems: Sequence[Problem]
+    cost: Cost | None
+
+    def to_dict(self) -> dict[str, Any]:
+        cost = None if self.cost is None else asdict(self.cost)
+        return {"rows": dict(self.rows), "estimate": cost, "problems": [asdict(each) for each in self.problems]}
+
+
+def examine(root: Path, config: Config, split: int | None) -> Examined:
+    """Check the training part of `split`, or of a task folder, or all videos.
+
+    Raises:
+        EdgeHalError: the folder has no videos at all, or there is no such split.
+    """
+    kind: Kind = "features" if config.model.encoder is None else "video"
+    notes: list[str] = []
+    files = index_media(root, kind, notes)
+    training = names_in(root, files, split, "train")
+    problems = [_problem(note) for note in notes]
+    videos, found = _readable(root, kind, training, config, split)
+    problems += [*found, *_without_video(root, files)]
+    rows = {"videos": f"{len(files)} in {root}, {len(training)} to train on"}
+    if videos is None:
+        return Examined(rows, sorted(problems, key=lambda problem: problem.level != "error"), None)
+    problems += check_before_training(videos, root, files, split, config)
+    problems += check_splits(root) if split is None else []
+    problems += _test_part(root, kind, config, split)
+    problems += [_problem(note) for note in videos.notes]
+    rows |= _rows(videos)
+    cost = None
+    try:
+        config = with_model_rate(config, videos)
+        cost, told = _cost(root, videos, config)
+        rows |= {"ticks of the model": f"{config.model.hz:g} a second", **told}
+    except EdgeHalError as error:
+        problems.append(Problem("error", _text(error), error.todo))
+    return Examined(rows, sorted(problems, key=lambda problem: problem.level != "error"), cost)
+
+
+def _readable(
+    root: Path, kind: Kind, names: Sequence[str], config: Config, split: int | None
+) -> tuple[VideoSet | None, list[Problem]]:
+    """The videos that can be loaded, and an error for each other one."""
+    labelled = set(names) if config.learning.supervision == "frames" else with_own_labels(root, names)
+
+    def load(only: Collection[str]) -> VideoSet:
+        return load_dataset(
+            root,
+            split=split,
+            part="train",
+            with_labels=labelled & set(only),
+            background=config.data.background,
+            rate_hz=config.data.rate_hz,
+            layout=config.data.layout,
+            kind=kind,
+            only=only,
+        )
+
+    problems: list[Problem] = []
+
+    def loadable(some: Sequence[str]) -> list[str]:
+        """Those that can be loaded, found by halves."""
+        try:
+            load(some)
+            return list(some)
+        except EdgeHalError as error:
+            if len(some) == 1:
+                problems.append(Problem("error", _text(error), error.todo))
+                return []
+            return loadable(some[: len(some) // 2]) + loadable(some[len(some) // 2 :])
+
+    try:
+        return load(names), []
+    except EdgeHalError as error:
+        good = loadable(names)
+        if not good or len(good) == len(names):  # it is not the fault of a video, or of each
+            return None, list(dict.fromkeys(problems)) or [Problem("error", _text(error), error.todo)]
+    try:
+        return load(good), problems
+    except EdgeHalError as rest:
+        return None, [*problems, Problem("error", _text(rest), rest.todo)]
+
+
+def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:
+    found = []
+    for folder in ("transcripts", "labels"):
+        alone = sorted(path.stem for path in (root / folder).glob("*.txt") if composed(path.stem) not in files)
+        if alone:
+            todo = "check the names: VIDEO.txt belongs to VIDEO.mp4"
+            found.append(Problem("warning", f"{count_of(alone, 'file')} in {folder}/ without a video", todo))
+    return found
+
+
+def _test_part(root: Path, kind: Kind, config: Config, split: int | None) -> list[Problem]:
+    """A warning if there is a test part that cannot be scored."""
+    task = read_task(root)
+    listed = (
+        bool(task and task.file.test) if split is None else (root / "splits" / f"test.split{split}.bundle").is_file()
+    )
+    try:
+        if listed:
+            data = config.data
+            load_dataset(root, split=split, part="test", with_labels=True, rate_hz=data.rate_hz, kind=kind)
+    except EdgeHalError as error:
+        return [Problem("warning", f"the test part cannot be scored: {_text(error)}", error.todo)]
+    return []
+
+
+def _rows(videos: VideoSet) -> dict[str, str]:
+    lists = [len(video.transcript) for video in videos.videos]
+    rows = {
+        "steps": f"{len(videos.labels)}: {', '.join(videos.labels)}",
+        "step lists": f"{len({video.transcript for video in videos.videos})} different, of {_span(lists, 'd')} steps",
+        "with frame labels": str(sum(video.labels is not None for video in videos.videos)),
+    }
+    seconds = [video.length / video.rate_hz for video in videos.videos if video.rate_hz]
+    if seconds:
+        rows["length"] = f"{_duration(sum(seconds))} in all, {_span(seconds, '.0f')} s a video"
+        rows["frames a second"] = _span(sorted({v.rate_hz for v in videos.videos if v.rate_hz}), "g")
+    return rows
+
+
+def _cost(root: Path, videos: VideoSet, config: Config) -> tuple[Cost, dict[str, str]]:
+    """The estimate, and its rows."""
+    speed, uncached = None, list[Video]()
+    if config.model.encoder is not None:
+        sampling = Sampling(config.model.hz, config.model.encoder.height, config.model.encoder.width)
+        cache = cache_of(root)
+        uncached = [v for v in videos.videos if cache is None or cache.get(sampling.key(v)) is None]
+        if uncached:
+            middle = sorted(uncached, key=lambda video: video.length)[len(uncached) // 2]
+            speed = decoding_speed(middle, sampling.model_hz, sampling.height, sampling.width)
+    cost = training_cost(videos.videos, uncached, config, speed)
+    rows = {}
+    if config.model.encoder is not None:
+        rows["extraction (estimate)"] = (
+            "nothing: all videos are in the cache"
+            if speed is None
+            else f"{_duration(cost.decode_s)} (measured: {speed:.0f} times as fast as the video), "
+            f"{cost.cache_bytes / 1e6:.0f} MB of cache"
+        )
+    rows["training (estimate)"] = f"{_duration(cost.train_s)} on two cores without a GPU, to a factor of three"
+    rows["memory (estimate)"] = f"{cost.memory_bytes / 1e9:.1f} GB"
+    return cost, rows
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high} (median {format(type(values[0])(np.median(values)), form)})"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _problem(note: str) -> Problem:
+    return Problem("warning", note, "")
+
+
+def _text(error: EdgeHalError) -> str:
+    return f"{error.what}: {error.why}" if error.why else error.what

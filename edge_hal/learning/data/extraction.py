@@ -1,0 +1,159 @@
+"""Extraction: what a model sees of video files, as pictures or as vectors of its encoder, written into the cache.
+
+Memory does not grow with the length of a video: one frame is decoded at a time, and each row is written at once.
+Videos are read in parallel by threads; decoding, resizing and encoding run outside the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.cores import cores
+from edge_hal.errors import EdgeHalError
+from edge_hal.features import EncoderGraph, each_picture
+from edge_hal.media.stamps import Missing
+from edge_hal.progress import ProgressCount
+from edge_hal.ticks import ticks_of
+
+from .dataset import Video
+from .video_cache import Sampled, VideoCache, cache_key, content_hash
+
+REPORT_S = 0.2
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model sees videos: `model_hz` ticks per second, pictures of `height` x `width` pixels. With `graph`, the
+    vectors of this encoder are wanted, else the pictures."""
+
+    model_hz: float
+    height: int
+    width: int
+    graph: Path | None = None
+
+    def key(self, video: Video) -> str:
+        """The name of the cached file of `video`. Raises EdgeHalError if the video or the graph cannot be read."""
+        encoder = None if self.graph is None else content_hash(self.graph)
+        parts = {"model_hz": self.model_hz, "height": self.height, "width": self.width, "encoder": encoder}
+        return cache_key({**parts, "video": content_hash(video.path), "unstamped_hz": video.rate_hz})
+
+
+def extract(
+    videos: Sequence[Video],
+    sampling: Sampling,
+    cache: VideoCache | None,
+    progress: ProgressCount | None = None,
+    *,
+    workers: int | None = None,
+) -> list[Sampled]:
+    """What a model sees of each video. What the cache holds is not read again, so an interrupted extraction continues
+    after the last video that was complete.
+
+    Args:
+        cache: None: temporary files.
+        progress: called with the ticks that are done and those of all videos.
+        workers: threads; None: one for each core.
+
+    Returns:
+        For each video all ticks up to its last frame.
+
+    Raises:
+        EdgeHalError: a video or the encoder cannot be read, or the cache cannot be written.
+    """
+    if cache is None:
+        with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:  # mapped files stay readable after their end
+            return extract(videos, sampling, VideoCache(Path(folder)), progress, workers=workers)
+    workers = workers or cores()
+    total = [len(ticks_of(video.length, video.rate_hz or 1.0, sampling.model_hz)) for video in videos]
+    done = [0] * len(videos)
+    stop = threading.Event()
+
+    def tell() -> None:
+        if progress is not None:
+            progress(sum(map(min, done, total)), sum(total))
+
+    with ThreadPoolExecutor(workers, "edge-hal-extract") as pool:
+        try:
+            keys = list(pool.map(sampling.key, videos))
+            found = {key: cache.get(key) for key in keys}
+            encoder = None if sampling.graph is None else EncoderGraph(sampling.graph)
+            running: dict[str, Future[None]] = {}
+            for index, (video, key) in enumerate(zip(videos, keys, strict=True)):
+                if found[key] is not None or key in running:  # two names may have the same content
+                    done[index] = total[index]
+                else:
+                    job = _Job(video, sampling, key, cache, encoder, stop, done, index)
+                    running[key] = pool.submit(job.run)
+            pending = set(running.values())
+            tell()
+            while pending:
+                ended, pending = wait(pending, REPORT_S, FIRST_EXCEPTION)
+                for future in ended:
+                    future.result()
+                tell()
+            done[:] = total  # a video may have a tick more or less than its stamps announce
+            tell()
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    for key in running:
+        found[key] = cache.get(key)
+    if running:
+        cache.sweep()
+    sampled = [found[key] for key in keys]
+    if any(each is None for each in sampled):
+        raise EdgeHalError(f"the cache {cache.folder} lost a file", "another program deleted it", "run it again")
+    return [each for each in sampled if each is not None]
+
+
+class _Stopped(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The extraction of one video."""
+
+    video: Video
+    sampling: Sampling
+    key: str
+    cache: VideoCache
+    encoder: EncoderGraph | None
+    stop: threading.Event
+    done: list[int]
+    index: int
+
+    def run(self) -> None:
+        with self.cache.adding(self.key) as rows:
+
+            def take(picture: NDArray[np.uint8]) -> None:
+                rows.append(picture if self.encoder is None else self.encoder(picture)[0])
+                self.done[self.index] += 1
+                self.go_on()
+
+            rows.missing = self._each(take)
+
+    def _each(self, take: Callable[[NDArray[np.uint8]], None]) -> Missing:
+        """Call `take` with each picture: of the cache, if it has them, else of the video."""
+        seen, video = self.sampling, self.video
+        kept = None if seen.graph is None else self.cache.get(replace(seen, graph=None).key(video))
+        if kept is not None:
+            for picture in kept.values:
+                take(picture)
+            return kept.missing
+        return each_picture(
+            video.path, seen.model_hz, seen.height, seen.width, take, video.rate_hz, lambda _: self.go_on()
+        )
+
+    def go_on(self) -> None:
+        if self.stop.is_set():
+            raise _Stopped

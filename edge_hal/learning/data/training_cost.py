@@ -1,0 +1,108 @@
+"""An estimate of what a training costs, from a short decoding and the amounts of data and work."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_hal.config import Config
+from edge_hal.cores import cores
+from edge_hal.features import each_picture
+
+from .dataset import Video
+
+MEASURED_S = 1.5
+"""Decoding is measured for so long."""
+
+
+PIXELS, STEPS, WIDTH = 48 * 64, 8, 320
+"""What the constants below were measured with: pixels of a picture, steps of a list, widths of all blocks together."""
+PICTURE_S, ENCODE_S = 6e-4, 7e-5
+"""Training of the encoder on one picture; encoding of one tick."""
+START_S, RESTART_S, TEACHER_S, STUDENT_S = 6.0, 1.8e-4, 2.4e-4, 5.2e-5
+"""Start and export of the encoder; a restart of the alignment and an epoch of the teacher on a second of video; the
+student on a tick of a crop."""
+BASE_BYTES, THUMBNAIL_BYTES, FEATURES = 650e6, 3 * 4 * 12 * 16 * 3, 64
+"""The program itself; the thumbnails of a tick, with copies; numbers of a feature vector, where they are not known."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimates. `decode_s`: until all videos are read; 0 for features. `train_s`: the rest. `memory_bytes`: the most
+    that is held. `cache_bytes`: of the files that extraction writes."""
+
+    decode_s: float
+    train_s: float
+    memory_bytes: int
+    cache_bytes: int
+
+
+class _Enough(Exception):
+    pass
+
+
+def decoding_speed(video: Video, model_hz: float, height: int, width: int) -> float:
+    """Seconds of video that are decoded and resized in a second by one core, measured on the start of the file."""
+    began_s, seen_ns = time.monotonic(), 0
+
+    def seen(t_ns: int) -> None:
+        nonlocal seen_ns
+        seen_ns = t_ns
+        if time.monotonic() - began_s > MEASURED_S:
+            raise _Enough
+
+    with contextlib.suppress(_Enough):
+        each_picture(video.path, model_hz, height, width, lambda _: None, video.rate_hz, seen)
+    return max(seen_ns / 1e9, 1e-3) / max(time.monotonic() - began_s, 1e-3)
+
+
+def training_cost(
+    videos: Sequence[Video], uncached: Sequence[Video], config: Config, decoding_speed: float | None
+) -> Cost:
+    """The cost of a training on `videos`, of which `uncached` are still to be decoded.
+
+    The time of each stage is its amount of work times a constant. The constants were measured with the `tiny` preset on
+    two x86-64 cores without a GPU; on another machine the result may be wrong by a factor of three.
+
+    Args:
+        decoding_speed: see the function of this name; None if nothing is to be decoded.
+    """
+    learning, hz = config.learning, config.model.hz
+    seconds = sum(_seconds(video) for video in videos)
+    ticks = seconds * hz
+    steps = sum(len(video.transcript) for video in videos)
+    encoder_s = align_s = 0.0
+    pixels = 0
+    if config.model.encoder is not None:
+        pixels = config.model.encoder.height * config.model.encoder.width
+        pictures = 0.0 if config.model.encoder.pretrained else learning.encoder.epochs * learning.encoder.hz * seconds
+        encoder_s = (PICTURE_S * pictures + ENCODE_S * ticks) * pixels / PIXELS
+    if not all(video.labels is not None for video in videos):
+        rounds = 1 if config.model.encoder is None else 2  # of thumbnails, then of vectors
+        mean_steps = steps / len(videos)
+        align_s = (
+            rounds * learning.restarts * seconds * (1 + mean_steps / STEPS) * RESTART_S / (learning.workers or cores())
+        )
+        align_s += (learning.teacher.warm_epochs + learning.teacher.epochs) * seconds * TEACHER_S
+    crops = learning.student.epochs * seconds / learning.student.crop_s
+    crops = max(crops, learning.student.least_steps * min(learning.student.batch, len(videos)))
+    width = sum(level.width * level.blocks for level in config.model.levels) / WIDTH
+    student_s = 2 * crops * learning.student.crop_s * hz * width * STUDENT_S  # with two folds for the thresholds
+    at_once = max(1, min(cores(), len(uncached)))
+    decode_s = 0.0 if decoding_speed is None else sum(map(_seconds, uncached)) / decoding_speed / at_once
+    size = config.model.encoder.size if config.model.encoder is not None else 0
+    held = BASE_BYTES + ticks * (12 * (size or FEATURES) + 16 * len({step for v in videos for step in v.transcript}))
+    if pixels:
+        held += ticks * THUMBNAIL_BYTES
+    return Cost(
+        decode_s,
+        START_S + encoder_s + align_s + student_s,
+        round(held),
+        round(sum(map(_seconds, uncached)) * hz * 3 * pixels),
+    )
+
+
+def _seconds(video: Video) -> float:
+    return video.length / (video.rate_hz or 1.0)

@@ -1,0 +1,168 @@
+"""The file task.yaml of a task folder: its keys, and errors that name the line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edge_hal.config import Positive, load_config
+from edge_hal.config_keys import PlainLoader, nearest_key
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
+from edge_hal.task_folder import TASK_FILE
+
+
+class TaskFile(BaseModel):
+    """The keys of `task.yaml`. All are optional.
+
+    Attributes:
+        steps: the names of all steps, in the order of their numbers; None: those of mapping.txt or of the step lists.
+        background: the step that means no step.
+        rate_hz: frames per second of feature files, and of video files without time stamps.
+        test: videos that are not trained on; `edge-hal eval` scores them.
+        config: a preset, or a YAML file in the task folder; None: the preset that fits the data.
+        settings: keys of the configuration, as in `--set`, and their values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: tuple[str, ...] | None = None
+    background: str | None = None
+    rate_hz: Positive | None = None
+    test: tuple[str, ...] = ()
+    config: str | None = None
+    settings: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task folder that was read."""
+
+    root: Path
+    file: TaskFile
+
+    @property
+    def overrides(self) -> list[str]:
+        """What the file replaces in the configuration, as `--set` takes it."""
+        data = {"data.background": self.file.background, "data.rate_hz": self.file.rate_hz}
+        keys = {key: value for key, value in data.items() if value is not None} | _flat(self.file.settings)
+        return [f"{key}={json.dumps(value)}" for key, value in keys.items()]
+
+    def config_source(self, default: str) -> str:
+        """The preset or file that the configuration starts from."""
+        given = self.file.config
+        if given is None:
+            return default
+        return str(self.root / given) if (self.root / given).is_file() else given
+
+
+def read_task(root: Path) -> Task | None:
+    """The task folder `root`; None if it has no task.yaml.
+
+    Raises:
+        EdgeHalError: task.yaml is malformed. The message names the line. Exit code 2.
+    """
+    path = root / TASK_FILE
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text("utf-8-sig")
+        node = yaml.compose(text, PlainLoader)
+        values = yaml.load(text, PlainLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise EdgeHalError(f"{path}, line {line}: {error.problem}", exit_code=2) from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise file_error(f"cannot read {path}", error, path=path, exit_code=2) from error
+    if values is None:
+        return Task(root, TaskFile())
+    if not isinstance(node, yaml.MappingNode):
+        raise EdgeHalError(f"{path}, line 1: it holds no keys", "", "write lines like `test: [VIDEO]`", exit_code=2)
+    try:
+        lines = _lines(node, path)
+        json.dumps(values)
+    except (RecursionError, ValueError) as error:
+        raise EdgeHalError(f"{path}: a key holds itself", "", "write its values out", exit_code=2) from error
+    try:
+        task = Task(root, TaskFile.model_validate(values))
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        at = f"{path}, line {_line(lines, first['loc'])}"
+        if first["type"] == "extra_forbidden":
+            todo = nearest_key(TaskFile, first["loc"])
+            raise EdgeHalError(f"{at}: unknown key '{first['loc'][-1]}'", "", todo, exit_code=2) from error
+        key = ".".join(map(str, first["loc"]))
+        raise EdgeHalError(f"{at}: '{key}'", first["msg"], exit_code=2) from error
+    for key in ("steps", "test"):
+        listed: Sequence[str] = getattr(task.file, key) or ()
+        for index, name in enumerate(listed):
+            if name in listed[:index]:
+                raise EdgeHalError(f"{path}, line {_line(lines, (key, index))}: {name!r} twice", exit_code=2)
+    if task.file.steps == ():
+        raise EdgeHalError(f"{path}, line {_line(lines, ('steps',))}: no steps", "", "name them", exit_code=2)
+    _check_settings(task, path, lines)
+    return task
+
+
+Lines = dict[tuple[str | int, ...], int]
+
+
+def _lines(node: yaml.MappingNode, path: Path, above: tuple[str | int, ...] = ()) -> Lines:
+    """The line of each key and each listed value, counted from 1. Raises EdgeHalError for a key that occurs twice."""
+    lines: Lines = {}
+    for key, value in node.value:
+        place, line = (*above, str(key.value)), key.start_mark.line + 1
+        if place in lines:
+            raise EdgeHalError(f"{path}, line {line}: key '{key.value}' twice", exit_code=2)
+        lines[place] = line
+        if isinstance(value, yaml.MappingNode):
+            lines |= _lines(value, path, place)
+        elif isinstance(value, yaml.SequenceNode):
+            lines |= {(*place, i): each.start_mark.line + 1 for i, each in enumerate(value.value)}
+    return lines
+
+
+def _line(lines: Lines, place: Sequence[str | int]) -> int:
+    """The line of `place`, or of the nearest key above it."""
+    return next((lines[tuple(place[:n])] for n in range(len(place), 0, -1) if tuple(place[:n]) in lines), 1)
+
+
+def _check_settings(task: Task, path: Path, lines: Lines) -> None:
+    """Raises EdgeHalError for a preset or a setting that is not valid, with its line."""
+    source, overrides = task.config_source("tiny"), task.overrides
+    try:
+        load_config(source)
+    except EdgeHalError as error:
+        raise EdgeHalError(f"{path}, line {_line(lines, ('config',))}: {error}", exit_code=2) from error
+    places = [("settings", *key.split(".")) for key in _flat(task.file.settings)]
+    places = [("background",)] * (len(overrides) - len(places)) + places
+    try:
+        load_config(source, overrides)
+    except EdgeHalError:
+        for n, place in enumerate(places, 1):
+            try:
+                load_config(source, overrides[:n])
+            except EdgeHalError as error:
+                what = error.what.removeprefix(f"{source} with --set: ")
+                at = _line(lines, _written(lines, place))
+                raise EdgeHalError(f"{path}, line {at}: {what}", error.why, error.todo, exit_code=2) from error
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """`{a: {b: 1}}` and `{a.b: 1}` -> `{a.b: 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
+
+
+def _written(lines: Lines, place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The key of `lines` that stands for the dotted key `place`, however its parts were nested."""
+    dotted = ".".join(map(str, place))
+    return next((key for key in lines if ".".join(map(str, key)) == dotted), place)

@@ -1,0 +1,70 @@
+"""A task folder: the videos of a user, their step lists, and what was learned from them.
+
+videos/<video>.mp4        transcripts/<video>.txt   labels/<video>.txt (optional)
+task.yaml                 see `task_file.py`; a folder with this file is a task folder
+runs/1, runs/2, ...       run directories, each with its bundle in `bundle/`
+.cache/                   what was extracted from the videos
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from edge_hal.errors import EdgeHalError
+
+TASK_FILE = "task.yaml"
+RUNS = "runs"
+BUNDLE = "bundle"
+MODEL = "model.safetensors"
+"""A run that holds it is complete."""
+
+
+def is_task(root: Path) -> bool:
+    return (root / TASK_FILE).is_file()
+
+
+def runs(root: Path) -> list[Path]:
+    """The run directories of a task folder, the newest last."""
+    found = (root / RUNS).iterdir() if (root / RUNS).is_dir() else iter(())
+    return sorted((run for run in found if run.is_dir() and run.name.isdecimal()), key=lambda run: int(run.name))
+
+
+def next_run(root: Path) -> Path:
+    """A run directory with the next free number."""
+    return root / RUNS / str(int(runs(root)[-1].name) + 1 if runs(root) else 1)
+
+
+def newest(root: Path, holding: str) -> Path | None:
+    """The newest run that has the file `holding`."""
+    return next((run for run in reversed(runs(root)) if (run / holding).is_file()), None)
+
+
+def newest_run(path: Path) -> Path:
+    """`path`, or if it is a task folder, its newest complete run.
+
+    Raises:
+        EdgeHalError: no run is complete.
+    """
+    if not is_task(path):
+        return path
+    run = newest(path, MODEL)
+    if run is None:
+        why = f"{runs(path)[-1]} is not finished" if runs(path) else "nothing was trained"
+        raise EdgeHalError(f"{path} has no complete run", why, f"edge-hal train {shlex.quote(str(path))}")
+    return run
+
+
+def newest_bundle(path: Path) -> Path:
+    """`path`, or if it is a task folder, the bundle of its newest run that has one.
+
+    Raises:
+        EdgeHalError: no run has one.
+    """
+    if not is_task(path):
+        return path
+    run = newest(path, f"{BUNDLE}/manifest.json")
+    if run is None:
+        todo = f"edge-hal export {shlex.quote(str(path))}" if runs(path) else f"edge-hal train {shlex.quote(str(path))}"
+        raise EdgeHalError(f"{path} has no bundle yet", "", todo)
+    return run / BUNDLE

@@ -1,0 +1,359 @@
+"""A task folder on the command line: made, checked, trained, and found again by the commands that follow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_hal import cli
+from edge_hal.commands.run import _bundle
+from edge_hal.commands.task import tell
+from edge_hal.config import load_config
+from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.check_videos import Problem
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.rates import with_model_rate
+from edge_hal.learning.run_directory import RunDirectory, run_to_write
+from edge_hal.spec import EncoderSpec
+from edge_hal.task_folder import newest_bundle, newest_run
+from tests.helpers.bundles import LABELS, known_bundle, vectors
+from tests.helpers.processes import call, contents, finish, start, until_exists
+from tests.helpers.small_data import CONFIG, write_small_data
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`edge-hal ARGUMENTS` in this process, in the folder of the test."""
+
+    def run(*arguments: str) -> Done:
+        code = 0
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr("sys.argv", ["edge-hal", *arguments])
+            patch.setenv("COLUMNS", "200")
+            try:
+                cli.main()
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def in_a_child(root: Path, *arguments: str) -> Done:
+    return Done(*call(*arguments, cwd=root))
+
+
+def small_task(root: Path, task: str = "test: [video3]\nrate_hz: 20\n") -> Path:
+    write_small_data(root, train=3, test=1)
+    shutil.rmtree(root / "splits")
+    (root / "task.yaml").write_text(task)
+    return root
+
+
+def begin(root: Path, seed: int = 0) -> Path:
+    """A run that stopped after it began."""
+    config = load_config(str(CONFIG))
+    videos = load_dataset(root, split=None, part="train", rate_hz=20)
+    out = run_to_write(root, config, seed, videos)
+    RunDirectory(out, with_model_rate(config, videos), seed, videos).begin()
+    return out
+
+
+def test_init_makes_a_folder_that_check_understands_and_refuses_a_full_one(tmp_path: Path, command: Command) -> None:
+    done = command("init", "task")
+    assert done.returncode == 0 and "edge-hal check task" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "task").iterdir()) == [
+        *("README.md", "labels", "task.yaml", "transcripts", "videos"),
+    ]
+    before = contents(tmp_path / "task")
+    again = command("init", "task")
+    assert again.returncode == 2 and "task is not empty" in again.stderr
+    assert contents(tmp_path / "task") == before
+    checked = command("check", "task")
+    assert checked.returncode == 1 and "videos is empty" in checked.stderr
+
+
+def test_every_key_that_task_yaml_shows_is_valid(tmp_path: Path) -> None:
+    from edge_hal.commands.init import TASK
+    from edge_hal.task_file import TaskFile, read_task
+
+    keys = (*TaskFile.model_fields, "  learning")
+    lines = [line[2:] for line in TASK.splitlines() if line[2:].startswith(tuple(f"{key}" for key in keys))]
+    lines = [line for line in lines if ":" in line]
+    (tmp_path / "task.yaml").write_text("\n".join(lines))
+    task = read_task(tmp_path)
+    assert task is not None and task.file.model_fields_set == set(TaskFile.model_fields)
+
+
+def test_the_parts_of_a_task_folder(tmp_path: Path) -> None:
+    root = small_task(tmp_path / "task")
+
+    def names(part: str) -> list[str]:
+        return [video.name for video in load_dataset(root, split=None, part=part).videos]  # type: ignore[arg-type]
+
+    assert (names("train"), names("test")) == (["video0", "video1", "video2"], ["video3"])
+    with pytest.raises(EdgeHalError, match="no valid part"):
+        names("valid")
+    (root / "task.yaml").write_text("")
+    (root / "groundTruth" / "video2.txt").unlink()
+    assert names("train") == ["video0", "video1", "video2", "video3"]
+    assert names("test") == ["video0", "video1", "video3"]  # those that can be scored
+    assert "may have been trained on" in load_dataset(root, split=None, part="test").notes[0]
+    shutil.rmtree(root / "groundTruth")
+    with pytest.raises(EdgeHalError, match="nothing to score"):
+        names("test")
+    (root / "task.yaml").write_text("test: [vidoe3]\n")
+    with pytest.raises(EdgeHalError, match="vidoe3") as caught:
+        names("train")
+    assert "'video3'" in str(caught.value)
+
+
+def test_a_missing_list_is_named_where_the_user_writes_it(tmp_path: Path) -> None:
+    root = small_task(tmp_path / "task")
+    for folder in ("transcripts", "groundTruth"):
+        (root / folder / "video1.txt").unlink()
+    for labelled, expected in ((False, "transcripts"), ({"video1"}, "labels")):
+        with pytest.raises(EdgeHalError, match=rf"1 file \({expected}/video1.txt\) missing"):
+            load_dataset(root, split=None, part="train", with_labels=labelled)
+
+
+def test_steps_of_task_yaml_decide_the_numbers(tmp_path: Path) -> None:
+    root = small_task(tmp_path / "task", "steps: [turn, place, reach, grasp]\n")
+    (root / "mapping.txt").unlink()
+    videos = load_dataset(root, split=None, part="train")
+    assert videos.labels == ("turn", "place", "reach", "grasp")
+    (root / "task.yaml").write_text("steps: [turn, place, reach]\n")
+    with pytest.raises(EdgeHalError, match="unknown action 'grasp'"):
+        load_dataset(root, split=None, part="train")
+
+
+def test_labels_of_the_user_are_used_without_being_asked_for(tmp_path: Path) -> None:
+    from edge_hal.commands.train import _labelled
+
+    root = small_task(tmp_path / "task")
+    assert _labelled(root, load_config(str(CONFIG)), None, 0) == set()  # groundTruth/ alone is for scores
+    (root / "labels").mkdir()
+    truth = (root / "groundTruth" / "video1.txt").read_text().split()
+    (root / "labels" / "video1.txt").write_text("turn\n" * len(truth))
+    (root / "transcripts" / "video1.txt").write_text("turn\n")
+    assert _labelled(root, load_config(str(CONFIG)), None, 0) == {"video1"}
+    more = _labelled(root, load_config(str(CONFIG), ["learning.labelled=[video0]"]), None, 0)
+    assert more == {"video0", "video1"}
+    videos = load_dataset(root, split=None, part="train", with_labels={"video1"})
+    (one,) = [video for video in videos.videos if video.labels is not None]
+    assert one.name == "video1" and set(one.labels.tolist()) == {2}  # of labels/, not of groundTruth/
+
+
+def test_an_unfinished_run_is_taken_again_only_by_the_same_training(tmp_path: Path) -> None:
+    root = small_task(tmp_path / "task")
+    assert begin(root) == begin(root) == root / "runs" / "1"
+    assert begin(root, seed=7) == root / "runs" / "2"
+    (root / "runs" / "2" / "model.safetensors").touch()
+    assert begin(root, seed=7) == root / "runs" / "3"
+    (root / "transcripts" / "video0.txt").write_text("reach\nturn\n")
+    assert begin(root, seed=7) == root / "runs" / "4"
+    (root / "runs" / "9").mkdir()
+    (root / "runs" / "notes").mkdir()
+    assert begin(root) == root / "runs" / "9"  # empty: the number is free
+    assert begin(root, seed=1) == root / "runs" / "10"
+
+
+def test_labels_that_changed_are_another_training(tmp_path: Path) -> None:
+    root = small_task(tmp_path / "task")
+    config = load_config(str(CONFIG))
+    for expected, change in (("1", "reach"), ("2", "turn")):
+        path = root / "groundTruth" / "video0.txt"
+        path.write_text("\n".join([change] * 30 + path.read_text().split()[30:]))
+        videos = load_dataset(root, split=None, part="train", rate_hz=20, with_labels={"video0"})
+        out = run_to_write(root, config, 0, videos)
+        RunDirectory(out, with_model_rate(config, videos), 0, videos).begin()
+        assert out.name == expected
+
+
+def test_commands_take_the_newest_that_is_complete(tmp_path: Path) -> None:
+    root = small_task(tmp_path / "task")
+    with pytest.raises(EdgeHalError, match="nothing was trained"):
+        newest_run(root)
+    for number in (1, 2, 9, 10):
+        (root / "runs" / str(number)).mkdir(parents=True)
+    with pytest.raises(EdgeHalError, match="10 is not finished"):
+        newest_run(root)
+    for number in (1, 9):
+        (root / "runs" / str(number) / "model.safetensors").touch()
+    assert newest_run(root).name == "9" and newest_run(tmp_path) == tmp_path
+    with pytest.raises(EdgeHalError, match="no bundle yet"):
+        newest_bundle(root)
+    for number in (1, 2):
+        known_bundle(root / "runs" / str(number) / "bundle")
+    assert newest_bundle(root) == root / "runs" / "2" / "bundle"
+    np.save(tmp_path / "f.npy", vectors([0, 1, 2] * 10))
+    source = ("--camera", "features:f.npy@10", "--pace", "asap", "--pub", "tcp://127.0.0.1:*", "--json")
+    for arguments in (("task",), ("--bundle", "task")):
+        done = in_a_child(tmp_path, "run", *arguments, *source)
+        assert done.returncode == 0, done.stderr
+        assert "task/runs/2/bundle" in done.stderr
+    for wrong in ((root, Path("b")), (tmp_path / "f.npy", None)):
+        with pytest.raises(EdgeHalError) as caught:
+            _bundle(*wrong)
+        assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["train", "check"])
+def test_a_video_in_training_and_test_is_one_error(tmp_path: Path, name: str, command: Command) -> None:
+    root = small_task(tmp_path / "task")
+    shutil.copy(root / "features" / "video0.npy", root / "features" / "video3.npy")
+    shutil.copy(root / "groundTruth" / "video0.txt", root / "groundTruth" / "video3.txt")
+    done = command(name, "task", "--config", str(CONFIG))
+    assert done.returncode == 1
+    assert "2 videos (video0, video3) have the same content, in training and in test" in done.stderr
+    assert "Traceback" not in done.stderr and not (root / "runs").exists()
+
+
+def test_a_check_prints_a_table_or_json_and_exits_with_1_only_if_training_cannot_work(
+    tmp_path: Path, command: Command
+) -> None:
+    root = small_task(tmp_path / "task")
+    good = command("check", "task", "--config", str(CONFIG), "--json")
+    assert good.returncode == 0
+    found = json.loads(good.stdout)
+    assert found["rows"]["videos"].endswith("4 in task, 3 to train on") and found["estimate"]["train_s"] > 0
+    (root / "features" / "video1.npy").write_bytes(b"")
+    bad = command("check", "task", "--config", str(CONFIG))
+    assert bad.returncode == 1 and "error: cannot read the features" in bad.stdout
+    assert "training cannot work" in bad.stderr and bad.stderr.count("->") == 1
+
+
+def test_vectors_that_were_extracted_are_those_that_training_looks_for(
+    tmp_path: Path, command: Command, picture_bundle: Path
+) -> None:
+    """A run directory holds a copy of the encoder without the notes of its exporter; eval reads by this copy."""
+    from edge_hal.export.graphs import import_encoder
+    from edge_hal.learning.data.dataset import Video
+    from edge_hal.learning.data.extraction import Sampling
+    from edge_hal.learning.data.video_cache import VideoCache
+    from tests.helpers.videos import write_video
+
+    (tmp_path / "task" / "videos").mkdir(parents=True)
+    size = len(LABELS)
+    (tmp_path / "task" / "task.yaml").write_text(
+        f"settings:\n  model.encoder: {{height: 16, width: 16, size: {size}}}\n  model.model_hz: 5\n"
+    )
+    path = write_video(tmp_path / "task" / "videos" / "a.mkv", [100 * i for i in range(20)])
+    graph = picture_bundle / "encoder.fp32.onnx"
+    done = command("extract", "task", "--encoder", str(graph))
+    assert done.returncode == 0 and f"vectors of {size}" in done.stdout, done.stderr
+    import_encoder(graph, EncoderSpec(16, 16, size), tmp_path / "encoder.onnx")
+    cache = VideoCache(tmp_path / "task" / ".cache")
+    found = cache.get(Sampling(5.0, 16, 16, tmp_path / "encoder.onnx").key(Video("a", path, "video", (), 20, 10.0)))
+    assert found is not None and found.values.shape == (10, size)
+    assert command("extract", "task", "--clear").returncode == 0
+    assert list((tmp_path / "task" / ".cache").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_model_does_not_depend_on_the_cache(tmp_path: Path) -> None:
+    """Pictures decoded for this training only, into a new cache, and read from a full one."""
+    from edge_hal.learning.data.video_cache import VideoCache
+    from edge_hal.learning.train import train
+    from edge_hal.workbench import render_dataset
+    from tests.helpers.short_training import BRIEF, assert_same_run
+
+    data = render_dataset(tmp_path / "data", 3, 3, 0, workers=1)
+    settings = ["learning.encoder.epochs=1", "learning.student.least_steps=3", "learning.workers=1"]
+    config, videos = load_config("tiny", [*BRIEF, *settings]), load_dataset(data, split=None, part="train")
+    (tmp_path / "cache").mkdir()
+    cache = VideoCache(tmp_path / "cache")
+    runs = [
+        train(videos, config, tmp_path / name, 0, lambda *_: None, cache=given)
+        for name, given in (("without", None), ("new", cache), ("full", cache))
+    ]
+    for run in runs[1:]:
+        assert_same_run(runs[0], run)
+        assert (run / "encoder.onnx").read_bytes() == (runs[0] / "encoder.onnx").read_bytes()
+
+
+def test_a_video_that_cannot_be_trained_on_is_no_test_video(tmp_path: Path, command: Command) -> None:
+    root = small_task(tmp_path / "task")
+    shutil.copy(root / "features" / "video0.npy", root / "features" / "video1.npy")
+    shutil.rmtree(root / "groundTruth")
+    (root / "transcripts" / "video1.txt").unlink()
+    found = json.loads(command("check", "task", "--config", str(CONFIG), "--json").stdout)["problems"]
+    assert [each["what"] for each in found if each["level"] == "error"] == [
+        f"1 file (transcripts/video1.txt) missing under {Path('task')}: needed for 1 videos",
+    ]
+
+
+def test_a_training_prints_the_first_warnings_and_stops_at_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    warnings = [Problem("warning", f"fault {number}", "todo") for number in range(5)]
+    tell(warnings, Path("task"))
+    told = capsys.readouterr().err.splitlines()
+    assert told == [*(f"warning: fault {number}" for number in range(3)), "2 more warnings: edge-hal check task"]
+    with pytest.raises(EdgeHalError, match="worse"):
+        tell([*warnings, Problem("error", "worse", "todo")], Path("task"))
+
+
+def test_out_and_ckpt_are_asked_for_where_there_is_no_task_folder(tmp_path: Path, command: Command) -> None:
+    write_small_data(tmp_path / "data", train=3, test=1)
+    for name, option in (("train", "--out"), ("eval", "--ckpt"), ("calibrate", "--ckpt")):
+        done = command(name, "data")
+        assert done.returncode == 2 and f"{option} is missing" in done.stderr, done.stderr
+    assert command("export").returncode == 2
+
+
+@pytest.mark.slow
+def test_from_an_empty_folder_to_events(tmp_path: Path) -> None:
+    """Videos are rendered; the training is interrupted once; nothing names a run."""
+    from edge_hal.workbench import render_dataset
+
+    render_dataset(tmp_path / "rendered", 3, 4, 1, workers=1)
+    assert in_a_child(tmp_path, "init", "task").returncode == 0
+    for path in (tmp_path / "rendered" / "videos").iterdir():
+        shutil.copy(path, tmp_path / "task" / "videos")
+        shutil.copy(tmp_path / "rendered" / "transcripts" / f"{path.stem}.txt", tmp_path / "task" / "transcripts")
+    (tmp_path / "task" / "groundTruth").mkdir()
+    shutil.copy(tmp_path / "rendered" / "groundTruth" / "bench_004.txt", tmp_path / "task" / "groundTruth")
+    (tmp_path / "task" / "task.yaml").write_text(
+        "test: [bench_004]\nsettings:\n  learning:\n    restarts: 2\n    encoder.epochs: 1\n"
+        "    teacher: {warm_epochs: 1, epochs: 1}\n    student: {epochs: 1, least_steps: 3}\n"
+    )
+    assert in_a_child(tmp_path, "check", "task").returncode == 0
+    task = tmp_path / "task"
+    child = start("train", "task", cwd=tmp_path)
+    until_exists(task / "runs" / "1" / "last" / "settings.json", child)
+    child.send_signal(signal.SIGINT)
+    assert Done(*finish(child)).returncode == 130
+    for command in (("train", "task"), ("export", "task"), ("eval", "task", "--json")):
+        done = in_a_child(tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ours"]["mof"] > 0
+    assert [path.name for path in (task / "runs").iterdir()] == ["1"]
+    run = (
+        "run",
+        "task",
+        "--camera",
+        str(task / "videos" / "bench_004.mp4"),
+        "--pace",
+        "asap",
+        "--pub",
+        "tcp://127.0.0.1:*",
+    )
+    live = in_a_child(tmp_path, *run)
+    assert live.returncode == 0 and "ticks:" in live.stdout, live.stderr

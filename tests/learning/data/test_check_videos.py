@@ -1,0 +1,125 @@
+"""What a check finds before a training: lists, lengths and parts that cannot be right."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_hal.config import load_config
+from edge_hal.learning.data.check_videos import inseparable
+from edge_hal.learning.data.examine import examine
+from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
+
+LISTS = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=5)
+
+
+@given(LISTS)
+def test_a_chain_holds_the_steps_that_are_never_apart(lists: list[list[int]]) -> None:
+    """Brute force: b follows a wherever a is, and a comes before b wherever b is."""
+    seen = {step for steps in lists for step in steps}
+    pairs = [pair for steps in lists for pair in itertools.pairwise(steps)]
+    ends, starts = {steps[-1] for steps in lists}, {steps[0] for steps in lists}
+    tied = {
+        (a, b)
+        for a, b in itertools.product(seen, seen)
+        if (a, b) in pairs and a not in ends and b not in starts and all((x == a) == (y == b) for x, y in pairs)
+    }
+    chains = inseparable(lists)
+    assert {pair for chain in chains for pair in itertools.pairwise(chain)} == tied
+    assert len({step for chain in chains for step in chain}) == sum(map(len, chains))
+
+
+def copy_of(name: str, other: str) -> Callable[[Path], object]:
+    return lambda root: shutil.copy(root / "features" / f"{name}.npy", root / "features" / f"{other}.npy")
+
+
+def lines(path: str, *names: str) -> Callable[[Path], object]:
+    return lambda root: (root / path).write_text("".join(f"{name}\n" for name in names))
+
+
+def short(root: Path) -> None:
+    path = root / "features" / "video1.npy"
+    np.save(path, np.load(path)[:, :20])
+    shutil.rmtree(root / "groundTruth")
+
+
+CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "in two parts": (
+        lines("splits/test.split1.bundle", "video1.txt", "video3.txt"),
+        "error",
+        "1 video (video1) in the training and in the test part of split 1",
+    ),
+    "test without labels": (
+        lambda root: (root / "groundTruth" / "video3.txt").unlink(),
+        "warning",
+        "the test part cannot be scored: 1 file (groundTruth/video3.txt) missing",
+    ),
+    "one content": (copy_of("video0", "video3"), "error", "2 videos (video0, video3) have the same content, in"),
+    "twice": (copy_of("video0", "video1"), "warning", "2 videos (video0, video1) have the same content"),
+    "seen once": (
+        lambda root: [lines(f"transcripts/video{n}.txt", "grasp", "reach", "place")(root) for n in (0, 2)],
+        "warning",
+        "only one training video shows 1 step (turn)",
+    ),
+    "unknown step": (lines("transcripts/video1.txt", "reach", "grsp"), "error", "names the unknown action 'grsp'"),
+    "no list": (
+        lambda root: shutil.rmtree(root / "transcripts") or shutil.rmtree(root / "groundTruth"),
+        "error",
+        "missing",
+    ),
+    "without a video": (lines("transcripts/video9.txt", "reach"), "warning", "1 file (video9) in transcripts/ without"),
+    "too short": (short, "error", "video video1 is too short for its"),
+    "unreadable": (
+        lambda root: (root / "features" / "video2.npy").write_bytes(b"no array"),
+        "error",
+        "cannot read the features",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_problem_is_found(tmp_path: Path, case: str) -> None:
+    make, level, told = CASES[case]
+    root = write_small_data(tmp_path / "data", train=3, test=1)
+    # Each step in at least two videos, and in different orders: nothing else is wrong.
+    for name, order in (("video0", (0, 1, 2, 3)), ("video1", (3, 1, 0, 2)), ("video2", (1, 3, 2, 0))):
+        lines(f"transcripts/{name}.txt", *(ACTIONS[i] for i in order))(root)
+    config = load_config(str(CONFIG))
+    assert examine(root, config, 1).problems == []
+    make(root)
+    found = examine(root, config, 1)
+    assert {p.level for p in found.problems if told in p.what} == {level}, found.problems
+    assert found.problems[0].level == level or level == "warning"
+
+
+def test_a_split_that_overlaps_is_named_although_it_is_not_trained_on(tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "data", train=3, test=1)
+    assert not [p for p in examine(root, load_config(str(CONFIG)), None).problems if "split 1" in p.what]
+    lines("splits/test.split1.bundle", "video1.txt")(root)
+    (found,) = [p for p in examine(root, load_config(str(CONFIG)), None).problems if "split 1" in p.what]
+    assert found.level == "warning" and "video1" in found.what
+
+
+def test_several_unreadable_videos_are_all_named_and_the_rest_is_still_checked(tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "data", train=5, test=1)
+    for name in ("video1", "video3"):
+        (root / "features" / f"{name}.npy").write_bytes(b"")
+    found = examine(root, load_config(str(CONFIG)), 1)
+    errors = [problem.what for problem in found.problems if problem.level == "error"]
+    assert len(errors) == 2 and "video1" in errors[0] and "video3" in errors[1]
+    assert found.rows["steps"].startswith("4: ") and found.cost is not None
+
+
+def test_the_estimate_grows_with_the_work(tmp_path: Path) -> None:
+    few, many = (write_small_data(tmp_path / str(n), train=n, test=1) for n in (3, 12))
+    config, longer = load_config(str(CONFIG)), load_config(str(CONFIG), ["learning.restarts=400"])
+    costs = [examine(*given, 1).cost for given in ((few, config), (many, config), (many, longer))]
+    times = [cost.train_s for cost in costs if cost is not None]
+    assert len(times) == 3 and times[0] < times[1] < times[2]

@@ -1,0 +1,248 @@
+"""Extraction: the cache holds what a model sees of a video, whole or not at all, and of this video only."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.features import encode_pictures
+from edge_hal.learning.data import extraction
+from edge_hal.learning.data.dataset import Video
+from edge_hal.learning.data.extraction import Sampling, extract
+from edge_hal.learning.data.media_files import read_times
+from edge_hal.learning.data.video_cache import SUFFIX, VideoCache, cache_of, content_hash
+from tests.helpers.bundles import known_bundle
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.videos import number_of, write_video
+
+SEEN = Sampling(10.0, 48, 64)
+
+
+def video(path: Path) -> Video:
+    times = read_times(path, None)
+    return Video(path.stem, path, "video", (), times.length, times.rate_hz)
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> list[Video]:
+    (tmp_path / "videos").mkdir()
+    return [
+        video(write_video(tmp_path / "videos" / f"{name}.mkv", [100 * i for i in range(count)]))
+        for name, count in (("a", 40), ("b", 60), ("c", 25))
+    ]
+
+
+def files(cache: VideoCache) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in cache.folder.iterdir() if path.is_file()}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(20, 300), min_size=5, max_size=40), st.sampled_from([4.0, 7.5, 10.0, 30.0]))
+def test_each_tick_shows_the_newest_frame_that_is_not_later(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[int], model_hz: float
+) -> None:
+    stamps = [0, *np.cumsum(steps).tolist()]
+    film = video(write_video(tmp_path_factory.mktemp("film") / "v.mkv", stamps, rate=10))
+    (found,) = extract([film], Sampling(model_hz, 48, 64), None)
+    shown = [number_of(picture) for picture in found.values]
+    for tick, index in enumerate(shown):
+        assert stamps[index] <= 1000 * tick / model_hz + 1
+        assert index + 1 == len(stamps) or stamps[index + 1] >= 1000 * tick / model_hz - 1
+    assert 1000 * (len(shown) - 1) / model_hz <= stamps[-1] + 1 < 1000 * len(shown) / model_hz + 2
+
+
+def test_what_is_in_the_cache_is_not_read_again(
+    films: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = VideoCache(tmp_path)
+    first = extract(films, SEEN, cache, workers=2)
+    monkeypatch.setattr(extraction, "each_picture", None)  # a call would fail
+    again = extract(films, SEEN, cache)
+    for one, two in zip(first, again, strict=True):
+        assert np.array_equal(one.values, two.values) and one.missing == two.missing
+        assert isinstance(two.values.base, np.memmap)
+
+
+def test_vectors_are_those_of_the_pictures(films: list[Video], tmp_path: Path, picture_bundle: Path) -> None:
+    graph = picture_bundle / "encoder.fp32.onnx"
+    seen = Sampling(10.0, 16, 16, graph)
+    direct = extract(films, seen, None)
+    cache = VideoCache(tmp_path)
+    pictures = extract(films, Sampling(10.0, 16, 16), cache)
+    of_kept_pictures = extract(films, seen, cache)
+    for one, two, shown in zip(direct, of_kept_pictures, pictures, strict=True):
+        assert np.array_equal(one.values, encode_pictures(graph, shown.values))
+        assert np.array_equal(one.values, two.values) and one.values.dtype == np.float32
+
+
+def test_another_video_rate_size_or_encoder_is_another_file(films: list[Video], tmp_path: Path) -> None:
+    film, path = films[0], films[0].path
+    known_bundle(tmp_path / "p", pictures=True)
+    graph = tmp_path / "p" / "encoder.fp32.onnx"
+    keys = {SEEN.key(film), Sampling(5.0, 48, 64).key(film), Sampling(10.0, 24, 64).key(film)}
+    keys |= {Sampling(10.0, 48, 32).key(film), Sampling(10.0, 48, 64, graph).key(film)}
+    graph.write_bytes(graph.read_bytes() + b"\x92\x03\x00")
+    keys.add(Sampling(10.0, 48, 64, graph).key(film))
+    before = path.stat()
+    write_video(path, [100 * i for i in range(40)], options={"qscale": "9"})
+    keys.add(SEEN.key(film))
+    assert len(keys) == 7
+    assert before.st_ino == path.stat().st_ino  # the file was written to, not replaced
+
+
+def test_a_changed_video_is_read_again(films: list[Video], tmp_path: Path) -> None:
+    cache = VideoCache(tmp_path)
+    extract(films[:1], SEEN, cache)
+    shutil.copy(films[1].path, films[0].path)
+    (found,) = extract([video(films[0].path)], SEEN, cache)
+    assert [number_of(picture) for picture in found.values] == list(range(60))
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "longer", "empty"])
+def test_a_damaged_file_of_the_cache_is_made_again(films: list[Video], tmp_path: Path, damage: str) -> None:
+    cache = VideoCache(tmp_path)
+    extract(films[:1], SEEN, cache)
+    ((name, whole),) = [(n, b) for n, b in files(cache).items() if n.endswith(SUFFIX)]
+    broken = {"cut": whole[:-1], "header": b"{" + whole, "longer": whole + b"0", "empty": b""}[damage]
+    (tmp_path / name).write_bytes(broken)
+    extract(films[:1], SEEN, cache)
+    assert (tmp_path / name).read_bytes() == whole
+
+
+def test_two_names_of_one_content_are_read_once(films: list[Video], tmp_path: Path) -> None:
+    copy = films[0].path.with_name("copy.mkv")
+    shutil.copy(films[0].path, copy)
+    cache = VideoCache(tmp_path)
+    one, two = extract([films[0], video(copy)], SEEN, cache, workers=2)
+    assert np.array_equal(one.values, two.values)
+    assert len(cache._files()) == 1
+
+
+def test_an_unreadable_video_leaves_nothing_half_written(films: list[Video], tmp_path: Path) -> None:
+    films[2].path.write_bytes(b"no video")
+    cache = VideoCache(tmp_path / "cache")
+    cache.folder.mkdir()
+    with pytest.raises(EdgeHalError, match=r"c\.mkv"):
+        extract(films, SEEN, cache, workers=1)
+    assert all(name.endswith(SUFFIX) and not name.startswith(".") for name in files(cache))
+    films[2].path.unlink()
+    with pytest.raises(EdgeHalError, match="cannot read"):
+        extract(films, SEEN, cache)
+
+
+def test_a_full_disk_is_one_error(films: list[Video], tmp_path: Path) -> None:
+    """In a process of its own, whose files may not grow beyond a limit."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path; import tests.learning.data.test_extraction as t\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try: t.extract([t.video(Path(sys.argv[1]))], t.SEEN, t.VideoCache(Path(sys.argv[2])))\n"
+        "except t.EdgeHalError as error: print(error)\n"
+    )
+    (tmp_path / "cache").mkdir()
+    command = [sys.executable, "-c", code, str(films[0].path), str(tmp_path / "cache")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert "cannot write the cache" in done.stdout and "--clear" in done.stdout, done.stderr
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_an_interrupted_extraction_continues(films: list[Video], tmp_path: Path) -> None:
+    """The command is killed while it reads the second of two videos. The first is not read again."""
+    task = tmp_path / "task"
+    (task / "videos").mkdir(parents=True)
+    (task / "task.yaml").write_text("")
+    for film in films[:2]:
+        shutil.copy(film.path, task / "videos")
+    code = (
+        "import os, signal, sys; from edge_hal.learning.data import extraction; from edge_hal import cli\n"
+        "real = extraction.each_picture\n"
+        "def reads(path, *rest):\n"
+        "    if path.stem == 'b' and KILL: os.kill(os.getpid(), KILL)\n"
+        "    print('reads', path.stem, flush=True); return real(path, *rest)\n"
+        "extraction.each_picture = reads\n"
+        "KILL = int(sys.argv.pop(1)); sys.argv[0] = 'edge-hal'; cli.main()\n"
+    )
+
+    def run(kill: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(kill), "extract", str(task), "--config", "tiny", "--workers", "1"]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+    killed = run(signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL and killed.stdout == "reads a\n"
+    whole = [path for path in (task / ".cache").iterdir() if not path.name.startswith(".")]
+    assert len(whole) == 1
+    done = run(0)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("reads b\n2 videos, 100 ticks")
+
+
+def test_unused_and_abandoned_files_are_swept(films: list[Video], tmp_path: Path) -> None:
+    import os
+
+    cache = VideoCache(tmp_path)
+    extract(films, SEEN, cache)
+    kept = [cache._path(SEEN.key(film)) for film in films]
+    month_ago = kept[0].stat().st_mtime - 31 * 86_400
+    left = tmp_path / f".x.1.partial{SUFFIX}"
+    left.write_bytes(b"half")
+    for path in (kept[0], kept[1], left):
+        os.utime(path, (month_ago, month_ago))
+    assert cache.get(SEEN.key(films[1])) is not None  # it is read, so it stays
+    cache.sweep()
+    assert [path.exists() for path in (*kept, left)] == [False, True, True, False]
+    size = sum(path.stat().st_size for path in kept[1:])
+    assert cache.bytes == size and cache.clear() == size and cache.bytes == 0
+
+
+def test_where_the_cache_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "task.yaml").write_text("")
+    (tmp_path / "data").mkdir()
+    caches = [cache_of(tmp_path / name) for name in ("task", "data")]
+    assert [cache and cache.folder for cache in caches] == [
+        tmp_path / "task" / ".cache",
+        tmp_path / "home" / "edge-hal" / "videos",
+    ]
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert cache_of(tmp_path / "data") is None
+    assert "decoded videos are not kept" in caplog.text
+
+
+def test_a_hash_is_that_of_the_content_as_it_is_now(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"one")
+    one = content_hash(path)
+    assert content_hash(path) == one
+    path.write_bytes(b"two")
+    assert content_hash(path) != one
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None:
+    """The pictures of the longer video are 276 MB, and peak memory differs by less than a fifth of that."""
+    code = (
+        "import resource, sys; from pathlib import Path; import tests.learning.data.test_extraction as t\n"
+        "t.extract([t.video(Path(sys.argv[1]))], t.Sampling(20.0, 240, 320), t.VideoCache(Path(sys.argv[2])))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    peaks_kb = []
+    for frames in (20, 600):
+        path = write_video(tmp_path / f"{frames}.mkv", [100 * i for i in range(frames)])
+        command = [sys.executable, "-c", code, str(path), str(tmp_path)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        peaks_kb.append(int(done.stdout))
+    assert sum(path.stat().st_size for path in tmp_path.glob(f"*{SUFFIX}")) > 276e6
+    assert peaks_kb[1] - peaks_kb[0] < 50_000, peaks_kb

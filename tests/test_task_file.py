@@ -1,0 +1,68 @@
+"""task.yaml: what it may hold, and errors that name the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_hal.commands.train import choose_config
+from edge_hal.errors import EdgeHalError
+from edge_hal.task_file import read_task
+
+
+def write(root: Path, text: str) -> Path:
+    (root / "videos").mkdir(exist_ok=True)
+    (root / "task.yaml").write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        ("steps: [a, b]\ntst: [v]\n", 2, "unknown key 'tst'\n  -> did you mean 'test'?"),
+        ("# comment\n\nrate_hz: fast\n", 3, "'rate_hz'"),
+        ("rate_hz: -1\n", 1, "'rate_hz'"),
+        ("test: [v, w, v]\n", 1, "'v' twice"),
+        ("test:\n  - v\n  - w\n  - v\n", 4, "'v' twice"),
+        ("steps:\n- a\n- a\n", 3, "'a' twice"),
+        ("steps: []\n", 1, "no steps"),
+        ("rate_hz: 10\nrate_hz: 20\n", 2, "key 'rate_hz' twice"),
+        ("config: tinny\n", 1, "no preset and no file 'tinny'"),
+        ("settings:\n  learning.restarts: 3\n  learning.restart: 3\n", 3, "did you mean 'restarts'?"),
+        ("settings:\n  learning:\n    restarts: 3\n    seeds: 3\n", 4, "unknown key 'learning.seeds'"),
+        ("settings:\n  learning.restarts: many\n", 2, "'learning.restarts'"),
+        ("test: [v\nrate_hz: 3\n", 2, ""),
+        ("- a\n- b\n", 1, "it holds no keys"),
+    ],
+)
+def test_an_error_names_the_line(tmp_path: Path, text: str, line: int, told: str) -> None:
+    with pytest.raises(EdgeHalError) as caught:
+        read_task(write(tmp_path, text))
+    assert str(caught.value).startswith(f"{tmp_path / 'task.yaml'}, line {line}: ")
+    assert told in str(caught.value) and caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["settings: &x {a: *x}", "settings: {a: &x [*x]}", "test: &x [*x]"])
+def test_a_key_that_holds_itself_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(EdgeHalError, match="holds itself"):
+        read_task(write(tmp_path, text))
+
+
+def test_a_file_without_keys_is_a_task_and_a_folder_without_the_file_is_none(tmp_path: Path) -> None:
+    assert read_task(tmp_path) is None
+    task = read_task(write(tmp_path, "# nothing\n"))
+    assert task is not None and task.overrides == []
+
+
+def test_its_keys_reach_the_configuration_and_the_command_line_comes_last(tmp_path: Path) -> None:
+    text = "background: off\nrate_hz: 12.5\nconfig: mine.yaml\n"
+    text += "settings: {learning: {restarts: 3}, learning.dropout: 0.1}\n"
+    preset = Path(__file__).parent.parent / "configs" / "jetson.yaml"
+    (tmp_path / "mine.yaml").write_text(preset.read_text())
+    root = write(tmp_path, text)
+    config = choose_config(root, None, [])
+    assert (config.data.background, config.data.rate_hz) == ("off", 12.5)
+    assert (config.learning.restarts, config.learning.dropout) == (3, 0.1)
+    assert config.model == choose_config(root, "jetson", []).model != choose_config(root, "tiny", []).model
+    assert choose_config(root, None, ["learning.restarts=5"]).learning.restarts == 5
