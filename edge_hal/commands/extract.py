@@ -24,8 +24,8 @@ def extract(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="A pretrained encoder, such as efficientnet-lite0@160 or onnx:FILE: extract its vectors (default: that "
-            "of the configuration; for own, pictures).",
+            help="A pretrained encoder, such as efficientnet-lite0@160 or onnx:FILE: extract its vectors (default: "
+            "that of the configuration; for own, pictures).",
         ),
     ] = None,
     config: Annotated[

@@ -36,7 +36,6 @@ from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.sample_events import start, transition
 from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
 from tests.helpers.small_models import random_input, random_model, small_spec
-from tests.helpers.videos import write_video
 
 RUN = "run --bundle bundle --camera features:f.npy@10"
 VIDEO = "run --bundle pictures --camera folder --fps 10"
@@ -317,11 +316,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         certificate.write_text(certificate_text({**body, **more}))
     shutil.copytree(root / "bundle", root / "uncertified")
     (root / "uncertified" / "certificate.json").unlink()
-    films = root / "films"
-    (films / "videos").mkdir(parents=True)
-    write_video(films / "videos" / "one.mp4", range(0, 4000, 100), codec="mpeg4")
-    (films / "transcripts").mkdir()
-    (films / "transcripts" / "one.txt").write_text("reach\ngrasp\n")
     for name, seed in (("data", 0), ("data2", 1)):
         data = write_small_data(root / name, train=3, test=3, seed=seed)
         shutil.copy(data / "splits" / "train.split1.bundle", data / "splits" / "valid.split1.bundle")
@@ -333,6 +327,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("films", "films2"):
         (root / name / "videos").mkdir(parents=True)
         write_film(root / name / "videos" / f"{name}.mp4")
+        (root / name / "transcripts").mkdir()
+        (root / name / "transcripts" / f"{name}.txt").write_text("reach\ngrasp\n")
     (root / "eye.yaml").write_text(
         (PRESETS / "tiny.yaml").read_text().replace("48, width: 64, size: 64", f"16, width: 16, size: {len(LABELS)}")
     )
