@@ -21,6 +21,7 @@ from edge_hal.commands.cameras import cameras
 from edge_hal.commands.check import check
 from edge_hal.commands.demo import demo
 from edge_hal.commands.doctor import doctor
+from edge_hal.commands.encoders import encoders
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
 from edge_hal.commands.extract import extract
@@ -62,6 +63,7 @@ app.command("replay")(replay)
 app.command("init")(init)
 app.command("check")(check)
 app.command("extract")(extract)
+app.command("encoders")(encoders)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge_hal.config_keys import PlainLoader, nearest_key, replace_key
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.encoder_kind import OWN, parse_kind
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec, lag_in_ticks
@@ -24,6 +25,7 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=0)]
+Components = Annotated[int, Field(ge=0)]
 Lists = Literal["exact", "noisy", "sets"]
 
 
@@ -45,13 +47,34 @@ class Level(Section):
 
 
 class Encoder(Section):
-    """The frame encoder: pictures of `height` x `width` pixels in, vectors of `size` numbers out. `onnx`: a graph to
-    use instead of training one (uint8 BGR picture in, vector out)."""
+    """The frame encoder (docs/encoders.md): pictures of `height` x `width` pixels in, vectors of `size` numbers out.
+    `kind` is `own` or the name of a pretrained one, which has its own sizes. `weights`: the file of the weights, for a
+    model of torchvision or timm. For an ONNX file that does not read uint8 BGR pictures: `layout` of its input (None
+    finds it from the shape), `channels`, and `mean` and `std` of pixels in 0..255."""
 
+    kind: str = OWN
     height: int = 48
     width: int = 64
     size: int = 64
-    onnx: Path | None = None
+    weights: Path | None = None
+    layout: Literal["NCHW", "NHWC"] | None = None
+    channels: Literal["bgr", "rgb"] = "rgb"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[Positive, ...] = (1.0,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_onnx(cls, data: Any) -> Any:
+        """`onnx: FILE` of earlier versions is `kind: onnx:FILE`."""
+        if not isinstance(data, dict) or "onnx" not in data:
+            return data
+        data = dict(data)
+        file = data.pop("onnx")
+        return data if file in (None, "") else {**data, "kind": f"onnx:{file}"}
+
+    @property
+    def pretrained(self) -> bool:
+        return self.kind != OWN
 
     def spec(self) -> EncoderSpec:
         return EncoderSpec(self.height, self.width, self.size)
@@ -60,8 +83,10 @@ class Encoder(Section):
 class Model(Section):
     """The causal pyramid that runs on the device. `model_hz`: ticks per second; with None, training chooses the rate
     (`learning/data/rates.py`). `lag_s`: the posteriors at tick t describe time t - lag_s. `other_lags_s`: lags of
-    further heads; those that round to the same tick as another are left out. The other fields are those of
-    `spec.PyramidSpec`; `front_end_window_s` is the front end's window in seconds."""
+    further heads; those that round to the same tick as another are left out. `projected`: the number of principal
+    components that the front end keeps of a vector; 0 keeps the vector, None is 0 for vectors of `own` and of features,
+    and 64 for longer vectors of a pretrained encoder. The other fields are those of `spec.PyramidSpec`;
+    `front_end_window_s` is the front end's window in seconds."""
 
     model_hz: Positive | None = 10.0
     front_end_window_s: Positive = 0.5
@@ -70,6 +95,7 @@ class Model(Section):
     lookback_s: Positive = 30.0
     lag_s: Weight = 0.6
     other_lags_s: tuple[Weight, ...] = (0.0, 0.3)
+    projected: Components | None = None
     encoder: Encoder | None = None
     levels: tuple[Level, ...]
 
@@ -89,7 +115,7 @@ class Model(Section):
             model_hz=hz,
             labels=labels,
             background=background,
-            front_end=FrontEndSpec(size, self.front_end_ticks, self.clip),
+            front_end=FrontEndSpec(size, self.front_end_ticks, self.clip, self.projected or 0),
             levels=tuple(level.spec() for level in self.levels),
             encoder=None if encoder is None else encoder.spec(),
             change_window_s=self.change_window_s,
@@ -271,9 +297,13 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
             if "stride" not in level.model_fields_set:
                 raise EdgeHalError(f"{where}: {name}.levels[{index}] has no stride", "", "give it", exit_code=2)
     # Contradictions are reported now, not after minutes of training.
-    encoder = config.model.encoder
+    encoder, model = config.model.encoder, config.model
     try:
-        spec = config.model.spec(("any",), None, 1 if encoder is None else encoder.size)
+        if encoder is not None and encoder.pretrained:  # its sizes are known when it is opened
+            parse_kind(encoder.kind)
+            model = model.model_copy(update={"encoder": None})
+        size = max(1, model.projected or 0) if model.encoder is None else model.encoder.size
+        spec = model.spec(("any",), None, size)
         replace(spec, encoder=None, levels=tuple(level.spec() for level in config.learning.teacher.levels))
         DecoderConfig().changed(config.decoder.given())
     except EdgeHalError as error:

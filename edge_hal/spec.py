@@ -57,12 +57,13 @@ class FrontEndSpec:
     """The input of level 0: the input vector as z-scores, clipped, then its trailing mean, change and deviation.
 
     `size` is the length of the input vector, `window` the ticks of each trailing window, `clip` in
-    standard deviations.
+    standard deviations. `projected`: the number of principal components that replace the vector; 0 for no projection.
     """
 
     size: int
     window: int
     clip: float = 5.0
+    projected: int = 0
 
     @property
     def history(self) -> int:
@@ -70,8 +71,13 @@ class FrontEndSpec:
         return 2 * self.window - 1
 
     @property
+    def width(self) -> int:
+        """Number of z-scores of a tick."""
+        return self.projected or self.size
+
+    @property
     def features(self) -> int:
-        return 3 * self.size
+        return 3 * self.width
 
 
 @dataclass(frozen=True)
@@ -229,14 +235,14 @@ class PyramidSpec:
     def states(self, level: int) -> tuple[TensorSpec, ...]:
         """State tensors, of constant size. The output `NAME.next` of a step is the input `NAME` of the next step.
 
-        `lL.z` (history, D) and `lL.n` (history, 1): the front end's past vectors and which of them exist;
+        `lL.z` (history, Z) and `lL.n` (history, 1): the front end's past z-scores and which of them exist;
         `lL.valid` (1, window - 1): 0 or `MASKED` for each cached key; `lL.bB.k`, `lL.bB.v` (heads,
         window - 1, width / heads): keys and values of block B.
         """
         entry, name = self.levels[level], f"l{level}"
         tensors: list[TensorSpec] = []
         if level == 0:
-            tensors.append(TensorSpec(f"{name}.z", (self.front_end.history, self.front_end.size)))
+            tensors.append(TensorSpec(f"{name}.z", (self.front_end.history, self.front_end.width)))
             tensors.append(TensorSpec(f"{name}.n", (self.front_end.history, 1)))
         cache = (entry.heads, entry.window - 1, entry.width // entry.heads)
         tensors.append(TensorSpec(f"{name}.valid", (1, entry.window - 1), fill=MASKED))
@@ -260,10 +266,15 @@ class PyramidSpec:
     # --- files ----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON holds them. Without other lags it is that of versions before 0.3, so fingerprints stay."""
+        """Fields as JSON holds them. Without other lags and projection it is that of the versions before these existed,
+        so fingerprints stay."""
         fields = dataclasses.asdict(self)
         fields["other_lags_s"] = list(self.other_lags_s)
-        return fields if self.other_lags_s else {key: v for key, v in fields.items() if key != "other_lags_s"}
+        if not self.other_lags_s:
+            del fields["other_lags_s"]
+        if not self.front_end.projected:
+            del fields["front_end"]["projected"]
+        return fields
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PyramidSpec:

@@ -62,6 +62,12 @@ def check_spec(spec: PyramidSpec) -> None:
     clip = spec.front_end.clip
     require(type(clip) in (int, float) and 0 < clip <= 1e6, "front_end.clip", f"{clip!r} is not in (0, 1e6]")
     require(1 <= spec.front_end.size <= limit, "front_end.size", str(spec.front_end.size))
+    projected = spec.front_end.projected
+    require(
+        0 <= projected <= spec.front_end.size,
+        "front_end.projected",
+        f"{projected} components of a vector of {spec.front_end.size} numbers",
+    )
     require(1 <= spec.front_end.window <= 4096, "front_end.window", str(spec.front_end.window))
     for index, level in enumerate(spec.levels):
         name = f"levels[{index}]"

@@ -14,8 +14,7 @@ from torch import nn
 
 from edge_hal.bundle import graph_name
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import check_readable, replacing
-from edge_hal.model.encoder import FrameEncoder
+from edge_hal.files import replacing
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.model.step import LevelStep
@@ -49,29 +48,12 @@ def export_level(pyramid: Pyramid, front_end: FrontEnd, level: int, chunk: int, 
     lint_step_graph(onnx.load(path), spec, level, chunk, path.name)
 
 
-def export_encoder(encoder: FrameEncoder, spec: EncoderSpec, path: Path) -> None:
+def export_encoder(encoder: nn.Module, spec: EncoderSpec, path: Path) -> None:
     """Write the frame encoder's graph: uint8 BGR (height, width, 3) -> float32 (1, size)."""
     image = torch.zeros(spec.image.shape, dtype=torch.uint8)
     with replacing(path) as beside:
         _export(encoder.eval(), [image], [spec.image.name], [spec.vector.name], beside)
         lint_encoder(onnx.load(beside), spec, path.name)
-
-
-def import_encoder(graph: Path, spec: EncoderSpec, path: Path) -> None:
-    """Copy the encoder of a user to `path`, if the lint accepts it.
-
-    Raises:
-        EdgeHalError: it is not an ONNX file, or the lint refuses it.
-    """
-    check_readable(graph)
-    try:
-        model = onnx.load(graph)
-        onnx.checker.check_model(model)
-    except Exception as error:  # onnx raises protobuf's and its own types
-        raise EdgeHalError(f"cannot read the encoder {graph}", str(error).splitlines()[0]) from error
-    lint_encoder(model, spec, graph.name)
-    with replacing(path) as beside:
-        onnx.save(without_traces(model), beside)
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

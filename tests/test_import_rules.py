@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "learning/data": {"edge_hal", "media"},
     "learning/hmm": {"edge_hal", "model", "learning/data"},
     "learning/networks": {"edge_hal", "model", "learning/data", "learning/hmm"},
-    "learning/encoders": {"edge_hal", "model", "learning/data", "learning/networks"},
+    "learning/encoders": {"edge_hal", "model", "learning/data", "learning/networks", "export"},
     "learning": {
         *("edge_hal", "decoding", "model", "learning/data", "learning/hmm", "learning/networks", "learning/encoders"),
         *("calib", "export"),

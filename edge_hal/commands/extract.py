@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,16 +16,16 @@ from edge_hal.errors import EdgeHalError
 if TYPE_CHECKING:
     from edge_hal.config import Config
     from edge_hal.learning.data.dataset import Video
+    from edge_hal.learning.data.extraction import Sampling
 
 
 def extract(
     data: Annotated[Path, typer.Argument(readable=False, help="Task folder, or another folder with videos/.")],
     encoder: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            readable=False,
-            help="ONNX graph of an encoder: extract its vectors (default: `model.encoder.onnx` of the configuration, "
-            "else pictures).",
+            help="A pretrained encoder, such as efficientnet-lite0@160 or onnx:FILE: extract its vectors (default: "
+            "that of the configuration; for own, pictures).",
         ),
     ] = None,
     config: Annotated[
@@ -70,18 +69,18 @@ def extract(
     if clear:
         print(f"{cache.clear() / 1e6:.1f} MB deleted: {cache.folder}")
         return
-    chosen = choose_config(data, config, settings or [])
+    overrides = [*(settings or []), *([] if encoder is None else [f"model.encoder.kind={encoder}"])]
+    chosen = choose_config(data, config, overrides)
     if chosen.model.encoder is None:
         todo = "choose one with an encoder: --config tiny"
         raise EdgeHalError("the configuration has no frame encoder", "it reads features, not videos", todo, exit_code=2)
     videos, chosen = _videos(data, chosen)
     eye = chosen.model.encoder
     assert eye is not None
-    graph = encoder or eye.onnx
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
         sampling = Sampling(chosen.model.hz, eye.height, eye.width)
-        if graph is not None:
-            sampling = replace(sampling, graph=_imported(graph, chosen, Path(folder)))
+        if eye.pretrained:
+            sampling = _sampling(chosen, Path(folder))
         try:
             with Stages() as report:
                 found = read(videos, sampling, cache, lambda n, of: report("extract", n, of, "ticks"), workers=workers)
@@ -90,7 +89,7 @@ def extract(
             print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)
             raise typer.Exit(130) from None
     shape = " x ".join(map(str, found[0].values.shape[1:]))
-    kind = "pictures" if graph is None else "vectors"
+    kind = "vectors" if eye.pretrained else "pictures"
     ticks = sum(len(each.values) for each in found)
     print(
         f"{len(videos)} videos, {ticks} ticks at {chosen.model.hz:g} a second, {kind} of {shape}: "
@@ -116,11 +115,15 @@ def _videos(data: Path, config: Config) -> tuple[list[Video], Config]:
     return videos, config
 
 
-def _imported(graph: Path, config: Config, folder: Path) -> Path:
-    """The encoder as a run directory holds it, so that training finds its vectors."""
+def _sampling(config: Config, folder: Path) -> Sampling:
+    """How the model sees videos, with the graph of the encoder as a run directory holds it, so that training finds its
+    vectors."""
     require("torch", "onnx", "onnxscript")
-    from edge_hal.export.graphs import import_encoder
+    from edge_hal.learning.data.extraction import Sampling
+    from edge_hal.learning.encoders.pretrained import open_pretrained
 
     assert config.model.encoder is not None
-    import_encoder(graph, config.model.encoder.spec(), folder / "encoder.onnx")
-    return folder / "encoder.onnx"
+    found = open_pretrained(config.model.encoder)
+    graph = folder / "encoder.onnx"
+    found.write(graph)
+    return Sampling(config.model.hz, found.spec.height, found.spec.width, graph)

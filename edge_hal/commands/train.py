@@ -50,6 +50,13 @@ def train(
             "for videos)."
         ),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="What turns pictures into vectors: own (trained here), a pretrained encoder such as "
+            "efficientnet-lite0@160, or onnx:FILE. `edge-hal encoders` lists them (default: that of the configuration)."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,6 +108,7 @@ def train(
         todo = "give it: --out RUN, or make a task folder: edge-hal init"
         raise EdgeHalError("--out is missing", f"{data} is no task folder", todo, exit_code=2)
     overrides = [*(settings or []), *_supervised(supervision, labelled, timestamps)]
+    overrides += [] if encoder is None else [f"model.encoder.kind={encoder}"]
     chosen = choose_config(data, config, overrides)
     if alignment is not None and chosen.learning.supervision == "frames":
         raise EdgeHalError(

@@ -1,12 +1,13 @@
 """Training, from ordered step lists to a run directory.
 
-The steps: read the videos, find a first alignment (of thumbnails, to train the frame encoder), encode the pictures,
-find a first alignment of the vectors, train the teacher, which improves it, train the causal student, and fit the
-decoder.
+The steps: read the videos, find a first alignment (of thumbnails, to train the frame encoder; of the vectors of a
+pretrained one, to find the directions that tell the steps apart), encode the pictures, find a first alignment of the
+vectors, train the teacher, which improves it, train the causal student, and fit the decoder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import platform
 from collections.abc import Sequence
@@ -38,14 +39,16 @@ from .data.extraction import Sampling, extract
 from .data.rates import with_model_rate
 from .data.recordings import Labels, SampledRecording, read_recordings
 from .data.video_cache import VideoCache
+from .encoders.pretrained import PretrainedEncoder, open_pretrained, with_sizes
 from .encoders.train_encoder import learn_encoder
-from .hmm.first_alignment import FirstAlignment, find_first_alignment, statistics, thumbnail_vectors
+from .hmm.first_alignment import FirstAlignment, find_first_alignment, thumbnail_vectors
 from .hmm.known_labels import known_segments_of
 from .hmm.trust import Evidence
 from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import learn_alignment
+from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
 from .run_directory import RunDirectory
 
 log = logging.getLogger("edge_hal.data")
@@ -86,6 +89,10 @@ def train(
         videos = without_order(videos)
     check_given(config.decoder.given())
     config = with_model_rate(config, videos)
+    pretrained = None
+    if config.model.encoder is not None and config.model.encoder.pretrained:
+        pretrained = open_pretrained(config.model.encoder)
+        config = with_sizes(config, pretrained)
     run = RunDirectory(out, config, seed, videos, alignment)
     learning = config.learning
 
@@ -121,7 +128,9 @@ def train(
         """`labels`, but those of the user for videos that are labelled in full."""
         return [found if known is None else known for found, known in zip(labels, user_labels, strict=True)]
 
-    def first_alignment(vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool) -> FirstAlignment:
+    def first_alignment(
+        vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool, change: bool = True
+    ) -> FirstAlignment:
         if fully_labelled:
             known = [labels for labels in user_labels if labels is not None]
             return FirstAlignment(known, [Evidence()] * len(known))
@@ -138,6 +147,7 @@ def train(
             progress,
             known_segments=known_segments,
             learned=learned,
+            change=change,
         )
         return replace(found, labels=with_user_labels(found.labels))
 
@@ -145,12 +155,22 @@ def train(
         """A front end that does not scale."""
         return FrontEnd(FrontEndSpec(vectors[0].shape[1], config.model.front_end_ticks))
 
-    if picture is not None:
-        thumbnails = thumbnail_vectors(recordings)
-        rough = first_alignment(thumbnails, plain_front_end(thumbnails), learned=False).labels
-        vectors = _encode(recordings, rough, picture, len(videos.labels), config, run, stage("encoder"), videos, cache)
-    else:
+    if picture is None:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
+    else:
+        graph = run.path / ENCODER_FILE
+        if pretrained is None:
+            thumbnails = thumbnail_vectors(recordings)
+            rough = first_alignment(thumbnails, plain_front_end(thumbnails), learned=False).labels
+            _learn_encoder(recordings, rough, picture, len(videos.labels), config, graph, stage("encoder"))
+            vectors = _encode(recordings, graph, progress)
+        else:
+            pretrained.write(graph)
+            sampling = Sampling(config.model.hz, picture.height, picture.width, graph)
+            sampled = extract(videos.videos, sampling, cache, lambda done, total: progress("encode", done, total, ""))
+            vectors = [
+                np.asarray(s.values[: len(r.inputs)], np.float32) for s, r in zip(sampled, recordings, strict=True)
+            ]
     familiarity = fit_familiarity({r.name: x for r, x in zip(recordings, vectors, strict=True)}, config.model.hz)
     if familiarity is None:
         if config.decoder.unfamiliar_per_h:
@@ -161,14 +181,18 @@ def train(
             raise EdgeHalError(what, why, "leave it out", exit_code=2)
         log.warning("unfamiliar input will not be reported: that needs %d videos that are long enough", LEAST_VIDEOS)
     spec = config.model.spec(videos.labels, background, vectors[0].shape[1])
-    front_end = FrontEnd(spec.front_end)
-    front_end.fit(*statistics(vectors))
+    front_end = fitted_front_end(spec.front_end, vectors)
     features = [front_end(torch.from_numpy(x)) for x in vectors]
 
     posteriors = None
-    # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
-    own = encoder is not None and encoder.onnx is None
-    found = first_alignment(vectors, plain_front_end(vectors) if own else front_end, learned=True)
+    if pretrained is not None:  # the starter sees what the model sees
+        components = leading_components(vectors, STARTER_COMPONENTS)
+        rough = first_alignment(components, plain_front_end(components), learned=False).labels
+        sharper = discriminants(vectors, rough)
+        found = first_alignment(sharper, plain_front_end(sharper), learned=True, change=False)
+    else:
+        # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
+        found = first_alignment(vectors, front_end if picture is None else plain_front_end(vectors), learned=True)
     labels = found.labels
     if not fully_labelled:
         if learning.lists != "exact" or stored is not None:
@@ -200,7 +224,7 @@ def train(
         pyramid,
         front_end,
         decoder,
-        _provenance(config, seed, videos, stage("student").device),
+        _provenance(config, seed, videos, stage("student").device) | _encoder_of(config, pretrained, run.path),
         _reference(recordings, vectors),
         alignment_entries(recordings, labels, videos.labels, found.evidence),
         familiarity,
@@ -208,34 +232,37 @@ def train(
     return out
 
 
-def _encode(
+def _encoder_of(config: Config, pretrained: PretrainedEncoder | None, run: Path) -> dict[str, Any]:
+    """For the provenance: which encoder made the vectors, and under which licence its weights are."""
+    if config.model.encoder is None:
+        return {}
+    licence = {} if pretrained is None else {"licence": pretrained.licence}
+    digest = hashlib.sha256((run / ENCODER_FILE).read_bytes()).hexdigest()
+    return {"encoder": {"kind": config.model.encoder.kind, "sha256": digest, **licence}}
+
+
+def _learn_encoder(
     recordings: Sequence[SampledRecording],
     labels: Sequence[Labels],
     picture: EncoderSpec,
     count: int,
     config: Config,
-    run: RunDirectory,
+    graph: Path,
     stage: Stage,
-    videos: VideoSet,
-    cache: VideoCache | None,
-) -> list[NDArray[np.float32]]:
-    """Vectors (T, D) per recording, by the graph that will run on the device: the encoder trained here, or that of the
-    user."""
-    from edge_hal.export.graphs import export_encoder, import_encoder
+) -> None:
+    """Train our own encoder on `labels` and write its graph."""
+    from edge_hal.export.graphs import export_encoder
 
-    graph = run.path / ENCODER_FILE
-    assert config.model.encoder is not None
-    if config.model.encoder.onnx is not None:
-        import_encoder(config.model.encoder.onnx, picture, graph)
-        seen = Sampling(config.model.hz, picture.height, picture.width, graph)
-        sampled = extract(videos.videos, seen, cache, lambda done, total: stage.progress("encode", done, total, ""))
-        return [np.asarray(s.values[: len(r.inputs)], np.float32) for s, r in zip(sampled, recordings, strict=True)]
     module = learn_encoder(recordings, labels, picture, count, config.model.hz, config.learning, stage)
     export_encoder(module, picture, graph)
+
+
+def _encode(recordings: Sequence[SampledRecording], graph: Path, progress: Progress) -> list[NDArray[np.float32]]:
+    """Vectors (T, D) per recording, by the graph that will run on the device."""
     vectors = []
     for number, recording in enumerate(recordings):
         vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
-        stage.progress("encode", number + 1, len(recordings), "")
+        progress("encode", number + 1, len(recordings), "")
     return vectors
 
 

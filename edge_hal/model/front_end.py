@@ -1,6 +1,7 @@
 """The front end for vectors: z-score, clipping, trailing mean, change and deviation, as a part of the level-0 graph.
 
-It has state but nothing that is learned. Since it is in the graph, the device needs no code for it.
+Long vectors are projected on their principal components first, so that the state and the first layer stay small. It has
+state but nothing that is learned by gradients. Since it is in the graph, the device needs no code for it.
 """
 
 from __future__ import annotations
@@ -15,34 +16,51 @@ SMALL_CHUNK = 64
 
 
 class FrontEnd(nn.Module):
-    """Vectors (T, D) -> features (T, 3 D): the mean over the last `window` ticks, its difference from the mean over the
+    """Vectors (T, D) -> features (T, 3 Z): the mean over the last `window` ticks, its difference from the mean over the
     `window` ticks before, and the standard deviation in the window. At the start of an epoch, only existing ticks
-    count."""
+    count. Z is D, or the number of principal components."""
 
     mean: Tensor
     scale: Tensor
+    directions: Tensor
 
     def __init__(self, spec: FrontEndSpec) -> None:
         super().__init__()
         self.spec = spec
         self.register_buffer("mean", torch.zeros(spec.size))
-        self.register_buffer("scale", torch.ones(spec.size))
+        self.register_buffer("scale", torch.ones(spec.width))
+        if spec.projected:
+            self.register_buffer("directions", torch.eye(spec.size, spec.projected))
 
-    def fit(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set mean and scale (D,) of the z-score. An input of deviation 0 is ignored: its z-score is always 0."""
+    def fit(self, mean: Tensor, deviation: Tensor, directions: Tensor | None = None) -> None:
+        """Set mean (D,) and scale of the z-score. An input of deviation 0 is ignored: its z-score is always 0.
+
+        Args:
+            deviation: (Z,) standard deviations, of the components if there are `directions`.
+            directions: (D, Z) the principal components, for a front end that projects.
+        """
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 0.0))
+        if directions is not None:
+            self.directions.copy_(directions)
+
+    def z_scores(self, x: Tensor) -> Tensor:
+        """(T, D) -> (T, Z), clipped."""
+        centred = x - self.mean
+        if self.spec.projected:
+            centred = centred @ self.directions
+        return (centred * self.scale).clamp(-self.spec.clip, self.spec.clip)
 
     def step(self, x: Tensor, z: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Args:
             x: (C, D) new vectors.
-            z: (history, D) past z-scores; n: (history, 1) 1 if they exist, otherwise 0.
+            z: (history, Z) past z-scores; n: (history, 1) 1 if they exist, otherwise 0.
 
         Returns:
-            features (C, 3 D), and the two states after C more ticks.
+            features (C, 3 Z), and the two states after C more ticks.
         """
         chunk, window = x.shape[0], self.spec.window
-        clipped = ((x - self.mean) * self.scale).clamp(-self.spec.clip, self.spec.clip)
+        clipped = self.z_scores(x)
         z = torch.cat([z, clipped], 0)
         n = torch.cat([n, torch.ones_like(clipped[:, :1])], 0)
         recent, count = self._windows(z[window:], chunk), self._windows(n[window:], chunk)
@@ -56,8 +74,8 @@ class FrontEnd(nn.Module):
         return torch.cat([mean, change, deviation], 1), z[chunk:], n[chunk:]
 
     def forward(self, x: Tensor, block: int = 4096) -> Tensor:
-        """(T, D) -> (T, 3 D) of a whole recording, in blocks so that memory is bounded."""
-        z = x.new_zeros(self.spec.history, self.spec.size)
+        """(T, D) -> (T, 3 Z) of a whole recording, in blocks so that memory is bounded."""
+        z = x.new_zeros(self.spec.history, self.spec.width)
         n = x.new_zeros(self.spec.history, 1)
         parts = []
         for start in range(0, x.shape[0], block):
@@ -66,7 +84,7 @@ class FrontEnd(nn.Module):
         return torch.cat(parts) if parts else x.new_zeros(0, self.spec.features)
 
     def _windows(self, x: Tensor, count: int) -> Tensor:
-        """(count, window, D) the windows that start at rows 0 .. count-1."""
+        """(count, window, Z) the windows that start at rows 0 .. count-1."""
         window = self.spec.window
         if count <= SMALL_CHUNK:
             return torch.stack([x[i : i + window] for i in range(count)])

@@ -22,7 +22,7 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class OnePass:
-    """`outputs[l]`: the outputs of level l, name -> (tokens, width). `z` (T, D): the z-scored input.
+    """`outputs[l]`: the outputs of level l, name -> (tokens, width). `z` (T, Z): the z-scored input.
     `qkv[l][b]` (tokens, 3 width): queries, keys and values of block b."""
 
     spec: PyramidSpec
@@ -93,11 +93,10 @@ def one_pass(pyramid: Pyramid, front_end: FrontEnd, x: Array, dtype: torch.dtype
         elif made.action is not None:
             level["action"] = torch.log_softmax(made.action[0], -1)
         outputs.append({tensor.name: level[tensor.name].numpy() for tensor in spec.outputs(index)})
-    clip = front_end.spec.clip
     return OnePass(
         spec=spec,
         outputs=tuple(outputs),
-        z=((vectors - front_end.mean) * front_end.scale).clamp(-clip, clip).numpy(),
+        z=front_end.z_scores(vectors).numpy(),
         qkv=tuple(
             tuple(seen[index, block].numpy() for block in range(level.blocks))
             for index, level in enumerate(spec.levels)

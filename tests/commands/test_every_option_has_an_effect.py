@@ -41,6 +41,7 @@ RUN = "run --bundle bundle --camera features:f.npy@10"
 VIDEO = "run --bundle pictures --camera folder --fps 10"
 CAMERA = "run --bundle pictures --camera rtsp://host/x --no-journal"
 TRAIN = f"train data --out new --config {CONFIG}"
+PICTURED = "train films --out new --config tiny"
 EVAL = "eval data --ckpt run --split 1 --json"
 EVAL_BELIEF = "eval data --ckpt believing --split 1 --json"
 CHECK = f"check data --config {CONFIG}"
@@ -126,6 +127,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "cameras": {"--json": ("cameras", "cameras --json")},
     "demo": {"--out": ("demo", "demo --out new"), "--seed": ("demo", "demo --seed 3")},
+    "encoders": {
+        "KINDS": ("encoders own", "encoders"),
+        "--set": ("encoders own", "encoders own --set size=32"),
+        "--json": ("encoders own", "encoders own --json"),
+    },
     "init": {"FOLDER": ("init new", "init newer")},
     "check": {
         "DATA": (CHECK, CHECK.replace("data", "data2")),
@@ -136,7 +142,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "extract": {
         "DATA": (EXTRACT, f"extract films2 {TINY}"),
-        "--encoder": (EXTRACT, f"{EXTRACT} --encoder pictures/encoder.fp32.onnx --config eye.yaml"),
+        "--encoder": (EXTRACT, f"{EXTRACT} --encoder onnx:pictures/encoder.fp32.onnx --config eye.yaml"),
         "--config": (EXTRACT, f"{EXTRACT} --config eye.yaml"),
         "--set": (EXTRACT, f"{EXTRACT} --set model.encoder.width=32"),
         "--workers": (EXTRACT, f"{EXTRACT} --workers 7"),
@@ -147,6 +153,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--out": (TRAIN, f"{TRAIN} --out elsewhere"),
         "--split": (TRAIN, f"{TRAIN} --split 1"),
         "--config": (TRAIN, f"{TRAIN} --config kinematics --set data.rate_hz=20"),
+        "--encoder": (PICTURED, f"{PICTURED} --encoder efficientnet-lite0@96"),
         "--set": (TRAIN, f"{TRAIN} --set learning.restarts=3"),
         "--seed": (TRAIN, f"{TRAIN} --seed 3"),
         "--supervision": (TRAIN, f"{TRAIN} --supervision frames"),
@@ -320,6 +327,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("films", "films2"):
         (root / name / "videos").mkdir(parents=True)
         write_film(root / name / "videos" / f"{name}.mp4")
+        (root / name / "transcripts").mkdir()
+        (root / name / "transcripts" / f"{name}.txt").write_text("reach\ngrasp\n")
     (root / "eye.yaml").write_text(
         (PRESETS / "tiny.yaml").read_text().replace("48, width: 64, size: 64", f"16, width: 16, size: {len(LABELS)}")
     )
@@ -437,6 +446,13 @@ def subscribed(*arguments: Any, **named: Any) -> Iterator[Subscribed]:
     yield Subscribed()
 
 
+def costs_of(settings: Any) -> Any:
+    """Without the time, which differs between two runs."""
+    from edge_hal.evaluation.encoder_costs import EncoderCosts
+
+    return EncoderCosts(settings.kind, settings.spec(), "none", 1000, 1.0, 10**6)
+
+
 def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
     """{function of the package: what replaces it while this command runs}."""
     from edge_hal.bundle import load_bundle
@@ -457,6 +473,7 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
             "edge_hal.runtime.checks.selftest.selftest": lambda bundles, _: tried("proved", bundles),
         },
         "demo": {"edge_hal.workbench.render_dataset": stopped},
+        "encoders": {"edge_hal.evaluation.encoder_costs.measure": costs_of},
     }
     return work.get(command, {})
 

@@ -347,6 +347,7 @@ VALUES: dict[str, str] = {
     "model.lookback_s": "10",
     "model.lag_s": "0",
     "model.other_lags_s": "[0.3]",
+    "model.projected": "3",
     "model.levels.stride": LEVELS.replace("stride: 4", "stride: 5"),
     "model.levels.window": LEVELS.replace("window: 4", "window: 5"),
     "model.levels.width": LEVELS.replace("width: 24", "width: 28"),
@@ -499,7 +500,8 @@ def test_each_key_of_the_frame_encoder_has_an_effect(tmp_path: Path) -> None:
 
 
 def test_a_given_encoder_graph_is_used(tmp_path: Path) -> None:
-    """`model.encoder.onnx`: training on videos takes it, and says so where it is missing."""
+    """`model.encoder.kind`: training on videos takes the file, also under the key of earlier versions, and says so if
+    it is missing. `tests/learning/encoders` has the effects of `layout`, `channels`, `mean`, `std` and `weights`."""
     root = write_small_data(tmp_path / "data", train=2, test=1)
     shutil.rmtree(root / "features")
     (root / "videos").mkdir()
@@ -509,6 +511,7 @@ def test_a_given_encoder_graph_is_used(tmp_path: Path) -> None:
         for number, _ in enumerate(path.read_text().split()):
             writer.write(np.full((24, 32, 3), number % 250, np.uint8))
         writer.release()
-    settings = ["model.encoder.onnx=missing.onnx", "learning.restarts=1", "learning.workers=1"]
-    with pytest.raises(EdgeHalError, match=r"missing\.onnx"):
-        train(root, tmp_path / "out", split=1, config="tiny", settings=settings)
+    for key in ("onnx=missing.onnx", "kind=onnx:missing.onnx"):
+        settings = [f"model.encoder.{key}", "learning.restarts=1", "learning.workers=1"]
+        with pytest.raises(EdgeHalError, match=r"missing\.onnx"):
+            train(root, tmp_path / "out", split=1, config="tiny", settings=settings)

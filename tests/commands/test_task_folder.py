@@ -21,7 +21,6 @@ from edge_hal.learning.data.check_videos import Problem
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.rates import with_model_rate
 from edge_hal.learning.run_directory import RunDirectory, run_to_write
-from edge_hal.spec import EncoderSpec
 from edge_hal.task_folder import newest_bundle, newest_run
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.processes import call, contents, finish, start, until_exists
@@ -245,10 +244,11 @@ def test_vectors_that_were_extracted_are_those_that_training_looks_for(
     tmp_path: Path, command: Command, picture_bundle: Path
 ) -> None:
     """A run directory holds a copy of the encoder without the notes of its exporter; eval reads by this copy."""
-    from edge_hal.export.graphs import import_encoder
+    from edge_hal.config import Encoder
     from edge_hal.learning.data.dataset import Video
     from edge_hal.learning.data.extraction import Sampling
     from edge_hal.learning.data.video_cache import VideoCache
+    from edge_hal.learning.encoders.pretrained import open_pretrained
     from tests.helpers.videos import write_video
 
     (tmp_path / "task" / "videos").mkdir(parents=True)
@@ -258,9 +258,9 @@ def test_vectors_that_were_extracted_are_those_that_training_looks_for(
     )
     path = write_video(tmp_path / "task" / "videos" / "a.mkv", [100 * i for i in range(20)])
     graph = picture_bundle / "encoder.fp32.onnx"
-    done = command("extract", "task", "--encoder", str(graph))
+    done = command("extract", "task", "--encoder", f"onnx:{graph}")
     assert done.returncode == 0 and f"vectors of {size}" in done.stdout, done.stderr
-    import_encoder(graph, EncoderSpec(16, 16, size), tmp_path / "encoder.onnx")
+    open_pretrained(Encoder(kind=f"onnx:{graph}")).write(tmp_path / "encoder.onnx")
     cache = VideoCache(tmp_path / "task" / ".cache")
     found = cache.get(Sampling(5.0, 16, 16, tmp_path / "encoder.onnx").key(Video("a", path, "video", (), 20, 10.0)))
     assert found is not None and found.values.shape == (10, size)

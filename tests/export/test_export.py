@@ -19,8 +19,8 @@ from edge_hal.events import Start, Transition
 from edge_hal.export import bundle as exporting
 from edge_hal.export.bundle import export_bundle, read_reference
 from edge_hal.export.certificate import certify, reference_input, snapshots
-from edge_hal.export.graphs import export_encoder, import_encoder
-from edge_hal.export.lint import lint_encoder, lint_step_graph
+from edge_hal.export.graphs import export_encoder
+from edge_hal.export.lint import lint_step_graph
 from edge_hal.features import encode_pictures
 from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.model_file import load_checkpoint
@@ -140,22 +140,6 @@ def test_no_graph_names_a_folder_of_the_machine_that_made_it(run: Path, good: Pa
         data = graph.read_bytes()
         for text in (*folders, b"stack_trace", b".py", b"site-packages", str(tmp_path).encode()):
             assert text not in data, (graph.name, text)
-
-
-def test_a_users_encoder_keeps_its_licence_and_loses_its_traces(run: Path, tmp_path: Path) -> None:
-    model = onnx.load(run / "encoder.onnx")
-    helper.set_model_props(model, {"licence": "ours"})
-    for node in model.graph.node:
-        node.metadata_props.add(key="trace", value="/home/somebody/train.py")
-        node.doc_string = "/home/somebody/train.py"
-    onnx.save(model, tmp_path / "theirs.onnx")
-    import_encoder(tmp_path / "theirs.onnx", ENCODER, tmp_path / "ours.onnx")
-    assert b"somebody" in (tmp_path / "theirs.onnx").read_bytes()
-    assert b"somebody" not in (tmp_path / "ours.onnx").read_bytes()
-    assert {p.key: p.value for p in onnx.load(tmp_path / "ours.onnx").metadata_props} == {"licence": "ours"}
-    pictures = np.random.default_rng(1).integers(0, 256, (4, 12, 16, 3), dtype=np.uint8)
-    ours, before = (encode_pictures(file, pictures) for file in (tmp_path / "ours.onnx", run / "encoder.onnx"))
-    np.testing.assert_array_equal(ours, before)
 
 
 def test_the_model_file_alone_will_do_and_random_input_says_so(run: Path, good: Path, tmp_path: Path) -> None:
@@ -416,21 +400,6 @@ def test_every_exported_graph_is_static_opset_20_and_known_to_the_checker(good: 
         assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", 20)}
         for tensor in (*model.graph.input, *model.graph.output):
             assert all(dim.dim_value > 0 for dim in tensor.type.tensor_type.shape.dim)
-
-
-def test_a_users_own_encoder_passes_the_wider_lint_or_is_refused(run: Path, tmp_path: Path) -> None:
-    import_encoder(run / "encoder.onnx", ENCODER, tmp_path / "mine.onnx")
-    model = onnx.load(tmp_path / "mine.onnx")
-    lint_encoder(model, ENCODER, "mine")
-    with pytest.raises(EdgeHalError, match="image"):
-        lint_encoder(model, EncoderSpec(height=13, width=16, size=3), "mine")
-    with pytest.raises(EdgeHalError, match="vector"):
-        lint_encoder(model, EncoderSpec(height=12, width=16, size=4), "mine")
-    (tmp_path / "text.onnx").write_text("no graph")
-    for name in ("text.onnx", "missing.onnx"):
-        with pytest.raises(EdgeHalError, match=name):
-            import_encoder(tmp_path / name, ENCODER, tmp_path / "out.onnx")
-    assert not (tmp_path / "out.onnx").exists()
 
 
 def test_exporting_does_not_change_the_model(run: Path, good: Path) -> None:

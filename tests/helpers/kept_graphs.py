@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 Export = Callable[[nn.Module, list[torch.Tensor], list[str], list[str], Path], None]
-PLAIN = (bool, int, float, str, tuple, type(None))
+PLAIN = (bool, int, float, str, tuple, list, type(None))
 
 
 def key(module: nn.Module, example: list[torch.Tensor], inputs: list[str], outputs: list[str]) -> str:

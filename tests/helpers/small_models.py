@@ -24,12 +24,12 @@ THREE = (LevelSpec(1, 4, 8, 2, 1), LevelSpec(6, 3, 12, 3, 2), LevelSpec(2, 4, 16
 
 
 def small_spec(
-    levels: tuple[LevelSpec, ...] = TWO, *, size: int = 3, encoder: EncoderSpec | None = None
+    levels: tuple[LevelSpec, ...] = TWO, *, size: int = 3, encoder: EncoderSpec | None = None, projected: int = 0
 ) -> PyramidSpec:
     return PyramidSpec(
         model_hz=10.0,
         labels=("reach", "grasp", "turn", "place"),
-        front_end=FrontEndSpec(size, window=3),
+        front_end=FrontEndSpec(size, window=3, projected=projected),
         levels=levels,
         encoder=encoder,
         lookback_s=5.0,
@@ -50,8 +50,10 @@ def random_model(spec: PyramidSpec, seed: int = 0, *, causal: bool = True) -> tu
     with torch.no_grad():
         for parameter in pyramid.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    size = spec.front_end.size
-    front_end.fit(torch.randn(size, generator=generator), 0.5 + torch.rand(size, generator=generator))
+    size, width = spec.front_end.size, spec.front_end.width
+    mean, deviation = torch.randn(size, generator=generator), 0.5 + torch.rand(width, generator=generator)
+    directions = torch.linalg.qr(torch.randn(size, size, generator=generator))[0][:, :width]
+    front_end.fit(mean, deviation, directions if spec.front_end.projected else None)
     return pyramid, front_end
 
 

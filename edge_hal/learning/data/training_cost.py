@@ -77,7 +77,7 @@ def training_cost(
     pixels = 0
     if config.model.encoder is not None:
         pixels = config.model.encoder.height * config.model.encoder.width
-        pictures = 0.0 if config.model.encoder.onnx else learning.encoder.epochs * learning.encoder.hz * seconds
+        pictures = 0.0 if config.model.encoder.pretrained else learning.encoder.epochs * learning.encoder.hz * seconds
         encoder_s = (PICTURE_S * pictures + ENCODE_S * ticks) * pixels / PIXELS
     if not all(video.labels is not None for video in videos):
         rounds = 1 if config.model.encoder is None else 2  # of thumbnails, then of vectors

@@ -59,6 +59,7 @@ def find_first_alignment(
     *,
     known_segments: Sequence[KnownSegments | None] | None = None,
     learned: bool = True,
+    change: bool = True,
 ) -> FirstAlignment:
     """Align every video with its transcript.
 
@@ -71,6 +72,7 @@ def find_first_alignment(
             others, with few EM iterations.
         learned: the vectors come from a sensor or a trained encoder. For raw pictures it is False: their change is
             mostly movement between actions, so it is left out, and a pause between two steps belongs to the first.
+        change: the change of the vectors is a feature; never for raw pictures.
     """
     if config.starter == "uniform":
         labels = [uniform_split(t, len(x)) for x, t in zip(vectors, transcripts, strict=True)]
@@ -85,7 +87,7 @@ def find_first_alignment(
     if labelled:
         settings = replace(settings, iterations=LABELLED_ITERATIONS)
     result = align_with_hmm(
-        binned_features(vectors, front_end, period, learned=learned),
+        binned_features(vectors, front_end, period, change=learned and change),
         transcripts,
         count,
         seed=seed,
@@ -104,15 +106,15 @@ def find_first_alignment(
 
 
 def binned_features(
-    vectors: Sequence[NDArray[np.float32]], front_end: FrontEnd, period: int, *, learned: bool = True
+    vectors: Sequence[NDArray[np.float32]], front_end: FrontEnd, period: int, *, change: bool = True
 ) -> list[NDArray[np.float32]]:
     """Front-end features of vectors (T, D), one row per bin: (ceil(T / period), F) per video."""
     ahead = period - 1 + round(LOOK_AHEAD_WINDOWS * front_end.spec.window)
     rows = []
     for x in vectors:
         end = np.minimum(np.arange(ahead, len(x) + ahead, period), len(x) - 1)
-        mean, change, deviation = front_end(torch.from_numpy(x))[end].chunk(3, 1)
-        rows.append(torch.cat([mean, change, deviation] if learned else [mean, deviation], 1).numpy())
+        mean, moved, deviation = front_end(torch.from_numpy(x))[end].chunk(3, 1)
+        rows.append(torch.cat([mean, moved, deviation] if change else [mean, deviation], 1).numpy())
     return rows
 
 

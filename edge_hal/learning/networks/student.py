@@ -59,8 +59,8 @@ def learn_student(
             where = [pieces[i] for i in batch]
             x, exists = padded([features[i][part] for i, part in where])
             x = x + settings.noise * torch.randn(x.shape, generator=generator)
-            moved = settings.offset * torch.randn(len(x), 1, spec.front_end.size, generator=generator)
-            x[..., : spec.front_end.size] += moved
+            moved = settings.offset * torch.randn(len(x), 1, spec.front_end.width, generator=generator)
+            x[..., : spec.front_end.width] += moved
             target = labels_padded([labels[i][part] for i, part in where], x.shape[1])
             x, exists, target = x.to(stage.device), exists.to(stage.device), target.to(stage.device)
             outputs = pyramid(x, exists)

