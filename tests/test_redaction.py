@@ -118,6 +118,8 @@ def test_no_argument_keeps_its_secret_in_the_process_list(spelling: Any, option:
         "0",
         "/dev/video0",
         "clip#1.mp4",
+        "efficientnet-lite0@160",
+        "model.encoder.kind=timm:resnet18.a1@120x160/2x2",
         "a b/c@d.mp4",
         "/data/me@home/x=3/clip.mp4",
         "features:a:b@c.npy@12.5",
