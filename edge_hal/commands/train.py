@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge_hal.config import Config
     from edge_hal.learning.data.check_videos import Problem
     from edge_hal.learning.data.dataset import VideoSet
+    from edge_hal.learning.data.label_segments import FoundLabels
     from edge_hal.learning.data.mstcn_files import Kind
 
 
@@ -87,6 +88,14 @@ def train(
             "every frame.",
         ),
     ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="Folder of corrected labels, in any format of `edge-hal label`: of all frames, of parts, or stamps "
+            "(default: labels/ of the data).",
+        ),
+    ] = None,
     alignment: Annotated[
         Path | None,
         typer.Option(
@@ -114,8 +123,12 @@ def train(
         raise EdgeHalError(
             "--alignment with --supervision frames", "the frame labels already give the alignment", exit_code=2
         )
-    with_labels = _labelled(data, chosen, split, seed)
-    videos = load_videos(data, chosen, split, "train", with_labels=with_labels, timestamps=chosen.learning.timestamps)
+    own = own_labels(data, chosen, labels)
+    with_labels = _labelled(data, chosen, split, seed, own)
+    videos = load_videos(
+        data, chosen, split, "train", with_labels=with_labels, timestamps=chosen.learning.timestamps, own=own
+    )
+    _check_given(videos, own, chosen, labels)
     tell(_problems(videos, data, split, chosen), data)
     require("torch", "safetensors")
     if chosen.model.encoder is not None:
@@ -237,6 +250,7 @@ def load_videos(
     *,
     with_labels: bool | Collection[str],
     timestamps: bool = False,
+    own: Mapping[str, FoundLabels] | None = None,
 ) -> VideoSet:
     """The videos as the configuration describes them. Assumptions about them are printed to standard error."""
     from edge_hal.learning.data.dataset import load_dataset, without_order
@@ -251,6 +265,7 @@ def load_videos(
         rate_hz=config.data.rate_hz,
         layout=config.data.layout,
         kind="features" if config.model.encoder is None else "video",
+        own_labels=own,
     )
     if part == "train" and config.learning.lists == "sets":
         videos = without_order(videos)
@@ -271,17 +286,56 @@ def _supervised(supervision: str | None, labelled: str | None, timestamps: bool)
     return [*overrides, "learning.timestamps=true"] if timestamps else overrides
 
 
-def _labelled(data: Path, config: Config, split: int | None, seed: int) -> bool | Collection[str]:
-    """The training videos whose frame labels are read: all, or the names of those asked for and of those in labels/."""
-    from edge_hal.learning.data.mstcn_files import index_media, names_in, with_own_labels
+def own_labels(data: Path, config: Config, folder: Path | None) -> Mapping[str, FoundLabels]:
+    """The labels of the user by video: of `folder`, else of the folder labels/ of the data."""
+    from edge_hal.learning.data.label_folder import read_given_labels, read_label_folder
+    from edge_hal.learning.data.mstcn_files import index_media
+
+    if folder is not None:
+        return read_given_labels(folder, index_media(data, _kind(config)))
+    return read_label_folder(data / "labels") if (data / "labels").is_dir() else {}
+
+
+def _kind(config: Config) -> Kind:
+    return "features" if config.model.encoder is None else "video"
+
+
+def _labelled(
+    data: Path, config: Config, split: int | None, seed: int, own: Mapping[str, FoundLabels]
+) -> bool | Collection[str]:
+    """The training videos whose frame labels are read: all, or the names of those asked for and of those in `own`."""
+    from edge_hal.learning.data.mstcn_files import index_media, names_in
 
     learning = config.learning
     if learning.supervision == "frames":
         return True
-    kind: Kind = "features" if config.model.encoder is None else "video"
-    names = names_in(data, index_media(data, kind), split, "train")
+    names = names_in(data, index_media(data, _kind(config)), split, "train")
+    theirs = {name for name in names if name in own}
     if not learning.labelled:
-        return learning.timestamps or with_own_labels(data, names)
+        return learning.timestamps or theirs
     from edge_hal.learning.hmm.known_labels import choose_labelled
 
-    return {*choose_labelled(names, learning.labelled, seed), *with_own_labels(data, names)}
+    return {*choose_labelled(names, learning.labelled, seed), *theirs}
+
+
+def _check_given(videos: VideoSet, own: Mapping[str, FoundLabels], config: Config, folder: Path | None) -> None:
+    """Print how the labels of the user count.
+
+    Raises:
+        EdgeHalError: none of the videos of `folder` is trained on, or labels of some frames cannot be used.
+    """
+    from edge_hal.learning.data.mstcn_files import count_of
+
+    used = [video for video in videos.videos if video.name in own and video.labels is not None]
+    if folder is not None and not used:
+        why = f"it has labels of {count_of(sorted(own), 'video')}, and none of them is in the training part"
+        raise EdgeHalError(f"--labels {folder}", why, exit_code=2)
+    partly = [video.name for video in used if video.labels is not None and (video.labels < 0).any()]
+    if partly and config.learning.supervision == "frames":
+        why = f"{count_of(partly, 'video')} have labels of some frames only"
+        raise EdgeHalError("--supervision frames", why, "leave it out, or label all frames", exit_code=2)
+    if used:
+        other = sorted(own.keys() - {video.name for video in used})
+        left_out = f"; not in the training part: {count_of(other, 'video')}" if other else ""
+        whole = len(used) - len(partly)
+        print(f"labels: {whole} videos with labels of all frames, {len(partly)} with some{left_out}", file=sys.stderr)

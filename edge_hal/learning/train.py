@@ -42,7 +42,7 @@ from .data.video_cache import VideoCache
 from .encoders.pretrained import PretrainedEncoder, open_pretrained, with_sizes
 from .encoders.train_encoder import learn_encoder
 from .hmm.first_alignment import FirstAlignment, find_first_alignment, thumbnail_vectors
-from .hmm.known_labels import known_segments_of
+from .hmm.known_labels import known_segments_of, with_known
 from .hmm.trust import Evidence
 from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
@@ -74,7 +74,7 @@ def train(
 ) -> Path:
     """Train on `videos` and write the run directory `out`. An interrupted training resumes.
 
-    A video may have labels of all its frames or of one frame per step; the others are aligned with their transcripts.
+    A video may have labels of all its frames or of some; the rest is aligned with the transcripts.
     If all frames of all videos are labelled, nothing is aligned.
 
     Args:
@@ -125,8 +125,12 @@ def train(
     run.begin()
 
     def with_user_labels(labels: Sequence[Labels]) -> list[Labels]:
-        """`labels`, but those of the user for videos that are labelled in full."""
-        return [found if known is None else known for found, known in zip(labels, user_labels, strict=True)]
+        """`labels`, but those of the user where there are any."""
+        found = [each if known is None else known for each, known in zip(labels, user_labels, strict=True)]
+        for index, known in enumerate(known_segments or []):
+            if known is not None and user_labels[index] is None:
+                found[index] = with_known(found[index], transcripts[index], known)
+        return found
 
     def first_alignment(
         vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool, change: bool = True

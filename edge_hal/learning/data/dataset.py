@@ -3,7 +3,8 @@
     features/<id>.npy  (D, T) or (T, D)     or videos/<id>.mp4 (`media/names.py` lists the other types)
     transcripts/<id>.txt                    one action per line, in order (optional)
     groundTruth/<id>.txt                    one action per frame; it gives the transcript if there is none
-    labels/<id>.txt                         the same, written by the user; it comes before groundTruth/
+    labels/                                 the same, or other labels, written by the user: see `label_folder.py`;
+                                            they come before groundTruth/
     mapping.txt                             `id name`, ids 0 .. K-1
     splits/{train,valid,test}.splitK.bundle one video per line (optional)
 
@@ -12,7 +13,7 @@ With `with_labels=False`, as for training from transcripts, no frame label is ke
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,8 @@ from edge_hal.feature_file import as_float32, columns
 from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.task_file import read_task
 
+from .label_folder import check_list, labels_in
+from .label_segments import FoundLabels
 from .media_files import VideoTimes, feature_length, find_layout, open_array, read_times
 from .mstcn_files import (
     Kind,
@@ -169,6 +172,7 @@ def load_dataset(
     layout: Layout | None = None,
     kind: Kind | None = None,
     only: Collection[str] | None = None,
+    own_labels: Mapping[str, FoundLabels] | None = None,
 ) -> VideoSet:
     """The videos of `part` of `split`; with `split=None` all videos there are, or the part of a task folder
     (`mstcn_files.names_in`).
@@ -182,6 +186,7 @@ def load_dataset(
         layout: order of the axes of the feature files; default: found from their shapes.
         kind: what to read if both `features/` and `videos/` exist (default: features).
         only: leave out all other videos of the part.
+        own_labels: what the user wrote, see `label_folder.py`. For a video of `with_labels` it comes before all else.
 
     Raises:
         EdgeHalError: something is missing, damaged or contradictory; the message names it.
@@ -193,7 +198,8 @@ def load_dataset(
     names = [name for name in names_in(root, files, split, part) if only is None or name in only]
 
     labelled = set(names if with_labels is True else with_labels or ())
-    check_present(root, kind, names, files, labelled, timestamps)
+    own = {name: found for name, found in (own_labels or {}).items() if name in labelled and name in names}
+    check_present(root, kind, names, files, labelled, timestamps, own)
     task = read_task(root)
     if task is not None and split is None and part == "test" and not task.file.test:
         notes.append("task.yaml names no test videos: the model may have been trained on those that are scored")
@@ -212,7 +218,12 @@ def load_dataset(
         if written.is_file():
             transcripts[name] = tuple(read_names(written, ids))
         stamped = timestamps and name in labelled
-        if (name in labelled and not stamped) or not written.is_file():
+        if name in own:
+            found = own[name]
+            if found.marks is None:
+                frame_labels[name] = labels_in(found, name, ids, 0, None, None)
+                lengths[name] = len(frame_labels[name])
+        elif (name in labelled and not stamped) or not written.is_file():
             read = np.array(read_names(per_frame, ids), np.int64)
             lengths[name] = read.size
             if transcripts.setdefault(name, transcript_of(read)) != transcript_of(read):
@@ -248,7 +259,9 @@ def load_dataset(
             if differ:
                 cut[name] = differ
         kept = frame_labels.get(name)
-        if timestamps and name in labelled:
+        if name in own and kept is None:
+            kept = labels_in(own[name], name, ids, length, hz, times.get(name))
+        elif timestamps and name in labelled and name not in own:
             kept = read_timestamps(root, name, ids, times[name].numbered if name in times else length)
         if name in times:
             kept = None if kept is None else times[name].at_rate(kept)
@@ -256,6 +269,11 @@ def load_dataset(
         else:
             length = min(length, lengths.get(name, length))
             kept = None if kept is None else kept[:length]
+        if name in own and kept is not None:
+            if name not in transcripts:
+                transcripts[name] = _listed_by(own[name], name, kept)
+            note = check_list(own[name], name, kept, transcripts[name], labels, hz)
+            notes += [note] if note else []
         videos.append(
             Video(
                 name=name,
@@ -281,3 +299,11 @@ def load_dataset(
         background=None if background is None else ids[background],
         notes=tuple(notes),
     )
+
+
+def _listed_by(found: FoundLabels, name: str, labels: IntArray) -> tuple[int, ...]:
+    """The step list of a video that has none, from its labels. Raises EdgeHalError if they do not cover all frames."""
+    if (labels < 0).any():
+        why = f"{found.path} labels {(labels >= 0).mean():.0%} of its frames"
+        raise EdgeHalError(f"video {name} has no step list", why, f"write transcripts/{name}.txt: one step a line")
+    return transcript_of(labels)

@@ -17,7 +17,8 @@ from edge_hal.task_file import read_task
 from .check_videos import Problem, check_before_training, check_splits
 from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
-from .mstcn_files import Kind, count_of, index_media, names_in, with_own_labels
+from .label_folder import read_label_folder
+from .mstcn_files import Kind, count_of, index_media, names_in
 from .rates import with_model_rate
 from .training_cost import Cost, decoding_speed, training_cost
 from .video_cache import cache_of
@@ -72,7 +73,8 @@ def _readable(
     root: Path, kind: Kind, names: Sequence[str], config: Config, split: int | None
 ) -> tuple[VideoSet | None, list[Problem]]:
     """The videos that can be loaded, and an error for each other one."""
-    labelled = set(names) if config.learning.supervision == "frames" else with_own_labels(root, names)
+    own = read_label_folder(root / "labels") if (root / "labels").is_dir() else {}
+    labelled = set(names) if config.learning.supervision == "frames" else {name for name in names if name in own}
 
     def load(only: Collection[str]) -> VideoSet:
         return load_dataset(
@@ -85,6 +87,7 @@ def _readable(
             layout=config.data.layout,
             kind=kind,
             only=only,
+            own_labels=own,
         )
 
     problems: list[Problem] = []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +24,7 @@ Kind = Literal["features", "video"]
 Layout = Literal["DT", "TD"]
 
 
-def _read_lines(path: Path, errors: str = "strict") -> list[str]:
+def read_lines(path: Path, errors: str = "strict") -> list[str]:
     """Stripped lines in the Unicode form NFC, without blank ones at the end. A byte order mark and CRLF are accepted.
     `errors`: see `bytes.decode`."""
     try:
@@ -39,7 +41,8 @@ def reason_of(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
-def _list(folder: Path) -> list[Path]:
+def list_folder(folder: Path) -> list[Path]:
+    """What is in it, sorted. Raises EdgeHalError if it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -47,7 +50,7 @@ def _list(folder: Path) -> list[Path]:
 
 
 def find_kind(root: Path) -> Kind:
-    found = {path.name for path in _list(root) if path.is_dir()}
+    found = {path.name for path in list_folder(root) if path.is_dir()}
     if "features" in found:
         return "features"
     if "videos" in found:
@@ -70,7 +73,7 @@ def index_media(root: Path, kind: Kind, notes: list[str] | None = None) -> dict[
             "presets: kinematics for features/, tiny or jetson for videos/",
         )
     files: dict[str, Path] = {}
-    found, others = with_suffix(_list(root / folder), suffixes)
+    found, others = with_suffix(list_folder(root / folder), suffixes)
     for path in found:
         name = composed(path.stem)
         if name in files:
@@ -102,7 +105,7 @@ def read_split(root: Path, split: int, part: str) -> list[str]:
             f"found {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}" if found else "found no splits at all",
             "name one of those, or no split to take all videos",
         )
-    names = [_stem(line) for line in _read_lines(path, "surrogateescape") if line]
+    names = [stem_of(line) for line in read_lines(path, "surrogateescape") if line]
     odd = next((name for name in names if "\0" in name or len(os.fsencode(name)) > LONGEST_NAME), None)
     if odd is not None:
         raise EdgeHalError(f"{path} lists a video whose name no file can have", f"it begins with {printable(odd[:40])}")
@@ -149,15 +152,11 @@ def names_in(root: Path, files: Collection[str], split: int | None, part: str) -
 
 def test_videos(task: Task) -> list[str]:
     """The videos that task.yaml keeps for a test; a suffix is accepted."""
-    return [composed(_stem(name)) for name in task.file.test]
+    return [composed(stem_of(name)) for name in task.file.test]
 
 
-def with_own_labels(root: Path, names: Collection[str]) -> set[str]:
-    """The videos that have a file in `labels/`: what a user wrote there is used in training without being asked for."""
-    return {name for name in names if _text_file(root / "labels", name).is_file()}
-
-
-def _stem(line: str) -> str:
+def stem_of(line: str) -> str:
+    """The name of a video, from that of a file of it, with or without folders."""
     name = line.replace("\\", "/").rsplit("/", 1)[-1]
     for suffix in (".txt", ".npy", *VIDEO_SUFFIXES):
         if name.lower().endswith(suffix):
@@ -168,7 +167,8 @@ def _stem(line: str) -> str:
 def label_paths(root: Path, name: str) -> tuple[Path, Path]:
     """Paths of the transcript and of the frame labels of a video. Those in `labels/` come before `groundTruth/`."""
     own = _text_file(root / "labels", name)
-    return _text_file(root / "transcripts", name), own if own.is_file() else _text_file(root / "groundTruth", name)
+    per_frame = own if own.is_file() and stamps_in(own) is None else _text_file(root / "groundTruth", name)
+    return _text_file(root / "transcripts", name), per_frame
 
 
 def _text_file(folder: Path, name: str) -> Path:
@@ -176,7 +176,7 @@ def _text_file(folder: Path, name: str) -> Path:
     path = folder / f"{name}.txt"
     if name.isascii() or path.is_file() or not folder.is_dir():
         return path
-    return next((other for other in _list(folder) if composed(other.name) == path.name), path)
+    return next((other for other in list_folder(folder) if composed(other.name) == path.name), path)
 
 
 def check_present(
@@ -186,11 +186,15 @@ def check_present(
     files: dict[str, Path],
     labelled: Collection[str],
     timestamps: bool = False,
+    own: Collection[str] = (),
 ) -> None:
+    """Raises EdgeHalError if a file of the videos `names` is missing. `own`: those whose labels were found already."""
     missing, task = [], is_task(root)
     for name in names:
         if name not in files:
             missing.append(f"features/{name}.npy" if kind == "features" else f"videos/{name}.mp4")
+        if name in own:
+            continue
         written, per_frame = label_paths(root, name)
         stamps = timestamps and name in labelled
         if not per_frame.is_file() and ((name in labelled and not stamps) or not written.is_file()):
@@ -216,20 +220,22 @@ def count_of(names: Sequence[str], noun: str) -> str:
 def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
     path = root / "mapping.txt"
     if not path.is_file():
-        written = sorted(file for folder in ("transcripts", "labels") for file in (root / folder).glob("*.txt"))
+        written = sorted((root / "transcripts").glob("*.txt"))
+        named = {file.name for file in written}
+        written += sorted(file for file in (root / "labels").glob("*.txt") if file.name not in named)
         if not written:
             raise EdgeHalError(
                 f"{path} is missing",
                 "there are no transcripts to take the actions from either",
                 "write one line `id name` for each action, ids from 0",
             )
-        found = sorted({line for file in written for line in _read_lines(file) if line})
+        found = sorted({line for file in written for line in read_lines(file) if line})
         if not is_task(root):  # the comments in task.yaml say so
             numbered = f"{len(found)} actions numbered in alphabetical order, found in {len(written)} transcripts"
             notes.append(f"no mapping.txt: {numbered}")
         return tuple(found)
     by_id: dict[int, str] = {}
-    for number, line in enumerate(_read_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line:
             continue
         head, *rest = line.split(maxsplit=1)
@@ -249,7 +255,7 @@ def _bad_mapping(path: Path, why: str) -> EdgeHalError:
 
 def read_names(path: Path, ids: dict[str, int]) -> list[int]:
     """Ids of the action names in a file with one name per line."""
-    lines = _read_lines(path)
+    lines = read_lines(path)
     if not lines:
         raise EdgeHalError(
             f"video {path.stem} has no action: {path} is empty",
@@ -266,6 +272,20 @@ def read_names(path: Path, ids: dict[str, int]) -> list[int]:
         ) from None
 
 
+STAMP = re.compile(r"([0-9]{1,12})\s+(\S.*)")
+
+
+def stamps_in(path: Path) -> list[tuple[int, int, str]] | None:
+    """The stamps of a file of lines `frame step`: line, frame and step of each. None for a file of frame labels, where
+    the numbers that begin the lines, if there are any, do not increase."""
+    lines = [(number, STAMP.fullmatch(line)) for number, line in enumerate(read_lines(path), 1) if line]
+    stamps = [(number, int(match[1]), match[2]) for number, match in lines if match is not None]
+    frames = [frame for _, frame, _ in stamps]
+    if not stamps or len(stamps) < len(lines) or any(b <= a for a, b in pairwise(frames)):
+        return None
+    return stamps
+
+
 def read_timestamps(root: Path, name: str, ids: dict[str, int], length: int) -> NDArray[np.int64]:
     """Labels (length,): those of the labelled frames, -1 elsewhere. If `length` is 0 (not known), up to the last label.
 
@@ -274,7 +294,7 @@ def read_timestamps(root: Path, name: str, ids: dict[str, int], length: int) -> 
     """
     path = _text_file(root / "timestamps", name)
     stamps = {}
-    for number, line in enumerate(_read_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         frame, _, step = line.strip().partition(" ")

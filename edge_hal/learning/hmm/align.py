@@ -69,7 +69,7 @@ def align_with_hmm(
         restarts: number of initialisations; the first is the uniform split.
         progress: called with the numbers of models trained and to train.
         known_segments: per video None, or (T_i,) the index in the transcript of the segment that each frame is known to
-            belong to, -1 if it is not known; every segment must occur. The first model is then trained on the labelled
+            belong to, -1 if it is not known. If every segment of some video occurs, the first model is trained on such
             videos alone, and there are no restarts.
         workers: number of processes. The result does not depend on it.
         lists: `exact`; `noisy`: steps may be missing, extra or swapped, and the lists are corrected with the trained
@@ -92,7 +92,7 @@ def align_with_hmm(
         evidence = evidence_of(results[0].problem, results[0].model, labelled[0], labelled[1:])
         return HmmAlignment(tuple(labelled[0]), (results[0].model,), evidence)
     whole = problem.batches()
-    if known_segments is None:
+    if not any(batch.labelled.any() for batch in whole):
         found = search(problem, seed, restarts, progress, workers)
     else:
         counts, leave = initialise(whole, num_labels, config, np.ones(num_labels))

@@ -26,7 +26,7 @@ from edge_hal.progress import Progress
 
 from .align import align_with_hmm
 from .em import HmmConfig
-from .known_labels import KnownSegments, bin_segments
+from .known_labels import KnownSegments, bin_segments, is_complete
 from .list_edits import THUMBNAIL_COSTS
 from .trust import Evidence
 
@@ -67,9 +67,8 @@ def find_first_alignment(
         vectors: (T, D) per video, at the ticks of the model.
         count: number of labels.
         front_end: makes the features of the alignment. It must be fitted if the scale of the vectors is not known.
-        known_segments: (T,) per video, see `known_labels.py`. The model is trained on the labelled videos and aligns
-            the
-            others, with few EM iterations.
+        known_segments: (T,) per video, see `known_labels.py`. If some are complete, the model is trained on these
+            videos and aligns the others, with few EM iterations. All others limit the search.
         learned: the vectors come from a sensor or a trained encoder. For raw pictures it is False: their change is
             mostly movement between actions, so it is left out, and a pause between two steps belongs to the first.
         change: the change of the vectors is a feature; never for raw pictures.
@@ -81,7 +80,10 @@ def find_first_alignment(
     binned = [
         None if known is None else bin_segments(known, period) for known in known_segments or [None] * len(vectors)
     ]
-    labelled = any(known is not None for known in binned)
+    labelled = any(
+        known is not None and is_complete(known, transcript)
+        for known, transcript in zip(binned, transcripts, strict=True)
+    )
     # For raw pictures the alignment only has to be good enough to train the encoder.
     settings = HmmConfig() if learned else HmmConfig(pause=True, agreement=0.8, edit_costs=THUMBNAIL_COSTS)
     if labelled:
@@ -94,7 +96,7 @@ def find_first_alignment(
         restarts=config.restarts,
         config=settings,
         progress=lambda done, total: progress("starter", done, total, ""),
-        known_segments=binned if labelled else None,
+        known_segments=binned if any(known is not None for known in binned) else None,
         workers=config.workers or cores(),
         lists=config.lists,
     )

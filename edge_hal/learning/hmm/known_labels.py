@@ -1,7 +1,7 @@
-"""Known labels of some training videos, from frame labels or from one labelled frame per step (a timestamp).
+"""Known labels of some training videos: of all frames, of parts, or of single frames (time stamps).
 
 They are held as *known segments*: (T,) the index in the video's transcript of the segment that each tick belongs to, -1
-if it is not known.
+if it is not known. They are complete if every segment of the transcript is known at some tick.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import Video
+from edge_hal.learning.data.label_order import places_in_list
 from edge_hal.learning.data.recordings import Labels, SampledRecording
+from edge_hal.metrics import runs_of
 
-from .viterbi import viterbi_align
+from .viterbi import LOWEST_LOG_P, viterbi_align
 
 KnownSegments = NDArray[np.int64]
 
@@ -65,47 +67,69 @@ def known_segments_of(recording: SampledRecording) -> KnownSegments | None:
     """
     if recording.labels is None:
         return None
-    known = np.flatnonzero(recording.labels >= 0)
-    labels = recording.labels[known]
-    segment = np.cumsum(np.append(0, np.diff(labels) != 0)) if known.size else np.zeros(0, np.int64)
-    collapsed = tuple(int(labels[segment == m][0]) for m in range(int(segment.max(initial=-1)) + 1))
-    if collapsed != tuple(recording.transcript):
+    found = places_in_list(recording.labels, recording.transcript)
+    if isinstance(found, int):
         raise EdgeHalError(
             f"the labels of video {recording.name} do not follow its step list",
-            f"{len(collapsed)} steps are labelled and {len(recording.transcript)} listed",
-            "label at least one frame of every step, and correct whichever is wrong",
+            f"that of frame {recording.frames[found]} has no place in it",
+            "correct whichever is wrong",
         )
-    segments = np.full(len(recording.labels), -1, np.int64)
-    segments[known] = segment
-    return segments
+    return found
+
+
+def is_complete(known_segments: KnownSegments, transcript: Sequence[int]) -> bool:
+    """Whether every segment is known at some tick."""
+    return len(np.setdiff1d(np.arange(len(transcript)), known_segments)) == 0
 
 
 def bin_segments(known_segments: KnownSegments, period: int) -> KnownSegments:
     """Known segments of bins of `period` ticks: (T,) -> (ceil(T / period),). A bin gets the segment of most of its
-    known ticks. Every segment keeps at least one bin, in order, so there must be as many bins as segments."""
-    count = int(known_segments.max()) + 1
-    bins = -(-len(known_segments) // period)
-    votes = np.zeros((bins, count))
+    known ticks. Every known segment keeps at least one bin, in order, so there must be as many bins as segments."""
     known = np.flatnonzero(known_segments >= 0)
-    np.add.at(votes, (known // period, known_segments[known]), 1.0)
+    present, column = np.unique(known_segments[known], return_inverse=True)
+    bins = -(-len(known_segments) // period)
+    if not len(present):
+        return np.full(bins, -1, np.int64)
+    votes = np.zeros((bins, len(present)))
+    np.add.at(votes, (known // period, column), 1.0)
     # A short segment may win no bin. The Viterbi path through the votes gives it one.
-    path = viterbi_align(np.log(votes + 1e-3), range(count)).labels
+    path = viterbi_align(np.log(votes + 1e-3), range(len(present))).labels
     result = np.where(votes.any(axis=1), path, -1)
-    for step in np.setdiff1d(np.arange(count), result):
+    for step in np.setdiff1d(np.arange(len(present)), result):
         result[np.flatnonzero(path == step)[0]] = step
-    return np.asarray(result, np.int64)
+    return np.where(result >= 0, present[result], -1)
 
 
 def align_between(log_p: ArrayLike, transcript: Sequence[int], known_segments: KnownSegments) -> Labels:
-    """Labels (T,) that agree with the known segments. The boundary between the last known tick of a segment and the
-    first of the next maximises the sum of log_p (T, K)."""
-    log_p = np.asarray(log_p, np.float64)
-    labels = np.full(len(log_p), transcript[0], np.int64)
+    """Labels (T,) in the order of the transcript that agree with the known segments and have the greatest sum of log_p
+    (T, K) of all that do. If none agrees, because ticks are missing for segments between two known ones, those that
+    disagree at the fewest ticks."""
+    steps = np.asarray(transcript, np.int64)
+    score = np.maximum(np.asarray(log_p, np.float64)[:, steps], LOWEST_LOG_P / len(known_segments))
     known = np.flatnonzero(known_segments >= 0)
-    for m in range(1, len(transcript)):
-        last, first = known[known_segments[known] == m - 1][-1], known[known_segments[known] == m][0]
-        # The boundary lies in last + 1 .. first: ticks before it have the old step, the rest the new one.
-        gain = log_p[last + 1 : first, transcript[m]] - log_p[last + 1 : first, transcript[m - 1]]
-        score = np.append(np.cumsum(gain[::-1])[::-1], 0.0)
-        labels[last + 1 + int(score.argmax()) :] = transcript[m]
-    return labels
+    excluded = known_segments[known, None] != np.arange(len(steps))
+    score[known] = np.where(excluded, LOWEST_LOG_P, 0.0)
+    return steps[viterbi_align(score, range(len(steps))).labels]
+
+
+def with_known(labels: Labels, transcript: Sequence[int], known_segments: KnownSegments) -> Labels:
+    """The labels (T,) of an alignment, whose boundaries are moved as little as it takes to agree with known segments.
+
+    Raises:
+        EdgeHalError: the labels are of another step list.
+    """
+    values, starts, _ = runs_of(labels)
+    if tuple(values.tolist()) != tuple(transcript):
+        raise EdgeHalError("an alignment has other steps than the step list of its video", "", "train without it")
+    count, ticks = len(values), len(labels)
+    lowest, highest = np.arange(count), ticks - np.arange(count, 0, -1)  # one tick for each segment
+    for m in np.unique(known_segments[known_segments >= 0]):
+        at = np.flatnonzero(known_segments == m)
+        highest[: m + 1] = np.minimum(highest[: m + 1], at[0] - np.arange(m, -1, -1))
+        lowest[m + 1 :] = np.maximum(lowest[m + 1 :], at[-1] + 1 + np.arange(count - m - 1))
+    moved = np.minimum(np.maximum(starts, lowest), highest)
+    for m in range(1, count):
+        moved[m] = max(moved[m], moved[m - 1] + 1)
+    for m in range(count - 2, -1, -1):
+        moved[m] = min(moved[m], moved[m + 1] - 1)
+    return np.repeat(values, np.diff(np.append(moved, ticks)))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .known_labels import is_complete
+
 Array = NDArray[np.float64]
 
 NEVER = -1e30  # log probability of an impossible event; finite, so that differences are not nan
@@ -77,7 +79,9 @@ class Batch:
         pause: int | None = None,
         known_segments: Sequence[NDArray[np.int64] | None] | None = None,
     ) -> None:
-        """Args:
+        """`labelled`: (N,) whether all segments of a video are known.
+
+        Args:
         videos: (T_i, d) per video.
         pause: index of the shared pause state; None for no pause.
         known_segments: per video None, or (T_i,) the index in the transcript of the segment that each frame is
@@ -112,8 +116,13 @@ class Batch:
             segment = np.repeat(np.arange(len(transcript)), s)
             self.depth[i, : sizes[i]] = np.minimum(segment, segment[::-1])
         self.known_segments = list(known_segments) if known_segments is not None else [None] * len(videos)
-        self.labelled = np.array([segments is not None for segments in self.known_segments])
-        self.excluded = self._excluded() if self.labelled.any() else None
+        self.labelled = np.array(
+            [
+                segments is not None and is_complete(segments, transcript)
+                for segments, transcript in zip(self.known_segments, transcripts, strict=True)
+            ]
+        )
+        self.excluded = self._excluded() if any(known is not None for known in self.known_segments) else None
 
     def _excluded(self) -> NDArray[np.bool_]:
         """(T, N, P): true for positions that a known segment label rules out."""
@@ -127,7 +136,7 @@ class Batch:
 
     def initial_posteriors(self, per_label: Array) -> tuple[Array, Array]:
         """Exit probabilities (N, P) and posteriors (T, N, P), 0 or 1, of a split with durations in proportion to
-        `per_label` (K,); for a labelled video, of a split along its known segments."""
+        `per_label` (K,), along the segments that are known."""
         leave = np.full(self.chain.shape, 0.5)
         gamma = np.zeros((len(self.x), *self.chain.shape))
         for i, transcript in enumerate(self.transcripts):
@@ -248,13 +257,23 @@ class Batch:
 
 
 def _stops_of(known_segments: NDArray[np.int64], share: Array) -> NDArray[np.int64]:
-    """(M * S,) the frame where each position of a labelled video ends. A segment ends half-way between its last known
-    frame and the first known frame of the next; its sub-states divide it by `share` (M, S)."""
-    known = np.flatnonzero(known_segments >= 0)
-    segments = known_segments[known]
-    first = np.array([known[segments == m][0] for m in range(len(share))])
-    last = np.array([known[segments == m][-1] for m in range(len(share))])
-    edges = np.concatenate([[0], (last[:-1] + first[1:] + 1) // 2, [len(known_segments)]])
+    """(M * S,) the frame where each position of a video with known segments ends. A segment ends half-way between its
+    last known frame and the first known frame of the next. Segments that are not known divide what lies between those
+    that are, each with as much for itself as the two known ones have together. Sub-states divide a segment by `share`
+    (M, S)."""
+    edges = np.zeros(len(share) + 1, np.int64)
+    edges[-1] = len(known_segments)
+    present, end = np.unique(known_segments[known_segments >= 0]), 0
+    for before, after in zip([-1, *present], [*present, len(share)], strict=True):
+        begin, stop = end, len(known_segments)
+        if after < len(share):
+            known = np.flatnonzero(known_segments == after)
+            stop, end = int(known[0]), int(known[-1]) + 1
+        missing = after - before - 1
+        halves = 2 * np.arange(missing + 1) + (before >= 0)  # half a part for each known neighbour, one for the others
+        parts = max(2 * missing + (before >= 0) + (after < len(share)), 1)
+        edges[before + 1 : after + 1] = (begin + (stop - begin) * halves / parts + 0.5).astype(np.int64)
+    edges[0] = 0
     inside = np.diff(edges)[:, None] * share.cumsum(axis=1) / share.sum(axis=1, keepdims=True)
     return np.asarray(np.round(edges[:-1, None] + inside).astype(np.int64).ravel())
 

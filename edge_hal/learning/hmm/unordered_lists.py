@@ -57,7 +57,7 @@ def align_unordered(
     The lists of `problem` are used as sets, those of labelled videos as they are. If there are labelled videos, the
     first model is trained on them and there is no clustering.
     """
-    labelled = any(known is not None for known in problem.known_segments)
+    labelled = any(batch.labelled.any() for batch in problem.batches())
     done, chosen = 0, [0]
 
     def clustering(restart: int) -> Clustering:

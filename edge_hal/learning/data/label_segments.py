@@ -1,0 +1,134 @@
+"""Labels of parts of a video, as files of annotation tools hold them, and as labels of frames.
+
+Frame k of a video is at k / rate_hz seconds and lasts until the next one. A time belongs to the nearest frame, so a
+time that was rounded by less than half a frame gives the same frame again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.media.names import printable
+from edge_hal.metrics import IntArray, runs_of
+
+from .mstcn_files import Kind, nearest
+
+LATE_S = 1.0
+LATE_SHARE = 0.02
+"""Labels may end so much later than their video. What is later belongs to another video."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A step in a part of a video, as a file holds it.
+
+    Attributes:
+        begin, end: the end is exclusive; None for a time stamp, which labels one frame.
+        unit: of both. Frames are numbered from 0.
+        place: where it stands: a file and a line, or the like.
+    """
+
+    begin: float
+    end: float | None
+    unit: Literal["s", "frame"]
+    step: str
+    place: str
+
+
+@dataclass(frozen=True)
+class FoundLabels:
+    """What a folder holds for one video: `marks`, or a label for each frame if it is None. `path`: the file."""
+
+    path: Path
+    marks: tuple[Mark, ...] | None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames first <= t < stop have `step`. `confidence`: that both of its boundaries are right, 0..1."""
+
+    first: int
+    stop: int
+    step: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class SegmentedVideo:
+    """A video and its segments, which cover all its `length` frames in order. `file_frames`: (frames of the file,) the
+    number of each at the constant rate, where the two differ."""
+
+    name: str
+    path: Path
+    kind: Kind
+    length: int
+    rate_hz: float
+    segments: tuple[Segment, ...]
+    file_frames: IntArray | None = None
+
+
+def frame_labels_of(
+    marks: Sequence[Mark], video: str, ids: Mapping[str, int], length: int, rate_hz: float | None
+) -> IntArray:
+    """Labels (length,) of the frames, -1 for a frame that no mark covers.
+
+    Raises:
+        EdgeHalError: a step is not known, two marks overlap, one ends before it begins or lies outside of the video, or
+            times are given and `rate_hz` is not known.
+    """
+    labels = np.full(length, -1, np.int64)
+    owner = np.full(length, -1, np.int64)
+    for number, mark in enumerate(marks):
+        if mark.step not in ids:
+            what = f"{mark.place}: unknown step '{printable(mark.step)}' of video {printable(video)}"
+            raise EdgeHalError(what, nearest(mark.step, tuple(ids)), "correct it, or add the step to mapping.txt")
+        first, stop = _frames(mark, video, rate_hz)
+        late = max(LATE_SHARE * length, LATE_S * (rate_hz or 0.0))
+        if first < 0 or stop > length + late or first >= length + (stop - first == 1):
+            seconds = f", {length / rate_hz:.1f} s" if rate_hz else ""
+            why = f"the video has {length} frames{seconds}, and it is of the frames {first} to {stop - 1}"
+            todo = "correct it, or check whether the file is of another video"
+            raise EdgeHalError(f"{mark.place}: '{mark.step}' lies outside of video {printable(video)}", why, todo)
+        stop = min(stop, length)
+        taken = owner[first:stop]
+        if (taken >= 0).any():
+            other, at = marks[int(taken[taken >= 0][0])], first + int(np.flatnonzero(taken >= 0)[0])
+            if other.step == mark.step and mark.end is None:
+                continue
+            when = f"at frame {at}" + (f" ({at / rate_hz:.2f} s)" if rate_hz else "")
+            why = f"{other.place}: '{other.step}' is there too, {when}"
+            what = f"{mark.place}: '{mark.step}' overlaps another segment of video {printable(video)}"
+            raise EdgeHalError(what, why, "let one of them end before the other begins")
+        labels[first:stop], owner[first:stop] = ids[mark.step], number
+    return labels
+
+
+def _frames(mark: Mark, video: str, rate_hz: float | None) -> tuple[int, int]:
+    """The first frame of a mark, and the frame after its last."""
+    if mark.unit == "s" and rate_hz is None:
+        what = f"{mark.place}: the frame rate of video {printable(video)} is not known"
+        raise EdgeHalError(what, "times cannot be turned into frames", "give it: --set data.rate_hz=30")
+    scale = rate_hz if mark.unit == "s" and rate_hz is not None else 1.0
+    first = math.floor(mark.begin * scale + 0.5)
+    if mark.end is None:
+        return first, first + 1
+    if mark.end < mark.begin:
+        raise EdgeHalError(f"{mark.place}: '{mark.step}' of video {printable(video)} ends before it begins")
+    return first, max(math.floor(mark.end * scale + 0.5), first + (mark.end == mark.begin))
+
+
+def segments_of_labels(labels: IntArray, names: Sequence[str], confidences: Sequence[float]) -> tuple[Segment, ...]:
+    """The segments of frame labels (T,). `confidences`: (M - 1,) of the boundaries; a segment has the lower one of its
+    two."""
+    both = [1.0, *confidences, 1.0]
+    return tuple(
+        Segment(int(first), int(stop), names[step], min(both[m], both[m + 1]))
+        for m, (step, first, stop) in enumerate(zip(*runs_of(labels), strict=True))
+    )
