@@ -27,6 +27,7 @@ from edge_hal.commands.export import export
 from edge_hal.commands.extract import extract
 from edge_hal.commands.init import init
 from edge_hal.commands.keys import keys
+from edge_hal.commands.label import label
 from edge_hal.commands.listen import listen
 from edge_hal.commands.procedure import procedure
 from edge_hal.commands.replay import replay
@@ -66,6 +67,7 @@ app.command("extract")(extract)
 app.command("encoders")(encoders)
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("label")(label)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("bench")(bench)

@@ -27,9 +27,9 @@ def write_csv(videos: Sequence[SegmentedVideo]) -> dict[str, str]:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("video", *NEEDED, "confidence"))
     for video in videos:
-        for each in video.segments:
+        for each, confidence in video.with_confidences:
             begin, end = (f"{frame / video.rate_hz:.{SMALLEST_S}f}" for frame in (each.first, each.stop))
-            table.writerow((video.name, begin, end, each.step, f"{each.confidence:.2f}"))
+            table.writerow((video.name, begin, end, each.step, f"{confidence:.2f}"))
     return {FILE: text.getvalue()}
 
 

@@ -59,7 +59,7 @@ def _document(video: SegmentedVideo) -> str:
     steps = SubElement(root, "TIER", {"TIER_ID": STEPS, "LINGUISTIC_TYPE_REF": "step"})
     below = {"TIER_ID": CONFIDENCE, "LINGUISTIC_TYPE_REF": CONFIDENCE, "PARENT_REF": STEPS}
     confidences = SubElement(root, "TIER", below)
-    for m, each in enumerate(video.segments, 1):
+    for m, (each, confidence) in enumerate(video.with_confidences, 1):
         slots = {"TIME_SLOT_REF1": f"ts{m}", "TIME_SLOT_REF2": f"ts{m + 1}"}
         aligned = SubElement(
             SubElement(steps, "ANNOTATION"), "ALIGNABLE_ANNOTATION", {"ANNOTATION_ID": f"a{m}", **slots}
@@ -67,7 +67,7 @@ def _document(video: SegmentedVideo) -> str:
         SubElement(aligned, "ANNOTATION_VALUE").text = each.step
         ids = {"ANNOTATION_ID": f"a{count + m}", "ANNOTATION_REF": f"a{m}"}
         referring = SubElement(SubElement(confidences, "ANNOTATION"), "REF_ANNOTATION", ids)
-        SubElement(referring, "ANNOTATION_VALUE").text = f"{each.confidence:.2f}"
+        SubElement(referring, "ANNOTATION_VALUE").text = f"{confidence:.2f}"
     plain = {"GRAPHIC_REFERENCES": "false"}
     SubElement(root, "LINGUISTIC_TYPE", {**plain, "LINGUISTIC_TYPE_ID": "step", "TIME_ALIGNABLE": "true"})
     tied = {"LINGUISTIC_TYPE_ID": CONFIDENCE, "TIME_ALIGNABLE": "false", "CONSTRAINTS": ONE_TO_ONE}

@@ -52,18 +52,22 @@ class FoundLabels:
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames first <= t < stop have `step`. `confidence`: that both of its boundaries are right, 0..1."""
+    """Frames first <= t < stop have `step`."""
 
     first: int
     stop: int
     step: str
-    confidence: float
 
 
 @dataclass(frozen=True)
 class SegmentedVideo:
-    """A video and its segments, which cover all its `length` frames in order. `file_frames`: (frames of the file,) the
-    number of each at the constant rate, where the two differ."""
+    """A video that is cut into segments, which cover all its `length` frames in order.
+
+    Attributes:
+        confidences: (M - 1,) of the boundaries between the segments, 0..1.
+        file_frames: for a file of a variable rate, the frame of the constant rate at which each of its frames is first
+            seen.
+    """
 
     name: str
     path: Path
@@ -71,7 +75,14 @@ class SegmentedVideo:
     length: int
     rate_hz: float
     segments: tuple[Segment, ...]
+    confidences: tuple[float, ...]
     file_frames: IntArray | None = None
+
+    @property
+    def with_confidences(self) -> list[tuple[Segment, float]]:
+        """Each segment, with the lower confidence of its two boundaries. Begin and end of the video are certain."""
+        both = [1.0, *self.confidences, 1.0]
+        return [(each, min(both[m], both[m + 1])) for m, each in enumerate(self.segments)]
 
 
 def frame_labels_of(
@@ -124,11 +135,6 @@ def _frames(mark: Mark, video: str, rate_hz: float | None) -> tuple[int, int]:
     return first, max(math.floor(mark.end * scale + 0.5), first + (mark.end == mark.begin))
 
 
-def segments_of_labels(labels: IntArray, names: Sequence[str], confidences: Sequence[float]) -> tuple[Segment, ...]:
-    """The segments of frame labels (T,). `confidences`: (M - 1,) of the boundaries; a segment has the lower one of its
-    two."""
-    both = [1.0, *confidences, 1.0]
-    return tuple(
-        Segment(int(first), int(stop), names[step], min(both[m], both[m + 1]))
-        for m, (step, first, stop) in enumerate(zip(*runs_of(labels), strict=True))
-    )
+def segments_of_labels(labels: IntArray, names: Sequence[str]) -> tuple[Segment, ...]:
+    """The segments of frame labels (T,)."""
+    return tuple(Segment(int(a), int(b), names[step]) for step, a, b in zip(*runs_of(labels), strict=True))

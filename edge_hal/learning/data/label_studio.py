@@ -27,8 +27,9 @@ UPLOADED = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts before the name of an uploaded file."""
 
 
-def write_label_studio(videos: Sequence[SegmentedVideo], steps: Sequence[str]) -> dict[str, str]:
-    """Names and contents of the files: tasks to import, and the labelling configuration."""
+def write_label_studio(videos: Sequence[SegmentedVideo]) -> dict[str, str]:
+    """Names and contents of the files: tasks to import, and the labelling configuration with the steps that occur."""
+    steps = sorted({each.step for video in videos for each in video.segments})
     tasks = [_task(video) for video in videos]
     return {
         FILE: json.dumps(tasks, indent=1, ensure_ascii=False) + "\n",
@@ -54,7 +55,7 @@ def labelling_config(steps: Sequence[str], *, features: bool) -> str:
 
 def _task(video: SegmentedVideo) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
-    for number, each in enumerate(video.segments):
+    for number, (each, confidence) in enumerate(video.with_confidences):
         if video.kind == "video":
             kind = "timelinelabels"
             value: dict[str, Any] = {"ranges": [{"start": each.first + 1, "end": each.stop}]}
@@ -64,12 +65,12 @@ def _task(video: SegmentedVideo) -> dict[str, Any]:
         results.append(
             {
                 **{"id": f"{video.name}-{number}", "type": kind, "from_name": "steps", "to_name": "video"},
-                **{"value": {**value, kind: [each.step]}, "score": round(each.confidence, 2)},
+                **{"value": {**value, kind: [each.step]}, "score": round(confidence, 2)},
             }
         )
     url = video.path.name if video.kind == "video" else f"{video.name}.csv"
     data = {"video": url, "name": video.name, "fps": video.rate_hz, "frames": video.length}
-    worst = min((each.confidence for each in video.segments), default=0.0)
+    worst = min(video.confidences, default=1.0)
     return {"data": data, "predictions": [{"model_version": "edge-hal", "score": round(worst, 2), "result": results}]}
 
 

@@ -1,0 +1,143 @@
+"""`edge-hal label`: write what a run found in its training videos, in the formats of annotation tools."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_hal.commands.extras import require
+from edge_hal.commands.parsing import one_of, parse_duration
+from edge_hal.commands.task import run_of
+from edge_hal.errors import EdgeHalError
+from edge_hal.task_folder import is_task
+
+if TYPE_CHECKING:
+    from edge_hal.learning.data.label_segments import SegmentedVideo
+    from edge_hal.learning.suggestions import Boundary
+
+FORMATS = ("csv", "frames", "eaf", "label-studio")
+SUGGESTIONS = "suggestions"
+BOUNDARIES = "boundaries.csv"
+OF_THE_USER = ("labels", "transcripts")
+SHOWN = 5
+
+
+def label(
+    data: Annotated[
+        Path,
+        typer.Argument(readable=False, help="Task folder, or another folder with the videos or features of the run."),
+    ],
+    ckpt: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False, help="Run directory of `edge-hal train` (default: the newest run of the task folder)."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="Folder to write to (default: suggestions/ of the task folder)."),
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            help="csv: segments of all videos in one table. frames: one step for each frame (MS-TCN). eaf: ELAN. "
+            "label-studio: tasks and configuration of Label Studio."
+        ),
+    ] = "csv",
+    within: Annotated[
+        str, typer.Option(help="A confidence is that of a boundary which is right to within this time.")
+    ] = "0.5s",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there, with all corrections in them.")
+    ] = False,
+) -> None:
+    """Write the segments that a run found in its training videos, and its boundaries, the least certain first.
+
+    Correct them and train with `--labels FOLDER`. Suggestions count for nothing before that.
+    """
+    one_of("--format", format, FORMATS)
+    within_s = parse_duration(within)
+    out = _folder(data, out)
+    run = run_of(ckpt, data)
+    require("torch", "safetensors")
+    from edge_hal.commands.evaluate import run_config
+    from edge_hal.commands.progress import Stages
+    from edge_hal.commands.train import load_videos
+    from edge_hal.learning.data.video_cache import cache_of
+    from edge_hal.learning.suggestions import least_certain_first, suggest_labels
+
+    config = run_config(run, [])
+    videos = load_videos(data, config, None, "train", with_labels=False)
+    cache = None if config.model.encoder is None else cache_of(data)
+    with Stages() as report:
+        found = suggest_labels(run, videos, within_s, lambda n, of: report("label", n, of, ""), cache=cache)
+    boundaries = least_certain_first(found, within_s)
+    _write(out, {**_files(found, format), BOUNDARIES: _table(boundaries)}, overwrite)
+    print(f"{len(found)} videos, {len(boundaries)} boundaries: {out}")
+    for each in boundaries[:SHOWN]:
+        print(f"  {each.confidence:.2f}  {each.video} {each.time_s:.2f} s: {each.step_from} -> {each.step_to}")
+    if len(boundaries) > SHOWN:
+        print(f"  {len(boundaries) - SHOWN} more, in this order: {out / BOUNDARIES}")
+    print(
+        "correct some, put them into a folder of their own, then: "
+        f"edge-hal train {shlex.quote(str(data))} --labels FOLDER"
+    )
+
+
+def _folder(data: Path, out: Path | None) -> Path:
+    """Where to write. Raises EdgeHalError for a folder that holds what the user wrote."""
+    if out is None:
+        if not is_task(data):
+            why = f"{data} is no task folder, whose {SUGGESTIONS}/ would be taken"
+            raise EdgeHalError("--out is missing", why, "give it: --out FOLDER", exit_code=2)
+        return data / SUGGESTIONS
+    if out.resolve() in [(data / name).resolve() for name in OF_THE_USER]:
+        why = "it holds what you wrote, and suggestions are not accepted yet"
+        raise EdgeHalError(f"--out {out}", why, "choose another folder", exit_code=2)
+    return out
+
+
+def _files(found: Sequence[SegmentedVideo], format: str) -> dict[str, str]:
+    """Names and contents of the files in a format."""
+    from edge_hal.learning.data.label_csv import write_csv
+    from edge_hal.learning.data.label_eaf import write_eaf
+    from edge_hal.learning.data.label_frames import write_frames
+    from edge_hal.learning.data.label_studio import write_label_studio
+
+    writers = {"csv": write_csv, "frames": write_frames, "eaf": write_eaf, "label-studio": write_label_studio}
+    return writers[format](found)
+
+
+def _table(boundaries: Sequence[Boundary]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("video", "time_s", "from", "to", "confidence", "within_s"))
+    for each in boundaries:
+        numbers = f"{each.confidence:.2f}", f"{each.within_s:g}"
+        table.writerow((each.video, f"{each.time_s:.3f}", each.step_from, each.step_to, *numbers))
+    return text.getvalue()
+
+
+def _write(out: Path, files: dict[str, str], overwrite: bool) -> None:
+    """Write the files, each whole or not at all. Raises EdgeHalError if one is there, since it may hold corrections."""
+    from edge_hal.files import check_writable, file_error, write_file
+
+    check_writable(out, todo="choose another --out")
+    there = [name for name in files if name != BOUNDARIES and (out / name).exists()]
+    if there and not overwrite:
+        why = f"{out / there[0]} is there, and may hold corrections"
+        raise EdgeHalError(
+            f"nothing was written to {out}", why, "choose another --out, or add --overwrite", exit_code=2
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise file_error(f"cannot write {out}", error, "choose another --out", path=out) from error
+    for name, text in files.items():
+        write_file(out / name, text, todo="choose another --out")
