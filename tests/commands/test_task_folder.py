@@ -145,18 +145,23 @@ def test_steps_of_task_yaml_decide_the_numbers(tmp_path: Path) -> None:
 
 
 def test_labels_of_the_user_are_used_without_being_asked_for(tmp_path: Path) -> None:
-    from edge_hal.commands.train import _labelled
+    from edge_hal.commands.train import _labelled, own_labels
+
+    def labelled(*settings: str) -> object:
+        config = load_config(str(CONFIG), settings)
+        return _labelled(root, config, None, 0, own_labels(root, config, None))
 
     root = small_task(tmp_path / "task")
-    assert _labelled(root, load_config(str(CONFIG)), None, 0) == set()  # groundTruth/ alone is for scores
+    assert labelled() == set()  # groundTruth/ alone is for scores
     (root / "labels").mkdir()
     truth = (root / "groundTruth" / "video1.txt").read_text().split()
     (root / "labels" / "video1.txt").write_text("turn\n" * len(truth))
     (root / "transcripts" / "video1.txt").write_text("turn\n")
-    assert _labelled(root, load_config(str(CONFIG)), None, 0) == {"video1"}
-    more = _labelled(root, load_config(str(CONFIG), ["learning.labelled=[video0]"]), None, 0)
+    assert labelled() == {"video1"}
+    more = labelled("learning.labelled=[video0]")
     assert more == {"video0", "video1"}
-    videos = load_dataset(root, split=None, part="train", with_labels={"video1"})
+    own = own_labels(root, load_config(str(CONFIG)), None)
+    videos = load_dataset(root, split=None, part="train", with_labels={"video1"}, own_labels=own)
     (one,) = [video for video in videos.videos if video.labels is not None]
     assert one.name == "video1" and set(one.labels.tolist()) == {2}  # of labels/, not of groundTruth/
 

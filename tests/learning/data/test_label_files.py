@@ -1,0 +1,304 @@
+"""Labels written in the format of a tool, read back, and opened by the tool's own parser; broken ones are named."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.label_csv import write_csv
+from edge_hal.learning.data.label_eaf import write_eaf
+from edge_hal.learning.data.label_folder import labels_in, read_given_labels, read_label_folder
+from edge_hal.learning.data.label_frames import write_frames
+from edge_hal.learning.data.label_segments import SegmentedVideo, segments_of_labels
+from edge_hal.learning.data.label_studio import write_label_studio
+from edge_hal.media.names import composed
+from edge_hal.metrics import transcript_of
+from tests.helpers.small_data import ACTIONS, RATE_HZ, write_small_data
+
+Write = Callable[[Sequence[SegmentedVideo]], dict[str, str]]
+WRITERS: dict[str, Write] = {
+    "frames": write_frames,
+    "csv": write_csv,
+    "eaf": write_eaf,
+    "label-studio": write_label_studio,
+}
+RATES = (1.0, 6.4, 10.0, 15.0, 24000 / 1001, 25.0, 30000 / 1001, 60.0, 100.0, 500.0)
+NAMES = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=12).filter(
+    lambda text: text == composed(text.strip()) and text.isprintable()
+)
+
+
+def segmented(
+    labels: NDArray[np.int64],
+    steps: Sequence[str] = ACTIONS,
+    name: str = "video0",
+    rate_hz: float = RATE_HZ,
+    video: bool = False,
+) -> SegmentedVideo:
+    segments = segments_of_labels(labels, steps)
+    path = Path("videos" if video else "features") / (name + (".mp4" if video else ".npy"))
+    confidences = tuple(np.linspace(0, 1, len(segments) - 1).tolist())
+    return SegmentedVideo(name, path, "video" if video else "features", len(labels), rate_hz, segments, confidences)
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, "utf-8")
+    return folder
+
+
+@st.composite
+def frame_labels(draw: st.DrawFn) -> NDArray[np.int64]:
+    order = draw(st.lists(st.integers(0, len(ACTIONS) - 1), min_size=1, max_size=8))
+    return np.repeat(order, draw(st.lists(st.integers(1, 400), min_size=len(order), max_size=len(order))))
+
+
+@pytest.mark.parametrize("format", WRITERS)
+@given(
+    labels=frame_labels(),
+    rate_hz=st.sampled_from(RATES),
+    video=st.booleans(),
+    steps=st.lists(NAMES, min_size=len(ACTIONS), max_size=len(ACTIONS), unique=True),
+)
+@settings(deadline=None, max_examples=40)
+def test_what_was_written_is_read_back_to_the_frame(
+    format: str,
+    labels: NDArray[np.int64],
+    rate_hz: float,
+    video: bool,
+    steps: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    written = segmented(labels, steps, rate_hz=rate_hz, video=video)
+    (found,) = read_label_folder(write(folder, WRITERS[format]([written]))).items()
+    assert found[0] == "video0"
+    ids = {step: number for number, step in enumerate(steps)}
+    read = labels_in(found[1], "video0", ids, len(labels), rate_hz, None)
+    np.testing.assert_array_equal(read, labels)
+
+
+def test_steps_that_are_written_in_another_unicode_form_are_the_same(tmp_path: Path) -> None:
+    labels, steps = np.repeat([0, 1], [5, 7]), ["de\u0301visser", "poser"]
+    for format, writer in WRITERS.items():
+        folder = write(tmp_path / format, writer([segmented(labels, steps)]))
+        (found,) = read_label_folder(folder).values()
+        ids = {"d\u00e9visser": 0, "poser": 1}
+        np.testing.assert_array_equal(labels_in(found, "video0", ids, len(labels), RATE_HZ, None), labels)
+
+
+def test_elan_reads_the_steps_and_their_confidences(tmp_path: Path) -> None:
+    pympi = pytest.importorskip("pympi", reason="pympi-ling is not installed")
+    labels = np.repeat([0, 2, 1], [31, 7, 50])
+    write(tmp_path, write_eaf([segmented(labels, rate_hz=30.0, video=True)]))
+    eaf = pympi.Elan.Eaf(tmp_path / "video0.eaf")
+    assert eaf.get_annotation_data_for_tier("steps") == [
+        (0, 1033, "reach"),
+        (1033, 1267, "turn"),
+        (1267, 2933, "grasp"),
+    ]
+    confidences = {(begin, value) for begin, _, value, *_ in eaf.get_ref_annotation_data_for_tier("confidence")}
+    assert confidences == {(0, "0.00"), (1033, "0.00"), (1267, "1.00")}
+    (medium,) = eaf.get_linked_files()
+    assert medium["MEDIA_URL"].startswith("file:///") and medium["MEDIA_URL"].endswith("/videos/video0.mp4")
+    # What ELAN's users do: move a boundary, and save.
+    eaf.timeslots["ts2"] = 1200
+    eaf.to_file(tmp_path / "video0.eaf")
+    (found,) = read_label_folder(tmp_path).values()
+    read = labels_in(found, "video0", {name: n for n, name in enumerate(ACTIONS)}, len(labels), 30.0, None)
+    np.testing.assert_array_equal(read, np.repeat([0, 2, 1], [36, 2, 50]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("label_studio_sdk") is None, reason="label-studio-sdk is not installed")
+@pytest.mark.parametrize("video", [True, False])
+def test_label_studio_accepts_the_configuration_and_the_predictions(video: bool) -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+    from label_studio_sdk.label_interface.objects import TaskValue
+
+    files = write_label_studio([segmented(np.repeat([0, 2, 1], [31, 7, 50]), video=video)])
+    interface = LabelInterface(files["label-studio.xml"])
+    interface.validate()
+    (task,) = json.loads(files["label-studio.json"])
+    TaskValue(**task)
+    assert interface.validate_task(task, validate_regions_only=False)
+    (prediction,) = task["predictions"]
+    assert interface.validate_prediction(prediction, return_errors=True) == []
+    prediction["result"][0]["value"]["timelinelabels" if video else "timeserieslabels"] = ["other"]
+    assert interface.validate_prediction(prediction, return_errors=True) != []
+
+
+def studio_task(name: str, **kinds: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"id": 7, "data": {"video": f"/data/upload/1/0a1b2c3d-{name}.mp4"}, **kinds}
+
+
+def studio_range(first: int, last: int, step: str) -> dict[str, Any]:
+    value = {"ranges": [{"start": first, "end": last}], "timelinelabels": [step]}
+    return {"id": "r", "type": "timelinelabels", "from_name": "l", "to_name": "v", "value": value}
+
+
+def test_of_label_studio_annotations_count_and_predictions_do_not(tmp_path: Path) -> None:
+    guess = [{"result": [studio_range(1, 9, "turn")]}]
+    done = [
+        {"result": [studio_range(1, 3, "grasp")]},
+        {"result": [studio_range(1, 4, "reach"), {"type": "choices", "value": {"choices": ["good"]}}]},
+        {"result": [studio_range(1, 5, "turn")], "was_cancelled": True},
+    ]
+    tasks = [studio_task("video0", annotations=done, predictions=guess), studio_task("video1", predictions=guess)]
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    found = read_label_folder(tmp_path)
+    assert list(found) == ["video0"]
+    ids = {name: number for number, name in enumerate(ACTIONS)}
+    assert labels_in(found["video0"], "video0", ids, 6, 20.0, None).tolist() == [0, 0, 0, 0, -1, -1]
+
+
+def test_a_spreadsheet_may_use_semicolons_and_decimal_commas_and_stamps_have_no_end(tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_text(
+        "\ufeffvideo;begin_s;end_s;step\r\nvideo0.mp4;0,5;1,25;turn\r\nvideo0;2;;place\r\n"
+    )
+    (found,) = read_label_folder(tmp_path).values()
+    labels = labels_in(found, "video0", {name: number for number, name in enumerate(ACTIONS)}, 60, 20.0, None)
+    assert np.flatnonzero(labels == 2).tolist() == list(range(10, 25))
+    assert np.flatnonzero(labels == 3).tolist() == [40]
+    assert (labels >= 0).sum() == 16
+
+
+# --- in a data set
+
+
+def load(root: Path, folder: Path, **more: Any) -> VideoSet:
+    files = {path.stem: path for path in (root / "features").iterdir()}
+    own = read_given_labels(folder, files)
+    return load_dataset(root, split=1, part="train", rate_hz=RATE_HZ, with_labels=set(own), own_labels=own, **more)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_small_data(tmp_path / "data", train=4, test=1)
+
+
+def truth(root: Path, name: str) -> NDArray[np.int64]:
+    return np.array([ACTIONS.index(step) for step in (root / "groundTruth" / f"{name}.txt").read_text().split()])
+
+
+def test_formats_are_mixed_freely_and_replace_the_frame_labels(tmp_path: Path, data: Path) -> None:
+    known = [truth(data, f"video{n}") for n in range(4)]
+    folder = write(tmp_path / "labels", write_eaf([segmented(known[0])]))
+    write(folder, write_csv([segmented(known[1], name="video1")]))
+    listed = transcript_of(known[2])
+    begins = [int(np.flatnonzero(np.append(True, np.diff(known[2]) != 0))[m]) for m in range(len(listed))]
+    (folder / "video2.txt").write_text("".join(f"{b + 3} {ACTIONS[k]}\n" for b, k in zip(begins, listed, strict=True)))
+    part = segmented(known[3], name="video3")
+    table = write_csv([part])["segments.csv"].splitlines()
+    (folder / "part.csv").write_text("\n".join([table[0], table[2]]))
+    (folder / "boundaries.csv").write_text("video,time_s,from,to,confidence,within_s\nvideo0,1,a,b,0.1,0.5\n")
+    (folder / "label-studio.xml").write_text("<View/>")
+    videos = load(data, folder).videos
+    for video, expected in zip(videos[:2], known[:2], strict=True):
+        np.testing.assert_array_equal(video.labels, expected)
+    stamps = videos[2].labels
+    assert stamps is not None and (stamps >= 0).sum() == len(listed)
+    assert stamps[np.array(begins) + 3].tolist() == list(listed)
+    some = videos[3].labels
+    assert some is not None and 0 < (some >= 0).sum() < len(some)
+    at = some >= 0
+    np.testing.assert_array_equal(some[at], known[3][at])
+    assert np.flatnonzero(at).tolist() == list(range(part.segments[1].first, part.segments[1].stop))
+
+
+ROW = "video,begin_s,end_s,step\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.csv", f"{ROW}video0,0,1,raech\n", ["a.csv, line 2", "unknown step 'raech'", "'reach'"]),
+        ("a.csv", f"{ROW}video0,0,2,reach\nvideo0,1.5,3,turn\n", ["a.csv, line 3", "overlaps", "line 2", "1.50 s"]),
+        ("a.csv", f"{ROW}vidoe0,0,1,reach\n", ["video vidoe0", "not there", "'video0'"]),
+        (
+            "a.csv",
+            f"{ROW}video0,0,1,reach\nvideo0,9000,9001,turn\n",
+            ["line 3", "outside of video video0", "another video"],
+        ),
+        ("a.csv", f"{ROW}video0,2,1,reach\n", ["line 2", "ends before it begins"]),
+        ("a.csv", f"{ROW}video0,soon,1,reach\n", ["line 2", "begin_s is 'soon'"]),
+        ("a.csv", f"{ROW}video0,0,1\n", ["line 2", "3 columns instead of 4"]),
+        ("video0.eaf", "<ANNOTATION_DOCUMENT><TIER", ["cannot read the labels", "video0.eaf"]),
+        ("video0.eaf", '<!DOCTYPE a [<!ENTITY b "c">]><ANNOTATION_DOCUMENT/>', ["document type"]),
+        ("video0.eaf", "<svg/>", ["it is a document svg"]),
+        ("a.json", '{"tasks": []}', ["no list of tasks"]),
+        ("a.json", '[{"data": {"video": "video0.mp4"}, "predictions": [{"result": [{}]}]}]', ["cannot read", "type"]),
+        ("a.json", "[", ["cannot read the labels"]),
+        ("video0.txt", "reach\nraech\n", ["line 2", "unknown action 'raech'"]),
+        ("video0.txt", "reach\n" * 9, ["9 frame labels"]),
+        ("notes.md", "later", ["holds no labels"]),
+    ],
+)
+def test_a_broken_file_of_labels_is_one_error_that_names_the_place(
+    tmp_path: Path, data: Path, name: str, text: str, expected: list[str]
+) -> None:
+    folder = write(tmp_path / "labels", {name: text})
+    with pytest.raises(EdgeHalError) as caught:
+        load(data, folder)
+    assert [part for part in expected if part not in str(caught.value)] == [], str(caught.value)
+
+
+def test_two_files_for_one_video_are_refused(tmp_path: Path, data: Path) -> None:
+    labels = [segmented(truth(data, "video0"))]
+    folder = write(tmp_path / "labels", {**write_eaf(labels), **write_csv(labels)})
+    with pytest.raises(EdgeHalError, match="video video0 twice") as caught:
+        load(data, folder)
+    assert "segments.csv" in str(caught.value) and "video0.eaf" in str(caught.value)
+
+
+def test_labels_of_parts_that_contradict_the_step_list_are_named_with_file_and_time(tmp_path: Path, data: Path) -> None:
+    listed = (data / "transcripts" / "video0.txt").read_text().split()
+    last, first = listed[-1], listed[0]
+    if last == first:  # the list of this seed begins and ends with other steps
+        pytest.fail("choose another seed")
+    missing = [step for step in ACTIONS if step not in listed[1:]]
+    wrong = missing[0] if missing else first
+    folder = write(
+        tmp_path / "labels", {"a.csv": f"{ROW}video0,0,0.5,{first}\nvideo0,2,3,{last}\nvideo0,4,5,{wrong}\n"}
+    )
+    with pytest.raises(EdgeHalError) as caught:
+        load(data, folder)
+    text = str(caught.value)
+    assert "a.csv, line" in text and "contradicts the step list of video video0" in text
+    assert ", ".join(listed) in text and "transcripts/video0.txt" in text
+
+
+def test_labels_of_all_frames_replace_the_step_list_and_say_where_it_differs(tmp_path: Path, data: Path) -> None:
+    known = truth(data, "video0")
+    begin = int(np.flatnonzero(np.diff(known))[0]) + 1
+    known[begin:] = (known[0] + 1) % len(ACTIONS)
+    second = ACTIONS[known[-1]]
+    videos = load(data, write(tmp_path / "labels", write_frames([segmented(known)])))
+    np.testing.assert_array_equal(videos.videos[0].labels, known)
+    (note,) = [note for note in videos.notes if "video0" in note]
+    assert f"line {begin + 1} of video0.txt" in note or f"'{second}'" in note
+    assert "its step list has" in note and "transcripts/video0.txt" in note
+
+
+def test_without_a_rate_times_are_refused_and_frames_are_not(tmp_path: Path, data: Path) -> None:
+    labels = [segmented(truth(data, "video0"))]
+    for format, writer in WRITERS.items():
+        folder = write(tmp_path / format, writer(labels))
+        own = read_label_folder(folder)
+        arguments: dict[str, Any] = {"split": 1, "part": "train", "with_labels": {"video0"}, "own_labels": own}
+        if format == "frames":
+            assert load_dataset(data, **arguments).videos[0].labels is not None
+        else:
+            with pytest.raises(EdgeHalError, match="rate of video video0 is not known"):
+                load_dataset(data, **arguments)
