@@ -20,13 +20,13 @@ from edge_hal.model.model_file import Checkpoint, load_checkpoint
 from edge_hal.progress import ProgressCount
 
 from .alignment_file import StoredAlignment, first_alignment_from, read_alignment
+from .boundary_confidence import EVIDENCE_HZ, boundary_posteriors, mass_within, without_lag
 from .data.dataset import Video, VideoSet
 from .data.label_segments import SegmentedVideo, segments_of_labels
 from .data.media_files import read_times
 from .data.mstcn_files import count_of
 from .data.recordings import SampledRecording, read_recordings
 from .data.video_cache import VideoCache
-from .networks.boundary_confidence import EVIDENCE_HZ, boundary_posteriors, mass_within, without_lag
 from .networks.held_out import streamed_posteriors
 
 WITHIN_S = 0.5

@@ -34,7 +34,7 @@ from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.signature import new_signer
 from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.sample_events import start, transition
-from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
+from tests.helpers.small_data import ACTIONS, CONFIG, write_alignment, write_small_data
 from tests.helpers.small_models import random_input, random_model, small_spec
 
 RUN = "run --bundle bundle --camera features:f.npy@10"
@@ -47,6 +47,7 @@ EVAL_BELIEF = "eval data --ckpt believing --split 1 --json"
 CHECK = f"check data --config {CONFIG}"
 TINY = "--config tiny"
 EXTRACT = f"extract films {TINY}"
+LABEL = "label data --ckpt aligned --out new"
 EXPORT = "export --ckpt run --out new"
 INT8 = f"{EXPORT} --precision int8 --calib data --split 1"
 CALIBRATE = "calibrate data --ckpt run"
@@ -159,6 +160,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--supervision": (TRAIN, f"{TRAIN} --supervision frames"),
         "--labelled": (TRAIN, f"{TRAIN} --labelled video1"),
         "--timestamps": (TRAIN, f"{TRAIN} --timestamps"),
+        "--labels": (TRAIN, f"{TRAIN} --labels corrected"),
         "--alignment": (TRAIN, f"{TRAIN} --alignment run/alignment.json"),
         "--accept-damaged": (TRAIN, f"{TRAIN} --accept-damaged"),
     },
@@ -172,6 +174,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--set": (EVAL, f"{EVAL} --set decoder.confirm_s=4"),
         "--curve": (EVAL_BELIEF, f"{EVAL_BELIEF} --curve new.png"),
         "--json": (EVAL, EVAL.replace(" --json", "")),
+    },
+    "label": {
+        "DATA": (LABEL, LABEL.replace("data", "data2")),
+        "--ckpt": (LABEL, f"{LABEL} --ckpt aligned2"),
+        "--out": (LABEL, f"{LABEL} --out elsewhere"),
+        "--format": (LABEL, f"{LABEL} --format eaf"),
+        "--within": (LABEL, f"{LABEL} --within 2s"),
+        "--overwrite": (f"{LABEL} --out corrected --overwrite", f"{LABEL} --out corrected"),
     },
     "export": {
         "TASK": (EXPORT, "export task --out new"),
@@ -338,6 +348,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(root / "bundle2", root / "task" / "runs" / "1" / "bundle")
     write_run(root / "run", 0)
     write_run(root / "run2", 1)
+    for name, seed in (("aligned", 0), ("aligned2", 1)):
+        write_run(root / name, seed)
+        write_alignment(root / name, root / "data")
+    (root / "corrected").mkdir()
+    (root / "corrected" / "segments.csv").write_text("video,begin_s,end_s,step\nvideo0,0,0.1,reach\n")
+    (root / "data" / "transcripts" / "video0.txt").write_text("reach\nturn\nplace\n")
     procedure = learn_procedure([np.repeat(range(len(ACTIONS)), 20)] * 3, ACTIONS, 10.0)
     write_run(root / "believing", 0, DecoderConfig(decide_at=0.5, procedure=procedure))
     from edge_hal.runtime.delivery import curve_keys

@@ -107,8 +107,8 @@ def read_eaf(path: Path) -> dict[str, list[Mark]]:
             if begin is None or end is None:
                 raise ValueError(f"annotation {annotation.attrib['ANNOTATION_ID']} has no time")
             step = composed((annotation.findtext("ANNOTATION_VALUE") or "").strip())
-            seconds = ((origin_ms + int(time)) / 1000 for time in (begin, end))
-            marks.append(Mark(*seconds, "s", step, place))
+            begin_s, end_s = ((origin_ms + int(time)) / 1000 for time in (begin, end))
+            marks.append(Mark(begin_s, end_s, "s", step, place))
     except (OSError, ValueError, KeyError, ElementTree.ParseError, RecursionError) as error:
         why = ValueError(f"there is no {error}") if isinstance(error, KeyError) else error
         raise file_error(f"cannot read the labels {path}", why, "save it again in ELAN", path=path) from error

@@ -132,7 +132,7 @@ def test_label_studio_accepts_the_configuration_and_the_predictions(video: bool)
     interface.validate()
     (task,) = json.loads(files["label-studio.json"])
     TaskValue(**task)
-    assert interface.validate_task(task, validate_regions_only=False)
+    assert interface.validate_task({"data": task["data"]})  # of predictions it calls its own method wrongly
     (prediction,) = task["predictions"]
     assert interface.validate_prediction(prediction, return_errors=True) == []
     prediction["result"][0]["value"]["timelinelabels" if video else "timeserieslabels"] = ["other"]

@@ -18,7 +18,13 @@ from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import SampledRecording, read_recordings
 from edge_hal.learning.hmm.align import align_with_hmm
 from edge_hal.learning.hmm.em import HmmConfig
-from edge_hal.learning.hmm.known_labels import align_between, bin_segments, choose_labelled, known_segments_of
+from edge_hal.learning.hmm.known_labels import (
+    align_between,
+    bin_segments,
+    choose_labelled,
+    known_segments_of,
+    with_known,
+)
 from edge_hal.learning.hmm.transcript_chain import Batch, Counts
 from edge_hal.metrics import transcript_of
 from tests.helpers.hmm_videos import accuracy, make_videos
@@ -241,3 +247,50 @@ def test_train_with_one_labelled_video_on_the_command_line(tmp_path: Path) -> No
         assert step == labels[start] and 0 <= frame - start < 2
     code, _, errors = call(*arguments[:-1], str(tmp_path / "other"), "--labelled", "video9")
     assert code == 2 and "video9" in errors and not (tmp_path / "other").exists()
+
+
+@given(seeds)
+@settings(deadline=None, max_examples=60)
+def test_labels_of_some_steps_hold_and_the_rest_keeps_the_order(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = random_labels(rng, longest=9)
+    transcript, known = transcript_of(labels), np.where(rng.random(len(labels)) < 0.3, labels, -1)
+    known_segments = known_segments_of(recording(known, transcript))
+    assert known_segments is not None
+    at = known >= 0
+    np.testing.assert_array_equal(np.array(transcript)[known_segments[at]], known[at])
+    bins = bin_segments(known_segments, 1)
+    np.testing.assert_array_equal(bins, known_segments)
+    other = np.repeat(
+        transcript, np.diff([0, *np.sort(rng.choice(range(1, len(labels)), len(transcript) - 1, False)), len(labels)])
+    )
+    moved = with_known(other, transcript, known_segments)
+    aligned = align_between(np.log(rng.dirichlet(np.ones(4), len(labels))), transcript, known_segments)
+    for found in (moved, aligned):
+        assert transcript_of(found) == transcript
+        np.testing.assert_array_equal(found[at], known[at])
+    np.testing.assert_array_equal(with_known(moved, transcript, known_segments), moved)
+    nothing = np.full(len(labels), -1)
+    np.testing.assert_array_equal(with_known(other, transcript, nothing), other)
+
+
+def test_an_alignment_of_another_list_is_refused() -> None:
+    with pytest.raises(EdgeHalError, match="other steps than the step list"):
+        with_known(np.array([0, 0, 1]), (0, 1, 0), np.array([0, -1, -1]))
+
+
+def test_one_corrected_segment_limits_the_search_and_does_not_replace_it() -> None:
+    """The video with a label of one step alone does not become the only one that the model is trained on."""
+    rng = np.random.default_rng(3)
+    truth = [np.repeat(rng.permutation(4), rng.integers(8, 20, 4)) for _ in range(10)]
+    features = [np.eye(4)[labels] * 3 + rng.normal(size=(len(labels), 4)) for labels in truth]
+    transcripts = [transcript_of(labels) for labels in truth]
+    known: list[Any] = [None] * len(truth)
+    begin = int(np.flatnonzero(np.diff(truth[0]))[0]) + 1
+    told = np.full(len(truth[0]), -1)
+    told[begin + 4 : begin + 7] = truth[0][begin]  # wrong on purpose: the label of the second step comes late
+    told[begin : begin + 4] = truth[0][0]
+    known[0] = known_segments_of(recording(told, transcripts[0]))
+    found = align_with_hmm(features, transcripts, 4, seed=0, restarts=4, known_segments=known)
+    assert np.mean([(a == b).mean() for a, b in zip(found.labels[1:], truth[1:], strict=True)]) > 0.9
+    np.testing.assert_array_equal(found.labels[0][told >= 0], told[told >= 0])

@@ -55,8 +55,8 @@ def boundary_posteriors(log_p: Array, transcript: Sequence[int], power: float) -
     begins = np.full((count - 1, ticks), -np.inf)
     begins[:, 1:] = (forward[:-1, :-1] + seen[1:, 1:] + backward[1:, 1:]).T
     begins -= begins.max(axis=1, keepdims=True, initial=-np.inf)
-    found: Array = np.exp(begins)
-    return found / found.sum(axis=1, keepdims=True)
+    found = np.exp(begins)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 def mass_within(posteriors: Array, boundaries: IntArray, ticks: float) -> Array:

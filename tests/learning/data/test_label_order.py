@@ -1,0 +1,54 @@
+"""The places of labelled frames in a step list, against all segmentations that there are."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_hal.learning.data.label_order import order_differs, places_in_list
+from edge_hal.metrics import transcript_of
+
+FRAMES = 7
+labels_of_frames = st.lists(st.integers(-1, 2), min_size=FRAMES, max_size=FRAMES).map(np.array)
+lists = st.lists(st.integers(0, 2), min_size=1, max_size=5).map(lambda order: transcript_of(np.array(order)))
+
+
+@given(labels_of_frames, lists)
+@settings(deadline=None, max_examples=200)
+def test_places_are_those_of_a_segmentation_or_there_is_none(labels: np.ndarray, transcript: tuple[int, ...]) -> None:
+    known, steps = labels >= 0, np.array(transcript)
+    cuts = itertools.combinations(range(1, FRAMES), len(steps) - 1)
+    segments = [np.repeat(np.arange(len(steps)), np.diff([0, *cut, FRAMES])) for cut in cuts]
+    fitting = [each for each in segments if (steps[each][known] == labels[known]).all()]
+    found = places_in_list(labels, transcript)
+    if isinstance(found, int):
+        # A part with one label may pass no boundary, though two segments of one step could share it only if the list
+        # repeated the step, which it does not.
+        assert fitting == [] and labels[found] >= 0
+    else:
+        assert (found[~known] == -1).all()
+        assert any((each[known] == found[known]).all() for each in fitting)
+
+
+def test_of_equal_steps_the_nearest_in_time_is_taken() -> None:
+    labels = np.full(40, -1)
+    labels[33:36] = 0
+    places = places_in_list(labels, (0, 1, 0, 1))
+    assert not isinstance(places, int) and set(places[33:36].tolist()) == {2}
+    labels[[2, 3]] = 0
+    places = places_in_list(labels, (0, 1, 0, 1))
+    assert not isinstance(places, int) and (places[2], places[34]) == (0, 2)
+
+
+@given(lists, lists)
+def test_a_difference_of_lists_is_at_the_first_frame_of_the_step(one: tuple[int, ...], two: tuple[int, ...]) -> None:
+    labels = np.repeat(one, 3)
+    found = order_differs(labels, two)
+    if found is None:
+        assert one == two
+    else:
+        frame, at = found
+        assert one[:at] == two[:at] and one[at : at + 1] != two[at : at + 1] and frame == 3 * at
