@@ -53,6 +53,14 @@ def label(
     within: Annotated[
         str, typer.Option(help="A confidence is that of a boundary which is right to within this time.")
     ] = "0.5s",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="Folder of corrected labels of some videos, in any of these formats: confidences are calibrated on "
+            "them (default: labels/ of the data).",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are there, with all corrections in them.")
     ] = False,
@@ -68,15 +76,17 @@ def label(
     require("torch", "safetensors")
     from edge_hal.commands.evaluate import run_config
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train import load_videos
+    from edge_hal.commands.train import load_videos, own_labels
     from edge_hal.learning.data.video_cache import cache_of
-    from edge_hal.learning.suggestions import least_certain_first, suggest_labels
+    from edge_hal.learning.suggestions import calibrated, least_certain_first, suggest_labels
 
     config = run_config(run, [])
-    videos = load_videos(data, config, None, "train", with_labels=False)
+    own = own_labels(data, config, labels)
+    videos = load_videos(data, config, None, "train", with_labels=set(own), own=own)
     cache = None if config.model.encoder is None else cache_of(data)
     with Stages() as report:
         found = suggest_labels(run, videos, within_s, lambda n, of: report("label", n, of, ""), cache=cache)
+    found, calibration = calibrated(found, videos, within_s)
     boundaries = least_certain_first(found, within_s)
     _write(out, {**_files(found, format), BOUNDARIES: _table(boundaries)}, overwrite)
     print(f"{len(found)} videos, {len(boundaries)} boundaries: {out}")
@@ -84,6 +94,13 @@ def label(
         print(f"  {each.confidence:.2f}  {each.video} {each.time_s:.2f} s: {each.step_from} -> {each.step_to}")
     if len(boundaries) > SHOWN:
         print(f"  {len(boundaries) - SHOWN} more, in this order: {out / BOUNDARIES}")
+    if calibration.boundaries:
+        print(
+            f"confidences are calibrated on {calibration.boundaries} boundaries of {calibration.videos} corrected "
+            f"videos: {calibration.right} lie within {within_s:g} s of the correction"
+        )
+    else:
+        print("confidences are not calibrated: correct two videos or more, and give them with --labels FOLDER")
     print(
         "correct some, put them into a folder of their own, then: "
         f"edge-hal train {shlex.quote(str(data))} --labels FOLDER"

@@ -2,7 +2,8 @@
 
 The confidence of a boundary is meant as the probability that the true one lies within `within_s`. It is the probability
 that the student's posteriors and the step list give to that interval, times the agreement of the restarts of the
-alignment on this video. Neither knows an error that the whole alignment shares: docs/labels.md has the measurement.
+alignment on this video. Neither knows an error that the whole alignment shares, such as a step that always begins too
+late. Corrected videos show these errors, and `calibrated` learns from them. docs/labels.md has the measurement.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edge_hal.progress import ProgressCount
 from .alignment_file import StoredAlignment, first_alignment_from, read_alignment
 from .boundary_confidence import EVIDENCE_HZ, boundary_posteriors, mass_within, without_lag
 from .data.dataset import Video, VideoSet
+from .data.label_order import places_in_list
 from .data.label_segments import SegmentedVideo, segments_of_labels
 from .data.media_files import read_times
 from .data.mstcn_files import count_of
@@ -30,6 +32,8 @@ from .data.video_cache import VideoCache
 from .networks.held_out import streamed_posteriors
 
 WITHIN_S = 0.5
+PRIOR_BOUNDARIES = 2.0
+"""The confidence without corrections counts as much as so many corrected boundaries of the same two steps."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,73 @@ def suggest_labels(
         confidences = [1.0] * (len(runs_of(labels)[0]) - 1)
         if not labelled:
             confidences = [evidence.agreement * mass for mass in _masses(loaded, recording, labels, within_s)]
-        found.append(_segmented(video, recording, labels, loaded.spec.labels, confidences))
+        segmented = _segmented(video, recording, labels, loaded.spec.labels, confidences)
+        found.append(replace(segmented, labelled=labelled))
         if progress is not None:
             progress(len(found), len(known))
     return found
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`boundaries`: how many of `videos` corrected videos were compared, and how many of them were right."""
+
+    videos: int
+    boundaries: int
+    right: int
+
+
+def calibrated(
+    found: Sequence[SegmentedVideo], corrected: VideoSet, within_s: float = WITHIN_S
+) -> tuple[list[SegmentedVideo], Calibration]:
+    """The segmented videos with confidences that agree with corrected labels.
+
+    The confidence of a boundary is the share of corrected boundaries between the same two steps that were right. It is
+    drawn to the confidence without corrections, scaled so that its mean is the share of all that were right.
+
+    Args:
+        corrected: videos with labels of all frames or of some. Those that the run was trained with show no error.
+    """
+    known = {video.name: video.labels for video in corrected.videos if video.labels is not None}
+    right: dict[tuple[str, str], list[bool]] = {}
+    masses: list[float] = []
+    compared = 0
+    for video in found:
+        labels = None if video.labelled else known.get(video.name)
+        if labels is None:
+            continue
+        pairs = _compared(video, labels, corrected.labels, within_s)
+        compared += bool(pairs)
+        for m, is_right in pairs:
+            right.setdefault((video.segments[m].step, video.segments[m + 1].step), []).append(is_right)
+            masses.append(video.confidences[m])
+    every = [each for some in right.values() for each in some]
+    calibration = Calibration(compared, len(every), sum(every))
+    if not every:
+        return list(found), calibration
+    scale = (sum(every) + 1) / (len(every) + 2) / max(float(np.mean(masses)), 1e-3)
+
+    def confidence(before: str, after: str, mass: float) -> float:
+        seen = right.get((before, after), [])
+        return (sum(seen) + PRIOR_BOUNDARIES * min(1.0, scale * mass)) / (len(seen) + PRIOR_BOUNDARIES)
+
+    def anew(video: SegmentedVideo) -> SegmentedVideo:
+        steps = [each.step for each in video.segments]
+        found = map(confidence, steps[:-1], steps[1:], video.confidences)
+        return video if video.labelled else replace(video, confidences=tuple(found))
+
+    return [anew(video) for video in found], calibration
+
+
+def _compared(video: SegmentedVideo, labels: IntArray, names: Sequence[str], within_s: float) -> list[tuple[int, bool]]:
+    """The boundaries that the labels (T,) tell, as the index of the segment before it, and whether it was right."""
+    listed = [names.index(each.step) for each in video.segments if each.step in names]
+    places = places_in_list(labels, listed)
+    if isinstance(places, int) or len(listed) < len(video.segments):
+        return []  # the list of this video was corrected too
+    begins = np.flatnonzero((places[1:] == places[:-1] + 1) & (places[:-1] >= 0)) + 1
+    pairs = ((int(places[begin]) - 1, int(begin)) for begin in begins)
+    return [(m, abs(begin - video.segments[m + 1].first) <= within_s * video.rate_hz + 1e-6) for m, begin in pairs]
 
 
 def least_certain_first(videos: Sequence[SegmentedVideo], within_s: float) -> list[Boundary]:
@@ -134,5 +201,6 @@ def _segmented(
             file_frames = np.array([-((-int(t) * times.rate) // 10**9) for t in times.times_ns], np.int64)
     segments = segments_of_labels(frames, names)
     return SegmentedVideo(
-        video.name, video.path, video.kind, video.length, video.rate_hz, segments, tuple(confidences), file_frames
+        *(video.name, video.path, video.kind, video.length, video.rate_hz, segments, tuple(confidences)),
+        file_frames=file_frames,
     )

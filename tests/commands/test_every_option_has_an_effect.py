@@ -181,6 +181,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--out": (LABEL, f"{LABEL} --out elsewhere"),
         "--format": (LABEL, f"{LABEL} --format eaf"),
         "--within": (LABEL, f"{LABEL} --within 2s"),
+        "--labels": (LABEL, f"{LABEL} --labels corrected"),
         "--overwrite": (f"{LABEL} --out corrected --overwrite", f"{LABEL} --out corrected"),
     },
     "export": {
@@ -352,7 +353,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_run(root / name, seed)
         write_alignment(root / name, root / "data")
     (root / "corrected").mkdir()
-    (root / "corrected" / "segments.csv").write_text("video,begin_s,end_s,step\nvideo0,0,0.1,reach\n")
+    (root / "corrected" / "segments.csv").write_text(
+        "video,begin_s,end_s,step\nvideo0,0,0.1,reach\nvideo0,0.1,0.2,turn\n"
+    )
     (root / "data" / "transcripts" / "video0.txt").write_text("reach\nturn\nplace\n")
     procedure = learn_procedure([np.repeat(range(len(ACTIONS)), 20)] * 3, ACTIONS, 10.0)
     write_run(root / "believing", 0, DecoderConfig(decide_at=0.5, procedure=procedure))

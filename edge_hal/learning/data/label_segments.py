@@ -65,6 +65,7 @@ class SegmentedVideo:
 
     Attributes:
         confidences: (M - 1,) of the boundaries between the segments, 0..1.
+        labelled: the run was trained with labels of this video, of all frames or of some.
         file_frames: for a file of a variable rate, the frame of the constant rate at which each of its frames is first
             seen.
     """
@@ -76,6 +77,7 @@ class SegmentedVideo:
     rate_hz: float
     segments: tuple[Segment, ...]
     confidences: tuple[float, ...]
+    labelled: bool = False
     file_frames: IntArray | None = None
 
     @property

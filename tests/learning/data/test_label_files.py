@@ -150,7 +150,7 @@ def studio_range(first: int, last: int, step: str) -> dict[str, Any]:
 
 def test_of_label_studio_annotations_count_and_predictions_do_not(tmp_path: Path) -> None:
     guess = [{"result": [studio_range(1, 9, "turn")]}]
-    done = [
+    done: list[dict[str, Any]] = [
         {"result": [studio_range(1, 3, "grasp")]},
         {"result": [studio_range(1, 4, "reach"), {"type": "choices", "value": {"choices": ["good"]}}]},
         {"result": [studio_range(1, 5, "turn")], "was_cancelled": True},

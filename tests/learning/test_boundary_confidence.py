@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_hal.learning.networks.boundary_confidence import boundary_posteriors, mass_within, without_lag
+from edge_hal.learning.boundary_confidence import boundary_posteriors, mass_within, without_lag
 from edge_hal.spec import PyramidSpec
 from tests.helpers.small_models import small_spec
 
