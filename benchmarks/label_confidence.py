@@ -3,9 +3,8 @@
     python benchmarks/label_confidence.py DATA --ckpt RUN --split 1 [--corrected 0,2,4] [--within 0.5] [--json]
 
 `RUN` was trained on the train part of the split. The frame labels of these videos are read for the scores, and for as
-many corrected videos as `--corrected` says. They are drawn at random `DRAWS` times, and only the other videos are scored.
-Left out are videos whose alignment has other steps than their frame labels, and those whose labels the run was trained
-with.
+many corrected videos as `--corrected` says. They are drawn at random `DRAWS` times, and only the others are scored.
+Left out are videos whose alignment has other steps than their frame labels, and those that the run had labels of.
 """
 
 from __future__ import annotations

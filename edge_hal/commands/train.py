@@ -168,8 +168,8 @@ def _advise(run: Path, videos: VideoSet) -> None:
     from edge_hal.learning.hmm.trust import Trust
 
     found = json.loads((run / "alignment.json").read_text()).values()
-    if any(video["labelled"] for video in found):
-        return
+    if any(v.labels is not None and set(v.transcript) <= set(v.labels.tolist()) for v in videos.videos):
+        return  # a video with labels of all its steps leads the alignment, and there were no restarts
     evidence = [evidence_in(video) for video in found]
     trust = Trust.of(evidence)
     agreement = sum(each.agreement for each in evidence) / len(evidence)

@@ -120,6 +120,19 @@ def read_alignment(root: Path) -> None:
     first_alignment_from(stored, read_recordings(videos, 20.0, None), videos.labels)
 
 
+def read_labels(folder: str) -> Read:
+    """Reads the videos with labels of `folder`."""
+
+    def read(root: Path) -> None:
+        from edge_hal.learning.data.dataset import load_dataset
+        from edge_hal.learning.data.label_folder import read_given_labels
+
+        own = read_given_labels(root / folder, {name: root for name in VIDEOS})
+        load_dataset(root / "data", split=1, part="train", rate_hz=20.0, with_labels=set(own), own_labels=own)
+
+    return read
+
+
 def read_data(root: Path) -> None:
     from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.data.recordings import read_recordings
@@ -174,6 +187,13 @@ TRAINING: dict[str, tuple[str, Read, tuple[Mutate, ...]]] = {
     "frame labels": ("data/groundTruth/video0.txt", read_data, (mutated_bytes, mutated_lines)),
     "time stamps": ("data/timestamps/video0.txt", read_data, (mutated_bytes, mutated_lines)),
     "split": ("data/splits/train.split1.bundle", read_data, (mutated_bytes, mutated_lines)),
+    "labels in a table": ("csv/segments.csv", read_labels("csv"), (mutated_bytes, mutated_lines)),
+    "labels of ELAN": ("eaf/video0.eaf", read_labels("eaf"), (mutated_bytes, mutated_lines)),
+    "labels of Label Studio": (
+        "label-studio/label-studio.json",
+        read_labels("label-studio"),
+        (mutated_bytes, mutated_json),
+    ),
     "features": ("data/features/video0.npy", read_data, (mutated_bytes,)),
     "model": ("run/model.safetensors", read_run, (mutated_bytes,)),
 }
@@ -244,7 +264,28 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames = {name: len((root / "data" / "groundTruth" / f"{name}.txt").read_text().split()) for name in VIDEOS}
     alignment = {name: {**video, "frames": count} for name, count in frames.items()}
     (root / "alignment.json").write_text(json.dumps(alignment))
+    write_labels(root)
     return root
+
+
+def write_labels(root: Path) -> None:
+    """The labels of the first video in each format, in a folder of its own."""
+    from edge_hal.learning.data.dataset import load_dataset
+    from edge_hal.learning.data.label_csv import write_csv
+    from edge_hal.learning.data.label_eaf import write_eaf
+    from edge_hal.learning.data.label_segments import SegmentedVideo, segments_of_labels
+    from edge_hal.learning.data.label_studio import write_label_studio
+
+    videos = load_dataset(root / "data", split=1, part="train", rate_hz=20.0, with_labels=True)
+    video = videos.videos[0]
+    assert video.labels is not None
+    segments = segments_of_labels(video.labels, videos.labels)
+    confidences = (0.5,) * (len(segments) - 1)
+    one = SegmentedVideo(video.name, video.path, "video", video.length, 20.0, segments, confidences)
+    for folder, write in (("csv", write_csv), ("eaf", write_eaf), ("label-studio", write_label_studio)):
+        (root / folder).mkdir()
+        for name, text in write([one]).items():
+            (root / folder / name).write_text(text)
 
 
 def check(root: Path, name: str, examples: int, formats: Any) -> None:

@@ -302,3 +302,33 @@ def test_without_a_rate_times_are_refused_and_frames_are_not(tmp_path: Path, dat
         else:
             with pytest.raises(EdgeHalError, match="rate of video video0 is not known"):
                 load_dataset(data, **arguments)
+
+
+def test_a_video_file_of_a_variable_rate_has_a_line_for_each_of_its_frames(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed")
+    from edge_hal.learning.data.media_files import read_times
+    from edge_hal.learning.suggestions import frames_of_file
+    from tests.helpers.videos import write_video
+
+    root = tmp_path / "data"
+    (root / "videos").mkdir(parents=True)
+    (root / "transcripts").mkdir()
+    gaps = np.random.default_rng(0).choice([40, 60, 150], 60)
+    path = write_video(root / "videos" / "video0.mkv", np.cumsum(gaps).tolist(), rate=10)
+    (root / "transcripts" / "video0.txt").write_text("reach\nturn\n")
+    times = read_times(path, None)
+    assert not times.constant_rate and len(times.times_ns) != times.length
+    numbered = frames_of_file(times)
+    assert numbered is not None
+    labels = np.where(np.arange(times.length) < numbered[30], 0, 1)  # a boundary at a frame that the file has
+    video = SegmentedVideo(
+        *("video0", path, "video", times.length, times.rate_hz, segments_of_labels(labels, ("reach", "turn")), (0.5,)),
+        file_frames=numbered,
+    )
+    for format, writer in WRITERS.items():
+        folder = write(tmp_path / format, writer([video]))
+        if format == "frames":
+            assert (folder / "video0.txt").read_text().split() == ["reach"] * 30 + ["turn"] * 30
+        own = read_given_labels(folder, {"video0": path})
+        (read,) = load_dataset(root, split=None, part="train", with_labels={"video0"}, own_labels=own).videos
+        np.testing.assert_array_equal(read.labels, labels, format)
