@@ -33,19 +33,19 @@ DRAWS = 10
 EDGES = (0.0, 0.5, 0.8, 1.01)
 
 
-def compared(video: SegmentedVideo, truth: NDArray[Any], names: Sequence[str], within_s: float) -> list[bool] | None:
-    """Of each boundary, whether it is right; None if the labels have other steps."""
+def errors_s(video: SegmentedVideo, truth: NDArray[Any], names: Sequence[str]) -> NDArray[np.float64] | None:
+    """(M - 1,) how far each boundary is from the true one; None if the labels have other steps."""
     steps, begins, _ = runs_of(truth)
     if [names[step] for step in steps] != [each.step for each in video.segments]:
         return None
     wanted = begins[1:] / video.rate_hz
     found = np.array([each.first for each in video.segments[1:]]) / video.rate_hz
-    return [bool(each) for each in np.abs(found - wanted) <= within_s + 1e-6]
+    return np.asarray(np.abs(found - wanted), np.float64)
 
 
-def row(videos: Sequence[SegmentedVideo], right: dict[str, list[bool]]) -> dict[str, Any]:
+def row(videos: Sequence[SegmentedVideo], errors: dict[str, NDArray[np.float64]], within_s: float) -> dict[str, Any]:
     confidence = np.array([each for video in videos for each in video.confidences])
-    is_right = np.array([each for video in videos for each in right[video.name]])
+    is_right = np.concatenate([errors[video.name] for video in videos]) <= within_s + 1e-6
     found: dict[str, Any] = {"boundaries": len(confidence), "right": is_right.mean(), "confidence": confidence.mean()}
     found["error"] = calibration_error(confidence, is_right)
     good, bad = confidence[is_right], confidence[~is_right]
@@ -77,12 +77,12 @@ def measure(data: Path, run: Path, split: int | None, corrected: Sequence[int], 
     videos = load_videos(data, run_config(run, []), split, "train", with_labels=True)
     found = suggest_labels(run, videos, within_s, cache=cache_of(data))
     truth = {video.name: video.labels for video in videos.videos}
-    right, kept = {}, []
+    errors, kept = {}, []
     for video in found:
         labels = truth[video.name]
-        is_right = None if labels is None or video.labelled else compared(video, labels, videos.labels, within_s)
-        if is_right is not None:
-            right[video.name] = is_right
+        its = None if labels is None or video.labelled else errors_s(video, labels, videos.labels)
+        if its is not None:
+            errors[video.name] = its
             kept.append(video)
     rows = {}
     for count in corrected:
@@ -94,9 +94,11 @@ def measure(data: Path, run: Path, split: int | None, corrected: Sequence[int], 
             anew, _ = calibrated(
                 kept, replace(videos, videos=known) if known else VideoSet(videos.labels, ()), within_s
             )
-            draws.append(row([video for video in anew if video.name not in names], right))
+            draws.append(row([video for video in anew if video.name not in names], errors, within_s))
         rows[str(count)] = mean_of(draws)
-    return {"data": data.name, "videos": len(kept), "of": len(found), "within_s": within_s, "corrected": rows}
+    median_s = round(float(np.median(np.concatenate(list(errors.values())))), 3)
+    head = {"data": data.name, "videos": len(kept), "of": len(found), "within_s": within_s, "median_error_s": median_s}
+    return {**head, "corrected": rows}
 
 
 def main() -> None:
@@ -113,7 +115,7 @@ def main() -> None:
     if given.json:
         print(json.dumps(found))
         return
-    print(f"{found['data']}: {found['videos']} of {found['of']} videos, right: within {given.within:g} s")
+    print(f"{found['data']}: {found['videos']} of {found['of']} videos, median error {found['median_error_s']:.2f} s")
     print(
         "corrected  boundaries  right  confidence  error  ranking  " + "  ".join(f"{edge:g}.." for edge in EDGES[:-1])
     )

@@ -107,7 +107,7 @@ def video_of(data: Mapping[str, Any]) -> str:
     """The name of the video of a task: what edge-hal wrote into it, else that of its file."""
     if isinstance(data.get("name"), str):
         return composed(data["name"])
-    url = next(str(data[key]) for key in ("video", "csv", "timeseries") if key in data)
+    url = str(data[next((key for key in ("video", "csv", "timeseries") if key in data), "video")])
     return UPLOADED.sub("", stem_of(composed(url.partition("?d=")[2] or url)), count=1)
 
 
