@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -23,6 +24,8 @@ from .label_segments import Mark, SegmentedVideo
 from .mstcn_files import stem_of
 
 FILE, CONFIG = "label-studio.json", "label-studio.xml"
+LOCAL = "/data/local-files/?d="
+"""Where Label Studio finds the files of its document root (`LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT`)."""
 UPLOADED = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts before the name of an uploaded file."""
 
@@ -68,8 +71,8 @@ def _task(video: SegmentedVideo) -> dict[str, Any]:
                 **{"value": {**value, kind: [each.step]}, "score": round(confidence, 2)},
             }
         )
-    url = video.path.name if video.kind == "video" else f"{video.name}.csv"
-    data = {"video": url, "name": video.name, "fps": video.rate_hz, "frames": video.length}
+    file = f"videos/{video.path.name}" if video.kind == "video" else f"series/{video.name}.csv"
+    data = {"video": LOCAL + quote(file), "name": video.name, "fps": video.rate_hz, "frames": video.length}
     worst = min(video.confidences, default=1.0)
     return {"data": data, "predictions": [{"model_version": "edge-hal", "score": round(worst, 2), "result": results}]}
 
@@ -108,7 +111,7 @@ def video_of(data: Mapping[str, Any]) -> str:
     if isinstance(data.get("name"), str):
         return composed(data["name"])
     url = str(data[next((key for key in ("video", "csv", "timeseries") if key in data), "video")])
-    return UPLOADED.sub("", stem_of(composed(url.partition("?d=")[2] or url)), count=1)
+    return UPLOADED.sub("", stem_of(composed(unquote(url.partition("?d=")[2] or url))), count=1)
 
 
 def _results(annotations: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]] | None:
