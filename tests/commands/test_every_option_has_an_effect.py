@@ -349,6 +349,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(root / "bundle2", root / "task" / "runs" / "1" / "bundle")
     write_run(root / "run", 0)
     write_run(root / "run2", 1)
+    (root / "data" / "transcripts" / "video0.txt").write_text("reach\nturn\nplace\n")
     for name, seed in (("aligned", 0), ("aligned2", 1)):
         write_run(root / name, seed)
         write_alignment(root / name, root / "data")
@@ -356,7 +357,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "corrected" / "segments.csv").write_text(
         "video,begin_s,end_s,step\nvideo0,0,0.1,reach\nvideo0,0.1,0.2,turn\n"
     )
-    (root / "data" / "transcripts" / "video0.txt").write_text("reach\nturn\nplace\n")
     procedure = learn_procedure([np.repeat(range(len(ACTIONS)), 20)] * 3, ACTIONS, 10.0)
     write_run(root / "believing", 0, DecoderConfig(decide_at=0.5, procedure=procedure))
     from edge_hal.runtime.delivery import curve_keys

@@ -127,6 +127,20 @@ def test_a_run_of_other_videos_and_a_folder_without_place_are_refused(
     assert code == 1 and "knows none of the videos" in errors and not (task / "suggestions").exists()
 
 
+def test_check_names_broken_labels_and_takes_parts(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = (task / "transcripts" / "video1.txt").read_text().split()[0]
+    (task / "labels").mkdir()
+    (task / "labels" / "some.csv").write_text(f"video,begin_s,end_s,step\nvideo1,0,1,{first}\n")
+    code, printed, errors = command(monkeypatch, capsys, "check", str(task), "--config", str(CONFIG))
+    assert code == 0, errors
+    (task / "labels" / "video2.eaf").write_text("<ANNOTATION_DOCUMENT>")
+    code, printed, errors = command(monkeypatch, capsys, "check", str(task), "--config", str(CONFIG))
+    assert code == 1 and "video2.eaf" in errors and "save it again in ELAN" in errors
+    assert "3 to train on" in printed
+
+
 @pytest.mark.slow
 def test_a_corrected_boundary_is_in_the_next_alignment_to_the_tick(tmp_path: Path) -> None:
     """Train, label, move one boundary in the table and give two stamps of another video, train again."""

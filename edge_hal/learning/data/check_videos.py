@@ -116,7 +116,8 @@ def too_short(
 
 def _short(videos: VideoSet, config: Config) -> list[Problem]:
     """The errors of `too_short`, where training aligns anything and all rates are known."""
-    if all(video.labels is not None for video in videos.videos) or any(not video.rate_hz for video in videos.videos):
+    labelled = all(video.labels is not None and (video.labels >= 0).all() for video in videos.videos)
+    if labelled or any(not video.rate_hz for video in videos.videos):
         return []
     config = with_model_rate(config, videos)
     ticks = {v.name: len(ticks_of(v.length, v.rate_hz or 1.0, config.model.hz)) for v in videos.videos}

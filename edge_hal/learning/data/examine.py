@@ -18,6 +18,7 @@ from .check_videos import Problem, check_before_training, check_splits
 from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
 from .label_folder import read_label_folder
+from .label_segments import FoundLabels
 from .mstcn_files import Kind, count_of, index_media, names_in
 from .rates import with_model_rate
 from .training_cost import Cost, decoding_speed, training_cost
@@ -73,7 +74,12 @@ def _readable(
     root: Path, kind: Kind, names: Sequence[str], config: Config, split: int | None
 ) -> tuple[VideoSet | None, list[Problem]]:
     """The videos that can be loaded, and an error for each other one."""
-    own = read_label_folder(root / "labels") if (root / "labels").is_dir() else {}
+    own: Mapping[str, FoundLabels] = {}
+    problems: list[Problem] = []
+    try:
+        own = read_label_folder(root / "labels") if (root / "labels").is_dir() else {}
+    except EdgeHalError as error:
+        problems.append(Problem("error", _text(error), error.todo))
     labelled = set(names) if config.learning.supervision == "frames" else {name for name in names if name in own}
 
     def load(only: Collection[str]) -> VideoSet:
@@ -90,8 +96,6 @@ def _readable(
             own_labels=own,
         )
 
-    problems: list[Problem] = []
-
     def loadable(some: Sequence[str]) -> list[str]:
         """Those that can be loaded, found by halves."""
         try:
@@ -104,7 +108,7 @@ def _readable(
             return loadable(some[: len(some) // 2]) + loadable(some[len(some) // 2 :])
 
     try:
-        return load(names), []
+        return load(names), problems
     except EdgeHalError as error:
         good = loadable(names)
         if not good or len(good) == len(names):  # it is not the fault of a video, or of each

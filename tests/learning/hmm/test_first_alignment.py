@@ -109,14 +109,13 @@ REASONS = {
 }
 
 
-def advised(run: Path, evidence: Evidence, labelled: bool = False) -> None:
-    videos = tuple(listed(f"v{i}", (0, 1) if i else (1, 0), 10 + i) for i in range(5))
-    found = {
-        video.name: {**asdict(evidence), "labelled": labelled and video.name == "v3", "segments": []}
-        for video in videos
-    }
+def advised(run: Path, evidence: Evidence, labels: list[int] | None = None) -> None:
+    """`labels`: those of one of the videos, of all its steps or of some."""
+    videos = [listed(f"v{i}", (0, 1) if i else (1, 0), 10 + i) for i in range(5)]
+    videos[3] = replace(videos[3], labels=None if labels is None else np.array(labels))
+    found = {video.name: {**asdict(evidence), "labelled": video.labels is not None, "segments": []} for video in videos}
     (run / "alignment.json").write_text(json.dumps(found))
-    _advise(run, VideoSet(("a", "b"), videos))
+    _advise(run, VideoSet(("a", "b"), tuple(videos)))
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -137,8 +136,10 @@ def test_a_run_that_is_trusted_or_has_labels_gives_no_caution(
     advised(tmp_path, SURE)
     told = capsys.readouterr()
     assert told.err == "" and "agree on 95%" in told.out
-    advised(tmp_path, Evidence(0.1, 0.5, 0.0, 1.0), labelled=True)
+    advised(tmp_path, Evidence(0.1, 0.5, 0.0, 1.0), labels=[0, 0, 1, -1])
     assert capsys.readouterr() == ("", "")
+    advised(tmp_path, Evidence(0.1, 0.5, 0.0, 1.0), labels=[0, 0, -1, -1])
+    assert capsys.readouterr().err.startswith("CAUTION")  # the label of one step leads no alignment
 
 
 def test_videos_worth_labelling_hold_all_steps_and_are_long() -> None:
