@@ -20,7 +20,7 @@ from edge_hal.metrics import IntArray
 from .label_csv import read_csv
 from .label_eaf import read_eaf
 from .label_order import check_order, order_differs
-from .label_segments import FoundLabels, Mark, frame_labels_of
+from .label_segments import FoundLabels, Mark, frame_labels_of, place_of
 from .label_studio import read_label_studio
 from .media_files import VideoTimes
 from .mstcn_files import list_folder, nearest, read_names, stamps_in
@@ -117,8 +117,7 @@ def check_list(
     """
 
     def when(frame: int) -> str:
-        second = "" if not rate_hz else f", {frame / rate_hz:.2f} s"
-        return f"frame {frame}{second}"
+        return f"frame {frame}, {frame / rate_hz:.2f} s" if rate_hz else f"frame {frame}"
 
     if (labels >= 0).all():
         differs = order_differs(labels, transcript)
@@ -134,14 +133,11 @@ def check_list(
         )
     wrong = check_order(labels, transcript)
     if wrong is not None:
-        place = next((m.place for m in found.marks or () if m.step == steps[labels[wrong]]), str(found.path))
-        for mark in found.marks or ():
-            scale = rate_hz if mark.unit == "s" and rate_hz else 1.0
-            if mark.begin * scale - 0.5 <= wrong < (mark.end if mark.end is not None else mark.begin) * scale + 0.5:
-                place = mark.place
+        place = place_of(wrong, found.marks or (), name, rate_hz) or str(found.path)
+        step, video = steps[labels[wrong]], printable(name)
         raise EdgeHalError(
-            f"{place}: '{steps[labels[wrong]]}' at {when(wrong)} contradicts the step list of video {printable(name)}",
+            f"{place}: '{step}' at {when(wrong)} contradicts the step list of video {video}",
             f"the list reads {', '.join(steps[each] for each in transcript)}",
-            f"correct the labels or transcripts/{printable(name)}.txt",
+            f"correct the labels or transcripts/{video}.txt",
         )
     return ""

@@ -110,17 +110,25 @@ def frame_labels_of(
             todo = "correct it, or check whether the file is of another video"
             raise EdgeHalError(f"{mark.place}: '{mark.step}' lies outside of video {printable(video)}", why, todo)
         stop = min(stop, length)
-        taken = owner[first:stop]
-        if (taken >= 0).any():
-            other, at = marks[int(taken[taken >= 0][0])], first + int(np.flatnonzero(taken >= 0)[0])
-            if other.step == mark.step and mark.end is None:
-                continue
+        for at in np.flatnonzero(owner[first:stop] >= 0) + first:
+            other = marks[int(owner[at])]
+            if other.step == mark.step and None in (mark.end, other.end):
+                continue  # a stamp in a segment of its step
             when = f"at frame {at}" + (f" ({at / rate_hz:.2f} s)" if rate_hz else "")
             why = f"{other.place}: '{other.step}' is there too, {when}"
             what = f"{mark.place}: '{mark.step}' overlaps another segment of video {printable(video)}"
             raise EdgeHalError(what, why, "let one of them end before the other begins")
         labels[first:stop], owner[first:stop] = ids[mark.step], number
     return labels
+
+
+def place_of(frame: int, marks: Sequence[Mark], video: str, rate_hz: float | None) -> str | None:
+    """Where the mark stands that labels a frame; None if there is none."""
+    for mark in marks:
+        first, stop = _frames(mark, video, rate_hz)
+        if first <= frame < stop:
+            return mark.place
+    return None
 
 
 def _frames(mark: Mark, video: str, rate_hz: float | None) -> tuple[int, int]:

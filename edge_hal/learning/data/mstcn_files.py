@@ -222,7 +222,8 @@ def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
     if not path.is_file():
         written = sorted((root / "transcripts").glob("*.txt"))
         named = {file.name for file in written}
-        written += sorted(file for file in (root / "labels").glob("*.txt") if file.name not in named)
+        own = sorted(file for file in (root / "labels").glob("*.txt") if file.name not in named)
+        written += [file for file in own if stamps_in(file) is None]
         if not written:
             raise EdgeHalError(
                 f"{path} is missing",

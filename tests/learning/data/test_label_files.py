@@ -34,6 +34,7 @@ WRITERS: dict[str, Write] = {
     "label-studio": write_label_studio,
 }
 RATES = (1.0, 6.4, 10.0, 15.0, 24000 / 1001, 25.0, 30000 / 1001, 60.0, 100.0, 500.0)
+ROW = "video,begin_s,end_s,step\n"
 NAMES = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=12).filter(
     lambda text: text == composed(text.strip()) and text.isprintable()
 )
@@ -174,6 +175,19 @@ def test_a_spreadsheet_may_use_semicolons_and_decimal_commas_and_stamps_have_no_
     assert (labels >= 0).sum() == 16
 
 
+def test_a_stamp_within_a_segment_of_its_step_is_no_overlap(tmp_path: Path) -> None:
+    ids = {name: number for number, name in enumerate(ACTIONS)}
+    for rows in ("video0,0,1,turn\nvideo0,0.5,,turn\n", "video0,0.5,,turn\nvideo0,0,1,turn\n"):
+        (tmp_path / "a.csv").write_text(f"{ROW}{rows}")
+        (found,) = read_label_folder(tmp_path).values()
+        labels = labels_in(found, "video0", ids, 30, 20.0, None)
+        assert labels.tolist() == [2] * 20 + [-1] * 10
+    (tmp_path / "a.csv").write_text(f"{ROW}video0,0,1,turn\nvideo0,0.5,,place\n")
+    (found,) = read_label_folder(tmp_path).values()
+    with pytest.raises(EdgeHalError, match="line 3: 'place' overlaps"):
+        labels_in(found, "video0", ids, 30, 20.0, None)
+
+
 # --- in a data set
 
 
@@ -215,9 +229,6 @@ def test_formats_are_mixed_freely_and_replace_the_frame_labels(tmp_path: Path, d
     at = some >= 0
     np.testing.assert_array_equal(some[at], known[3][at])
     assert np.flatnonzero(at).tolist() == list(range(part.segments[1].first, part.segments[1].stop))
-
-
-ROW = "video,begin_s,end_s,step\n"
 
 
 @pytest.mark.parametrize(
