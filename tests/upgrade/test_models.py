@@ -133,3 +133,14 @@ def test_training_begins_from_an_old_alignment(frozen: Path) -> None:
     again, before = (json.loads((frozen / run / "alignment.json").read_text()) for run in ("again", "run"))
     assert again.keys() == before.keys()
     assert all([s for s, _ in again[v]["segments"]] == [s for s, _ in before[v]["segments"]] for v in before)
+
+
+def test_a_run_suggests_labels(frozen: Path) -> None:
+    """Its alignment holds less evidence, and its model has one head without lag."""
+    alignment = json.loads((frozen / "run" / "alignment.json").read_text())
+    code, _, errors = call("label", "features", "--ckpt", "run", "--out", "found", "--format", "frames", cwd=frozen)
+    assert code == 0, errors
+    for name, entry in alignment.items():
+        lines = (frozen / "found" / f"{name}.txt").read_text().split()
+        changes = [i for i, step in enumerate(lines) if i == 0 or step != lines[i - 1]]
+        assert [[lines[i], i] for i in changes] == entry["segments"]
