@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from edge_hal.learning.data.label_segments import FoundLabels
     from edge_hal.learning.data.mstcn_files import Kind
 
+AUTO, BUDGET_MS = "auto", 10.0
+
 
 def train(
     data: Annotated[
@@ -55,8 +57,13 @@ def train(
         str | None,
         typer.Option(
             help="What turns pictures into vectors: own (trained here), a pretrained encoder such as "
-            "efficientnet-lite0@160, or onnx:FILE. `edge-hal encoders` lists them (default: that of the configuration)."
+            "efficientnet-lite0@160, onnx:FILE, or auto: a pretrained one if it is installed and fast enough here, "
+            "else own. `edge-hal encoders` lists them (default: that of the configuration)."
         ),
+    ] = None,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="With --encoder auto: the most milliseconds for a frame (default: 10)."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -112,11 +119,14 @@ def train(
     ] = False,
 ) -> None:
     """Learn from ordered step lists. An interrupted training continues when the same command is run again."""
-    began_s = time.monotonic()
     if out is None and not is_task(data):
         todo = "give it: --out RUN, or make a task folder: edge-hal init"
         raise EdgeHalError("--out is missing", f"{data} is no task folder", todo, exit_code=2)
     overrides = [*(settings or []), *_supervised(supervision, labelled, timestamps)]
+    if budget_ms is not None and encoder != AUTO:
+        raise EdgeHalError("--budget-ms has no effect here", "", "add --encoder auto, or leave it out", exit_code=2)
+    if encoder == AUTO:
+        encoder = _chosen_encoder(BUDGET_MS if budget_ms is None else budget_ms)
     overrides += [] if encoder is None else [f"model.encoder.kind={encoder}"]
     chosen = choose_config(data, config, overrides)
     if alignment is not None and chosen.learning.supervision == "frames":
@@ -144,6 +154,7 @@ def train(
     out = out or run_to_write(data, chosen, seed, videos, known)
     cache = None if chosen.model.encoder is None else cache_of(data)
 
+    began_s = time.monotonic()
     try:
         with Stages() as report:
             learn(videos, chosen, out, seed, report, known, accept_damaged=accept_damaged, cache=cache)
@@ -159,6 +170,15 @@ def train(
     _say_if_unfitted(len(videos), chosen.decoder.given())
     of_task = is_task(data) and out.parent == data / RUNS
     print(f"next: edge-hal export {shlex.quote(str(data)) if of_task else f'--ckpt {shlex.quote(str(out))}'}")
+
+
+def _chosen_encoder(budget_ms: float) -> str:
+    require("torch", "onnx", "onnxscript")
+    from edge_hal.evaluation.encoder_costs import within_budget
+
+    kind, why = within_budget(budget_ms)
+    print(f"encoder: {kind}; {why}", file=sys.stderr)
+    return kind
 
 
 def _advise(run: Path, videos: VideoSet) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_hal.config import Encoder
+from edge_hal.encoder_kind import OWN
+from edge_hal.errors import EdgeHalError
 from edge_hal.export.compute import of_graph
 from edge_hal.export.graphs import export_encoder
 from edge_hal.learning.encoders.pretrained import open_pretrained
@@ -18,6 +20,8 @@ from edge_hal.runtime.engines.onnxruntime_engine import OnnxEncoder
 from edge_hal.spec import EncoderSpec
 
 FRAMES = 60
+PREFERRED = "efficientnet-lite0@160"
+"""Of those that need no file of the user, the encoder with the best scores (docs/encoders.md)."""
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,14 @@ def measure(settings: Encoder) -> EncoderCosts:
         return EncoderCosts(
             settings.kind, spec, licence, graph.stat().st_size, float(np.median(spent_ms)), of_graph(graph)
         )
+
+
+def within_budget(budget_ms: float) -> tuple[str, str]:
+    """`PREFERRED` if it is installed and takes at most `budget_ms` for a frame on this machine, else `own`; and why."""
+    try:
+        costs = measure(Encoder(kind=PREFERRED))
+    except EdgeHalError as error:
+        return OWN, f"{PREFERRED} cannot be used: {error.what}"
+    if costs.ms > budget_ms:
+        return OWN, f"{PREFERRED} takes more than --budget-ms {budget_ms:g} for a frame here"
+    return PREFERRED, f"it takes less than {budget_ms:g} ms for a frame here"

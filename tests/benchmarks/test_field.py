@@ -22,8 +22,8 @@ import pytest
 from edge_hal.commands.train import load_videos
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.rates import FASTEST_ALIGN_HZ, SLOWEST_ALIGN_HZ
 from edge_hal.learning.data.recordings import SampledRecording
-from edge_hal.learning.networks.teacher import FASTEST_ALIGN_HZ, SLOWEST_ALIGN_HZ
 from edge_hal.ticks import ticks_of
 from tests.helpers.processes import REPOSITORY, call
 from tests.helpers.small_data import write_small_data

@@ -155,6 +155,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--split": (TRAIN, f"{TRAIN} --split 1"),
         "--config": (TRAIN, f"{TRAIN} --config kinematics --set data.rate_hz=20"),
         "--encoder": (PICTURED, f"{PICTURED} --encoder efficientnet-lite0@96"),
+        "--budget-ms": (f"{PICTURED} --encoder auto --budget-ms 0.001", f"{PICTURED} --encoder auto"),
         "--set": (TRAIN, f"{TRAIN} --set learning.restarts=3"),
         "--seed": (TRAIN, f"{TRAIN} --seed 3"),
         "--supervision": (TRAIN, f"{TRAIN} --supervision frames"),
