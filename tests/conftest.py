@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,6 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, seeded in (("seeded", True), ("random", False)):
         hypothesis.settings.register_profile(name, deadline=None, derandomize=seeded)
     hypothesis.settings.load_profile("random" if config.option.markexpr == "slow" else "seeded")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules in an order that mixes those that wait with those that compute: otherwise all workers wait at the end."""
-    items.sort(key=lambda item: zlib.crc32(item.nodeid.split("::")[0].encode()))
 
 
 class Child(subprocess.Popen):  # type: ignore[type-arg]
