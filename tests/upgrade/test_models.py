@@ -95,7 +95,8 @@ def test_fields_that_are_missing_take_their_defaults(frozen: Path) -> None:
     assert THRESHOLDS.items() <= bundle.decoder.thresholds.items() and bundle.decoder.procedure is None
 
 
-@pytest.mark.parametrize("folder", ["", pytest.param("pictures", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["", "pictures"])
 def test_a_run_is_exported_and_its_bundle_gives_the_events_of_then(
     frozen: Path, expected: dict[str, Any], caplog: pytest.LogCaptureFixture, folder: str
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_file_with_faults_stays_exactly_accounted_and_never_runs_backwards(tmp
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow
 def test_a_file_with_faults_at_its_own_pace_is_a_camera_they_happen_to(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
