@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from edge_hal.learning.data.check_videos import Problem
     from edge_hal.learning.data.dataset import VideoSet
     from edge_hal.learning.data.label_segments import FoundLabels
-    from edge_hal.learning.data.mstcn_files import Kind
 
 AUTO, BUDGET_MS = "auto", 10.0
 
@@ -147,19 +146,27 @@ def train(
     from edge_hal.files import CONTINUE, file_error
     from edge_hal.learning.alignment_file import read_alignment
     from edge_hal.learning.data.video_cache import cache_of
-    from edge_hal.learning.run_directory import run_to_write
     from edge_hal.learning.train import train as learn
 
     known = None if alignment is None else read_alignment(alignment)
-    out = out or run_to_write(data, chosen, seed, videos, known)
     cache = None if chosen.model.encoder is None else cache_of(data)
 
     began_s = time.monotonic()
     try:
         with Stages() as report:
-            learn(videos, chosen, out, seed, report, known, accept_damaged=accept_damaged, cache=cache)
+            out = learn(
+                videos,
+                chosen,
+                out,
+                seed,
+                report,
+                known,
+                task=data,
+                accept_damaged=accept_damaged,
+                cache=cache,
+            )
     except OSError as error:
-        raise file_error(f"cannot write {out}", error, CONTINUE) from error
+        raise file_error(f"cannot write {out or data}", error, CONTINUE) from error
     except KeyboardInterrupt:
         again = shlex.join(["edge-hal", *sys.argv[1:]])
         print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)
@@ -258,7 +265,7 @@ def _problems(videos: VideoSet, data: Path, split: int | None, config: Config) -
     from edge_hal.learning.data.check_videos import check_before_training
     from edge_hal.learning.data.mstcn_files import index_media
 
-    files = index_media(data, "features" if config.model.encoder is None else "video")
+    files = index_media(data, config.model.reads)
     return check_before_training(videos, data, files, split, config)
 
 
@@ -284,7 +291,7 @@ def load_videos(
         background=config.data.background,
         rate_hz=config.data.rate_hz,
         layout=config.data.layout,
-        kind="features" if config.model.encoder is None else "video",
+        kind=config.model.reads,
         own_labels=own,
     )
     if part == "train" and config.learning.lists == "sets":
@@ -308,16 +315,12 @@ def _supervised(supervision: str | None, labelled: str | None, timestamps: bool)
 
 def own_labels(data: Path, config: Config, folder: Path | None) -> Mapping[str, FoundLabels]:
     """The labels of the user by video: of `folder`, else of the folder labels/ of the data."""
-    from edge_hal.learning.data.label_folder import read_given_labels, read_label_folder
+    from edge_hal.learning.data.label_folder import read_given_labels, read_own_labels
     from edge_hal.learning.data.mstcn_files import index_media
 
     if folder is not None:
-        return read_given_labels(folder, index_media(data, _kind(config)))
-    return read_label_folder(data / "labels") if (data / "labels").is_dir() else {}
-
-
-def _kind(config: Config) -> Kind:
-    return "features" if config.model.encoder is None else "video"
+        return read_given_labels(folder, index_media(data, config.model.reads))
+    return read_own_labels(data)
 
 
 def _labelled(
@@ -329,7 +332,7 @@ def _labelled(
     learning = config.learning
     if learning.supervision == "frames":
         return True
-    names = names_in(data, index_media(data, _kind(config)), split, "train")
+    names = names_in(data, index_media(data, config.model.reads), split, "train")
     theirs = {name for name in names if name in own}
     if not learning.labelled:
         return learning.timestamps or theirs

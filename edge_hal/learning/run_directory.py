@@ -24,13 +24,12 @@ from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import CONTINUE, check_writable, file_error, replacing, write_file
 from edge_hal.model.front_end import FrontEnd
-from edge_hal.model.model_file import MODEL_FILE, REFERENCE_FILE, save_model
+from edge_hal.model.model_file import REFERENCE_FILE, save_model
 from edge_hal.model.pyramid import Pyramid
-from edge_hal.task_folder import next_run, runs
+from edge_hal.task_folder import MODEL_FILE, next_run, runs
 
 from .alignment_file import StoredAlignment
 from .data.dataset import VideoSet
-from .data.rates import with_model_rate
 
 TODO = "choose another --out"
 
@@ -99,11 +98,12 @@ def run_to_write(
     task: Path, config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None = None
 ) -> Path:
     """The run directory for a training in a task folder: the newest run if it is unfinished and has the same settings,
-    seed, videos and labels; else one with the next free number."""
+    seed, videos and labels; else one with the next free number. `config` is complete: with the rate of the model and
+    the sizes of a pretrained encoder."""
     last = runs(task)[-1] if runs(task) else None
     if last is not None and not (last / MODEL_FILE).exists():
         settings = last / "last" / "settings.json"
-        identity = _identity(with_model_rate(config, videos), seed, videos, alignment)
+        identity = _identity(config, seed, videos, alignment)
         if not any(last.iterdir()) or (settings.is_file() and settings.read_text() == identity):
             return last
     return next_run(task)

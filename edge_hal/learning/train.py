@@ -23,33 +23,32 @@ from edge_hal import __version__
 from edge_hal.calib.fit_decoder import check_given, fit_decoder
 from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, PER_H, fit_familiarity
 from edge_hal.config import Config
+from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.progress import Progress
-from edge_hal.spec import EncoderSpec, FrontEndSpec
+from edge_hal.spec import FrontEndSpec
 
 from .alignment_file import StoredAlignment, alignment_entries, first_alignment_from
 from .data.check_features import check_features
-from .data.check_videos import check_lengths
 from .data.dataset import VideoSet, without_order
 from .data.extraction import Sampling, extract
 from .data.rates import with_model_rate
-from .data.recordings import Labels, SampledRecording, read_recordings
+from .data.recordings import SampledRecording, read_recordings
 from .data.video_cache import VideoCache
 from .encoders.pretrained import PretrainedEncoder, open_pretrained, with_sizes
 from .encoders.train_encoder import learn_encoder
-from .hmm.first_alignment import FirstAlignment, find_first_alignment, thumbnail_vectors
-from .hmm.known_labels import known_segments_of, with_known
-from .hmm.trust import Evidence
+from .hmm.first_alignment import thumbnail_vectors
 from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import learn_alignment
 from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
-from .run_directory import RunDirectory
+from .run_directory import RunDirectory, run_to_write
+from .starter import Starter
 
 log = logging.getLogger("edge_hal.data")
 
@@ -64,20 +63,22 @@ LEAST_HELD_OUT = 4
 def train(
     videos: VideoSet,
     config: Config,
-    out: Path,
+    out: Path | None,
     seed: int,
     progress: Progress,
     alignment: StoredAlignment | None = None,
     *,
+    task: Path | None = None,
     accept_damaged: bool = False,
     cache: VideoCache | None = None,
 ) -> Path:
-    """Train on `videos` and write the run directory `out`. An interrupted training resumes.
+    """Train on `videos` and write a run directory, which is returned. An interrupted training resumes.
 
     A video may have labels of all its frames or of some; the rest is aligned with the transcripts.
     If all frames of all videos are labelled, nothing is aligned.
 
     Args:
+        out: the run directory. None: one in the task folder `task`, see `run_to_write`.
         alignment: the first alignment of the videos without labels; by default it is searched.
         accept_damaged: use video files whatever share of their frames is missing.
         cache: what was extracted from video files, and where to keep it; None: in temporary files.
@@ -89,19 +90,19 @@ def train(
         videos = without_order(videos)
     check_given(config.decoder.given())
     config = with_model_rate(config, videos)
-    pretrained = None
-    if config.model.encoder is not None and config.model.encoder.pretrained:
-        pretrained = open_pretrained(config.model.encoder)
+    encoder, pretrained = config.model.encoder, None
+    if encoder is not None and encoder.pretrained:
+        pretrained = open_pretrained(encoder)
         config = with_sizes(config, pretrained)
-    run = RunDirectory(out, config, seed, videos, alignment)
-    learning = config.learning
+    if out is None:
+        assert task is not None
+        out = run_to_write(task, config, seed, videos, alignment)
+    run, learning = RunDirectory(out, config, seed, videos, alignment), config.learning
 
     def stage(name: str) -> Stage:
         return Stage(name, run.last, seed, progress)
 
-    background = None if videos.background is None else videos.labels[videos.background]
-    encoder = config.model.encoder
-    picture = None if encoder is None else encoder.spec()
+    picture = None if config.model.encoder is None else config.model.encoder.spec()
     recordings = read_recordings(
         videos,
         config.model.hz,
@@ -113,96 +114,50 @@ def train(
     if picture is None:
         for note in check_features(videos, recordings):
             log.warning(note)
-    transcripts = [recording.transcript for recording in recordings]
-    user_labels = [r.labels if r.labels is not None and (r.labels >= 0).all() else None for r in recordings]
-    fully_labelled = all(labels is not None for labels in user_labels)
-    known_segments = None
-    if not fully_labelled:
-        ticks = {recording.name: len(recording.inputs) for recording in recordings}
-        check_lengths(ticks, {recording.name: recording.transcript for recording in recordings}, config)
-        known_segments = [known_segments_of(recording) for recording in recordings]
     stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
+    starter = Starter.of(recordings, stored, len(videos.labels), config, seed, progress)
     run.begin()
 
-    def with_user_labels(labels: Sequence[Labels]) -> list[Labels]:
-        """`labels`, but those of the user where there are any."""
-        found = [each if known is None else known for each, known in zip(labels, user_labels, strict=True)]
-        for index, known in enumerate(known_segments or []):
-            if known is not None and user_labels[index] is None:
-                found[index] = with_known(found[index], transcripts[index], known)
-        return found
-
-    def first_alignment(
-        vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool, change: bool = True
-    ) -> FirstAlignment:
-        if fully_labelled:
-            known = [labels for labels in user_labels if labels is not None]
-            return FirstAlignment(known, [Evidence()] * len(known))
-        if stored is not None:
-            return replace(stored, labels=with_user_labels(stored.labels))
-        found = find_first_alignment(
-            vectors,
-            transcripts,
-            len(videos.labels),
-            config.model.hz,
-            front_end,
-            learning,
-            seed,
-            progress,
-            known_segments=known_segments,
-            learned=learned,
-            change=change,
-        )
-        return replace(found, labels=with_user_labels(found.labels))
-
-    def plain_front_end(vectors: list[NDArray[np.float32]]) -> FrontEnd:
-        """A front end that does not scale."""
+    def unscaled(vectors: list[NDArray[np.float32]]) -> FrontEnd:
         return FrontEnd(FrontEndSpec(vectors[0].shape[1], config.model.front_end_ticks))
 
+    graph = run.path / ENCODER_FILE
     if picture is None:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
+    elif pretrained is not None:
+        pretrained.write(graph)
+        sampling = Sampling(config.model.hz, picture.height, picture.width, graph)
+        vectors = _extracted(videos, recordings, sampling, cache, progress)
     else:
-        graph = run.path / ENCODER_FILE
-        if pretrained is None:
-            thumbnails = thumbnail_vectors(recordings)
-            rough = first_alignment(thumbnails, plain_front_end(thumbnails), learned=False).labels
-            _learn_encoder(recordings, rough, picture, len(videos.labels), config, graph, stage("encoder"))
-            vectors = _encode(recordings, graph, progress)
-        else:
-            pretrained.write(graph)
-            sampling = Sampling(config.model.hz, picture.height, picture.width, graph)
-            sampled = extract(videos.videos, sampling, cache, lambda done, total: progress("encode", done, total, ""))
-            vectors = [
-                np.asarray(s.values[: len(r.inputs)], np.float32) for s, r in zip(sampled, recordings, strict=True)
-            ]
-    familiarity = fit_familiarity({r.name: x for r, x in zip(recordings, vectors, strict=True)}, config.model.hz)
-    if familiarity is None:
-        if config.decoder.unfamiliar_per_h:
-            what, why = (
-                "decoder.unfamiliar_per_h has no effect here",
-                f"it needs {LEAST_VIDEOS} videos that are long enough",
-            )
-            raise EdgeHalError(what, why, "leave it out", exit_code=2)
-        log.warning("unfamiliar input will not be reported: that needs %d videos that are long enough", LEAST_VIDEOS)
+        from edge_hal.export.graphs import export_encoder  # needs onnx, which features do not
+
+        thumbnails = thumbnail_vectors(recordings)
+        rough = starter.align(thumbnails, unscaled(thumbnails), learned=False).labels
+        module = learn_encoder(recordings, rough, picture, starter.count, config.model.hz, learning, stage("encoder"))
+        export_encoder(module, picture, graph)
+        vectors = _encoded(recordings, graph, progress)
+    familiarity = _familiarity(recordings, vectors, config)
+    background = None if videos.background is None else videos.labels[videos.background]
     spec = config.model.spec(videos.labels, background, vectors[0].shape[1])
     front_end = fitted_front_end(spec.front_end, vectors)
     features = [front_end(torch.from_numpy(x)) for x in vectors]
 
-    posteriors = None
     if pretrained is not None:  # the starter sees what the model sees
         components = leading_components(vectors, STARTER_COMPONENTS)
-        rough = first_alignment(components, plain_front_end(components), learned=False).labels
+        rough = starter.align(components, unscaled(components), learned=False).labels
         sharper = discriminants(vectors, rough)
-        found = first_alignment(sharper, plain_front_end(sharper), learned=True, change=False)
+        found = starter.align(sharper, unscaled(sharper), learned=True, change=False)
     else:
         # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
-        found = first_alignment(vectors, front_end if picture is None else plain_front_end(vectors), learned=True)
-    labels = found.labels
-    if not fully_labelled:
+        found = starter.align(vectors, front_end if picture is None else unscaled(vectors), learned=True)
+    labels, posteriors = found.labels, None
+    if not starter.fully_labelled:
         if learning.lists != "exact" or stored is not None:
-            transcripts = [transcript_of(label) for label in labels]
-        taught = learn_alignment(features, transcripts, labels, spec, learning, stage("teacher"), known_segments)
-        labels, posteriors = with_user_labels(taught.labels), taught.log_posteriors
+            starter = replace(starter, transcripts=[transcript_of(label) for label in labels])
+        taught = learn_alignment(
+            features, starter.transcripts, labels, spec, learning, stage("teacher"), starter.known_segments
+        )
+        labels, posteriors = starter.with_user_labels(taught.labels), taught.log_posteriors
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"))
 
     progress("decoder", 0, 1, "")
@@ -233,7 +188,21 @@ def train(
         alignment_entries(recordings, labels, videos.labels, found.evidence),
         familiarity,
     )
-    return out
+    return run.path
+
+
+def _familiarity(
+    recordings: Sequence[SampledRecording], vectors: Sequence[NDArray[np.float32]], config: Config
+) -> Familiarity | None:
+    """The model of the vectors of training. Raises EdgeHalError if its rate is given and nothing can be fitted."""
+    found = fit_familiarity({r.name: x for r, x in zip(recordings, vectors, strict=True)}, config.model.hz)
+    if found is None:
+        why = f"it needs {LEAST_VIDEOS} videos that are long enough"
+        if config.decoder.unfamiliar_per_h:
+            what = "decoder.unfamiliar_per_h has no effect here"
+            raise EdgeHalError(what, why, "leave it out", exit_code=2)
+        log.warning("unfamiliar input will not be reported: %s", why)
+    return found
 
 
 def _encoder_of(config: Config, pretrained: PretrainedEncoder | None, run: Path) -> dict[str, Any]:
@@ -245,29 +214,25 @@ def _encoder_of(config: Config, pretrained: PretrainedEncoder | None, run: Path)
     return {"encoder": {"kind": config.model.encoder.kind, "sha256": digest, **licence}}
 
 
-def _learn_encoder(
-    recordings: Sequence[SampledRecording],
-    labels: Sequence[Labels],
-    picture: EncoderSpec,
-    count: int,
-    config: Config,
-    graph: Path,
-    stage: Stage,
-) -> None:
-    """Train our own encoder on `labels` and write its graph."""
-    from edge_hal.export.graphs import export_encoder
-
-    module = learn_encoder(recordings, labels, picture, count, config.model.hz, config.learning, stage)
-    export_encoder(module, picture, graph)
-
-
-def _encode(recordings: Sequence[SampledRecording], graph: Path, progress: Progress) -> list[NDArray[np.float32]]:
-    """Vectors (T, D) per recording, by the graph that will run on the device."""
+def _encoded(recordings: Sequence[SampledRecording], graph: Path, progress: Progress) -> list[NDArray[np.float32]]:
+    """Vectors (T, D) of the pictures of each recording, by the graph that will run on the device."""
     vectors = []
     for number, recording in enumerate(recordings):
         vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
         progress("encode", number + 1, len(recordings), "")
     return vectors
+
+
+def _extracted(
+    videos: VideoSet,
+    recordings: Sequence[SampledRecording],
+    sampling: Sampling,
+    cache: VideoCache | None,
+    progress: Progress,
+) -> list[NDArray[np.float32]]:
+    """Vectors (T, D) of each video at the ticks of its recording, through the cache."""
+    sampled = extract(videos.videos, sampling, cache, lambda done, total: progress("encode", done, total, ""))
+    return [np.asarray(s.values[: len(r.inputs)], np.float32) for s, r in zip(sampled, recordings, strict=True)]
 
 
 def _reference(

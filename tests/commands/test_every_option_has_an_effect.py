@@ -411,9 +411,10 @@ def ran(options: RunOptions, on_ready: Any, on_event: Any, stop: Any) -> Summary
     return Summary("eof", {**counters, "dropped": {}}, 1, 10.0, {}, {})
 
 
-def trained(videos: Any, config: Any, out: Path, *rest: Any, **named: Any) -> None:
+def trained(videos: Any, config: Any, out: Path, *rest: Any, **named: Any) -> Path:
     out.mkdir()
     (out / "alignment.json").write_text('{"v": {"labelled": true, "agreement": 1.0}}')
+    return out
 
 
 def calibrated(checkpoint: Any, *rest: Any) -> SimpleNamespace:

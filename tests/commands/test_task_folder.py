@@ -19,9 +19,8 @@ from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.check_videos import Problem
 from edge_hal.learning.data.dataset import load_dataset
-from edge_hal.learning.data.rates import with_model_rate
-from edge_hal.learning.run_directory import RunDirectory, run_to_write
-from edge_hal.task_folder import newest_bundle, newest_run
+from edge_hal.learning.train import train
+from edge_hal.task_folder import newest_bundle, newest_run, runs
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.processes import call, contents, finish, start, until_exists
 from tests.helpers.small_data import CONFIG, write_small_data
@@ -67,13 +66,22 @@ def small_task(root: Path, task: str = "test: [video3]\nrate_hz: 20\n") -> Path:
     return root
 
 
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(stage: str, done: int, total: int, text: str) -> None:
+    """The progress of a training that is interrupted as soon as it has begun."""
+    if stage != "read":
+        raise Interrupted
+
+
 def begin(root: Path, seed: int = 0) -> Path:
-    """A run that stopped after it began."""
-    config = load_config(str(CONFIG))
+    """The run of such a training."""
     videos = load_dataset(root, split=None, part="train", rate_hz=20)
-    out = run_to_write(root, config, seed, videos)
-    RunDirectory(out, with_model_rate(config, videos), seed, videos).begin()
-    return out
+    with pytest.raises(Interrupted):
+        train(videos, load_config(str(CONFIG)), None, seed, interrupt, task=root)
+    return runs(root)[-1]
 
 
 def test_init_makes_a_folder_that_check_understands_and_refuses_a_full_one(tmp_path: Path, command: Command) -> None:
@@ -187,9 +195,9 @@ def test_labels_that_changed_are_another_training(tmp_path: Path) -> None:
         path = root / "groundTruth" / "video0.txt"
         path.write_text("\n".join([change] * 30 + path.read_text().split()[30:]))
         videos = load_dataset(root, split=None, part="train", rate_hz=20, with_labels={"video0"})
-        out = run_to_write(root, config, 0, videos)
-        RunDirectory(out, with_model_rate(config, videos), 0, videos).begin()
-        assert out.name == expected
+        with pytest.raises(Interrupted):
+            train(videos, config, None, 0, interrupt, task=root)
+        assert runs(root)[-1].name == expected
 
 
 def test_commands_take_the_newest_that_is_complete(tmp_path: Path) -> None:

@@ -12,8 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_hal.bundle import load_bundle
+from edge_hal.config import load_config
 from edge_hal.export.bundle import export_bundle
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.train import train
 from edge_hal.model.model_file import load_checkpoint
+from edge_hal.task_folder import runs
 from tests.helpers.processes import call
 from tests.helpers.short_training import BRIEF
 
@@ -114,3 +118,29 @@ def test_the_bundle_holds_the_graph_of_the_training_and_is_certified_on_pixels(t
 def test_training_without_the_graph_is_one_error(trained: Path) -> None:
     code, _, err = call("train", "data", "--out", "other", "--encoder", "onnx:none.onnx", cwd=trained)
     assert code == 1 and "none.onnx" in err and "Traceback" not in err and not (trained / "other").exists()
+
+
+def test_an_interrupted_training_in_a_task_folder_goes_on(tmp_path: Path) -> None:
+    """Its settings are complete only after the encoder was opened."""
+    rng = np.random.default_rng(1)
+    for folder in ("videos", "transcripts"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "task.yaml").touch()
+    for number in range(2):
+        write_film(tmp_path / "videos" / f"v{number}.mp4", list(STEPS), rng)
+        (tmp_path / "transcripts" / f"v{number}.txt").write_text("\n".join(STEPS))
+    write_net(tmp_path / "net.onnx")
+    videos = load_dataset(tmp_path, split=None, part="train")
+    config = load_config("tiny", [f"model.encoder.kind=onnx:{tmp_path}/net.onnx"])
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(stage: str, done: int, total: int, text: str) -> None:
+        if stage == "starter":
+            raise Interrupted
+
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            train(videos, config, None, 0, interrupt, task=tmp_path)
+    assert runs(tmp_path) == [tmp_path / "runs" / "1"]
