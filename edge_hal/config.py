@@ -105,6 +105,11 @@ class Model(Section):
         return 10.0 if self.model_hz is None else self.model_hz
 
     @property
+    def reads(self) -> Literal["features", "video"]:
+        """What the model is trained on and runs on."""
+        return "features" if self.encoder is None else "video"
+
+    @property
     def front_end_ticks(self) -> int:
         return max(1, round(self.front_end_window_s * self.hz))
 

@@ -16,7 +16,7 @@ from edge_hal.errors import EdgeHalError
 TASK_FILE = "task.yaml"
 RUNS = "runs"
 BUNDLE = "bundle"
-MODEL = "model.safetensors"
+MODEL_FILE = "model.safetensors"
 """A run that holds it is complete."""
 
 
@@ -48,7 +48,7 @@ def newest_run(path: Path) -> Path:
     """
     if not is_task(path):
         return path
-    run = newest(path, MODEL)
+    run = newest(path, MODEL_FILE)
     if run is None:
         why = f"{runs(path)[-1]} is not finished" if runs(path) else "nothing was trained"
         raise EdgeHalError(f"{path} has no complete run", why, f"edge-hal train {shlex.quote(str(path))}")

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray
-from edge_hal.rate import exact_rate, instant_ns
 
 
 def ticks_of(length: int, rate_hz: float, model_hz: float) -> NDArray[np.int64]:
@@ -23,17 +22,6 @@ def ticks_of(length: int, rate_hz: float, model_hz: float) -> NDArray[np.int64]:
         return np.zeros(0, np.int64)
     # In integers: with floats, k / model_hz >= i / rate_hz is wrong if both sides are equal.
     return np.arange((length - 1) * tick // frame + 1, dtype=np.int64) * frame // tick
-
-
-def tick_times_ns(count: int, model_hz: float) -> NDArray[np.int64]:
-    """(count,) nanoseconds of the ticks since the first, as the runtime's clock computes them."""
-    rate = exact_rate(model_hz)
-    return np.array([instant_ns(tick, rate) for tick in range(count)], np.int64)
-
-
-def resample_labels(labels: IntArray, rate_hz: float, model_hz: float) -> IntArray:
-    """Labels of frames at `rate_hz` -> labels of ticks."""
-    return np.asarray(labels)[ticks_of(len(labels), rate_hz, model_hz)]
 
 
 def expand_labels(tick_labels: IntArray, length: int, rate_hz: float, model_hz: float) -> IntArray:

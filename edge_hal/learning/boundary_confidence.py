@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.decoding.decode import split_heads
-from edge_hal.metrics import IntArray, runs_of
+from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec
 
 Array = NDArray[np.floating[Any]]
@@ -64,8 +64,3 @@ def mass_within(posteriors: Array, boundaries: IntArray, ticks: float) -> Array:
     at = np.arange(posteriors.shape[1])
     near = np.abs(at - np.asarray(boundaries)[:, None]) <= ticks
     return np.asarray((posteriors * near).sum(axis=1))
-
-
-def boundaries_of(labels: IntArray) -> IntArray:
-    """(M - 1,) the first tick of each segment but the first."""
-    return runs_of(labels)[1][1:]

@@ -20,6 +20,7 @@ from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_readable
 from edge_hal.spec import PyramidSpec
+from edge_hal.task_folder import MODEL_FILE
 from edge_hal.untrusted import parse_json
 
 from .front_end import FrontEnd
@@ -27,7 +28,6 @@ from .pyramid import Pyramid
 
 SCHEMA = 1
 MALFORMED = (LookupError, ValueError, TypeError, RuntimeError, AttributeError, OverflowError)
-MODEL_FILE = "model.safetensors"
 ENCODER_FILE = "encoder.onnx"
 REFERENCE_FILE = "reference.npz"
 FAMILIARITY = "familiarity."

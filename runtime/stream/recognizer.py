@@ -96,7 +96,7 @@ class Recognizer:
             self._familiarity = FamiliarityReports(
                 bundle.familiarity, per_h, spec, stream, self._decoder_hash, self._next_seq
             )
-        self._ticks = RecentTicks(self.pyramid.ring, memory_ticks(spec))
+        self._recent = RecentTicks(self.pyramid.ring, memory_ticks(spec))
         self.since: Moment | None = None
         self._posteriors = PosteriorCheck(
             f"bundle {bundle.fingerprint[:12]} on {engines.kind}",
@@ -174,7 +174,7 @@ class Recognizer:
         chunk = self.pyramid.legal_chunk(min(self.room, len(moments)))
         part = moments[:chunk]
         self.pyramid.step(vectors[:chunk], [moment.t_ns for moment in part])
-        self._ticks.add(part)
+        self._recent.add(part)
         if self._familiarity is not None:
             self._familiarity.add(vectors[:chunk])
         self._posteriors.check(self.pyramid.heads(chunk), part[-1].t_ns)
@@ -187,20 +187,20 @@ class Recognizer:
         for tick in range(first, self.pyramid.ticks):
             if (tick + 1) % self._decide_every:
                 continue
-            self._ticks.newest_due = tick + 1
+            self._recent.newest_due = tick + 1
             steady = None
             if self._tracker is not None:
                 rows = self.pyramid.heads(tick - self._tracker.newest_tick + self._tracker.needed, tick)
                 self.belief, steady = self._tracker.follow(tick, split_heads(rows, self.spec))
-                self._believed_at = self._ticks.at(tick)  # may leave the ring before anybody asks
-            frames = self.pyramid.ring.rows(0, "frame", max(0, self.pyramid.ticks - len(self._ticks)), tick + 1)
+                self._believed_at = self._recent.at(tick)  # may leave the ring before anybody asks
+            frames = self.pyramid.ring.rows(0, "frame", max(0, self.pyramid.ticks - len(self._recent)), tick + 1)
             decision = self._decoder.decide(tick, frames, steady)
             events: list[Event] = [] if decision is None else [self._transition(decision)]
             if self._procedure is not None:
                 believed = None if steady is None else steady.probability
-                events += self._procedure.follow(self.epoch, tick, decision, believed, self._ticks.nearest)
+                events += self._procedure.follow(self.epoch, tick, decision, believed, self._recent.nearest)
             if self._familiarity is not None:
-                events += self._familiarity.follow(self.epoch, tick, self.action, self._ticks.nearest)
+                events += self._familiarity.follow(self.epoch, tick, self.action, self._recent.nearest)
             yield events
 
     def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Event]:
@@ -227,7 +227,7 @@ class Recognizer:
         spec = self.spec
         at = self._believed_at
         return now_event(
-            self.belief, self.stream, self.epoch, spec.labels, spec.model_hz, at, self._ticks.find, progress
+            self.belief, self.stream, self.epoch, spec.labels, spec.model_hz, at, self._recent.find, progress
         )
 
     def settle(self) -> None:
@@ -238,7 +238,7 @@ class Recognizer:
         """The epoch ends: what is to be said of the cycle that goes on. Before `gap` with `reset`, and before `end`."""
         if self._procedure is None or not self.pyramid.ticks:
             return []
-        return list(self._procedure.finish(self.epoch, self.pyramid.ticks - 1, self._ticks.nearest))
+        return list(self._procedure.finish(self.epoch, self.pyramid.ticks - 1, self._recent.nearest))
 
     def begin_mid_cycle(self) -> None:
         """The stream may begin within a cycle, as that of a camera does."""
@@ -255,7 +255,7 @@ class Recognizer:
             self._procedure.reset(mid_cycle=True)
         if self._familiarity is not None:
             self._familiarity.reset()
-        self._ticks.reset()
+        self._recent.reset()
         self._posteriors.reset()
         self.since, self.belief, self._decided = None, None, 0
 
@@ -279,7 +279,7 @@ class Recognizer:
             "decoder": self._decoder.state(),
             "belief": None if self._tracker is None else self._tracker.state(),
             "procedure": None if self._procedure is None else self._procedure.state(),
-            **self._ticks.state(),
+            **self._recent.state(),
             "since": None if self.since is None else asdict(self.since),
             "spoiled": self._posteriors.state(),
             **({} if self._familiarity is None else {"familiarity": self._familiarity.state()}),
@@ -312,13 +312,13 @@ class Recognizer:
             self._procedure.restore(state["procedure"])
         if self._familiarity is not None:
             self._familiarity.restore(state["familiarity"])
-        self._ticks.restore(state, ticks - ticks % self._decide_every)
+        self._recent.restore(state, ticks - ticks % self._decide_every)
         self.since = None if state["since"] is None else restored_moment(state["since"])
         self._posteriors.restore(state["spoiled"])
 
     def succeed(self, other: Recognizer) -> None:
         """Continue the numbers of a recogniser of another bundle, whose epoch ends with the next `gap`."""
-        self.pyramid.epoch, self._ticks.last = other.epoch, other._ticks.last
+        self.pyramid.epoch, self._recent.last = other.epoch, other._recent.last
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -352,7 +352,7 @@ class Recognizer:
         )
         if due.reset:
             self.reset()
-            self._ticks.last = due.end
+            self._recent.last = due.end
         return gap
 
     def end(self, reason: str, counters: dict[str, Any]) -> End:
@@ -362,7 +362,7 @@ class Recognizer:
             self.epoch,
             seq=self._next_seq(),
             reason=reason,
-            last=self._ticks.last,
+            last=self._recent.last,
             counters=counters,
         )
 
@@ -370,7 +370,7 @@ class Recognizer:
 
     def _transition(self, decision: Decision) -> Transition:
         labels, tick = self.spec.labels, decision.decision_tick
-        self.since = self._ticks.at(decision.boundary_tick)
+        self.since = self._recent.at(decision.boundary_tick)
         return Transition(
             self.stream,
             self.epoch,
@@ -378,7 +378,7 @@ class Recognizer:
             from_=None if decision.previous is None else labels[decision.previous],
             to=labels[decision.label],
             boundary=self.since,
-            decision=self._ticks.at(tick),
+            decision=self._recent.at(tick),
             confidence=decision.confidence,
             warm=tick + 1 >= self.spec.receptive_field,
             decoder=self._decoder_hash,

@@ -23,7 +23,7 @@ from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.train import train
 from edge_hal.metrics import edit_score, runs_of, score_transitions, transitions_of
 from edge_hal.model.model_file import load_checkpoint
-from edge_hal.ticks import resample_labels
+from edge_hal.ticks import ticks_of
 from edge_hal.workbench import render_dataset
 from tests.helpers.streamed import streamed_timelines
 
@@ -68,7 +68,7 @@ def test_raw_argmax_over_segments_and_the_decoder_cures_it(rendered: Path, tmp_p
     hz = config.model.hz
     at_ticks = raw(run, unseen)
     truth = [
-        np.asarray(resample_labels(y, video.rate_hz or 0.0, hz)[: len(found)], np.int64)
+        np.asarray(y[ticks_of(len(y), video.rate_hz or 0.0, hz)][: len(found)], np.int64)
         for y, video, found in zip(frame_labels(unseen), unseen.videos, at_ticks, strict=True)
     ]
     right = np.mean(np.concatenate(at_ticks) == np.concatenate(truth))

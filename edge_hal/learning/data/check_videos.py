@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,10 @@ class Problem:
     level: Literal["error", "warning"]
     what: str
     todo: str
+
+
+def errors_first(problems: Iterable[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: problem.level != "error")
 
 
 def check_lists(videos: VideoSet, config: Config) -> list[Problem]:
@@ -184,4 +188,4 @@ def check_before_training(
     """All problems of videos that could be loaded. Errors come first."""
     training = [video.name for video in videos.videos]
     found = [*check_parts(root, files, split, training), *check_lists(videos, config), *_short(videos, config)]
-    return sorted(found, key=lambda problem: problem.level != "error")
+    return errors_first(found)

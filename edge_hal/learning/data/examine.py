@@ -14,10 +14,10 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import composed
 from edge_hal.task_file import read_task
 
-from .check_videos import Problem, check_before_training, check_splits
+from .check_videos import Problem, check_before_training, check_splits, errors_first
 from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
-from .label_folder import read_label_folder
+from .label_folder import read_own_labels
 from .label_segments import FoundLabels
 from .mstcn_files import Kind, count_of, index_media, names_in
 from .rates import with_model_rate
@@ -45,7 +45,7 @@ def examine(root: Path, config: Config, split: int | None) -> Examined:
     Raises:
         EdgeHalError: the folder has no videos at all, or there is no such split.
     """
-    kind: Kind = "features" if config.model.encoder is None else "video"
+    kind = config.model.reads
     notes: list[str] = []
     files = index_media(root, kind, notes)
     training = names_in(root, files, split, "train")
@@ -54,7 +54,7 @@ def examine(root: Path, config: Config, split: int | None) -> Examined:
     problems += [*found, *_without_video(root, files)]
     rows = {"videos": f"{len(files)} in {root}, {len(training)} to train on"}
     if videos is None:
-        return Examined(rows, sorted(problems, key=lambda problem: problem.level != "error"), None)
+        return Examined(rows, errors_first(problems), None)
     problems += check_before_training(videos, root, files, split, config)
     problems += check_splits(root) if split is None else []
     problems += _test_part(root, kind, config, split)
@@ -67,7 +67,7 @@ def examine(root: Path, config: Config, split: int | None) -> Examined:
         rows |= {"ticks of the model": f"{config.model.hz:g} a second", **told}
     except EdgeHalError as error:
         problems.append(Problem("error", _text(error), error.todo))
-    return Examined(rows, sorted(problems, key=lambda problem: problem.level != "error"), cost)
+    return Examined(rows, errors_first(problems), cost)
 
 
 def _readable(
@@ -77,7 +77,7 @@ def _readable(
     own: Mapping[str, FoundLabels] = {}
     problems: list[Problem] = []
     try:
-        own = read_label_folder(root / "labels") if (root / "labels").is_dir() else {}
+        own = read_own_labels(root)
     except EdgeHalError as error:
         problems.append(Problem("error", _text(error), error.todo))
     labelled = set(names) if config.learning.supervision == "frames" else {name for name in names if name in own}

@@ -17,8 +17,8 @@ from .mstcn_files import stem_of
 
 FILE = "segments.csv"
 NEEDED = ("begin_s", "end_s", "step")
-SMALLEST_S = 6
-"""Decimals of a time: exact for up to 500,000 frames a second."""
+DECIMALS = 6
+"""Of a time: exact for up to 500,000 frames a second."""
 
 
 def write_csv(videos: Sequence[SegmentedVideo]) -> dict[str, str]:
@@ -28,7 +28,7 @@ def write_csv(videos: Sequence[SegmentedVideo]) -> dict[str, str]:
     table.writerow(("video", *NEEDED, "confidence"))
     for video in videos:
         for each, confidence in video.with_confidences:
-            begin, end = (f"{frame / video.rate_hz:.{SMALLEST_S}f}" for frame in (each.first, each.stop))
+            begin, end = (f"{frame / video.rate_hz:.{DECIMALS}f}" for frame in (each.first, each.stop))
             table.writerow((video.name, begin, end, each.step, f"{confidence:.2f}"))
     return {FILE: text.getvalue()}
 

@@ -54,6 +54,11 @@ def read_label_folder(folder: Path) -> dict[str, FoundLabels]:
     return found
 
 
+def read_own_labels(root: Path) -> dict[str, FoundLabels]:
+    """The labels in `labels/` of a folder with videos, if there is one. Raises EdgeHalError as `read_label_folder`."""
+    return read_label_folder(root / "labels") if (root / "labels").is_dir() else {}
+
+
 def read_given_labels(folder: Path, videos: Mapping[str, Path]) -> dict[str, FoundLabels]:
     """The labels of `train --labels`.
 

@@ -36,11 +36,6 @@ def read_lines(path: Path, errors: str = "strict") -> list[str]:
     return lines
 
 
-def reason_of(error: Exception) -> str:
-    """The cause of a file error, without the path."""
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
-
 def list_folder(folder: Path) -> list[Path]:
     """What is in it, sorted. Raises EdgeHalError if it cannot be read."""
     try:
