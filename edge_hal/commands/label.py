@@ -18,7 +18,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import is_task
 
 if TYPE_CHECKING:
-    from edge_hal.learning.data.label_segments import SegmentedVideo
+    from edge_hal.learning.data.labels.segments import SegmentedVideo
     from edge_hal.learning.suggestions import Boundary
 
 FORMATS = ("csv", "frames", "eaf", "label-studio")
@@ -122,10 +122,10 @@ def _folder(data: Path, out: Path | None) -> Path:
 
 def _files(found: Sequence[SegmentedVideo], format: str) -> dict[str, str]:
     """Names and contents of the files in a format."""
-    from edge_hal.learning.data.label_csv import write_csv
-    from edge_hal.learning.data.label_eaf import write_eaf
-    from edge_hal.learning.data.label_frames import write_frames
-    from edge_hal.learning.data.label_studio import write_label_studio
+    from edge_hal.learning.data.labels.csv_file import write_csv
+    from edge_hal.learning.data.labels.eaf import write_eaf
+    from edge_hal.learning.data.labels.frames import write_frames
+    from edge_hal.learning.data.labels.label_studio import write_label_studio
 
     writers = {"csv": write_csv, "frames": write_frames, "eaf": write_eaf, "label-studio": write_label_studio}
     return writers[format](found)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edge_hal.config import Config
     from edge_hal.learning.data.check_videos import Problem
     from edge_hal.learning.data.dataset import VideoSet
-    from edge_hal.learning.data.label_segments import FoundLabels
+    from edge_hal.learning.data.labels.segments import FoundLabels
 
 AUTO, BUDGET_MS = "auto", 10.0
 
@@ -315,7 +315,7 @@ def _supervised(supervision: str | None, labelled: str | None, timestamps: bool)
 
 def own_labels(data: Path, config: Config, folder: Path | None) -> Mapping[str, FoundLabels]:
     """The labels of the user by video: of `folder`, else of the folder labels/ of the data."""
-    from edge_hal.learning.data.label_folder import read_given_labels, read_own_labels
+    from edge_hal.learning.data.labels.folder import read_given_labels, read_own_labels
     from edge_hal.learning.data.mstcn_files import index_media
 
     if folder is not None:

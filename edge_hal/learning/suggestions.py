@@ -24,8 +24,8 @@ from edge_hal.progress import ProgressCount
 from .alignment_file import StoredAlignment, first_alignment_from, read_alignment
 from .boundary_confidence import EVIDENCE_HZ, boundary_posteriors, mass_within, without_lag
 from .data.dataset import Video, VideoSet
-from .data.label_order import places_in_list
-from .data.label_segments import SegmentedVideo, segments_of_labels
+from .data.labels.order import places_in_list
+from .data.labels.segments import SegmentedVideo, segments_of_labels
 from .data.media_files import VideoTimes, read_times
 from .data.mstcn_files import count_of
 from .data.recordings import SampledRecording, read_recordings

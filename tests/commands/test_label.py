@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal import cli
 from tests.helpers.bundles import AT_ONCE
-from tests.helpers.processes import call, contents
+from tests.helpers.processes import call, called_here, contents
 from tests.helpers.small_data import CONFIG, RATE_HZ, write_alignment, write_small_data
 from tests.helpers.small_models import random_model, small_spec
 
@@ -37,21 +36,6 @@ def task(tmp_path: Path) -> Path:
     return root
 
 
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    """`edge-hal ARGUMENTS` in this process."""
-    code = 0
-    with monkeypatch.context() as patch:
-        patch.setattr("sys.argv", ["edge-hal", *arguments])
-        patch.setenv("COLUMNS", "200")
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-    return code, *capsys.readouterr()
-
-
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -61,7 +45,7 @@ def test_suggestions_hold_the_alignment_and_the_least_certain_boundary_first(
     task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(task)
-    code, printed, errors = command(monkeypatch, capsys, "label", str(task))
+    code, printed, errors = called_here(monkeypatch, capsys, "label", str(task))
     assert code == 0, errors
     made = {name for name in contents(task).keys() - before.keys() if not name.startswith(".cache")}
     assert made == {"suggestions", "suggestions/segments.csv", "suggestions/boundaries.csv"}
@@ -88,17 +72,17 @@ def test_corrections_are_never_overwritten_unasked_and_the_folders_of_the_user_a
 ) -> None:
     out = task.parent / "out"
     arguments = ("label", str(task), "--out", str(out), "--format", "eaf")
-    assert command(monkeypatch, capsys, *arguments)[0] == 0
+    assert called_here(monkeypatch, capsys, *arguments)[0] == 0
     first = (out / "video1.eaf").read_bytes()
     (out / "video1.eaf").write_text("corrected")
     before = contents(out)
-    code, _, errors = command(monkeypatch, capsys, *arguments)
+    code, _, errors = called_here(monkeypatch, capsys, *arguments)
     assert code == 2 and "may hold corrections" in errors and contents(out) == before
-    assert command(monkeypatch, capsys, *arguments, "--overwrite")[0] == 0
+    assert called_here(monkeypatch, capsys, *arguments, "--overwrite")[0] == 0
     assert (out / "video1.eaf").read_bytes() == first
     for name in ("labels", "transcripts"):
         before = contents(task)
-        code, _, errors = command(monkeypatch, capsys, "label", str(task), "--out", str(task / name))
+        code, _, errors = called_here(monkeypatch, capsys, "label", str(task), "--out", str(task / name))
         assert code == 2 and "holds what you wrote" in errors and contents(task) == before
 
 
@@ -109,7 +93,7 @@ def test_a_video_whose_labels_are_known_has_certain_boundaries(
     alignment: dict[str, Any] = json.loads(path.read_text())
     alignment["video1"]["labelled"] = True
     path.write_text(json.dumps(alignment))
-    assert command(monkeypatch, capsys, "label", str(task))[0] == 0
+    assert called_here(monkeypatch, capsys, "label", str(task))[0] == 0
     found = rows(task / "suggestions" / "boundaries.csv")
     assert {row["confidence"] for row in found if row["video"] == "video1"} == {"1.00"}
 
@@ -118,12 +102,12 @@ def test_a_run_of_other_videos_and_a_folder_without_place_are_refused(
     task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (task / "task.yaml").rename(task / "task.txt")
-    code, _, errors = command(monkeypatch, capsys, "label", str(task), "--ckpt", str(task / "runs" / "1"))
+    code, _, errors = called_here(monkeypatch, capsys, "label", str(task), "--ckpt", str(task / "runs" / "1"))
     assert code == 2 and "--out is missing" in errors
     (task / "task.txt").rename(task / "task.yaml")
     path = task / "runs" / "1" / "alignment.json"
     path.write_text(path.read_text().replace('"video', '"film'))
-    code, _, errors = command(monkeypatch, capsys, "label", str(task))
+    code, _, errors = called_here(monkeypatch, capsys, "label", str(task))
     assert code == 1 and "knows none of the videos" in errors and not (task / "suggestions").exists()
 
 
@@ -133,10 +117,10 @@ def test_check_names_broken_labels_and_takes_parts(
     first = (task / "transcripts" / "video1.txt").read_text().split()[0]
     (task / "labels").mkdir()
     (task / "labels" / "some.csv").write_text(f"video,begin_s,end_s,step\nvideo1,0,1,{first}\n")
-    code, printed, errors = command(monkeypatch, capsys, "check", str(task), "--config", str(CONFIG))
+    code, printed, errors = called_here(monkeypatch, capsys, "check", str(task), "--config", str(CONFIG))
     assert code == 0, errors
     (task / "labels" / "video2.eaf").write_text("<ANNOTATION_DOCUMENT>")
-    code, printed, errors = command(monkeypatch, capsys, "check", str(task), "--config", str(CONFIG))
+    code, printed, errors = called_here(monkeypatch, capsys, "check", str(task), "--config", str(CONFIG))
     assert code == 1 and "video2.eaf" in errors and "save it again in ELAN" in errors
     assert "3 to train on" in printed
 

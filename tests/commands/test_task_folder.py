@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_hal import cli
 from edge_hal.commands.run import _bundle
 from edge_hal.commands.task import tell
 from edge_hal.config import load_config
@@ -22,7 +21,7 @@ from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.train import train
 from edge_hal.task_folder import newest_bundle, newest_run, runs
 from tests.helpers.bundles import LABELS, known_bundle, vectors
-from tests.helpers.processes import call, contents, finish, start, until_exists
+from tests.helpers.processes import call, called_here, contents, finish, start, until_exists
 from tests.helpers.small_data import CONFIG, write_small_data
 
 
@@ -41,16 +40,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """`edge-hal ARGUMENTS` in this process, in the folder of the test."""
 
     def run(*arguments: str) -> Done:
-        code = 0
-        with monkeypatch.context() as patch:
-            patch.chdir(tmp_path)
-            patch.setattr("sys.argv", ["edge-hal", *arguments])
-            patch.setenv("COLUMNS", "200")
-            try:
-                cli.main()
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-        return Done(code, *capsys.readouterr())
+        monkeypatch.chdir(tmp_path)
+        return Done(*called_here(monkeypatch, capsys, *arguments))
 
     return run
 

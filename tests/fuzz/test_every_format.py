@@ -125,7 +125,7 @@ def read_labels(folder: str) -> Read:
 
     def read(root: Path) -> None:
         from edge_hal.learning.data.dataset import load_dataset
-        from edge_hal.learning.data.label_folder import read_given_labels
+        from edge_hal.learning.data.labels.folder import read_given_labels
 
         own = read_given_labels(root / folder, {name: root for name in VIDEOS})
         load_dataset(root / "data", split=1, part="train", rate_hz=20.0, with_labels=set(own), own_labels=own)
@@ -271,10 +271,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_labels(root: Path) -> None:
     """The labels of the first video in each format, in a folder of its own."""
     from edge_hal.learning.data.dataset import load_dataset
-    from edge_hal.learning.data.label_csv import write_csv
-    from edge_hal.learning.data.label_eaf import write_eaf
-    from edge_hal.learning.data.label_segments import SegmentedVideo, segments_of_labels
-    from edge_hal.learning.data.label_studio import write_label_studio
+    from edge_hal.learning.data.labels.csv_file import write_csv
+    from edge_hal.learning.data.labels.eaf import write_eaf
+    from edge_hal.learning.data.labels.label_studio import write_label_studio
+    from edge_hal.learning.data.labels.segments import SegmentedVideo, segments_of_labels
 
     videos = load_dataset(root / "data", split=1, part="train", rate_hz=20.0, with_labels=True)
     video = videos.videos[0]

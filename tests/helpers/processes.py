@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 300.0
 
@@ -67,6 +69,35 @@ def call_each(commands: Iterable[Sequence[str]], folder: Path) -> list[tuple[int
         (code, (folder / f"{number}.out").read_text(), (folder / f"{number}.err").read_text())
         for number, code in enumerate(json.loads(made.stdout))
     ]
+
+
+def called_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """`edge-hal ARGUMENTS` in this process, on a wide terminal. Exit code, standard output, standard error."""
+    from edge_hal import cli
+
+    code = 0
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.argv", ["edge-hal", *arguments])
+        patch.setenv("COLUMNS", "200")
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return code, *capsys.readouterr()
+
+
+def read_terminal(ours: int) -> str:
+    """All that is written to a pseudo-terminal until the other end hangs up. `ours`: its end, which is closed."""
+    written = b""
+    try:
+        while block := os.read(ours, 4096):
+            written += block
+    except OSError:
+        pass  # it has hung up
+    os.close(ours)
+    return written.decode()
 
 
 def completed(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_hal.learning.data.dataset import Video, VideoSet
-from edge_hal.learning.data.label_segments import SegmentedVideo, segments_of_labels
+from edge_hal.learning.data.labels.segments import SegmentedVideo, segments_of_labels
 from edge_hal.learning.suggestions import calibrated, least_certain_first
 
 STEPS = ("reach", "grasp", "turn")

@@ -13,6 +13,7 @@ from edge_hal.events import decode
 from edge_hal.runtime.runner import RunOptions, run
 from tests.helpers.deliveries import ENVIRONMENT, kept
 from tests.helpers.loops import features
+from tests.helpers.processes import read_terminal
 from tests.helpers.toy_procedure import HZ, procedure_bundle, steps
 
 COLUMNS = 60
@@ -39,15 +40,8 @@ def test_reports_leave_nothing_behind(tmp_path: Path) -> None:
         os.close(theirs)
         source, journal = features(tmp_path, steps(12), HZ), tmp_path / "j"
         run(RunOptions(tmp_path / "bundle", source, endpoint, pace="asap", journal=journal, wait_subscribers=1))
-        written = b""
-        try:
-            while block := os.read(ours, 4096):
-                written += block
-        except OSError:
-            pass  # it has hung up
+        text = read_terminal(ours)
         assert listener.wait(timeout=60) == 0
-    os.close(ours)
-    text = written.decode()
     durable = [describe(decode(body)) for body in kept(tmp_path / "j")]
     shown = [line for line in on_screen(text) if line and "] heartbeat: " not in line]  # of a slow machine
     assert shown == [line.rstrip() for line in durable]

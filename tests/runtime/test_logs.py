@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.bundles import vectors
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import REPOSITORY, read_terminal
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
@@ -58,15 +58,9 @@ def test_people_get_a_line_with_a_time(bundle: Path, source: str) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(command(bundle, source), stdout=subprocess.DEVNULL, stderr=theirs, env=ENVIRONMENT) as run:
         os.close(theirs)
-        told = b""
-        try:
-            while block := os.read(ours, 4096):
-                told += block
-        except OSError:
-            pass  # it has hung up
-    os.close(ours)
+        told = read_terminal(ours)
     assert run.returncode == 0
-    assert told.decode().splitlines()[0][2:6:3] == "::" and b"publishing 'bench-1'" in told and b"{" not in told
+    assert told.splitlines()[0][2:6:3] == "::" and "publishing 'bench-1'" in told and "{" not in told
 
 
 def test_either_can_be_asked_for(bundle: Path, source: str) -> None:

@@ -3,7 +3,7 @@
     features/<id>.npy  (D, T) or (T, D)     or videos/<id>.mp4 (`media/names.py` lists the other types)
     transcripts/<id>.txt                    one action per line, in order (optional)
     groundTruth/<id>.txt                    one action per frame; it gives the transcript if there is none
-    labels/                                 the same, or other labels, written by the user: see `label_folder.py`;
+    labels/                                 the same, or other labels, written by the user: see `labels/folder.py`;
                                             they come before groundTruth/
     mapping.txt                             `id name`, ids 0 .. K-1
     splits/{train,valid,test}.splitK.bundle one video per line (optional)
@@ -26,8 +26,8 @@ from edge_hal.feature_file import as_float32, columns
 from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.task_file import read_task
 
-from .label_folder import check_list, labels_in
-from .label_segments import FoundLabels
+from .labels.folder import check_list, labels_in
+from .labels.segments import FoundLabels
 from .media_files import VideoTimes, feature_length, find_layout, open_array, read_times
 from .mstcn_files import (
     Kind,
@@ -186,7 +186,7 @@ def load_dataset(
         layout: order of the axes of the feature files; default: found from their shapes.
         kind: what to read if both `features/` and `videos/` exist (default: features).
         only: leave out all other videos of the part.
-        own_labels: what the user wrote, see `label_folder.py`. For a video of `with_labels` it comes before all else.
+        own_labels: what the user wrote, see `labels/folder.py`. For a video of `with_labels` it comes before all else.
 
     Raises:
         EdgeHalError: something is missing, damaged or contradictory; the message names it.

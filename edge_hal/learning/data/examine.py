@@ -17,8 +17,8 @@ from edge_hal.task_file import read_task
 from .check_videos import Problem, check_before_training, check_splits, errors_first
 from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
-from .label_folder import read_own_labels
-from .label_segments import FoundLabels
+from .labels.folder import read_own_labels
+from .labels.segments import FoundLabels
 from .mstcn_files import Kind, count_of, index_media, names_in
 from .rates import with_model_rate
 from .training_cost import Cost, decoding_speed, training_cost

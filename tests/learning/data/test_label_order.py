@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_hal.learning.data.label_order import order_differs, places_in_list
+from edge_hal.learning.data.labels.order import order_differs, places_in_list
 from edge_hal.metrics import transcript_of
 
 FRAMES = 7

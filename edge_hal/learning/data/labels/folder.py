@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.media_files import VideoTimes
+from edge_hal.learning.data.mstcn_files import list_folder, nearest, read_names, stamps_in
 from edge_hal.media.names import composed, printable
 from edge_hal.metrics import IntArray
 
-from .label_csv import read_csv
-from .label_eaf import read_eaf
-from .label_order import check_order, order_differs
-from .label_segments import FoundLabels, Mark, frame_labels_of, place_of
+from .csv_file import read_csv
+from .eaf import read_eaf
 from .label_studio import read_label_studio
-from .media_files import VideoTimes
-from .mstcn_files import list_folder, nearest, read_names, stamps_in
+from .order import check_order, order_differs
+from .segments import FoundLabels, Mark, frame_labels_of, place_of
 
 READERS = {".csv": read_csv, ".tsv": read_csv, ".eaf": read_eaf, ".json": read_label_studio}
 

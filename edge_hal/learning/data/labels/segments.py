@@ -15,10 +15,9 @@ from typing import Literal
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.mstcn_files import Kind, nearest
 from edge_hal.media.names import printable
 from edge_hal.metrics import IntArray, runs_of
-
-from .mstcn_files import Kind, nearest
 
 LATE_S = 1.0
 LATE_SHARE = 0.02

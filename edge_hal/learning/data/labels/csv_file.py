@@ -9,11 +9,11 @@ from pathlib import Path
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
+from edge_hal.learning.data.mstcn_files import stem_of
 from edge_hal.media.names import composed
 from edge_hal.untrusted import read_regular
 
-from .label_segments import Mark, SegmentedVideo
-from .mstcn_files import stem_of
+from .segments import Mark, SegmentedVideo
 
 FILE = "segments.csv"
 NEEDED = ("begin_s", "end_s", "step")

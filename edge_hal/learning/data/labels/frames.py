@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .label_segments import SegmentedVideo
+from .segments import SegmentedVideo
 
 
 def write_frames(videos: Sequence[SegmentedVideo]) -> dict[str, str]:

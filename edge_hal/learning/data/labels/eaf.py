@@ -15,7 +15,7 @@ from edge_hal.files import file_error
 from edge_hal.media.names import composed
 from edge_hal.untrusted import read_regular
 
-from .label_segments import Mark, SegmentedVideo
+from .segments import Mark, SegmentedVideo
 
 SUFFIX = ".eaf"
 STEPS, CONFIDENCE = "steps", "confidence"

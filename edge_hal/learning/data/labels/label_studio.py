@@ -17,11 +17,11 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from edge_hal.files import file_error
+from edge_hal.learning.data.mstcn_files import stem_of
 from edge_hal.media.names import composed
 from edge_hal.untrusted import parse_json, read_regular
 
-from .label_segments import Mark, SegmentedVideo
-from .mstcn_files import stem_of
+from .segments import Mark, SegmentedVideo
 
 FILE, CONFIG = "label-studio.json", "label-studio.xml"
 LOCAL = "/data/local-files/?d="
