@@ -19,8 +19,9 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Unknown, decode
 
 from .curve_keys import ClientKeys
-from .endpoint import DEFAULT_ENDPOINT, EVENT_BYTES, default_replay, keep_alive, monitor
+from .endpoint import DEFAULT_ENDPOINT, EVENT_BYTES, default_replay, keep_alive
 from .handshakes import MONITORED, RefusedHere
+from .monitored_socket import MonitoredSocket
 
 log = logging.getLogger("edge_hal")
 
@@ -87,9 +88,8 @@ class Connection:
         self._address = replay or _replay_of(endpoint)
         self._live, self._past = _open(zmq.SUB, keys), _open(zmq.DEALER, keys)
         self._refused = RefusedHere(endpoint, keys is not None)
-        self._monitor = monitor(self._live, MONITORED | zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
+        self._monitor = self._live.watch(MONITORED | zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
         self._ended_s: float | None = None  # when the live connection ended
-        self._sockets = [self._live, self._past, self._monitor]
         self._live.setsockopt(zmq.SUBSCRIBE, b"" if stream is None else f"{stream}/".encode())
         try:
             _connect(self._live, endpoint, "--connect")
@@ -102,10 +102,8 @@ class Connection:
         self._poller.register(self._monitor, zmq.POLLIN)
 
     def close(self) -> None:
-        for socket in self._sockets:
-            if not socket.closed:
-                socket.disable_monitor()
-                socket.close()
+        self._live.close()
+        self._past.close()
 
     def receive(self) -> LiveMessage:
         """The next live message.
@@ -218,8 +216,8 @@ def _receive_parts(socket: zmq.Socket[bytes], most: int) -> list[bytes]:
     return parts
 
 
-def _open(kind: int, keys: ClientKeys | None) -> zmq.Socket[bytes]:
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)  # shared: an abandoned subscription must not end it
+def _open(kind: int, keys: ClientKeys | None) -> MonitoredSocket:
+    socket = MonitoredSocket(zmq.Context.instance(), kind)  # shared: an abandoned subscription must not end it
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, WAITING_ANSWERS if kind == zmq.DEALER else WAITING_MESSAGES)
     socket.setsockopt(zmq.MAXMSGSIZE, EVENT_BYTES)

@@ -22,8 +22,9 @@ from zmq.utils.monitor import recv_monitor_message
 
 from .curve_keys import ServerKeys
 from .descriptors import most_connections
-from .endpoint import BoundAddress, monitor
+from .endpoint import BoundAddress
 from .handshakes import FAILED, RefusedSubscribers
+from .monitored_socket import MonitoredSocket
 
 CONNECTIONS = 256
 """To one address. All of them are admitted within 5 s, which is less than the time for a handshake."""
@@ -57,15 +58,15 @@ class Connections:
     refused: RefusedSubscribers
     address: BoundAddress
 
-    def __init__(self, socket: zmq.Socket[bytes], keys: ServerKeys | None) -> None:
+    def __init__(self, socket: MonitoredSocket, keys: ServerKeys | None) -> None:
         self.limit = most_connections(CONNECTIONS)
         self.ended = 0
-        self._socket, self._keys = socket, keys
+        self._keys = keys
         self._peers: dict[int, _Peer] = {}  # by descriptor, the oldest first
         self._allowed: dict[str, bytes] = {} if keys is None else keys.names()
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         socket.setsockopt_string(zmq.ZAP_DOMAIN, "edge-hal")  # every connection is admitted by `admission.py`
-        self.monitor = monitor(socket, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | FAILED)
+        self.monitor = socket.watch(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | FAILED)
 
     def bound(self, address: BoundAddress) -> None:
         self.address = address
@@ -144,10 +145,6 @@ class Connections:
 
     def health(self) -> dict[str, int]:
         return {"open": len(self._peers), "limit": self.limit}
-
-    def close(self) -> None:
-        self._socket.disable_monitor()
-        self.monitor.close()
 
     def _end_one(self) -> None:
         idle = next((descriptor for descriptor, peer in self._peers.items() if not peer.useful), None)

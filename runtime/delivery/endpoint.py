@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import ipaddress
-import itertools
 import os
 import re
 import socket as net
@@ -82,24 +81,6 @@ def keep_alive(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
     socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
-
-
-_monitors = itertools.count()
-
-
-def monitor(socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
-    """A PAIR socket that receives these events of a socket; close it after `socket.disable_monitor()`.
-
-    pyzmq's `get_monitor_socket` keeps 1000 events. When so many are unread, libzmq's I/O thread waits, and with it all
-    connections. It also names the address by the file descriptor, which a socket just dropped may still use.
-    """
-    address = f"inproc://edge-hal-monitor-{next(_monitors)}"
-    socket.monitor(address, events)
-    receiver: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
-    receiver.setsockopt(zmq.RCVHWM, 0)
-    receiver.setsockopt(zmq.LINGER, 0)
-    receiver.connect(address)
-    return receiver
 
 
 class BoundAddress:

@@ -29,6 +29,7 @@ from .curve_keys import ServerKeys
 from .endpoint import bind, keep_alive
 from .journal import Journal
 from .journal_reader import JournalReader, Page
+from .monitored_socket import MonitoredSocket
 
 REQUEST_BYTES = 4096
 REQUEST_PARTS = 4
@@ -106,7 +107,7 @@ class ReplayServer:
         self._until_s: float | None = None  # when grace ends
         self._review_s = 0.0  # when the keys are looked at again
         self._path, self._stream, self._journal_id = journal.path, journal.stream, journal.id
-        self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        self._socket = MonitoredSocket(context, zmq.ROUTER)
         self._socket.setsockopt(zmq.MAXMSGSIZE, REQUEST_BYTES)
         self._socket.setsockopt(zmq.RCVHWM, WAITING_REQUESTS)
         self._socket.setsockopt(zmq.SNDHWM, WAITING_PAGES)
@@ -119,7 +120,6 @@ class ReplayServer:
             self._address = bind(self._socket, endpoint, "--replay")
             self.connections.bound(self._address)
         except BaseException:
-            self.connections.close()
             self._socket.close()
             raise
         self.endpoint = self._address.endpoint
@@ -138,7 +138,6 @@ class ReplayServer:
             self._stop.send(b"", zmq.DONTWAIT)
         ended = self._thread.finish()
         if ended:
-            self.connections.close()
             for socket in (self._socket, self._stop, self._stopped):
                 socket.close(linger=0)
         self._address.release()

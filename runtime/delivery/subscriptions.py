@@ -24,6 +24,7 @@ from edge_hal.events import TYPES
 from .connections import Connections
 from .curve_keys import ServerKeys
 from .endpoint import BoundAddress, bind, keep_alive
+from .monitored_socket import MonitoredSocket
 
 SEND_EVENTS = 10_000
 """Messages ZeroMQ keeps for one subscriber that does not read. Beyond it that subscriber loses messages."""
@@ -60,7 +61,7 @@ class SubscriptionSocket:
         self._changes: Counter[int] = Counter()  # messages, by connection
         self._counted_s = time.monotonic()
         limit = max(SHORTEST_LIMIT, *map(len, self._topics)) + COMMAND_BYTES
-        self.socket: zmq.Socket[bytes] = context.socket(zmq.XPUB)
+        self.socket = MonitoredSocket(context, zmq.XPUB)
         for option, value in (
             (zmq.XPUB_VERBOSE, 1),
             (zmq.SNDHWM, SEND_EVENTS),
@@ -94,7 +95,6 @@ class SubscriptionSocket:
         self.socket.send_multipart([topic, body])
 
     def close(self) -> None:
-        self.connections.close()
         self.socket.close()
 
     def _judge(self, frame: zmq.Frame) -> bool:

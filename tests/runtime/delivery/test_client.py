@@ -371,3 +371,7 @@ def test_subscriptions_left_open_hold_nothing_up(endpoint: str, journal: Journal
         for _ in range(20):
             for _event in subscribe(endpoint, timeout_s=TIMEOUT_S):
                 break
+        for _ in range(20):
+            subscribe(endpoint, timeout_s=TIMEOUT_S)  # dropped while it connects
+        with subscribe(endpoint, begin="oldest", timeout_s=TIMEOUT_S) as events:
+            assert durable(events, 5) == [0, 1, 2, 3, 4]

@@ -23,8 +23,8 @@ from edge_hal.runtime.delivery.client import Subscription, subscribe
 from edge_hal.runtime.delivery.connections import CONNECTIONS
 from edge_hal.runtime.delivery.curve_keys import ClientKeys, allow, client_keys, new_pair, server_keys
 from edge_hal.runtime.delivery.descriptors import RESERVED
-from edge_hal.runtime.delivery.endpoint import monitor
 from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.delivery.monitored_socket import MonitoredSocket
 from edge_hal.runtime.delivery.publisher import Publisher
 from tests.helpers.bundles import vectors
 from tests.helpers.processes import completed
@@ -52,14 +52,14 @@ class Stranger:
     """The sockets of a subscriber in libzmq's own words: nothing connects again behind the test's back."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, replay: str, keys: ClientKeys) -> None:
-        self.live, self.past = context.socket(zmq.SUB), context.socket(zmq.DEALER)
+        self.live, self.past = MonitoredSocket(context, zmq.SUB), MonitoredSocket(context, zmq.DEALER)
         self.live.subscribe(b"")
         self.monitors = []
         for socket, address in ((self.live, endpoint), (self.past, replay)):
             socket.setsockopt(zmq.LINGER, 0)
             keys.secure(socket)
             events = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-            self.monitors.append(monitor(socket, events))
+            self.monitors.append(socket.watch(events))
             socket.connect(address)
 
     def asks(self) -> bool:
@@ -89,10 +89,8 @@ class Stranger:
         return False
 
     def close(self) -> None:
-        for socket in (self.live, self.past):
-            socket.disable_monitor()
-        for socket in (self.live, self.past, *self.monitors):
-            socket.close()
+        self.live.close()
+        self.past.close()
 
 
 def test_a_revoked_key_is_cut_and_nobody_else_misses_anything(tmp_path: Path, bundle: Bundle) -> None:
@@ -166,17 +164,15 @@ def test_a_connection_that_has_said_nothing_is_ended_when_a_key_is_revoked(tmp_p
     with (
         Publisher(ANY_PORT, STREAM, keys=server_keys(tmp_path / "station.key_secret")) as publisher,
         zmq.Context() as context,
-        context.socket(zmq.SUB) as silent,
+        MonitoredSocket(context, zmq.SUB) as silent,
     ):
         keys.secure(silent)
         silent.setsockopt(zmq.LINGER, 0)
-        told = monitor(silent, zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        told = silent.watch(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         silent.connect(publisher.endpoint)
         assert recv_monitor_message(told)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
         assert completed("keys", "revoke", "anna", "--dir", tmp_path).returncode == 0
         assert told.poll(int(1000 * PATIENCE_S)) and recv_monitor_message(told)["event"] == zmq.EVENT_DISCONNECTED
-        silent.disable_monitor()
-        told.close()
 
 
 def test_idle_connections_keep_nobody_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

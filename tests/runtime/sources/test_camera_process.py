@@ -72,9 +72,7 @@ def nothing_left_behind() -> Iterator[None]:
     def left() -> tuple[object, ...]:
         zombies = subprocess._active
         handles = len(os.listdir("/proc/self/fd"))
-        # `sem.`: of process pools in other tests, which run beside this one. A source makes none.
-        shared = {name for name in os.listdir("/dev/shm") if not name.startswith("sem.")}
-        return set(threading.enumerate()), handles, shared, children(), list(zombies)
+        return set(threading.enumerate()), handles, children(), list(zombies)
 
     before = left()
     yield
