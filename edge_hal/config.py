@@ -84,9 +84,8 @@ class Model(Section):
     """The causal pyramid that runs on the device. `model_hz`: ticks per second; with None, training chooses the rate
     (`learning/data/rates.py`). `lag_s`: the posteriors at tick t describe time t - lag_s. `other_lags_s`: lags of
     further heads; those that round to the same tick as another are left out. `projected`: the number of principal
-    components that the front end keeps of a vector; 0 keeps the vector, None is 0 for vectors of `own` and of features,
-    and 64 for longer vectors of a pretrained encoder. The other fields are those of `spec.PyramidSpec`;
-    `front_end_window_s` is the front end's window in seconds."""
+    components that the front end keeps of a vector; 0 keeps the vector. The other fields are those of
+    `spec.PyramidSpec`; `front_end_window_s` is the front end's window in seconds."""
 
     model_hz: Positive | None = 10.0
     front_end_window_s: Positive = 0.5
@@ -95,7 +94,7 @@ class Model(Section):
     lookback_s: Positive = 30.0
     lag_s: Weight = 0.6
     other_lags_s: tuple[Weight, ...] = (0.0, 0.3)
-    projected: Components | None = None
+    projected: Components = 0
     encoder: Encoder | None = None
     levels: tuple[Level, ...]
 
@@ -120,7 +119,7 @@ class Model(Section):
             model_hz=hz,
             labels=labels,
             background=background,
-            front_end=FrontEndSpec(size, self.front_end_ticks, self.clip, self.projected or 0),
+            front_end=FrontEndSpec(size, self.front_end_ticks, self.clip, self.projected),
             levels=tuple(level.spec() for level in self.levels),
             encoder=None if encoder is None else encoder.spec(),
             change_window_s=self.change_window_s,
@@ -307,7 +306,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
         if encoder is not None and encoder.pretrained:  # its sizes are known when it is opened
             parse_kind(encoder.kind)
             model = model.model_copy(update={"encoder": None})
-        size = max(1, model.projected or 0) if model.encoder is None else model.encoder.size
+        size = max(1, model.projected) if model.encoder is None else model.encoder.size
         spec = model.spec(("any",), None, size)
         replace(spec, encoder=None, levels=tuple(level.spec() for level in config.learning.teacher.levels))
         DecoderConfig().changed(config.decoder.given())

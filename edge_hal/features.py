@@ -3,6 +3,7 @@ and computes them."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,26 @@ def encode_pictures(encoder: Path, pictures: NDArray[np.uint8]) -> NDArray[np.fl
     """(n, H, W, 3) uint8 -> (n, D) float32 by an encoder graph, one picture at a time as on the device."""
     graph = EncoderGraph(encoder)
     return np.concatenate([graph(picture) for picture in pictures])
+
+
+class _Enough(Exception):
+    pass
+
+
+def first_pictures(
+    path: Path, model_hz: float, height: int, width: int, count: int, unstamped_hz: float | None = None
+) -> NDArray[np.uint8]:
+    """(count or fewer, height, width, 3) uint8 BGR: what `each_picture` shows first. No more of the file is read."""
+    found: list[NDArray[np.uint8]] = []
+
+    def take(picture: NDArray[np.uint8]) -> None:
+        found.append(picture.copy())
+        if len(found) == count:
+            raise _Enough
+
+    with contextlib.suppress(_Enough):
+        each_picture(path, model_hz, height, width, take, unstamped_hz)
+    return np.stack(found)
 
 
 class EncoderGraph:

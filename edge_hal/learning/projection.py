@@ -1,7 +1,7 @@
 """Fit of the front end: mean and deviation of the vectors, or of their principal components if it projects.
 
-A pretrained encoder gives 1,280 numbers, which would cost the first layer 20 times as much as 64. Principal components
-are found without labels, and a rotated or scaled input gives the same ones.
+Principal components are found without labels, and a rotated or scaled input gives the same ones. The student sees them
+only if `model.projected` is given; the first alignments always work on them.
 """
 
 from __future__ import annotations

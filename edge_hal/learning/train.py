@@ -1,7 +1,7 @@
 """Training, from ordered step lists to a run directory.
 
 The steps: read the videos, find a first alignment (of thumbnails, to train the frame encoder; of the vectors of a
-pretrained one, to find the directions that tell the steps apart), encode the pictures, find a first alignment of the
+pretrained one, to find the directions that tell the steps apart), encode the pictures, find an alignment of the
 vectors, train the teacher, which improves it, train the causal student, and fit the decoder.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, PER_H, fit_familiarity
 from edge_hal.config import Config
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
-from edge_hal.features import encode_pictures
+from edge_hal.features import encode_pictures, first_pictures
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
@@ -35,7 +37,6 @@ from edge_hal.spec import FrontEndSpec
 from .alignment_file import StoredAlignment, alignment_entries, first_alignment_from
 from .data.check_features import check_features
 from .data.dataset import VideoSet, without_order
-from .data.extraction import Sampling, extract
 from .data.rates import with_model_rate
 from .data.recordings import SampledRecording, read_recordings
 from .data.video_cache import VideoCache
@@ -103,39 +104,42 @@ def train(
         return Stage(name, run.last, seed, progress)
 
     picture = None if config.model.encoder is None else config.model.encoder.spec()
-    recordings = read_recordings(
-        videos,
-        config.model.hz,
-        picture,
-        lambda done, total: progress("read", done, total, ""),
-        cache=cache,
-        accept_damaged=accept_damaged,
-    )
-    if picture is None:
-        for note in check_features(videos, recordings):
-            log.warning(note)
-    stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
-    starter = Starter.of(recordings, stored, len(videos.labels), config, seed, progress)
-    run.begin()
+    with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
+        graph = None
+        if pretrained is not None:
+            graph = Path(folder, ENCODER_FILE)
+            pretrained.write(graph)
+        recordings = read_recordings(
+            videos,
+            config.model.hz,
+            picture,
+            lambda done, total: progress("read", done, total, ""),
+            graph=graph,
+            cache=cache,
+            accept_damaged=accept_damaged,
+        )
+        if picture is None:
+            for note in check_features(videos, recordings):
+                log.warning(note)
+        stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
+        starter = Starter.of(recordings, stored, len(videos.labels), config, seed, progress)
+        run.begin()
+        if graph is not None:
+            shutil.copyfile(graph, run.path / ENCODER_FILE)
 
     def unscaled(vectors: list[NDArray[np.float32]]) -> FrontEnd:
         return FrontEnd(FrontEndSpec(vectors[0].shape[1], config.model.front_end_ticks))
 
-    graph = run.path / ENCODER_FILE
-    if picture is None:
+    if picture is None or pretrained is not None:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
-    elif pretrained is not None:
-        pretrained.write(graph)
-        sampling = Sampling(config.model.hz, picture.height, picture.width, graph)
-        vectors = _extracted(videos, recordings, sampling, cache, progress)
     else:
         from edge_hal.export.graphs import export_encoder  # needs onnx, which features do not
 
         thumbnails = thumbnail_vectors(recordings)
         rough = starter.align(thumbnails, unscaled(thumbnails), learned=False).labels
         module = learn_encoder(recordings, rough, picture, starter.count, config.model.hz, learning, stage("encoder"))
-        export_encoder(module, picture, graph)
-        vectors = _encoded(recordings, graph, progress)
+        export_encoder(module, picture, run.path / ENCODER_FILE)
+        vectors = _encoded(recordings, run.path / ENCODER_FILE, progress)
     familiarity = _familiarity(recordings, vectors, config)
     background = None if videos.background is None else videos.labels[videos.background]
     spec = config.model.spec(videos.labels, background, vectors[0].shape[1])
@@ -184,7 +188,7 @@ def train(
         front_end,
         decoder,
         _provenance(config, seed, videos, stage("student").device) | _encoder_of(config, pretrained, run.path),
-        _reference(recordings, vectors),
+        _reference(videos, config, recordings, vectors),
         alignment_entries(recordings, labels, videos.labels, found.evidence),
         familiarity,
     )
@@ -223,24 +227,16 @@ def _encoded(recordings: Sequence[SampledRecording], graph: Path, progress: Prog
     return vectors
 
 
-def _extracted(
-    videos: VideoSet,
-    recordings: Sequence[SampledRecording],
-    sampling: Sampling,
-    cache: VideoCache | None,
-    progress: Progress,
-) -> list[NDArray[np.float32]]:
-    """Vectors (T, D) of each video at the ticks of its recording, through the cache."""
-    sampled = extract(videos.videos, sampling, cache, lambda done, total: progress("encode", done, total, ""))
-    return [np.asarray(s.values[: len(r.inputs)], np.float32) for s, r in zip(sampled, recordings, strict=True)]
-
-
 def _reference(
-    recordings: Sequence[SampledRecording], vectors: Sequence[NDArray[np.float32]]
+    videos: VideoSet, config: Config, recordings: Sequence[SampledRecording], vectors: Sequence[NDArray[np.float32]]
 ) -> dict[str, NDArray[Any]]:
     reference: dict[str, NDArray[Any]] = {"x": np.concatenate(vectors)[:REFERENCE_TICKS]}
     if recordings[0].inputs.ndim == 4:
         reference["pictures"] = recordings[0].inputs[:REFERENCE_PICTURES]
+    elif config.model.encoder is not None:
+        eye, first = config.model.encoder, videos.videos[0]
+        pictures = first_pictures(first.path, config.model.hz, eye.height, eye.width, REFERENCE_PICTURES, first.rate_hz)
+        reference["pictures"] = pictures[: len(vectors[0])]
     return reference
 
 

@@ -31,6 +31,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.progress import ProgressCount
 
+from .place import HOME, Place
 from .render import iter_frames
 from .schedule import STEPS, Session, sample_session
 
@@ -155,8 +156,8 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def render_video(path: Path, session: Session, look: np.random.SeedSequence) -> None:
-    """Write the frames of a session as mp4. `look` decides objects, light and camera.
+def render_video(path: Path, session: Session, look: np.random.SeedSequence, place: Place = HOME) -> None:
+    """Write the frames of a session as mp4. `look` decides objects, light and camera, of those of the place.
 
     Raises:
         EdgeHalError: OpenCV cannot encode mp4v.
@@ -167,7 +168,7 @@ def render_video(path: Path, session: Session, look: np.random.SeedSequence) -> 
         raise EdgeHalError(f"cannot write {path.name}", "OpenCV cannot encode mp4v here")
     frames = 0
     try:
-        for frame in iter_frames(session, look, WIDTH_PX, HEIGHT_PX):
+        for frame in iter_frames(session, look, WIDTH_PX, HEIGHT_PX, place):
             writer.write(frame)
             frames += 1
     finally:

@@ -10,32 +10,37 @@ import numpy as np
 from .motion import HandTrack, hand_track
 from .nuisance import Distractors, Noise, draw_occlusion, sample_light, sample_occlusions, sample_shake
 from .pen import Colour, Image, Pen, Points, shade
+from .place import HOME, Place, View
 from .scene import WIDTH, Scene, draw_bench, draw_item, draw_world, sample_scene
 from .schedule import Session
 
 Seed = int | np.random.SeedSequence
 
 
-def iter_frames(session: Session, seed: Seed, width: int = 240, height: int = 180) -> Iterator[Image]:
+def iter_frames(
+    session: Session, seed: Seed, width: int = 240, height: int = 180, place: Place = HOME
+) -> Iterator[Image]:
     """The frames of a session.
 
     Args:
         session: what happens.
         seed: of everything the session does not say: bench, colours, hand, nuisance.
         width, height: pixels; the bench is made for 4:3.
+        place: where it is filmed.
 
     Yields:
         `session.frames` pictures (height, width, 3), uint8 BGR. The same arguments give the same
         bytes.
     """
     rng_scene, rng_hand, rng_light, rng_view = (_generator(seed, part) for part in range(4))
-    scene = sample_scene(rng_scene)
+    scene = sample_scene(rng_scene, place)
     track = hand_track(session, scene, rng_hand)
     light = sample_light(rng_light, session.frames, session.fps)
     shake = sample_shake(rng_view, session.frames, session.fps)
     occlusions = sample_occlusions(rng_view, session.duration_s, scene)
     distractors = Distractors(rng_view, session.duration_s, scene)
     noise = Noise(rng_view, width, height)
+    view = View(_generator(seed, 4), width, height) if place.varied else None
 
     bench, still, world = draw_bench(scene, width, height), None, None
     scale = width / WIDTH
@@ -59,7 +64,7 @@ def iter_frames(session: Session, seed: Seed, width: int = 240, height: int = 18
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        yield noise.add(np.asarray(seen, np.uint8))
+        yield noise.add(np.asarray(seen, np.uint8) if view is None else view.of(np.asarray(seen, np.uint8)))
 
 
 def _generator(seed: Seed, part: int) -> np.random.Generator:

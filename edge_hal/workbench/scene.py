@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from .pen import Colour, Image, Pen, Points, mix, shade
+from .place import Place
 
 WIDTH, HEIGHT = 240.0, 180.0
 TOOLS = ("screwdriver", "tube", "cloth", "magnifier", "probe")
@@ -90,7 +91,7 @@ class Scene:
         return np.array([c * x - s * y, s * x + c * y])
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
+def sample_scene(rng: np.random.Generator, place: Place) -> Scene:
     """Places and colours of one video."""
 
     def near(xy: tuple[float, float], std: float) -> Points:
@@ -110,10 +111,10 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         rest=near(_REST, 5.0),
         shoulder=near((188.0, 262.0), 9.0),
         colours={
-            "bench": tone((100, 134, 164), (122, 142, 158), (92, 118, 144)),
-            "mat": tone((112, 118, 92), (104, 112, 112), (122, 110, 90)),
-            "sleeve": tone((140, 82, 48), (70, 70, 76), (60, 66, 148), (92, 108, 60)),
-            "skin": tone((130, 164, 212), (96, 130, 182), (62, 88, 130)),
+            "bench": tone(*place.bench),
+            "mat": tone(*place.mat),
+            "sleeve": tone(*place.sleeve),
+            "skin": tone(*place.skin),
             "base": tone((164, 152, 138)),
             "gear": tone((72, 172, 216)),
             "cover": tone((120, 128, 50)),

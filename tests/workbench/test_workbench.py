@@ -24,6 +24,7 @@ from edge_hal.workbench import STEPS, iter_frames, render_dataset, sample_sessio
 from edge_hal.workbench.dataset import video_name, video_session  # noqa: E402
 from edge_hal.workbench.motion import HandTrack, hand_track  # noqa: E402
 from edge_hal.workbench.nuisance import sample_light, sample_occlusions  # noqa: E402
+from edge_hal.workbench.place import ELSEWHERE, HOME, View  # noqa: E402
 from edge_hal.workbench.render import _generator  # noqa: E402
 from edge_hal.workbench.scene import sample_scene  # noqa: E402
 from edge_hal.workbench.schedule import MAX_STEP_S, MIN_STEP_S, Segment, Session, is_valid_order  # noqa: E402
@@ -145,7 +146,7 @@ def test_frames_have_the_size_asked_for(size: tuple[int, int]) -> None:
 def at_ten_hz(seed: int) -> tuple[Session, HandTrack]:
     rng = np.random.default_rng(seed)
     session = session_of(seed)
-    return session, hand_track(session, sample_scene(rng), rng)
+    return session, hand_track(session, sample_scene(rng, HOME), rng)
 
 
 @given(st.integers(0, 10_000))
@@ -153,7 +154,7 @@ def at_ten_hz(seed: int) -> tuple[Session, HandTrack]:
 def test_a_boundary_is_the_instant_the_hand_sets_off(seed: int) -> None:
     rng = np.random.default_rng(seed)
     session = replace(session_of(seed), fps=50.0)
-    track = hand_track(session, sample_scene(rng), rng)
+    track = hand_track(session, sample_scene(rng, HOME), rng)
     for before, after in pairwise(session.segments):
         k = int(np.ceil(after.start_s * session.fps))
         departed = np.hypot(*(track.hand[k + 18] - track.hand[k]))
@@ -169,7 +170,7 @@ def test_a_boundary_is_the_instant_the_hand_sets_off(seed: int) -> None:
 def test_the_hand_never_jumps(seed: int) -> None:
     rng = np.random.default_rng(seed)
     session = replace(session_of(seed), fps=100.0)
-    track = hand_track(session, sample_scene(rng), rng)
+    track = hand_track(session, sample_scene(rng, HOME), rng)
     step = np.hypot(*np.diff(track.hand, axis=0).T)
     assert step.max() < 14.0  # bench units in 10 ms, mid-reach
 
@@ -190,7 +191,7 @@ def test_inspect_changes_its_look_half_way() -> None:
     segment = Segment("inspect", 0.0, 8.0, 0.0)
     session = Session((segment,))
     rng = np.random.default_rng(3)
-    track = hand_track(session, sample_scene(rng), rng)
+    track = hand_track(session, sample_scene(rng, HOME), rng)
     first, second = track.item[:40], track.item[40:]
     assert set(first) == {None, "magnifier"} and set(second) == {None, "probe"}
     places = [track.hand[[name == tool for name in track.item]] for tool in ("magnifier", "probe")]
@@ -202,7 +203,7 @@ def test_two_steps_share_tool_and_place_and_differ_in_motion() -> None:
     for step in ("drive_screws", "tap_cover"):
         rng = np.random.default_rng(0)
         session = Session((Segment(step, 0.0, 10.0, 0.0),))
-        track = hand_track(session, sample_scene(rng), rng)
+        track = hand_track(session, sample_scene(rng, HOME), rng)
         working = [name == "screwdriver" for name in track.item]
         found[step] = (np.median(track.hand[working], 0), track.lift[working].mean())
     assert np.hypot(*(found["drive_screws"][0] - found["tap_cover"][0])) < 25
@@ -262,13 +263,40 @@ def test_frames_alone_over_segment() -> None:
 
 def test_occlusions_are_brief() -> None:
     rng = np.random.default_rng(0)
-    scene = sample_scene(rng)
+    scene = sample_scene(rng, HOME)
     lengths = [o.length_s for _ in range(50) for o in sample_occlusions(rng, 60.0, scene)]
     assert 2 * 50 <= len(lengths) <= 12 * 50
     assert min(lengths) >= 0.3 and max(lengths) <= 1.5
 
 
 # --- the data set
+
+
+# --- another place
+
+
+def test_another_place_shares_no_colour_but_those_of_the_product() -> None:
+    for name in ("bench", "mat", "sleeve", "skin"):
+        assert not set(getattr(HOME, name)) & set(getattr(ELSEWHERE, name))
+    for seed in range(5):
+        here, there = (sample_scene(np.random.default_rng(seed), place) for place in (HOME, ELSEWHERE))
+        changed = {name for name in here.colours if here.colours[name] != there.colours[name]}
+        assert changed == {"bench", "mat", "sleeve", "skin"}
+        assert np.array_equal(here.fixture, there.fixture) and here.grain == there.grain
+
+
+def test_videos_elsewhere_show_the_same_session_in_other_light_from_another_side() -> None:
+    session = session_of(3)
+    first = [next(iter_frames(session, seed, place=ELSEWHERE)) for seed in (0, 0, 1)]
+    assert np.array_equal(first[0], first[1]) and not np.array_equal(first[0], first[2])
+    lit = [frame.mean((0, 1)) for frame in first]
+    assert np.abs(lit[0] - lit[2]).max() > 5
+    marks = np.zeros((180, 240, 3), np.uint8)
+    for x, y in ((60, 45), (180, 135)):
+        cv2.circle(marks, (x, y), 6, (255, 255, 255), -1)
+    for seed in range(8):  # what lies well inside the picture stays in it
+        seen = View(np.random.default_rng(seed), 240, 180).of(marks)
+        assert cv2.connectedComponents((seen.max(2) > 60).astype(np.uint8))[0] == 3
 
 
 def test_layout_and_frame_counts(rendered: Path) -> None:

@@ -10,9 +10,6 @@ from edge_hal.config import Config, Encoder
 from edge_hal.encoder_kind import LITE, parse_kind
 from edge_hal.spec import EncoderSpec
 
-PROJECTED = 64
-"""Longer vectors of a pretrained encoder are projected on this many components, unless `model.projected` is given."""
-
 
 @dataclass(frozen=True)
 class PretrainedEncoder:
@@ -49,7 +46,7 @@ def open_pretrained(settings: Encoder) -> PretrainedEncoder:
 
 
 def with_sizes(config: Config, encoder: PretrainedEncoder) -> Config:
-    """`config` with the sizes of the pictures and vectors of `encoder`, and with a projection of long vectors.
+    """`config` with the sizes of the pictures and vectors of `encoder`.
 
     Raises:
         EdgeHalError: `model.projected` is more than the encoder gives.
@@ -57,10 +54,6 @@ def with_sizes(config: Config, encoder: PretrainedEncoder) -> Config:
     spec, model = encoder.spec, config.model
     assert model.encoder is not None
     sizes = {"height": spec.height, "width": spec.width, "size": spec.size}
-    projected = model.projected
-    if projected is None:
-        projected = PROJECTED if spec.size > PROJECTED else 0
-    changed = {"encoder": model.encoder.model_copy(update=sizes), "projected": projected}
-    model = model.model_copy(update=changed)
+    model = model.model_copy(update={"encoder": model.encoder.model_copy(update=sizes)})
     model.spec(("any",), None, spec.size)  # a contradiction is reported now, not after the pictures are encoded
     return config.model_copy(update={"model": model})

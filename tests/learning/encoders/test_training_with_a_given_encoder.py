@@ -72,7 +72,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_net(root / "net.onnx")
     code, _, err = call(
         *("train", "data", "--out", "run", "--encoder", "onnx:net.onnx", "--set", "learning.workers=1"),
-        *(part for each in (*BRIEF, "learning.teacher.realign_every=~") for part in ("--set", each)),
+        *(
+            part
+            for each in (*BRIEF, "learning.teacher.realign_every=~", "model.projected=64")
+            for part in ("--set", each)
+        ),
         cwd=root,
     )
     assert code == 0, err
