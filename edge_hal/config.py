@@ -192,7 +192,8 @@ class TeacherLearning(Section):
 class StudentLearning(Section):
     """Training of the causal pyramid on crops of `crop_s` seconds, with the labels of the teacher's alignment. It runs
     for `epochs`, and longer if the optimiser has then made fewer than `least_steps` steps (few videos give few steps
-    per epoch). `noise` and `offset` augment the inputs."""
+    per epoch). `noise` and `offset` augment the inputs. `copies`: how many augmented copies of each video it also sees
+    (`learning/data/augmentation.py`); None is 1 for a pretrained encoder and 0 for `own`."""
 
     epochs: Epochs = 20
     least_steps: Epochs = 300
@@ -201,6 +202,7 @@ class StudentLearning(Section):
     lr: Positive = 2e-3
     noise: Weight = 0.5
     offset: Weight = 0.0
+    copies: Components | None = None
 
 
 class Learning(Section):

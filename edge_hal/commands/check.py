@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_hal.commands.extras import require
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
@@ -26,6 +28,7 @@ def check(
     config: Annotated[
         str | None, typer.Option(help="Preset or YAML file of the training (default: as `edge-hal train` chooses it).")
     ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Frame encoder, as in `edge-hal train`, but not `auto`.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Replace a key of the configuration, as in `edge-hal train`. Repeatable."),
@@ -39,7 +42,17 @@ def check(
     from edge_hal.commands.train import choose_config
     from edge_hal.learning.data.examine import examine
 
-    report = examine(data, choose_config(data, config, settings or []), split)
+    overrides = [*(settings or []), *([] if encoder is None else [f"model.encoder.kind={encoder}"])]
+    chosen, graph = choose_config(data, config, overrides), None
+    with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
+        if chosen.model.encoder is not None and chosen.model.encoder.pretrained:
+            require("torch", "onnx", "onnxscript")
+            from edge_hal.learning.encoders.pretrained import open_pretrained, with_sizes
+
+            pretrained, graph = open_pretrained(chosen.model.encoder), Path(folder, "encoder.onnx")
+            pretrained.write(graph)
+            chosen = with_sizes(chosen, pretrained)
+        report = examine(data, chosen, split, graph)
     if as_json:
         print(json.dumps(report.to_dict()))
         require_written()

@@ -37,6 +37,7 @@ from edge_hal.spec import FrontEndSpec
 from .alignment_file import StoredAlignment, alignment_entries, first_alignment_from
 from .data.check_features import check_features
 from .data.dataset import VideoSet, without_order
+from .data.extraction import Sampling, extract
 from .data.rates import with_model_rate
 from .data.recordings import SampledRecording, read_recordings
 from .data.video_cache import VideoCache
@@ -92,6 +93,9 @@ def train(
     check_given(config.decoder.given())
     config = with_model_rate(config, videos)
     encoder, pretrained = config.model.encoder, None
+    if encoder is None and config.learning.student.copies:
+        why = "augmented copies are made of pictures, and these are features"
+        raise EdgeHalError("learning.student.copies has no effect here", why, "leave it out", exit_code=2)
     if encoder is not None and encoder.pretrained:
         pretrained = open_pretrained(encoder)
         config = with_sizes(config, pretrained)
@@ -162,12 +166,19 @@ def train(
             features, starter.transcripts, labels, spec, learning, stage("teacher"), starter.known_segments
         )
         labels, posteriors = starter.with_user_labels(taught.labels), taught.log_posteriors
-    pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"))
+    copies = []
+    if picture is not None:
+        count = learning.student.copies
+        sampling = Sampling(config.model.hz, picture.height, picture.width, run.path / ENCODER_FILE)
+        for number in range(int(pretrained is not None) if count is None else count):
+            copied = _copied(videos, recordings, replace(sampling, copy=1 + number), cache, progress)
+            copies.append([front_end(torch.from_numpy(x)) for x in copied])
+    pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"), copies)
 
     progress("decoder", 0, 1, "")
     held_out = len(features) >= LEAST_HELD_OUT
     if held_out:
-        streamed = held_out_posteriors(features, labels, posteriors, spec, learning, stage)
+        streamed = held_out_posteriors(features, labels, posteriors, spec, learning, stage, copies)
     else:
         streamed = streamed_posteriors(pyramid, features)
     some = np.linspace(0, len(features) - 1, min(FITTED_VIDEOS, len(features))).round().astype(int)
@@ -225,6 +236,18 @@ def _encoded(recordings: Sequence[SampledRecording], graph: Path, progress: Prog
         vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
         progress("encode", number + 1, len(recordings), "")
     return vectors
+
+
+def _copied(
+    videos: VideoSet,
+    recordings: Sequence[SampledRecording],
+    sampling: Sampling,
+    cache: VideoCache | None,
+    progress: Progress,
+) -> list[NDArray[np.float32]]:
+    """Vectors (T, D) of an augmented copy of each video."""
+    found = extract(videos.videos, sampling, cache, lambda n, of: progress("augment", n, of, f"copy {sampling.copy}"))
+    return [np.asarray(f.values[: len(r.inputs)], np.float32) for f, r in zip(found, recordings, strict=True)]
 
 
 def _reference(

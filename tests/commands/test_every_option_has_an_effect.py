@@ -47,6 +47,7 @@ EVAL_BELIEF = "eval data --ckpt believing --split 1 --json"
 CHECK = f"check data --config {CONFIG}"
 TINY = "--config tiny"
 EXTRACT = f"extract films {TINY}"
+CHECK_VIDEOS = f"check films {TINY}"
 LABEL = "label data --ckpt aligned --out new"
 EXPORT = "export --ckpt run --out new"
 INT8 = f"{EXPORT} --precision int8 --calib data --split 1"
@@ -139,6 +140,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--split": (CHECK, f"{CHECK} --split 1"),
         "--config": (CHECK, CHECK.replace(str(CONFIG), "kinematics --set data.rate_hz=20")),
         "--set": (CHECK, f"{CHECK} --set model.model_hz=5"),
+        "--encoder": (CHECK_VIDEOS, f"{CHECK_VIDEOS} --encoder onnx:pictures/encoder.fp32.onnx"),
         "--json": (CHECK, f"{CHECK} --json"),
     },
     "extract": {
@@ -482,6 +484,7 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
         "run": {"edge_hal.runtime.runner.run": ran},
         "listen": {"edge_hal.runtime.delivery.client.subscribe": subscribed},
         "train": {"edge_hal.learning.train.train": trained},
+        "check": {"edge_hal.learning.data.examine.extraction_speed": lambda *_: 100.0},
         "extract": {"edge_hal.learning.data.extraction.extract": extract},
         "export": {"edge_hal.export.bundle.export_bundle": lambda *_, **__: load_bundle(Path("bundle"))},
         "calibrate": {"edge_hal.export.int8.calibrate": calibrated},

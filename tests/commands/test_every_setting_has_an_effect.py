@@ -398,7 +398,8 @@ VALUES: dict[str, str] = {
 }
 WITH = {"decoder.margin": ["decoder.evidence_hz=0"], "decoder.smooth_s": ["decoder.evidence_hz=0"]}
 PICTURES = {path for path in KEYS if path.startswith(("model.encoder.", "learning.encoder."))}
-"""Keys of the frame encoder, which only trainings on videos use; see the test of encoders below."""
+PICTURES |= {"learning.student.copies"}
+"""Keys that only trainings on videos use; see the tests of encoders below."""
 READ_ONLY = {"learning.workers": "the number of processes changes the duration of the search, and never its result"}
 
 
@@ -497,6 +498,12 @@ def test_each_key_of_the_frame_encoder_has_an_effect(tmp_path: Path) -> None:
             if (encoder := load_config("tiny", settings).model.encoder) is not None
         )
         assert plain_spec != changed_spec, name
+
+
+def test_copies_of_features_are_refused(data: Path, tmp_path: Path) -> None:
+    """`tests/learning/encoders` has the effect of copies of videos."""
+    assert "copies has no effect here" in learnt(data, tmp_path / "run", ["learning.student.copies=1"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_given_encoder_graph_is_used(tmp_path: Path) -> None:

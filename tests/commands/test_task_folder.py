@@ -261,9 +261,20 @@ def test_vectors_that_were_extracted_are_those_that_training_looks_for(
         f"settings:\n  model.encoder: {{height: 16, width: 16, size: {size}}}\n  model.model_hz: 5\n"
     )
     path = write_video(tmp_path / "task" / "videos" / "a.mkv", [100 * i for i in range(20)])
+    (tmp_path / "task" / "transcripts").mkdir()
+    (tmp_path / "task" / "transcripts" / "a.txt").write_text("one\ntwo\n")
     graph = picture_bundle / "encoder.fp32.onnx"
+
+    def rows() -> dict[str, str]:
+        done = command("check", "task", "--encoder", f"onnx:{graph}", "--json")
+        assert done.returncode in (0, 1), done.stderr
+        found: dict[str, str] = json.loads(done.stdout)["rows"]
+        return found
+
+    assert "times as fast as the video), 0 MB" in rows()["extraction (estimate)"]
     done = command("extract", "task", "--encoder", f"onnx:{graph}")
     assert done.returncode == 0 and f"vectors of {size}" in done.stdout, done.stderr
+    assert rows()["extraction (estimate)"] == "nothing: all videos are in the cache"
     open_pretrained(Encoder(kind=f"onnx:{graph}")).write(tmp_path / "encoder.onnx")
     cache = VideoCache(tmp_path / "task" / ".cache")
     found = cache.get(Sampling(5.0, 16, 16, tmp_path / "encoder.onnx").key(Video("a", path, "video", (), 20, 10.0)))

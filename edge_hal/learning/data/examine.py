@@ -21,7 +21,7 @@ from .labels.folder import read_own_labels
 from .labels.segments import FoundLabels
 from .mstcn_files import Kind, count_of, index_media, names_in
 from .rates import with_model_rate
-from .training_cost import Cost, decoding_speed, training_cost
+from .training_cost import Cost, extraction_speed, training_cost
 from .video_cache import cache_of
 
 
@@ -39,8 +39,11 @@ class Examined:
         return {"rows": dict(self.rows), "estimate": cost, "problems": [asdict(each) for each in self.problems]}
 
 
-def examine(root: Path, config: Config, split: int | None) -> Examined:
+def examine(root: Path, config: Config, split: int | None, graph: Path | None = None) -> Examined:
     """Check the training part of `split`, or of a task folder, or all videos.
+
+    Args:
+        graph: of a pretrained encoder, whose sizes are in `config`.
 
     Raises:
         EdgeHalError: the folder has no videos at all, or there is no such split.
@@ -63,7 +66,7 @@ def examine(root: Path, config: Config, split: int | None) -> Examined:
     cost = None
     try:
         config = with_model_rate(config, videos)
-        cost, told = _cost(root, videos, config)
+        cost, told = _cost(root, videos, config, graph)
         rows |= {"ticks of the model": f"{config.model.hz:g} a second", **told}
     except EdgeHalError as error:
         problems.append(Problem("error", _text(error), error.todo))
@@ -158,23 +161,25 @@ def _rows(videos: VideoSet) -> dict[str, str]:
     return rows
 
 
-def _cost(root: Path, videos: VideoSet, config: Config) -> tuple[Cost, dict[str, str]]:
+def _cost(root: Path, videos: VideoSet, config: Config, graph: Path | None) -> tuple[Cost, dict[str, str]]:
     """The estimate, and its rows."""
     speed, uncached = None, list[Video]()
     if config.model.encoder is not None:
-        sampling = Sampling(config.model.hz, config.model.encoder.height, config.model.encoder.width)
+        sampling = Sampling(config.model.hz, config.model.encoder.height, config.model.encoder.width, graph)
         cache = cache_of(root)
         uncached = [v for v in videos.videos if cache is None or cache.get(sampling.key(v)) is None]
         if uncached:
             middle = sorted(uncached, key=lambda video: video.length)[len(uncached) // 2]
-            speed = decoding_speed(middle, sampling.model_hz, sampling.height, sampling.width)
+            speed = extraction_speed(middle, sampling)
     cost = training_cost(videos.videos, uncached, config, speed)
     rows = {}
     if config.model.encoder is not None:
+        eye = config.model.encoder
+        rows["frame encoder"] = f"{eye.kind}: pictures of {eye.height} x {eye.width}, vectors of {eye.size}"
         rows["extraction (estimate)"] = (
             "nothing: all videos are in the cache"
             if speed is None
-            else f"{_duration(cost.decode_s)} (measured: {speed:.0f} times as fast as the video), "
+            else f"{_duration(cost.extract_s)} (measured: {speed:.0f} times as fast as the video), "
             f"{cost.cache_bytes / 1e6:.0f} MB of cache"
         )
     rows["training (estimate)"] = f"{_duration(cost.train_s)} on two cores without a GPU, to a factor of three"

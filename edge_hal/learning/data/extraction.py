@@ -23,6 +23,7 @@ from edge_hal.media.stamps import Missing
 from edge_hal.progress import ProgressCount
 from edge_hal.ticks import ticks_of
 
+from .augmentation import Augmentation
 from .dataset import Video
 from .video_cache import Sampled, VideoCache, cache_key, content_hash
 
@@ -32,17 +33,21 @@ REPORT_S = 0.2
 @dataclass(frozen=True)
 class Sampling:
     """How a model sees videos: `model_hz` ticks per second, pictures of `height` x `width` pixels. With `graph`, the
-    vectors of this encoder are wanted, else the pictures."""
+    vectors of this encoder are wanted, else the pictures. `copy`: 0 for the video as it is, else the number of an
+    augmented copy."""
 
     model_hz: float
     height: int
     width: int
     graph: Path | None = None
+    copy: int = 0
 
     def key(self, video: Video) -> str:
         """The name of the cached file of `video`. Raises EdgeHalError if the video or the graph cannot be read."""
         encoder = None if self.graph is None else content_hash(self.graph)
         parts = {"model_hz": self.model_hz, "height": self.height, "width": self.width, "encoder": encoder}
+        if self.copy:
+            parts["copy"] = self.copy
         return cache_key({**parts, "video": content_hash(video.path), "unstamped_hz": video.rate_hz})
 
 
@@ -133,9 +138,15 @@ class _Job:
     index: int
 
     def run(self) -> None:
+        seen, augmentation = self.sampling, None
+        if seen.copy:  # the same for each seed of a training, so that the cache serves all
+            rng = np.random.default_rng([seen.copy, int(content_hash(self.video.path)[:16], 16)])
+            augmentation = Augmentation.sample(rng, seen.height, seen.width)
         with self.cache.adding(self.key) as rows:
 
             def take(picture: NDArray[np.uint8]) -> None:
+                if augmentation is not None:
+                    picture = augmentation.of(picture)
                 rows.append(picture if self.encoder is None else self.encoder(picture)[0])
                 self.done[self.index] += 1
                 self.go_on()
@@ -145,7 +156,7 @@ class _Job:
     def _each(self, take: Callable[[NDArray[np.uint8]], None]) -> Missing:
         """Call `take` with each picture: of the cache, if it has them, else of the video."""
         seen, video = self.sampling, self.video
-        kept = None if seen.graph is None else self.cache.get(replace(seen, graph=None).key(video))
+        kept = None if seen.graph is None else self.cache.get(replace(seen, graph=None, copy=0).key(video))
         if kept is not None:
             for picture in kept.values:
                 take(picture)

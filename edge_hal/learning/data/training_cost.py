@@ -1,4 +1,4 @@
-"""An estimate of what a training costs, from a short decoding and the amounts of data and work."""
+"""An estimate of what a training costs, from a short extraction and the amounts of data and work."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_hal.config import Config
 from edge_hal.cores import cores
-from edge_hal.features import each_picture
+from edge_hal.features import EncoderGraph, each_picture
 
 from .dataset import Video
+from .extraction import Sampling
 
 MEASURED_S = 1.5
-"""Decoding is measured for so long."""
+"""Extraction is measured for so long."""
 
 
 PIXELS, STEPS, WIDTH = 48 * 64, 8, 320
@@ -30,10 +34,10 @@ BASE_BYTES, THUMBNAIL_BYTES, FEATURES = 650e6, 3 * 4 * 12 * 16 * 3, 64
 
 @dataclass(frozen=True)
 class Cost:
-    """Estimates. `decode_s`: until all videos are read; 0 for features. `train_s`: the rest. `memory_bytes`: the most
+    """Estimates. `extract_s`: until all videos are read; 0 for features. `train_s`: the rest. `memory_bytes`: the most
     that is held. `cache_bytes`: of the files that extraction writes."""
 
-    decode_s: float
+    extract_s: float
     train_s: float
     memory_bytes: int
     cache_bytes: int
@@ -43,9 +47,15 @@ class _Enough(Exception):
     pass
 
 
-def decoding_speed(video: Video, model_hz: float, height: int, width: int) -> float:
-    """Seconds of video that are decoded and resized in a second by one core, measured on the start of the file."""
+def extraction_speed(video: Video, sampling: Sampling) -> float:
+    """Seconds of video that are decoded, resized and, with a graph, encoded in a second by one core, measured on the
+    start of the file."""
+    encoder = None if sampling.graph is None else EncoderGraph(sampling.graph)
     began_s, seen_ns = time.monotonic(), 0
+
+    def take(picture: NDArray[np.uint8]) -> None:
+        if encoder is not None:
+            encoder(picture)
 
     def seen(t_ns: int) -> None:
         nonlocal seen_ns
@@ -54,31 +64,34 @@ def decoding_speed(video: Video, model_hz: float, height: int, width: int) -> fl
             raise _Enough
 
     with contextlib.suppress(_Enough):
-        each_picture(video.path, model_hz, height, width, lambda _: None, video.rate_hz, seen)
+        each_picture(video.path, sampling.model_hz, sampling.height, sampling.width, take, video.rate_hz, seen)
     return max(seen_ns / 1e9, 1e-3) / max(time.monotonic() - began_s, 1e-3)
 
 
 def training_cost(
-    videos: Sequence[Video], uncached: Sequence[Video], config: Config, decoding_speed: float | None
+    videos: Sequence[Video], uncached: Sequence[Video], config: Config, extraction_speed: float | None
 ) -> Cost:
-    """The cost of a training on `videos`, of which `uncached` are still to be decoded.
+    """The cost of a training on `videos`, of which `uncached` are still to be extracted.
 
     The time of each stage is its amount of work times a constant. The constants were measured with the `tiny` preset on
     two x86-64 cores without a GPU; on another machine the result may be wrong by a factor of three.
 
     Args:
-        decoding_speed: see the function of this name; None if nothing is to be decoded.
+        extraction_speed: see the function of this name; None if nothing is to be extracted.
     """
     learning, hz = config.learning, config.model.hz
     seconds = sum(_seconds(video) for video in videos)
     ticks = seconds * hz
     steps = sum(len(video.transcript) for video in videos)
     encoder_s = align_s = 0.0
-    pixels = 0
-    if config.model.encoder is not None:
-        pixels = config.model.encoder.height * config.model.encoder.width
-        pictures = 0.0 if config.model.encoder.pretrained else learning.encoder.epochs * learning.encoder.hz * seconds
-        encoder_s = (PICTURE_S * pictures + ENCODE_S * ticks) * pixels / PIXELS
+    eye = config.model.encoder
+    own, row_bytes = eye is not None and not eye.pretrained, 0  # a picture, or a vector
+    if eye is not None:
+        pixels = eye.height * eye.width
+        row_bytes = 3 * pixels if own else 4 * eye.size
+        if own:
+            pictures = learning.encoder.epochs * learning.encoder.hz * seconds
+            encoder_s = (PICTURE_S * pictures + ENCODE_S * ticks) * pixels / PIXELS
     if not all(video.labels is not None for video in videos):
         rounds = 1 if config.model.encoder is None else 2  # of thumbnails, then of vectors
         mean_steps = steps / len(videos)
@@ -91,16 +104,16 @@ def training_cost(
     width = sum(level.width * level.blocks for level in config.model.levels) / WIDTH
     student_s = 2 * crops * learning.student.crop_s * hz * width * STUDENT_S  # with two folds for the thresholds
     at_once = max(1, min(cores(), len(uncached)))
-    decode_s = 0.0 if decoding_speed is None else sum(map(_seconds, uncached)) / decoding_speed / at_once
-    size = config.model.encoder.size if config.model.encoder is not None else 0
+    extract_s = 0.0 if extraction_speed is None else sum(map(_seconds, uncached)) / extraction_speed / at_once
+    size = 0 if eye is None else eye.size
     held = BASE_BYTES + ticks * (12 * (size or FEATURES) + 16 * len({step for v in videos for step in v.transcript}))
-    if pixels:
+    if own:
         held += ticks * THUMBNAIL_BYTES
     return Cost(
-        decode_s,
+        extract_s,
         START_S + encoder_s + align_s + student_s,
         round(held),
-        round(sum(map(_seconds, uncached)) * hz * 3 * pixels),
+        round(sum(map(_seconds, uncached)) * hz * row_bytes),
     )
 
 

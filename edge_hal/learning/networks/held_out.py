@@ -32,6 +32,7 @@ def held_out_posteriors(
     spec: PyramidSpec,
     config: Learning,
     stage: Callable[[str], Stage],
+    copies: Sequence[Sequence[Tensor]] = (),
 ) -> list[NDArray[np.float32]]:
     """Log posteriors (T, H K) of each video, by a student that was trained on the other fold.
 
@@ -51,6 +52,7 @@ def held_out_posteriors(
             spec,
             config,
             stage(f"fold {fold + 1} of {FOLDS}"),
+            [[views[i] for i in seen] for views in copies],
         )
         for index, posteriors in zip(held, streamed_posteriors(pyramid, [features[i] for i in held]), strict=True):
             found[index] = posteriors

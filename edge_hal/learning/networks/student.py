@@ -33,6 +33,7 @@ def learn_student(
     spec: PyramidSpec,
     config: Learning,
     stage: Stage,
+    copies: Sequence[Sequence[Tensor]] = (),
 ) -> Pyramid:
     """Train the causal pyramid.
 
@@ -40,7 +41,11 @@ def learn_student(
         features: front-end features (T, 3 D) per video.
         labels: (T,) per video, from the alignment or from the user.
         teacher: log posteriors (T, K) per video, or None.
+        copies: the features of augmented copies of all videos; labels and posteriors are those of the videos.
     """
+    features = [x for views in (features, *copies) for x in views]
+    labels = [*labels] * (1 + len(copies))
+    teacher = None if teacher is None else [*teacher] * (1 + len(copies))
     settings, weights = config.student, config.weights
     torch.manual_seed(stage.seed)
     pyramid = Pyramid(spec, dropout=config.dropout)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.learning.data import extraction
+from edge_hal.learning.data.augmentation import Augmentation
 from edge_hal.learning.data.dataset import Video
 from edge_hal.learning.data.extraction import Sampling, extract
 from edge_hal.learning.data.media_files import read_times
@@ -84,18 +85,51 @@ def test_vectors_are_those_of_the_pictures(films: list[Video], tmp_path: Path, p
         assert np.array_equal(one.values, two.values) and one.values.dtype == np.float32
 
 
+def test_a_copy_is_another_view_of_the_same_ticks(films: list[Video], tmp_path: Path, picture_bundle: Path) -> None:
+    """One view for a whole video, another one for each video and each copy, the same from a cache of pictures."""
+    graph = picture_bundle / "encoder.fp32.onnx"
+    seen = [Sampling(10.0, 16, 16, graph, copy) for copy in (0, 1, 2)]
+    found = [extract(films, each, None) for each in seen]
+    assert len({one.values.tobytes() for each in found for one in each}) == 9
+    assert all(len(a.values) == len(b.values) for each in found[1:] for a, b in zip(found[0], each, strict=True))
+    cache = VideoCache(tmp_path)
+    pictures = extract(films, Sampling(10.0, 16, 16), cache)
+    again = extract(films, seen[1], cache)
+    for film, shown, one, two in zip(films, pictures, found[1], again, strict=True):
+        view = Augmentation.sample(np.random.default_rng([1, int(content_hash(film.path)[:16], 16)]), 16, 16)
+        expected = encode_pictures(graph, np.stack([view.of(picture) for picture in shown.values]))
+        assert np.array_equal(one.values, expected) and np.array_equal(two.values, expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([(48, 64), (160, 160), (16, 24)]))
+def test_a_view_keeps_shape_and_most_of_the_picture(seed: int, size: tuple[int, int]) -> None:
+    height, width = size
+    view = Augmentation.sample(np.random.default_rng(seed), height, width)
+    marks = np.zeros((height, width, 3), np.uint8)
+    y, x = height // 4, width // 4
+    marks[y:-y, x:-x] = 255
+    seen = view.of(marks)
+    assert seen.shape == marks.shape and seen.dtype == np.uint8
+    lit = float((seen.max(2) > seen.max() / 2).mean())
+    assert 0.12 < lit < 0.45  # a quarter of the picture, zoomed by at most an eighth and seen from the side
+    centre = seen[height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1]
+    assert centre.max() == seen.max()
+
+
 def test_another_video_rate_size_or_encoder_is_another_file(films: list[Video], tmp_path: Path) -> None:
     film, path = films[0], films[0].path
     known_bundle(tmp_path / "p", pictures=True)
     graph = tmp_path / "p" / "encoder.fp32.onnx"
     keys = {SEEN.key(film), Sampling(5.0, 48, 64).key(film), Sampling(10.0, 24, 64).key(film)}
     keys |= {Sampling(10.0, 48, 32).key(film), Sampling(10.0, 48, 64, graph).key(film)}
+    keys |= {Sampling(10.0, 48, 64, graph, copy).key(film) for copy in (1, 2)}
     graph.write_bytes(graph.read_bytes() + b"\x92\x03\x00")
     keys.add(Sampling(10.0, 48, 64, graph).key(film))
     before = path.stat()
     write_video(path, [100 * i for i in range(40)], options={"qscale": "9"})
     keys.add(SEEN.key(film))
-    assert len(keys) == 7
+    assert len(keys) == 9
     assert before.st_ino == path.stat().st_ino  # the file was written to, not replaced
 
 

@@ -19,7 +19,7 @@ from edge_hal.learning.train import train
 from edge_hal.model.model_file import load_checkpoint
 from edge_hal.task_folder import runs
 from tests.helpers.processes import call
-from tests.helpers.short_training import BRIEF
+from tests.helpers.short_training import BRIEF, weights
 
 av: Any = pytest.importorskip("av")
 
@@ -91,6 +91,24 @@ def test_the_run_projects_its_vectors_and_says_where_they_came_from(trained: Pat
     assert (front_end.size, front_end.projected) == (SIZE, 64)
     assert checkpoint.provenance["encoder"]["kind"] == "onnx:net.onnx"
     assert not checkpoint.front_end.scale[3:].any()  # only three directions vary
+
+
+@pytest.mark.slow
+def test_the_student_also_learns_from_an_augmented_copy_of_each_video(trained: Path) -> None:
+    """One copy by default. Its vectors are cached, and the seed of a training does not change them."""
+    given = (*BRIEF, "learning.workers=1", "learning.teacher.realign_every=~", "model.projected=64")
+    for name, more in (("none", ["learning.student.copies=0"]), ("one", ["learning.student.copies=1"])):
+        code, _, err = call(
+            *("train", "data", "--out", name, "--encoder", "onnx:net.onnx"),
+            *(part for each in (*given, *more) for part in ("--set", each)),
+            cwd=trained,
+        )
+        assert code == 0, err
+        assert ("augment" in err) == (name == "one")
+    default, none, one = (weights(trained / name) for name in ("run", "none", "one"))
+    assert all(np.array_equal(default[name], one[name]) for name in default)
+    assert not all(np.array_equal(default[name], none[name]) for name in default)
+    assert (trained / "run" / "alignment.json").read_bytes() == (trained / "none" / "alignment.json").read_bytes()
 
 
 @pytest.mark.slow
