@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edge_hal.errors import EdgeHalError
 
-OWN = "own"
+OWN, AUTO = "own", "auto"
+"""`auto` is chosen by the commands, and is no encoder."""
 LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 LIBRARIES = ("torchvision", "timm")
 KNOWN = f"one of own, {', '.join(LITE)}, torchvision:NAME, timm:NAME, onnx:FILE"

@@ -26,6 +26,7 @@ class TaskFile(BaseModel):
         background: the step that means no step.
         rate_hz: frames per second of feature files, and of video files without time stamps.
         test: videos that are not trained on; `edge-hal eval` scores them.
+        encoder: what turns pictures into vectors, as in `edge-hal train --encoder`, but not `auto`. Not for features.
         config: a preset, or a YAML file in the task folder; None: the preset that fits the data.
         settings: keys of the configuration, as in `--set`, and their values.
     """
@@ -36,6 +37,7 @@ class TaskFile(BaseModel):
     background: str | None = None
     rate_hz: Positive | None = None
     test: tuple[str, ...] = ()
+    encoder: str | None = None
     config: str | None = None
     settings: dict[str, Any] = {}
 
@@ -47,10 +49,12 @@ class Task:
     root: Path
     file: TaskFile
 
-    @property
-    def overrides(self) -> list[str]:
-        """What the file replaces in the configuration, as `--set` takes it."""
+    def overrides(self, *, pictures: bool) -> list[str]:
+        """What the file replaces in the configuration of a model that reads pictures or features, as `--set` takes
+        it."""
         data = {"data.background": self.file.background, "data.rate_hz": self.file.rate_hz}
+        if pictures:
+            data["model.encoder.kind"] = self.file.encoder
         keys = {key: value for key, value in data.items() if value is not None} | _flat(self.file.settings)
         return [f"{key}={json.dumps(value)}" for key, value in keys.items()]
 
@@ -135,13 +139,14 @@ def _line(lines: Lines, place: Sequence[str | int]) -> int:
 
 def _check_settings(task: Task, path: Path, lines: Lines) -> None:
     """Raises EdgeHalError for a preset or a setting that is not valid, with its line."""
-    source, overrides = task.config_source("tiny"), task.overrides
+    source, overrides = task.config_source("tiny"), task.overrides(pictures=True)
     try:
         load_config(source)
     except EdgeHalError as error:
         raise EdgeHalError(f"{path}, line {_line(lines, ('config',))}: {error}", exit_code=2) from error
     places = [("settings", *key.split(".")) for key in _flat(task.file.settings)]
-    places = [("background",)] * (len(overrides) - len(places)) + places
+    above = [key for key in ("background", "rate_hz", "encoder") if getattr(task.file, key) is not None]
+    places = [(key,) for key in above] + places
     try:
         load_config(source, overrides)
     except EdgeHalError:

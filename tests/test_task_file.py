@@ -52,7 +52,21 @@ def test_a_key_that_holds_itself_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_file_without_keys_is_a_task_and_a_folder_without_the_file_is_none(tmp_path: Path) -> None:
     assert read_task(tmp_path) is None
     task = read_task(write(tmp_path, "# nothing\n"))
-    assert task is not None and task.overrides == []
+    assert task is not None and task.overrides(pictures=True) == []
+
+
+def test_its_encoder_is_that_of_videos_and_not_of_features(tmp_path: Path) -> None:
+    write(tmp_path, "encoder: efficientnet-lite0@96\n")
+    kinds: dict[tuple[str, str | None], str | None] = {}
+    for folder in ("videos", "features"):  # where both are, features are read
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for config in (None, "tiny"):
+            encoder = choose_config(tmp_path, config, []).model.encoder
+            kinds[folder, config] = None if encoder is None else encoder.kind
+    lite = "efficientnet-lite0@96"
+    assert [*kinds.values()] == [lite, lite, None, lite]
+    encoder = choose_config(tmp_path, "tiny", ["model.encoder.kind=own"]).model.encoder
+    assert encoder is not None and encoder.kind == "own"
 
 
 def test_its_keys_reach_the_configuration_and_the_command_line_comes_last(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from edge_hal.commands.extras import require
+from edge_hal.encoder_kind import AUTO, OWN
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, write_file
 from edge_hal.task_folder import TASK_FILE
@@ -26,6 +28,10 @@ TASK = """\
 
 # Frames per second of video files without time stamps.
 # rate_hz: 30
+
+# What turns pictures into vectors: own, or a pretrained encoder. `edge-hal encoders` lists them.
+# {why}.
+encoder: {encoder}
 
 # A preset (tiny, jetson), or a YAML file in this folder (default: tiny for videos).
 # config: tiny
@@ -52,8 +58,19 @@ README = """\
 
 def init(
     folder: Annotated[Path, typer.Argument(readable=False, help="New or empty folder for a task.")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="Frame encoder for task.yaml, as in `edge-hal train --encoder`. auto measures once, here, whether a "
+            "pretrained one is fast enough."
+        ),
+    ] = AUTO,
 ) -> None:
     """Make a task folder: places for videos, step lists and labels, and a commented task.yaml."""
+    from edge_hal.encoder_kind import parse_kind
+
+    if encoder != AUTO:
+        parse_kind(encoder)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             todo = "name a new or an empty folder"
@@ -64,6 +81,22 @@ def init(
         raise file_error(f"cannot make {folder}", error, "name another folder", path=folder) from error
     path = shlex.quote(str(folder))
     write_file(folder / "README.md", README.format(name=folder.resolve().name, path=path))
-    write_file(folder / TASK_FILE, TASK)
+    why = "Chosen with --encoder"
+    if encoder == AUTO:
+        encoder, why = _measured()
+    write_file(folder / TASK_FILE, TASK.format(encoder=encoder, why=why))
+    print(f"encoder: {encoder}. {why}.")
     print(f"{folder}: put videos into videos/ and their step lists into transcripts/")
     print(f"next: edge-hal check {path}")
+
+
+def _measured() -> tuple[str, str]:
+    """The encoder for this machine, and why."""
+    try:
+        require("torch", "onnx", "onnxscript")
+    except EdgeHalError as error:
+        return OWN, f"Nothing was measured: {error.what}"
+    from edge_hal.evaluation.encoder_costs import BUDGET_MS, within_budget
+
+    encoder, why = within_budget(BUDGET_MS)
+    return encoder, f"{why[0].upper()}{why[1:]}"

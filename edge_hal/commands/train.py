@@ -14,6 +14,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.task import tell
+from edge_hal.encoder_kind import AUTO
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import composed
 from edge_hal.task_folder import RUNS, is_task
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from edge_hal.learning.data.check_videos import Problem
     from edge_hal.learning.data.dataset import VideoSet
     from edge_hal.learning.data.labels.segments import FoundLabels
-
-AUTO, BUDGET_MS = "auto", 10.0
 
 
 def train(
@@ -125,7 +124,11 @@ def train(
     if budget_ms is not None and encoder != AUTO:
         raise EdgeHalError("--budget-ms has no effect here", "", "add --encoder auto, or leave it out", exit_code=2)
     if encoder == AUTO:
-        encoder = _chosen_encoder(BUDGET_MS if budget_ms is None else budget_ms)
+        require("torch", "onnx", "onnxscript")
+        from edge_hal.evaluation.encoder_costs import BUDGET_MS, within_budget
+
+        encoder, why = within_budget(BUDGET_MS if budget_ms is None else budget_ms)
+        print(f"encoder: {encoder}; {why}", file=sys.stderr)
     overrides += [] if encoder is None else [f"model.encoder.kind={encoder}"]
     chosen = choose_config(data, config, overrides)
     if alignment is not None and chosen.learning.supervision == "frames":
@@ -177,15 +180,6 @@ def train(
     _say_if_unfitted(len(videos), chosen.decoder.given())
     of_task = is_task(data) and out.parent == data / RUNS
     print(f"next: edge-hal export {shlex.quote(str(data)) if of_task else f'--ckpt {shlex.quote(str(out))}'}")
-
-
-def _chosen_encoder(budget_ms: float) -> str:
-    require("torch", "onnx", "onnxscript")
-    from edge_hal.evaluation.encoder_costs import within_budget
-
-    kind, why = within_budget(budget_ms)
-    print(f"encoder: {kind}; {why}", file=sys.stderr)
-    return kind
 
 
 def _advise(run: Path, videos: VideoSet) -> None:
@@ -256,9 +250,11 @@ def choose_config(data: Path, config: str | None, overrides: list[str]) -> Confi
 
     default = "kinematics" if config is None and find_kind(data) == "features" else "tiny"
     task = read_task(data)
+    source = config or (default if task is None else task.config_source(default))
     if task is not None:
-        default, overrides = task.config_source(default), [*task.overrides, *overrides]
-    return load_config(config or default, overrides)
+        pictures = load_config(source).model.encoder is not None
+        overrides = [*task.overrides(pictures=pictures), *overrides]
+    return load_config(source, overrides)
 
 
 def _problems(videos: VideoSet, data: Path, split: int | None, config: Config) -> list[Problem]:

@@ -134,7 +134,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--set": ("encoders own", "encoders own --set size=32"),
         "--json": ("encoders own", "encoders own --json"),
     },
-    "init": {"FOLDER": ("init new", "init newer")},
+    "init": {
+        "FOLDER": ("init new --encoder own", "init newer --encoder own"),
+        "--encoder": ("init new --encoder own", "init new --encoder timm:resnet18"),
+    },
     "check": {
         "DATA": (CHECK, CHECK.replace("data", "data2")),
         "--split": (CHECK, f"{CHECK} --split 1"),
@@ -483,7 +486,10 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
     work: dict[str, dict[str, Callable[..., Any]]] = {
         "run": {"edge_hal.runtime.runner.run": ran},
         "listen": {"edge_hal.runtime.delivery.client.subscribe": subscribed},
-        "train": {"edge_hal.learning.train.train": trained},
+        "train": {
+            "edge_hal.learning.train.train": trained,
+            "edge_hal.evaluation.encoder_costs.measure": costs_of,
+        },
         "check": {"edge_hal.learning.data.examine.extraction_speed": lambda *_: 100.0},
         "extract": {"edge_hal.learning.data.extraction.extract": extract},
         "export": {"edge_hal.export.bundle.export_bundle": lambda *_, **__: load_bundle(Path("bundle"))},

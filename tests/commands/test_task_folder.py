@@ -19,6 +19,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.check_videos import Problem
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.train import train
+from edge_hal.task_file import read_task
 from edge_hal.task_folder import newest_bundle, newest_run, runs
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.processes import call, called_here, contents, finish, start, until_exists
@@ -76,26 +77,40 @@ def begin(root: Path, seed: int = 0) -> Path:
 
 
 def test_init_makes_a_folder_that_check_understands_and_refuses_a_full_one(tmp_path: Path, command: Command) -> None:
-    done = command("init", "task")
+    done = command("init", "task", "--encoder", "own")
     assert done.returncode == 0 and "edge-hal check task" in done.stdout
     assert sorted(path.name for path in (tmp_path / "task").iterdir()) == [
         *("README.md", "labels", "task.yaml", "transcripts", "videos"),
     ]
     before = contents(tmp_path / "task")
-    again = command("init", "task")
+    again = command("init", "task", "--encoder", "own")
     assert again.returncode == 2 and "task is not empty" in again.stderr
     assert contents(tmp_path / "task") == before
     checked = command("check", "task")
     assert checked.returncode == 1 and "videos is empty" in checked.stderr
 
 
+def test_init_measures_once_which_encoder_this_machine_can_run(tmp_path: Path, command: Command) -> None:
+    """What it chose stands in task.yaml, so that all commands agree on it."""
+    from edge_hal.evaluation.encoder_costs import PREFERRED
+
+    done = command("init", "task")
+    assert done.returncode == 0, done.stderr
+    task = read_task(tmp_path / "task")
+    assert task is not None and task.file.encoder in (PREFERRED, "own")
+    assert f"encoder: {task.file.encoder}. " in done.stdout
+    refused = command("init", "other", "--encoder", "resnet")
+    assert refused.returncode == 2 and "there is no such kind" in refused.stderr
+    assert not (tmp_path / "other").exists()
+
+
 def test_every_key_that_task_yaml_shows_is_valid(tmp_path: Path) -> None:
     from edge_hal.commands.init import TASK
-    from edge_hal.task_file import TaskFile, read_task
+    from edge_hal.task_file import TaskFile
 
     keys = (*TaskFile.model_fields, "  learning")
-    lines = [line[2:] for line in TASK.splitlines() if line[2:].startswith(tuple(f"{key}" for key in keys))]
-    lines = [line for line in lines if ":" in line]
+    lines = [line.removeprefix("# ") for line in TASK.format(encoder="own", why="").splitlines()]
+    lines = [line for line in lines if line.startswith(keys) and ":" in line]
     (tmp_path / "task.yaml").write_text("\n".join(lines))
     task = read_task(tmp_path)
     assert task is not None and task.file.model_fields_set == set(TaskFile.model_fields)
@@ -339,7 +354,7 @@ def test_from_an_empty_folder_to_events(tmp_path: Path) -> None:
     from edge_hal.workbench import render_dataset
 
     render_dataset(tmp_path / "rendered", 3, 4, 1, workers=1)
-    assert in_a_child(tmp_path, "init", "task").returncode == 0
+    assert in_a_child(tmp_path, "init", "task", "--encoder", "own").returncode == 0
     for path in (tmp_path / "rendered" / "videos").iterdir():
         shutil.copy(path, tmp_path / "task" / "videos")
         shutil.copy(tmp_path / "rendered" / "transcripts" / f"{path.stem}.txt", tmp_path / "task" / "transcripts")

@@ -21,7 +21,7 @@ from edge_hal.evaluation.encoder_costs import PREFERRED, within_budget
 def test_the_budget_decides() -> None:
     assert within_budget(1e6)[0] == PREFERRED
     kind, why = within_budget(1e-3)
-    assert kind == OWN and "--budget-ms 0.001" in why and PREFERRED in why
+    assert kind == OWN and "0.001 are allowed" in why and PREFERRED in why
 
 
 def test_what_is_not_installed_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ def read_vectors(root: Path) -> None:
 def read_task_file(root: Path) -> None:
     task = read_task(root)
     assert task is not None
-    load_config(task.config_source("tiny"), task.overrides)
+    load_config(task.config_source("tiny"), task.overrides(pictures=True))
 
 
 def read_cached(root: Path) -> None:
