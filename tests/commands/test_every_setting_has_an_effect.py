@@ -474,7 +474,7 @@ ENCODER = {"epochs": 2, "dropout": 0.9, "hz": 5.0, "batch": 8, "lr": 0.1}
 
 @pytest.mark.usefixtures("one_thread")
 def test_each_key_of_the_frame_encoder_has_an_effect(tmp_path: Path) -> None:
-    fields = {path.rpartition(".")[2] for path in PICTURES if path.startswith("learning.")}
+    fields = {path.rpartition(".")[2] for path in PICTURES if path.startswith("learning.encoder.")}
     assert fields == set(ENCODER)
     made = [moving_dot(np.random.default_rng(0), 80) for _ in range(2)]
     recordings = [SampledRecording(str(i), (0, 1), x, np.arange(len(x)), None) for i, (x, _) in enumerate(made)]
