@@ -24,6 +24,7 @@ from .model import Model
 from .observer import EventCallback, Observer
 from .open_source import open_source
 from .options import RunOptions, Summary
+from .preview import Preview
 from .recording.event_ring import open_recording
 from .reload import Reloader
 from .session import Session
@@ -161,6 +162,8 @@ def _observers(
 ) -> list[Observer]:
     """Those that the options ask for, in the order in which they are told. To add one, append it here."""
     observers: list[Observer] = []
+    if options.preview is not None:
+        observers.append(Preview(options.preview, options.stream, keys=options.keys, insecure=options.insecure))
     if options.record is not None:
         observers.append(open_recording(options.record, options, recognizer.bundle, source))
     if options.selfcheck_s is not None:
