@@ -2,7 +2,7 @@
 
 `python -m tests.helpers.made_up_shift ENDPOINT STREAM JOURNAL TRANSITIONS [PREVIEW]` publishes what its standard input
 says, one command a line, and answers each with one line. Commands: `transition STEP`, `now STEP PROBABILITY`,
-`skipped STEP`, `burst COUNT`, `end`.
+`skipped STEP`, `picture FILE.npy`, `burst COUNT`, `end`.
 """
 
 from __future__ import annotations

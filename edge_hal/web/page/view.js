@@ -84,6 +84,7 @@ export class StreamView {
     this.health(state);
     this.pictures.update();
     this.timeline.dirty = true;
+    section.dataset.events = stream.events.length;  // for tests
     if (stream.newest) section.dataset.seq = stream.newest.seq;
   }
 
