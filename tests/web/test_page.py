@@ -54,8 +54,12 @@ def begin_pass(bench: Bench) -> None:
 def test_what_happens_is_shown_at_once(page: Browser, bench: Bench, viewer: Viewer) -> None:
     bench.tell("transition place_base")
     bench.tell("now place_base 0.91")
-    page.until("text('.step') === 'place base' && text('.probability') === '91 %'")
-    assert page.text(".next").startswith("next: insert gear (90 %) or grease gear (10 %), in about ")
+    page.until("text('.step') === 'place base' && text('.probability') === '91\\u00a0%'")
+    assert (
+        page.text(".next")
+        .replace("\u00a0", " ")
+        .startswith("next: insert gear (90 %) or grease gear (10 %), in about ")
+    )
     assert page.text(".procedure .now") == "▶place base: now"
     bench.tell("transition insert_gear")
     bench.tell("now insert_gear 0.8")
@@ -256,14 +260,14 @@ def test_a_burst_of_events_is_shown_to_its_end(page: Browser, bench: Bench) -> N
     bench.tell("transition inspect")
     page.until("text('.step') === 'inspect'")
     bench.tell("now inspect 0.99")
-    page.until("text('.probability') === '99 %'")
+    page.until("text('.probability') === '99\\u00a0%'")
     page.press("?")
     page.until("document.getElementById('help').open")
 
 
 def test_what_is_not_text_has_a_name_for_screen_readers(page: Browser, bench: Bench) -> None:
     begin_pass(bench)
-    page.until("text('.probability') === '88 %'")
+    page.until("text('.probability') === '88\\u00a0%'")
     tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     found = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
     nameless = [

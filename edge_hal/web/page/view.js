@@ -115,8 +115,8 @@ export class StreamView {
     const [first, second] = following;
     put(this.find(".first"), first ? `next: ${named(first.action)}` : "");
     put(this.find(".chance"), !first ? "" : ` (${percent(first.probability)})${second ? ` or ${named(second.action)} (${percent(second.probability)})` : ""}`);
-    put(this.find(".wait"), first ? `, in about ${Math.round(left("p50"))} s` : "");
-    put(this.find(".spread"), first ? ` (${Math.round(left("p10"))} to ${Math.round(left("p90"))})` : "");
+    put(this.find(".wait"), first ? `, in\u00a0about\u00a0${Math.round(left("p50"))}\u00a0s` : "");
+    put(this.find(".spread"), first ? `\u00a0(${Math.round(left("p10"))}\u00a0to\u00a0${Math.round(left("p90"))})` : "");
   }
 
   procedure() {
