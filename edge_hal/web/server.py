@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from edge_hal.errors import EdgeHalError
@@ -28,7 +30,7 @@ from .steps import Procedures
 
 CONNECTIONS, MESSAGE_BYTES = 128, 4096
 REST_S = 5
-"""A connection without a request is closed after so long."""
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,26 @@ class ViewOptions:
     host: str = "127.0.0.1"
     port: int = 0
     tls: tuple[Path, Path] | None = None
+
+
+class HttpProtocol(H11Protocol):
+    """Ends a connection that has sent no whole request for `REST_S`, or at most twice that. Others could not connect
+    while many such are open."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._waited = False
+        self.loop.call_later(REST_S, self._look)
+
+    def _look(self) -> None:
+        if self not in self.connections:  # it has ended, or has become a WebSocket
+            return
+        waits = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if waits and self._waited:
+            self.transport.abort()
+            return
+        self._waited = waits
+        self.loop.call_later(REST_S, self._look)
 
 
 class WebSocketProtocol(WSProtocol):
@@ -115,6 +137,7 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
         )
         config = uvicorn.Config(
             site.app,
+            http=HttpProtocol,
             ws=WebSocketProtocol,
             ws_max_size=MESSAGE_BYTES,
             limit_concurrency=CONNECTIONS,

@@ -314,6 +314,23 @@ def test_a_page_that_does_not_read_is_full_and_the_others_are_not(monkeypatch: p
 
 
 @pytest.mark.slow
+def test_connections_that_ask_for_nothing_are_ended_and_let_others_in(viewer: Viewer) -> None:
+    idle = [net.create_connection(("127.0.0.1", viewer.port)) for _ in range(150)]
+    for number, each in enumerate(idle):
+        each.settimeout(60)
+        if number % 2:
+            each.sendall(b"GET / HTTP/1.1\r\nHost:")
+    for each in idle:
+        try:
+            while each.recv(4096):
+                pass
+        except ConnectionResetError:
+            pass
+        each.close()
+    assert viewer.get("/")[0] == 200
+
+
+@pytest.mark.slow
 def test_a_slow_reader_is_cut_off_and_slows_nobody(tmp_path: Path) -> None:
     with Bench(tmp_path / "journal") as bench, Viewer(tmp_path, "--connect", bench.endpoint) as viewer:
         slow, good = viewer.open(small=True), viewer.open()
