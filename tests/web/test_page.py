@@ -114,8 +114,17 @@ def test_the_page_connects_again_after_the_run_and_after_the_server(
             page.until("document.body.dataset.connection === 'connected' && text('.step') === 'insert gear'")
             again.tell("transition grease_gear")
             page.until("text('.step') === 'grease gear'")
-            seqs = page.run("return Number(document.querySelector('section').dataset.seq)")
-            assert seqs > 60
+            # The server has told the past again, from its begin: once each, and in order.
+            page.press("1", "a")
+            page.until("Number(document.querySelector('section').dataset.events) > 60")
+            seq, events = page.run(
+                "const {seq, events} = document.querySelector('section').dataset; return [+seq, +events]"
+            )
+            assert events == seq + 1
+            begins = page.run(
+                "return [...document.querySelectorAll('.cycles tbody td:first-child')].map((each) => each.title)"
+            )
+            assert len(begins) > 5 and begins == sorted(set(begins), reverse=True)
 
 
 def test_eight_hours_are_scrolled_and_zoomed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import {named} from "./format.js";
 
 const views = new Map();
 const dirty = new Set();
+const untold = new Set();  // streams that this connection has not told of yet
 const token = readToken();
 let connected = false;
 
@@ -48,6 +49,7 @@ function refresh(name) {
 
 function receive(event) {
   const {stream} = refresh(event.stream);
+  if (untold.delete(event.stream)) stream.forget();
   stream.live = true;
   stream.heard = performance.now();
   stream.add(event);
@@ -55,13 +57,15 @@ function receive(event) {
 }
 
 function hello(streams) {
+  for (const name of views.keys()) untold.add(name);
   for (const [name, known] of Object.entries(streams)) {
     const {stream} = refresh(name);
-    const first = stream.events.length === 0;
+    untold.delete(name);
+    stream.forget();
     stream.live = known.live;
     for (const [session, t_ns, action, probability] of known.now) stream.addNow(session, t_ns, action, probability);
     for (const event of [...known.events, ...known.reports]) stream.add(event);
-    if (first) stream.older = known.older;
+    stream.older = known.older;
     const told = known.reports.map((report) => report.run?.utc_ns / 1e6);
     const silent_ms = Math.max(0, Date.now() - Math.max(...told));
     stream.heard = told.length ? performance.now() - silent_ms : -Infinity;

@@ -10,11 +10,8 @@ const identity = (event) => `${event.run?.journal ?? event.run?.session}/${event
 export class Stream {
   constructor(name) {
     this.name = name;
-    this.events = [];
-    this.known = new Set();
     this.nows = [];  // {session, t_ns, action, probability}
-    this.older = null;
-    this.loading = false;
+    this.connections = 0;
     this.live = false;
     this.heard = -Infinity;  // performance.now() of the newest message
     this.now = null;
@@ -22,8 +19,18 @@ export class Stream {
     this.labels = [];
     this.steps = null;  // of the procedure
     this.colours = new Colours([], new Set());
-    this.changed = true;
+    this.forget();
     this.derive();
+  }
+
+  // Another connection tells the events anew: what came in between, and the places of older ones, are unknown.
+  forget() {
+    this.connections += 1;
+    this.events = [];
+    this.known = new Set();
+    this.older = "m0";  // where to ask for events before the first one
+    this.loading = false;
+    this.changed = true;
   }
 
   add(event) {

@@ -39,14 +39,16 @@ export class StreamView {
   }
 
   async loadOlder() {
-    const {stream} = this;
+    const {stream} = this, {connections} = stream;
     stream.loading = true;
     try {
       const {events, older} = await this.connection.history(stream.name, stream.older);
+      if (connections !== stream.connections) return;
       stream.prepend(events, older);
       stream.derive();
       this.timeline.dirty = true;
     } catch (error) {
+      if (connections !== stream.connections) return;
       stream.older = null;
       put(this.find(".detail"), `Older events cannot be shown. ${error.message}`);
     }
@@ -121,7 +123,8 @@ export class StreamView {
 
   procedure() {
     const {stream} = this, {pass} = stream;
-    const steps = stream.steps ?? stream.labels.map((name) => ({name, optional: false, background: false}));
+    const names = stream.labels.length ? stream.labels : [...new Set(stream.segments.map((each) => each.action))];
+    const steps = stream.steps ?? names.map((name) => ({name, optional: false, background: false}));
     const done = new Set(pass.actions.map((each) => each.action));
     const now = stream.now?.action ?? stream.action;
     const marks = {done: "✓", missing: "!", now: "▶", open: ""};
@@ -186,7 +189,9 @@ export class StreamView {
       bar.append(length, element("span", seconds((end - begin) / 1000)));
       const missing = event.missing.length ? `missing: ${event.missing.map(named).join(", ")}` : event.complete ? "complete" : "not complete";
       const kinds = [...new Set(event.deviations.map((each) => each.kind.replaceAll("_", " ")))];
-      row.append(element("td", timeOf(begin)), bar, element("td", String(event.steps.length)), element("td", [missing, ...kinds].join("; ")));
+      const when = element("td", timeOf(begin));
+      when.title = new Date(begin).toISOString();
+      row.append(when, bar, element("td", String(event.steps.length)), element("td", [missing, ...kinds].join("; ")));
       return row;
     }));
   }
