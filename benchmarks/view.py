@@ -11,8 +11,8 @@ A Chromium without a window (Debian's `chromium` and `chromium-driver`, and sele
             page, for transitions a tenth of a second apart
     scroll  frames a second, and milliseconds of drawing in each, while all 8 hours of history are scrolled, at three
             zooms; the browser draws at most 60
-    cost    processor time and latency of a run over a video at its own rate: alone, with a server and three pages, and
-            with pictures too (`--preview`). The three take turns, because other programs disturb them
+    cost    processor time and latency of two runs over the same video at the same time, one watched by three pages, the
+            other by nobody; both without and with `--preview`. Latency is the sum of the stages' quantiles
 """
 
 from __future__ import annotations
@@ -149,52 +149,70 @@ def drawing(browser: Browser) -> dict[str, float]:
 
 
 def cost(folder: Path, bundle: Path, camera: str, seconds: float, times: int) -> dict[str, Any]:
-    kinds: dict[str, list[dict[str, float]]] = {"alone": [], "three pages": [], "three pages with pictures": []}
-    for number in range(times):
-        for kind in kinds:
-            kinds[kind].append(
-                one_run(folder, f"{number}-{len(kinds[kind])}-{kind[-3:]}", kind, bundle, camera, seconds)
-            )
-    names = list(kinds["alone"][0])
-    rows = {
-        kind: {name: round(float(np.median([run[name] for run in runs])), 3) for name in names}
-        for kind, runs in kinds.items()
-    }
-    spread = {
-        name: [round(min(run[name] for run in kinds["alone"]), 3), round(max(run[name] for run in kinds["alone"]), 3)]
-        for name in names
-    }
-    return {"median": rows, "alone_min_max": spread, "runs": times, "seconds": seconds}
+    rows: dict[str, Any] = {"runs": times, "seconds": seconds}
+    for kind in ("three pages", "three pages with pictures"):
+        watched, alone = [], []
+        for number in range(times):
+            place = folder / f"{kind[-4:]}{number}"
+            place.mkdir()
+            pair = two_runs(place, "pictures" in kind, number % 2, bundle, camera, seconds)
+            watched.append(pair[0])
+            alone.append(pair[1])
+        rows[kind] = {
+            name: {
+                "watched": round(float(np.median([run[name] for run in watched])), 3),
+                "alone": round(float(np.median([run[name] for run in alone])), 3),
+                "ratios": [round(one[name] / other[name], 2) for one, other in zip(watched, alone, strict=True)],
+            }
+            for name in watched[0]
+        }
+    return rows
 
 
-def one_run(folder: Path, name: str, kind: str, bundle: Path, camera: str, seconds: float) -> dict[str, float]:
-    endpoint = f"ipc://{folder}/{name[:3]}{len(kind)}"
-    command = [sys.executable, "-m", "edge_hal", "run", "--bundle", str(bundle), "--camera", camera, "--json"]
-    command += ["--pub", endpoint, "--seconds", str(seconds), "--journal", str(folder / f"journal {name}")]
-    if "pictures" in kind:
-        command += ["--preview", f"{endpoint}.pictures"]
+def two_runs(
+    folder: Path, pictures: bool, first: int, bundle: Path, camera: str, seconds: float
+) -> list[dict[str, float]]:
+    """Two runs over the same video at the same time, the first watched by three pages, the other by nobody.
+
+    Args:
+        first: which of them is started first.
+    """
+    endpoints = [f"ipc://{folder}/{name}" for name in ("watched", "alone")]
     with ExitStack() as closing:
-        if kind != "alone":
-            viewer = closing.enter_context(Viewer(folder, "--connect", endpoint, "--bundle", bundle))
-            browser = closing.enter_context(opened(folder / f"profile {name}", viewer.address))
-            for _ in range(2):
-                browser.driver.switch_to.new_window("window")
-                browser.driver.get(viewer.site)
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+        viewer = closing.enter_context(Viewer(folder, "--connect", endpoints[0], "--bundle", bundle))
+        browser = closing.enter_context(opened(folder / "profile", viewer.address))
+        for _ in range(2):
+            browser.driver.switch_to.new_window("window")
+            browser.driver.get(viewer.site)
+        found: dict[int, dict[str, float]] = {}
+        started = {
+            which: closing.enter_context(start_run(folder, which, pictures, endpoints[which], bundle, camera, seconds))
+            for which in (first, 1 - first)
+        }
+        for which, process in started.items():
             assert process.stdout is not None
             summary = json.loads(process.stdout.read())
             _, _, used = os.wait4(process.pid, 0)
             process.returncode = 0
-    latency = summary["latency_ms"]
-    stages = ("capture_to_tick", "encode", "step", "decide", "publish")
-    return {
-        "cpu_s": used.ru_utime + used.ru_stime,
-        "p50_ms": sum(latency[stage]["p50"] for stage in stages),
-        "encode_p50_ms": latency["encode"]["p50"],
-        "capture_to_tick_p99_ms": latency["capture_to_tick"]["p99"],
-        "ticks": float(summary["ticks"]),
-    }
+            latency = summary["latency_ms"]
+            stages = ("capture_to_tick", "encode", "step", "decide", "publish")
+            found[which] = {
+                "cpu_s": used.ru_utime + used.ru_stime,
+                "p50_ms": sum(latency[stage]["p50"] for stage in stages),
+                "p99_ms": sum(latency[stage]["p99"] for stage in stages),
+            }
+    return [found[0], found[1]]
+
+
+def start_run(
+    folder: Path, which: int, pictures: bool, endpoint: str, bundle: Path, camera: str, seconds: float
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "edge_hal", "run", "--bundle", str(bundle), "--camera", camera, "--json"]
+    command += ["--pub", endpoint, "--seconds", str(seconds), "--journal", str(folder / f"journal{which}")]
+    if pictures:
+        command += ["--preview", f"{endpoint}.pictures"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
@@ -207,7 +225,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("demo/bundle"))
     parser.add_argument("--camera", default="demo/videos/bench_065.mp4")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each run of `cost`")
-    parser.add_argument("--times", type=int, default=3, help="runs of each kind of `cost`")
+    parser.add_argument("--times", type=int, default=4, help="pairs of runs of each kind of `cost`")
     given = parser.parse_args()
     parts = given.part.split(",")
     with tempfile.TemporaryDirectory(prefix="view") as place:

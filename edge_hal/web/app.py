@@ -42,6 +42,7 @@ class Site:
 
     Args:
         start: called in the event loop before the first request.
+        troubles: sentences on what is wrong at present.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Site:
         token: str,
         hosts: frozenset[str] | None,
         start: Callable[[], None] = lambda: None,
+        troubles: Callable[[], list[str]] = list,
     ) -> None:
         self._history, self._hub, self._procedures, self._keys = history, hub, procedures, keys
-        self._start = start
+        self._start, self._troubles = start, troubles
         self._watchers = 0
         folder = Path(__file__).parent / "page"
         self._files = {f"/{path.name}": (path.read_bytes(), TYPES[path.suffix]) for path in folder.iterdir()}
@@ -104,7 +106,7 @@ class Site:
             if page is None:
                 return await socket.close(TRY_LATER)
             hello = {"type": "hello", "version": __version__, "streams": self._history.hello()}
-            first = [json.dumps(hello)]
+            first = [json.dumps(hello), *map(trouble_message, self._troubles())]
             for name, bundle in self._history.bundles().items():
                 if (steps := await run_in_threadpool(self._procedures.steps, bundle)) is not None:
                     first.append(procedure_message(name, steps))
@@ -141,6 +143,10 @@ class Site:
 
 def procedure_message(stream: str, steps: list[dict[str, Any]]) -> str:
     return json.dumps({"type": "procedure", "stream": stream, "steps": steps})
+
+
+def trouble_message(why: str) -> str:
+    return json.dumps({"type": "trouble", "why": why})
 
 
 async def _until_one_ends(socket: WebSocket, *work: Coroutine[Any, Any, Any] | Awaitable[Any]) -> None:

@@ -23,7 +23,10 @@ log = logging.getLogger("edge_hal.view")
 class Feed:
     """Args:
         tell: called in the feed's thread with the JSON of each event.
-        fail: called with a sentence when the publisher cannot be subscribed to; the feed tries again.
+        fail: called with a sentence when the publisher cannot be subscribed to, or its events cannot be shown. The feed
+            goes on.
+
+    `trouble`: that sentence, None while all is well.
 
     Raises:
         EdgeHalError: the address is malformed.
@@ -40,6 +43,7 @@ class Feed:
         fail: Callable[[str], None],
     ) -> None:
         self.endpoint = endpoint
+        self.trouble: str | None = None
         self._stream, self._replay, self._keys = stream, replay, keys
         self._history, self._tell, self._fail = history, tell, fail
         self._begin_ns = time.time_ns() - round(PAST_S * 1e9)
@@ -60,12 +64,19 @@ class Feed:
                 subscription = subscription or self._subscribe()
                 with subscription:
                     for event in subscription:
-                        if self._history.add(event, subscription.raw, self.endpoint):
+                        why = self._history.add(event, subscription.raw, self.endpoint)
+                        if why is None:
                             self._tell(subscription.raw)
+                        self._report(why)
             except EdgeHalError as error:
                 why = f"{error.what}: {error.why}" if error.why else error.what
-                log.warning("%s; trying again in %g s", why, RETRY_S)
-                self._fail(why)
+                self._report(why)
             subscription = None
             self._begin_ns = time.time_ns()
             time.sleep(RETRY_S)
+
+    def _report(self, trouble: str | None) -> None:
+        if trouble is not None and trouble != self.trouble:
+            log.warning(trouble)
+            self._fail(trouble)
+        self.trouble = trouble

@@ -80,18 +80,20 @@ class History:
             if name is not None:
                 self._streams.setdefault(name, Stream())
 
-    def add(self, event: Event, raw: bytes, address: str = "") -> bool:
-        """Returns whether pages should get it too: not if there are too many streams, or if it is no JSON of RFC 8259,
-        which browsers refuse."""
+    def add(self, event: Event, raw: bytes, address: str) -> str | None:
+        """Keep an event that came from this address. Returns why it is not kept, and should not be shown; None if it
+        is kept."""
         if b"NaN" in raw or b"Infinity" in raw:
             try:
                 json.loads(raw, parse_constant=_refuse)
-            except ValueError:
-                return False
+            except ValueError as error:
+                return f"a message of {address} is no JSON: {error}"
         with self._lock:
             if event.stream not in self._streams and len(self._streams) >= STREAMS:
-                return False
+                return f"there are more than {STREAMS} streams"
             stream = self._streams.setdefault(event.stream, Stream())
+            if stream.address not in ("", address):
+                return f"'{event.stream}' is published at {stream.address} and {address}: rename one (run --stream)"
             stream.address = address
             if event.durable or isinstance(event, Lost):
                 _keep(stream, event, raw)
@@ -106,7 +108,7 @@ class History:
                 found = preview.get("endpoint") if isinstance(preview, dict) else None
                 stream.preview = found if isinstance(found, str) else None
             stream.bundle = getattr(event, "bundle", stream.bundle)
-        return True
+        return None
 
     def bundles(self) -> dict[str, str]:
         """The fingerprint of the bundle of each stream, as far as known."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket as net
 import ssl
@@ -22,7 +21,7 @@ from edge_hal.runtime.delivery.bind_errors import bind_error
 from edge_hal.runtime.delivery.curve_keys import ClientKeys
 from edge_hal.runtime.delivery.endpoint import is_loopback
 
-from .app import Site, procedure_message
+from .app import Site, procedure_message, trouble_message
 from .feed import Feed
 from .history import History
 from .hub import Hub
@@ -113,7 +112,7 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
                     hub.tell(procedure_message(stream, steps))
 
     def fail(why: str) -> None:
-        hub.tell(_trouble(why))
+        hub.tell(trouble_message(why))
 
     def start() -> None:
         for feed in feeds:
@@ -134,6 +133,7 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
             options.token,
             hosts if options.tls is None else None,
             start=start,
+            troubles=lambda: [feed.trouble for feed in feeds if feed.trouble is not None],
         )
         config = uvicorn.Config(
             site.app,
@@ -169,10 +169,6 @@ def _run(server: uvicorn.Server, listener: net.socket) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _trouble(why: str) -> str:
-    return json.dumps({"type": "trouble", "why": why})
 
 
 def _listener(host: str, port: int) -> net.socket:

@@ -215,7 +215,7 @@ def test_memory_and_journal_join_without_a_hole(tmp_path: Path, monkeypatch: pyt
         journal.append([(event.seq, encode(event)) for event in events])
     history = History([tmp_path / "journal"])
     for event in events[20:]:
-        assert history.add(event, encode(event), "tcp://127.0.0.1:1")
+        assert history.add(event, encode(event), "tcp://127.0.0.1:1") is None
     page = history.page("bench", "m20", 100)
     assert page is not None and page.older == "m15"
     assert len(page.events) == 5
@@ -229,8 +229,17 @@ def test_memory_and_journal_join_without_a_hole(tmp_path: Path, monkeypatch: pyt
 def test_what_no_browser_parses_is_not_passed_on() -> None:
     history = History()
     event = start(0)
-    assert not history.add(event, encode(event).replace(b'"model_hz":10', b'"model_hz":NaN'))
-    assert history.add(event, encode(event).replace(b'"source":"s"', b'"source":"NaN"'))
+    why = history.add(event, encode(event).replace(b'"model_hz":10', b'"model_hz":NaN'), "ipc://a")
+    assert why is not None and "NaN" in why
+    assert history.add(event, encode(event).replace(b'"source":"s"', b'"source":"NaN"'), "ipc://a") is None
+
+
+def test_two_streams_of_one_name_are_not_mixed() -> None:
+    history, event = History(), start(0)
+    assert history.add(event, encode(event), "ipc://a") is None
+    why = history.add(event, encode(event), "ipc://b")
+    assert why is not None and "ipc://a and ipc://b" in why
+    assert len(history.hello()["bench"]["events"]) == 1
 
 
 def test_pictures_come_from_the_host_that_events_come_from() -> None:

@@ -20,7 +20,7 @@ export class Connection {
     this.wait_ms = 250;
     addEventListener("online", () => this.retry());
     document.addEventListener("visibilitychange", () => document.hidden || this.retry());
-    addEventListener("hashchange", () => { this.token = readToken(); this.wait_ms = 0; this.retry(); });
+    addEventListener("hashchange", () => this.useToken(readToken()));
     this.connect();
   }
 
@@ -36,7 +36,7 @@ export class Connection {
       this.on.state("denied");
       return;
     }
-    const socket = open("/live", this.token);
+    const socket = this.socket = open("/live", this.token);
     socket.onmessage = (message) => {
       this.wait_ms = 250;
       let body;
@@ -57,10 +57,22 @@ export class Connection {
     this.wait_ms = Math.min(LONGEST_MS, 2 * this.wait_ms + 250);
   }
 
+  // Connect now instead of later.
   retry() {
-    if (this.timer === undefined && this.wait_ms !== 0) return;
+    if (this.timer === undefined) return;
     clearTimeout(this.timer);
     this.connect();
+  }
+
+  // The address was opened again, perhaps with another token.
+  useToken(token) {
+    this.token = token;
+    if (this.socket && this.socket.readyState !== WebSocket.CLOSED) {
+      this.socket.close();  // then it connects again
+    } else {
+      clearTimeout(this.timer);
+      this.connect();
+    }
   }
 
   ask(path) {

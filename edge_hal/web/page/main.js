@@ -27,7 +27,7 @@ const connection = new Connection(token, {
   message(body) {
     if (body.type === "hello") hello(body.streams);
     else if (body.type === "procedure") refresh(body.stream).stream.setSteps(body.steps);
-    else if (body.type === "trouble") byId("connection").textContent = body.why;
+    else if (body.type === "trouble") trouble(body.why);
     else if (typeof body.stream === "string") receive(body);
   },
 });
@@ -45,6 +45,11 @@ function refresh(name) {
   }
   dirty.add(view);
   return view;
+}
+
+function trouble(why) {
+  document.body.dataset.connection = "trouble";
+  byId("connection").textContent = why;
 }
 
 function receive(event) {
