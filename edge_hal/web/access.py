@@ -26,6 +26,7 @@ from edge_hal.key_files import read_secret
 PROTOCOL = "edge-hal"
 """The WebSocket protocol that the server accepts. The page offers it and the token, because a browser lets a page
 set no other header of a WebSocket."""
+PORT = re.compile(r":\d+$")
 TOKEN = re.compile(r"[0-9a-f]{64}")
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -70,7 +71,8 @@ class Guard:
     A page of another site can point a name of its own at 127.0.0.1 (DNS rebinding). Its requests carry that name.
 
     Args:
-        hosts: the names and ports it answers to; None: to any, as with TLS, where the certificate holds the names.
+        hosts: the names it answers to, at any port, as a tunnel may have another; None: to any, as with TLS, where the
+            certificate holds the names.
     """
 
     def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str] | None) -> None:
@@ -100,7 +102,7 @@ class Guard:
     def _refused(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Why a request is refused; None if it is not. The page itself is no secret and needs no token."""
         host = headers.get("host", "")
-        if self._hosts is not None and host not in self._hosts:
+        if self._hosts is not None and PORT.sub("", host) not in self._hosts:
             return 421, "this server does not have that name"
         if scope["type"] == "websocket":
             offered = scope["subprotocols"]

@@ -123,8 +123,7 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
     with _listener(options.host, options.port) as listener:
         port = listener.getsockname()[1]
         shown = f"[{options.host}]" if ":" in options.host else options.host
-        names = ("127.0.0.1", "localhost", "[::1]", shown)
-        hosts = frozenset(f"{name}:{port}" for name in names) | (set(names) if port == 80 else set())
+        hosts = frozenset(("127.0.0.1", "localhost", "[::1]", shown))
         site = Site(
             history,
             hub,

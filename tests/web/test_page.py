@@ -264,6 +264,16 @@ def test_names_from_events_are_text_and_nothing_else(page: Browser, bench: Bench
     assert page.driver.title == "edge-hal" and page.errors() == []
 
 
+def test_a_stream_that_cannot_be_shown_holds_up_no_other(page: Browser, bench: Bench) -> None:
+    spoil = "const section = document.querySelector('section'); section.querySelector('.step').remove();"
+    page.run(spoil)  # whatever it is that fails
+    page.until("text('.state').startsWith('cannot be shown') && document.querySelector('.stale')")
+    bench.tell("transition inspect")
+    page.press("?")
+    page.until("document.getElementById('help').open")
+    assert page.errors() != []
+
+
 def test_a_burst_of_events_is_shown_to_its_end(page: Browser, bench: Bench) -> None:
     bench.tell("burst 6000")
     bench.tell("transition inspect")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import socket as net
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn", reason="needs the extra web")
@@ -69,7 +71,9 @@ def test_the_page_is_served_with_a_strict_policy_and_the_data_only_with_the_toke
 def test_another_name_and_another_site_are_refused(viewer: Viewer) -> None:
     assert viewer.get("/", host="evil.example")[0] == 421
     assert viewer.get("/", host=f"evil.example:{viewer.port}")[0] == 421
+    assert viewer.get("/", host="127.0.0.1.evil.example")[0] == 421
     assert viewer.get("/", host=f"localhost:{viewer.port}")[0] == 200
+    assert viewer.get("/", host="localhost:9999")[0] == 200  # through a tunnel
     assert viewer.open(origin="http://evil.example").refused == 403
     assert viewer.open(origin=f"http://127.0.0.1:{viewer.port + 1}").refused == 403
     assert viewer.open(host="evil.example").refused == 403
@@ -224,6 +228,26 @@ def test_memory_and_journal_join_without_a_hole(tmp_path: Path, monkeypatch: pyt
     assert before.events == [encode(event) for event in events[23:35]]
     last = history.page("bench", "j23", 100)
     assert last is not None and last.older is None and last.events == [encode(event) for event in events[:23]]
+
+
+def test_pictures_are_passed_on_and_end_with_the_server(tmp_path: Path) -> None:
+    np.save(tmp_path / "picture.npy", np.full((60, 80, 3), 99, np.uint8))
+    with (
+        Bench(tmp_path / "journal", preview=f"ipc://{tmp_path}/p") as bench,
+        Viewer(tmp_path, "--connect", bench.endpoint) as viewer,
+    ):
+        page = viewer.open()
+        assert page.until(type="heartbeat")["health"]["preview"]["sent"] == 0
+        unknown = viewer.open("/pictures?stream=other")
+        assert unknown.receive() is None and unknown.closed == 4004
+        assert viewer.open("/pictures?stream=bench-1", token="0" * 64).refused == 403
+        bench.tell(f"picture {tmp_path}/picture.npy")
+        pictures = viewer.open("/pictures?stream=bench-1")
+        message = pictures.receive()
+        assert isinstance(message, bytes)
+        about, _, data = message.partition(b"\n")
+        assert json.loads(about)["width"] == 80 and data.startswith(b"\xff\xd8\xff")
+        assert viewer.stop() == 0
 
 
 def test_what_no_browser_parses_is_not_passed_on() -> None:

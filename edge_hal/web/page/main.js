@@ -122,10 +122,21 @@ if (localStorage.getItem("edge-hal-operator")) setOperator(true);
 
 setInterval(() => { for (const view of views.values()) dirty.add(view); }, 500);
 
+// A stream that cannot be shown says so, and holds up no other.
+function show(view, work) {
+  try {
+    work();
+  } catch (error) {
+    console.error(error);
+    view.fail(error);
+  }
+}
+
 function frame() {
-  for (const view of dirty) view.update();
-  dirty.clear();
-  for (const view of views.values()) view.draw();
   requestAnimationFrame(frame);
+  const changed = [...dirty];
+  dirty.clear();
+  for (const view of changed) show(view, () => view.update());
+  for (const view of views.values()) show(view, () => view.draw());
 }
 requestAnimationFrame(frame);

@@ -177,7 +177,8 @@ export class Stream {
   // The newest moment that is known to be over.
   end() {
     const now = this.now && this.anchors.has(this.now.session) ? this.anchors.get(this.now.session) + this.now.at.t_ns / 1e6 : -Infinity;
-    return Math.max(now, this.until);
+    const beat = this.live && !this.ended && this.heartbeat?.run?.session === this.session ? this.heartbeat.run.utc_ns / 1e6 : -Infinity;
+    return Math.max(now, this.until, beat);
   }
 
   nowSegments() {

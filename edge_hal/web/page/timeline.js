@@ -175,8 +175,7 @@ export class Timeline {
 
   draw() {
     const {stream, canvas} = this;
-    const moves = this.right === null && stream.ended === null && stream.live;
-    if (!this.visible || !(this.dirty || moves)) return;
+    if (!this.visible || !this.dirty) return;
     this.dirty = false;
     if (this.wantsAll) this.fit();
     const width = canvas.clientWidth, scale = devicePixelRatio;

@@ -231,6 +231,11 @@ export class StreamView {
   draw() {
     this.timeline.draw();
   }
+
+  fail(error) {
+    this.section.classList.add("stale");
+    put(this.find(".state"), `cannot be shown: ${error.message}`);
+  }
 }
 
 export const describe = (event) => `${brief(event)}. ${reason(event)}`;
