@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import tempfile
 import webbrowser
 from collections.abc import Iterator
@@ -125,5 +127,6 @@ def opened_in_browser(address: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="edge-hal-view-") as folder:  # mode 0700
         page = Path(folder) / "view.html"
         page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n')
-        webbrowser.open(page.as_uri())
+        if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+            webbrowser.open(page.as_uri())  # without a screen it would open a text browser in this terminal
         yield

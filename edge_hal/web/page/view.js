@@ -10,8 +10,8 @@ const SHOWN_CYCLES = 50, SHOWN_DEVIATIONS = 50;
 const LAST_PASS_MS = 30_000;
 
 export class StreamView {
-  constructor(stream, template, {connection, token, connected, tell}) {
-    Object.assign(this, {stream, connection, connected, tell});
+  constructor(stream, template, {connection, token, connected}) {
+    Object.assign(this, {stream, connection, connected, shownCycles: null});
     this.section = template.content.firstElementChild.cloneNode(true);
     this.section.dataset.stream = stream.name;
     this.section.setAttribute("aria-label", `stream ${stream.name}`);
