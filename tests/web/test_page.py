@@ -189,6 +189,7 @@ def test_two_streams_are_shown_beside_each_other(tmp_path: Path) -> None:
             page.until("text('section:nth-of-type(1) .step') === 'fit cover'")
             page.until("text('section:nth-of-type(2) .step') === 'insert gear'")
             assert page.text("section:nth-of-type(1) .name") == "bench-1"
+            assert page.run("return document.documentElement.scrollWidth - innerWidth") <= 0
             assert page.run("return document.querySelector('section:nth-of-type(2) .alert').hidden")
             page.press("2")
             focused = "document.activeElement.closest('section').dataset.stream"
