@@ -103,8 +103,9 @@ class Preview(Observer):
             if frame is None or frame is shown or frame.data.ndim != 3:  # a recording may hold vectors
                 continue
             shown = frame
-            socket.send(topic, *self._message(frame))
-            self.sent += 1
+            parts = self._message(frame)
+            self.sent += 1  # before it arrives
+            socket.send(topic, *parts)
 
     def _message(self, frame: Frame) -> tuple[bytes, bytes]:
         picture = small(frame.data)
