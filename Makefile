@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_EXTRAS := camera,train,export,plot
-TEST_EXTRAS := $(DEMO_EXTRAS),test,encoders,tensorrt-rtx
+TEST_EXTRAS := $(DEMO_EXTRAS),test,browser,encoders,tensorrt-rtx
 # pip prints errors and nothing else.
 INSTALL := -m pip install -qq --disable-pip-version-check
 # One thread in each process, and one process more than there are cores, four at most: many tests wait for processes.
@@ -38,7 +38,7 @@ test-slow: .venv/for-tests
 	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow
 
 # The programs that slow tests start, from Debian's packages.
-SERVICES := ffmpeg mmdebstrap qemu-user-static
+SERVICES := chromium chromium-driver ffmpeg fonts-dejavu-core mmdebstrap qemu-user-static
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 services:

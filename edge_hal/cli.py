@@ -33,6 +33,7 @@ from edge_hal.commands.procedure import procedure
 from edge_hal.commands.replay import replay
 from edge_hal.commands.run import run
 from edge_hal.commands.train import train
+from edge_hal.commands.view import view
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import DENIED, FULL, file_error
 from edge_hal.redaction import hide_arguments, mask, remember
@@ -61,6 +62,7 @@ app.command("cameras")(cameras)
 app.command("run")(run)
 app.command("listen")(listen)
 app.command("replay")(replay)
+app.command("view")(view)
 app.command("init")(init)
 app.command("check")(check)
 app.command("extract")(extract)

@@ -49,6 +49,7 @@ class RunOptions:
         resume_s: the longest pause of a camera, within a run or between two with the same journal, after which the
             belief is resumed; 0 resumes nothing.
         trusted: a folder of public signing keys. A bundle that none of them signed is refused.
+        preview: an address to publish small pictures of the source on.
     """
 
     bundle: Path = DEFAULT_PATH
@@ -85,6 +86,7 @@ class RunOptions:
     replay: str | None = None
     keys: ServerKeys | None = None
     metrics: str | None = None
+    preview: str | None = None
 
     @cached_property
     def source(self) -> SourceSpec:
@@ -161,6 +163,11 @@ class RunOptions:
             "--camera-auth": (self.camera_auth is not None, source.kind is SourceKind.ADDRESS, "a network address"),
             "--size": (self.size is not None, source.live, camera),
             "--fourcc": (self.fourcc is not None, source.live, camera),
+            "--preview": (
+                self.preview is not None,
+                source.kind is not SourceKind.FEATURES,
+                "a source of pictures",
+            ),
             "--fps": (self.fps is not None, not source.may_be_vectors, "a camera, a video or a folder of pictures"),
             "--stall": (self.limits.stall_s != plain.stall_s, watched, camera),
             "--still": (self.limits.still_s != plain.still_s, watched, camera),

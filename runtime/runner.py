@@ -24,6 +24,7 @@ from .model import Model
 from .observer import EventCallback, Observer
 from .open_source import open_source
 from .options import RunOptions, Summary
+from .preview import Preview
 from .recording.event_ring import open_recording
 from .reload import Reloader
 from .session import Session
@@ -161,12 +162,19 @@ def _observers(
 ) -> list[Observer]:
     """Those that the options ask for, in the order in which they are told. To add one, append it here."""
     observers: list[Observer] = []
-    if options.record is not None:
-        observers.append(open_recording(options.record, options, recognizer.bundle, source))
-    if options.selfcheck_s is not None:
-        observers.append(open_selfcheck(recognizer, options.selfcheck_s))
-    if on_event is not None:
-        observers.append(EventCallback(on_event))
+    try:
+        if options.preview is not None:
+            observers.append(Preview(options.preview, options.stream, keys=options.keys, insecure=options.insecure))
+        if options.record is not None:
+            observers.append(open_recording(options.record, options, recognizer.bundle, source))
+        if options.selfcheck_s is not None:
+            observers.append(open_selfcheck(recognizer, options.selfcheck_s))
+        if on_event is not None:
+            observers.append(EventCallback(on_event))
+    except BaseException:
+        for each in observers:
+            each.close()
+        raise
     return observers
 
 

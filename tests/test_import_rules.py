@@ -54,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("edge_hal", "decoding", "runtime leaves", "runtime base", "runtime/sources", "runtime/stream"),
         *("runtime/engines", "runtime/recording", "runtime/delivery", "runtime/checks"),
     },
+    "web": {"edge_hal", "decoding", "runtime leaves", "runtime/delivery"},
     "calib": {"edge_hal", "decoding", "runtime/engines", "runtime/stream"},
     "export": {"edge_hal", "decoding", "model", "calib", "runtime/engines", "runtime/stream"},
 }
@@ -113,6 +114,16 @@ def test_imports_between_rooms_are_those_of_the_table() -> None:
             if other != room and other not in MAY_IMPORT[room]:
                 wrong.append(f"{path} ({room}) imports {'.'.join(imported)} ({other})")
     assert wrong == []
+
+
+def test_nothing_imports_the_web_room_but_its_commands() -> None:
+    found = [
+        str(path)
+        for path in sources()
+        for imported in imports_of(path)
+        if imported[:2] == ["edge_hal", "web"] and room_of(module_of(path)) != "web"
+    ]
+    assert set(found) <= {"edge_hal/commands/view.py"}
 
 
 def test_the_runtime_and_the_numpy_rooms_name_nothing_heavy() -> None:

@@ -7,8 +7,11 @@ import importlib
 from edge_hal.errors import EdgeHalError
 
 
-def require(*modules: str) -> None:
+def require(*modules: str, extra: str = "train,export") -> None:
     """Check that the modules a command needs can be imported, or say how to install them.
+
+    Args:
+        extra: the extras of edge-hal that install them.
 
     Raises:
         EdgeHalError: a module is missing.
@@ -20,5 +23,5 @@ def require(*modules: str) -> None:
             raise EdgeHalError(
                 f"{name} is not installed",
                 "this command needs it; a device that only runs bundles does not",
-                "pip install 'edge-hal[train,export]'",
+                f"pip install 'edge-hal[{extra}]'",
             ) from error

@@ -20,6 +20,7 @@ from edge_hal.errors import EdgeHalError
 if TYPE_CHECKING:
     from edge_hal.events import Event, Moment, Now
     from edge_hal.runtime.delivery.client import Begin
+    from edge_hal.runtime.delivery.curve_keys import ClientKeys
 
 
 def listen(
@@ -80,21 +81,12 @@ def listen(
     from edge_hal.events import End, Now
     from edge_hal.files import check_readable, check_writable
     from edge_hal.runtime.delivery.client import subscribe
-    from edge_hal.runtime.delivery.curve_keys import client_keys
 
     if cursor is not None:
         check_readable(cursor)
         check_writable(cursor.parent, f"cannot write the cursor {cursor}", "choose another --cursor")
     begin = _begin(from_start or cursor is not None, from_start, from_seq, since)
-    if (key is None) != (server_key is None):
-        todo = "give both --key and --server-key"
-        raise EdgeHalError(
-            "one key is missing",
-            "encryption needs your secret key and the public key of the publisher",
-            todo,
-            exit_code=2,
-        )
-    keys = None if key is None or server_key is None else client_keys(key, server_key)
+    keys = encryption(key, server_key)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not have every character
     number, line = 0, StatusLine()
@@ -111,6 +103,21 @@ def listen(
             number += 1
             if number == count or (until_end and isinstance(event, End)):
                 return
+
+
+def encryption(key: Path | None, server_key: Path | None) -> ClientKeys | None:
+    """The keys of a subscriber, if they were given.
+
+    Raises:
+        EdgeHalError: only one was given, or one cannot be used.
+    """
+    from edge_hal.runtime.delivery.curve_keys import client_keys
+
+    if (key is None) != (server_key is None):
+        todo = "give both --key and --server-key"
+        why = "encryption needs your secret key and the public key of the publisher"
+        raise EdgeHalError("one key is missing", why, todo, exit_code=2)
+    return None if key is None or server_key is None else client_keys(key, server_key)
 
 
 class StatusLine:

@@ -41,6 +41,7 @@ def run(
     no_journal: option.NoJournal = False,
     retention: option.Retention = None,
     replay: option.Replay = None,
+    preview: option.Preview = None,
     key: option.Key = None,
     allowed: option.Allowed = None,
     insecure: option.Insecure = False,
@@ -113,6 +114,7 @@ def run(
         replay=replay,
         keys=None if key is None else server_keys(key, allowed),
         metrics=metrics,
+        preview=preview,
         insecure=insecure,
     )
     with streams.never_waiting():

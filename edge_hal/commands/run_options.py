@@ -196,6 +196,14 @@ Replay = Annotated[
     ),
 ]
 
+Preview = Annotated[
+    str | None,
+    delivery(
+        help="ZeroMQ address to publish small pictures of the source on, for `edge-hal view`, for example "
+        "tcp://127.0.0.1:5572. Pictures are encoded only while somebody watches (default: no pictures)."
+    ),
+]
+
 Key = Annotated[
     Path | None,
     delivery(

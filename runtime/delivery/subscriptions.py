@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Iterable
 
 import zmq
 
@@ -45,8 +46,14 @@ CHANGES, CHANGES_S = 200, 10.0
 class SubscriptionSocket:
     """The XPUB socket of a stream. For one thread at a time.
 
+    Args:
+        types: what follows the stream in a topic.
+        queue: messages kept for one subscriber that does not read.
+        chosen_by: the option that chose the address.
+
     Attributes:
         address: where it is bound.
+        wanted: the prefixes that somebody subscribes to and that match a topic.
         connections: those to `address`. Call `read` when their monitor or `socket` is readable.
 
     Raises:
@@ -54,9 +61,18 @@ class SubscriptionSocket:
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, stream: str, keys: ServerKeys | None
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        stream: str,
+        keys: ServerKeys | None,
+        *,
+        types: Iterable[str] = TYPES,
+        queue: int = SEND_EVENTS,
+        chosen_by: str = "--pub",
     ) -> None:
-        self._topics = [f"{stream}/{name}".encode() for name in TYPES]
+        self._topics = [f"{stream}/{name}".encode() for name in types]
+        self.wanted: set[bytes] = set()
         self._useless: Counter[int] = Counter()  # bytes, by connection
         self._changes: Counter[int] = Counter()  # messages, by connection
         self._counted_s = time.monotonic()
@@ -64,7 +80,7 @@ class SubscriptionSocket:
         self.socket = MonitoredSocket(context, zmq.XPUB)
         for option, value in (
             (zmq.XPUB_VERBOSE, 1),
-            (zmq.SNDHWM, SEND_EVENTS),
+            (zmq.SNDHWM, queue),
             (zmq.LINGER, LINGER_MS),
             (zmq.MAXMSGSIZE, limit if keys is None else max(limit, CURVE_BYTES)),
             (zmq.RCVHWM, WAITING_MESSAGES),
@@ -76,7 +92,7 @@ class SubscriptionSocket:
         try:
             if keys is not None:
                 keys.secure(self.socket)
-            self.address: BoundAddress = bind(self.socket, endpoint, "--pub")
+            self.address: BoundAddress = bind(self.socket, endpoint, chosen_by)
             self.connections.bound(self.address)
         except BaseException:
             self.close()
@@ -91,8 +107,9 @@ class SubscriptionSocket:
         self._forget_closed()
         return sum(self._judge(frame) for frame in frames)
 
-    def send(self, topic: bytes, body: bytes) -> None:
-        self.socket.send_multipart([topic, body])
+    def send(self, *parts: bytes) -> None:
+        """A topic, and what follows it."""
+        self.socket.send_multipart(parts)
 
     def close(self) -> None:
         self.socket.close()
@@ -100,6 +117,8 @@ class SubscriptionSocket:
     def _judge(self, frame: zmq.Frame) -> bool:
         message = frame.bytes
         matches = any(topic.startswith(message[1:]) for topic in self._topics)
+        if matches:
+            (self.wanted.add if message[:1] == b"\x01" else self.wanted.discard)(message[1:])
         connection = self.connections.sender(frame)
         if connection is None:  # libzmq unsubscribes for a peer that has left
             return False

@@ -12,7 +12,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,6 +40,7 @@ from tests.helpers.small_models import random_input, random_model, small_spec
 RUN = "run --bundle bundle --camera features:f.npy@10"
 VIDEO = "run --bundle pictures --camera folder --fps 10"
 CAMERA = "run --bundle pictures --camera rtsp://host/x --no-journal"
+VIEW = "view --token-file token"
 TRAIN = f"train data --out new --config {CONFIG}"
 PICTURED = "train films --out new --config tiny"
 EVAL = "eval data --ckpt run --split 1 --json"
@@ -83,6 +84,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--no-journal": (f"{RUN} --journal j", f"{RUN} --journal j --no-journal"),
         "--retention": (f"{RUN} --journal j", f"{RUN} --journal j --retention 2d"),
         "--replay": (f"{RUN} --journal j", f"{RUN} --journal j --replay ipc://past"),
+        "--preview": (VIDEO, f"{VIDEO} --preview ipc://pictures"),
         "--key": (RUN, f"{RUN} --key keys/me.key_secret"),
         "--allowed": (f"{RUN} --key keys/me.key_secret", f"{RUN} --key keys/me.key_secret --allowed others"),
         "--insecure": (RUN, f"{RUN} --insecure"),
@@ -119,6 +121,27 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--json": ("listen", "listen --json"),
         "--count": ("listen", "listen --count 1"),
         "--until-end": ("listen", "listen --until-end"),
+    },
+    "view": {
+        "--connect": (VIEW, f"{VIEW} --connect ipc://there"),
+        "--stream": (VIEW, f"{VIEW} --stream other"),
+        "--replay": (VIEW, f"{VIEW} --replay ipc://past"),
+        "--journal": (VIEW, f"{VIEW} --journal j"),
+        "--bundle": (VIEW, f"{VIEW} --bundle bundle2"),
+        "--key": (
+            f"{VIEW} --server-key keys/you.key --key keys/me.key_secret",
+            f"{VIEW} --server-key keys/you.key --key keys/you.key_secret",
+        ),
+        "--server-key": (
+            f"{VIEW} --key keys/me.key_secret --server-key keys/me.key",
+            f"{VIEW} --key keys/me.key_secret --server-key keys/you.key",
+        ),
+        "--host": (VIEW, f"{VIEW} --host ::1"),
+        "--port": (VIEW, f"{VIEW} --port 0"),
+        "--tls-cert": (f"{VIEW} --tls-key k --tls-cert c", f"{VIEW} --tls-key k --tls-cert d"),
+        "--tls-key": (f"{VIEW} --tls-cert c --tls-key k", f"{VIEW} --tls-cert c --tls-key l"),
+        "--token-file": (VIEW, "view --token-file other"),
+        "--no-browser": (VIEW, f"{VIEW} --no-browser"),
     },
     "replay": {
         "FOLDER": ("replay rec", "replay rec2"),
@@ -321,6 +344,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"{name}.json").write_text(procedure.to_json())
     (root / "auth").write_text("user:password")
     (root / "auth").chmod(0o600)
+    (root / "token").write_text("0" * 64)
+    (root / "token").chmod(0o600)
     (root / "folder").mkdir()
     (root / "others").mkdir()
     bundles: dict[str, dict[str, Any]] = {"bundle": {}, "bundle2": {"lag_s": 0.3}, "pictures": {"pictures": True}}
@@ -447,6 +472,10 @@ def tried(what: str, bundles: Sequence[Path]) -> list[Any]:
     return [Finding(f"bundle {bundle}", "ok", what) for bundle in bundles]
 
 
+def served(options: Any, on_ready: Callable[[str], None]) -> None:
+    on_ready("http://127.0.0.1/#token")
+
+
 STOPPED = 77
 
 
@@ -489,6 +518,10 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
         "train": {
             "edge_hal.learning.train.train": trained,
             "edge_hal.evaluation.encoder_costs.measure": costs_of,
+        },
+        "view": {
+            "edge_hal.web.server.serve": served,
+            "edge_hal.commands.view.opened_in_browser": lambda _: nullcontext(),
         },
         "check": {"edge_hal.learning.data.examine.extraction_speed": lambda *_: 100.0},
         "extract": {"edge_hal.learning.data.extraction.extract": extract},

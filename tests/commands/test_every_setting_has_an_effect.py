@@ -86,6 +86,7 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "replay": ({"journal": Path("j")}, {"journal": Path("j"), "replay": "ipc://past"}),
     "keys": (OPEN, {**OPEN, "keys": "me"}),
     "metrics": ({}, {"metrics": "nowhere"}),
+    "preview": (FILE, {**FILE, "preview": "nowhere"}),
 }
 
 

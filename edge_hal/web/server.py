@@ -1,0 +1,190 @@
+"""Binds the address of the page and serves it until it is stopped."""
+
+from __future__ import annotations
+
+import signal
+import socket as net
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable
+from edge_hal.runtime.delivery.bind_errors import bind_error
+from edge_hal.runtime.delivery.curve_keys import ClientKeys
+from edge_hal.runtime.delivery.endpoint import is_loopback
+
+from .app import Site, procedure_message, trouble_message
+from .feed import Feed
+from .history import History
+from .hub import Hub
+from .steps import Procedures
+
+CONNECTIONS, MESSAGE_BYTES = 128, 4096
+REST_S = 5
+"""Seconds."""
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What the server can be told.
+
+    Attributes:
+        connect: addresses of publishers; empty: journals alone.
+        replay: where past events are requested; with one publisher only.
+        journals: files with older events.
+        bundles: bundles or task folders whose procedure is shown.
+        host, port: where it listens; port 0 takes a free one.
+        tls: certificate and key. Without them only loopback addresses are served.
+    """
+
+    token: str = field(repr=False)
+    connect: Sequence[str] = ()
+    stream: str | None = None
+    replay: str | None = None
+    journals: Sequence[Path] = ()
+    bundles: Sequence[Path] = ()
+    keys: ClientKeys | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+    tls: tuple[Path, Path] | None = None
+
+
+class HttpProtocol(H11Protocol):
+    """Ends a connection that has sent no whole request for `REST_S`, or at most twice that. Others could not connect
+    while many such are open."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._waited = False
+        self.loop.call_later(REST_S, self._look)
+
+    def _look(self) -> None:
+        if self not in self.connections:  # it has ended, or has become a WebSocket
+            return
+        waits = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if waits and self._waited:
+            self.transport.abort()
+            return
+        self._waited = waits
+        self.loop.call_later(REST_S, self._look)
+
+
+class WebSocketProtocol(WSProtocol):
+    """Lets the application end a connection whose peer does not read."""
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        self.scope["state"]["abort"] = self.transport.abort  # the task with this scope has not begun
+
+
+def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        on_ready: called with the address, token included, once it is bound.
+
+    Raises:
+        EdgeHalError: the address cannot be used; other machines could reach it without TLS; a journal, a certificate or
+            an address of a publisher cannot be used.
+    """
+    if options.tls is None and not is_loopback(options.host):
+        why = "other machines could read the token and what is shown, unencrypted"
+        todo = "give --tls-cert and --tls-key, or use an SSH tunnel to 127.0.0.1"
+        raise EdgeHalError(f"will not serve on {options.host}", why, todo, exit_code=2)
+    tls = {} if options.tls is None else _tls(*options.tls)
+    history, hub = History(options.journals), Hub()
+    procedures = Procedures(options.bundles)
+
+    def tell(raw: bytes) -> None:
+        hub.tell(raw.decode())
+        for stream, bundle in history.bundles().items():
+            if told.get(stream) != bundle:
+                told[stream] = bundle
+                if (steps := procedures.steps(bundle)) is not None:
+                    hub.tell(procedure_message(stream, steps))
+
+    def fail(why: str) -> None:
+        hub.tell(trouble_message(why))
+
+    def start() -> None:
+        for feed in feeds:
+            feed.start()
+
+    told: dict[str, str] = {}
+    feeds = [Feed(each, options.stream, options.replay, options.keys, history, tell, fail) for each in options.connect]
+    with _listener(options.host, options.port) as listener:
+        port = listener.getsockname()[1]
+        shown = f"[{options.host}]" if ":" in options.host else options.host
+        hosts = frozenset(("127.0.0.1", "localhost", "[::1]", shown))
+        site = Site(
+            history,
+            hub,
+            procedures,
+            options.keys,
+            options.token,
+            hosts if options.tls is None else None,
+            start=start,
+            troubles=lambda: [feed.trouble for feed in feeds if feed.trouble is not None],
+        )
+        config = uvicorn.Config(
+            site.app,
+            http=HttpProtocol,
+            ws=WebSocketProtocol,
+            ws_max_size=MESSAGE_BYTES,
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=REST_S,
+            timeout_graceful_shutdown=1,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            log_level="critical",
+            **tls,
+        )
+        scheme = "http" if options.tls is None else "https"
+        on_ready(f"{scheme}://{shown}:{port}/#{options.token}")
+        _run(uvicorn.Server(config), listener)
+
+
+def _run(server: uvicorn.Server, listener: net.socket) -> None:
+    """Until SIGINT or SIGTERM, which are no failure: uvicorn hands them on to the handlers that were there before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: object) -> None:
+        server.should_exit = True
+
+    try:
+        for number in before:
+            signal.signal(number, stop)
+        server.run(sockets=[listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listener(host: str, port: int) -> net.socket:
+    address = f"{host}:{port}"
+    try:
+        place = net.getaddrinfo(host, port, type=net.SOCK_STREAM)[0]
+        return net.create_server(place[4][:2], family=place[0], backlog=CONNECTIONS)
+    except OSError as error:
+        raise bind_error(f"cannot serve on {address}", error.errno, address, "--port 0") from error
+
+
+def _tls(certificate: Path, key: Path) -> dict[str, Any]:
+    for path in (certificate, key):
+        check_readable(path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        what = f"cannot use the certificate {certificate} with the key {key}"
+        raise EdgeHalError(what, str(error), "give PEM files, the key without a passphrase", exit_code=2) from error
+    return {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}

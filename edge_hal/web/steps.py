@@ -1,0 +1,71 @@
+"""The steps of a bundle's procedure in one usual order, for pages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_hal.bundle import load_bundle
+from edge_hal.decoding.procedure import Procedure
+from edge_hal.errors import EdgeHalError
+from edge_hal.task_folder import newest_bundle
+
+log = logging.getLogger("edge_hal.view")
+
+
+class Procedures:
+    """The procedures of bundles by the fingerprint of the bundle, which events name.
+
+    Args:
+        paths: bundles or task folders. They are read again when an unknown fingerprint is asked for: a bundle may have
+            been replaced and loaded again.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+        self._known: dict[str, list[dict[str, Any]] | None] = {}
+
+    def steps(self, fingerprint: str) -> list[dict[str, Any]] | None:
+        """None if no bundle has this fingerprint, or if it has no procedure."""
+        if fingerprint and fingerprint not in self._known:
+            self._known[fingerprint] = None
+            for path in self._paths:
+                try:
+                    bundle = load_bundle(newest_bundle(path), allow_uncertified=True)
+                except EdgeHalError as error:
+                    log.warning("%s: %s", error.what, error.why)
+                    continue
+                found = bundle.decoder.procedure
+                self._known[bundle.fingerprint] = None if found is None else in_order(found)
+        return self._known.get(fingerprint)
+
+
+def in_order(procedure: Procedure) -> list[dict[str, Any]]:
+    """Each step after those that it requires; among these the one that most often follows. Steps of the background are
+    last."""
+    steps, order = procedure.steps, list[str]()
+    left = [name for name in steps if not steps[name].background]
+    while left:
+        ready = [name for name in left if not steps[name].requires.keys() & set(left)] or left
+        before = steps[order[-1]].then if order else {}
+
+        def rank(name: str, before: Any = before) -> tuple[float, float]:
+            return (float(before.get(name, 0.0)), steps[name].first + steps[name].begins_cycle)
+
+        order.append(max(ready, key=rank))
+        left.remove(order[-1])
+    order += [name for name in steps if steps[name].background]
+    return [
+        {
+            "name": name,
+            "median_s": steps[name].median_s,
+            "overdue_s": steps[name].overdue_s,
+            "optional": steps[name].optional,
+            "background": steps[name].background,
+            "begins": steps[name].begins_cycle,
+            "ends": steps[name].ends_cycle,
+        }
+        for name in order
+    ]

@@ -1,0 +1,134 @@
+"""The newest picture of the source, for people who watch a run: on an address of its own, small, and never of use to
+the recognition.
+
+The loop hands over a reference to each frame that it takes, nothing more. A thread scales, encodes and sends the newest
+one, at most `PICTURE_HZ` times a second, and only while somebody subscribes.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import zmq
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+
+from .delivery.admission import Admission
+from .delivery.curve_keys import ServerKeys
+from .delivery.endpoint import check_endpoint, check_stream
+from .delivery.subscriptions import SubscriptionSocket
+from .observer import Observer
+from .sources.file_readers import opencv
+from .sources.frame import Frame
+from .threads import Worker
+
+TYPE = "picture"
+"""The topic is `<stream>/picture`."""
+PICTURE_HZ = 10.0
+SIDE, QUALITY = 640, 75
+"""Longest side in pixels, and the quality of the JPEG."""
+QUEUE = 2
+"""Pictures kept for a subscriber that does not read. It misses the others."""
+IDLE_S = 0.5
+RESTARTS = 3
+
+
+class Preview(Observer):
+    """Publishes pictures on an XPUB socket until it is closed. A message has three parts: the topic, a JSON object
+    (`stream`, `frame`, `t_ns`, `width`, `height`; see docs/events.md) and a JPEG.
+
+    Raises:
+        EdgeHalError: the address cannot be used, or OpenCV is missing.
+    """
+
+    def __init__(self, endpoint: str, stream: str, *, keys: ServerKeys | None = None, insecure: bool = False) -> None:
+        opencv()
+        check_stream(stream)
+        check_endpoint(endpoint, insecure=insecure, encrypted=keys is not None)
+        self.sent = 0
+        self._stream = stream
+        self._newest: Frame | None = None
+        self._stop = threading.Event()
+        self._context = zmq.Context()
+        with ExitStack() as undo:
+            undo.callback(self._context.destroy, linger=0)
+            self._admission = Admission(self._context, keys)
+            undo.callback(self._admission.close)
+            self._socket = SubscriptionSocket(
+                self._context, endpoint, stream, keys, types=(TYPE,), queue=QUEUE, chosen_by="--preview"
+            )
+            undo.pop_all()
+        self._thread = Worker(self._serve, "preview", restarts=RESTARTS)
+        self._thread.start()
+
+    @property
+    def endpoint(self) -> str:
+        """Where it publishes; a `*` has become a port."""
+        return self._socket.address.endpoint
+
+    def frame_taken(self, frame: Frame, missed: int, period_ns: int | None) -> None:
+        self._newest = frame
+
+    def health(self) -> dict[str, Any]:
+        return {"preview": {"endpoint": self.endpoint, "sent": self.sent}}
+
+    def close(self) -> None:
+        self._stop.set()
+        ended = self._thread.finish()
+        if self._admission.close() and ended:
+            self._socket.socket.close(linger=0)
+            self._context.term()
+        self._socket.address.release()
+
+    def _serve(self) -> None:
+        socket, topic = self._socket, f"{self._stream}/{TYPE}".encode()
+        poller = zmq.Poller()
+        poller.register(socket.socket, zmq.POLLIN)
+        poller.register(socket.connections.monitor, zmq.POLLIN)
+        shown, due_s = None, 0.0
+        while not self._stop.is_set():
+            wait_s = max(0.0, due_s - time.monotonic()) if socket.wanted else IDLE_S
+            if poller.poll(round(1000 * wait_s)):
+                socket.read()
+                socket.connections.review()
+            frame = self._newest
+            if not socket.wanted or time.monotonic() < due_s:
+                continue
+            due_s = time.monotonic() + 1 / PICTURE_HZ
+            if frame is None or frame is shown or frame.data.ndim != 3:  # a recording may hold vectors
+                continue
+            shown = frame
+            parts = self._message(frame)
+            self.sent += 1  # before it arrives
+            socket.send(topic, *parts)
+
+    def _message(self, frame: Frame) -> tuple[bytes, bytes]:
+        picture = small(frame.data)
+        height, width = picture.shape[:2]
+        about = {"stream": self._stream, "frame": frame.index, "t_ns": frame.t_ns, "width": width, "height": height}
+        return json.dumps(about).encode(), jpeg(picture)
+
+
+def small(picture: NDArray[Any]) -> NDArray[Any]:
+    """The picture, or the same with a longest side of `SIDE` pixels."""
+    cv2 = opencv()
+    height, width = picture.shape[:2]
+    scale = SIDE / max(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    found: NDArray[Any] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return found
+
+
+def jpeg(picture: NDArray[Any]) -> bytes:
+    cv2 = opencv()
+    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not done:
+        raise EdgeHalError("a picture cannot be encoded as JPEG", f"its shape is {picture.shape}")
+    return bytes(data)
