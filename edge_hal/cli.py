@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from edge_hal import logs
 from edge_hal.commands import streams
 from edge_hal.commands.bench import bench
+from edge_hal.commands.bridge import bridge
 from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.cameras import cameras
 from edge_hal.commands.check import check
@@ -74,6 +75,7 @@ app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
+app.add_typer(bridge, name="bridge")
 app.add_typer(keys, name="keys")
 app.add_typer(procedure, name="procedure")
 
