@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime/engines": {"edge_hal", "runtime leaves"},
     "runtime/stream": {"edge_hal", "decoding", "runtime/sources", "runtime/engines"},
     "runtime/delivery": {"edge_hal", "runtime leaves", "runtime/stream"},
+    "runtime/bridges": {"edge_hal", "runtime leaves", "runtime/delivery"},
     "runtime base": {"edge_hal", "runtime/sources", "runtime/delivery", "runtime/stream"},
     "runtime/recording": {
         *("edge_hal", "decoding", "runtime base", "runtime/sources", "runtime/stream", "runtime/delivery"),

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("sqlalchemy")
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Lost, Transition, Unknown, encode
+from edge_hal.events import Deviation, Lost, Transition, Unknown, encode
 from edge_hal.runtime.bridges.bridge import Delivery, Unavailable
 from edge_hal.runtime.bridges.sql import SqlDatabase
 from tests.helpers.sample_events import STREAM, mixed
@@ -88,12 +88,15 @@ HOSTILE = "a'); DROP TABLE edge_hal_events; --\x00\U0001f600\n%s :x"
 
 def hostile() -> list[Delivery]:
     far = 2**62
-    moved = replace(mixed(1), to=HOSTILE, from_=None, confidence=1e308, epoch=far, run={"utc_ns": far, "session": None})
-    assert isinstance(moved, Transition)
+    transition, deviation = mixed(1), mixed(10)
+    assert isinstance(transition, Transition) and isinstance(deviation, Deviation)
+    moved = replace(
+        transition, to=HOSTILE, from_=None, confidence=1e308, epoch=far, run={"utc_ns": far, "session": None}
+    )
     strange = Unknown(STREAM, 0, type="x\x00'", seq=9, body={"schema": 1, "type": "x\x00'", "stream": STREAM, "seq": 9})
     return [
         delivery(moved),
-        delivery(replace(mixed(10), evidence=HOSTILE, expected=(HOSTILE,), run={"utc_ns": -(2**60)})),
+        delivery(replace(deviation, evidence=HOSTILE, expected=(HOSTILE,), run={"utc_ns": -(2**60)})),
         delivery(replace(mixed(25), run={"utc_ns": "soon"})),
         delivery(strange, "j\x00"),
         delivery(Lost(STREAM, 0, from_=11, to=20, run={"session": "s"})),
