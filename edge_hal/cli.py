@@ -32,6 +32,7 @@ from edge_hal.commands.label import label
 from edge_hal.commands.listen import listen
 from edge_hal.commands.procedure import procedure
 from edge_hal.commands.replay import replay
+from edge_hal.commands.report import report
 from edge_hal.commands.run import run
 from edge_hal.commands.train import train
 from edge_hal.commands.view import view
@@ -64,6 +65,7 @@ app.command("run")(run)
 app.command("listen")(listen)
 app.command("replay")(replay)
 app.command("view")(view)
+app.command("report")(report)
 app.command("init")(init)
 app.command("check")(check)
 app.command("extract")(extract)

@@ -28,13 +28,15 @@ from edge_hal.bundle_certificate import certificate_text
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.config import PRESETS
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.events import End
+from edge_hal.events import End, encode
 from edge_hal.learning.data.extraction import extract
 from edge_hal.model.model_file import save_model
+from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.signature import new_signer
 from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.sample_events import start, transition
+from tests.helpers.shift_work import Bench, utc_ns
 from tests.helpers.small_data import ACTIONS, CONFIG, write_alignment, write_small_data
 from tests.helpers.small_models import random_input, random_model, small_spec
 
@@ -60,6 +62,7 @@ TLS = "bridge mqtt mqtts://host --station here"
 CERT = f"{TLS} --cert cert.pem --cert-key cert.key"
 SQL = "bridge sql sqlite:///e.db"
 WEBHOOK = "bridge webhook https://host/x --secret-file word"
+REPORT = "report one.journal --timezone UTC"
 BRIDGES = ("mqtt", "sql", "webhook")
 CONFIDENCE = "calibrate data --ckpt run --confidence --split 1 --part test"
 
@@ -304,6 +307,18 @@ def bridge_options(line: str) -> dict[str, tuple[str, str]]:
 
 
 COMMANDS |= {
+    "report": {
+        "JOURNALS": (REPORT, REPORT.replace("one", "two")),
+        "--html": (REPORT, f"{REPORT} --html new.html"),
+        "--csv": (REPORT, f"{REPORT} --csv new"),
+        "--timezone": (f"{REPORT} --json", f"{REPORT} --json".replace("UTC", "Europe/Berlin")),
+        "--shifts": (f"{REPORT} --json", f"{REPORT} --json --shifts 05:10"),
+        "--waiting": (REPORT, f"{REPORT} --waiting turn"),
+        "--bundle": (REPORT, f"{REPORT} --bundle background.json"),
+        "--since": (REPORT, f"{REPORT} --since 2026-05-01T05:02Z"),
+        "--until": (REPORT, f"{REPORT} --until 2026-05-01T05:02Z"),
+        "--json": (REPORT, f"{REPORT} --json"),
+    },
     "bridge mqtt": {
         "BROKER": (MQTT, MQTT.replace("host", "other")),
         "--station": (MQTT, MQTT.replace("here", "there")),
@@ -418,6 +433,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).write_text(f"secret-{name}")
         (root / name).chmod(0o600)
     write_certificate(root)
+    for name, cycles in (("one", 9), ("two", 12)):
+        work = Bench(utc_ns("2026-05-01T05:00"))
+        for _ in range(cycles):
+            work.cycle([("reach", 10), ("turn", 20)])
+        with Journal(root / f"{name}.journal", "bench", Retention(float("inf"), 2**63)) as journal:
+            journal.append([(event.seq, encode(event)) for event in work])
+    common = {"first": 0.5, "share": 0.5, "median_s": 9.0, "spread": 1.5, "optional": True, "repeatable": True}
+    steps = {"reach": {**common, "then": {"turn": 1.0}}, "turn": {**common, "then": {"reach": 1.0}, "background": True}}
+    (root / "background.json").write_text(json.dumps(steps))
     (root / "folder").mkdir()
     (root / "others").mkdir()
     bundles: dict[str, dict[str, Any]] = {"bundle": {}, "bundle2": {"lag_s": 0.3}, "pictures": {"pictures": True}}
