@@ -22,7 +22,8 @@ p.quiet, td.quiet, figcaption { color: var(--quiet); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; } th, td { padding: .2rem .6rem; text-align: right; white-space: nowrap; }
 th { font-weight: 600; border-bottom: 1px solid var(--line); } td { border-bottom: 1px solid var(--line); }
-td.name, th.name { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+td.name, th.name { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
+table.hours th, table.hours td { padding: .2rem .35rem; }
 svg { max-width: 100%; height: auto; vertical-align: middle; font: 12px system-ui, sans-serif; }
 svg text { fill: var(--quiet); }
 .grid { stroke: var(--line); } .bar { fill: var(--fill); opacity: .55; } .mark { fill: var(--ink); }
@@ -121,7 +122,8 @@ def _deviations(report: StreamReport) -> str:
             style = f' style="background: color-mix(in srgb, var(--warm) {shade}%, transparent)"' if count else ""
             cells.append(f"<td{style}>{count or ''}</td>")
         rows.append([_name(kind), _cell(sum(counts)), *cells])
-    return _table("Deviations by kind and hour", ("kind", "all", *(f"{hour:02d}" for hour in range(24))), rows)
+    head = ("kind", "all", *(f"{hour:02d}" for hour in range(24)))
+    return _table("Deviations by kind and hour", head, rows, ' class="hours"')
 
 
 def _longest(report: StreamReport, local: LocalTime) -> str:
@@ -136,15 +138,14 @@ def _longest(report: StreamReport, local: LocalTime) -> str:
     return _table("Longest steps", head, rows)
 
 
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """`rows` are cells with their tags."""
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     if not body:
         return f'<h3>{title}</h3><p class="quiet">None.</p>'
     names = "".join(f'<th scope="col"{" class=name" if not i else ""}>{name}</th>' for i, name in enumerate(head))
-    return (
-        f'<h3>{title}</h3><div class="scroll"><table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    table = f"<table{kind}><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<h3>{title}</h3><div class="scroll">{table}</div>'
 
 
 def _name(text: str) -> str:
