@@ -30,6 +30,7 @@ from edge_hal.commands.init import init
 from edge_hal.commands.keys import keys
 from edge_hal.commands.label import label
 from edge_hal.commands.listen import listen
+from edge_hal.commands.plot import plot
 from edge_hal.commands.procedure import procedure
 from edge_hal.commands.replay import replay
 from edge_hal.commands.report import report
@@ -72,6 +73,7 @@ app.command("extract")(extract)
 app.command("encoders")(encoders)
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("plot")(plot)
 app.command("label")(label)
 app.command("export")(export)
 app.command("calibrate")(calibrate)

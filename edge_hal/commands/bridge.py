@@ -172,7 +172,8 @@ def webhook(
             raise EdgeHalError(f"--types {types}", f"'{name}' is none of {', '.join(known)}", exit_code=2)
     secret = read_secret_line(secret_file, "secret", "the secret")
     target = Webhook(url, secret, ca, names, skip_refused)
-    bridge(_source("webhook", target.shown, connect, stream, replay, cursor, key, server_key), target, early_stop())
+    source = _source("webhook", target.shown, connect, stream, replay, cursor, key, server_key)
+    bridge(source, target, early_stop(), largest_batch=1)  # after a kill one event comes again
 
 
 def _source(

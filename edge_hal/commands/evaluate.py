@@ -93,7 +93,7 @@ def evaluate(
         Path | None,
         typer.Option(
             readable=False,
-            help="PNG file to write: scores over the delay, for every probability at which a change may be decided.",
+            help="Picture to write, .png or .svg: scores over the delay, for every probability at which a change may be decided.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,

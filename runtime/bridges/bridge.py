@@ -121,8 +121,11 @@ class Waits:
             raise Stopped
 
 
-def bridge(source: Source, target: Target, stop: Stop | None = None) -> None:
+def bridge(source: Source, target: Target, stop: Stop | None = None, *, largest_batch: int = LARGEST_BATCH) -> None:
     """Carry events until SIGINT or SIGTERM. What was not confirmed by then comes again at the next call.
+
+    Args:
+        largest_batch: so many events are acknowledged together at most, and so come again after a kill.
 
     Raises:
         EdgeHalError: the target or the publisher refuses; another bridge uses the cursor.
@@ -141,14 +144,14 @@ def bridge(source: Source, target: Target, stop: Stop | None = None) -> None:
                 keys=source.keys,
             ) as events:
                 while True:
-                    _carry_once(events, target, waits)
+                    _carry_once(events, target, waits, largest_batch)
         except Stopped:
             log.info("the bridge was stopped")
         finally:
             target.close()
 
 
-def _carry_once(events: Subscription, target: Target, waits: Waits) -> None:
+def _carry_once(events: Subscription, target: Target, waits: Waits, largest_batch: int) -> None:
     """Wait for an event, and carry it with those that are here already: a page of past events, or what came meanwhile.
     So a target that is slow for each batch is given larger ones."""
     batch: list[Delivery] = []
@@ -158,7 +161,7 @@ def _carry_once(events: Subscription, target: Target, waits: Waits) -> None:
             batch.append(Delivery(event, events.raw))
             if isinstance(event, Lost):
                 log.warning("events %d to %d of '%s' are lost: not kept any more", event.from_, event.to, event.stream)
-            if not events.waiting or len(batch) == LARGEST_BATCH:
+            if not events.waiting or len(batch) == largest_batch:
                 break
             event = next(events)
     if batch:

@@ -62,6 +62,7 @@ TLS = "bridge mqtt mqtts://host --station here"
 CERT = f"{TLS} --cert cert.pem --cert-key cert.key"
 SQL = "bridge sql sqlite:///e.db"
 WEBHOOK = "bridge webhook https://host/x --secret-file word"
+PLOT = "plot data --ckpt believing --split 1 --out new --kinds confusion"
 REPORT = "report one.journal --timezone UTC"
 BRIDGES = ("mqtt", "sql", "webhook")
 CONFIDENCE = "calibrate data --ckpt run --confidence --split 1 --part test"
@@ -307,6 +308,17 @@ def bridge_options(line: str) -> dict[str, tuple[str, str]]:
 
 
 COMMANDS |= {
+    "plot": {
+        "DATA": (PLOT, PLOT.replace("data", "data2")),
+        "--ckpt": (PLOT, PLOT.replace("believing", "run2")),
+        "--out": (PLOT, PLOT.replace("new", "other")),
+        "--kinds": (PLOT, f"{PLOT},delays"),
+        "--format": (PLOT, f"{PLOT} --format svg"),
+        "--videos": (PLOT.replace("confusion", "timelines"), f"{PLOT.replace('confusion', 'timelines')} --videos 1"),
+        "--split": (PLOT, PLOT.replace(" --split 1", "")),
+        "--part": (PLOT, f"{PLOT} --part train"),
+        "--set": (PLOT, f"{PLOT} --set decoder.decide_at=0.9"),
+    },
     "report": {
         "JOURNALS": (REPORT, REPORT.replace("one", "two")),
         "--html": (REPORT, f"{REPORT} --html new.html"),
@@ -634,7 +646,7 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
         "demo": {"edge_hal.workbench.render_dataset": stopped},
         "encoders": {"edge_hal.evaluation.encoder_costs.measure": costs_of},
     }
-    work |= {f"bridge {kind}": {"edge_hal.runtime.bridges.bridge.bridge": lambda *_: None} for kind in BRIDGES}
+    work |= {f"bridge {kind}": {"edge_hal.runtime.bridges.bridge.bridge": lambda *_, **__: None} for kind in BRIDGES}
     return work.get(command, {})
 
 
