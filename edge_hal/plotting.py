@@ -12,8 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 FORMATS = (".png", ".svg")
 BLUE, ORANGE, QUIET = "#0072b2", "#d55e00", "0.6"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#7f7f7f")
@@ -81,9 +79,8 @@ def colours(count: int) -> list[tuple[float, float, float]]:
     found = []
     for number in range(count):
         base = COLOURS[number % len(COLOURS)]
-        rgb = np.array([int(base[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         turn = number // len(COLOURS)
-        hue, light, full = colorsys.rgb_to_hls(*rgb)
+        hue, light, full = colorsys.rgb_to_hls(*(int(base[i : i + 2], 16) / 255 for i in (1, 3, 5)))
         shift = (0.0, 0.2, -0.2, 0.3, -0.3)[turn % 5]
         found.append(colorsys.hls_to_rgb(hue, min(0.92, max(0.08, light + shift)), full))
     return found
