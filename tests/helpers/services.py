@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,16 +118,17 @@ class Postgres(Service):
         self._as: list[str] = []
         if os.geteuid() == 0:
             self._as = [program("setpriv"), "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]
-            for path in (folder, *folder.parents):  # pytest's folders are closed to others
-                if path.is_relative_to(Path(os.environ.get("TMPDIR", "/tmp"))) and path != Path("/tmp"):
-                    path.chmod(path.stat().st_mode | 0o011)
-            shutil.chown(folder, "nobody", "nogroup")
-        password = folder / "password"
+        # The folders of pytest are closed to other users.
+        self._home = tempfile.TemporaryDirectory(dir="/var/tmp", prefix="edge-hal-postgres-")
+        home = Path(self._home.name)
+        if self._as:
+            shutil.chown(home, "nobody", "nogroup")
+        self._data, password = home / "data", home / "password"
         password.write_text(self.PASSWORD)
         password.chmod(0o644)
         subprocess.run(
             [
-                *(*self._as, initdb, "-D", str(folder / "data"), "-U", "bridge", "-A", "scram-sha-256"),
+                *(*self._as, initdb, "-D", str(self._data), "-U", "bridge", "-A", "scram-sha-256"),
                 *("--pwfile", str(password), "-E", "UTF8", "--no-locale", "--no-instructions"),
             ],
             check=True,
@@ -140,7 +142,7 @@ class Postgres(Service):
 
     def command(self) -> list[str]:
         options = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-p", str(self.port)]
-        return [*self._as, self._program, "-D", str(self.folder / "data"), *options]
+        return [*self._as, self._program, "-D", str(self._data), *options]
 
     def start(self) -> None:
         """After a kill its children need a moment to notice; until then the data are in use."""

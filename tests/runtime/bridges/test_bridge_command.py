@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
 from tests.helpers.deliveries import kept
-from tests.helpers.processes import call, call_each
+from tests.helpers.processes import call, called_here
 from tests.helpers.sample_events import STREAM, mixed
 from tests.helpers.services import start_bridge, until
 
@@ -25,7 +27,19 @@ def private(path: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
-def test_wrong_use_is_one_error_that_shows_no_password(tmp_path: Path) -> None:
+@pytest.fixture
+def own_logs() -> Iterator[None]:
+    """The command sets up the logs of this process."""
+    root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def test_wrong_use_is_one_error_that_shows_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own_logs: None
+) -> None:
     for module in ("sqlalchemy", "psycopg", "paho.mqtt.client"):
         pytest.importorskip(module)
     word, auth = private(tmp_path / "word", WORD), private(tmp_path / "auth", WORD)
@@ -51,10 +65,8 @@ def test_wrong_use_is_one_error_that_shows_no_password(tmp_path: Path) -> None:
         ("webhook", "https://h/", "--secret-file", str(word), "--cursor", str(word)): (1, "cannot read the cursor"),
         ("webhook", "https://h/", "--secret-file", str(word), "--connect", "nonsense", *common): (1, "cannot connect"),
     }
-    (tmp_path / "out").mkdir()
-    outcomes = call_each([("bridge", *case, "--log", "human") for case in cases], tmp_path / "out")
-    for case, (code, _, err) in zip(cases, outcomes, strict=True):
-        expected, told = cases[case]
+    for case, (expected, told) in cases.items():
+        code, _, err = called_here(monkeypatch, capsys, "bridge", *case, "--log", "human")
         assert (code, err.count("error: "), "Traceback" in err) == (expected, 1, False), (case, err)
         assert told in " ".join(err.split()), (case, err)
         assert WORD not in err, (case, err)

@@ -216,8 +216,8 @@ def test_who_may_not_is_told_so(tmp_path: Path) -> None:
             assert "wrong-word" not in str(refused.value)
             target.close()
         reader = MqttBroker(address, "here", "reader:reader-word")
-        reader.open()
         with pytest.raises(EdgeHalError, match="refuses messages on edge-hal/here/#: not authorized"):
+            reader.open()
             reader.deliver(batch(mixed(1)))
         reader.close()
         writer = MqttBroker(address, "here", "writer:writer-word")
