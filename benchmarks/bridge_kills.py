@@ -27,12 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_hal.events import encode
-from edge_hal.runtime.delivery.cursor import read_cursor
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.delivery.publisher import Publisher
 from tests.helpers.sample_events import STREAM, mixed
-from tests.helpers.services import Mosquitto, Postgres, Receiver, Service, start_bridge, until
+from tests.helpers.services import Mosquitto, Postgres, Receiver, Service, position, start_bridge, until
 
 PAUSE_S = 0.005
 """Between two events."""
@@ -141,14 +140,10 @@ def _killed(
     arguments = (*arguments, "--connect", endpoint, "--cursor", str(cursor))
     enough = threading.Event()
 
-    def position() -> int:
-        found = read_cursor(cursor)
-        return -1 if found is None else found.seq
-
     def goes_on(process: subprocess.Popen[str]) -> None:
         """Until it has carried more than when it was started, and a while longer."""
-        before = position()
-        until(lambda: position() > before and process.poll() is None, log.read_text)
+        before = position(cursor)
+        until(lambda: position(cursor) > before and process.poll() is None, log.read_text)
         time.sleep(rng.uniform(0, 0.3))
 
     with Journal(folder / "journal", STREAM) as journal, Publisher(endpoint, STREAM, journal=journal) as publisher:
@@ -156,7 +151,7 @@ def _killed(
         def publish() -> None:
             seq = 0
             while not enough.is_set():
-                if seq % 20 or seq < position() + AHEAD:
+                if seq % 20 or seq < position(cursor) + AHEAD:
                     publisher.publish(mixed(seq), wait=True)
                     seq += 1
                 time.sleep(PAUSE_S)
@@ -178,7 +173,7 @@ def _killed(
             goes_on(bridge)
             enough.set()
             source.join()
-            until(lambda: position() == journal.next_seq - 1, log.read_text, limit_s=300)
+            until(lambda: position(cursor) == journal.next_seq - 1, log.read_text, limit_s=300)
             reader = JournalReader(folder / "journal")
             sent = reader.page(0, 10**9, 10**12).bodies
             reader.close()

@@ -62,7 +62,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as one JSON object.")] = False,
 ) -> None:
     """Report cycle times, durations of steps, deviations and throughput by shift."""
-    from edge_hal.files import write_file
+    from edge_hal.files import check_writable, write_file
     from edge_hal.reports.figures import report_of
     from edge_hal.reports.history import histories, within
     from edge_hal.reports.local_time import LocalTime, ShiftPlan
@@ -76,6 +76,9 @@ def report(
     from_ns = 0 if since is None else parse_time(since, now_ns)
     until_ns = 2**62 if until is None else parse_time(until, now_ns, "--until")
     names = _waiting(waiting, bundle)
+    for option, path in (("--html", html), ("--csv", csv)):
+        if path is not None:
+            check_writable(path, f"cannot write {path}", f"choose another {option}")
     found = histories(read_events(path) for path in journals)
     reports = [report_of(within(history, from_ns, until_ns), plan, names) for history in found]
     if html is not None:

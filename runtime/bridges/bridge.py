@@ -117,7 +117,7 @@ class Waits:
             self._inside = False
 
     def _interrupt(self) -> None:
-        if self._inside and threading.get_ident() == self._thread:
+        if self._stop.asked and self._inside and threading.get_ident() == self._thread:
             raise Stopped
 
 

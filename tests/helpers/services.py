@@ -254,6 +254,11 @@ def start_bridge(*arguments: str | Path, log: Path | None = None) -> subprocess.
         return subprocess.Popen(command, env=environment, stderr=file, text=True)
 
 
+def position(cursor: Path) -> int:
+    """The last event of the stream that the cursor file acknowledges; -1 without a file."""
+    return int(json.loads(cursor.read_text())["seq"]) if cursor.exists() else -1
+
+
 def until(holds: Callable[[], bool], told: Callable[[], str] = str, limit_s: float = START_S) -> None:
     """Wait until it holds. Fails with what `told` returns."""
     ends = time.monotonic() + limit_s

@@ -14,14 +14,13 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost
 from edge_hal.runtime.bridges import bridge as module
 from edge_hal.runtime.bridges.bridge import Delivery, Identity, Source, Unavailable, bridge
-from edge_hal.runtime.delivery.cursor import read_cursor
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.delivery.publisher import Publisher
 from edge_hal.runtime.stop import Stop
 from tests.helpers.deliveries import kept
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.sample_events import STREAM, mixed
-from tests.helpers.services import start_bridge, until
+from tests.helpers.services import position, start_bridge, until
 
 
 class Remembering:
@@ -89,13 +88,12 @@ def test_past_events_come_in_pages_and_only_what_was_confirmed_is_not_given_agai
     bridge(source, first, first.stop)
     assert first.raws == kept(tmp_path / "journal")[: len(first.raws)] and 1200 <= len(first.raws) < 2500
     assert len(first.batches) < 20  # a page is one batch
-    position = read_cursor(tmp_path / "cursor")
-    assert position is not None and position.seq == len(first.raws) - 1
+    assert position(tmp_path / "cursor") == len(first.raws) - 1
 
     refusing = Remembering(1, refuse=True)
     with pytest.raises(EdgeHalError, match="wants none"):
         bridge(source, refusing, refusing.stop)
-    assert read_cursor(tmp_path / "cursor") == position and refusing.closed == 1
+    assert position(tmp_path / "cursor") == len(first.raws) - 1 and refusing.closed == 1
 
     second = Remembering(2500 - len(first.raws))
     bridge(source, second, second.stop)
@@ -202,6 +200,7 @@ def test_a_signal_stops_it_with_exit_code_0_wherever_it_waits(
         publisher.publish(mixed(0), wait=True)
         with start_bridge("webhook", "http://127.0.0.1:9/x", *common) as process:
             _told(process, "trying again")
+            process.send_signal(signal.SIGHUP)  # there is nothing to load again
             process.send_signal(number)
             assert process.wait(timeout=60) == 0
     assert not (tmp_path / "c").exists()

@@ -16,7 +16,7 @@ from edge_hal.runtime.delivery.publisher import Publisher
 from tests.helpers.deliveries import kept
 from tests.helpers.processes import call, called_here
 from tests.helpers.sample_events import STREAM, mixed
-from tests.helpers.services import start_bridge, until
+from tests.helpers.services import position, start_bridge, until
 
 WORD = "secret-word"
 
@@ -99,7 +99,7 @@ def test_the_command_carries_events_and_hides_the_password_in_ps(endpoint: str, 
             publisher.publish(mixed(seq), wait=True)
         arguments = ("--connect", endpoint, "--cursor", tmp_path / "c", "--log", "json")
         with start_bridge("sql", f"sqlite:///{tmp_path}/e.db", *arguments) as process:
-            until(lambda: (tmp_path / "c").exists() and json.loads((tmp_path / "c").read_text())["seq"] == 299)
+            until(lambda: position(tmp_path / "c") == 299)
             process.terminate()
             _, err = process.communicate(timeout=60)
         assert process.returncode == 0 and all(json.loads(line)["level"] == "info" for line in err.splitlines())
