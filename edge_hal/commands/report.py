@@ -162,7 +162,7 @@ def _summary(report: StreamReport, local: LocalTime) -> Iterator[str]:
     history = report.history
     span = " to ".join(f"{local.at(ns):%Y-%m-%d %H:%M}" for ns in (history.first_utc_ns, history.last_utc_ns))
     lost = f", {history.lost} events lost" if history.lost else ""
-    yield f"{history.stream}: {span}, {history.runs} runs{lost}"
+    yield f"{history.stream}: {span}, {history.runs} run{'s' * (history.runs != 1)}{lost}"
     times = report.cycles
     more = "" if report.trend_s is None else f", trend {report.trend_s:+.1f} s over 100 cycles"
     more += "" if report.waiting_share is None else f", {report.waiting_share:.0%} waiting"

@@ -135,7 +135,7 @@ class SqlDatabase:
             raise self._malformed(f"'{url.drivername}' is not known; known: {', '.join(DRIVERS)}")
         if kind == "sqlite" and url.database in (None, "", ":memory:"):
             raise self._malformed("it names no file")
-        self.shown = f"{kind}:///{url.database}" if kind == "sqlite" else redact(self.url)
+        self.shown = str(url.database) if kind == "sqlite" else redact(self.url)
         return url
 
     def _malformed(self, why: str) -> EdgeHalError:
