@@ -70,7 +70,7 @@ def _cycles(report: StreamReport, local: LocalTime) -> str:
     if report.incomplete:
         more.append(f"{report.incomplete} more were incomplete (other colour)")
     if report.trend_s is not None:
-        more.append(f"trend {report.trend_s:+.1f} s over 100 cycles")
+        more.append(f"Trend {report.trend_s:+.1f} s over 100 cycles")
     if report.waiting_share is not None:
         more.append(f"{report.waiting_share:.0%} of the time is waiting")
     text = f"{_count(times.count, 'complete cycle')}{_quantile_text(times)}. {'. '.join(more)}{'.' if more else ''}"

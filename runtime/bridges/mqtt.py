@@ -133,6 +133,8 @@ class MqttBroker:
         self._wait_for_fewer_than(1)
 
     def report(self, event: Event, raw: bytes) -> None:
+        if self._refused is not None:
+            raise self._refused
         self._note(event)
         topic = self._topic(event.stream)
         if self._client is not None and self._connected:
