@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from edge_hal.evaluation.drawings import draw_confusion, draw_delays, draw_relia
 from edge_hal.evaluation.plot_data import StreamedVideo, confusion, delays_s, transition_confidence
 from edge_hal.metrics import TransitionPoint
 from edge_hal.plotting import COLOURS, colours, shown
+from tests.helpers.processes import called_here
+from tests.helpers.small_data import CONFIG, write_small_data
+from tests.helpers.small_models import save_run, small_spec
 
 pytest.importorskip("matplotlib")
 
@@ -74,6 +78,30 @@ def test_nothing_to_draw_is_drawn(tmp_path: Path) -> None:
     draw_delays(tmp_path / "d.svg", [])
     draw_reliability(tmp_path / "r.svg", {})
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_wrong_use_of_the_command_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    data = write_small_data(tmp_path / "data", train=1, test=1)
+    save_run(tmp_path / "run", small_spec(size=6))
+    shutil.copy(CONFIG, tmp_path / "run" / "config.yaml")
+    (tmp_path / "file").write_text("in the way")
+    run = ("--ckpt", str(tmp_path / "run"), "--split", "1")
+    cases = {
+        ("--kinds", "nonsense"): (2, "timelines, confusion"),
+        ("--format", "jpg"): (2, "png, svg"),
+        ("--part", "all"): (2, "train, valid, test"),
+        ("--set", "model.model_hz=3"): (2, "only data.* and decoder.*"),
+        (*run, "--kinds", "curve", "--out", str(tmp_path / "new")): (2, "has no curve"),
+        (*run, "--kinds", "delays", "--out", str(tmp_path / "file")): (1, "cannot write to"),
+    }
+    for arguments, (expected, told) in cases.items():
+        code, _, err = called_here(monkeypatch, capsys, "plot", str(data), *arguments)
+        assert (code, err.count("error: "), "Traceback" in err) == (expected, 1, False), (arguments, err)
+        assert told in " ".join(err.split()), (arguments, err)
+    assert not (tmp_path / "new").exists()
 
 
 def test_colours_differ_and_labels_are_short() -> None:
