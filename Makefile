@@ -38,7 +38,7 @@ test-slow: .venv/for-tests
 	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow
 
 # The programs that slow tests start, from Debian's packages.
-SERVICES := chromium chromium-driver ffmpeg fonts-dejavu-core mmdebstrap qemu-user-static
+SERVICES := chromium chromium-driver ffmpeg fonts-dejavu-core mmdebstrap mosquitto postgresql qemu-user-static
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 services:

@@ -21,7 +21,7 @@ from edge_hal.decoding.decoder import mean_posterior
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray
-from edge_hal.plotting import pyplot
+from edge_hal.plotting import QUIET, drawing
 from edge_hal.spec import PyramidSpec
 
 MIN_EVENTS = 30
@@ -125,16 +125,14 @@ def calibration_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]
 
 def draw(path: Path, found: Confidence) -> None:
     """Write the reliability diagram before and after as PNG."""
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(4.5, 4.5))
-    axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
-    for rows, ece, name in (
-        (found.bins_before, found.ece_before, "as trained"),
-        (found.bins_after, found.ece_after, f"temperature {found.temperature:g}"),
-    ):
-        axis.plot([row[0] for row in rows], [row[1] for row in rows], "o-", label=f"{name}: ECE {ece:.3f}")
-    axis.set(xlabel="confidence of an event", ylabel="share that was right", xlim=(0, 1), ylim=(0, 1.02))
-    axis.legend(loc="lower right", frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with drawing(path, 1, 1, (4.5, 4.5)) as (figure, axes):
+        axis = axes[0, 0]
+        axis.plot([0, 1], [0, 1], color=QUIET, linewidth=1)
+        for rows, ece, name in (
+            (found.bins_before, found.ece_before, "as trained"),
+            (found.bins_after, found.ece_after, f"temperature {found.temperature:g}"),
+        ):
+            axis.plot([row[0] for row in rows], [row[1] for row in rows], "o-", label=f"{name}: ECE {ece:.3f}")
+        axis.set(xlabel="confidence of an event", ylabel="share that was right", xlim=(0, 1), ylim=(0, 1.02))
+        axis.legend(loc="lower right")
+        figure.tight_layout()

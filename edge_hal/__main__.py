@@ -1,4 +1,4 @@
-"""`python -m edge_hal` is `edge-hal`. The command line takes a second to import, so the signals of a run come first."""
+"""`python -m edge_hal` is `edge-hal`. The command line takes a second to import, so signals come first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["run"]:
+    if sys.argv[1:2] in (["run"], ["bridge"]):
         from edge_hal.runtime.stop import listen_early
 
         listen_early()

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from edge_hal import logs
 from edge_hal.commands import streams
 from edge_hal.commands.bench import bench
+from edge_hal.commands.bridge import bridge
 from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.cameras import cameras
 from edge_hal.commands.check import check
@@ -29,8 +30,10 @@ from edge_hal.commands.init import init
 from edge_hal.commands.keys import keys
 from edge_hal.commands.label import label
 from edge_hal.commands.listen import listen
+from edge_hal.commands.plot import plot
 from edge_hal.commands.procedure import procedure
 from edge_hal.commands.replay import replay
+from edge_hal.commands.report import report
 from edge_hal.commands.run import run
 from edge_hal.commands.train import train
 from edge_hal.commands.view import view
@@ -63,17 +66,20 @@ app.command("run")(run)
 app.command("listen")(listen)
 app.command("replay")(replay)
 app.command("view")(view)
+app.command("report")(report)
 app.command("init")(init)
 app.command("check")(check)
 app.command("extract")(extract)
 app.command("encoders")(encoders)
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("plot")(plot)
 app.command("label")(label)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
+app.add_typer(bridge, name="bridge")
 app.add_typer(keys, name="keys")
 app.add_typer(procedure, name="procedure")
 

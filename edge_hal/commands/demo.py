@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from functools import partial
 from pathlib import Path
@@ -99,35 +98,18 @@ def _tell(event: Transition, video: Video, labels: tuple[str, ...]) -> None:
 
 
 def draw(path: Path, videos: VideoSet, timelines: list[Timeline], heard: list[list[Transition]]) -> None:
-    """Draw true labels, streamed labels and confidence of the first three videos, one colour per step."""
-    from edge_hal.plotting import pyplot
+    """Draw true labels, streamed labels and confidence of the first three videos."""
+    from edge_hal.evaluation.drawings import draw_timelines
+    from edge_hal.evaluation.plot_data import StreamedVideo
 
-    plt = pyplot()
-    from matplotlib.patches import Patch
-
-    shown = list(zip(videos.videos, timelines, heard, strict=True))[:3]
-    figure, axes = plt.subplots(len(shown), 1, figsize=(11, 1.6 * len(shown) + 1), squeeze=False)
-    colours = plt.get_cmap("tab10").colors
-    for axis, (video, told, transitions) in zip(axes[:, 0], shown, strict=True):
+    shown = []
+    for video, told, events in list(zip(videos.videos, timelines, heard, strict=True))[:3]:
         assert video.labels is not None and video.rate_hz is not None
-        for row, labels in ((1, video.labels), (0, told.labels)):
-            cuts = [0, *[i for i in range(1, len(labels)) if labels[i] != labels[i - 1]], len(labels)]
-            for start, stop in itertools.pairwise(cuts):
-                span = [(start / video.rate_hz, (stop - start) / video.rate_hz)]
-                axis.broken_barh(span, (row, 0.9), facecolors=colours[labels[start] % len(colours)])
         # Each event's confidence, from its boundary to the next.
-        at_s = [*[event.boundary.t_ns / 1e9 for event in transitions], len(video.labels) / video.rate_hz]
-        confidence = [event.confidence for event in transitions]
-        axis.stairs([c * 0.8 - 0.9 for c in confidence], at_s, baseline=-0.9, fill=True, color="0.6")
-        axis.set_yticks([-0.5, 0.45, 1.45], ["confidence", "streamed", "truth"])
-        axis.set_xlim(0, len(video.labels) / video.rate_hz)
-        axis.set_title(video.name, loc="left", fontsize=8)
-    axes[-1, 0].set_xlabel("seconds")
-    handles = [Patch(color=colours[i % len(colours)], label=name) for i, name in enumerate(videos.labels)]
-    figure.legend(handles=handles, loc="lower center", ncols=4, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.09, 1, 1))
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+        at_s = [*(event.boundary.t_ns / 1e9 for event in events), len(video.labels) / video.rate_hz]
+        spans = zip(at_s, at_s[1:], (event.confidence for event in events), strict=False)
+        shown.append(StreamedVideo(video.name, video.rate_hz, video.labels, told.labels, None, tuple(spans)))
+    draw_timelines(path, shown, videos.labels)
 
 
 def _videos(unseen: VideoSet, folder: Path) -> None:

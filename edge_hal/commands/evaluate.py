@@ -14,6 +14,7 @@ from edge_hal.commands.parsing import one_of
 from edge_hal.commands.streams import require_written
 from edge_hal.commands.task import run_of
 from edge_hal.errors import EdgeHalError
+from edge_hal.plotting import FORMATS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,7 +94,8 @@ def evaluate(
         Path | None,
         typer.Option(
             readable=False,
-            help="PNG file to write: scores over the delay, for every probability at which a change may be decided.",
+            help="Picture to write, .png or .svg: scores over the delay, for every probability at which a change may "
+            "be decided.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
@@ -109,6 +111,8 @@ def evaluate(
     if curve is not None:
         if stage == "alignment":
             raise EdgeHalError("--curve with --stage alignment", "nothing is decoded", exit_code=2)
+        if curve.suffix.lower() not in FORMATS:
+            raise EdgeHalError(f"--curve {curve}", "the picture is .png or .svg", exit_code=2)
         require("matplotlib")
         from edge_hal.files import check_writable
 

@@ -25,7 +25,7 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def parse_time(text: str, now_ns: int) -> int:
+def parse_time(text: str, now_ns: int, option: str = "--since") -> int:
     """A date and time, or an age before `now_ns` -> nanoseconds since 1970.
 
     Args:
@@ -46,8 +46,8 @@ def parse_time(text: str, now_ns: int) -> int:
         moment = datetime.fromisoformat(re.sub("Z$", "+00:00", text))  # Python 3.10 does not know Z
         return max(0, round(moment.timestamp() * 1e6) * 1000)
     except (ValueError, OverflowError, OSError) as error:
-        todo = "write --since 2026-05-01T08:00 or --since 90m"
-        raise EdgeHalError(f"--since {text}", "it is not a time", todo, exit_code=2) from error
+        todo = f"write {option} 2026-05-01T08:00 or {option} 90m"
+        raise EdgeHalError(f"{option} {text}", "it is not a time", todo, exit_code=2) from error
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, float]:

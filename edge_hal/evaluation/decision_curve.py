@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_hal.decoding.decision_scores import DECIDE_AT
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.learning.data.dataset import VideoSet
-from edge_hal.plotting import pyplot
+from edge_hal.plotting import BLUE, QUIET, drawing
 
 from .checkpoint_scores import Streamed
 from .live_scores import patience_scores
@@ -34,25 +34,21 @@ def decision_curve(streamed: Streamed, videos: VideoSet) -> list[Scores]:
 
 
 def draw_curve(path: Path, rows: Sequence[Scores], decoder: DecoderConfig) -> None:
-    """Write the curve as PNG: four scores over the median delay. The settings of `--decide` are named."""
-    plt = pyplot()
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), sharex=True)
+    """Write the curve as PNG or SVG: four scores over the median delay. The settings of `--decide` are named."""
     shown = [row for row in rows if row["delay_s_median"] is not None]
-    for axis, (key, name) in zip(axes.flat, PANELS, strict=True):
-        axis.plot(
-            [row["delay_s_median"] for row in shown], [row[key] for row in shown], "o-", color="0.6", markersize=3
-        )
-        for row in shown:
-            if names := settings_at(row["decide_at"], decoder.patience):
-                axis.plot(row["delay_s_median"], row[key], "o", color="C0")
-                axis.annotate(names, (row["delay_s_median"], row[key]), xytext=(4, 4), textcoords="offset points")
-        axis.set_title(name, fontsize=9, loc="left")
-        axis.grid(alpha=0.3)
-    for axis in axes[1]:
-        axis.set_xlabel("median delay, s")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with drawing(path, 2, 2, (9, 6.5), sharex=True) as (figure, axes):
+        for axis, (key, name) in zip(axes.flat, PANELS, strict=True):
+            x, y = ([row[each] for row in shown] for each in ("delay_s_median", key))
+            axis.plot(x, y, "o-", color=QUIET, markersize=3)
+            for row in shown:
+                if names := settings_at(row["decide_at"], decoder.patience):
+                    axis.plot(row["delay_s_median"], row[key], "o", color=BLUE)
+                    axis.annotate(names, (row["delay_s_median"], row[key]), xytext=(4, 4), textcoords="offset points")
+            axis.set_title(name)
+            axis.grid(alpha=0.3)
+        for axis in axes[1]:
+            axis.set_xlabel("median delay, s")
+        figure.tight_layout()
 
 
 def settings_at(decide_at: float, patience: Mapping[str, float]) -> str:

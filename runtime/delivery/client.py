@@ -84,6 +84,11 @@ class Subscription:
             self._last = Position(self._numbers, event.stream, seq)
         return event
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an event or a report is here already, so that the iteration hardly waits."""
+        return bool(self._ready) or self._connection.waiting()
+
     def ack(self) -> None:
         """The event returned last has been processed: after a restart, the next one comes. Moves the cursor file, if
         there is one.

@@ -105,6 +105,10 @@ class Connection:
         self._live.close()
         self._past.close()
 
+    def waiting(self) -> bool:
+        """Whether a live message is here already."""
+        return bool(self._live.poll(0))
+
     def receive(self) -> LiveMessage:
         """The next live message.
 

@@ -8,9 +8,8 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-from edge_hal.errors import EdgeHalError
-from edge_hal.files import check_readable
 from edge_hal.redaction import remember_secret
+from edge_hal.secret_file import read_secret_line
 
 VARIABLE = "EDGE_HAL_CAMERA_AUTH"
 PASSWORD = re.compile(r"[^/?#@:]*:((?!\d{1,5}[/?#])[^@]*|[^/?#]*)@")
@@ -27,23 +26,9 @@ def read_auth(path: Path | None) -> str | None:
     Raises:
         EdgeHalError: the file cannot be read, others can read it, or it holds no user and password.
     """
-    if path is None:
-        return _remembered(os.environ.get(VARIABLE) or None)
-    todo = f"write user:password into it, then: chmod 600 {path}"
-    check_readable(path, f"cannot read the credentials {path}")
-    try:
-        text = path.read_text().strip()
-        readable = path.stat().st_mode & 0o077
-    except (OSError, ValueError) as error:
-        raise EdgeHalError(f"cannot read the credentials {path}", type(error).__name__, todo) from error
-    if readable:
-        raise EdgeHalError(f"will not use the credentials {path}", "others on this machine can read it", todo)
-    if ":" not in text or "\n" in text:
-        raise EdgeHalError(f"{path} holds no credentials", "it must be one line, user:password", todo)
-    return _remembered(text)
-
-
-def _remembered(auth: str | None) -> str | None:
+    if path is not None:
+        return read_secret_line(path, "credentials", "user:password")
+    auth = os.environ.get(VARIABLE) or None
     remember_secret((auth or "").partition(":")[2])
     return auth
 

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,13 +28,15 @@ from edge_hal.bundle_certificate import certificate_text
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.config import PRESETS
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.events import End
+from edge_hal.events import End, encode
 from edge_hal.learning.data.extraction import extract
 from edge_hal.model.model_file import save_model
+from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.signature import new_signer
 from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.sample_events import start, transition
+from tests.helpers.shift_work import Bench, utc_ns
 from tests.helpers.small_data import ACTIONS, CONFIG, write_alignment, write_small_data
 from tests.helpers.small_models import random_input, random_model, small_spec
 
@@ -54,6 +57,14 @@ EXPORT = "export --ckpt run --out new"
 INT8 = f"{EXPORT} --precision int8 --calib data --split 1"
 CALIBRATE = "calibrate data --ckpt run"
 SIGN = "keys sign bundle2 --key strangers/b.signer_secret"
+MQTT = "bridge mqtt mqtt://host --station here"
+TLS = "bridge mqtt mqtts://host --station here"
+CERT = f"{TLS} --cert cert.pem --cert-key cert.key"
+SQL = "bridge sql sqlite:///e.db"
+WEBHOOK = "bridge webhook https://host/x --secret-file word"
+PLOT = "plot data --ckpt believing --split 1 --out new --kinds confusion"
+REPORT = "report one.journal --timezone UTC"
+BRIDGES = ("mqtt", "sql", "webhook")
 CONFIDENCE = "calibrate data --ckpt run --confidence --split 1 --part test"
 
 # {option: (a command line, the same with this option changed)}; a positional argument is named in capitals.
@@ -277,6 +288,72 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--dir": ("keys revoke friend --dir keys", "keys revoke friend --dir other"),
     },
 }
+
+
+def bridge_options(line: str) -> dict[str, tuple[str, str]]:
+    """The options that all bridges have."""
+    keyed = f"{line} --key keys/me.key_secret --server-key keys/me.key"
+    return {
+        "--connect": (line, f"{line} --connect ipc://there"),
+        "--stream": (line, f"{line} --stream other"),
+        "--replay": (line, f"{line} --replay ipc://past"),
+        "--cursor": (line, f"{line} --cursor c.json"),
+        "--key": (keyed, keyed.replace("me.key_secret", "you.key_secret")),
+        "--server-key": (
+            keyed,
+            keyed.replace("keys/me.key", "keys/you.key").replace("you.key_secret", "me.key_secret"),
+        ),
+        "--log": (f"{line} --log human", f"{line} --log json"),
+    }
+
+
+COMMANDS |= {
+    "plot": {
+        "DATA": (PLOT, PLOT.replace("data", "data2")),
+        "--ckpt": (PLOT, PLOT.replace("believing", "run2")),
+        "--out": (PLOT, PLOT.replace("new", "other")),
+        "--kinds": (PLOT, f"{PLOT},delays"),
+        "--format": (PLOT, f"{PLOT} --format svg"),
+        "--videos": (PLOT.replace("confusion", "timelines"), f"{PLOT.replace('confusion', 'timelines')} --videos 1"),
+        "--split": (PLOT, PLOT.replace(" --split 1", "")),
+        "--part": (PLOT, f"{PLOT} --part train"),
+        "--set": (PLOT, f"{PLOT} --set decoder.decide_at=0.9"),
+    },
+    "report": {
+        "JOURNALS": (REPORT, REPORT.replace("one", "two")),
+        "--html": (REPORT, f"{REPORT} --html new.html"),
+        "--csv": (REPORT, f"{REPORT} --csv new"),
+        "--timezone": (f"{REPORT} --json", f"{REPORT} --json".replace("UTC", "Europe/Berlin")),
+        "--shifts": (f"{REPORT} --json", f"{REPORT} --json --shifts 05:10"),
+        "--waiting": (REPORT, f"{REPORT} --waiting turn"),
+        "--bundle": (REPORT, f"{REPORT} --bundle background.json"),
+        "--since": (REPORT, f"{REPORT} --since 2026-05-01T05:02Z"),
+        "--until": (REPORT, f"{REPORT} --until 2026-05-01T05:02Z"),
+        "--json": (REPORT, f"{REPORT} --json"),
+    },
+    "bridge mqtt": {
+        "BROKER": (MQTT, MQTT.replace("host", "other")),
+        "--station": (MQTT, MQTT.replace("here", "there")),
+        "--auth": (MQTT, f"{MQTT} --auth auth"),
+        "--ca": (TLS, f"{TLS} --ca cert.pem"),
+        "--cert": (CERT, CERT.replace("cert.pem", "cert2.pem")),
+        "--cert-key": (CERT, CERT.replace("cert.key", "cert2.key")),
+        **bridge_options(MQTT),
+    },
+    "bridge sql": {
+        "DATABASE": (SQL, SQL.replace("e.db", "f.db")),
+        "--password-file": (SQL, f"{SQL} --password-file word"),
+        **bridge_options(SQL),
+    },
+    "bridge webhook": {
+        "URL": (WEBHOOK, WEBHOOK.replace("host", "other")),
+        "--secret-file": (WEBHOOK, WEBHOOK.replace("word", "word2")),
+        "--types": (WEBHOOK, f"{WEBHOOK} --types deviation"),
+        "--skip-refused": (WEBHOOK, f"{WEBHOOK} --skip-refused"),
+        "--ca": (WEBHOOK, f"{WEBHOOK} --ca cert.pem"),
+        **bridge_options(WEBHOOK),
+    },
+}
 COMMANDS |= {
     "procedure show": {
         "BUNDLE": ("procedure show p.json", "procedure show q.json"),
@@ -323,6 +400,24 @@ def write_run(path: Path, seed: int, decoder: DecoderConfig = AT_ONCE) -> None:
     (path / "alignment.json").write_text(json.dumps(alignment))
 
 
+def write_certificate(folder: Path) -> None:
+    """`cert.pem` and `cert.key`, and both again under other names."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, day = ec.generate_private_key(ec.SECP256R1()), datetime(2026, 1, 1)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, day, day + timedelta(days=9999))
+    pem = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    for number in ("", "2"):
+        (folder / f"cert{number}.pem").write_bytes(pem)
+        (folder / f"cert{number}.key").write_bytes(secret)
+
+
 def write_film(path: Path) -> None:
     import cv2
 
@@ -346,6 +441,19 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "auth").chmod(0o600)
     (root / "token").write_text("0" * 64)
     (root / "token").chmod(0o600)
+    for name in ("word", "word2"):
+        (root / name).write_text(f"secret-{name}")
+        (root / name).chmod(0o600)
+    write_certificate(root)
+    for name, cycles in (("one", 9), ("two", 12)):
+        work = Bench(utc_ns("2026-05-01T05:00"))
+        for _ in range(cycles):
+            work.cycle([("reach", 10), ("turn", 20)])
+        with Journal(root / f"{name}.journal", "bench", Retention(float("inf"), 2**63)) as journal:
+            journal.append([(event.seq, encode(event)) for event in work])
+    common = {"first": 0.5, "share": 0.5, "median_s": 9.0, "spread": 1.5, "optional": True, "repeatable": True}
+    steps = {"reach": {**common, "then": {"turn": 1.0}}, "turn": {**common, "then": {"reach": 1.0}, "background": True}}
+    (root / "background.json").write_text(json.dumps(steps))
     (root / "folder").mkdir()
     (root / "others").mkdir()
     bundles: dict[str, dict[str, Any]] = {"bundle": {}, "bundle2": {"lag_s": 0.3}, "pictures": {"pictures": True}}
@@ -538,6 +646,7 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
         "demo": {"edge_hal.workbench.render_dataset": stopped},
         "encoders": {"edge_hal.evaluation.encoder_costs.measure": costs_of},
     }
+    work |= {f"bridge {kind}": {"edge_hal.runtime.bridges.bridge.bridge": lambda *_, **__: None} for kind in BRIDGES}
     return work.get(command, {})
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge_hal.events import Moment, Start, Transition
+from edge_hal.events import Cycle, Deviation, Event, Moment, Start, Transition
 from tests.helpers.processes import REPOSITORY
 
 STREAM = "bench"
@@ -32,6 +32,28 @@ def transition(seq: int, to: str = "a", from_: str | None = None) -> Transition:
         decoder="d1",
         run={"session": "tests"},
     )
+
+
+def mixed(seq: int) -> Event:
+    """A `start`, then transitions, among them every tenth event a `deviation` and every 25th a `cycle`."""
+    run = {"session": "tests", "utc_ns": 1_767_225_600_000_000_000 + seq * 10**9}
+    moment = Moment(seq, seq, seq * 10**9)
+    if seq == 0:
+        return start()
+    if seq % 25 == 0:
+        steps = ({"action": "a", "begin_t_ns": 0, "end_t_ns": moment.t_ns},)
+        told = ({"seq": seq - 5, "kind": "skipped"},)
+        begin = Moment(0, 0, 0)
+        return Cycle(STREAM, 0, seq, begin, moment, steps, told, ("b",), complete=False, decoder="d1", run=run)
+    if seq % 10 == 0:
+        return Deviation(
+            *(STREAM, 0, seq, "skipped", ("b",), "a", "b was left out", moment, moment, 0.75),
+            corrects=None,
+            decoder="d1",
+            run=run,
+        )
+    late = Moment(seq + 1, seq + 1, (seq + 1) * 10**9)
+    return Transition(STREAM, 0, seq, "a", "b", moment, late, 0.5, True, "d1", run=run)
 
 
 SERVER = """

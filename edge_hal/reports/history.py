@@ -1,0 +1,177 @@
+"""What happened, out of the events of journals: steps, cycles and deviations with wall clock and stream time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_hal.events import Cycle, Deviation, End, Event, Gap, Lost, Moment, Start, Transition
+
+LARGEST_NS = 2**62
+
+
+@dataclass(frozen=True)
+class Place:
+    """A point of a run, to be found in its recording: `t_s` seconds and `frame` frames after its beginning. `utc_ns` is
+    the wall clock then, nanoseconds since 1970, as far as stream time runs as fast as the wall clock."""
+
+    session: str
+    source: str
+    utc_ns: int
+    t_s: float
+    frame: int
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """A step from its boundary to that of the next. A step that a gap or the end of the run cut off is none."""
+
+    action: str
+    begin: Place
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class CycleRun:
+    """A pass of the procedure. It belongs to the time of its end."""
+
+    begin: Place
+    end: Place
+    duration_s: float
+    complete: bool
+    missing: tuple[str, ...]
+    deviations: int
+
+
+@dataclass(frozen=True)
+class DeviationRun:
+    """A deviation that no later one corrects."""
+
+    kind: str
+    at: Place
+    seen: str | None
+    expected: tuple[str, ...]
+    evidence: str
+    confidence: float
+
+
+@dataclass
+class History:
+    """Of one stream. `runs` counts its starts, `lost` the events that cannot be read or are no longer kept, `cut` the
+    steps that a gap or an end cut off. `first_utc_ns` and `last_utc_ns`: of its events; both 0 without any."""
+
+    stream: str
+    runs: int = 0
+    lost: int = 0
+    cut: int = 0
+    first_utc_ns: int = 0
+    last_utc_ns: int = 0
+    steps: list[StepRun] = field(default_factory=list)
+    cycles: list[CycleRun] = field(default_factory=list)
+    deviations: list[DeviationRun] = field(default_factory=list)
+
+
+class _Reader:
+    """Follows the events of one stream of one journal, in the order of `seq`."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._session, self._source = "", ""
+        self._clock = (0, 0)  # a stream time and the wall clock then, nanoseconds
+        self._current: Transition | None = None
+        self._deviations: dict[int, DeviationRun] = {}
+
+    def take(self, event: Event) -> None:
+        utc_ns = event.run.get("utc_ns")
+        utc_ns = utc_ns if isinstance(utc_ns, int) and 0 < utc_ns < LARGEST_NS else self._clock[1]
+        if utc_ns:
+            self._history.first_utc_ns = min(self._history.first_utc_ns or utc_ns, utc_ns)
+            self._history.last_utc_ns = max(self._history.last_utc_ns, utc_ns)
+        if isinstance(event, Start):
+            self._cut()
+            self._session, self._source = str(event.run.get("session") or ""), event.source
+            self._clock = (0, utc_ns)
+            self._history.runs += 1
+        elif isinstance(event, Transition):
+            self._clock = (event.decision.t_ns, utc_ns)
+            self._end_step(event)
+        elif isinstance(event, Deviation):
+            self._clock = (event.decision.t_ns, utc_ns)
+            self._note(event)
+        elif isinstance(event, Cycle):
+            duration_s = (event.end.t_ns - event.begin.t_ns) / 1e9
+            if duration_s > 0:
+                place, end = self._place(event.begin), self._place(event.end)
+                found = CycleRun(place, end, duration_s, event.complete, event.missing, len(event.deviations))
+                self._history.cycles.append(found)
+        elif isinstance(event, (End, Lost)) or (isinstance(event, Gap) and event.reset):
+            self._cut()
+            if isinstance(event, Lost):
+                self._history.lost += event.to - event.from_ + 1
+
+    def finish(self) -> None:
+        self._history.deviations += self._deviations.values()
+
+    def _end_step(self, event: Transition) -> None:
+        before = self._current
+        self._current = event
+        if before is None or event.from_ is None:
+            return
+        duration_s = (event.boundary.t_ns - before.boundary.t_ns) / 1e9
+        if duration_s > 0:
+            self._history.steps.append(StepRun(before.to, self._place(before.boundary), duration_s))
+
+    def _note(self, event: Deviation) -> None:
+        if event.corrects is not None:
+            self._deviations.pop(event.corrects, None)
+        place = self._place(event.boundary)
+        self._deviations[event.seq] = DeviationRun(
+            event.kind, place, event.seen, event.expected, event.evidence, event.confidence
+        )
+
+    def _cut(self) -> None:
+        self._history.cut += self._current is not None
+        self._current = None
+
+    def _place(self, moment: Moment) -> Place:
+        t_ns, then_ns = self._clock
+        utc_ns = min(LARGEST_NS, max(0, then_ns - (t_ns - moment.t_ns)))
+        return Place(self._session, self._source, utc_ns, moment.t_ns / 1e9, moment.frame)
+
+
+def histories(journals: Iterable[Iterable[Event]]) -> list[History]:
+    """The history of each stream, by name.
+
+    Args:
+        journals: of each its events, in the order of `seq`; journals of one stream are joined.
+    """
+    found: dict[str, History] = {}
+    for events in journals:
+        readers: dict[str, _Reader] = {}
+        for event in events:
+            history = found.setdefault(event.stream, History(event.stream))
+            readers.setdefault(event.stream, _Reader(history)).take(event)
+        for reader in readers.values():
+            reader.finish()
+    for history in found.values():
+        history.steps.sort(key=lambda step: step.begin.utc_ns)
+        history.cycles.sort(key=lambda cycle: cycle.end.utc_ns)
+        history.deviations.sort(key=lambda deviation: deviation.at.utc_ns)
+    return [found[name] for name in sorted(found)]
+
+
+def within(history: History, from_ns: int, until_ns: int) -> History:
+    """What began (a cycle: ended) at `from_ns` or later, and before `until_ns`. Runs, lost and cut are those of all."""
+
+    def inside(utc_ns: int) -> bool:
+        return from_ns <= utc_ns < until_ns
+
+    kept: dict[str, Any] = {
+        "steps": [step for step in history.steps if inside(step.begin.utc_ns)],
+        "cycles": [cycle for cycle in history.cycles if inside(cycle.end.utc_ns)],
+        "deviations": [deviation for deviation in history.deviations if inside(deviation.at.utc_ns)],
+        "first_utc_ns": max(history.first_utc_ns, from_ns),
+        "last_utc_ns": min(history.last_utc_ns, until_ns),
+    }
+    return History(**{**vars(history), **kept})

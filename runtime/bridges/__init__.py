@@ -1,0 +1,1 @@
+"""Bridges carry the events of a publisher into other systems (docs/bridges.md)."""
