@@ -45,6 +45,8 @@ class RunOptions:
         fps, size, fourcc: asked of cameras.
         record: a folder to write, all of the run or, with `record_around`, what lies so near to events, in no more than
             so many bytes.
+        record_pictures: `encoder`: a recording has the pictures at the encoder's size. `source`: it has those of the
+            source as well.
         journal: None keeps no events.
         resume_s: the longest pause of a camera, within a run or between two with the same journal, after which the
             belief is resumed; 0 resumes nothing.
@@ -76,6 +78,7 @@ class RunOptions:
     selfcheck_s: float | None = None
     record: Path | None = None
     record_around: Retention | None = None
+    record_pictures: str = "encoder"
     seconds: float | None = None
     allow_uncertified: bool = False
     trusted: Path | None = None
@@ -144,6 +147,17 @@ class RunOptions:
             if not self.record_around.age_s < 1e9:
                 why = "it must begin with a time"
                 raise EdgeHalError("--record-around", why, "write --record-around 2m,2GB", exit_code=2)
+        if self.record_pictures not in ("encoder", "source"):
+            raise EdgeHalError(f"--record-pictures {self.record_pictures}", "it is encoder or source", exit_code=2)
+        if self.record_pictures == "source":
+            what = "--record-pictures source"
+            if self.record is None:
+                raise EdgeHalError(
+                    f"{what} without --record", "nothing is recorded", "add --record FOLDER", exit_code=2
+                )
+            if bundle.spec.encoder is None or self.source.may_be_vectors:
+                why = f"{self.source.log_name} has no pictures of a source"
+                raise EdgeHalError(what, why, "leave it out", exit_code=2)
         if self.fourcc is not None and len(self.fourcc) != 4:
             why = "a pixel format has four characters"
             raise EdgeHalError(f"--fourcc {self.fourcc}", why, "for example MJPG", exit_code=2)

@@ -166,7 +166,7 @@ def _observers(
         if options.preview is not None:
             observers.append(Preview(options.preview, options.stream, keys=options.keys, insecure=options.insecure))
         if options.record is not None:
-            observers.append(open_recording(options.record, options, recognizer.bundle, source))
+            observers.append(open_recording(options.record, options, recognizer, source))
         if options.selfcheck_s is not None:
             observers.append(open_selfcheck(recognizer, options.selfcheck_s))
         if on_event is not None:

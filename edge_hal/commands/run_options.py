@@ -248,6 +248,14 @@ RecordAround = Annotated[
     ),
 ]
 
+RecordPictures = Annotated[
+    str,
+    recording(
+        help="encoder: record pictures at the size that the model sees. source: also those of the source, as JPEG, so "
+        "that `edge-hal harvest` can make training videos of them. They show people as the camera does."
+    ),
+]
+
 # --- Engine ------------------------------------------------------------------------------------
 
 Bundle = Annotated[

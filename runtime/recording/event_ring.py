@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import secrets
 import shutil
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from edge_hal.bundle import Bundle
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Deviation, Event, Gap, Transition
 from edge_hal.runtime.delivery.journal import Retention
@@ -26,10 +27,12 @@ from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.runtime.stream.clock import Tick
+from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.runtime.stream.recognizer import Recognizer
 from edge_hal.runtime.stream.resumed import Resumed
 
-from .writer import CUT, Recorder
+from .material import DOUBTFUL, UNCERTAIN, DoubtWatch, MaterialWriter
+from .writer import CUT, Recorder, new_session
 
 LONGEST_PIECE_S = 60.0
 LIMIT_BYTES = 2 * 10**9
@@ -39,23 +42,40 @@ NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}-\d{8}")
 log = logging.getLogger("edge_hal.record")
 
 
-def open_recording(folder: Path, options: RunOptions, bundle: Bundle, source: Source) -> Observer:
+def open_recording(folder: Path, options: RunOptions, recognizer: Recognizer, source: Source) -> Observer:
     """A recorder of all of the run, or with `record_around` of what lies around events. Raises EdgeHalError if the
     folder cannot be written."""
-    if options.record_around is None:
-        return Recorder(folder, options, bundle, source)
-    return EventRing(folder, options.record_around, options, bundle, source)
+    material = None
+    if options.record_pictures == "source":
+        material = MaterialWriter(recognizer, wait=source.waits_for_loop)
+    try:
+        if options.record_around is None:
+            return Recorder(folder, options, recognizer.bundle, source, material=material)
+        return EventRing(folder, options.record_around, options, recognizer, source, material)
+    except EdgeHalError:
+        if material is not None:
+            material.close()
+        raise
 
 
 @dataclass
 class _Piece:
-    """One recording: where it is, its stream time and its bytes. `keep`: an event is near."""
+    """One recording: where it is, its stream time and its bytes. `keep`: an event is near. `doubtful`: a doubt is."""
 
     folder: Path
     begin_ns: int
     keep: bool
     end_ns: int = 0
     size: int = 0
+    doubtful: bool = False
+
+    def mark(self, doubtful: bool) -> None:
+        """An event is near. A doubt leaves a mark that later runs find."""
+        self.keep = True
+        if doubtful and not self.doubtful:
+            self.doubtful = True
+            with contextlib.suppress(OSError):
+                (self.folder / DOUBTFUL).touch(0o600)
 
 
 class EventRing(Observer):
@@ -63,23 +83,42 @@ class EventRing(Observer):
     deviation or a gap are kept, and those near the end of the run; the oldest are deleted once the folder holds
     `around.size_bytes`. The folder belongs to one stream, over any number of runs.
 
+    Args:
+        material: writes the source's pictures. Then pieces near a long uncertain belief are kept too, and pieces that
+            no deviation, gap or uncertain decision is near to are deleted before all others.
+
     Raises:
         EdgeHalError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, around: Retention, options: RunOptions, bundle: Bundle, source: Source) -> None:
-        self._folder, self._options, self._source = folder, options, source
+    def __init__(
+        self,
+        folder: Path,
+        around: Retention,
+        options: RunOptions,
+        recognizer: Recognizer,
+        source: Source,
+        material: MaterialWriter | None = None,
+    ) -> None:
+        self._folder, self._options, self._source, self._material = folder, options, source, material
+        self._doubt = DoubtWatch()
         self._around_ns = round(around.age_s * 1e9)
         self._length_ns = round(min(around.age_s, LONGEST_PIECE_S) * 1e9)
         self._limit = min(around.size_bytes, LIMIT_BYTES) if around.size_bytes >= 2**63 else around.size_bytes
-        self._run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
+        self._run = new_session()
         self._counts = {"captured": 0, "superseded": 0, "taken": 0}
         self._number = 0
         self._event_ns: int | None = None
+        self._doubt_ns: int | None = None
         self._undecided: deque[_Piece] = deque()  # an event may still come near
-        self._kept = deque(_Piece(path, 0, True, 0, _size(path)) for path in pieces(folder))
+        self._kept = deque(
+            _Piece(path, 0, True, 0, _size(path), material is not None and (path / DOUBTFUL).exists())
+            for path in pieces(folder)
+        )
         self._piece = self._new_piece(0)
-        self._recorder: Observer = Recorder(self._piece.folder, options, bundle, source)
+        self._recorder: Observer = Recorder(
+            self._piece.folder, options, recognizer.bundle, source, material=material, session=self._run
+        )
 
     def frame_taken(self, frame: Frame, missed: int, period_ns: int | None) -> None:
         counts = self._counts
@@ -97,14 +136,19 @@ class EventRing(Observer):
     def published(self, event: Event) -> None:
         self._recorder.published(event)
         if isinstance(event, (Transition, Deviation)):
-            begin_ns, self._event_ns = event.boundary.t_ns, event.decision.t_ns
+            uncertain = isinstance(event, Deviation) or event.confidence < UNCERTAIN
+            self._keep(event.boundary.t_ns, event.decision.t_ns, uncertain)
         elif isinstance(event, Gap):
-            begin_ns, self._event_ns = event.begin.t_ns, event.end.t_ns
-        else:
-            return
-        self._piece.keep = True
-        for piece in self._undecided:
-            piece.keep = piece.keep or piece.end_ns + self._around_ns >= begin_ns
+            self._keep(event.begin.t_ns, event.end.t_ns, True)
+
+    def stepped(self, vectors: NDArray[np.float32], t_ns: int, pyramid: PyramidStream) -> None:
+        if self._material is not None:
+            since_ns = self._doubt.follow(t_ns, self._material.believed(t_ns))
+            if since_ns is not None:
+                self._keep(since_ns, t_ns, True)
+
+    def health(self) -> dict[str, Any]:
+        return {} if self._material is None else {"recording": self._material.health()}
 
     def resumed(self, found: Resumed) -> None:
         self._recorder.resumed(found)
@@ -114,6 +158,8 @@ class EventRing(Observer):
             self._begin_piece(checkpoint())
 
     def bundle_changed(self, successor: Recognizer, checkpoint: Checkpoint) -> None:
+        if self._material is not None:
+            self._material.recognizer = successor
         self._begin_piece(checkpoint)
 
     def ended(self, reason: str, t_ns: int, intake: Intake) -> None:
@@ -121,18 +167,35 @@ class EventRing(Observer):
 
     def close(self) -> None:
         self._recorder.close()
+        if self._material is not None:
+            self._material.close()
+
+    def _keep(self, begin_ns: int, end_ns: int, doubtful: bool) -> None:
+        """Keep what is near to something that lasted from `begin_ns` to `end_ns`, which is now or just before."""
+        doubtful = doubtful and self._material is not None
+        self._event_ns = end_ns
+        self._doubt_ns = end_ns if doubtful else self._doubt_ns
+        self._piece.mark(doubtful)
+        for piece in self._undecided:
+            if piece.end_ns + self._around_ns >= begin_ns:
+                piece.mark(doubtful)
 
     def _begin_piece(self, checkpoint: Checkpoint) -> None:
         t_ns, before = checkpoint.t_ns, self._recorder
         before.ended(CUT, t_ns, checkpoint.intake)
-        before.close()
+        if isinstance(before, Recorder):
+            before.finish()
         self._piece.end_ns, self._piece.size = t_ns, _size(self._piece.folder)
         self._undecided.append(self._piece)
         self._delete_pieces(t_ns)
         self._piece = self._new_piece(t_ns)
         state = {**checkpoint.state, "source": {**self._counts, "now_ns": t_ns}}
         try:
-            self._recorder = Recorder(self._piece.folder, self._options, checkpoint.bundle, self._source, state)
+            self._recorder = Recorder(
+                self._piece.folder, self._options, checkpoint.bundle, self._source, state, self._material, self._run
+            )
+            if self._near(self._doubt_ns, t_ns):
+                self._piece.mark(True)
         except EdgeHalError as error:  # no room on the disk: record nothing until the next piece
             self._recorder = Observer()
             if isinstance(before, Recorder) and before.whole:
@@ -141,11 +204,14 @@ class EventRing(Observer):
     def _new_piece(self, t_ns: int) -> _Piece:
         folder = self._folder / f"{self._run}-{self._number:08d}"
         self._number += 1
-        near = self._event_ns is not None and t_ns <= self._event_ns + self._around_ns
-        return _Piece(folder, t_ns, near)
+        return _Piece(folder, t_ns, self._near(self._event_ns, t_ns))
+
+    def _near(self, event_ns: int | None, t_ns: int) -> bool:
+        return event_ns is not None and t_ns <= event_ns + self._around_ns
 
     def _delete_pieces(self, t_ns: int) -> None:
-        """Delete pieces that no event came near to, and the oldest while there are too many bytes."""
+        """Delete pieces that no event came near to, and the oldest while there are too many bytes: those without a
+        doubt first."""
         while self._undecided and self._undecided[0].end_ns + self._around_ns < t_ns:
             piece = self._undecided.popleft()
             if piece.keep:
@@ -153,8 +219,10 @@ class EventRing(Observer):
             else:
                 shutil.rmtree(piece.folder, ignore_errors=True)
         held = sum(piece.size for piece in (*self._kept, *self._undecided))
-        while held > self._limit and (oldest := self._kept or self._undecided):
-            piece = oldest.popleft()
+        for piece in (*sorted(self._kept, key=lambda piece: piece.doubtful), *self._undecided):
+            if held <= self._limit:
+                break
+            (self._kept if piece in self._kept else self._undecided).remove(piece)
             held -= piece.size
             shutil.rmtree(piece.folder, ignore_errors=True)
 

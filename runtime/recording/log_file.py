@@ -6,6 +6,7 @@ it uses is the choice of whoever replays it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,15 @@ from edge_hal.runtime.stream.clock import LONGEST_NS, LONGEST_PERIOD_NS
 from edge_hal.runtime.stream.resumed import Resumed
 from edge_hal.untrusted import parse_json
 
-from .writer import REPEATED, SCHEMA
+from .writer import REPEATED, WITH_PICTURES
 
 IGNORED = ("stream", "threads")
 """Options that earlier versions recorded as well. They are the choice of whoever replays."""
 LARGEST_COUNT = 1 << 50
 LARGEST_ROW = 1 << 28
 """Numbers of one frame."""
+
+SESSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 Entry = dict[str, Any]
 Check = Callable[[Any], bool]
@@ -37,6 +40,11 @@ def _number(value: Any) -> bool:
 
 def _text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= 1000 and value.isprintable()
+
+
+def _session(value: Any) -> bool:
+    """It becomes part of file names."""
+    return isinstance(value, str) and SESSION.fullmatch(value) is not None
 
 
 def _none_or(check: Check) -> Check:
@@ -93,10 +101,11 @@ def parse_head(line: str) -> dict[str, Any]:
     head = parse_json(line)
     if not isinstance(head, dict) or type(head.get("schema")) is not int:
         raise ValueError("its log has no schema")
-    if head["schema"] not in range(1, SCHEMA + 1):
+    if head["schema"] not in range(1, WITH_PICTURES + 1):
         why = f"edge-hal {head.get('version', '0.1')} wrote schema {head['schema']}"
-        raise ValueError(f"{why}, {__version__} reads schemas up to {SCHEMA}")
-    _check("the log", {name: head[name] for name in HEAD if name in head}, HEAD)
+        raise ValueError(f"{why}, {__version__} reads schemas up to {WITH_PICTURES}")
+    expected = HEAD if head["schema"] < WITH_PICTURES else {**HEAD, "session": _session}
+    _check("the log", {name: head[name] for name in expected if name in head}, expected)
     _check(
         "the options of the log", head["options"], {name: OPTIONS[name] for name in head["options"] if name in OPTIONS}
     )
