@@ -26,6 +26,7 @@ from edge_hal.commands.encoders import encoders
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
 from edge_hal.commands.extract import extract
+from edge_hal.commands.harvest import harvest
 from edge_hal.commands.init import init
 from edge_hal.commands.keys import keys
 from edge_hal.commands.label import label
@@ -75,6 +76,7 @@ app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("plot")(plot)
 app.command("label")(label)
+app.command("harvest")(harvest)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("bench")(bench)

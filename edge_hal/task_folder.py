@@ -1,6 +1,8 @@
 """A task folder: the videos of a user, their step lists, and what was learned from them.
 
 videos/<video>.mp4        transcripts/<video>.txt   labels/<video>.txt (optional)
+suggestions/              what nobody has accepted yet; it counts for nothing
+harvested.json            which stretches of recordings were taken, see `learning/data/harvested.py`
 task.yaml                 see `task_file.py`; a folder with this file is a task folder
 runs/1, runs/2, ...       run directories, each with its bundle in `bundle/`
 .cache/                   what was extracted from the videos
@@ -15,6 +17,8 @@ from edge_hal.errors import EdgeHalError
 
 TASK_FILE = "task.yaml"
 RUNS = "runs"
+SUGGESTIONS = "suggestions"
+HARVESTED = "harvested.json"
 BUNDLE = "bundle"
 MODEL_FILE = "model.safetensors"
 """A run that holds it is complete."""

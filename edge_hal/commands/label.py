@@ -15,14 +15,13 @@ from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of, parse_duration
 from edge_hal.commands.task import run_of
 from edge_hal.errors import EdgeHalError
-from edge_hal.task_folder import is_task
+from edge_hal.task_folder import SUGGESTIONS, is_task
 
 if TYPE_CHECKING:
     from edge_hal.learning.data.labels.segments import SegmentedVideo
     from edge_hal.learning.suggestions import Boundary
 
 FORMATS = ("csv", "frames", "eaf", "label-studio")
-SUGGESTIONS = "suggestions"
 BOUNDARIES = "boundaries.csv"
 OF_THE_USER = ("labels", "transcripts")
 SHOWN = 5

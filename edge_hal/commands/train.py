@@ -328,7 +328,7 @@ def _labelled(
     learning = config.learning
     if learning.supervision == "frames":
         return True
-    names = names_in(data, index_media(data, config.model.reads), split, "train")
+    names = names_in(data, index_media(data, config.model.reads), split, "train", own)
     theirs = {name for name in names if name in own}
     if not learning.labelled:
         return learning.timestamps or theirs

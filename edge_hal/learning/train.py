@@ -187,7 +187,7 @@ def train(
         [labels[i] for i in some],
         spec,
         config.decoder.given(),
-        procedure=labels,
+        procedure=[found for found, video in zip(labels, videos.videos, strict=True) if video.whole] or labels,
         held_out=held_out,
     )
     if familiarity is not None:

@@ -56,7 +56,7 @@ class VideoFile:
 
     def __init__(self, path: Path, fps: float | None = None, unstamped_hz: float | None = None) -> None:
         self.name = f"the video {printable(path)}"
-        self._av = _pyav()
+        self._av = open_pyav()
         self._container, self._stream = self._open(path)
         self._format = self._container.format.name
         self._stored_in_order = self._format == "avi"  # AVI has no presentation stamps, only an order
@@ -291,7 +291,7 @@ class VideoFile:
 NO_TIMESTAMPS = 128  # AVFMT_NOTIMESTAMPS
 
 
-def _pyav() -> ModuleType:
+def open_pyav() -> ModuleType:
     """The av module, without its own messages. Raises EdgeHalError where it is not installed."""
     try:
         import av

@@ -1,8 +1,9 @@
 """What a later training needs of a run: the source's own pictures, and what was believed when they were seen.
 
 `pictures.mjpeg` holds the pictures that ticks showed, as JPEG at the source's size, one after the other.
-`pictures.jsonl` has the frame, the stream time, the bytes and the size of each. `belief.jsonl` has, for each step of the model,
-the decided action, the most probable one and its probability; the last two are null for a decoder without a procedure.
+`pictures.jsonl` has the frame, the stream time, the bytes and the size of each. `belief.jsonl` has, for each step of
+the model, the decided action, the most probable one and its probability; the last two are null for a decoder without a
+procedure.
 """
 
 from __future__ import annotations

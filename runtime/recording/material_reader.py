@@ -1,7 +1,7 @@
 """Read what `material.py` wrote, and the events of the same recording.
 
-A recording may come from anybody: only regular files in its folder are read, and what they hold is checked. The state of
-the run is not needed, so pieces of a ring that another version wrote are read as well.
+A recording may come from anybody: only regular files in its folder are read, and what they hold is checked. The state
+of the run is not needed, so pieces of a ring that another version wrote are read as well.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Picture:
-    """A JPEG in the file of a recording. `t_ns`: stream time. `size`: width and height."""
+    """A JPEG of `length` bytes in the file of a recording. `t_ns`: stream time. `size`: width and height."""
 
     path: Path
     offset: int
-    bytes: int
+    length: int
     frame: int
     t_ns: int
     size: tuple[int, int]
@@ -47,8 +47,8 @@ class Picture:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         with open(descriptor, "rb") as file:
             file.seek(self.offset)
-            data = file.read(self.bytes)
-        if len(data) != self.bytes or data[:2] != b"\xff\xd8":
+            data = file.read(self.length)
+        if len(data) != self.length or data[:2] != b"\xff\xd8":
             raise ValueError(f"{self.path} is damaged at byte {self.offset}")
         return data
 
@@ -155,13 +155,13 @@ def _object(line: str) -> Mapping[str, Any]:
 
 def _believed(line: str) -> Believed:
     row = _object(line)
-    texts = [row[key] for key in ("action", "likely")]
-    if not all(text is None or isinstance(text, str) for text in texts):
+    action, likely = row["action"], row["likely"]
+    if not all(text is None or isinstance(text, str) for text in (action, likely)):
         raise ValueError("an action is no text")
     probability = row["probability"]
     if probability is not None and not (type(probability) in (int, float) and 0 <= probability <= 1):
         raise ValueError(f"a probability is {probability!r:.20}")
-    return Believed(_whole(row["t_ns"], LONGEST_NS), *texts, probability)
+    return Believed(_whole(row["t_ns"], LONGEST_NS), action, likely, probability)
 
 
 def _whole(value: Any, most: int) -> int:

@@ -38,7 +38,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class StepPart:
-    """The run's own segment, as far as it lies in the stretch. `confidence`: the lower one of its two boundaries."""
+    """The run's own segment, as far as it lies in the stretch. `confidence`: of its begin."""
 
     begin_ns: int
     end_ns: int
@@ -245,9 +245,9 @@ def _steps(run: _Run, events: Sequence[Event], believed: Sequence[Believed]) -> 
         elif isinstance(event, Gap) and event.reset and begin <= event.begin.t_ns < end:
             changes.append((event.begin.t_ns, None, 1.0))
     parts = []
-    for (at, step, confidence), (until, _, next_confidence) in pairwise([*changes, (end, None, 1.0)]):
+    for (at, step, confidence), (until, _, _) in pairwise([*changes, (end, None, 1.0)]):
         if step is not None and at < until:
-            parts.append(StepPart(at, until, step, min(confidence, next_confidence)))
+            parts.append(StepPart(at, until, step, confidence))
     return parts
 
 

@@ -25,11 +25,14 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.feature_file import as_float32, columns
 from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.task_file import read_task
+from edge_hal.task_folder import is_task
 
+from .harvested import read_harvested
 from .labels.folder import check_list, labels_in
 from .labels.segments import FoundLabels
 from .media_files import VideoTimes, feature_length, find_layout, open_array, read_times
 from .mstcn_files import (
+    ACCEPT,
     Kind,
     Layout,
     check_present,
@@ -39,6 +42,7 @@ from .mstcn_files import (
     label_paths,
     names_in,
     nearest,
+    only_suggested,
     read_mapping,
     read_names,
     read_timestamps,
@@ -53,6 +57,8 @@ class Video:
         length: number of frames. Those of a video file are counted at a constant rate (`media_files.VideoTimes`).
         rate_hz: frames per second; None if not known.
         labels: (length,) -1 for a frame without a label; None unless labels were asked for.
+        whole: it shows the procedure from its begin to its end, as far as is known. The procedure is learned from such
+            videos.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Video:
     rate_hz: float | None = None
     labels: IntArray | None = field(default=None, compare=False)
     layout: Layout = "TD"
+    whole: bool = field(default=True, compare=False)
 
     def read(self) -> NDArray[np.float32]:
         """Features (length, D). Raises EdgeHalError for a damaged file or a value that is not finite."""
@@ -195,7 +202,12 @@ def load_dataset(
     kind = kind or find_kind(root)
     notes: list[str] = []
     files = index_media(root, kind, notes)
-    names = [name for name in names_in(root, files, split, part) if only is None or name in only]
+    names = names_in(root, files, split, part, own_labels or ())
+    if part == "train" and split is None and is_task(root):
+        waiting = only_suggested(root, sorted(files.keys() - set(names)), own_labels or ())
+        if waiting:
+            notes.append(f"{count_of(waiting, 'video')} left out, with suggestions only: {ACCEPT}")
+    names = [name for name in names if only is None or name in only]
 
     labelled = set(names if with_labels is True else with_labels or ())
     own = {name: found for name, found in (own_labels or {}).items() if name in labelled and name in names}
@@ -244,6 +256,7 @@ def load_dataset(
         notes.extend(note for found in times.values() for note in found.notes)
 
     videos, cut = [], {}
+    harvested = read_harvested(root)
     for name in names:
         length, hz = media[name]
         if name in lengths:
@@ -284,6 +297,7 @@ def load_dataset(
                 rate_hz=hz,
                 labels=kept,
                 layout=layout or "TD",
+                whole=name not in harvested,
             )
         )
     if cut:

@@ -51,9 +51,14 @@ def examine(root: Path, config: Config, split: int | None, graph: Path | None = 
     kind = config.model.reads
     notes: list[str] = []
     files = index_media(root, kind, notes)
-    training = names_in(root, files, split, "train")
     problems = [_problem(note) for note in notes]
-    videos, found = _readable(root, kind, training, config, split)
+    own: Mapping[str, FoundLabels] = {}
+    try:
+        own = read_own_labels(root)
+    except EdgeHalError as error:
+        problems.append(Problem("error", _text(error), error.todo))
+    training = names_in(root, files, split, "train", own)
+    videos, found = _readable(root, kind, training, config, split, own)
     problems += [*found, *_without_video(root, files)]
     rows = {"videos": f"{len(files)} in {root}, {len(training)} to train on"}
     if videos is None:
@@ -74,15 +79,10 @@ def examine(root: Path, config: Config, split: int | None, graph: Path | None = 
 
 
 def _readable(
-    root: Path, kind: Kind, names: Sequence[str], config: Config, split: int | None
+    root: Path, kind: Kind, names: Sequence[str], config: Config, split: int | None, own: Mapping[str, FoundLabels]
 ) -> tuple[VideoSet | None, list[Problem]]:
     """The videos that can be loaded, and an error for each other one."""
-    own: Mapping[str, FoundLabels] = {}
     problems: list[Problem] = []
-    try:
-        own = read_own_labels(root)
-    except EdgeHalError as error:
-        problems.append(Problem("error", _text(error), error.todo))
     labelled = set(names) if config.learning.supervision == "frames" else {name for name in names if name in own}
 
     def load(only: Collection[str]) -> VideoSet:

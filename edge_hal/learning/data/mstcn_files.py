@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,9 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.media.names import VIDEO_SUFFIXES, composed, printable, with_suffix
 from edge_hal.task_file import Task, read_task
-from edge_hal.task_folder import TASK_FILE, is_task
+from edge_hal.task_folder import SUGGESTIONS, TASK_FILE, is_task
+
+ACCEPT = f"correct and move {SUGGESTIONS}/VIDEO.csv to labels/, or write transcripts/VIDEO.txt (docs/growing.md)"
 
 Kind = Literal["features", "video"]
 Layout = Literal["DT", "TD"]
@@ -112,10 +114,11 @@ def read_split(root: Path, split: int, part: str) -> list[str]:
     return names
 
 
-def names_in(root: Path, files: Collection[str], split: int | None, part: str) -> list[str]:
+def names_in(root: Path, files: Collection[str], split: int | None, part: str, own: Collection[str] = ()) -> list[str]:
     """The videos of `part`: of the split; without one of the task folder, which may name test videos; else all `files`.
 
-    A task folder that names no test videos has those with frame labels instead.
+    A task folder that names no test videos has those with frame labels instead. Videos that `only_suggested` finds are
+    not trained on. `own`: those whose labels were found already.
 
     Raises:
         EdgeHalError: there is no such part, or task.yaml names a test video that is not there.
@@ -137,12 +140,31 @@ def names_in(root: Path, files: Collection[str], split: int | None, part: str) -
         names = [name for name in sorted(files) if name not in test]
         if not names:
             raise EdgeHalError(f"{path}: all videos are test videos", "", "leave some to train on")
+        waiting = only_suggested(root, names, own)
+        names = [name for name in names if name not in waiting]
+        if not names:
+            why = f"{count_of(waiting, 'video')} with suggestions only"
+            raise EdgeHalError(f"{root} has no video to train on", why, ACCEPT)
         return names
     labelled = [name for name in sorted(files) if label_paths(root, name)[1].is_file()]
     if not test and not labelled:
         why = "task.yaml names no test videos, and no video has frame labels"
         raise EdgeHalError(f"{root} has nothing to score", why, "write labels/<video>.txt: one action for each frame")
     return test or labelled
+
+
+def only_suggested(root: Path, names: Iterable[str], own: Collection[str] = ()) -> list[str]:
+    """Those of `names` that have suggestions in a file of their own, and neither a step list nor labels."""
+    folder = root / SUGGESTIONS
+    suggested = {composed(path.stem) for path in list_folder(folder)} if folder.is_dir() else set()
+    own_files = {composed(path.stem) for path in list_folder(root / "labels")} if (root / "labels").is_dir() else set()
+    return [
+        name
+        for name in names
+        if name in suggested - own_files
+        and name not in own
+        and not any(path.is_file() for path in label_paths(root, name))
+    ]
 
 
 def test_videos(task: Task) -> list[str]:
