@@ -99,7 +99,7 @@ def read_material(folder: Path) -> Material:
             tuple(_rows(folder / BELIEF, _believed)),
             being_written,
         )
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         todo = "give a folder that edge-hal run --record wrote"
         raise EdgeHalError(f"{folder} is no recording", f"{type(error).__name__}: {error}", todo) from error
 

@@ -116,12 +116,14 @@ class Harvest:
         self.close()
 
     def _remove_unfinished(self) -> None:
+        """Remove the files of unfinished entries, and what `edge_hal.files` left beside them when it was killed."""
         unfinished = [name for name, taken in self.entries.items() if not taken.finished]
+        left = list(self._root.glob(f".{Path(HARVESTED).stem}.*.partial.json"))
         for name in unfinished:
-            video, suggestions = self.files(name)
-            for path in (video, suggestions, *video.parent.glob(f".{name}.*.partial{SUFFIX}")):
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
+            for path in self.files(name):
+                left += [path, *path.parent.glob(f".{name}.*.partial{path.suffix}")]
+        for path in left:
+            path.unlink(missing_ok=True)
         if unfinished:
             self._write({name: taken for name, taken in self.entries.items() if taken.finished})
 
