@@ -94,7 +94,7 @@ def file_hash(path: Path) -> str:
 
 def load_bundle(path: Path, *, allow_uncertified: bool = False, trusted: Path | None = None) -> Bundle:
     """Open a bundle and check every hash and the certificate. A bundle of 0.1 whose certificate has no hash of itself
-    is opened with a warning.
+    is opened with a warning. A link to a bundle is followed once, so that it may be changed meanwhile.
 
     Args:
         trusted: folder of public signing keys. A bundle that none of them signed is refused. The result is a private
@@ -104,7 +104,7 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False, trusted: Path | 
         EdgeHalError: not a bundle, another schema, a changed or missing file, a link out of the folder, a certificate
             that failed or belongs to another manifest (unless `allow_uncertified`), or no trusted signature.
     """
-    path = Path(path)
+    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
     if trusted is None:
         return _load(path, allow_uncertified)
     private = Path(tempfile.mkdtemp(prefix="edge-hal-"))

@@ -31,6 +31,7 @@ from edge_hal.commands.init import init
 from edge_hal.commands.keys import keys
 from edge_hal.commands.label import label
 from edge_hal.commands.listen import listen
+from edge_hal.commands.models import models
 from edge_hal.commands.plot import plot
 from edge_hal.commands.procedure import procedure
 from edge_hal.commands.replay import replay
@@ -83,6 +84,7 @@ app.command("bench")(bench)
 app.command("doctor")(doctor)
 app.add_typer(bridge, name="bridge")
 app.add_typer(keys, name="keys")
+app.add_typer(models, name="models")
 app.add_typer(procedure, name="procedure")
 
 

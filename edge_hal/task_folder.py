@@ -2,6 +2,7 @@
 
 videos/<video>.mp4        transcripts/<video>.txt   labels/<video>.txt (optional)
 suggestions/              what nobody has accepted yet; it counts for nothing
+current                   optional: a link to the bundle in use, see `model_folder.py`
 harvested.json            which stretches of recordings were taken, see `learning/data/harvested.py`
 task.yaml                 see `task_file.py`; a folder with this file is a task folder
 runs/1, runs/2, ...       run directories, each with its bundle in `bundle/`
@@ -14,6 +15,7 @@ import shlex
 from pathlib import Path
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.model_folder import CURRENT, MANIFEST, current_model, is_model_folder, models_in
 
 TASK_FILE = "task.yaml"
 RUNS = "runs"
@@ -60,11 +62,18 @@ def newest_run(path: Path) -> Path:
 
 
 def newest_bundle(path: Path) -> Path:
-    """`path`, or if it is a task folder, the bundle of its newest run that has one.
+    """`path`; if it has the link `current` of `model_folder.py`, this link; if it is a task folder, the bundle of its
+    newest run that has one.
 
     Raises:
-        EdgeHalError: no run has one.
+        EdgeHalError: no run has one, the link leads nowhere, or there are bundles in `path` and no link to one.
     """
+    if is_model_folder(path):
+        current_model(path)  # raises
+        return path / CURRENT
+    if not is_task(path) and path.is_dir() and not (path / MANIFEST).exists() and models_in(path):
+        todo = f"edge-hal models use {shlex.quote(str(path))} NAME"
+        raise EdgeHalError(f"{path} has several bundles", f"none is in use: there is no link {CURRENT}", todo)
     if not is_task(path):
         return path
     run = newest(path, f"{BUNDLE}/manifest.json")

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from edge_hal.bundle import Bundle, load_bundle
+from edge_hal.bundle import Bundle, file_hash, load_bundle
 from edge_hal.errors import EdgeHalError
+from edge_hal.model_folder import LinkWatch
 from edge_hal.spec import PyramidSpec
 
 from .options import RunOptions
@@ -24,8 +25,8 @@ log = logging.getLogger("edge_hal.run")
 
 
 class Reloader:
-    """Reads `--bundle` again when asked to (SIGHUP). If anything is wrong with it, the error is logged and reported by
-    `health`, and the run goes on with the old one.
+    """Reads `--bundle` again when asked to (SIGHUP), or when it is a link that points elsewhere. If anything is wrong
+    with the bundle, the error is logged and reported by `health`, and the run goes on with the old one.
 
     Args:
         stop: its `reload_asked` is the request.
@@ -43,6 +44,7 @@ class Reloader:
         keep: Callable[[Bundle, Recognizer], Recognizer],
     ) -> None:
         self._options, self._stop, self._make, self._keep = options, stop, make, keep
+        self._link = LinkWatch(options.bundle)
         self._report: dict[str, Any] = {"asked": 0, "done": 0, "kept_engines": None, "refused": None}
         self._thread: Worker | None = None
         self._ready: Recognizer | None = None
@@ -50,7 +52,7 @@ class Reloader:
     def poll(self, current: Recognizer) -> Recognizer | None:
         """The recogniser that takes over now, if there is one. Called in each round of the loop; never blocks."""
         if self._thread is None:
-            if self._stop.reload_asked:
+            if self._stop.reload_asked or self._points_elsewhere(current):
                 self._stop.reload_asked = False
                 self._report = {**self._report, "asked": self._report["asked"] + 1}
                 self._thread = Worker(partial(self._open, current), "reload")
@@ -91,6 +93,16 @@ class Reloader:
             self._refuse(f"{error.what} ({error.why}); {error.todo or 'correct it and ask again'}")
         except Exception as error:  # whatever is wrong with the new bundle, the run goes on
             self._refuse(f"{type(error).__name__}: {error}")
+
+    def _points_elsewhere(self, current: Recognizer) -> bool:
+        """Whether `--bundle` is a link that has begun to point to another bundle."""
+        first = self._link.target is None
+        if not self._link.moved() or self._link.target is None:
+            return False
+        try:  # it may have moved since the run read it
+            return not first or file_hash(self._link.target / "manifest.json") != current.bundle.fingerprint
+        except OSError:
+            return True  # the reload says what is wrong
 
     def _refuse(self, why: str) -> None:
         log.error("the bundle was not reloaded, the old one goes on: %s", why)

@@ -43,7 +43,7 @@ def test_the_pictures_are_those_of_the_source_and_the_recording_replays(tmp_path
     summary, events = recorded(options(picture_bundle, film, tmp_path / "rec"))
     assert summary.health["recording"] == {"pictures": {"kept": 60, "left_out": 0}}
     found = read_material(tmp_path / "rec")
-    assert not found.being_written and [event.seq for event in found.events] == list(range(len(events)))  # type: ignore[attr-defined]
+    assert not found.being_written and [event.seq for event in found.events] == list(range(len(events)))
     with VideoFile(film) as video:
         for picture, (t_ns, frame) in zip(found.pictures, video.frames(), strict=True):
             assert picture.t_ns == t_ns and picture.size == (96, 64)

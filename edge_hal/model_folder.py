@@ -1,0 +1,107 @@
+"""A folder of bundles, one of which is in use: the one that the link `current` points to.
+
+A folder of models has a bundle in each subfolder. A task folder is one too, with the bundles of its runs. There is no
+database: the date of a bundle is that of its manifest, and everything else is in its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
+
+CURRENT = "current"
+MANIFEST = "manifest.json"
+CHECK_S = 1.0
+"""How often a run looks where the link points."""
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """A bundle in a folder of models. `name`: of its subfolder, as the link holds it. `made_s`: Unix time of its
+    manifest."""
+
+    name: str
+    path: Path
+    made_s: float
+
+
+def models_in(folder: Path) -> list[KeptModel]:
+    """The bundles, the oldest first. Raises EdgeHalError if the folder cannot be read."""
+    try:
+        paths = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != "."]
+    except OSError as error:
+        raise file_error(f"cannot read {folder}", error, path=folder) from error
+    runs = folder / "runs"
+    if runs.is_dir():
+        paths += [run / "bundle" for run in runs.iterdir() if run.is_dir()]
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found.append(KeptModel(str(path.relative_to(folder)), path, (path / MANIFEST).stat().st_mtime))
+    return sorted(found, key=lambda model: (model.made_s, model.name))
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a link says which bundle is in use."""
+    return (folder / CURRENT).is_symlink()
+
+
+def current_model(folder: Path) -> KeptModel | None:
+    """The bundle in use; None if there is no link. Raises EdgeHalError if the link leads to no bundle of the folder."""
+    if not is_model_folder(folder):
+        return None
+    target = (folder / CURRENT).resolve()
+    for model in models_in(folder):
+        if model.path.resolve() == target:
+            return model
+    todo = f"edge-hal models list {folder}, then: edge-hal models use {folder} NAME"
+    raise EdgeHalError(f"{folder / CURRENT} leads to no bundle of the folder", f"it points to {target}", todo)
+
+
+def use_model(folder: Path, model: KeptModel) -> None:
+    """Let the link point to `model`. At each moment it points to the old one or to the new one.
+
+    Raises:
+        EdgeHalError: the link cannot be written, or something else has its name.
+    """
+    link, beside = folder / CURRENT, folder / f".{CURRENT}.{os.getpid()}"
+    if link.exists() and not link.is_symlink():
+        raise EdgeHalError(f"{link} is no link", "it would be overwritten", "rename it")
+    try:
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(model.name)
+        os.replace(beside, link)
+    except OSError as error:
+        raise file_error(f"cannot write {link}", error, path=link) from error
+
+
+class LinkWatch:
+    """Says when a link points to another place. A path that is no link never does.
+
+    Args:
+        path: it is looked at once a second at most.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next_s = 0.0
+        self.target: Path | None = None
+
+    def moved(self) -> bool:
+        """Whether it points to another place than at the last call. `target` is that place."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + CHECK_S
+        try:
+            target = self._path.parent / os.readlink(self._path)
+        except OSError:  # no link, or it was removed
+            return False
+        before, self.target = self.target, target
+        return target != before
