@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime/bridges": {"edge_hal", "runtime leaves", "runtime/delivery"},
     "runtime base": {"edge_hal", "runtime/sources", "runtime/delivery", "runtime/stream"},
     "runtime/recording": {
-        *("edge_hal", "decoding", "runtime base", "runtime/sources", "runtime/stream", "runtime/delivery"),
+        *("edge_hal", "decoding", "runtime leaves", "runtime base", "runtime/sources", "runtime/stream"),
+        "runtime/delivery",
     },
     "runtime/checks": {
         *("edge_hal", "runtime leaves", "runtime base"),

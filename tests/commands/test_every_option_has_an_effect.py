@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from edge_hal.model.model_file import save_model
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.signature import new_signer
+from tests.helpers import films
 from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.sample_events import start, transition
 from tests.helpers.shift_work import Bench, utc_ns
@@ -53,6 +55,8 @@ TINY = "--config tiny"
 EXTRACT = f"extract films {TINY}"
 CHECK_VIDEOS = f"check films {TINY}"
 LABEL = "label data --ckpt aligned --out new"
+HARVEST = "harvest tape --into task"
+DIFF = "models diff models features:f.npy@10 --before 1 --after 2"
 EXPORT = "export --ckpt run --out new"
 INT8 = f"{EXPORT} --precision int8 --calib data --split 1"
 CALIBRATE = "calibrate data --ckpt run"
@@ -101,6 +105,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--insecure": (RUN, f"{RUN} --insecure"),
         "--record": (RUN, f"{RUN} --record new"),
         "--record-around": (f"{RUN} --record new", f"{RUN} --record new --record-around 2m,2GB"),
+        "--record-pictures": (f"{VIDEO} --record new", f"{VIDEO} --record new --record-pictures source"),
         "--bundle": (RUN, f"{RUN} --bundle bundle2"),
         "--engine": (RUN, f"{RUN} --engine onnxruntime"),
         "--precision": (RUN, f"{RUN} --precision fp32"),
@@ -223,6 +228,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--within": (LABEL, f"{LABEL} --within 2s"),
         "--labels": (LABEL, f"{LABEL} --labels corrected"),
         "--overwrite": (f"{LABEL} --out corrected --overwrite", f"{LABEL} --out corrected"),
+    },
+    "harvest": {
+        "RECORDINGS": (HARVEST, HARVEST.replace("tape", "tape2")),
+        "--into": (HARVEST, HARVEST.replace("--into task", "--into task2")),
+        "--most": (HARVEST, f"{HARVEST} --most 1"),
+        "--around": (HARVEST, f"{HARVEST} --around 2s"),
+        "--below": (HARVEST, f"{HARVEST} --below 0.1"),
+        "--blur-faces": (HARVEST, f"{HARVEST} --blur-faces"),
     },
     "export": {
         "TASK": (EXPORT, "export task --out new"),
@@ -355,6 +368,23 @@ COMMANDS |= {
     },
 }
 COMMANDS |= {
+    "models list": {
+        "FOLDER": ("models list models", "models list task"),
+        "--json": ("models list models", "models list models --json"),
+    },
+    "models diff": {
+        "FOLDER": (DIFF, DIFF.replace("models features", "models2 features")),
+        "SOURCES": (DIFF, DIFF.replace("f.npy", "g.npy")),
+        "--before": (DIFF, f"{DIFF} --before 2"),
+        "--after": (DIFF, f"{DIFF} --after 3"),
+        "--within": (DIFF, f"{DIFF} --within 100ms"),
+        "--json": (DIFF, f"{DIFF} --json"),
+    },
+    "models use": {
+        "FOLDER": ("models use models 2", "models use models2 2"),
+        "NAME": ("models use models 2", "models use models 3"),
+    },
+    "models rollback": {"FOLDER": ("models rollback models", "models rollback models2")},
     "procedure show": {
         "BUNDLE": ("procedure show p.json", "procedure show q.json"),
         "--json": ("procedure show p.json", "procedure show p.json --json"),
@@ -507,7 +537,22 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("friend", "foe"):
         curve_keys.allow(root / "keys", root / "keys" / "me.key", name)
     curve_keys.allow(root / "other", root / "keys" / "me.key", "another")
+    for name in ("models", "models2"):
+        (root / name).mkdir()
+        for number in (1, 2, 3):
+            lag_s = (number - 1) * (0.3 if name == "models" else 0.5)
+            known_bundle(root / name / str(number), lag_s=lag_s)
+            os.utime(root / name / str(number) / "manifest.json", (10**9 + number, 10**9 + number))
+    (root / "models" / "current").symlink_to("2")
+    (root / "models2" / "current").symlink_to("3")
+    shutil.copytree(root / "task", root / "task2")
     from edge_hal.runtime import runner
+
+    doubt = [films.RED, films.ALMOST_GREEN, films.BLUE]
+    for name, colours in (("tape", [*doubt, *doubt]), ("tape2", doubt)):
+        film = films.write_film(root / f"{name}.avi", [(colour, 40) for colour in colours])
+        how: dict[str, Any] = {"pace": "asap", "record": root / name, "record_pictures": "source"}
+        runner.run(RunOptions(root / "pictures", str(film), "tcp://127.0.0.1:*", **how))
 
     for name, array in (("rec", "f"), ("rec2", "g")):
         camera = f"features:{root}/{array}.npy@10"
@@ -678,7 +723,7 @@ def outcome(
     def run_in_a_copy(command: str, line: str) -> Outcome:
         folder = tmp_path / "copy"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(prepared, folder)
+        shutil.copytree(prepared, folder, symlinks=True)
         code: Any = None
         with monkeypatch.context() as patch:
             patch.chdir(folder)

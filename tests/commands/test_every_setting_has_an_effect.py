@@ -77,6 +77,10 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "selfcheck_s": ({}, {"selfcheck_s": 60.0}),
     "record": ({}, {"record": Path("new")}),
     "record_around": ({"record": Path("new")}, {"record": Path("new"), "record_around": Retention(120.0, 10**9)}),
+    "record_pictures": (
+        {**FILE, "record": Path("new")},
+        {**FILE, "record": Path("new"), "record_pictures": "source"},
+    ),
     "seconds": ({}, {"seconds": 4.0}),
     "allow_uncertified": ({"bundle": "uncertified"}, {"bundle": "uncertified", "allow_uncertified": True}),
     "trusted": ({}, {"trusted": Path("nobody")}),
