@@ -14,6 +14,8 @@ MARGIN = 0.15
 """Of a face that is blurred around it."""
 SMALLEST = 0.03
 """Faces smaller than this share of the picture's height are not looked for."""
+FACE_PX = 24
+"""Size of the faces that the detector was trained on."""
 CELLS = 6
 """A blurred face is made of so many cells in each direction."""
 QUALITY = 90
@@ -48,12 +50,13 @@ class FaceBlur:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
             raise ValueError("a picture is damaged")
-        least = max(20, round(SMALLEST * picture.shape[0]))
-        faces = self._detector.detectMultiScale(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), 1.1, 4, minSize=(least,) * 2)
+        scale = min(1.0, FACE_PX / (SMALLEST * picture.shape[0]))  # the smallest face has as many pixels as it needs
+        grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), None, fx=scale, fy=scale)
+        faces = self._detector.detectMultiScale(grey, 1.1, 4, minSize=(FACE_PX, FACE_PX))
         if not len(faces):
             return data
         self.found += len(faces)
-        for x, y, width, height in np.asarray(faces).tolist():
+        for x, y, width, height in (np.asarray(faces) / scale).round().astype(int).tolist():
             dx, dy = round(MARGIN * width), round(MARGIN * height)
             area = picture[max(0, y - dy) : y + height + dy, max(0, x - dx) : x + width + dx]
             cells = cv2.resize(area, (CELLS, CELLS), interpolation=cv2.INTER_AREA)

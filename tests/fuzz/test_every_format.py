@@ -29,6 +29,7 @@ from edge_hal.decoding.decode import open_decoder
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.harvested import read_harvested
 from edge_hal.learning.data.video_cache import VideoCache
 from edge_hal.media.stamps import Missing
 from edge_hal.runtime.delivery import curve_keys
@@ -37,14 +38,17 @@ from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
+from edge_hal.runtime.recording.material_reader import read_material
 from edge_hal.runtime.recording.reader import read_recording
 from edge_hal.runtime.recording.state_file import load, save
+from edge_hal.runtime.recording.stretches import LONGEST_S, find_stretches
 from edge_hal.runtime.runner import run
 from edge_hal.runtime.sources.source_spec import SourceSpec
 from edge_hal.signature import new_signer, sign_bundle, signers
 from edge_hal.task_file import read_task
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_json_lines, mutated_lines, mutated_tree
 from tests.helpers.bundles import LABELS, known_bundle, vectors
+from tests.helpers.films import ALMOST_GREEN, BLUE, write_film
 from tests.helpers.toy_procedure import procedure_bundle, steps
 
 RATE_HZ = 20.0
@@ -77,6 +81,17 @@ def replay(root: Path) -> None:
 def replay_piece(root: Path) -> None:
     recording = read_recording(root / "piece")
     run(replace(recording.options(root / "bundle"), endpoint="tcp://127.0.0.1:*", seconds=60.0))
+
+
+def harvest(root: Path) -> None:
+    """What `edge-hal harvest` reads of a recording and of a task folder."""
+    material = read_material(root / "tape")
+    taken = {entry.session: [(entry.begin_ns, entry.end_ns)] for entry in read_harvested(root).values()}
+    for stretch in find_stretches([material], 1.0, 0.9, taken).stretches:
+        assert 0 < stretch.end_ns - stretch.begin_ns <= LONGEST_S * 1e9
+        for picture in stretch.pictures:
+            with suppress(OSError, ValueError):
+                picture.read()
 
 
 def read_journal(root: Path) -> None:
@@ -169,6 +184,11 @@ FORMATS: dict[str, tuple[str, Read, tuple[Mutate, ...]]] = {
     "events of a recording": ("rec/events.jsonl", replay, (mutated_bytes, mutated_json_lines)),
     "frames of a recording": ("rec/frames.bin", replay, (mutated_bytes,)),
     "state of a recording": ("piece/state.npz", replay_piece, (mutated_bytes,)),
+    "log with a session": ("tape/log.jsonl", harvest, (mutated_bytes, mutated_json_lines)),
+    "events of a harvest": ("tape/events.jsonl", harvest, (mutated_bytes, mutated_json_lines)),
+    "pictures of the source": ("tape/pictures.jsonl", harvest, (mutated_bytes, mutated_json_lines)),
+    "belief of a run": ("tape/belief.jsonl", harvest, (mutated_bytes, mutated_json_lines)),
+    "what was harvested": ("harvested.json", harvest, (mutated_bytes, mutated_json)),
     "journal": ("journal", read_journal, (mutated_bytes,)),
     "cursor": ("cursor", lambda root: read_cursor(root / "cursor"), (mutated_bytes, mutated_json)),
     "allowed key": ("keys/allowed/a.key", read_keys, (mutated_bytes, mutated_lines)),
@@ -212,6 +232,12 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(options)
     run(replace(options, record=root / "ring", record_around=Retention(2.0)))
     shutil.copytree(pieces(root / "ring")[1], root / "piece")
+    known_bundle(root / "pictures", pictures=True)
+    film = write_film(root / "film.avi", [(BLUE, 20), (ALMOST_GREEN, 20), (BLUE, 20)])
+    tape: dict[str, Any] = {"record": root / "tape", "record_pictures": "source"}
+    run(RunOptions(root / "pictures", str(film), "tcp://127.0.0.1:*", pace="asap", **tape))
+    entry = {"session": "20260101T000000Z-0a1b2c3d", "begin_ns": 0, "end_ns": 10**9, "why": ["a"], "bundle": "b"}
+    (root / "harvested.json").write_text(json.dumps({"schema": 1, "videos": {"live": {**entry, "finished": True}}}))
     with Journal(root / "journal", "default") as journal:
         journal.append([(n, json.dumps({"n": n}).encode()) for n in range(20)])
     write_cursor(root / "cursor", Position("j", "default", 3))
