@@ -28,7 +28,7 @@ from edge_hal.config import Config
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures, first_pictures
-from edge_hal.metrics import transcript_of
+from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.progress import Progress
@@ -187,7 +187,7 @@ def train(
         [labels[i] for i in some],
         spec,
         config.decoder.given(),
-        procedure=[found for found, video in zip(labels, videos.videos, strict=True) if video.whole] or labels,
+        procedure=labels_of_whole(labels, videos),
         held_out=held_out,
     )
     if familiarity is not None:
@@ -204,6 +204,14 @@ def train(
         familiarity,
     )
     return run.path
+
+
+def labels_of_whole(labels: Sequence[IntArray], videos: VideoSet) -> list[IntArray]:
+    """The labels of the whole videos, from which the procedure is learned; all labels, if those lack a step."""
+    whole = [found for found, video in zip(labels, videos.videos, strict=True) if video.whole]
+    if not whole or set(np.unique(np.concatenate(list(labels)))) - set(np.unique(np.concatenate(whole))):
+        return list(labels)
+    return whole
 
 
 def _familiarity(

@@ -249,6 +249,17 @@ def test_training_reads_a_video_once_its_suggestions_are_accepted(task: Path, co
     assert set(loaded()) == {"whole", first, second}
 
 
+def test_the_procedure_is_learned_from_whole_videos_that_show_all_steps() -> None:
+    from edge_hal.learning.data.dataset import Video, VideoSet
+    from edge_hal.learning.train import labels_of_whole
+
+    whole, part, other = np.array([0, 0, 1, 2]), np.array([1, 2]), np.array([2, 3])
+    videos = [Video(name, Path(name), "video", (), 4, whole=name == "whole") for name in ("whole", "part", "other")]
+    assert labels_of_whole([whole, part], VideoSet(("a", "b", "c", "d"), tuple(videos[:2]))) == [whole]
+    every = labels_of_whole([whole, part, other], VideoSet(("a", "b", "c", "d"), tuple(videos)))
+    assert every == [whole, part, other]  # only a part shows d
+
+
 def test_blur_faces_needs_a_detector(task: Path, command: Command) -> None:
     before = contents(task)
     done = command("harvest", "tape", "--into", "task", "--blur-faces")
