@@ -277,7 +277,8 @@ def test_a_training_ignores_suggestions_and_takes_them_once_accepted(task: Path,
         write_film(task / "videos" / f"{name}.avi", [(BLUE, 50), (GREEN, 60), (RED, 70)])
         (task / "transcripts" / f"{name}.txt").write_text("blue\ngreen\nred\n")
     assert call("harvest", "tape", "--into", "task", cwd=tmp_path)[0] == 0
-    brief = ("learning.restarts=2", "learning.encoder.epochs=1", "learning.student.epochs=1")
+    quick = ("restarts=2", "workers=1", "encoder.epochs=1", "student.epochs=1", "student.least_steps=3")
+    brief = [f"learning.{setting}" for setting in quick]
     train = ("train", "task", *(word for setting in brief for word in ("--set", setting)))
     code, out, err = call(*train, cwd=tmp_path)
     assert code == 0 and "trained on 3 videos" in out and "2 videos" in err and "suggestions only" in err, err

@@ -67,6 +67,6 @@ def test_new_recordings_name_their_version(frozen: Path) -> None:
         else:
             with pytest.raises(EdgeHalError, match=r"edge-hal 0\.2\.77 recorded"):
                 read_recording(folder)
-        log.write_text(json.dumps({"schema": 4, "version": "0.9.0"}) + "\n" + rest)
-        with pytest.raises(EdgeHalError, match=r"edge-hal 0\.9\.0 wrote schema 4"):
+        log.write_text(json.dumps({"schema": 5, "version": "0.9.0"}) + "\n" + rest)
+        with pytest.raises(EdgeHalError, match=r"edge-hal 0\.9\.0 wrote schema 5"):
             read_recording(folder)
