@@ -139,6 +139,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_a_harvest_that_was_killed_anywhere_ends_as_if_it_had_not(task: Path, tmp_path: Path, command: Command) -> None:
     shutil.copytree(task, tmp_path / "other")
     command("harvest", "tape", "--into", "other")
@@ -247,17 +248,6 @@ def test_training_reads_a_video_once_its_suggestions_are_accepted(task: Path, co
     text = (task / "suggestions" / f"{second}.csv").read_text()
     (task / "labels" / "corrected.csv").write_text(text)  # all videos in one table, as a tool may export them
     assert set(loaded()) == {"whole", first, second}
-
-
-def test_the_procedure_is_learned_from_whole_videos_that_show_all_steps() -> None:
-    from edge_hal.learning.data.dataset import Video, VideoSet
-    from edge_hal.learning.train import labels_of_whole
-
-    whole, part, other = np.array([0, 0, 1, 2]), np.array([1, 2]), np.array([2, 3])
-    videos = [Video(name, Path(name), "video", (), 4, whole=name == "whole") for name in ("whole", "part", "other")]
-    assert labels_of_whole([whole, part], VideoSet(("a", "b", "c", "d"), tuple(videos[:2]))) == [whole]
-    every = labels_of_whole([whole, part, other], VideoSet(("a", "b", "c", "d"), tuple(videos)))
-    assert every == [whole, part, other]  # only a part shows d
 
 
 def test_blur_faces_needs_a_detector(task: Path, command: Command) -> None:

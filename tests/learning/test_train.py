@@ -18,8 +18,8 @@ from edge_hal.commands.evaluate import ROWS
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import frame_labels
-from edge_hal.learning.data.dataset import load_dataset
-from edge_hal.learning.train import train
+from edge_hal.learning.data.dataset import Video, VideoSet, load_dataset
+from edge_hal.learning.train import labels_of_whole, train
 from edge_hal.metrics import TransitionPoint, score_transitions, transitions_of
 from edge_hal.model.model_file import load_checkpoint
 from tests.helpers.processes import TIMEOUT_S, call, contents, finish, start, until_exists
@@ -310,3 +310,11 @@ def test_progress_goes_to_standard_error_and_results_can_be_piped(data: Path, pl
     closed.stdout.close()  # as `| head -0` would
     assert "Traceback" not in closed.stderr.read()
     closed.wait(timeout=TIMEOUT_S)
+
+
+def test_the_procedure_is_learned_from_whole_videos_that_show_all_steps() -> None:
+    whole, part, other = np.array([0, 0, 1, 2]), np.array([1, 2]), np.array([2, 3])
+    videos = [Video(name, Path(name), "video", (), 4, whole=name == "whole") for name in ("whole", "part", "other")]
+    assert labels_of_whole([whole, part], VideoSet(("a", "b", "c", "d"), tuple(videos[:2]))) == [whole]
+    every = labels_of_whole([whole, part, other], VideoSet(("a", "b", "c", "d"), tuple(videos)))
+    assert every == [whole, part, other]  # only a part shows d
