@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
@@ -15,14 +16,18 @@ KINDS = ("auto", "human", "json")
 
 log = logging.getLogger("edge_hal")
 
+of_stream: ContextVar[str | None] = ContextVar("of_stream", default=None)
+"""Which of several streams a thread works for; each line that it logs names it. Set by `runtime.threads.Worker`."""
+
 
 class Human(logging.Formatter):
-    """`09:41:07 warning  the camera 0 was lost: it hangs`"""
+    """`09:41:07 warning  the camera 0 was lost: it hangs`; of several streams: `09:41:07 [left] warning  ...`"""
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}  "
-        text = f"{clock} {level}{mask(record.getMessage())}"
+        stream = "" if (name := of_stream.get()) is None else f"[{name}] "
+        text = f"{clock} {stream}{level}{mask(record.getMessage())}"
         return text if not record.exc_info else f"{text}\n{mask(self.formatException(record.exc_info))}"
 
 
@@ -31,13 +36,15 @@ class JsonLines(logging.Formatter):
 
     def __init__(self, stream: str | None) -> None:
         super().__init__()
-        self._stream = {} if stream is None else {"stream": stream}
+        self._stream = stream
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         head = {"time": f"{clock}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "logger": record.name}
         fields: dict[str, Any] = getattr(record, "fields", {})
-        body = {**head, **self._stream, "message": mask(record.getMessage()), **mask_all(fields)}
+        name = of_stream.get() or self._stream
+        stream = {} if name is None else {"stream": name}
+        body = {**head, **stream, "message": mask(record.getMessage()), **mask_all(fields)}
         if record.exc_info:
             body["traceback"] = mask(self.formatException(record.exc_info))
         return json.dumps(body, ensure_ascii=False, default=str)

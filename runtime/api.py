@@ -224,5 +224,5 @@ def open_stream(
         recognizer = bundle.stream(stream, decoder=bundle.bundle.decoder.patient(decide))
     else:
         model = open_model(bundle, threads=threads, allow_uncertified=allow_uncertified)
-        recognizer = model.stream(stream, decoder=model.bundle.decoder.patient(decide), owns_model=True)
+        recognizer = model.stream(stream, decoder=model.bundle.decoder.patient(decide), on_close=model.close)
     return EventStream(recognizer, max_hold_ms=max_hold_ms, source_hz=source_hz)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.decoding.belief import BeliefTracker
@@ -43,28 +46,30 @@ class Model:
         self,
         name: str = "default",
         *,
+        bundle: Bundle | None = None,
         decoder: DecoderConfig | None = None,
         decide_every: int | None = None,
         next_seq: Callable[[], int] | None = None,
         procedure_events: bool = True,
-        owns_model: bool = False,
+        on_close: Callable[[], None] | None = None,
     ) -> Recognizer:
         """A new stream. One thread at a time may use it.
 
         Args:
             name: the name that events carry.
+            bundle: one with the same graphs, perhaps with other thresholds; default that of the model.
             decoder: thresholds, default the bundle's own.
             decide_every, next_seq, procedure_events: see `Recognizer`.
-            owns_model: closing the engines of the stream closes the model too.
+            on_close: called after the engines of the stream were closed.
 
         Raises:
             EdgeHalError: a bad name or number, the device lacks memory, or the model is closed.
         """
-        engines = self.opened.open_stream()
+        engines, bundle = self.opened.open_stream(), bundle or self.bundle
         return Recognizer(
-            self.bundle,
-            engines.owning_model() if owns_model else engines,
-            *self._decoder(decoder or self.bundle.decoder),
+            bundle,
+            engines if on_close is None else engines.closing(on_close),
+            *self._decoder(decoder or bundle.decoder),
             stream=name,
             decide_every=decide_every,
             next_seq=next_seq,
@@ -83,6 +88,35 @@ class Model:
                 self._decoders[key] = open_decoder(config, self.bundle.spec), open_tracker(config, self.bundle.spec)
             decoder, tracker = self._decoders[key]
             return decoder.another(), None if tracker is None else tracker.another()
+
+
+class Models:
+    """The models of one process. Streams of the same graphs share one, which is closed after the last of them."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str, int], Model] = {}
+        self._streams: Counter[tuple[str, str, int]] = Counter()
+        self._lock = threading.Lock()
+
+    def stream(self, bundle: Bundle, engine: str, threads: int, name: str, **how: Any) -> Recognizer:
+        """A stream of the model of `bundle`, which is opened if no other stream has opened it; see `Model` and
+        `Model.stream`. Closing its engines gives the model back."""
+        key = (bundle.fingerprint, engine, threads)
+        with self._lock:  # several streams of a bundle start at once, and one of them opens it
+            if key not in self._open:
+                self._open[key] = Model(bundle, engine, threads)
+            self._streams[key] += 1
+        try:
+            return self._open[key].stream(name, bundle=bundle, on_close=partial(self._leave, key), **how)
+        except BaseException:
+            self._leave(key)
+            raise
+
+    def _leave(self, key: tuple[str, str, int]) -> None:
+        with self._lock:
+            self._streams[key] -= 1
+            if not self._streams[key]:
+                self._open.pop(key).close()
 
 
 def open_model(bundle: str | Path, *, engine: str = "auto", threads: int = 1, allow_uncertified: bool = False) -> Model:

@@ -32,8 +32,9 @@ class Reloader:
         stop: its `reload_asked` is the request.
         make: opens engines for a bundle and a recogniser that owns them.
         keep: a recogniser of a bundle with the same graphs, on the engines of the one given. It touches no engine.
+        reload_same: also a bundle that has not changed takes over.
 
-    Both are called in another thread.
+    `make` and `keep` are called in another thread.
     """
 
     def __init__(
@@ -42,12 +43,16 @@ class Reloader:
         stop: Stop,
         make: Callable[[Bundle], Recognizer],
         keep: Callable[[Bundle, Recognizer], Recognizer],
+        *,
+        reload_same: bool = True,
     ) -> None:
         self._options, self._stop, self._make, self._keep = options, stop, make, keep
         self._link = LinkWatch(options.bundle)
+        self._reload_same = reload_same
         self._report: dict[str, Any] = {"asked": 0, "done": 0, "kept_engines": None, "refused": None}
         self._thread: Worker | None = None
         self._ready: Recognizer | None = None
+        self._opened = False  # `_ready` has engines of its own
 
     def poll(self, current: Recognizer) -> Recognizer | None:
         """The recogniser that takes over now, if there is one. Called in each round of the loop; never blocks."""
@@ -66,6 +71,8 @@ class Reloader:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.finish()
+        if self._ready is not None and self._opened:  # it came too late to take over
+            self._ready.engines.close()
 
     def health(self) -> dict[str, Any]:
         """Nothing before the first request. `asked`, `done`: how often; `kept_engines`: whether the last one that was
@@ -78,6 +85,10 @@ class Reloader:
             bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
             self._options.check(bundle)
             kept = bundle.fingerprint == current.bundle.fingerprint
+            if kept and not self._reload_same and bundle.decoder == current.bundle.decoder:
+                self._report = {**self._report, "refused": None}
+                return
+            self._opened = not kept
             if kept:
                 successor = self._keep(bundle, current)
             elif current.engines.model.opens_in_background:

@@ -1,11 +1,15 @@
-"""One run: open everything it needs, run the session, close everything."""
+"""One run of one stream: open everything it needs, run the session, close everything.
+
+A station runs several of them at one address (`station/`).
+"""
 
 from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_hal.bundle import Bundle, load_bundle
@@ -20,7 +24,7 @@ from .delivery.descriptors import raise_limit
 from .delivery.journal import Journal, default_path
 from .delivery.prometheus import MetricsServer
 from .delivery.publisher import Publisher
-from .model import Model
+from .model import Models
 from .observer import EventCallback, Observer
 from .open_source import open_source
 from .options import RunOptions, Summary
@@ -62,20 +66,66 @@ def run(
     stop = stop or Stop()
     raise_limit()
     with signals(stop):  # from the first moment: opening takes seconds, for TensorRT minutes
-        return _run(options, on_ready, on_event, stop)
+        with open_run(options, Models(), stop) as opened, quick_switches(), ExitStack() as closing:
+            publisher = closing.enter_context(
+                Publisher(
+                    options.endpoint,
+                    options.stream,
+                    journal=opened.journal,
+                    replay=options.replay,
+                    keys=options.keys,
+                    insecure=options.insecure,
+                    latency=opened.latency,
+                )
+            )
+            if options.metrics is not None:
+                metrics = MetricsServer(options.metrics, publisher.vitals, insecure=options.insecure)
+                opened.closing.enter_context(metrics)
+            if on_ready is not None:
+                on_ready(publisher.endpoint)
+            observers = [] if on_event is None else [EventCallback(on_event)]
+            return opened.run(publisher, observers)
 
 
-def _run(
-    options: RunOptions, on_ready: Callable[[str], None] | None, on_event: Callable[[Event], None] | None, stop: Stop
-) -> Summary:
-    switch_s = sys.getswitchinterval()
+@contextmanager
+def quick_switches() -> Iterator[None]:
+    """Threads change each `SWITCH_S` at least."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def check_run(options: RunOptions) -> Bundle:
+    """The bundle of a run whose options can work, as far as that can be known before anything is opened.
+
+    Raises:
+        EdgeHalError: what cannot work, and why.
+    """
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
     options.check(bundle)
-    chosen = bundle.decoder.patient(options.decide).replaced(options.decoder)  # raises before anything is opened
+    chosen = bundle.decoder.patient(options.decide).replaced(options.decoder)
     check_unfamiliar(chosen, bundle.familiarity)
     if options.record is not None:
         check_writable(options.record, f"cannot record into {options.record}", "choose another --record")
-    latency = Latency()
+    return bundle
+
+
+@contextmanager
+def open_run(options: RunOptions, models: Models, stop: Stop, *, reload_same: bool = True) -> Iterator[OpenedRun]:
+    """Open what one run of one stream needs, and close it afterwards.
+
+    Args:
+        models: those that the streams of this process share.
+        stop: ends the run, or reloads its bundle.
+        reload_same: a reload of a bundle that has not changed begins a new epoch too.
+
+    Raises:
+        EdgeHalError: something cannot be opened; then nothing stays open.
+    """
+    bundle = check_run(options)
     source = open_source(
         options.source,
         options.pace,
@@ -87,54 +137,73 @@ def _run(
         limits=options.limits,
     )
     try:
-        sys.setswitchinterval(SWITCH_S)
         with _journal(options) as journal, ExitStack() as closing:
             next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__
-            recognizer = _open_stream(bundle, options.engine, options, next_seq)
-            closing.callback(recognizer.engines.close)
-            same_engine = recognizer.engines.kind
+            recognizer = _open_stream(models, bundle, options.engine, options, next_seq)
+            engine = recognizer.engines.kind
             reloader = Reloader(
                 options,
                 stop,
-                make=lambda bundle: _open_stream(bundle, same_engine, options, next_seq),
+                make=lambda bundle: _open_stream(models, bundle, engine, options, next_seq),
                 keep=lambda bundle, current: _on_engines_of(current, bundle, options, next_seq),
+                reload_same=reload_same,
             )
+            opened = OpenedRun(options, stop, source, journal, recognizer, reloader, Latency(), closing)
+            closing.callback(opened.close_engines)
             closing.callback(reloader.close)
-            with Publisher(
-                options.endpoint,
-                options.stream,
-                journal=journal,
-                replay=options.replay,
-                keys=options.keys,
-                insecure=options.insecure,
-                latency=latency,
-            ) as publisher:
-                if options.metrics is not None:
-                    closing.enter_context(MetricsServer(options.metrics, publisher.vitals, insecure=options.insecure))
-                stop.on_ask(source.wake)
-                stop.on_ask(publisher.wake)
-                if on_ready is not None:
-                    on_ready(publisher.endpoint)
-                publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
-                observers = _observers(options, recognizer, source, on_event)
-                session = Session(options, recognizer, source, publisher, latency, stop, reloader, observers)
-                reason, counters, elapsed_s = session.run()
+            yield opened
     finally:
-        sys.setswitchinterval(switch_s)
+        stop.forget_wakers()
         source.close()
-    ticks_per_s = counters["ticks"] / elapsed_s if elapsed_s > 0 else 0.0
-    return Summary(reason, counters, session.events, round(ticks_per_s, 2), latency.summary(), session.health())
 
 
-def _open_stream(bundle: Bundle, engine: str, options: RunOptions, next_seq: Callable[[], int]) -> Recognizer:
-    model = Model(bundle, engine, options.threads)
-    return model.stream(
+@dataclass
+class OpenedRun:
+    """What one run of one stream has opened."""
+
+    options: RunOptions
+    stop: Stop
+    source: Source
+    journal: Journal | None
+    recognizer: Recognizer
+    reloader: Reloader
+    latency: Latency
+    closing: ExitStack
+    session: Session | None = None
+
+    def run(self, publisher: Publisher, more: Sequence[Observer] = ()) -> Summary:
+        """From the event `start` to the event `end`. `more`: observers besides those that the options ask for."""
+        options, stop = self.options, self.stop
+        stop.on_ask(self.source.wake)
+        stop.on_ask(publisher.wake)
+        publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
+        observers = [*_observers(options, self.recognizer, self.source), *more]
+        self.session = session = Session(
+            options, self.recognizer, self.source, publisher, self.latency, stop, self.reloader, observers
+        )
+        reason, counters, elapsed_s = session.run()
+        ticks_per_s = counters["ticks"] / elapsed_s if elapsed_s > 0 else 0.0
+        latency_ms = self.latency.summary()
+        return Summary(reason, counters, session.events, round(ticks_per_s, 2), latency_ms, session.health())
+
+    def close_engines(self) -> None:
+        """Those in use: a reload may have replaced them."""
+        current = self.recognizer if self.session is None else self.session.recognizer
+        current.engines.close()
+
+
+def _open_stream(
+    models: Models, bundle: Bundle, engine: str, options: RunOptions, next_seq: Callable[[], int]
+) -> Recognizer:
+    return models.stream(
+        bundle,
+        engine,
+        options.threads,
         options.stream,
         decoder=_decoder(bundle, options),
         decide_every=options.decide_every,
         next_seq=next_seq,
         procedure_events=options.events == "all",
-        owns_model=True,
     )
 
 
@@ -157,9 +226,7 @@ def _on_engines_of(current: Recognizer, bundle: Bundle, options: RunOptions, nex
     )
 
 
-def _observers(
-    options: RunOptions, recognizer: Recognizer, source: Source, on_event: Callable[[Event], None] | None
-) -> list[Observer]:
+def _observers(options: RunOptions, recognizer: Recognizer, source: Source) -> list[Observer]:
     """Those that the options ask for, in the order in which they are told. To add one, append it here."""
     observers: list[Observer] = []
     try:
@@ -169,8 +236,6 @@ def _observers(
             observers.append(open_recording(options.record, options, recognizer, source))
         if options.selfcheck_s is not None:
             observers.append(open_selfcheck(recognizer, options.selfcheck_s))
-        if on_event is not None:
-            observers.append(EventCallback(on_event))
     except BaseException:
         for each in observers:
             each.close()

@@ -71,7 +71,7 @@ class Session:
         self.events = 0
         self._ended = False
         self._descriptors = Descriptors()
-        self._options, self._recognizer, self._source = options, recognizer, source
+        self._options, self.recognizer, self._source = options, recognizer, source
         self._publisher, self._latency = publisher, latency
         self._stop, self._reloader, self._observers = stop, reloader, observers
         self._name = secrets.token_hex(8)
@@ -99,11 +99,11 @@ class Session:
     def run(self) -> tuple[str, dict[str, Any], float]:
         """Why it ended, the final counters, and how many seconds of wall time it took."""
         begun_ns = time.monotonic_ns()
-        engines, bundle = self._recognizer.engines, self._recognizer.bundle.fingerprint
+        engines, bundle = self.recognizer.engines, self.recognizer.bundle.fingerprint
         log.info("bundle %s on %s, %s", bundle[:12], engines.kind, engines.why, extra={"fields": {"bundle": bundle}})
         try:
             resumed = self._resumed(self._resumption.at_start())
-            self._publish(self._recognizer.start(self._source.name, None if resumed is None else resumed.told()))
+            self._publish(self.recognizer.start(self._source.name, None if resumed is None else resumed.told()))
             self._report()
             if not self._stop.asked:
                 self._source.start()
@@ -126,7 +126,7 @@ class Session:
 
     def health(self) -> dict[str, Any]:
         """The source, the engine and why, descriptors, connections, reloads, and what the observers report."""
-        engines = self._recognizer.engines
+        engines = self.recognizer.engines
         health = {
             "source": self._source.health(),
             "engine": {"kind": engines.kind, "why": engines.why},
@@ -166,7 +166,7 @@ class Session:
             if clock.running and not self._pending:
                 for observer in self._observers:
                     observer.idle(now_ns, partial(self._checkpoint, now_ns))
-            successor = self._reloader.poll(self._recognizer)
+            successor = self._reloader.poll(self.recognizer)
             if successor is not None:
                 self._take_over(successor, now_ns)
             self._report()
@@ -177,13 +177,13 @@ class Session:
         are collected up to the next decision. `last`: no epoch follows."""
         for item in items:
             if isinstance(item, Tick):
-                if self._recognizer.spoiled:  # the rest of the epoch that the model spoiled
+                if self.recognizer.spoiled:  # the rest of the epoch that the model spoiled
                     continue
                 self._pending.append(self._encode(item))
             else:
                 self._step()
                 self._publish_gap(item, last)
-        if self._pending and (self._options.pace != "asap" or len(self._pending) >= self._recognizer.room):
+        if self._pending and (self._options.pace != "asap" or len(self._pending) >= self.recognizer.room):
             self._step()
 
     def _encode(self, tick: Tick) -> _PendingTick:
@@ -193,14 +193,14 @@ class Session:
             for observer in self._observers:
                 observer.frame_shown(tick)
             begun_ns = time.monotonic_ns()
-            self._vector = self._recognizer.encode(tick.frame.data)
+            self._vector = self.recognizer.encode(tick.frame.data)
             spent_ns["capture_to_tick"] = begun_ns - tick.frame.captured_ns
             spent_ns["encode"] = time.monotonic_ns() - begun_ns
         return _PendingTick(tick.moment, self._vector, spent_ns)
 
     def _step(self) -> None:
         """Step all pending ticks in the longest chunks that are allowed: step, decide, publish, settle."""
-        recognizer, pending = self._recognizer, self._pending
+        recognizer, pending = self.recognizer, self._pending
         while pending:
             begun_ns = time.monotonic_ns()
             batch = pending if len(pending) == 1 else pending[: recognizer.room]
@@ -239,22 +239,22 @@ class Session:
                 log.warning(
                     "%s: too slow for %g ticks a second, %d were cut; a smaller model, a lower model_hz or "
                     "fewer streams would help",
-                    self._recognizer.stream,
-                    self._recognizer.spec.model_hz,
+                    self.recognizer.stream,
+                    self.recognizer.spec.model_hz,
                     broken.lost_ticks,
                 )
             self._overload_ns = now_ns
         resumed = self._resumed(self._resumption.at_break(broken)) if broken.reset and not last else None
         if broken.reset:
-            self._publish_all(self._recognizer.close_cycle())
-        self._publish(self._recognizer.gap(broken, None if resumed is None else resumed.told()))
+            self._publish_all(self.recognizer.close_cycle())
+        self._publish(self.recognizer.gap(broken, None if resumed is None else resumed.told()))
         if broken.reset:
             self._now.reset()
         self._resume(resumed)
 
     def _resumed(self, found: Resumed | None) -> Resumed | None:
         """`found`, if the recogniser can use it; then it is recorded."""
-        if found is None or not self._recognizer.can_resume(found.belief):
+        if found is None or not self.recognizer.can_resume(found.belief):
             return None
         for observer in self._observers:
             observer.resumed(found)
@@ -262,18 +262,20 @@ class Session:
 
     def _resume(self, found: Resumed | None) -> None:
         if found is not None:
-            self._recognizer.resume(found.belief, found.pause_ns / 1e9)
+            self.recognizer.resume(found.belief, found.pause_ns / 1e9)
 
     # --- another bundle, another beginning ------------------------------------------------------
 
     def _take_over(self, successor: Recognizer, now_ns: int) -> None:
         """Go on with another bundle. Its state starts empty, so a new epoch begins."""
         self._step()
-        self._publish_all(self._recognizer.close_cycle())
+        self._publish_all(self.recognizer.close_cycle())
         self._clock.interrupt("reload")
         successor.reset()  # it may have the engines of the one before, with their state
-        successor.succeed(self._recognizer)
-        self._recognizer, self._vector = successor, None
+        successor.succeed(self.recognizer)
+        if successor.engines is not self.recognizer.engines:
+            self.recognizer.engines.close()
+        self.recognizer, self._vector = successor, None
         bundle = successor.bundle.fingerprint
         log.info("bundle %s takes over", bundle[:12], extra={"fields": {"bundle": bundle}})
         checkpoint = self._checkpoint(now_ns)
@@ -281,21 +283,21 @@ class Session:
             observer.bundle_changed(successor, checkpoint)
 
     def _checkpoint(self, t_ns: int) -> Checkpoint:
-        recognizer = self._recognizer
+        recognizer = self.recognizer
         state = {"clock": self._clock.state(), "recognizer": recognizer.state(), "vector": self._vector}
         return Checkpoint(t_ns, self._source.intake(), recognizer.bundle, state)
 
     def _restore(self, state: State, source: ReplaySource) -> None:
         """Raises EdgeHalError if the state, which may come from anybody, does not fit the bundle and the options."""
-        fresh = {"clock": self._clock.state(), "recognizer": self._recognizer.state(), "vector": None}
+        fresh = {"clock": self._clock.state(), "recognizer": self.recognizer.state(), "vector": None}
         try:
             check_like({**fresh, "source": SOURCE_STATE}, state)
-            vector, size = state["vector"], (self._recognizer.spec.front_end.size,)
+            vector, size = state["vector"], (self.recognizer.spec.front_end.size,)
             if vector is not None:
                 check_like(np.zeros(size, np.float32), vector, "state.vector")
             frame = state["clock"]["frame"]
             self._clock.restore(state["clock"], None if frame is None else source.frame(*frame), source.now_ns())
-            self._recognizer.restore(state["recognizer"])
+            self.recognizer.restore(state["recognizer"])
             self._vector = vector
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
             what = f"the saved state of {source.name} cannot be used"
@@ -335,6 +337,6 @@ class Session:
         self._source.close()  # nothing is captured after this: the counters are final
         counters = self._tally()
         if reason != "error":
-            self._publish_all(self._recognizer.close_cycle())
-        self._publish(self._recognizer.end(reason, counters))
+            self._publish_all(self.recognizer.close_cycle())
+        self._publish(self.recognizer.end(reason, counters))
         return counters

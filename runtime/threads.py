@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
 import traceback
 import weakref
 from collections.abc import Callable
+
+from edge_hal.logs import of_stream
 
 STOP_S = 2.0
 """How long a stop waits for a thread that makes no progress."""
@@ -25,6 +28,7 @@ class Worker(threading.Thread):
     Args:
         restarts: failures within `HEALTHY_S` that are answered by a restart. After one more the thread ends.
         gave_up: called in this thread with the reason when it ends by a failure.
+        stream: which of several streams it works for; default the one of the thread that makes it.
     """
 
     def __init__(
@@ -34,8 +38,13 @@ class Worker(threading.Thread):
         *,
         restarts: int = 0,
         gave_up: Callable[[str], None] = lambda why: None,
+        stream: str | None = None,
     ) -> None:
         super().__init__(name=f"edge-hal-{name}", daemon=True)
+        self._variables = contextvars.copy_context()
+        if stream is not None:
+            self._variables.run(of_stream.set, stream)
+        self.stream = self._variables.get(of_stream)
         self.failed = False
         self._work, self._restarts, self._gave_up = target, restarts, gave_up
         self._why: str | None = None
@@ -51,6 +60,9 @@ class Worker(threading.Thread):
         return f"the thread {self.name} {'ended' if self.failed else 'was restarted'}: {self._why}"
 
     def run(self) -> None:
+        self._variables.run(self._run)
+
+    def _run(self) -> None:
         failures = 0
         while not self._released.is_set():
             try:
@@ -86,9 +98,11 @@ class Worker(threading.Thread):
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
-def troubles() -> tuple[str, ...]:
-    """One sentence for each thread of this process that failed and whose owner has not finished it."""
-    return tuple(sorted(worker.trouble for worker in list(_workers) if worker.trouble is not None))
+def troubles(stream: str | None = None) -> tuple[str, ...]:
+    """One sentence for each thread of this process that failed and whose owner has not finished it, without the threads
+    of other streams than `stream`."""
+    ours = [worker for worker in list(_workers) if worker.stream in (None, stream)]
+    return tuple(sorted(worker.trouble for worker in ours if worker.trouble is not None))
 
 
 def describe(error: BaseException) -> str:

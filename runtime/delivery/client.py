@@ -1,7 +1,7 @@
-"""Receives a publisher's events in order, fills holes from its journal, and stores its position in a file.
+"""Receives a publisher's events in order, fills holes from its journals, and stores its position in a file.
 
-With a publisher that keeps a journal, every durable event within retention arrives once, in the order of `seq`, across
-restarts and `kill -9` of either side. Only events that were not acknowledged arrive again, as the same bytes. Events
+With a publisher that keeps journals, every durable event within retention arrives once, and those of each stream in the
+order of `seq`, across restarts and `kill -9` of either side. Only events that were not acknowledged arrive again, as the same bytes. Events
 that are no longer available are reported as `Lost`.
 """
 
@@ -22,6 +22,8 @@ from .curve_keys import ClientKeys
 from .endpoint import DEFAULT_ENDPOINT
 
 PAGE_EVENTS = 1000
+MOST_STREAMS = 1000
+"""What is known of each stream takes memory, and a publisher cannot be trusted."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,14 @@ class Since:
 
 Begin = Literal["now", "oldest"] | int | Since
 """`now`; the `oldest` event stored; a `seq`; or a time."""
+
+
+@dataclass
+class _Followed:
+    """The number of the next event of a stream, None before it is known, and what it counts in: see `LiveMessage`."""
+
+    next: int | None = None
+    numbers: str = ""
 
 
 class Subscription:
@@ -55,16 +65,12 @@ class Subscription:
         self.raw = b""
         self.endpoint = endpoint
         self._begin, self._cursor = begin, cursor
-        self._next: int | None = None
-        self._numbers = ""  # what `_next` counts in: see LiveMessage
-        self._last: Position | None = None
-        self._acknowledged: Position | None = None
-        position = None if cursor is None else read_cursor(cursor)
-        if position is not None:
-            if stream not in (None, position.stream):
-                why = f"it belongs to the stream '{position.stream}'"
-                raise EdgeHalError(f"cannot use the cursor {cursor}", why, "use one file for each", exit_code=2)
-            self._next, self._numbers = position.seq + 1, position.journal
+        self._last = {} if cursor is None else read_cursor(cursor)  # of each stream, the event returned last
+        self._acknowledged = dict(self._last)
+        if stream is not None and self._last and stream not in self._last:
+            why = f"it belongs to the stream '{', '.join(self._last)}'"
+            raise EdgeHalError(f"cannot use the cursor {cursor}", why, "use one file for each", exit_code=2)
+        self._streams = {name: _Followed(at.seq + 1, at.journal) for name, at in self._last.items()}
         self._live: LiveMessage | None = None  # received; it waits until everything before it was returned
         self._ready: deque[tuple[Event, bytes]] = deque()
         self._connection = Connection(endpoint, stream, replay, timeout_s, keys)
@@ -81,7 +87,7 @@ class Subscription:
         event, self.raw = self._ready.popleft()
         if event.durable or isinstance(event, Lost):
             seq = event.to if isinstance(event, Lost) else event.seq  # type: ignore[attr-defined]
-            self._last = Position(self._numbers, event.stream, seq)
+            self._last[event.stream] = Position(self._streams[event.stream].numbers, event.stream, seq)
         return event
 
     @property
@@ -90,16 +96,16 @@ class Subscription:
         return bool(self._ready) or self._connection.waiting()
 
     def ack(self) -> None:
-        """The event returned last has been processed: after a restart, the next one comes. Moves the cursor file, if
-        there is one.
+        """The events returned until now have been processed: after a restart, the next ones come. Moves the cursor
+        file, if there is one.
 
         Raises:
             EdgeHalError: the file cannot be written.
         """
-        if self._cursor is None or self._last is None or self._last == self._acknowledged:
+        if self._cursor is None or self._last == self._acknowledged:
             return
         write_cursor(self._cursor, self._last)
-        self._acknowledged = self._last
+        self._acknowledged = dict(self._last)
 
     def close(self) -> None:
         self._connection.close()
@@ -115,22 +121,29 @@ class Subscription:
     def _advance(self) -> None:
         """Make something ready: a page of the events before the live message, else the message itself, if it is new."""
         live = self._live = self._live or self._receive()
-        if self._next is None:
-            self._next = self._first(live)
-        if self._next < live.until:
-            self._ready.extend(self._fill(live))
+        followed = self._streams[live.event.stream]
+        if followed.next is None:
+            followed.next = self._first(live)
+        if followed.next < live.until:
+            self._ready.extend(self._fill(live, followed))
             return
         self._live = None
-        if live.until == self._next:  # else replay has returned it already, or something newer
-            self._next += live.event.durable
+        if live.until == followed.next:  # else replay has returned it already, or something newer
+            followed.next += live.event.durable
             self._ready.append((live.event, live.raw))
 
     def _receive(self) -> LiveMessage:
         """The next live message. Another journal, or another run without one, counts from 0 again."""
         live = self._connection.receive()
-        if self._numbers not in ("", live.numbers):
-            self._next = 0
-        self._numbers = live.numbers
+        name = live.event.stream
+        if name not in self._streams:
+            if len(self._streams) >= MOST_STREAMS:
+                raise EdgeHalError(f"{self.endpoint} publishes more than {MOST_STREAMS} streams", "", "name a stream")
+            self._streams[name] = _Followed()
+        followed = self._streams[name]
+        if followed.numbers not in ("", live.numbers):
+            followed.next = 0
+        followed.numbers = live.numbers
         return live
 
     def _first(self, live: LiveMessage) -> int:
@@ -140,36 +153,38 @@ class Subscription:
         if self._begin == "now" or not live.kept:
             return live.until
         if isinstance(self._begin, Since):
-            return self._connection.ask(since=self._begin.utc_ns, limit=0).begin
-        return self._connection.ask(from_=0, limit=0).first
+            return self._connection.ask(live.event.stream, since=self._begin.utc_ns, limit=0).begin
+        return self._connection.ask(live.event.stream, from_=0, limit=0).first
 
-    def _fill(self, live: LiveMessage) -> Iterator[tuple[Event, bytes]]:
+    def _fill(self, live: LiveMessage, followed: _Followed) -> Iterator[tuple[Event, bytes]]:
         """One page of the events before the live one. What cannot be had or read is reported as lost."""
-        assert self._next is not None
+        assert followed.next is not None
         begin, bodies = live.until, list[bytes]()
         if live.kept:
-            answer = self._connection.ask(from_=self._next, limit=min(PAGE_EVENTS, live.until - self._next))
-            if answer.journal == self._numbers and (answer.bodies or answer.begin > self._next):
+            limit = min(PAGE_EVENTS, live.until - followed.next)
+            answer = self._connection.ask(live.event.stream, from_=followed.next, limit=limit)
+            if answer.journal == followed.numbers and (answer.bodies or answer.begin > followed.next):
                 begin, bodies = min(live.until, answer.begin), answer.bodies
-        if begin > self._next:
-            yield self._lost(live, begin)
-        for body in bodies if self._next < live.until else ():
+        if begin > followed.next:
+            yield self._lost(live, followed, begin)
+        for body in bodies if followed.next < live.until else ():
             try:
                 event = decode(body)
-                readable = event.durable and event.seq == self._next  # type: ignore[attr-defined]
+                ours = event.durable and event.stream == live.event.stream
+                readable = ours and event.seq == followed.next  # type: ignore[attr-defined]
             except EdgeHalError:
                 readable = False
             if readable:
-                self._next += 1
+                followed.next += 1
                 yield event, body
             else:
-                yield self._lost(live, self._next + 1)
+                yield self._lost(live, followed, followed.next + 1)
 
-    def _lost(self, live: LiveMessage, until: int) -> tuple[Event, bytes]:
-        assert self._next is not None
+    def _lost(self, live: LiveMessage, followed: _Followed, until: int) -> tuple[Event, bytes]:
+        assert followed.next is not None
         run = {key: value for key, value in live.event.run.items() if key in ("session", "journal")}
-        lost = Lost(live.event.stream, live.event.epoch, from_=self._next, to=until - 1, run=run)
-        self._next = until
+        lost = Lost(live.event.stream, live.event.epoch, from_=followed.next, to=until - 1, run=run)
+        followed.next = until
         return lost, encode(lost)
 
 
@@ -183,13 +198,14 @@ def subscribe(
     timeout_s: float | None = None,
     keys: ClientKeys | None = None,
 ) -> Subscription:
-    """The events of a publisher, in order. The publisher may start later.
+    """The events of a publisher, those of each stream in order. The publisher may start later.
 
     Args:
-        stream: None: whatever stream is published there.
+        stream: None: all streams that are published there.
         replay: where past events are requested; default the next port, or `.replay`.
         begin: where to begin; a `cursor` file that exists takes precedence.
-        cursor: a file that `ack` stores the position in.
+        cursor: a file that `ack` stores the position in, for all streams. `begin` holds for a stream that it does not
+            know.
         timeout_s: end after so long without an event; default never.
         keys: encrypt, and accept only the publisher with this key.
 

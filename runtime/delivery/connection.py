@@ -147,8 +147,9 @@ class Connection:
             self._ended_s = time.monotonic()
             _connect_again(self._live, self.endpoint)
 
-    def ask(self, **question: int) -> Answer:
-        """The answer to a question, which is sent again until the answer comes.
+    def ask(self, stream: str, **question: int) -> Answer:
+        """The answer to a question about a stream, which is sent again until the answer comes. A stream that the
+        publisher does not have any more has no journal and no events.
 
         Raises:
             Silence: none came in time.
@@ -156,7 +157,7 @@ class Connection:
         """
         self._asked += 1
         question = {key.rstrip("_"): value for key, value in question.items()}
-        body = json.dumps({"id": self._asked, **question}).encode()
+        body = json.dumps({"id": self._asked, "stream": stream, **question}).encode()
         for attempt in itertools.count(1):
             if attempt == PATIENCE:
                 why = "is the publisher stopped, or is --replay wrong?"
@@ -179,6 +180,8 @@ class Connection:
         present."""
         try:
             header = json.loads(parts[0])
+            if header["id"] == self._asked and "streams" in header:
+                return Answer(None, 0, 0, [])
             if "error" in header or header["id"] != self._asked:
                 return None
             first, begin, journal = header["first"], header["from"], header["journal"]

@@ -1,18 +1,21 @@
-"""Where a subscriber is, in a file that survives it."""
+"""Where a subscriber is in each stream, in a file that survives it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file
 from edge_hal.untrusted import read_json
 
-SCHEMA = 1
-"""Of the file. 0.1.0 wrote the same fields without naming a schema."""
+SCHEMA = 2
+"""Of the file. A file about one stream has schema 1 and names its stream, so that earlier versions read it. 0.1.0 wrote
+the same fields without naming a schema."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,23 @@ class Position:
     seq: int
 
 
-def write_cursor(path: Path, position: Position) -> None:
-    """On the disk when this returns; a crash leaves the old position or the new one. Raises EdgeHalError."""
+def write_cursor(path: Path, positions: Mapping[str, Position]) -> None:
+    """Write the position in each stream. On the disk when this returns; a crash leaves the old positions or the new
+    ones. Raises EdgeHalError."""
     what, todo = f"cannot write the cursor {path}", "choose another --cursor"
-    write_file(path, json.dumps({"schema": SCHEMA, **asdict(position)}), what=what, todo=todo)
+    body: dict[str, Any]
+    if len(positions) == 1:
+        [position] = positions.values()
+        body = {"schema": 1, **asdict(position)}
+    else:
+        streams = {name: {"journal": each.journal, "seq": each.seq} for name, each in positions.items()}
+        body = {"schema": SCHEMA, "streams": streams}
+    write_file(path, json.dumps(body), what=what, todo=todo)
 
 
-def read_cursor(path: Path) -> Position | None:
-    """None where there is no file yet. Raises EdgeHalError where it is damaged or of a newer version."""
+def read_cursor(path: Path) -> dict[str, Position]:
+    """The position in each stream, none where there is no file yet. Raises EdgeHalError where it is damaged or of a
+    newer version."""
     try:
         body = read_json(path)
         schema = body.get("schema", 1)
@@ -41,12 +53,17 @@ def read_cursor(path: Path) -> Position | None:
                 f"its schema is {schema}, edge-hal {__version__} reads schemas up to {SCHEMA}",
                 "use the newer edge-hal, or choose another --cursor to begin anew",
             )
-        position = Position(str(body["journal"]), str(body["stream"]), body["seq"])
-        if not isinstance(position.seq, int) or isinstance(position.seq, bool) or position.seq < -1:
-            raise ValueError(f"seq is {position.seq!r}")
+        streams = body["streams"] if schema == SCHEMA else {str(body["stream"]): body}
+        return {name: _position(name, each) for name, each in streams.items()}
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         todo = "delete it to begin anew"
         raise EdgeHalError(f"cannot read the cursor {path}", f"{type(error).__name__}: {error}", todo) from error
+
+
+def _position(stream: str, body: Mapping[str, Any]) -> Position:
+    position = Position(str(body["journal"]), stream, body["seq"])
+    if not isinstance(position.seq, int) or isinstance(position.seq, bool) or position.seq < -1:
+        raise ValueError(f"seq is {position.seq!r}")
     return position

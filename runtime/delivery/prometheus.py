@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import socket as net
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ SILENCE_S = 3
 
 @dataclass(frozen=True)
 class Vitals:
-    """The state of a run. `counters` and `latency_ms` are as in heartbeats; `troubles` is empty while it is healthy."""
+    """The state of a stream. `counters` and `latency_ms` are as in heartbeats; `troubles` is empty while it is healthy.
+    `state`: of a stream of a station, what the station does with it; else None."""
 
     stream: str
     counters: dict[str, Any]
@@ -35,6 +36,7 @@ class Vitals:
     events: int
     held: int
     troubles: tuple[str, ...]
+    state: dict[str, Any] | None = None
 
 
 class MetricsServer:
@@ -45,7 +47,7 @@ class MetricsServer:
             missing.
     """
 
-    def __init__(self, address: str, vitals: Callable[[], Vitals], *, insecure: bool = False) -> None:
+    def __init__(self, address: str, vitals: Callable[[], Sequence[Vitals]], *, insecure: bool = False) -> None:
         match = re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})", address)
         if match is None or int(match[2]) > 65535:
             raise EdgeHalError(f"--metrics {address}", "it is not an address", "write 127.0.0.1:9570", exit_code=2)
@@ -132,7 +134,7 @@ def _serve(app: Callable[..., Iterable[bytes]], listener: net.socket) -> Any:
     return server
 
 
-def _app(vitals: Callable[[], Vitals]) -> Callable[..., Iterable[bytes]]:
+def _app(vitals: Callable[[], Sequence[Vitals]]) -> Callable[..., Iterable[bytes]]:
     try:
         from prometheus_client import CollectorRegistry, make_wsgi_app
     except ImportError as error:
@@ -149,45 +151,56 @@ def _app(vitals: Callable[[], Vitals]) -> Callable[..., Iterable[bytes]]:
             respond("404 Not Found", [("Content-Type", "text/plain")])
             return [b"/metrics or /health\n"]
         now = vitals()
-        respond("503 Service Unavailable" if now.troubles else "200 OK", [("Content-Type", "application/json")])
-        return [json.dumps({"stream": now.stream, "troubles": now.troubles}).encode()]
+        ailing = any(each.troubles for each in now)
+        respond("503 Service Unavailable" if ailing else "200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(_health(now)).encode()]
 
     return app
+
+
+def _health(now: Sequence[Vitals]) -> dict[str, Any]:
+    """Of a run with one stream, or of a station."""
+    if len(now) == 1 and now[0].state is None:
+        return {"stream": now[0].stream, "troubles": now[0].troubles}
+    return {"streams": {each.stream: {**(each.state or {}), "troubles": each.troubles} for each in now}}
 
 
 class _Collector:
     """The content of heartbeats, under Prometheus's names."""
 
-    def __init__(self, vitals: Callable[[], Vitals]) -> None:
+    def __init__(self, vitals: Callable[[], Sequence[Vitals]]) -> None:
         self._vitals = vitals
 
     def collect(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        now = self._vitals()
+        every = self._vitals()
         frames = CounterMetricFamily("edge_hal_frames", "Frames by what became of them.", labels=["stream", "fate"])
         ticks = CounterMetricFamily("edge_hal_ticks", "Ticks by kind.", labels=["stream", "kind"])
-        counters = now.counters
-        for fate in ("captured", "used"):
-            frames.add_metric([now.stream, fate], counters.get(fate, 0))
-        for reason, count in counters.get("dropped", {}).items():
-            frames.add_metric([now.stream, f"dropped_{reason}"], count)
-        for kind in ("fresh", "held", "cut"):
-            ticks.add_metric([now.stream, kind], counters.get(kind, 0))
         latency = GaugeMetricFamily(
             "edge_hal_latency_seconds", "Of the last ticks.", labels=["stream", "stage", "quantile"]
         )
-        for stage, quantiles in now.latency_ms.items():
-            for name, ms in quantiles.items():
-                latency.add_metric([now.stream, stage, f"0.{name[1:]}"], ms / 1e3)
         events = CounterMetricFamily("edge_hal_events", "Durable events published.", labels=["stream"])
-        events.add_metric([now.stream], now.events)
+        for now in every:
+            counters = now.counters
+            for fate in ("captured", "used"):
+                frames.add_metric([now.stream, fate], counters.get(fate, 0))
+            for reason, count in counters.get("dropped", {}).items():
+                frames.add_metric([now.stream, f"dropped_{reason}"], count)
+            for kind in ("fresh", "held", "cut"):
+                ticks.add_metric([now.stream, kind], counters.get(kind, 0))
+            for stage, quantiles in now.latency_ms.items():
+                for name, ms in quantiles.items():
+                    latency.add_metric([now.stream, stage, f"0.{name[1:]}"], ms / 1e3)
+            events.add_metric([now.stream], now.events)
         yield from (frames, ticks, latency, events)
-        for name, text, value in (
-            ("in_flight_frames", "Frames on their way.", counters.get("in_flight", 0)),
-            ("held_events", "Durable events that wait to be kept.", now.held),
-            ("healthy", "1 while nothing is wrong.", int(not now.troubles)),
-        ):
-            gauge = GaugeMetricFamily(f"edge_hal_{name}", text, labels=["stream"])
-            gauge.add_metric([now.stream], value)
+        gauges: tuple[tuple[str, str, Callable[[Vitals], int]], ...] = (
+            ("in_flight_frames", "Frames on their way.", lambda now: now.counters.get("in_flight", 0)),
+            ("held_events", "Durable events that wait to be kept.", lambda now: now.held),
+            ("healthy", "1 while nothing is wrong.", lambda now: int(not now.troubles)),
+        )
+        for title, text, value in gauges:
+            gauge = GaugeMetricFamily(f"edge_hal_{title}", text, labels=["stream"])
+            for now in every:
+                gauge.add_metric([now.stream], value(now))
             yield gauge

@@ -1,4 +1,4 @@
-"""Answers requests for past events: a ROUTER socket and a thread that reads the journal.
+"""Answers requests for past events: a ROUTER socket and a thread that reads the journals.
 
 A request is one JSON object of at most 4 kB, an answer is one page of events. After each answer the thread rests four
 times as long as it worked, so the recognition keeps the processor however many requests come. Requests wait in ZeroMQ's
@@ -13,7 +13,7 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from edge_hal.runtime import threads
 from .connections import REVIEW_S, Connections
 from .curve_keys import ServerKeys
 from .endpoint import bind, keep_alive
-from .journal import Journal
 from .journal_reader import JournalReader, Page
 from .monitored_socket import MonitoredSocket
 
@@ -50,12 +49,21 @@ class Request:
     """A valid request. `id` is repeated in the answer. Either `begin` or `since_ns` is set."""
 
     id: int | str | None
+    stream: str
     begin: int | None
     since_ns: int | None
     limit: int
 
 
-def parse_request(body: bytes, stream: str) -> Request:
+class NoSuchStream(EdgeHalError):
+    """A request names no stream of this publisher, or it must name one."""
+
+    def __init__(self, what: str, identity: int | str | None) -> None:
+        super().__init__(what)
+        self.identity = identity
+
+
+def parse_request(body: bytes, streams: Collection[str]) -> Request:
     """Raises EdgeHalError with what is wrong. Unknown keys are ignored."""
     try:
         asked = json.loads(body)
@@ -66,25 +74,37 @@ def parse_request(body: bytes, stream: str) -> Request:
     identity = asked.get("id")
     if not (identity is None or _whole(identity) or (isinstance(identity, str) and len(identity) <= 64)):
         raise EdgeHalError("id must be a whole number or a short string")
-    if asked.get("stream", stream) != stream:
-        raise EdgeHalError(f"this journal keeps the stream '{stream}'")
+    stream = asked.get("stream", next(iter(streams)) if len(streams) == 1 else None)
+    if not (isinstance(stream, str) and stream in streams):
+        what = "a request must name one of several streams" if stream is None else "no such stream"
+        raise NoSuchStream(f"{what}; this publisher has {', '.join(streams)}", identity)
     if ("from" in asked) == ("since" in asked):
         raise EdgeHalError("a request has either 'from' or 'since'")
     for name in ("from", "since", "limit"):
         if name in asked and not _whole(asked[name]):
             raise EdgeHalError(f"{name} must be a whole number from 0")
     limit = min(asked.get("limit", PAGE_EVENTS), PAGE_EVENTS)
-    return Request(identity, asked.get("from"), asked.get("since"), limit)
+    return Request(identity, stream, asked.get("from"), asked.get("since"), limit)
 
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LIMIT
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A journal that can be read, and its identity."""
+
+    path: Path
+    id: str
+
+
 class ReplayServer:
-    """Answers on `endpoint` with events of a journal. Close it before the context.
+    """Answers on `endpoint` with events of journals. Close it before the context.
 
     Attributes:
+        journals: by stream; None for a stream that is not open yet, or that keeps none. A journal stays here when its
+            stream has ended. Any thread may set an entry.
         connections: those to `endpoint`.
         answered: requests that were answered, be it with an error.
         refused: requests that were answered with an error.
@@ -97,7 +117,7 @@ class ReplayServer:
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         endpoint: str,
-        journal: Journal,
+        streams: Collection[str],
         keys: ServerKeys | None = None,
         gave_up: Callable[[str], None] = lambda why: None,
     ) -> None:
@@ -106,7 +126,7 @@ class ReplayServer:
         self._grace = False
         self._until_s: float | None = None  # when grace ends
         self._review_s = 0.0  # when the keys are looked at again
-        self._path, self._stream, self._journal_id = journal.path, journal.stream, journal.id
+        self.journals: dict[str, Kept | None] = dict.fromkeys(streams)
         self._socket = MonitoredSocket(context, zmq.ROUTER)
         self._socket.setsockopt(zmq.MAXMSGSIZE, REQUEST_BYTES)
         self._socket.setsockopt(zmq.RCVHWM, WAITING_REQUESTS)
@@ -144,7 +164,7 @@ class ReplayServer:
         return ended
 
     def _serve(self) -> None:
-        with contextlib.closing(_Reading(self._path)) as reading:
+        with contextlib.closing(_Readers()) as readers:
             while (asked := self._wait()) or not self._stopped.poll(0):
                 if not (asked and (frames := self._receive())):
                     continue
@@ -152,12 +172,12 @@ class ReplayServer:
                 self.connections.read()  # before it is asked for the sender
                 parts, connection = [frame.bytes for frame in frames], self.connections.sender(frames[-1])
                 try:
-                    self._answer(reading, parts, connection)
+                    self._answer(readers, parts, connection)
                 except Exception as error:  # whatever the request or the journal holds, the next one is answered
                     why = threads.describe(error)
                     log.error("a request for past events could not be answered: %s", why)
-                    self._refuse(parts, None, f"the journal cannot be read: {type(error).__name__}")
-                    reading.close()
+                    self._refuse(parts, error=f"the journal cannot be read: {type(error).__name__}")
+                    readers.close()
                 self.answered += 1
                 self._attend(time.monotonic() + REST * (time.monotonic() - began_s))
 
@@ -196,33 +216,40 @@ class ReplayServer:
         except zmq.ZMQError:  # the peer is gone again
             return []
 
-    def _answer(self, reading: _Reading, parts: list[bytes], connection: int | None) -> None:
-        request = None
+    def _answer(self, readers: _Readers, parts: list[bytes], connection: int | None) -> None:
+        streams = list(self.journals)
         try:
             if not 2 <= len(parts) <= REQUEST_PARTS or any(parts[1:-1]):
                 raise EdgeHalError("a request is one JSON object in one part")
-            request = parse_request(parts[-1], self._stream)
+            request = parse_request(parts[-1], streams)
+        except NoSuchStream as error:
+            self._refuse(parts, id=error.identity, error=error.what, streams=streams)
+            return
         except EdgeHalError as error:
-            self._refuse(parts, request, error.what)
+            self._refuse(parts, error=error.what)
+            return
+        kept = self.journals[request.stream]
+        if kept is None:
+            self._refuse(parts, id=request.id, error=f"no journal of '{request.stream}' is open")
             return
         if connection is not None:
             self.connections.useful(connection)
-        reader = reading.open()
+        reader = readers.open(request.stream, kept)
         begin = request.begin if request.since_ns is None else reader.since(request.since_ns)
         assert begin is not None
         page = reader.page(begin, request.limit, PAGE_BYTES)
-        self._send(parts, [self._header(request, page), *page.bodies])
+        self._send(parts, [self._header(request, kept, page), *page.bodies])
 
-    def _header(self, request: Request, page: Page) -> bytes:
+    def _header(self, request: Request, kept: Kept, page: Page) -> bytes:
         header = {
-            **{"schema": SCHEMA, "id": request.id, "stream": self._stream, "journal": self._journal_id},
+            **{"schema": SCHEMA, "id": request.id, "stream": request.stream, "journal": kept.id},
             **{"from": page.begin, "count": len(page.bodies), "first": page.first, "next": page.next},
         }
         return json.dumps(header).encode()
 
-    def _refuse(self, parts: list[bytes], request: Request | None, why: str) -> None:
+    def _refuse(self, parts: list[bytes], **answer: Any) -> None:
         self.refused += 1
-        self._send(parts, [json.dumps({"schema": SCHEMA, "id": request and request.id, "error": why}).encode()])
+        self._send(parts, [json.dumps({"schema": SCHEMA, "id": None, **answer}).encode()])
 
     def _send(self, parts: list[bytes], answer: list[bytes]) -> None:
         """Send an answer. A REQ socket puts an empty part before its request, and expects one before the answer."""
@@ -233,19 +260,26 @@ class ReplayServer:
             return
 
 
-class _Reading:
-    """Opens the journal at the first request, and again after an error."""
+class _Readers:
+    """Opens a journal at its first request, and again after an error, or when the stream has another one."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._reader: JournalReader | None = None
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[Kept, JournalReader]] = {}
 
-    def open(self) -> JournalReader:
-        self._reader = self._reader or JournalReader(self._path)
-        return self._reader
+    def open(self, stream: str, kept: Kept) -> JournalReader:
+        known, reader = self._open.get(stream, (None, None))
+        if reader is None or known is not kept:
+            if reader is not None:
+                self._close(reader)
+            reader = JournalReader(kept.path)
+            self._open[stream] = kept, reader
+        return reader
 
     def close(self) -> None:
-        if self._reader is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._reader.close()
-            self._reader = None
+        for _, reader in self._open.values():
+            self._close(reader)
+        self._open.clear()
+
+    def _close(self, reader: JournalReader) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            reader.close()

@@ -44,7 +44,7 @@ CHANGES, CHANGES_S = 200, 10.0
 
 
 class SubscriptionSocket:
-    """The XPUB socket of a stream. For one thread at a time.
+    """The XPUB socket of one or more streams. For one thread at a time.
 
     Args:
         types: what follows the stream in a topic.
@@ -52,6 +52,7 @@ class SubscriptionSocket:
         chosen_by: the option that chose the address.
 
     Attributes:
+        topics: of all streams, with the stream of each. Replace the whole of it to change the streams.
         address: where it is bound.
         wanted: the prefixes that somebody subscribes to and that match a topic.
         connections: those to `address`. Call `read` when their monitor or `socket` is readable.
@@ -64,19 +65,19 @@ class SubscriptionSocket:
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         endpoint: str,
-        stream: str,
+        streams: Iterable[str],
         keys: ServerKeys | None,
         *,
         types: Iterable[str] = TYPES,
         queue: int = SEND_EVENTS,
         chosen_by: str = "--pub",
     ) -> None:
-        self._topics = [f"{stream}/{name}".encode() for name in types]
+        self.topics = topics_of(streams, types)
         self.wanted: set[bytes] = set()
         self._useless: Counter[int] = Counter()  # bytes, by connection
         self._changes: Counter[int] = Counter()  # messages, by connection
         self._counted_s = time.monotonic()
-        limit = max(SHORTEST_LIMIT, *map(len, self._topics)) + COMMAND_BYTES
+        limit = max(SHORTEST_LIMIT, *map(len, self.topics)) + COMMAND_BYTES
         self.socket = MonitoredSocket(context, zmq.XPUB)
         for option, value in (
             (zmq.XPUB_VERBOSE, 1),
@@ -98,14 +99,14 @@ class SubscriptionSocket:
             self.close()
             raise
 
-    def read(self) -> int:
-        """Take what subscribers sent, a bounded part of it. Returns how many subscriptions match a topic."""
+    def read(self) -> Counter[str]:
+        """Take what subscribers sent, a bounded part of it. Returns how many subscriptions match a topic, by stream."""
         frames: list[zmq.Frame] = []
         with contextlib.suppress(zmq.Again):
             while len(frames) < READ_MESSAGES:
                 frames.append(self.socket.recv(zmq.DONTWAIT, copy=False))
         self._forget_closed()
-        return sum(self._judge(frame) for frame in frames)
+        return sum((self._judge(frame) for frame in frames), Counter[str]())
 
     def send(self, *parts: bytes) -> None:
         """A topic, and what follows it."""
@@ -114,14 +115,15 @@ class SubscriptionSocket:
     def close(self) -> None:
         self.socket.close()
 
-    def _judge(self, frame: zmq.Frame) -> bool:
+    def _judge(self, frame: zmq.Frame) -> Counter[str]:
+        """The streams whose topics a message subscribes to."""
         message = frame.bytes
-        matches = any(topic.startswith(message[1:]) for topic in self._topics)
+        matches = {stream for topic, stream in self.topics.items() if topic.startswith(message[1:])}
         if matches:
             (self.wanted.add if message[:1] == b"\x01" else self.wanted.discard)(message[1:])
         connection = self.connections.sender(frame)
         if connection is None:  # libzmq unsubscribes for a peer that has left
-            return False
+            return Counter()
         self._changes[connection] += 1
         if not matches:
             self._useless[connection] += len(message)
@@ -129,11 +131,11 @@ class SubscriptionSocket:
         if many or (not matches and self._useless.total() > USELESS_TOTAL_BYTES):
             if self.connections.end(connection):
                 self.connections.refused.add("useless subscriptions")
-            return False
-        subscribes = matches and message[:1] == b"\x01"
-        if subscribes:
-            self.connections.useful(connection)
-        return subscribes
+            return Counter()
+        if not matches or message[:1] != b"\x01":
+            return Counter()
+        self.connections.useful(connection)
+        return Counter(matches)
 
     def _forget_closed(self) -> None:
         """A descriptor that was closed, or accepted again, is another connection."""
@@ -143,3 +145,8 @@ class SubscriptionSocket:
         if time.monotonic() - self._counted_s > CHANGES_S:
             self._counted_s = time.monotonic()
             self._changes.clear()
+
+
+def topics_of(streams: Iterable[str], types: Iterable[str] = TYPES) -> dict[bytes, str]:
+    """Every topic of these streams, and its stream."""
+    return {f"{stream}/{name}".encode(): stream for stream in streams for name in types}

@@ -64,7 +64,8 @@ def choose_engines(
     graphs: bool = True,
 ) -> Engines:
     """The engines of the only stream of a bundle; see `open_model` and `EngineOptions`."""
-    return open_model(bundle, kind, EngineOptions(threads, cache, report, graphs)).open_stream().owning_model()
+    model = open_model(bundle, kind, EngineOptions(threads, cache, report, graphs))
+    return model.open_stream().closing(model.close)
 
 
 def _first_that_can(bundle: Bundle, options: EngineOptions) -> OpenedModel:

@@ -109,12 +109,14 @@ class Engines:
     def why(self) -> str:
         return self.model.why
 
-    def owning_model(self) -> Engines:
-        """The same engines; closing them closes the model too. For a model with one stream."""
+    def closing(self, also: Callable[[], None]) -> Engines:
+        """The same engines; `also` is called after they were closed for the first time."""
+        calls = iter([also])
 
         def close() -> None:
             self.close()
-            self.model.close()
+            for call in calls:
+                call()
 
         return replace(self, close=close)
 

@@ -29,6 +29,7 @@ from edge_hal.events import Event, Now, encode
 from edge_hal.learning.data.recordings import SampledRecording
 from edge_hal.learning.encoders.train_encoder import learn_encoder
 from edge_hal.learning.networks.optimise import Stage
+from edge_hal.runtime import model as model_room
 from edge_hal.runtime import open_source, runner
 from edge_hal.runtime.delivery import curve_keys
 from edge_hal.runtime.delivery.journal import Retention
@@ -128,7 +129,7 @@ def ran(options: dict[str, Any], prepared: Path, folder: Path, patch: pytest.Mon
     shutil.copytree(prepared, folder)
     patch.chdir(folder)
     found: dict[str, Any] = {"error": None, "events": [], "asked": []}
-    real_model, real_journal, real_publish = runner.Model, runner.Journal, runner.Publisher.publish
+    real_model, real_journal, real_publish = model_room.Model, runner.Journal, runner.Publisher.publish
 
     def camera(request: Any, limits: Limits) -> None:
         raise Taken(f"{dataclasses.astuple(request)} {limits}")
@@ -150,7 +151,7 @@ def ran(options: dict[str, Any], prepared: Path, folder: Path, patch: pytest.Mon
         found["asked"].append(count)
 
     patch.setattr(open_source, "CameraSource", camera)
-    patch.setattr(runner, "Model", model)
+    patch.setattr(model_room, "Model", model)
     patch.setattr(runner, "Journal", journal)
     patch.setattr(runner.Publisher, "wait_subscribers", wait)
     patch.setattr(runner.Publisher, "publish", publish)

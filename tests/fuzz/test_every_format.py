@@ -240,7 +240,7 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "harvested.json").write_text(json.dumps({"schema": 1, "videos": {"live": {**entry, "finished": True}}}))
     with Journal(root / "journal", "default") as journal:
         journal.append([(n, json.dumps({"n": n}).encode()) for n in range(20)])
-    write_cursor(root / "cursor", Position("j", "default", 3))
+    write_cursor(root / "cursor", {"default": Position("j", "default", 3)})
     curve_keys.new_pair(root / "keys", "a")
     curve_keys.allow(root / "keys", root / "keys" / "a.key")
     _, secret = new_signer(root / "trusted", "b")

@@ -210,12 +210,12 @@ def test_reports_are_left_out_while_the_journal_ails_and_come_again(
         assert [event.at.tick for event in until(events, Now)] == [1]
         full.set()
         publisher.publish(transition(1))
-        while not any(trouble.startswith("journal") for trouble in publisher.vitals().troubles):
+        while not any(trouble.startswith("journal") for trouble in publisher.vitals()[0].troubles):
             next(events)  # heartbeats go on
         for tick in range(2 * held_events.HELD_EVENTS):
             publisher.publish(now(100 + tick))
         publisher.publish(transition(2, "b", "a"))
-        assert publisher.vitals().held == 2  # the transitions alone
+        assert publisher.vitals()[0].held == 2  # the transitions alone
         full.clear()
         first, second = until(events, Transition, 2)
         assert (first.seq, second.seq) == (1, 2)

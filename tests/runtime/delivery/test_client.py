@@ -157,8 +157,8 @@ def test_the_cursor_moves_with_ack_and_with_nothing_else(endpoint: str, journal:
         with pytest.raises(EdgeHalError, match="cannot read the cursor") as error:
             subscribe(endpoint, cursor=cursor)
         assert "delete" in error.value.todo
-    cursor.write_text('{"schema":2,"position":"of another kind"}')
-    with pytest.raises(EdgeHalError, match=r"newer version .*its schema is 2") as error:
+    cursor.write_text('{"schema":3,"position":"of another kind"}')
+    with pytest.raises(EdgeHalError, match=r"newer version .*its schema is 3") as error:
         subscribe(endpoint, cursor=cursor)
     assert "delete" not in error.value.todo  # it holds a position that the newer version can read
 

@@ -182,7 +182,7 @@ def test_a_journal_that_is_taken_away_holds_events_until_it_is_back(
         for event in events:  # within a heartbeat, though no event comes
             if event.type == "heartbeat" and event.delivery["journal"] != "ok":
                 break
-        assert any("removed or replaced" in text for text in publisher.vitals().troubles)
+        assert any("removed or replaced" in text for text in publisher.vitals()[0].troubles)
         for seq in range(1, 5):
             publisher.publish(transition(seq))
         away.rename(file)

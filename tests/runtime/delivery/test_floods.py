@@ -75,7 +75,7 @@ def test_a_flood_costs_nobody_an_event(tmp_path: Path, attack: Callable[[str], N
             assert not attacker.is_alive()
         with subscribe(publisher.endpoint, timeout_s=90) as newcomer:
             assert next(newcomer).type in ("snapshot", "heartbeat")
-        assert not [text for text in publisher.vitals().troubles if "thread" in text or "sent nothing" in text]
+        assert not [text for text in publisher.vitals()[0].troubles if "thread" in text or "sent nothing" in text]
 
 
 def test_a_connection_of_somebody_else_is_never_shut_down(tmp_path: Path) -> None:

@@ -235,7 +235,8 @@ def test_a_publisher_that_fails_tells_the_loop(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sender.Sender, "_send", broken)
     publisher = Publisher(ANY_PORT, "bench")
     publisher.publish(start())
-    publisher._thread.join(timeout=20)
+    assert publisher._own is not None
+    publisher._own._thread.join(timeout=20)
     with pytest.raises(EdgeHalError, match="publishing on"):
         publisher.publish(transition(1))
     with pytest.raises(EdgeHalError, match="publishing on"):

@@ -97,7 +97,7 @@ keys = st.one_of(st.sampled_from(["from", "since", "limit", "id", "stream"]), st
 @example(b'{"from":0,"id":"\\ud800"}')
 def test_a_request_is_understood_or_refused_with_a_reason(body: Any) -> None:
     try:
-        request = parse_request(body, STREAM)
+        request = parse_request(body, [STREAM])
     except EdgeHalError as error:
         assert error.what
         return

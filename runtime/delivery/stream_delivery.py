@@ -1,0 +1,172 @@
+"""The delivery of one stream: what is held of it, its journal, and what its reports tell.
+
+The loop puts events and its status here. The publisher's thread (`sender.py`) calls the rest: it stores events, sends
+them, and forgets them, in this order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.events import Event, Heartbeat, Now, Snapshot, encode
+from edge_hal.runtime import threads
+from edge_hal.runtime.stream.latency import Latency
+from edge_hal.runtime.stream.resumed import Noted
+
+from .held_events import HeldEvents
+from .journal import Journal
+from .report import Report, Status
+
+BATCH_EVENTS = 256
+"""Events of one transaction."""
+
+Send = Callable[[Event, bytes | None], None]
+"""Sends an event, as these bytes if they are given."""
+
+
+class StreamDelivery:
+    """What one stream has of a publisher.
+
+    Attributes:
+        held: events of the loop that were not sent yet.
+        events: durable events sent.
+        status: what the loop reported last, at `reported_s` (monotonic clock).
+        noted: the newest belief of the loop, for the journal.
+        leaving: the loop has ended; `left` is set as soon as nothing is held any more.
+    """
+
+    def __init__(self, stream: str, journal: Journal | None, latency: Latency) -> None:
+        self.stream, self.latency = stream, latency
+        self.held = HeldEvents()
+        self.events = 0
+        self.status = Status()
+        self.noted: Noted | None = None
+        self.reported_s = -math.inf
+        self.leaving, self.left = threading.Event(), threading.Event()
+        self._journal = journal
+        self._kept: Noted | None = None
+        self._stored: deque[tuple[Event, bytes]] = deque()  # the oldest of those held: in the journal, not yet sent
+        self._report = Report(stream, -1 if journal is None else journal.next_seq - 1)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something can be sent at once. A journal that cannot be written is tried at each heartbeat."""
+        return len(self.held) > 0 and self.held.ailing is None
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing to report yet."""
+        return self._report.start is None and self.held.ailing is None
+
+    def flush(self, send: Send) -> None:
+        """Send all that is held, unless the journal cannot be written."""
+        self.send_batch(send)
+        while self.waiting:
+            self.send_batch(send)
+        self.keep_belief()
+
+    def send_batch(self, send: Send) -> None:
+        """Store, then send, then forget: an event leaves `held` when it can no longer be lost. Reports are not
+        stored."""
+        if not self._stored:
+            held = self.held.first(BATCH_EVENTS)
+            if not held:
+                return
+            now_ns = time.monotonic_ns()
+            events = [self._dated(event, now_ns - handed_ns) for event, handed_ns in held]
+            batch = [(event, encode(event) if event.durable else b"") for event in events]
+            if not self._store(batch):
+                self.held.wake()  # whoever waits for room must hear that the journal cannot be written
+                return
+            self._stored.extend(batch)
+        sent = 0
+        try:
+            while self._stored:
+                event, body = self._stored[0]
+                if event.durable:
+                    send(event, body)
+                    self.events += 1
+                elif isinstance(event, Now):  # only here is it known after which event it is sent
+                    send(dataclasses.replace(event, last_seq=self._report.last_seq), None)
+                self._stored.popleft()
+                sent += 1
+                self._report.follow(event)
+        finally:
+            self.held.drop(sent)  # all at once: each time wakes whoever waits for room
+
+    def snapshot(self) -> Snapshot | None:
+        """None before the event `start`."""
+        return None if self._report.start is None else self._report.snapshot(self.status, self._journal_id)
+
+    def heartbeat(self, delivery: dict[str, Any]) -> Heartbeat:
+        """`delivery`: what the publisher reports of all its streams."""
+        journal = None
+        if self._journal is not None:
+            journal = "ok" if self.held.ailing is None else self.held.ailing.why
+        delivery = {"journal": journal, "held": len(self.held), **delivery}
+        return self._report.heartbeat(self.status, self._journal_id, self.latency.summary(), delivery)
+
+    def check_journal(self) -> None:
+        """Notice that its files were removed or replaced while no event came."""
+        if self._journal is None or len(self.held):
+            return
+        try:
+            self._journal.check()
+            self._journal_ails(None)
+        except EdgeHalError as error:
+            self._journal_ails(error)
+
+    def keep_belief(self) -> None:
+        """Keep the newest belief with the journal. Events are not held back where that fails: the next one tells."""
+        noted = self.noted
+        if self._journal is None or noted is None or noted is self._kept or self.held.ailing is not None:
+            return
+        with contextlib.suppress(EdgeHalError):
+            self._journal.keep_belief(noted.row())
+            self._kept = noted
+
+    def prune(self) -> None:
+        if self._journal is not None:
+            with contextlib.suppress(EdgeHalError):  # the next append reports it
+                self._journal.prune()
+
+    def _dated(self, event: Event, waited_ns: int) -> Event:
+        """The event as it is stored and sent, the same bytes both times."""
+        waited_ms = waited_ns / 1e6
+        self.latency.add("publish", waited_ms)
+        latency_ms = {**event.run.get("latency_ms", {}), "publish": round(waited_ms, 3)}
+        return dataclasses.replace(event, run={**event.run, "latency_ms": latency_ms, "journal": self._journal_id})
+
+    def _store(self, batch: list[tuple[Event, bytes]]) -> bool:
+        durable = [(event.seq, body) for event, body in batch if event.durable]  # type: ignore[attr-defined]
+        if self._journal is None or not durable:
+            return True
+        began_ns = time.monotonic_ns()
+        try:
+            self._journal.append(durable)
+        except EdgeHalError as error:
+            self._journal_ails(error)
+            return False
+        self._journal_ails(None)
+        self.latency.add("journal", (time.monotonic_ns() - began_ns) / 1e6)
+        return True
+
+    def _journal_ails(self, error: EdgeHalError | None) -> None:
+        """Note why the journal cannot be written, or that it can. A change is logged."""
+        before, self.held.ailing = self.held.ailing, error
+        if error is not None and (before is None or before.why != error.why):
+            threads.log.error("%s: %s; events wait for it", error.what, error.why)
+        elif error is None and before is not None:
+            threads.log.warning("the journal can be written again")
+
+    @property
+    def _journal_id(self) -> str | None:
+        return None if self._journal is None else self._journal.id
