@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge_hal.config import Positive, load_config
-from edge_hal.config_keys import PlainLoader, nearest_key
+from edge_hal.config_keys import nearest_key
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import file_error
 from edge_hal.task_folder import TASK_FILE
+from edge_hal.yaml_file import Lines, line_of, read_yaml
 
 
 class TaskFile(BaseModel):
@@ -75,29 +74,14 @@ def read_task(root: Path) -> Task | None:
     path = root / TASK_FILE
     if not path.is_file():
         return None
-    try:
-        text = path.read_text("utf-8-sig")
-        node = yaml.compose(text, PlainLoader)
-        values = yaml.load(text, PlainLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise EdgeHalError(f"{path}, line {line}: {error.problem}", exit_code=2) from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise file_error(f"cannot read {path}", error, path=path, exit_code=2) from error
-    if values is None:
+    values, lines = read_yaml(path)
+    if not values:
         return Task(root, TaskFile())
-    if not isinstance(node, yaml.MappingNode):
-        raise EdgeHalError(f"{path}, line 1: it holds no keys", "", "write lines like `test: [VIDEO]`", exit_code=2)
-    try:
-        lines = _lines(node, path)
-        json.dumps(values)
-    except (RecursionError, ValueError) as error:
-        raise EdgeHalError(f"{path}: a key holds itself", "", "write its values out", exit_code=2) from error
     try:
         task = Task(root, TaskFile.model_validate(values))
     except ValidationError as error:
         first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-        at = f"{path}, line {_line(lines, first['loc'])}"
+        at = f"{path}, line {line_of(lines, first['loc'])}"
         if first["type"] == "extra_forbidden":
             todo = nearest_key(TaskFile, first["loc"])
             raise EdgeHalError(f"{at}: unknown key '{first['loc'][-1]}'", "", todo, exit_code=2) from error
@@ -107,34 +91,11 @@ def read_task(root: Path) -> Task | None:
         listed: Sequence[str] = getattr(task.file, key) or ()
         for index, name in enumerate(listed):
             if name in listed[:index]:
-                raise EdgeHalError(f"{path}, line {_line(lines, (key, index))}: {name!r} twice", exit_code=2)
+                raise EdgeHalError(f"{path}, line {line_of(lines, (key, index))}: {name!r} twice", exit_code=2)
     if task.file.steps == ():
-        raise EdgeHalError(f"{path}, line {_line(lines, ('steps',))}: no steps", "", "name them", exit_code=2)
+        raise EdgeHalError(f"{path}, line {line_of(lines, ('steps',))}: no steps", "", "name them", exit_code=2)
     _check_settings(task, path, lines)
     return task
-
-
-Lines = dict[tuple[str | int, ...], int]
-
-
-def _lines(node: yaml.MappingNode, path: Path, above: tuple[str | int, ...] = ()) -> Lines:
-    """The line of each key and each listed value, counted from 1. Raises EdgeHalError for a key that occurs twice."""
-    lines: Lines = {}
-    for key, value in node.value:
-        place, line = (*above, str(key.value)), key.start_mark.line + 1
-        if place in lines:
-            raise EdgeHalError(f"{path}, line {line}: key '{key.value}' twice", exit_code=2)
-        lines[place] = line
-        if isinstance(value, yaml.MappingNode):
-            lines |= _lines(value, path, place)
-        elif isinstance(value, yaml.SequenceNode):
-            lines |= {(*place, i): each.start_mark.line + 1 for i, each in enumerate(value.value)}
-    return lines
-
-
-def _line(lines: Lines, place: Sequence[str | int]) -> int:
-    """The line of `place`, or of the nearest key above it."""
-    return next((lines[tuple(place[:n])] for n in range(len(place), 0, -1) if tuple(place[:n]) in lines), 1)
 
 
 def _check_settings(task: Task, path: Path, lines: Lines) -> None:
@@ -143,7 +104,7 @@ def _check_settings(task: Task, path: Path, lines: Lines) -> None:
     try:
         load_config(source)
     except EdgeHalError as error:
-        raise EdgeHalError(f"{path}, line {_line(lines, ('config',))}: {error}", exit_code=2) from error
+        raise EdgeHalError(f"{path}, line {line_of(lines, ('config',))}: {error}", exit_code=2) from error
     places = [("settings", *key.split(".")) for key in _flat(task.file.settings)]
     above = [key for key in ("background", "rate_hz", "encoder") if getattr(task.file, key) is not None]
     places = [(key,) for key in above] + places
@@ -155,7 +116,7 @@ def _check_settings(task: Task, path: Path, lines: Lines) -> None:
                 load_config(source, overrides[:n])
             except EdgeHalError as error:
                 what = error.what.removeprefix(f"{source} with --set: ")
-                at = _line(lines, _written(lines, place))
+                at = line_of(lines, _written(lines, place))
                 raise EdgeHalError(f"{path}, line {at}: {what}", error.why, error.todo, exit_code=2) from error
 
 

@@ -65,26 +65,26 @@ def run(
     """
     stop = stop or Stop()
     raise_limit()
-    with signals(stop):  # from the first moment: opening takes seconds, for TensorRT minutes
-        with open_run(options, Models(), stop) as opened, quick_switches(), ExitStack() as closing:
-            publisher = closing.enter_context(
-                Publisher(
-                    options.endpoint,
-                    options.stream,
-                    journal=opened.journal,
-                    replay=options.replay,
-                    keys=options.keys,
-                    insecure=options.insecure,
-                    latency=opened.latency,
-                )
-            )
-            if options.metrics is not None:
-                metrics = MetricsServer(options.metrics, publisher.vitals, insecure=options.insecure)
-                opened.closing.enter_context(metrics)
-            if on_ready is not None:
-                on_ready(publisher.endpoint)
-            observers = [] if on_event is None else [EventCallback(on_event)]
-            return opened.run(publisher, observers)
+    with (
+        signals(stop),  # from the first moment: opening takes seconds, for TensorRT minutes
+        open_run(options, Models(), stop) as opened,
+        quick_switches(),
+        Publisher(
+            options.endpoint,
+            options.stream,
+            journal=opened.journal,
+            replay=options.replay,
+            keys=options.keys,
+            insecure=options.insecure,
+            latency=opened.latency,
+        ) as publisher,
+    ):
+        if options.metrics is not None:
+            metrics = MetricsServer(options.metrics, publisher.vitals, insecure=options.insecure)
+            opened.closing.enter_context(metrics)
+        if on_ready is not None:
+            on_ready(publisher.endpoint)
+        return opened.run(publisher, [] if on_event is None else [EventCallback(on_event)])
 
 
 @contextmanager

@@ -12,8 +12,7 @@ from typing import Any
 
 
 class Stop:
-    """Asked for by a signal (or by whoever calls the run); wakes what waits. Setting `reload_asked` reads the bundle
-    again."""
+    """Asked for by a signal (or by whoever calls the run); wakes what waits. `reload_asked` reads the bundle again."""
 
     def __init__(self) -> None:
         self.asked = self.reload_asked = False
@@ -28,7 +27,14 @@ class Stop:
 
     def ask(self) -> None:
         self.asked = True
-        for waker in self._wakers:
+        self._wake()
+
+    def ask_reload(self) -> None:
+        self.reload_asked = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for waker in tuple(self._wakers):
             waker()
 
 
@@ -78,7 +84,7 @@ def _install(stop: Stop) -> dict[signal.Signals, Any]:
         if attended and not os.isatty(0):
             heard(number, frame)
         else:
-            stop.reload_asked = True
+            stop.ask_reload()
 
     handlers = {signal.SIGINT: heard, signal.SIGTERM: heard, signal.SIGHUP: hung_up}
     return {number: signal.signal(number, handler) for number, handler in handlers.items()}

@@ -1,22 +1,30 @@
-"""`edge-hal run`: recognise a source live and publish each transition."""
+"""`edge-hal run`: recognise a source, or the streams of a station, live and publish each transition."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from edge_hal import logs
 from edge_hal.commands import run_options as option
 from edge_hal.commands import streams
 from edge_hal.commands.listen import describe
-from edge_hal.commands.parsing import only_with, parse_duration, parse_settings, parse_size
+from edge_hal.commands.run_values import address_options, run_options
 from edge_hal.errors import EdgeHalError
-from edge_hal.task_folder import TASK_FILE, is_task, newest_bundle
+
+if TYPE_CHECKING:
+    from edge_hal.events import Event
+    from edge_hal.runtime.options import RunOptions
 
 
 def run(
+    ctx: typer.Context,
     camera: option.Camera = "0",
     camera_auth: option.CameraAuth = None,
     size: option.Size = None,
@@ -59,75 +67,45 @@ def run(
     metrics: option.Metrics = None,
     log: option.Log = "auto",
     as_json: option.Json = False,
+    station: option.Station = None,
+    check: option.Check = False,
     task: option.Task = None,
 ) -> None:
     """Recognise a camera, a file or a stream of feature vectors, and publish what happens when it happens.
 
-    The run ends with the source, after --seconds, or at SIGINT or SIGTERM. SIGHUP loads the bundle again.
+    The run ends with the source, after --seconds, or at SIGINT or SIGTERM. SIGHUP loads the bundle again, or the file
+    of --station.
     """
+    logs.set_up(log, None if station is not None else stream)
+    if station is not None:
+        _run_station(ctx, station, check, as_json)
+        return
+    given = dict(ctx.params)
+    address = address_options(given)
+    options = replace(
+        run_options(given),
+        endpoint=address.endpoint,
+        replay=address.replay,
+        keys=address.keys,
+        insecure=address.insecure,
+        metrics=address.metrics,
+    )
+    _check(options) if check else _run(options, as_json)
+
+
+def _run(options: RunOptions, as_json: bool) -> None:
     from edge_hal.runtime import runner
-    from edge_hal.runtime.delivery.curve_keys import server_keys
-    from edge_hal.runtime.delivery.journal import Retention
-    from edge_hal.runtime.sources.watchdog import Limits
     from edge_hal.runtime.stop import early_stop
 
-    logs.set_up(log, stream)
-    only_with("--key", {"--allowed": key is None and allowed is not None})
-    limits = Limits(
-        stall_s=parse_duration(stall),
-        still_s=parse_duration(still),
-        give_up_s=None if give_up is None else parse_duration(give_up),
-    )
-    journal = _journal(journal, no_journal, camera, stream)
-    if journal is None:
-        only_with("--journal", {"--retention": retention is not None})
-    options = runner.RunOptions(
-        bundle=_bundle(task, bundle),
-        camera=camera,
-        endpoint=pub,
-        pace=pace,
-        stream=stream,
-        decoder=parse_settings(settings or []),
-        resume_s=parse_duration(resume),
-        decide=decide,
-        now_hz=now_hz,
-        events=events,
-        decide_every=decide_every,
-        engine=engine,
-        precision=precision,
-        threads=threads,
-        wait_subscribers=wait_subscribers,
-        max_hold_ms=max_hold_ms,
-        fps=fps,
-        size=None if size is None else parse_size(size),
-        fourcc=fourcc,
-        camera_auth=camera_auth,
-        limits=limits,
-        overload=overload,
-        selfcheck_s=None if selfcheck is None else parse_duration(selfcheck),
-        record=record,
-        record_around=None if record_around is None else Retention.parse(record_around, "--record-around"),
-        record_pictures=record_pictures,
-        seconds=seconds,
-        allow_uncertified=allow_uncertified,
-        trusted=trusted,
-        journal=journal,
-        retention=None if retention is None else Retention.parse(retention),
-        replay=replay,
-        keys=None if key is None else server_keys(key, allowed),
-        metrics=metrics,
-        preview=preview,
-        insecure=insecure,
-    )
     with streams.never_waiting():
         summary = runner.run(
             options,
-            on_ready=partial(_log_endpoint, stream, journal),
-            on_event=None if as_json else lambda event: print(describe(event), flush=True),
+            on_ready=partial(_log_endpoint, options.stream, options.journal),
+            on_event=_printer(as_json),
             stop=early_stop(),
         )
     ended = {"reason": summary.reason, "counters": summary.counters}
-    logs.log.info("'%s' ended: %s", stream, summary.reason, extra={"fields": ended})
+    logs.log.info("'%s' ended: %s", options.stream, summary.reason, extra={"fields": ended})
     print(json.dumps(summary.to_dict()) if as_json else _describe_summary(summary.to_dict()), flush=True)
     if as_json:
         streams.require_written()
@@ -136,40 +114,59 @@ def run(
         raise EdgeHalError("the camera delivers no more frames", "", todo)
 
 
-def _bundle(task: Path | None, bundle: Path | None) -> Path:
-    """The bundle to run: the one given, or the newest of a task folder."""
-    from edge_hal.bundle import DEFAULT_PATH
+def _check(options: RunOptions) -> None:
+    from edge_hal.runtime.runner import check_run
 
-    if task is not None and bundle is not None:
-        raise EdgeHalError("TASK and --bundle", "both name what to run", "give one of them", exit_code=2)
-    if task is not None and not is_task(task):
-        todo = f"a bundle is given as --bundle {task}, a source as --camera {task}"
-        raise EdgeHalError(f"{task} is no task folder", f"it has no {TASK_FILE}", todo, exit_code=2)
-    given = task or bundle or DEFAULT_PATH
-    found = newest_bundle(given)
-    if found != given:
-        logs.log.info("bundle: %s", found, extra={"fields": {"bundle": found}})
-    return found
+    check_run(options)
+    print(f"'{options.stream}' can run: {_what(options)}")
 
 
-def _log_endpoint(stream: str, journal: Path | None, endpoint: str) -> None:
+def _run_station(ctx: typer.Context, path: Path, check: bool, as_json: bool) -> None:
+    from edge_hal.commands.station_file import given_to_station, read_station
+    from edge_hal.runtime.station.run import run_station
+    from edge_hal.runtime.stop import early_stop
+
+    given = given_to_station(ctx)
+    read = partial(read_station, path, run, given)
+    if check:
+        options = read()
+        options.check()
+        for name, each in options.streams.items():
+            print(f"'{name}' can run: {_what(each)}")
+        return
+    with streams.never_waiting():
+        summary = run_station(
+            read,
+            on_ready=lambda endpoint: logs.log.info(
+                "publishing on %s", endpoint, extra={"fields": {"endpoint": endpoint}}
+            ),
+            on_event=_printer(as_json),
+            stop=early_stop(),
+        )
+    if as_json:
+        print(json.dumps(summary.to_dict()), flush=True)
+        streams.require_written()
+        return
+    for name, last in summary.streams.items():
+        text = "no run ended" if last is None else _describe_summary(last.to_dict())
+        print(f"'{name}':\n{text}", flush=True)
+
+
+def _printer(as_json: bool) -> Callable[[Event], None] | None:
+    """Prints an event in one write: streams of several threads may call it."""
+    return None if as_json else lambda event: print(f"{describe(event)}\n", end="", flush=True)
+
+
+def _what(options: RunOptions) -> str:
+    journal = "no journal" if options.journal is None else f"journal {options.journal}"
+    return f"{options.source.log_name}, bundle {options.bundle}, {journal}"
+
+
+def _log_endpoint(stream: str | None, journal: Path | None, endpoint: str) -> None:
+    of = "" if stream is None else f"'{stream}' "
     kept = "" if journal is None else f", events are kept in {journal}"
     fields = {"endpoint": endpoint, "journal": journal}
-    logs.log.info("publishing '%s' on %s%s", stream, endpoint, kept, extra={"fields": fields})
-
-
-def _journal(given: Path | None, none: bool, camera: str, stream: str) -> Path | None:
-    """The journal file: always one for a camera, for a file only on request, since a file can be run again."""
-    from edge_hal.runtime.delivery.endpoint import check_stream
-    from edge_hal.runtime.delivery.journal import default_path
-    from edge_hal.runtime.sources.source_spec import SourceSpec
-
-    if given is not None and none:
-        raise EdgeHalError("--journal and --no-journal", "they exclude each other", exit_code=2)
-    if given is not None or none or not SourceSpec.parse(camera).live:
-        return given
-    check_stream(stream)
-    return default_path(stream)
+    logs.log.info("publishing %son %s%s", of, endpoint, kept, extra={"fields": fields})
 
 
 def _describe_summary(summary: dict[str, Any]) -> str:

@@ -335,3 +335,17 @@ Json = Annotated[
     bool,
     service("--json", help="Print nothing but the summary, as one JSON object, when the run ends."),
 ]
+
+Station = Annotated[
+    Path | None,
+    service(
+        readable=False,
+        help="Run several streams in one process, as this YAML file says (docs/stations.md). --pub, --replay, "
+        "--metrics, --key, --allowed and --insecure replace its keys; other options belong in the file.",
+    ),
+]
+
+Check = Annotated[
+    bool,
+    service("--check", help="Check the options, or the file of --station, and the bundles, and run nothing."),
+]

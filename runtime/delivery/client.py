@@ -1,8 +1,8 @@
 """Receives a publisher's events in order, fills holes from its journals, and stores its position in a file.
 
 With a publisher that keeps journals, every durable event within retention arrives once, and those of each stream in the
-order of `seq`, across restarts and `kill -9` of either side. Only events that were not acknowledged arrive again, as the same bytes. Events
-that are no longer available are reported as `Lost`.
+order of `seq`, across restarts and `kill -9` of either side. Only events that were not acknowledged arrive again, as
+the same bytes. Events that are no longer available are reported as `Lost`.
 """
 
 from __future__ import annotations

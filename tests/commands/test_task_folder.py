@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_hal.commands.run import _bundle
+from edge_hal.commands.run_values import _bundle
 from edge_hal.commands.task import tell
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError

@@ -63,7 +63,7 @@ def durable(events: Subscription, count: int) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for event in events:
         if event.durable:
-            found.setdefault(event.stream, []).append(event.seq)  # type: ignore[attr-defined]
+            found.setdefault(event.stream, []).append(event.seq)
             count -= 1
             if not count:
                 return found

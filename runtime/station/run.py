@@ -1,0 +1,153 @@
+"""Run a station: one address, a thread for each stream, changes at SIGHUP."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.events import Event
+from edge_hal.runtime.delivery.descriptors import raise_limit
+from edge_hal.runtime.delivery.endpoint import default_replay
+from edge_hal.runtime.delivery.prometheus import MetricsServer, Vitals
+from edge_hal.runtime.delivery.shared_address import SharedAddress
+from edge_hal.runtime.model import Models
+from edge_hal.runtime.options import RunOptions
+from edge_hal.runtime.runner import quick_switches
+from edge_hal.runtime.stop import Stop, signals
+
+from .options import StationOptions, StationSummary
+from .stream_thread import StreamThread
+
+log = logging.getLogger("edge_hal.run")
+
+
+def run_station(
+    read: Callable[[], StationOptions],
+    *,
+    on_ready: Callable[[str], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    stop: Stop | None = None,
+) -> StationSummary:
+    """Run all streams until each has ended, `stop` is asked for, or SIGINT or SIGTERM arrives. SIGHUP calls `read`
+    again.
+
+    Args:
+        read: the options; raises EdgeHalError if they cannot be read.
+        on_ready: called with the endpoint once it is bound, before the first stream begins.
+        on_event: called in the thread of a stream with each of its durable events.
+
+    Raises:
+        EdgeHalError: the options cannot work, an address cannot be bound, or publishing failed. What happens to one
+            stream later is logged and told by `/health`; it is begun again.
+    """
+    stop = stop or Stop()
+    raise_limit()
+    with signals(stop):
+        options = read()
+        options.check()
+        address = options.address
+        with (
+            SharedAddress(
+                address.endpoint,
+                options.streams,
+                replay=address.replay or default_replay(address.endpoint),
+                keys=address.keys,
+                insecure=address.insecure,
+            ) as shared,
+            quick_switches(),
+            ExitStack() as closing,
+        ):
+            station = Station(options, shared, on_event)
+            if address.metrics is not None:
+                closing.enter_context(MetricsServer(address.metrics, station.vitals, insecure=address.insecure))
+            if on_ready is not None:
+                on_ready(shared.endpoint)
+            stop.on_ask(station.wake)
+            closing.callback(station.end)
+            station.begin()
+            while not stop.asked and station.going_on():
+                if stop.reload_asked:
+                    stop.reload_asked = False
+                    station.reload(read)
+                else:
+                    station.wait()
+    if shared.failure is not None:
+        raise shared.failure
+    return StationSummary({name: each.summary for name, each in station.streams.items()})
+
+
+class Station:
+    """The streams of a station. For the main thread, but for `wake` and `vitals`."""
+
+    def __init__(
+        self, options: StationOptions, address: SharedAddress, on_event: Callable[[Event], None] | None
+    ) -> None:
+        self.streams: dict[str, StreamThread] = {}
+        self._options, self._address, self._on_event = options, address, on_event
+        self._models = Models()
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal handler may put into it at any time
+
+    def begin(self) -> None:
+        for options in self._options.streams.values():
+            self._start(options)
+
+    def going_on(self) -> bool:
+        return not all(each.over for each in self.streams.values()) and self._address.failure is None
+
+    def wait(self) -> None:
+        """Until a stream has ended, or something was asked for."""
+        self._wakes.get()
+
+    def wake(self) -> None:
+        self._wakes.put(None)
+
+    def vitals(self) -> list[Vitals]:
+        return [each.vitals() for each in list(self.streams.values())]
+
+    def reload(self, read: Callable[[], StationOptions]) -> None:
+        """Begin the streams that are new, end those that are gone, and begin those that changed again. The others go on
+        untouched, unless the files of their bundle changed. If anything is wrong, nothing changes at all."""
+        try:
+            options = read()
+            options.check()
+            if options.address != self._options.address:
+                why = "pub, replay, metrics, key, allowed and insecure cannot change while it runs"
+                raise EdgeHalError("the address of the station differs", why, "restart it: no event is lost")
+        except EdgeHalError as error:
+            log.error("the station goes on as it was: %s", error)
+            return
+        before, after = self._options.streams, options.streams
+        ending = [name for name in before if after.get(name) != before[name]]
+        for name in ending:
+            self.streams[name].stop()
+        for name in ending:
+            self.streams[name].finish()
+            if name not in after:
+                del self.streams[name]
+        self._options = options
+        self._address.expect(after)
+        for name, each in after.items():
+            if before.get(name) != each:
+                self._start(each)
+            else:
+                self.streams[name].reload()
+        added = [name for name in after if name not in before]
+        removed = [name for name in before if name not in after]
+        changed = [name for name in ending if name in after]
+        told = {"added": added, "removed": removed, "changed": changed}
+        texts = [f"{what}: {', '.join(names)}" for what, names in told.items() if names]
+        log.info("the station was read again, %s", "; ".join(texts) or "no stream changed", extra={"fields": told})
+
+    def end(self) -> None:
+        for each in self.streams.values():
+            each.stop()
+        for each in self.streams.values():
+            each.finish()
+
+    def _start(self, options: RunOptions) -> None:
+        self.streams[options.stream] = StreamThread(
+            options, self._models, self._address, on_event=self._on_event, ended=self.wake
+        )

@@ -1,0 +1,150 @@
+"""One stream of a station, in a thread of its own. Whatever ends its run, the other streams go on.
+
+A run that fails, or whose source delivers no more frames, begins again: after a second, and later each time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.events import Event
+from edge_hal.runtime import threads
+from edge_hal.runtime.delivery.prometheus import Vitals
+from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.shared_address import SharedAddress
+from edge_hal.runtime.model import Models
+from edge_hal.runtime.observer import EventCallback, Observer
+from edge_hal.runtime.options import RunOptions, Summary
+from edge_hal.runtime.runner import open_run
+from edge_hal.runtime.stop import Stop
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+HEALTHY_S = 60.0
+"""After a run of this length, the pauses begin with the first one again."""
+END_S = 10.0
+"""A thread that has sent nothing for so long after it was asked to end is left behind."""
+
+log = logging.getLogger("edge_hal.run")
+
+
+class StreamThread(Observer):
+    """Runs a stream until it ends, or until it is asked to stop.
+
+    Args:
+        ended: called in the thread when no more runs follow.
+
+    Attributes:
+        summary: of the last run that ended without an error.
+        over: no more runs follow.
+    """
+
+    def __init__(
+        self,
+        options: RunOptions,
+        models: Models,
+        address: SharedAddress,
+        *,
+        on_event: Callable[[Event], None] | None,
+        ended: Callable[[], None],
+    ) -> None:
+        self.options = options
+        self.summary: Summary | None = None
+        self._models, self._address = models, address
+        self._on_event, self._ended = on_event, ended
+        self._stop, self._again = Stop(), threading.Event()
+        self._publisher: Publisher | None = None
+        self._state: dict[str, Any] = {"state": "starting", "failures": 0, "why": None}
+        self._thread = threads.Worker(self._serve, f"stream-{options.stream}", stream=options.stream)
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        return bool(self._state["state"] == "ended")
+
+    def stop(self) -> None:
+        """Ask the run to end; `finish` waits for it."""
+        self._stop.ask()
+        self._again.set()
+
+    def finish(self) -> None:
+        """A thread that makes no progress is left behind, with its source and its journal."""
+        self._thread.finish(lambda: self._address.sender.sent, END_S)
+
+    def reload(self) -> None:
+        """Read the bundle again if its files have changed. A run that waits to begin again does so at once."""
+        self._stop.ask_reload()
+        self._again.set()
+
+    def health(self) -> dict[str, Any]:
+        """For the health of the run: how often this stream was begun again, and why the last time."""
+        return {"restarts": {key: self._state[key] for key in ("failures", "why")}}
+
+    def vitals(self) -> Vitals:
+        """The state of the stream; any thread may ask."""
+        publisher, state = self._publisher, self._state
+        troubles = () if state["state"] != "waiting" else (f"it failed and begins again: {state['why']}",)
+        if publisher is None:
+            return Vitals(self.options.stream, {}, {}, 0, 0, troubles, state)
+        [now] = publisher.vitals()
+        return Vitals(now.stream, now.counters, now.latency_ms, now.events, now.held, now.troubles + troubles, state)
+
+    def _serve(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        try:
+            while not self._stop.asked:
+                began_s = time.monotonic()
+                why = self._run()
+                if why is None or self._stop.asked or self._address.failure is not None:
+                    break
+                pause_s = FIRST_PAUSE_S if time.monotonic() - began_s > HEALTHY_S else pause_s
+                self._tell("waiting", why=why, failures=self._state["failures"] + 1)
+                log.error("%s; it begins again in %g s", why, pause_s)
+                self._again.wait(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        finally:
+            self._tell("ended")
+            self._ended()
+
+    def _run(self) -> str | None:
+        """Run once. Returns why it must begin again, None if it must not."""
+        self._again.clear()
+        self._tell("starting")
+        try:
+            with ExitStack() as closing:
+                options = replace(self.options, record=_free(self.options.record))
+                opened = closing.enter_context(open_run(options, self._models, self._stop, reload_same=False))
+                publisher = Publisher(self._address, options.stream, journal=opened.journal, latency=opened.latency)
+                self._publisher = closing.enter_context(publisher)
+                closing.callback(self._forget_publisher)
+                self._tell("running")
+                told = [] if self._on_event is None else [EventCallback(self._on_event)]
+                self.summary = opened.run(publisher, [*told, self])
+        except EdgeHalError as error:
+            return f"{error.what}: {error.why}" if error.why else error.what
+        except Exception as error:  # whatever it is, it is this stream's alone
+            return threads.describe(error)
+        log.info("the stream ended: %s", self.summary.reason)
+        return "the camera delivers no more frames" if self.summary.reason == "source" else None
+
+    def _forget_publisher(self) -> None:
+        self._publisher = None
+
+    def _tell(self, state: str, **more: Any) -> None:
+        self._state = {**self._state, "state": state, **more}  # a new dict, because other threads read the old one
+
+
+def _free(folder: Path | None) -> Path | None:
+    """A folder that a run may record into: the given one, else with the first free number of FOLDER-2, FOLDER-3, ..."""
+    if folder is None:
+        return None
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([folder], numbered) if not path.exists())
