@@ -58,6 +58,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("runtime/engines", "runtime/recording", "runtime/delivery", "runtime/checks"),
     },
     "web": {"edge_hal", "decoding", "runtime leaves", "runtime/delivery"},
+    "runtime/station": {
+        *("edge_hal", "runtime", "runtime leaves", "runtime base", "runtime/delivery"),
+    },
     "calib": {"edge_hal", "decoding", "runtime/engines", "runtime/stream"},
     "export": {"edge_hal", "decoding", "model", "calib", "runtime/engines", "runtime/stream"},
 }

@@ -1,4 +1,4 @@
-"""The file `station.yaml`. Its keys are the options of `edge-hal run`: at the top of all streams, under `streams` of one.
+"""The file `station.yaml`: its keys are the options of `edge-hal run`, at the top for all streams, then for each.
 
 streams:
   left: {camera: 0, bundle: b}
@@ -48,7 +48,7 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
     from edge_hal.runtime.station.options import StationOptions
 
     values, lines = read_yaml(path, EXAMPLE)
-    command = _command(run)
+    command = command_of(run)
     keys = {option.opts[0].removeprefix("--") for option in command.params if option.opts[0].startswith("--")}
     of_stream = sorted(keys - {*OF_STATION, *OF_COMMAND})
     common = {key: value for key, value in values.items() if key != "streams"}
@@ -85,7 +85,7 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
     return StationOptions({name: of(name) for name in streams}, address_options({**top, **given}))
 
 
-def _command(run: Any) -> Any:
+def command_of(run: Any) -> Any:
     """The command line of `run` as a command that returns the values of its parameters."""
 
     @functools.wraps(run)

@@ -194,6 +194,11 @@ class _Collector:
                     latency.add_metric([now.stream, stage, f"0.{name[1:]}"], ms / 1e3)
             events.add_metric([now.stream], now.events)
         yield from (frames, ticks, latency, events)
+        failures = CounterMetricFamily("edge_hal_stream_failures", "Runs of a stream that failed.", labels=["stream"])
+        for now in every:
+            if now.state is not None:  # of a station
+                failures.add_metric([now.stream], now.state["failures"])
+        yield failures
         gauges: tuple[tuple[str, str, Callable[[Vitals], int]], ...] = (
             ("in_flight_frames", "Frames on their way.", lambda now: now.counters.get("in_flight", 0)),
             ("held_events", "Durable events that wait to be kept.", lambda now: now.held),

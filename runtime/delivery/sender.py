@@ -65,9 +65,10 @@ class Sender:
             self.streams = (*self.streams, stream)
 
     def nudge(self) -> None:
-        """Something is held, or a stream is leaving; for any thread of a loop."""
+        """Something is held, or a stream is leaving; for any thread of a loop, also one that was left behind."""
         with self._lock, contextlib.suppress(zmq.Again):  # then enough nudges are under way
-            self._wake.send(b"", zmq.DONTWAIT)
+            if not self._wake.closed:
+                self._wake.send(b"", zmq.DONTWAIT)
 
     def stop(self) -> None:
         """Let `serve` return as soon as nothing is held."""
@@ -82,7 +83,8 @@ class Sender:
                 with contextlib.suppress(Exception):
                     stream.send_batch(self._send)
         self._socket.close()
-        self._wake.close(linger=0)
+        with self._lock:
+            self._wake.close(linger=0)
         self._woken.close(linger=0)
 
     def serve(self) -> None:

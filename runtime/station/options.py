@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery.curve_keys import ServerKeys
-from edge_hal.runtime.delivery.endpoint import DEFAULT_ENDPOINT
+from edge_hal.runtime.delivery.endpoint import DEFAULT_ENDPOINT, check_endpoint
 from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.runtime.runner import check_run
 
@@ -45,6 +45,9 @@ class StationOptions:
         Raises:
             EdgeHalError: what and why, and in which stream.
         """
+        address = self.address
+        for endpoint in filter(None, (address.endpoint, address.replay)):
+            check_endpoint(endpoint, insecure=address.insecure, encrypted=address.keys is not None)
         for name, options in self.streams.items():
             check_name(name)
             try:

@@ -117,6 +117,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--metrics": (RUN, f"{RUN} --metrics 127.0.0.1:9570"),
         "--log": (f"{RUN} --log human", f"{RUN} --log json"),
         "--json": (RUN, f"{RUN} --json"),
+        "--station": ("run --station one.yaml", "run --station two.yaml"),
+        "--check": (RUN, f"{RUN} --check"),
     },
     "listen": {
         "--connect": ("listen", "listen --connect ipc://there"),
@@ -467,6 +469,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, labels in (("p", LABELS), ("q", LABELS[:2])):
         procedure = learn_procedure([np.repeat(range(len(labels)), 20)] * 8, labels, 10.0)
         (root / f"{name}.json").write_text(procedure.to_json())
+    (root / "one.yaml").write_text("{bundle: bundle, streams: {left: {camera: 'features:f.npy@10'}}}")
+    (root / "two.yaml").write_text("{bundle: bundle, streams: {left: {camera: 'features:g.npy@10'}}}")
     (root / "auth").write_text("user:password")
     (root / "auth").chmod(0o600)
     (root / "token").write_text("0" * 64)
@@ -594,6 +598,14 @@ def ran(options: RunOptions, on_ready: Any, on_event: Any, stop: Any) -> Summary
     return Summary("eof", {**counters, "dropped": {}}, 1, 10.0, {}, {})
 
 
+def ran_station(read: Any, on_ready: Any, on_event: Any, stop: Any) -> Any:
+    from edge_hal.runtime.station.options import StationSummary
+
+    print(plain(read()))
+    streams = read().streams
+    return StationSummary({name: ran(each, on_ready, on_event, stop) for name, each in streams.items()})
+
+
 def trained(videos: Any, config: Any, out: Path, *rest: Any, **named: Any) -> Path:
     out.mkdir()
     (out / "alignment.json").write_text('{"v": {"labelled": true, "agreement": 1.0}}')
@@ -666,7 +678,7 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
     from edge_hal.bundle import load_bundle
 
     work: dict[str, dict[str, Callable[..., Any]]] = {
-        "run": {"edge_hal.runtime.runner.run": ran},
+        "run": {"edge_hal.runtime.runner.run": ran, "edge_hal.runtime.station.run.run_station": ran_station},
         "listen": {"edge_hal.runtime.delivery.client.subscribe": subscribed},
         "train": {
             "edge_hal.learning.train.train": trained,
