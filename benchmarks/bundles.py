@@ -21,8 +21,7 @@ def random_bundle(path: Path, preset: str, model_hz: float | None = None, *, pic
     """All graphs of a preset; `pictures` false leaves the encoder out, for feature vectors."""
     torch.manual_seed(0)
     config = load_config(preset, [] if model_hz is None else [f"model.model_hz={model_hz}"])
-    encoder = config.model.encoder if pictures else None
-    size = encoder.size if encoder else 36
+    size = config.model.encoder.size if config.model.encoder else 36
     spec = config.model.spec(tuple(f"step{i}" for i in range(8)), None, size)
     if not pictures and spec.encoder is not None:
         import dataclasses

@@ -93,7 +93,7 @@ class Inside:
 class Always(Decoder):
     """Decides for another label each time it is asked."""
 
-    def decide(self, tick: int, log_posterior: Any) -> Decision:
+    def decide(self, tick: int, log_posterior: Any, belief: Any = None) -> Decision:
         super().decide(tick, log_posterior)  # what it costs belongs to it
         previous, self.label = self.label, tick % 8
         return Decision(tick % 8, None if previous is None else (tick + 7) % 8, tick, tick, 0.5)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         Transition,
         Unknown,
     )
-    from edge_hal.runtime.api import open_stream
+    from edge_hal.runtime.api import open_model, open_stream
     from edge_hal.runtime.delivery.client import subscribe
 
 __version__ = "0.3.0"
@@ -57,6 +57,7 @@ __all__ = [
     "Transition",
     "Unknown",
     "__version__",
+    "open_model",
     "open_stream",
     "subscribe",
 ]
@@ -65,7 +66,11 @@ __all__ = [
 # before it is imported. A user who wants that sets it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-_MODULES = {"open_stream": "edge_hal.runtime.api", "subscribe": "edge_hal.runtime.delivery.client"}
+_MODULES = {
+    "open_model": "edge_hal.runtime.api",
+    "open_stream": "edge_hal.runtime.api",
+    "subscribe": "edge_hal.runtime.delivery.client",
+}
 
 
 if not TYPE_CHECKING:  # for mypy, a name that is not imported above does not exist

@@ -23,7 +23,8 @@ def test_all_event_classes_are_public() -> None:
 @pytest.mark.parametrize("name", edge_hal.__all__)
 def test_a_public_name_imports_in_a_process_of_its_own(name: str) -> None:
     code, out, err = call(code=f"from edge_hal import {name}; print({name}.__class__.__name__)")
-    kind = {"__version__": "str", "open_stream": "function", "subscribe": "function"}.get(name, "type")
+    functions = dict.fromkeys(("open_model", "open_stream", "subscribe"), "function")
+    kind = {"__version__": "str", **functions}.get(name, "type")
     assert code == 0 and out == f"{kind}\n", err
 
 

@@ -28,7 +28,7 @@ def listen(
         str, typer.Option(help="ZeroMQ address of the publisher, the --pub of `edge-hal run`.")
     ] = "tcp://127.0.0.1:5570",
     stream: Annotated[
-        str | None, typer.Option(help="Name of the stream (default: the stream that is published at the address).")
+        str | None, typer.Option(help="Name of the stream (default: all streams that are published at the address).")
     ] = None,
     replay: Annotated[
         str | None,
@@ -54,8 +54,8 @@ def listen(
         Path | None,
         typer.Option(
             readable=False,
-            help="File that keeps the position: the next call continues after the last printed event, the first "
-            "begins with the oldest.",
+            help="File that keeps the position in each stream: the next call continues after the last printed event, "
+            "the first begins with the oldest.",
         ),
     ] = None,
     key: Annotated[
@@ -72,13 +72,15 @@ def listen(
     count: Annotated[
         int | None, typer.Option(min=1, help="Stop after this number of events (default: do not stop).")
     ] = None,
-    until_end: Annotated[bool, typer.Option("--until-end", help="Stop when the stream ends.")] = False,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Stop when the stream ends; of several streams, when all have ended.")
+    ] = False,
 ) -> None:
     """Print the events of `edge-hal run` as they come. It can be started before or after the run.
 
     In a terminal, the last line shows what most likely goes on at this moment.
     """
-    from edge_hal.events import End, Now
+    from edge_hal.events import End, Heartbeat, Now
     from edge_hal.files import check_readable, check_writable
     from edge_hal.runtime.delivery.client import subscribe
 
@@ -90,6 +92,7 @@ def listen(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not have every character
     number, line = 0, StatusLine()
+    going_on: set[str] = set()
     with subscribe(connect, stream, replay=replay, begin=begin, cursor=cursor, keys=keys) as events, closing(line):
         for event in events:
             if isinstance(event, Now) and not as_json:
@@ -101,7 +104,11 @@ def listen(
                 return streams.require_written()
             events.ack()
             number += 1
-            if number == count or (until_end and isinstance(event, End)):
+            if isinstance(event, End):
+                going_on.discard(event.stream)
+            elif not isinstance(event, Heartbeat):  # one may come after the end
+                going_on.add(event.stream)
+            if number == count or (until_end and isinstance(event, End) and not going_on):
                 return
 
 

@@ -60,19 +60,19 @@ def pushed(stream: EventStream, frames: np.ndarray, before_each: Callable[[], An
 
 
 @pytest.mark.parametrize("kind", ["vectors", "pictures"])
-def test_two_streams_of_a_model_in_two_threads_give_the_events_of_two_models(
+def test_three_streams_of_a_model_in_three_threads_give_the_events_of_three_models(
     kind: str, vectors_bundle: Path, pictures_bundle: Path
 ) -> None:
     path, make = (vectors_bundle, signal) if kind == "vectors" else (pictures_bundle, pictures)
-    frames = {name: make(seed) for seed, name in enumerate(("left", "right"))}
+    frames = {name: make(seed) for seed, name in enumerate(("left", "middle", "right"))}
     count = min(map(len, frames.values()))
     frames = {name: rows[:count] for name, rows in frames.items()}
     expected = {name: pushed(open_stream(path, stream=name), rows) for name, rows in frames.items()}
-    model, found, both = open_model(path), dict[str, list[Event]](), threading.Barrier(2, timeout=60)
+    model, found, step = open_model(path), dict[str, list[Event]](), threading.Barrier(3, timeout=60)
 
     def run(name: str) -> None:
         stream = open_stream(model, stream=name)
-        found[name] = pushed(stream, frames[name], both.wait)  # each pair of frames is pushed at the same time
+        found[name] = pushed(stream, frames[name], step.wait)  # three frames are pushed at the same time
 
     threads = [threading.Thread(target=run, args=(name,)) for name in frames]
     for thread in threads:
