@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,15 +171,21 @@ class OpenedRun:
     closing: ExitStack
     session: Session | None = None
 
-    def run(self, publisher: Publisher, more: Sequence[Observer] = ()) -> Summary:
-        """From the event `start` to the event `end`. `more`: observers besides those that the options ask for."""
+    def run(
+        self,
+        publisher: Publisher,
+        more: Sequence[Observer] = (),
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Summary:
+        """From the event `start` to the event `end`. `more`: observers besides those that the options ask for; `turn`:
+        see `Session`."""
         options, stop = self.options, self.stop
         stop.on_ask(self.source.wake)
         stop.on_ask(publisher.wake)
         publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
         observers = [*_observers(options, self.recognizer, self.source), *more]
         self.session = session = Session(
-            options, self.recognizer, self.source, publisher, self.latency, stop, self.reloader, observers
+            options, self.recognizer, self.source, publisher, self.latency, stop, self.reloader, observers, turn
         )
         reason, counters, elapsed_s = session.run()
         ticks_per_s = counters["ticks"] / elapsed_s if elapsed_s > 0 else 0.0

@@ -10,8 +10,8 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -55,7 +55,11 @@ class _PendingTick:
 
 
 class Session:
-    """One source, one recogniser, from the event `start` to the event `end`."""
+    """One source, one recogniser, from the event `start` to the event `end`.
+
+    Args:
+        turn: what is computed is computed within it; a station waits there for the turn of the stream.
+    """
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class Session:
         stop: Stop,
         reloader: Reloader,
         observers: Sequence[Observer],
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.events = 0
         self._ended = False
@@ -74,6 +79,7 @@ class Session:
         self._options, self.recognizer, self._source = options, recognizer, source
         self._publisher, self._latency = publisher, latency
         self._stop, self._reloader, self._observers = stop, reloader, observers
+        self._turn = turn
         self._name = secrets.token_hex(8)
         self._vector: NDArray[np.float32] | None = None
         self._pending: list[_PendingTick] = []
@@ -175,16 +181,19 @@ class Session:
     def _process(self, items: list[Tick | Break], last: bool = False) -> None:
         """Ticks that are due together are stepped together, so a loop that is late catches up. With pace `asap` they
         are collected up to the next decision. `last`: no epoch follows."""
-        for item in items:
-            if isinstance(item, Tick):
-                if self.recognizer.spoiled:  # the rest of the epoch that the model spoiled
-                    continue
-                self._pending.append(self._encode(item))
-            else:
+        if not items:
+            return
+        with self._turn():
+            for item in items:
+                if isinstance(item, Tick):
+                    if self.recognizer.spoiled:  # the rest of the epoch that the model spoiled
+                        continue
+                    self._pending.append(self._encode(item))
+                else:
+                    self._step()
+                    self._publish_gap(item, last)
+            if self._pending and (self._options.pace != "asap" or len(self._pending) >= self.recognizer.room):
                 self._step()
-                self._publish_gap(item, last)
-        if self._pending and (self._options.pace != "asap" or len(self._pending) >= self.recognizer.room):
-            self._step()
 
     def _encode(self, tick: Tick) -> _PendingTick:
         """The input vector of a tick. A frame that is held was encoded at an earlier tick."""

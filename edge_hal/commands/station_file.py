@@ -27,6 +27,8 @@ OF_STATION = ("pub", "replay", "metrics", "key", "allowed", "insecure")
 """Of the whole station: at the top only. `--KEY` of the command line replaces them."""
 OF_COMMAND = ("stream", "station", "check", "log", "json", "task")
 """Options and arguments that are no keys."""
+PRIORITY = "priority"
+"""Of a stream among the others, a whole number: the only key that is no option of `edge-hal run`."""
 EXAMPLE = "streams: {left: {camera: 0, bundle: b}}"
 
 Values = Mapping[str, Any]
@@ -50,7 +52,7 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
     values, lines = read_yaml(path, EXAMPLE)
     command = command_of(run)
     keys = {option.opts[0].removeprefix("--") for option in command.params if option.opts[0].startswith("--")}
-    of_stream = sorted(keys - {*OF_STATION, *OF_COMMAND})
+    of_stream = [*sorted(keys - {*OF_STATION, *OF_COMMAND}), PRIORITY]
     common = {key: value for key, value in values.items() if key != "streams"}
     _check_keys(path, lines, (), common, [*OF_STATION, *of_stream, "streams"])
     streams = values.get("streams")
@@ -74,6 +76,7 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
             raise EdgeHalError(f"{at}: stream '{name}' holds no keys", "", f"write `{EXAMPLE}`", exit_code=2)
         _check_keys(path, lines, ("streams", name), own, of_stream)
         words = {**{key: value for key, value in common.items() if key not in OF_STATION}, **own}
+        priority[name] = _priority(words.pop(PRIORITY, None), f"{path}, line {line_of(lines, ('streams', name))}")
         given = {**parsed(words, ("streams", name)), "stream": name}
         try:
             return run_options(given)
@@ -81,8 +84,9 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
             at = f"{path}, line {line_of(lines, ('streams', name))}"
             raise EdgeHalError(f"{at}: stream '{name}': {error.what}", error.why, error.todo, exit_code=2) from error
 
+    priority: dict[str, int] = {}
     top = parsed({key: common[key] for key in OF_STATION if key in common}, ())
-    return StationOptions({name: of(name) for name in streams}, address_options({**top, **given}))
+    return StationOptions({name: of(name) for name in streams}, address_options({**top, **given}), priority)
 
 
 def command_of(run: Any) -> Any:
@@ -116,6 +120,13 @@ def _arguments(command: Any, words: Values) -> list[str]:
             raise typer.BadParameter("it has one value, without keys below it", param=option)
         found += [f"--{key}" if option.is_flag else f"--{key}={each}" for each in values]
     return found
+
+
+def _priority(value: Any, at: str) -> int:
+    try:
+        return 0 if value is None else int(value)
+    except (ValueError, TypeError) as error:
+        raise EdgeHalError(f"{at}: '{PRIORITY}'", "it is a whole number", "write priority: 1", exit_code=2) from error
 
 
 def _blamed(error: Any, words: Values, place: tuple[str, ...]) -> tuple[str, ...]:

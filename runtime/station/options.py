@@ -34,10 +34,12 @@ class AddressOptions:
 
 @dataclass(frozen=True)
 class StationOptions:
-    """`streams`: the options of each stream by its name; what concerns an address is in `address`, not there."""
+    """`streams`: the options of each stream by its name; what concerns an address is in `address`, not there.
+    `priority`: of streams by name, else 0. If the machine is too slow for all, those with the highest come first."""
 
     streams: Mapping[str, RunOptions]
     address: AddressOptions = field(default_factory=AddressOptions)
+    priority: Mapping[str, int] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse before anything is opened what cannot work.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from edge_hal.runtime.stop import Stop, signals
 
 from .options import StationOptions, StationSummary
 from .stream_thread import StreamThread
+from .turns import Turns
 
 log = logging.getLogger("edge_hal.run")
 
@@ -87,7 +89,7 @@ class Station:
     ) -> None:
         self.streams: dict[str, StreamThread] = {}
         self._options, self._address, self._on_event = options, address, on_event
-        self._models = Models()
+        self._models, self._turns = Models(), Turns(len(os.sched_getaffinity(0)))
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal handler may put into it at any time
 
     def begin(self) -> None:
@@ -133,6 +135,7 @@ class Station:
             if before.get(name) != each:
                 self._start(each)
             else:
+                self.streams[name].priority = options.priority.get(name, 0)
                 self.streams[name].reload()
         added = [name for name in after if name not in before]
         removed = [name for name in before if name not in after]
@@ -149,5 +152,11 @@ class Station:
 
     def _start(self, options: RunOptions) -> None:
         self.streams[options.stream] = StreamThread(
-            options, self._models, self._address, on_event=self._on_event, ended=self.wake
+            options,
+            self._models,
+            self._address,
+            self._turns,
+            priority=self._options.priority.get(options.stream, 0),
+            on_event=self._on_event,
+            ended=self.wake,
         )

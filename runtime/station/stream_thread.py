@@ -27,6 +27,8 @@ from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.runtime.runner import open_run
 from edge_hal.runtime.stop import Stop
 
+from .turns import Turns
+
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 HEALTHY_S = 60.0
 """After a run of this length, the pauses begin with the first one again."""
@@ -43,6 +45,7 @@ class StreamThread(Observer):
         ended: called in the thread when no more runs follow.
 
     Attributes:
+        priority: of its turns; it may be set at any time.
         summary: of the last run that ended without an error.
         over: no more runs follow.
     """
@@ -52,13 +55,16 @@ class StreamThread(Observer):
         options: RunOptions,
         models: Models,
         address: SharedAddress,
+        turns: Turns,
         *,
+        priority: int,
         on_event: Callable[[Event], None] | None,
         ended: Callable[[], None],
     ) -> None:
         self.options = options
         self.summary: Summary | None = None
-        self._models, self._address = models, address
+        self.priority = priority
+        self._models, self._address, self._turns = models, address, turns
         self._on_event, self._ended = on_event, ended
         self._stop, self._again = Stop(), threading.Event()
         self._publisher: Publisher | None = None
@@ -127,7 +133,7 @@ class StreamThread(Observer):
                 closing.callback(self._forget_publisher)
                 self._tell("running")
                 told = [] if self._on_event is None else [EventCallback(self._on_event)]
-                self.summary = opened.run(publisher, [*told, self])
+                self.summary = opened.run(publisher, [*told, self], lambda: self._turns.turn(self.priority))
         except EdgeHalError as error:
             return f"{error.what}: {error.why}" if error.why else error.what
         except Exception as error:  # whatever it is, it is this stream's alone

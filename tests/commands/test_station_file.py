@@ -55,13 +55,13 @@ def test_defaults_stand_at_the_top_and_a_stream_replaces_them(tmp_path: Path) ->
     retention: 2d
     seconds: 9
     streams:
-      left: {camera: 0}
+      left: {camera: 0, priority: 2}
       right: {camera: 'features:f.npy@10', decide: sure, set: decoder.margin=0.2, allow-uncertified: false,
               retention: ~, seconds: null}
     """
     options = read(tmp_path, text)
     left, right = options.streams["left"], options.streams["right"]
-    assert options.address.endpoint == "ipc://here"
+    assert options.address.endpoint == "ipc://here" and options.priority == {"left": 2, "right": 0}
     assert (left.decide, left.now_hz, left.decoder) == ("fast", 2.5, {"confirm_s": 2.0, "margin": 0.1})
     assert (right.decide, right.now_hz, right.decoder) == ("sure", 2.5, {"margin": 0.2})
     assert (left.allow_uncertified, right.allow_uncertified) == (True, False)
@@ -96,6 +96,7 @@ WRONG = [
     ("streams:\n  a:\n    stall: soon", "line 2: stream 'a': 'soon' is no duration", ""),
     ("allowed: x\nstreams: {a: {}}", "--allowed without --key", ""),
     ("streams: {a: {camera: 'features:f.npy@10', retention: 3d}}", "--retention without --journal", ""),
+    ("streams:\n  a: {priority: high}", "line 2: 'priority'", "priority: 1"),
     ("streams: [", "station.yaml, line", ""),
 ]
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from edge_hal.decoding.decoder_config import DecoderConfig
@@ -27,8 +26,9 @@ from edge_hal.runtime.station.options import AddressOptions, StationOptions, Sta
 from edge_hal.runtime.station.run import run_station
 from edge_hal.runtime.stop import Stop
 from edge_hal.runtime.stream.recognizer import Recognizer
-from tests.helpers.bundles import known_bundle, vectors
-from tests.helpers.loops import ANY_PORT, check_laws, segments
+from tests.helpers.bundles import known_bundle
+from tests.helpers.loops import ANY_PORT, check_laws
+from tests.helpers.station_streams import endless, stream
 
 TIMEOUT_S = 60.0
 
@@ -36,20 +36,6 @@ TIMEOUT_S = 60.0
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_thread, "FIRST_PAUSE_S", 0.01)
-
-
-def stream(folder: Path, bundle: Path, name: str, seed: int = 0, **more: Any) -> RunOptions:
-    """A file of random labels at full pace, with a journal."""
-    np.save(folder / f"{name}.npy", vectors(segments(seed, 12)))
-    given = {"camera": f"features:{folder}/{name}.npy@10", "pace": "asap", "journal": folder / f"{name}.journal"}
-    return RunOptions(bundle, stream=name, **{**given, **more})
-
-
-def endless(folder: Path, bundle: Path, name: str, **more: Any) -> RunOptions:
-    """A stream that goes on for longer than the test, at 100 vectors a second."""
-    np.save(folder / f"{name}.npy", vectors(segments(3, 2000)))
-    given = {"camera": f"features:{folder}/{name}.npy@100", "pace": "realtime"}
-    return stream(folder, bundle, name, **{**given, **more})
 
 
 class Heard:
