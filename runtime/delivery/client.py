@@ -16,7 +16,7 @@ from typing import Literal
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost, decode, encode
 
-from .connection import Connection, LiveMessage, Silence
+from .connection import Answer, Connection, LiveMessage, Silence, Unavailable
 from .cursor import Position, read_cursor, write_cursor
 from .curve_keys import ClientKeys
 from .endpoint import DEFAULT_ENDPOINT
@@ -122,10 +122,14 @@ class Subscription:
         """Make something ready: a page of the events before the live message, else the message itself, if it is new."""
         live = self._live = self._live or self._receive()
         followed = self._streams[live.event.stream]
-        if followed.next is None:
-            followed.next = self._first(live)
-        if followed.next < live.until:
-            self._ready.extend(self._fill(live, followed))
+        try:
+            if followed.next is None:
+                followed.next = self._first(live)
+            if followed.next < live.until:
+                self._ready.extend(self._fill(live, followed))
+                return
+        except Unavailable:  # the other streams go on; the next message of this one asks again
+            self._live = None
             return
         self._live = None
         if live.until == followed.next:  # else replay has returned it already, or something newer
@@ -153,8 +157,12 @@ class Subscription:
         if self._begin == "now" or not live.kept:
             return live.until
         if isinstance(self._begin, Since):
-            return self._connection.ask(live.event.stream, since=self._begin.utc_ns, limit=0).begin
-        return self._connection.ask(live.event.stream, from_=0, limit=0).first
+            return self._ask(live, since=self._begin.utc_ns, limit=0).begin
+        return self._ask(live, from_=0, limit=0).first
+
+    def _ask(self, live: LiveMessage, **question: int) -> Answer:
+        """Of one stream alone, nothing can be returned before the answer."""
+        return self._connection.ask(live.event.stream, patient=len(self._streams) == 1, **question)
 
     def _fill(self, live: LiveMessage, followed: _Followed) -> Iterator[tuple[Event, bytes]]:
         """One page of the events before the live one. What cannot be had or read is reported as lost."""
@@ -162,7 +170,7 @@ class Subscription:
         begin, bodies = live.until, list[bytes]()
         if live.kept:
             limit = min(PAGE_EVENTS, live.until - followed.next)
-            answer = self._connection.ask(live.event.stream, from_=followed.next, limit=limit)
+            answer = self._ask(live, from_=followed.next, limit=limit)
             if answer.journal == followed.numbers and (answer.bodies or answer.begin > followed.next):
                 begin, bodies = min(live.until, answer.begin), answer.bodies
         if begin > followed.next:

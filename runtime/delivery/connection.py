@@ -59,6 +59,10 @@ class Answer:
     bodies: list[bytes]
 
 
+class Unavailable(Exception):
+    """The publisher cannot read the journal of a stream at present."""
+
+
 class Silence(Exception):
     """No message came for as long as the caller waits."""
 
@@ -147,11 +151,15 @@ class Connection:
             self._ended_s = time.monotonic()
             _connect_again(self._live, self.endpoint)
 
-    def ask(self, stream: str, **question: int) -> Answer:
+    def ask(self, stream: str, *, patient: bool, **question: int) -> Answer:
         """The answer to a question about a stream, which is sent again until the answer comes. A stream that the
         publisher does not have any more has no journal and no events.
 
+        Args:
+            patient: ask again, too, if the publisher answers that it cannot read the journal at present.
+
         Raises:
+            Unavailable: it answers so, and `patient` is false.
             Silence: none came in time.
             EdgeHalError: what answers is no edge-hal publisher.
         """
@@ -169,20 +177,26 @@ class Connection:
                     self._past.send(body, zmq.DONTWAIT)
             asked_s = time.monotonic()
             while (left_s := asked_s + RETRY_S - time.monotonic()) > 0 and self._past.poll(self._patience_ms(left_s)):
-                answer = self._parse(_receive_parts(self._past, ANSWER_PARTS))
+                try:
+                    answer = self._parse(_receive_parts(self._past, ANSWER_PARTS))
+                except Unavailable:
+                    if not patient:
+                        raise
+                    continue
                 if answer is not None:
                     self._heard_s = time.monotonic()
                     return answer
         raise AssertionError("unreachable")
 
     def _parse(self, parts: list[bytes]) -> Answer | None:
-        """None for the answer to another question, and for an error, which is temporary: the journal cannot be read at
-        present."""
+        """None for the answer to another question. Raises Unavailable for an error, which is temporary."""
         try:
             header = json.loads(parts[0])
             if header["id"] == self._asked and "streams" in header:
                 return Answer(None, 0, 0, [])
-            if "error" in header or header["id"] != self._asked:
+            if "error" in header:
+                raise Unavailable
+            if header["id"] != self._asked:
                 return None
             first, begin, journal = header["first"], header["from"], header["journal"]
             good = all(isinstance(number, int) and 0 <= number <= LARGEST_SEQ + 1 for number in (first, begin))

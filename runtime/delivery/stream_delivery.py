@@ -165,7 +165,7 @@ class StreamDelivery:
         if error is not None and (before is None or before.why != error.why):
             threads.log.error("%s: %s; events wait for it", error.what, error.why)
         elif error is None and before is not None:
-            threads.log.warning("the journal can be written again")
+            threads.log.warning("the journal of '%s' can be written again", self.stream)
 
     @property
     def _journal_id(self) -> str | None:

@@ -15,9 +15,11 @@ import zmq
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Lost
+from edge_hal.runtime.delivery import sender
 from edge_hal.runtime.delivery.client import Subscription, subscribe
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.replay_server import Kept
 from edge_hal.runtime.delivery.shared_address import SharedAddress
 from tests.helpers.sample_events import ANY_PORT, start, transition
 
@@ -160,6 +162,24 @@ def test_a_stream_that_is_not_open_yet_is_waited_for_and_one_that_is_gone_is_tol
             lost = next(event for event in events if event.durable or isinstance(event, Lost))
             assert isinstance(lost, Lost) and (lost.stream, lost.from_, lost.to) == ("left", 4, 7)
             assert durable(events, 1) == {"left": [8]}
+
+
+def test_a_journal_that_cannot_be_read_keeps_no_other_stream_back(
+    bench: Bench, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "HEARTBEAT_S", 0.05)
+    publish(bench.streams["left"], *range(5))
+    publish(bench.streams["right"], *range(5))
+    assert bench.address._replay is not None
+    journals = bench.address._replay.journals
+    left, journals["left"] = journals["left"], Kept(tmp_path, "a folder")
+    with subscribe(endpoint, begin="oldest", timeout_s=TIMEOUT_S) as events:
+        next(event for event in events if event.stream == "right" and event.durable)
+        publish(bench.streams["left"], 5)
+        publish(bench.streams["right"], *range(5, 40))
+        assert durable(events, 39) == {"right": [*range(1, 40)]}
+        journals["left"] = left
+        assert durable(events, 6) == {"left": [*range(6)]}
 
 
 def test_a_journal_that_cannot_be_written_holds_only_its_own_stream_back(
