@@ -71,9 +71,11 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
 
     def of(name: str) -> Any:
         own = {} if streams[name] is None else streams[name]
-        if not isinstance(own, dict):
-            at = f"{path}, line {line_of(lines, ('streams', name))}"
-            raise EdgeHalError(f"{at}: stream '{name}' holds no keys", "", f"write `{EXAMPLE}`", exit_code=2)
+        if not isinstance(own, dict) or not isinstance(name, str):
+            at = f"{path}, line {line_of(lines, ('streams', str(name)))}"
+            raise EdgeHalError(
+                f"{at}: stream '{name}' has no name or holds no keys", "", f"write `{EXAMPLE}`", exit_code=2
+            )
         _check_keys(path, lines, ("streams", name), own, of_stream)
         words = {**{key: value for key, value in common.items() if key not in OF_STATION}, **own}
         priority[name] = _priority(words.pop(PRIORITY, None), f"{path}, line {line_of(lines, ('streams', name))}")

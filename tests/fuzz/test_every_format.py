@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 
 from edge_hal import redaction
 from edge_hal.bundle import load_bundle
+from edge_hal.commands.run import run as run_command
+from edge_hal.commands.station_file import read_station
 from edge_hal.config import load_config
 from edge_hal.decoding.decode import open_decoder
 from edge_hal.decoding.decoder_config import DecoderConfig
@@ -168,6 +170,12 @@ def read_task_file(root: Path) -> None:
     load_config(task.config_source("tiny"), task.overrides(pictures=True))
 
 
+def read_station_file(root: Path) -> None:
+    options = read_station(root / "station.yaml", run_command, {})
+    assert options.streams and all(each.stream == name for name, each in options.streams.items())
+    options.check()
+
+
 def read_cached(root: Path) -> None:
     """What is not whole is no entry. What is read can be used."""
     found = VideoCache(root).get("k")
@@ -198,6 +206,7 @@ FORMATS: dict[str, tuple[str, Read, tuple[Mutate, ...]]] = {
     "configuration": ("c.yaml", lambda root: load_config(str(root / "c.yaml")), (mutated_bytes, mutated_lines)),
     "vectors": ("f.npy", read_vectors, (mutated_bytes,)),
     "task file": ("task.yaml", read_task_file, (mutated_bytes, mutated_lines)),
+    "station file": ("station.yaml", read_station_file, (mutated_bytes, mutated_lines)),
     "cached video": ("k.ticks", read_cached, (mutated_bytes,)),
 }
 TRAINING: dict[str, tuple[str, Read, tuple[Mutate, ...]]] = {
@@ -248,6 +257,9 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sign_bundle(root / "bundle", root / "b.signer_secret")
     shutil.copy(Path(__file__).parent.parent / "helpers" / "small.yaml", root / "c.yaml")
     task = "steps: [pick, place, idle]\nbackground: idle\ntest: [a, b]\nrate_hz: 30\nconfig: tiny\n"
+    station = f"bundle: {root}/bundle\npub: ipc://{root}/s\ndecide: ~\nset: [decoder.lead_s=0.1]\nno-journal: true\n"
+    station += "streams:\n  left: {camera: 'features:f.npy@9', priority: 1}\n  right: {camera: 'features:f.npy@10'}\n"
+    (root / "station.yaml").write_text(station)
     (root / "task.yaml").write_text(f"{task}settings:\n  learning.restarts: 64\n  model: {{lag_s: 0.3}}\n")
     with VideoCache(root).adding("k") as rows:
         rows.append(np.arange(3, dtype=np.uint8))
