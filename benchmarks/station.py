@@ -3,7 +3,8 @@
     python benchmarks/station.py [--streams 8] [--seconds 30] [--rounds 2] [--preset jetson] [--video]
 
 Random weights; each stream reads `features:` at the rate of the model (`--video`: a 640 x 480 MJPG file at 30 frames a
-second), without a journal. Every decision is made to send an event, so that the whole path is measured for each tick.
+second), without a journal, and begins at a random moment within a period, as cameras do. Every decision is made to send
+an event, so that the whole path is measured for each tick.
 A station and N runs take turns, and ratios are those of the same call:
 
     memory     PSS of the processes at the end, MB
@@ -28,12 +29,15 @@ import numpy as np
 import zmq
 
 CHILD = """
+import random
 import sys
+import time
 from pathlib import Path
 from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.runtime import model
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.runner import run
+from edge_hal.runtime.sources.file_sources import RealtimeFileSource
 from edge_hal.runtime.station.options import AddressOptions, StationOptions
 from edge_hal.runtime.station.run import run_station
 
@@ -43,6 +47,13 @@ class Always(Decoder):
         previous, self.label = self.label, tick % 8
         return Decision(tick % 8, None if previous is None else (tick + 7) % 8, tick, tick, 0.5)
 
+start = RealtimeFileSource.start
+
+def start_apart(source):
+    time.sleep(random.random() / 30)
+    start(source)
+
+RealtimeFileSource.start = start_apart
 model.open_decoder = lambda config, spec: Always(config, spec.model_hz, spec.lag_ticks)
 bundle, camera, endpoint, *names = sys.argv[1:]
 streams = {name: RunOptions(Path(bundle), camera, endpoint, stream=name, decide_every=1) for name in names}
