@@ -1,10 +1,12 @@
 """What N streams cost in one station against N processes: memory, processor time, latency.
 
-    python benchmarks/station.py [--streams 8] [--seconds 30] [--rounds 2] [--preset jetson] [--video]
+    python benchmarks/station.py [--streams 8] [--seconds 30] [--rounds 2] [--preset jetson] [--video | --camera]
 
-Random weights; each stream reads `features:` at the rate of the model (`--video`: a 640 x 480 MJPG file at 30 frames a
-second), without a journal, and begins at a random moment within a period, as cameras do. Every decision is made to send
-an event, so that the whole path is measured for each tick.
+Random weights. Each stream reads `features:` at the rate of the model (`--video`: a 640 x 480 MJPG file at 30 frames a
+second; `--camera`: the same in a reading process, as a camera is read), without a journal. It begins at a random moment
+within a period, as cameras do. Every decision is made to send an event, so that the whole path is measured for each
+tick.
+
 A station and N runs take turns, and ratios are those of the same call:
 
     memory     PSS of the processes at the end, MB
@@ -102,6 +104,7 @@ def measured(bundle: Path, camera: str, groups: list[list[str]], folder: Path, s
     processes = [child.pid for child in children]
     try:
         latency_ms: list[float] = []
+        by_stage: dict[str, list[float]] = {}
         begun: set[str] = set()
         with zmq.Context() as context, context.socket(zmq.SUB) as socket:
             socket.setsockopt(zmq.LINGER, 0)
@@ -121,6 +124,8 @@ def measured(bundle: Path, camera: str, groups: list[list[str]], folder: Path, s
                 if at_begin_s:
                     stages = event["run"]["latency_ms"]
                     latency_ms.append(sum(stages.get(stage, 0.0) for stage in STAGES))
+                    for stage in STAGES:
+                        by_stage.setdefault(stage, []).append(stages.get(stage, 0.0))
             wall_s = time.monotonic() - at_begin_s
             used_s, memory_mb = processor_s(processes) - start_s, pss_mb(processes)
     finally:
@@ -132,6 +137,7 @@ def measured(bundle: Path, camera: str, groups: list[list[str]], folder: Path, s
     return {
         **{"memory_mb": memory_mb, "processor": used_s / wall_s, "start_s": start_s},
         **{"p50_ms": float(p50), "p99_ms": float(p99), "events": len(latency_ms)},
+        **{f"{stage}_p50_ms": float(np.median(values)) for stage, values in by_stage.items()},
     }
 
 
@@ -142,6 +148,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--preset", default="jetson")
     parser.add_argument("--video", action="store_true")
+    parser.add_argument("--camera", action="store_true")
     arguments = parser.parse_args()
     from bundles import noise_video, random_bundle
 
@@ -149,10 +156,10 @@ def main() -> None:
     ways = {"station": [names], "processes": [[name] for name in names]}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        bundle = random_bundle(place / "bundle", arguments.preset, pictures=arguments.video)
+        bundle = random_bundle(place / "bundle", arguments.preset, pictures=arguments.video or arguments.camera)
         hz, frames = bundle.spec.model_hz, round((arguments.seconds + 120) * max(30.0, bundle.spec.model_hz))
-        if arguments.video:
-            camera = str(noise_video(place / "v.avi", frames, 30.0))
+        if arguments.video or arguments.camera:
+            camera = ("fault:seed=1:" if arguments.camera else "") + str(noise_video(place / "v.avi", frames, 30.0))
         else:
             rows = np.random.default_rng(0).normal(size=(frames, bundle.spec.front_end.size))
             np.save(place / "f.npy", rows.astype(np.float32))
