@@ -7,6 +7,7 @@ the same bytes. Events that are no longer available are reported as `Lost`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ Begin = Literal["now", "oldest"] | int | Since
 """`now`; the `oldest` event stored; a `seq`; or a time."""
 
 
+LONE_TRIES = 3
+"""Answers that the journal of the only stream known cannot be read, before messages of others are received."""
+
+
 @dataclass
 class _Followed:
     """The number of the next event of a stream, None before it is known, and what it counts in: see `LiveMessage`."""
@@ -64,6 +69,7 @@ class Subscription:
     ) -> None:
         self.raw = b""
         self.endpoint = endpoint
+        self._named = stream is not None  # nothing can be returned before the events of this stream
         self._begin, self._cursor = begin, cursor
         self._last = {} if cursor is None else read_cursor(cursor)  # of each stream, the event returned last
         self._acknowledged = dict(self._last)
@@ -161,8 +167,8 @@ class Subscription:
         return self._ask(live, from_=0, limit=0).first
 
     def _ask(self, live: LiveMessage, **question: int) -> Answer:
-        """Of one stream alone, nothing can be returned before the answer."""
-        return self._connection.ask(live.event.stream, patient=len(self._streams) == 1, **question)
+        tries = 1 if len(self._streams) > 1 else LONE_TRIES
+        return self._connection.ask(live.event.stream, tries=math.inf if self._named else tries, **question)
 
     def _fill(self, live: LiveMessage, followed: _Followed) -> Iterator[tuple[Event, bytes]]:
         """One page of the events before the live one. What cannot be had or read is reported as lost."""

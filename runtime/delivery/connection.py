@@ -151,15 +151,15 @@ class Connection:
             self._ended_s = time.monotonic()
             _connect_again(self._live, self.endpoint)
 
-    def ask(self, stream: str, *, patient: bool, **question: int) -> Answer:
+    def ask(self, stream: str, *, tries: float, **question: int) -> Answer:
         """The answer to a question about a stream, which is sent again until the answer comes. A stream that the
         publisher does not have any more has no journal and no events.
 
         Args:
-            patient: ask again, too, if the publisher answers that it cannot read the journal at present.
+            tries: how often the publisher may answer that it cannot read the journal at present.
 
         Raises:
-            Unavailable: it answers so, and `patient` is false.
+            Unavailable: it has answered so `tries` times.
             Silence: none came in time.
             EdgeHalError: what answers is no edge-hal publisher.
         """
@@ -180,7 +180,8 @@ class Connection:
                 try:
                     answer = self._parse(_receive_parts(self._past, ANSWER_PARTS))
                 except Unavailable:
-                    if not patient:
+                    tries -= 1
+                    if tries <= 0:
                         raise
                     continue
                 if answer is not None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
@@ -126,7 +125,7 @@ class StreamThread(Observer):
         self._tell("starting")
         try:
             with ExitStack() as closing:
-                options = replace(self.options, record=_free(self.options.record))
+                options = _recording_anew(self.options)
                 opened = closing.enter_context(open_run(options, self._models, self._stop, reload_same=False))
                 publisher = Publisher(self._address, options.stream, journal=opened.journal, latency=opened.latency)
                 self._publisher = closing.enter_context(publisher)
@@ -148,9 +147,10 @@ class StreamThread(Observer):
         self._state = {**self._state, "state": state, **more}  # a new dict, because other threads read the old one
 
 
-def _free(folder: Path | None) -> Path | None:
-    """A folder that a run may record into: the given one, else with the first free number of FOLDER-2, FOLDER-3, ..."""
-    if folder is None:
-        return None
+def _recording_anew(options: RunOptions) -> RunOptions:
+    """A recording of a whole run is never written over: FOLDER, else the first free one of FOLDER-2, FOLDER-3, ..."""
+    folder = options.record
+    if folder is None or options.record_around is not None:  # pieces of several runs share a folder
+        return options
     numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([folder], numbered) if not path.exists())
+    return replace(options, record=next(path for path in itertools.chain([folder], numbered) if not path.exists()))

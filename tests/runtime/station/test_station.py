@@ -18,6 +18,7 @@ import pytest
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
+from edge_hal.runtime.delivery.journal import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable
 from edge_hal.runtime.runner import run
@@ -209,8 +210,8 @@ def test_a_reload_adds_removes_and_changes_streams_and_touches_no_other(tmp_path
     options = [options_of(steady, removed, changed)]
     with running(options, heard, stop):
         heard.until(lambda events: len(events) == 3 and all(len(each) > 2 for each in events.values()))
-        options.append(options_of(steady, removed, changed))
-        stop.ask_reload()  # nothing changed
+        options.append(replace(options_of(steady, removed, changed), priority={"steady": 3}))
+        stop.ask_reload()  # a priority touches no stream
         added = endless(tmp_path, bundle, "added")
         options.append(options_of(added, replace(changed, decoder={"confirm_s": 0.3}), steady))
         stop.ask_reload()
@@ -264,8 +265,9 @@ def test_what_cannot_run_is_refused_before_anything_starts(tmp_path: Path, bundl
         assert set(threading.enumerate()) == threads
 
 
-def test_each_run_of_a_stream_records_into_a_folder_of_its_own(
-    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("around", [None, Retention(2.0)])
+def test_each_run_records_into_a_folder_of_its_own_and_pieces_share_one(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, around: Retention | None
 ) -> None:
     real, failures = Recognizer.step, [ValueError("once")]
 
@@ -275,7 +277,8 @@ def test_each_run_of_a_stream_records_into_a_folder_of_its_own(
         return real(self, batch, moments)
 
     monkeypatch.setattr(Recognizer, "step", failing)
-    summary = run_station(lambda: options_of(stream(tmp_path, bundle, "one", record=tmp_path / "rec")))
+    recording = stream(tmp_path, bundle, "one", record=tmp_path / "rec", record_around=around)
+    summary = run_station(lambda: options_of(recording))
     told = summary.streams["one"]
     assert told is not None and told.reason == "eof"
-    assert (tmp_path / "rec").is_dir() and (tmp_path / "rec-2").is_dir()
+    assert (tmp_path / "rec").is_dir() and (tmp_path / "rec-2").is_dir() == (around is None)
