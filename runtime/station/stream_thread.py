@@ -32,7 +32,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 HEALTHY_S = 60.0
 """After a run of this length, the pauses begin with the first one again."""
 END_S = 10.0
-"""A thread that has sent nothing for so long after it was asked to end is left behind."""
+"""A stream that has sent no event for so long after it was asked to end is left behind."""
 
 log = logging.getLogger("edge_hal.run")
 
@@ -82,7 +82,7 @@ class StreamThread(Observer):
 
     def finish(self) -> None:
         """A thread that makes no progress is left behind, with its source and its journal."""
-        self._thread.finish(lambda: self._address.sender.sent, END_S)
+        self._thread.finish(self._progress, END_S)
 
     def reload(self) -> None:
         """Read the bundle again if its files have changed. A run that waits to begin again does so at once."""
@@ -139,6 +139,11 @@ class StreamThread(Observer):
             return threads.describe(error)
         log.info("the stream ended: %s", self.summary.reason)
         return "the camera delivers no more frames" if self.summary.reason == "source" else None
+
+    def _progress(self) -> tuple[str, int]:
+        """Changes as long as the end of this stream gets on."""
+        publisher = self._publisher
+        return self._state["state"], 0 if publisher is None else publisher.vitals()[0].events
 
     def _forget_publisher(self) -> None:
         self._publisher = None

@@ -166,10 +166,15 @@ def test_a_loop_that_hangs_is_told_and_keeps_nobody_from_ending(
     monkeypatch.setattr(Recognizer, "step", hanging)
     monkeypatch.setattr(stream_thread, "END_S", 0.2)
     heard, stop = Heard(), Stop()
-    streams = (endless(tmp_path, bundle, name) for name in ("stuck", "free"))
-    with running([options_of(*streams)], heard, stop):
-        heard.until(lambda _: heard.count("free", Transition) > 3)
-    assert heard.count("stuck", Start) == 1 and heard.count("free", End) == 1
+    stuck, free = (endless(tmp_path, bundle, name) for name in ("stuck", "free"))
+    options = [options_of(stuck, free)]
+    with running(options, heard, stop):
+        heard.until(lambda _: heard.count("stuck", Start) == 1 and heard.count("free", Transition) > 3)
+        added = endless(tmp_path, bundle, "added")
+        options.append(options_of(free, added))
+        stop.ask_reload()
+        heard.until(lambda _: heard.count("added", Transition) > 1)
+    assert heard.count("free", Start) == heard.count("free", End) == 1
     assert "stream-stuck did not stop" in caplog.text
     go.set()
     heard.until(lambda _: heard.count("stuck", End) == 1)
