@@ -60,7 +60,7 @@ class Preview(Observer):
             self._admission = Admission(self._context, keys)
             undo.callback(self._admission.close)
             self._socket = SubscriptionSocket(
-                self._context, endpoint, stream, keys, types=(TYPE,), queue=QUEUE, chosen_by="--preview"
+                self._context, endpoint, (stream,), keys, types=(TYPE,), queue=QUEUE, chosen_by="--preview"
             )
             undo.pop_all()
         self._thread = Worker(self._serve, "preview", restarts=RESTARTS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,16 +80,17 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
         _check_keys(path, lines, ("streams", name), own, of_stream)
         words = {**{key: value for key, value in common.items() if key not in OF_STATION}, **own}
         priority[name] = _priority(words.pop(PRIORITY, None), f"{path}, line {line_of(lines, ('streams', name))}")
-        given = {**parsed(words, ("streams", name)), "stream": name}
+        values = {**parsed(words, ("streams", name)), "stream": name}
         try:
-            return run_options(given)
+            return replace(run_options(values), keys=address.keys, insecure=address.insecure)  # of its preview
         except EdgeHalError as error:
             at = f"{path}, line {line_of(lines, ('streams', name))}"
             raise EdgeHalError(f"{at}: stream '{name}': {error.what}", error.why, error.todo, exit_code=2) from error
 
     priority: dict[str, int] = {}
     top = parsed({key: common[key] for key in OF_STATION if key in common}, ())
-    return StationOptions({name: of(name) for name in streams}, address_options({**top, **given}), priority)
+    address = address_options({**top, **given})
+    return StationOptions({name: of(name) for name in streams}, address, priority)
 
 
 def command_of(run: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
@@ -34,7 +35,7 @@ class AddressOptions:
 
 @dataclass(frozen=True)
 class StationOptions:
-    """`streams`: the options of each stream by its name; what concerns an address is in `address`, not there.
+    """`streams`: the options of each stream by its name; where events are published is in `address`, not there.
     `priority`: of streams by name, else 0. If the machine is too slow for all, those with the highest come first."""
 
     streams: Mapping[str, RunOptions]
@@ -50,20 +51,23 @@ class StationOptions:
         address = self.address
         for endpoint in filter(None, (address.endpoint, address.replay)):
             check_endpoint(endpoint, insecure=address.insecure, encrypted=address.keys is not None)
-        for name, options in self.streams.items():
+        for name in self.streams:
             check_name(name)
+        for key in ("journal", "record", "preview"):
+            users: dict[str, str] = {}
+            for name, options in self.streams.items():
+                given = getattr(options, key)
+                place = str(given.absolute()) if isinstance(given, Path) else given
+                if place is None or place.endswith(":*") or (other := users.setdefault(place, name)) == name:
+                    continue
+                what = f"the streams '{other}' and '{name}' have the same {key}"
+                raise EdgeHalError(what, str(given), f"give each a {key} of its own", exit_code=2)
+        for name, options in self.streams.items():
             try:
                 check_run(options)
             except EdgeHalError as error:
                 what = f"stream '{name}': {error.what}"
                 raise EdgeHalError(what, error.why, error.todo, exit_code=error.exit_code) from error
-        for key in ("journal", "record"):
-            users: dict[Any, str] = {}
-            for name, options in self.streams.items():
-                path = getattr(options, key)
-                if path is not None and (other := users.setdefault(path.absolute(), name)) != name:
-                    what = f"the streams '{other}' and '{name}' have the same {key}"
-                    raise EdgeHalError(what, str(path), f"give each a {key} of its own", exit_code=2)
 
 
 @dataclass(frozen=True)
