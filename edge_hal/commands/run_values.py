@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 AS_GIVEN = (
     *("camera", "pace", "stream", "decide", "now_hz", "events", "decide_every", "engine", "precision", "threads"),
-    *("wait_subscribers", "max_hold_ms", "fps", "fourcc", "camera_auth", "overload", "record", "record_pictures", "seconds"),
-    *("allow_uncertified", "trusted", "preview"),
+    *("wait_subscribers", "max_hold_ms", "fps", "fourcc", "camera_auth", "overload", "record", "record_pictures"),
+    *("seconds", "allow_uncertified", "trusted", "preview"),
 )
 """Parameters of the command that are fields of `RunOptions`."""
 

@@ -121,7 +121,7 @@ def test_the_loop_never_waits_for_pictures_and_few_are_held(
 
     monkeypatch.setattr(cv2, "imencode", slow)
     model = Model(load_bundle(picture_bundle), "onnxruntime", 1)
-    recognizer = model.stream("s", owns_model=True)
+    recognizer = model.stream("s")
     writer = MaterialWriter(recognizer, wait=False)
     writer.begin(tmp_path)
     for index in range(50):
