@@ -141,8 +141,14 @@ class Postgres(Service):
         return f"postgresql://bridge@127.0.0.1:{self.port}/postgres"
 
     def command(self) -> list[str]:
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-p", str(self.port)]
-        return [*self._as, self._program, "-D", str(self._data), *options]
+        # Shared memory in files of its own: in /dev/shm it would stay after a kill.
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "dynamic_shared_memory_type": "mmap",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [*self._as, self._program, "-D", str(self._data), "-p", str(self.port), *options]
 
     def start(self) -> None:
         """After a kill its children need a moment to notice; until then the data are in use."""
