@@ -278,6 +278,7 @@ def test_the_commands_of_a_cell_say_which_cell_and_the_method_has_the_last_word(
 # The runner -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_runner_fills_what_is_missing_and_a_failed_cell_stops_nothing(tmp_path: Path) -> None:
     data = write_small_data(tmp_path / "data", train=2, test=1)
     out = tmp_path / "results"

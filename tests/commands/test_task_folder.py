@@ -90,6 +90,7 @@ def test_init_makes_a_folder_that_check_understands_and_refuses_a_full_one(tmp_p
     assert checked.returncode == 1 and "videos is empty" in checked.stderr
 
 
+@pytest.mark.slow
 def test_init_measures_once_which_encoder_this_machine_can_run(tmp_path: Path, command: Command) -> None:
     """What it chose stands in task.yaml, so that all commands agree on it."""
     from edge_hal.evaluation.encoder_costs import PREFERRED

@@ -93,6 +93,7 @@ def test_graphs_equal_torch_over_more_than_ten_thousand_ticks(run: Path, good: P
                 np.testing.assert_allclose(states[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_level_that_keeps_the_rate_below_is_exported_and_equals_torch(tmp_path: Path) -> None:
     spec = small_spec((LevelSpec(1, 4, 8, 2, 1), LevelSpec(1, 3, 12, 3, 1), LevelSpec(3, 3, 8, 2, 1)))
     run = save_run(tmp_path / "run", spec, seed=4)
@@ -131,6 +132,7 @@ def test_the_bundle_says_where_it_came_from_and_what_was_proved(run: Path, good:
     assert certificate["metrics"]["frame_agreement"] >= 0.99
 
 
+@pytest.mark.slow
 def test_no_graph_names_a_folder_of_the_machine_that_made_it(run: Path, good: Path, tmp_path: Path) -> None:
     export_bundle(run, tmp_path / "fp16", precision="fp16")
     graphs = [run / "encoder.onnx", *good.glob("*.onnx"), *(tmp_path / "fp16").glob("*.onnx")]
@@ -163,6 +165,7 @@ def test_a_bundle_runs_through_the_python_api(good: Path) -> None:
         assert stream.counters["ticks"] == 200
 
 
+@pytest.mark.slow
 def test_a_flat_model_is_exported_too(tmp_path: Path) -> None:
     spec = small_spec((LevelSpec(1, 4, 8, 2, 1),))
     run = save_run(tmp_path / "run", spec)

@@ -137,6 +137,7 @@ def replace(model: onnx.ModelProto, name: str, change: Any) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_an_over_quantised_layer_fails_its_certificate(bundles: dict[str, Path], run: Path, tmp_path: Path) -> None:
     def three_bits(name: str, model: onnx.ModelProto) -> None:
         if name == "level1.c1.int8.onnx":
@@ -146,6 +147,7 @@ def test_an_over_quantised_layer_fails_its_certificate(bundles: dict[str, Path],
         assert "int8 weights = float weights" in broken(path, tmp_path / target, run, three_bits)
 
 
+@pytest.mark.slow
 def test_a_range_from_elsewhere_fails_its_certificate(bundles: dict[str, Path], run: Path, tmp_path: Path) -> None:
     for factor in (1 / 64, 64):
 

@@ -48,6 +48,7 @@ def check_bundle(path: Path) -> None:
     assert product.op_type == "MatMul"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fp32", "fp16"])
 def test_a_projecting_model_is_certified(made: Path, name: str) -> None:
     check_bundle(made / name)

@@ -73,6 +73,7 @@ class Interrupted(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_stopped_after_every_epoch_a_run_ends_as_if_it_never_was(data: Path, tmp_path: Path) -> None:
     learn(data, tmp_path / "whole")
     seen: set[tuple[str, int]] = set()
@@ -107,6 +108,7 @@ def test_few_videos_are_seen_often_enough(data: Path, tmp_path: Path, epochs: in
     assert told == [(number, expected) for number in range(1, expected + 1)]
 
 
+@pytest.mark.slow
 def test_a_damaged_stage_file_starts_the_stage_over(data: Path, tmp_path: Path) -> None:
     learn(data, tmp_path / "whole")
 

@@ -82,6 +82,7 @@ def test_a_loop_that_cannot_keep_up_says_so_once_and_counts(
     assert sum("too slow" in record.getMessage() for record in caplog.records) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overload", ["cut", "lag"])
 def test_a_loop_that_is_late_within_the_hold_limit_cuts_or_lags(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, overload: str

@@ -216,6 +216,7 @@ def test_after_a_short_gap_the_belief_goes_on_and_a_replay_gives_the_same_events
     assert [comparable(encode(event)) for event in replayed] == [comparable(encode(event)) for event in events]
 
 
+@pytest.mark.slow
 def test_after_a_long_gap_nothing_is_believed(tmp_path: Path) -> None:
     _, events, _ = interrupted(tmp_path, resume_s=0.5)
     (gap,) = [event for event in events if isinstance(event, Gap)]

@@ -121,6 +121,7 @@ MODULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case, told",
     [

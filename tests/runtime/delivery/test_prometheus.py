@@ -113,6 +113,7 @@ def test_addresses_are_checked(tmp_path: Path) -> None:
         MetricsServer("0.0.0.0:0", publisher.vitals, insecure=True).close()
 
 
+@pytest.mark.slow
 def test_idle_and_slow_peers_are_bounded_and_a_scrape_is_still_answered(caplog: pytest.LogCaptureFixture) -> None:
     with Publisher(ANY_PORT, STREAM) as publisher, MetricsServer("127.0.0.1:0", publisher.vitals) as server:
         host, port = server.address.split(":")

@@ -164,6 +164,7 @@ def test_a_stream_that_is_not_open_yet_is_waited_for_and_one_that_is_gone_is_tol
             assert durable(events, 1) == {"left": [8]}
 
 
+@pytest.mark.slow
 def test_a_journal_that_cannot_be_read_keeps_no_other_stream_back(
     bench: Bench, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def check_build(trt: Any, path: Path) -> None:
         assert kinds.count("DequantizeLinear") == kinds.count("QuantizeLinear") + len(quantised) and quantised
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_small_model_compiles_in_every_precision(trt: Any, precision: str, tmp_path: Path) -> None:
     for path in write_graphs(PICTURES, *random_model(PICTURES, PICTURE_SEED), precision, tmp_path):

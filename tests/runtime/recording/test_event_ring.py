@@ -84,6 +84,7 @@ def test_every_piece_replays_exactly_wherever_it_begins(
     assert read_recording(found[-1].folder).ended == summary.reason == "eof"
 
 
+@pytest.mark.slow
 def test_pieces_of_a_camera_that_hangs_and_comes_back(tmp_path: Path, picture_bundle: Path) -> None:
     """Pictures, read by another process; one that hangs is killed and replaced: an epoch ends within a piece."""
     events: list[Event] = []
@@ -129,6 +130,7 @@ def test_pieces_begin_with_the_state_of_every_level(tmp_path: Path, decide_every
     assert found[4].difference([comparable(encode(event)) for event in events]) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("decide_every", "confirm_s"), [(1, 0.6), (4, 0.0), (3, 1.5)])
 def test_pieces_begin_with_the_state_of_a_filter_over_the_procedure(
     tmp_path: Path, decide_every: int, confirm_s: float

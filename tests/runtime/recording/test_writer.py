@@ -63,6 +63,7 @@ def test_files_with_faults(tmp_path: Path, bundle: Path, pace: str) -> None:
     check_replay(tmp_path / "rec", bundle, summary, events)
 
 
+@pytest.mark.slow
 def test_a_loop_that_was_late(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The replay is not late, and cuts the same ticks: what the clock was told is what counts."""
     real, calls = Recognizer.step, []

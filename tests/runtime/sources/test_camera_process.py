@@ -186,6 +186,7 @@ def test_a_hanging_read_is_killed_and_replaced(caplog: pytest.LogCaptureFixture)
     assert "it hangs" in events_of(caplog)
 
 
+@pytest.mark.slow
 def test_a_reading_process_that_is_killed_is_replaced_at_any_moment() -> None:
     """Four times, at random: every frame that arrived is whole and counted."""
     rng = random.Random(4)
