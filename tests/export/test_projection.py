@@ -63,11 +63,13 @@ def test_a_projecting_model_is_certified_in_int8(made: Path, target: str, tmp_pa
     check_bundle(tmp_path / "int8")
 
 
+@pytest.mark.slow
 def test_the_projection_is_no_layer_of_int8(made: Path) -> None:
     model = onnx.load(load_bundle(made / "fp32").graph(0, 1))
     assert all("front_end" not in layer and "directions" not in layer for layer in layers_of(model, "l0"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tolerance"), [("fp32", 1e-4), ("fp16", 0.03)])
 def test_a_bundle_takes_long_vectors_and_gives_the_posteriors_of_the_model(
     made: Path, name: str, tolerance: float

@@ -125,6 +125,7 @@ def test_a_file_that_waits_is_stepped_in_whole_bins(
     assert set(sizes[:-1]) == {STRIDE} and sum(sizes) == len(labels)
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_gone_for_a_while_starts_a_new_epoch_and_its_end_is_told(picture_bundle: Path) -> None:
     """A camera on the network, killed in mid-stream, started again, and killed for good."""
     seen: list[Event] = []

@@ -227,6 +227,7 @@ def test_a_bad_stamp_is_named(tmp_path: Path, line: str) -> None:
         load_dataset(root, split=1, part="train", with_labels=True, timestamps=True, rate_hz=20)
 
 
+@pytest.mark.slow
 def test_train_with_one_labelled_video_on_the_command_line(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     root = write_small_data(tmp_path / "data")

@@ -242,6 +242,7 @@ def test_a_full_disk_costs_pieces_and_not_the_recording(
     check_pieces(tmp_path / "rec", bundle)
 
 
+@pytest.mark.slow
 def test_the_command_replays_all_pieces_or_one_and_a_killed_run_too(tmp_path: Path, bundle: Path) -> None:
     record, source = tmp_path / "rec", noise(tmp_path / "f.npy", 4000, 100)
     command = [sys.executable, "-m", "edge_hal"]
