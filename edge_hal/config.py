@@ -256,6 +256,12 @@ class Config(Section):
     learning: Learning = Learning()
     decoder: Decoder = Decoder()
 
+    @property
+    def copies(self) -> int:
+        """How many augmented copies of each video the student also sees."""
+        given, encoder = self.learning.student.copies, self.model.encoder
+        return int(encoder is not None and encoder.pretrained) if given is None else given
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,8 +51,9 @@ def extract(
 ) -> None:
     """Read all videos of a folder once, as the device will see them, and keep the result.
 
-    `train`, `eval` and `calibrate` read it, and do the same for what is missing. An interrupted extraction continues
-    when the same command is run again. Memory does not grow with the length of a video.
+    `train`, `eval` and `calibrate` read it, and do the same for what is missing. With a pretrained encoder the
+    augmented copies for training are extracted too. An interrupted extraction continues when the same command is run
+    again. Memory does not grow with the length of a video.
     """
     from edge_hal.commands.progress import Stages
     from edge_hal.commands.train import choose_config
@@ -83,7 +86,10 @@ def extract(
             sampling = _sampling(chosen, Path(folder))
         try:
             with Stages() as report:
-                found = read(videos, sampling, cache, lambda n, of: report("extract", n, of, "ticks"), workers=workers)
+                found = read(videos, sampling, cache, partial(report, "extract", remark="ticks"), workers=workers)
+                for copy in range(1, 1 + chosen.copies if eye.pretrained else 1):
+                    tell = partial(report, "augment", remark=f"copy {copy}")
+                    read(videos, replace(sampling, copy=copy), cache, tell, workers=workers)
         except KeyboardInterrupt:
             again = shlex.join(["edge-hal", *sys.argv[1:]])
             print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)

@@ -168,9 +168,8 @@ def train(
         labels, posteriors = starter.with_user_labels(taught.labels), taught.log_posteriors
     copies = []
     if picture is not None:
-        count = learning.student.copies
         sampling = Sampling(config.model.hz, picture.height, picture.width, run.path / ENCODER_FILE)
-        for number in range(int(pretrained is not None) if count is None else count):
+        for number in range(config.copies):
             copied = _copied(videos, recordings, replace(sampling, copy=1 + number), cache, progress)
             copies.append([front_end(torch.from_numpy(x)) for x in copied])
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"), copies)

@@ -295,6 +295,10 @@ def test_vectors_that_were_extracted_are_those_that_training_looks_for(
     cache = VideoCache(tmp_path / "task" / ".cache")
     found = cache.get(Sampling(5.0, 16, 16, tmp_path / "encoder.onnx").key(Video("a", path, "video", (), 20, 10.0)))
     assert found is not None and found.values.shape == (10, size)
+    copy = Sampling(5.0, 16, 16, tmp_path / "encoder.onnx", 1).key(Video("a", path, "video", (), 20, 10.0))
+    assert cache.get(copy) is not None
+    next((tmp_path / "task" / ".cache").glob(f"{copy}*")).unlink()
+    assert "0 MB" in rows()["extraction (estimate)"]  # a copy is missing
     assert command("extract", "task", "--clear").returncode == 0
     assert list((tmp_path / "task" / ".cache").iterdir()) == []
 

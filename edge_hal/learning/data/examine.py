@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,9 @@ def _cost(root: Path, videos: VideoSet, config: Config, graph: Path | None) -> t
     if config.model.encoder is not None:
         sampling = Sampling(config.model.hz, config.model.encoder.height, config.model.encoder.width, graph)
         cache = cache_of(root)
-        uncached = [v for v in videos.videos if cache is None or cache.get(sampling.key(v)) is None]
+        copies = 0 if graph is None else config.copies  # those of our own encoder come with its training
+        looks = [replace(sampling, copy=copy) for copy in range(1 + copies)]
+        uncached = [v for look in looks for v in videos.videos if cache is None or cache.get(look.key(v)) is None]
         if uncached:
             middle = sorted(uncached, key=lambda video: video.length)[len(uncached) // 2]
             speed = extraction_speed(middle, sampling)

@@ -71,7 +71,7 @@ def extraction_speed(video: Video, sampling: Sampling) -> float:
 def training_cost(
     videos: Sequence[Video], uncached: Sequence[Video], config: Config, extraction_speed: float | None
 ) -> Cost:
-    """The cost of a training on `videos`, of which `uncached` are still to be extracted.
+    """The cost of a training on `videos`. `uncached` are those still to be extracted, once more for each copy.
 
     The time of each stage is its amount of work times a constant. The constants were measured with the `tiny` preset on
     two x86-64 cores without a GPU; on another machine the result may be wrong by a factor of three.
@@ -99,14 +99,18 @@ def training_cost(
             rounds * learning.restarts * seconds * (1 + mean_steps / STEPS) * RESTART_S / (learning.workers or cores())
         )
         align_s += (learning.teacher.warm_epochs + learning.teacher.epochs) * seconds * TEACHER_S
-    crops = learning.student.epochs * seconds / learning.student.crop_s
+    crops = (1 + config.copies) * learning.student.epochs * seconds / learning.student.crop_s
     crops = max(crops, learning.student.least_steps * min(learning.student.batch, len(videos)))
     width = sum(level.width * level.blocks for level in config.model.levels) / WIDTH
     student_s = 2 * crops * learning.student.crop_s * hz * width * STUDENT_S  # with two folds for the thresholds
+    if own:
+        encoder_s += config.copies * ENCODE_S * ticks * pixels / PIXELS
     at_once = max(1, min(cores(), len(uncached)))
     extract_s = 0.0 if extraction_speed is None else sum(map(_seconds, uncached)) / extraction_speed / at_once
     size = 0 if eye is None else eye.size
-    held = BASE_BYTES + ticks * (12 * (size or FEATURES) + 16 * len({step for v in videos for step in v.transcript}))
+    held = BASE_BYTES + ticks * (
+        12 * (1 + config.copies) * (size or FEATURES) + 16 * len({step for v in videos for step in v.transcript})
+    )
     if own:
         held += ticks * THUMBNAIL_BYTES
     return Cost(
