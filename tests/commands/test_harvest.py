@@ -7,8 +7,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -25,29 +24,10 @@ from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
 from tests.helpers.films import ALMOST_GREEN, BLUE, GREEN, RED, write_film
 from tests.helpers.loops import recorded
-from tests.helpers.processes import call, called_here, contents, finish, start
+from tests.helpers.processes import Command, call, contents, finish, start
 
 FILM = [(BLUE, 100), (ALMOST_GREEN, 30), (RED, 220), (ALMOST_GREEN, 40), (BLUE, 60)]
 """Transitions to green at 10 s and at 35 s are uncertain."""
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str) -> Done:
-        monkeypatch.chdir(tmp_path)
-        return Done(*called_here(monkeypatch, capsys, *arguments))
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,30 +22,7 @@ from edge_hal.runtime.options import RunOptions
 from edge_hal.task_folder import newest_bundle
 from tests.helpers.bundles import known_bundle, vectors
 from tests.helpers.loops import features, recorded
-from tests.helpers.processes import call, called_here, contents, finish, start
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def all(self) -> tuple[int, str, str]:
-        return self.returncode, self.stdout, self.stderr
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str) -> Done:
-        monkeypatch.chdir(tmp_path)
-        return Done(*called_here(monkeypatch, capsys, *arguments))
-
-    return run
+from tests.helpers.processes import Command, call, contents, finish, start
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,29 +20,8 @@ from edge_hal.learning.train import train
 from edge_hal.task_file import read_task
 from edge_hal.task_folder import newest_bundle, newest_run, runs
 from tests.helpers.bundles import LABELS, known_bundle, vectors
-from tests.helpers.processes import call, called_here, contents, finish, start, until_exists
+from tests.helpers.processes import Command, Done, call, contents, finish, start, until_exists
 from tests.helpers.small_data import CONFIG, write_small_data
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`edge-hal ARGUMENTS` in this process, in the folder of the test."""
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.chdir(tmp_path)
-        return Done(*called_here(monkeypatch, capsys, *arguments))
-
-    return run
 
 
 def in_a_child(root: Path, *arguments: str) -> Done:

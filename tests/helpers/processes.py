@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,23 @@ def called_here(
         except SystemExit as stop:
             code = int(stop.code or 0)
     return code, *capsys.readouterr()
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def all(self) -> tuple[int, str, str]:
+        return self.returncode, self.stdout, self.stderr
+
+
+Command = Callable[..., Done]
+"""The fixture `command`."""
 
 
 def read_terminal(ours: int) -> str:
