@@ -12,6 +12,7 @@ import typer
 
 from edge_hal import logs
 from edge_hal.commands.extras import require
+from edge_hal.commands.subscriber_options import Key, ServerKey
 from edge_hal.errors import EdgeHalError
 from edge_hal.secret_file import read_secret_line
 
@@ -40,13 +41,6 @@ Cursor = Annotated[
         help="File that keeps the position: events up to it were confirmed by the target. Without the file the bridge "
         "begins with the oldest event (default: a file for these addresses under XDG_STATE_HOME).",
     ),
-]
-Key = Annotated[
-    Path | None, typer.Option(readable=False, help="Your secret key file (.key_secret), for a publisher that encrypts.")
-]
-ServerKey = Annotated[
-    Path | None,
-    typer.Option(readable=False, help="Public key file (.key) of the publisher, needed together with --key."),
 ]
 Ca = Annotated[
     Path | None,

@@ -15,6 +15,7 @@ import typer
 
 from edge_hal.commands import streams
 from edge_hal.commands.parsing import parse_time
+from edge_hal.commands.subscriber_options import Key, ServerKey
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -58,14 +59,8 @@ def listen(
             "the first begins with the oldest.",
         ),
     ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(readable=False, help="Your secret key file (.key_secret), for a publisher that encrypts."),
-    ] = None,
-    server_key: Annotated[
-        Path | None,
-        typer.Option(readable=False, help="Public key file (.key) of the publisher, needed together with --key."),
-    ] = None,
+    key: Key = None,
+    server_key: ServerKey = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each event as one line of JSON, exactly as it was published.")
     ] = False,

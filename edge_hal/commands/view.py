@@ -16,6 +16,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.listen import encryption
+from edge_hal.commands.subscriber_options import Key, ServerKey
 from edge_hal.errors import EdgeHalError
 
 
@@ -53,14 +54,8 @@ def view(
             "the option for several bundles (default: the folder bundle, if it is there).",
         ),
     ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(readable=False, help="Your secret key file (.key_secret), for a publisher that encrypts."),
-    ] = None,
-    server_key: Annotated[
-        Path | None,
-        typer.Option(readable=False, help="Public key file (.key) of the publisher, needed together with --key."),
-    ] = None,
+    key: Key = None,
+    server_key: ServerKey = None,
     host: Annotated[
         str, typer.Option(help="Address to serve the page on. Other than loopback addresses need --tls-cert.")
     ] = "127.0.0.1",
