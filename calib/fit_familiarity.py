@@ -22,6 +22,8 @@ MOST_VECTORS = 20_000
 BLOCK = 4096
 """Long videos of long vectors would fill the memory in float64."""
 CENTRES = 32
+DECIMALS = 5
+"""Of the components, whose entries are about 0.03 for long vectors: more would only make the file of a bundle larger."""
 ROUNDS, ITERATIONS = 2, 25
 SHRINKAGE = 0.1
 """The share of a round covariance in that of the vectors around their centres."""
@@ -80,7 +82,7 @@ def learn(videos: Sequence[NDArray[np.floating]]) -> Familiarity:
     scaled = (x - mean) / scale
     values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
     count = min(MOST_COMPONENTS, len(values))
-    components = np.ascontiguousarray(vectors[:, ::-1][:, :count])
+    components = np.ascontiguousarray(vectors[:, ::-1][:, :count]).round(DECIMALS)
     rest = float(values[: len(values) - count].sum())
     inside = scaled @ components
     whiten = np.eye(count)

@@ -50,7 +50,8 @@ class Encoder(Section):
     """The frame encoder (docs/encoders.md): pictures of `height` x `width` pixels in, vectors of `size` numbers out.
     `kind` is `own` or the name of a pretrained one, which has its own sizes. `weights`: the file of the weights, for a
     model of torchvision or timm. For an ONNX file that does not read uint8 BGR pictures: `layout` of its input (None
-    finds it from the shape), `channels`, and `mean` and `std` of pixels in 0..255."""
+    finds it from the shape), `channels`, and `mean` and `std` of pixels in 0..255. `int8`: the convolutions of a
+    pretrained one run in 8 bits, for CPUs. The student learns from their vectors, so export changes no event."""
 
     kind: str = OWN
     height: int = 48
@@ -61,6 +62,7 @@ class Encoder(Section):
     channels: Literal["bgr", "rgb"] = "rgb"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[Positive, ...] = (1.0,)
+    int8: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -71,6 +73,12 @@ class Encoder(Section):
         data = dict(data)
         file = data.pop("onnx")
         return data if file in (None, "") else {**data, "kind": f"onnx:{file}"}
+
+    @model_validator(mode="after")
+    def _int8_is_pretrained(self) -> Encoder:
+        if self.int8 and not self.pretrained:
+            raise ValueError("int8 is for a pretrained encoder; `edge-hal export --precision int8` quantises `own`")
+        return self
 
     @property
     def pretrained(self) -> bool:

@@ -33,6 +33,7 @@ from .graphs import OPSET, export_level
 from .int8 import ENCODER_PREFIX, Calibration, calibrate
 from .lint import lint_encoder, lint_step_graph
 from .precision import half_graph
+from .quantise_convolutions import for_cpus_only
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
 CALIBRATION = "calibration"
@@ -56,7 +57,7 @@ def export_bundle(
     Args:
         ckpt: a run directory, or its `model.safetensors`.
         precision: `fp32`, `fp16` or `int8`.
-        target: of int8: `onnxruntime` (dynamic quantisation, for CPUs) or `tensorrt` (explicit Q/DQ in float16 graphs).
+        target: of int8: `onnxruntime` (for CPUs) or `tensorrt` (explicit Q/DQ in float16 graphs).
         recordings: for int8: to find the ranges and the cost of each layer.
         budget: how far the events of a lower precision may differ: for int8 on the recordings, for int8 and fp16 on
             the reference.
@@ -70,6 +71,11 @@ def export_bundle(
     """
     checkpoint = load_checkpoint(ckpt)
     spec = checkpoint.spec
+    for_cpus = checkpoint.encoder is not None and for_cpus_only(onnx.load(checkpoint.encoder))
+    if for_cpus and (precision == "fp16" or (precision == "int8" and target == "tensorrt")):
+        why = "its convolutions are in 8 bits as ONNX Runtime reads them (model.encoder.int8)"
+        todo = "export --precision fp32, or int8 with --target onnxruntime; for TensorRT train without it"
+        raise EdgeHalError("the encoder of this run is for CPUs", why, todo, exit_code=2)
     vectors = None if reference is None else read_reference(reference, spec)
     calibration = None
     if precision == "int8":
@@ -90,7 +96,7 @@ def export_bundle(
         provenance,
         write,
         lambda bundle: certify(bundle, checkpoint, vectors, progress, budget),
-        target=target if calibration is not None else "any",
+        target="onnxruntime" if for_cpus else target if calibration is not None else "any",
         familiarity=checkpoint.familiarity,
     )
 
@@ -120,7 +126,7 @@ def write_graphs(
             model = onnx.load(checkpoint.encoder)
             model = half_graph(model) if base == "fp16" else model
             model = model if calibration is None else calibration.apply(model, ENCODER_PREFIX)
-            lint_encoder(model, spec.encoder, name)
+            lint_encoder(model, spec.encoder, name, tensorrt=not for_cpus_only(model))
             onnx.save(model, folder / name)
     progress("export", len(jobs), len(jobs), "")
 

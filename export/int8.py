@@ -2,7 +2,8 @@
 
 `tensorrt`: explicit Q/DQ in float16 graphs. The search uses the same Q/DQ in float32 graphs, because float16 is slow on
 a CPU; the certificate checks the float16 graphs afterwards. `onnxruntime`: dynamic quantisation of float32 graphs,
-which needs the same search but no ranges.
+which needs the same search but no ranges. The convolutions of a large encoder are one more layer of it, see
+`quantise_convolutions.py`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from edge_hal.spec import PyramidSpec
 
 from .graphs import export_level
 from .quantise import layers_of, quantise_dynamic, quantise_static
+from .quantise_convolutions import CONVOLUTIONS, has_many_convolutions, quantise_convolutions
 
 ENCODER_PREFIX = "encoder"
 MAX_TICKS = 20_000
@@ -47,18 +49,23 @@ MAX_PICTURE_BYTES = 256 << 20
 @dataclass(frozen=True)
 class Calibration:
     """The result: `ranges` by layer (empty for dynamic quantisation), the `layers` to quantise, and a report for
-    JSON."""
+    JSON. `convolutions`: the encoder with its convolutions in 8 bits, if they are a layer."""
 
     target: str
     ranges: dict[str, float]
     layers: frozenset[str]
     report: dict[str, Any]
+    convolutions: onnx.ModelProto | None = None
 
     def apply(self, model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
         """The int8 form of the graph with this prefix: `l0`, `l1`, ... or `encoder`."""
         chosen = [layer for layer in self.layers if layer.split(".")[0] == prefix]
         if self.target == "tensorrt":
             return quantise_static(model, prefix, {layer: self.ranges[layer] for layer in chosen})
+        if CONVOLUTIONS in chosen:
+            assert self.convolutions is not None
+            model = self.convolutions
+            chosen.remove(CONVOLUTIONS)
         return quantise_dynamic(model, prefix, chosen)
 
 
@@ -166,6 +173,7 @@ def _calibrate(
             **evidence,
             **verdict.to_dict(),
         },
+        trial.convolutions,
     )
 
 
@@ -192,6 +200,8 @@ class _Trial:
             self.models[ENCODER_PREFIX] = onnx.load(self.encoder)
         self.ranges: dict[str, dict[str, float]] = {}
         self.expected: list[NDArray[np.float32]] = []
+        self.convolutions: onnx.ModelProto | None = None
+        self._encoded: dict[frozenset[str], list[NDArray[np.float32]]] = {}
 
     def key(self, recordings: Sequence[CalibrationRecording]) -> str:
         """Identifies graphs, thresholds, recordings and budget. Evaluations with the same key are reused."""
@@ -211,6 +221,10 @@ class _Trial:
                 if node.op_type == "Gemm"
             }
             found = [layer for layer in found if layer in gemms]
+            if self.encoder is not None and has_many_convolutions(self.models[ENCODER_PREFIX]):
+                pictures = [recording.pictures for recording in self.recordings if recording.pictures is not None]
+                self.convolutions = quantise_convolutions(self.encoder, pictures)
+                found.append(CONVOLUTIONS)
         return found
 
     def expect(self) -> None:
@@ -227,7 +241,7 @@ class _Trial:
         ranges = self.ranges.get(method, {})
 
         def run(layers: frozenset[str]) -> Shift:
-            calibration = Calibration(self.target, ranges, layers, {})
+            calibration = Calibration(self.target, ranges, layers, {}, self.convolutions)
             folder = self.work / "trial"
             folder.mkdir(exist_ok=True)
             touched = {layer.split(".")[0] for layer in layers}
@@ -238,15 +252,24 @@ class _Trial:
                     onnx.save(calibration.apply(self.models[f"l{index}"], f"l{index}"), graphs[index])
             vectors = [r.vectors for r in self.recordings]
             if ENCODER_PREFIX in touched:
-                encoder = folder / encoder_name("int8")
-                onnx.save(calibration.apply(self.models[ENCODER_PREFIX], ENCODER_PREFIX), encoder)
-                vectors = [
-                    r.vectors if r.pictures is None else encode_pictures(encoder, r.pictures) for r in self.recordings
-                ]
+                vectors = self._vectors(calibration, folder / encoder_name("int8"))
             found = self._posteriors(graphs, vectors)
             return compare_events(found, self.expected, self.decoder, self.spec, self.budget)
 
         return run
+
+    def _vectors(self, calibration: Calibration, graph: Path) -> list[NDArray[np.float32]]:
+        """The vectors of the int8 encoder, which is written to `graph`. Those of the last encoder are kept, because
+        encoding takes longer than all else in the search."""
+        layers = frozenset(layer for layer in calibration.layers if layer.split(".")[0] == ENCODER_PREFIX)
+        if layers not in self._encoded:
+            onnx.save(calibration.apply(self.models[ENCODER_PREFIX], ENCODER_PREFIX), graph)
+            self._encoded = {
+                layers: [
+                    r.vectors if r.pictures is None else encode_pictures(graph, r.pictures) for r in self.recordings
+                ]
+            }
+        return self._encoded[layers]
 
     def _posteriors(self, graphs: Sequence[Path], vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         spec, chunk = self.spec, self.spec.chunk_sizes[-1]

@@ -36,14 +36,18 @@ def lint_step_graph(model: onnx.ModelProto, spec: PyramidSpec, level: int, chunk
     _nodes(model, name)
 
 
-def lint_encoder(model: onnx.ModelProto, spec: EncoderSpec, name: str) -> None:
-    """Check an encoder, also one of a user: static shapes, opset, no control flow. Raises EdgeHalError."""
+def lint_encoder(model: onnx.ModelProto, spec: EncoderSpec, name: str, *, tensorrt: bool = True) -> None:
+    """Check an encoder, also one of a user: static shapes, opset, no control flow. Raises EdgeHalError.
+
+    Args:
+        tensorrt: whether TensorRT must be able to read it. A graph that is quantised for CPUs need not be.
+    """
     _signature(model.graph.input, [spec.image], name)
     _signature(model.graph.output, [spec.vector], name)
-    _nodes(model, name)
+    _nodes(model, name, tensorrt=tensorrt)
 
 
-def _nodes(model: onnx.ModelProto, name: str) -> None:
+def _nodes(model: onnx.ModelProto, name: str, *, tensorrt: bool = True) -> None:
     for imported in model.opset_import:
         if imported.domain not in ("", "ai.onnx"):
             raise _refused(name, f"the operator domain '{imported.domain}'", "only ai.onnx compiles everywhere")
@@ -64,7 +68,7 @@ def _nodes(model: onnx.ModelProto, name: str) -> None:
             raise _refused(name, where, FORBIDDEN[node.op_type])
         if node.op_type == "Slice" and not all(i in constants for i in node.input[1:] if i):
             raise _refused(name, where, "its bounds are not constant")
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if tensorrt and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             _quantised(node, constants, name, where)
         if node.op_type in ARITHMETIC and any(i in integers for i in node.output):
             raise _refused(name, where, "integer arithmetic")

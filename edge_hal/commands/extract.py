@@ -80,6 +80,9 @@ def extract(
     videos, chosen = _videos(data, chosen)
     eye = chosen.model.encoder
     assert eye is not None
+    if eye.int8:
+        why = "train makes the int8 encoder from its training videos, so its vectors cannot be known before"
+        raise EdgeHalError("model.encoder.int8 with extract", why, "run train, which keeps them", exit_code=2)
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
         sampling = Sampling(chosen.model.hz, eye.height, eye.width)
         if eye.pretrained:

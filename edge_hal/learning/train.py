@@ -41,6 +41,7 @@ from .data.extraction import Sampling, extract
 from .data.rates import with_model_rate
 from .data.recordings import SampledRecording, read_recordings
 from .data.video_cache import VideoCache
+from .encoders.int8_encoder import quantise_encoder
 from .encoders.pretrained import PretrainedEncoder, open_pretrained, with_sizes
 from .encoders.train_encoder import learn_encoder
 from .hmm.first_alignment import thumbnail_vectors
@@ -113,6 +114,8 @@ def train(
         if pretrained is not None:
             graph = Path(folder, ENCODER_FILE)
             pretrained.write(graph)
+            if config.model.encoder is not None and config.model.encoder.int8:
+                quantise_encoder(graph, pretrained.spec, videos.videos, config.model.hz)
         recordings = read_recordings(
             videos,
             config.model.hz,
@@ -232,8 +235,9 @@ def _encoder_of(config: Config, pretrained: PretrainedEncoder | None, run: Path)
     if config.model.encoder is None:
         return {}
     licence = {} if pretrained is None else {"licence": pretrained.licence}
+    precision = {"precision": "int8"} if config.model.encoder.int8 else {}
     digest = hashlib.sha256((run / ENCODER_FILE).read_bytes()).hexdigest()
-    return {"encoder": {"kind": config.model.encoder.kind, "sha256": digest, **licence}}
+    return {"encoder": {"kind": config.model.encoder.kind, "sha256": digest, **licence, **precision}}
 
 
 def _encoded(recordings: Sequence[SampledRecording], graph: Path, progress: Progress) -> list[NDArray[np.float32]]:

@@ -514,7 +514,8 @@ def test_copies_of_features_are_refused(data: Path, tmp_path: Path) -> None:
 
 def test_a_given_encoder_graph_is_used(tmp_path: Path) -> None:
     """`model.encoder.kind`: training on videos takes the file, also under the key of earlier versions, and says so if
-    it is missing. `tests/learning/encoders` has the effects of `layout`, `channels`, `mean`, `std` and `weights`."""
+    it is missing. `tests/learning/encoders` has the effects of `layout`, `channels`, `mean`, `std`,
+    `weights` and `int8`."""
     root = write_small_data(tmp_path / "data", train=2, test=1)
     shutil.rmtree(root / "features")
     (root / "videos").mkdir()

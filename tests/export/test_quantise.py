@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from edge_hal.calib.sensitivity import Budget, Memory, Shift, search
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.graphs import export_encoder
 from edge_hal.export.layer_checks import signal_to_noise_db
-from edge_hal.export.lint import lint_step_graph
+from edge_hal.export.lint import lint_encoder, lint_step_graph
 from edge_hal.export.quantise import INT8_MAX, layers_of, quantise_dynamic, quantise_static, quantised_layers
+from edge_hal.export.quantise_convolutions import FIRST_IN_FLOAT, has_many_convolutions, quantise_convolutions
 from edge_hal.features import encode_pictures
 from edge_hal.model.encoder import FrameEncoder
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -205,6 +207,55 @@ def test_convolutions_are_quantised_but_for_the_first(tmp_path: Path) -> None:
     assert 0 < np.abs(a - b).max() < 0.5
     with pytest.raises(EdgeHalError, match="Conv"):
         quantise_dynamic(model, "encoder", ["encoder.convolutions.6"])
+
+
+class _Deep(torch.nn.Module):
+    """Fourteen convolutions, for pictures (24, 32, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [3, *[16] * 14]
+        self.convolutions = torch.nn.ModuleList(
+            torch.nn.Conv2d(a, b, 3, padding=1, stride=2 if i in (3, 7) else 1)
+            for i, (a, b) in enumerate(itertools.pairwise(widths))
+        )
+        for weight in self.parameters():
+            if weight.dim() == 4:
+                torch.nn.init.kaiming_normal_(weight)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = image.float().unsqueeze(0).permute(0, 3, 1, 2) / 127.5 - 1.0
+        for number, convolution in enumerate(self.convolutions):
+            made = torch.nn.functional.relu6(convolution(x))
+            x = made + x if number > 3 and made.shape == x.shape else made
+        return x.mean((2, 3))
+
+
+def test_convolutions_of_a_large_encoder_run_in_8_bits_on_cpus(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    example = (torch.zeros(24, 32, 3, dtype=torch.uint8),)
+    names = {"input_names": ["image"], "output_names": ["vector"], "opset_version": 20}
+    torch.onnx.export(
+        _Deep().eval(), example, tmp_path / "e.onnx", dynamo=True, external_data=False, verbose=False, **names
+    )
+    assert has_many_convolutions(onnx.load(tmp_path / "e.onnx"))
+    rng = np.random.default_rng(0)
+    colours = [rng.integers(0, 200, (n, 1, 1, 3), dtype=np.uint8) for n in (40, 1, 90)]
+    pictures = [each + rng.integers(0, 56, (len(each), 24, 32, 3), dtype=np.uint8) for each in colours]
+    made = quantise_convolutions(tmp_path / "e.onnx", pictures)
+    assert made == quantise_convolutions(tmp_path / "e.onnx", pictures)
+    onnx.save(made, tmp_path / "q.onnx")
+    a, b = (encode_pictures(tmp_path / f"{name}.onnx", pictures[2]) for name in "eq")
+    error = np.sqrt(((a - b) ** 2).mean() / ((a - a.mean(0)) ** 2).mean())
+    assert 0 < error < 0.3
+    weights = {entry.name: numpy_helper.to_array(entry) for entry in made.graph.initializer}
+    kernels = [value for value in weights.values() if value.ndim == 4]
+    assert sum(kernel.dtype == np.float32 for kernel in kernels) == FIRST_IN_FLOAT
+    assert all(np.abs(kernel.astype(int)).max() <= 64 for kernel in kernels if kernel.dtype == np.int8)
+    spec = EncoderSpec(24, 32, 16)
+    lint_encoder(made, spec, "q", tensorrt=False)
+    with pytest.raises(EdgeHalError, match="TensorRT reads symmetric int8"):
+        lint_encoder(made, spec, "q")
 
 
 # --- the search --------------------------------------------------------------------------------------

