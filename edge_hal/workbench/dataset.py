@@ -34,6 +34,7 @@ from edge_hal.progress import ProgressCount
 from .place import HOME, Place
 from .render import iter_frames
 from .schedule import STEPS, Session, sample_session
+from .viewpoint import ABOVE, Viewpoint
 
 WIDTH_PX, HEIGHT_PX = 240, 180
 
@@ -45,6 +46,7 @@ def render_dataset(
     test: int = 8,
     workers: int = 2,
     progress: ProgressCount | None = None,
+    viewpoint: Viewpoint = ABOVE,
 ) -> Path:
     """Render `train` + `test` videos with their labels and step lists.
 
@@ -54,6 +56,7 @@ def render_dataset(
         train, test: how many videos go into each bundle of split 1.
         workers: processes that render; 1 renders in this one.
         progress: called as (videos done, videos in all) after each video.
+        viewpoint: from where. Data sets of one seed show the same sessions from each.
 
     Returns:
         `out`. It appears complete or not at all.
@@ -80,7 +83,7 @@ def render_dataset(
         for folder in ("videos", "groundTruth", "transcripts", "splits"):
             (beside / folder).mkdir()
         # Closed before anything is removed, so that no worker still writes there.
-        with closing(_render_all(beside, seed, total, workers)) as rendered:
+        with closing(_render_all(beside, seed, total, workers, viewpoint)) as rendered:
             for done in rendered:
                 if progress is not None:
                     progress(done, total)
@@ -107,11 +110,11 @@ def video_session(seed: int, index: int) -> tuple[Session, np.random.SeedSequenc
     return sample_session(np.random.default_rng(session_seed)), frame_seed
 
 
-def _render_all(root: Path, seed: int, total: int, workers: int) -> Generator[int, None, None]:
+def _render_all(root: Path, seed: int, total: int, workers: int, viewpoint: Viewpoint) -> Generator[int, None, None]:
     """Yields the number of finished videos after each."""
     if workers == 1:
         for index in range(total):
-            _render_video(root, seed, index)
+            _render_video(root, seed, index, viewpoint)
             yield index + 1
         return
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
@@ -120,7 +123,7 @@ def _render_all(root: Path, seed: int, total: int, workers: int) -> Generator[in
         while done < total:
             # One video per worker and no queue, so that an interrupt waits for the running videos only.
             for index in islice(waiting, workers - len(running)):
-                running.add(pool.submit(_render_video, root, seed, index))
+                running.add(pool.submit(_render_video, root, seed, index, viewpoint))
             ready, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ready:
                 future.result()
@@ -156,7 +159,13 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def render_video(path: Path, session: Session, look: np.random.SeedSequence, place: Place = HOME) -> None:
+def render_video(
+    path: Path,
+    session: Session,
+    look: np.random.SeedSequence,
+    place: Place = HOME,
+    viewpoint: Viewpoint = ABOVE,
+) -> None:
     """Write the frames of a session as mp4. `look` decides objects, light and camera, of those of the place.
 
     Raises:
@@ -168,7 +177,7 @@ def render_video(path: Path, session: Session, look: np.random.SeedSequence, pla
         raise EdgeHalError(f"cannot write {path.name}", "OpenCV cannot encode mp4v here")
     frames = 0
     try:
-        for frame in iter_frames(session, look, WIDTH_PX, HEIGHT_PX, place):
+        for frame in iter_frames(session, look, WIDTH_PX, HEIGHT_PX, place, viewpoint):
             writer.write(frame)
             frames += 1
     finally:
@@ -176,10 +185,10 @@ def render_video(path: Path, session: Session, look: np.random.SeedSequence, pla
     _check_whole(path, frames)
 
 
-def _render_video(root: Path, seed: int, index: int) -> None:
+def _render_video(root: Path, seed: int, index: int, viewpoint: Viewpoint) -> None:
     session, look = video_session(seed, index)
     name = video_name(index)
-    render_video(root / "videos" / f"{name}.mp4", session, look)
+    render_video(root / "videos" / f"{name}.mp4", session, look, viewpoint=viewpoint)
     _write(root / "groundTruth" / f"{name}.txt", session.labels())
     _write(root / "transcripts" / f"{name}.txt", list(session.transcript))
 

@@ -13,12 +13,18 @@ from .pen import Colour, Image, Pen, Points, shade
 from .place import HOME, Place, View
 from .scene import WIDTH, Scene, draw_bench, draw_item, draw_world, sample_scene
 from .schedule import Session
+from .viewpoint import ABOVE, Block, Viewpoint, draw_block, sample_blocks
 
 Seed = int | np.random.SeedSequence
 
 
 def iter_frames(
-    session: Session, seed: Seed, width: int = 240, height: int = 180, place: Place = HOME
+    session: Session,
+    seed: Seed,
+    width: int = 240,
+    height: int = 180,
+    place: Place = HOME,
+    viewpoint: Viewpoint = ABOVE,
 ) -> Iterator[Image]:
     """The frames of a session.
 
@@ -27,6 +33,7 @@ def iter_frames(
         seed: of everything the session does not say: bench, colours, hand, nuisance.
         width, height: pixels; the bench is made for 4:3.
         place: where it is filmed.
+        viewpoint: from where. The hand, the bench and what moves on it are the same from each.
 
     Yields:
         `session.frames` pictures (height, width, 3), uint8 BGR. The same arguments give the same
@@ -39,8 +46,13 @@ def iter_frames(
     shake = sample_shake(rng_view, session.frames, session.fps)
     occlusions = sample_occlusions(rng_view, session.duration_s, scene)
     distractors = Distractors(rng_view, session.duration_s, scene)
+    if viewpoint.number:
+        rng_view = _generator(seed, 10 + viewpoint.number)
+        shake = sample_shake(rng_view, session.frames, session.fps)
+        occlusions = sample_occlusions(rng_view, session.duration_s, scene)
     noise = Noise(rng_view, width, height)
     view = View(_generator(seed, 4), width, height) if place.varied else None
+    blocks = blocks_of(session, seed, viewpoint)
 
     bench, still, world = draw_bench(scene, width, height), None, None
     scale = width / WIDTH
@@ -53,10 +65,12 @@ def iter_frames(
         image = still.copy()
         pen = Pen.on(image, scale)
         distractors.draw(pen, t)
-        image = _draw_hand(image, scene, track, k)
+        image = viewpoint.sees(_draw_hand(image, scene, track, k))
         pen = Pen.on(image, scale)
         for occlusion in occlusions:
             draw_occlusion(pen, occlusion, t, scene)
+        for block in blocks:
+            draw_block(pen, block, t, scene)
         seen = cv2.warpAffine(
             cv2.LUT(image, light.table(k)),
             _camera(shake[k], scale, width, height),
@@ -65,6 +79,11 @@ def iter_frames(
             borderMode=cv2.BORDER_REPLICATE,
         )
         yield noise.add(np.asarray(seen, np.uint8) if view is None else view.of(np.asarray(seen, np.uint8)))
+
+
+def blocks_of(session: Session, seed: Seed, viewpoint: Viewpoint) -> list[Block]:
+    """When somebody stands before this camera."""
+    return sample_blocks(_generator(seed, 100 + viewpoint.number), session.duration_s) if viewpoint.blocked else []
 
 
 def _generator(seed: Seed, part: int) -> np.random.Generator:
