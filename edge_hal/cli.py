@@ -26,6 +26,7 @@ from edge_hal.commands.encoders import encoders
 from edge_hal.commands.evaluate import evaluate
 from edge_hal.commands.export import export
 from edge_hal.commands.extract import extract
+from edge_hal.commands.fuse import fuse
 from edge_hal.commands.harvest import harvest
 from edge_hal.commands.init import init
 from edge_hal.commands.keys import keys
@@ -80,6 +81,7 @@ app.command("label")(label)
 app.command("harvest")(harvest)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
+app.command("fuse")(fuse)
 app.command("bench")(bench)
 app.command("doctor")(doctor)
 app.add_typer(bridge, name="bridge")

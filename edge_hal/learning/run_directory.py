@@ -2,7 +2,8 @@
 
 `model.safetensors`: weights, with shapes, thresholds and provenance as metadata. `config.yaml`. `reference.npz`: a part
 of the real input, for the certificate. `alignment.json`: the alignment of the training videos. `encoder.onnx`: the
-graph of the frame encoder, if there is one. `last/`: the state of the training, until the run is complete.
+graph of the frame encoder, if there is one. `held_out.npz`: posteriors of videos that were held out, if there are any.
+`last/`: the state of the training, until the run is complete.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import CONTINUE, check_writable, file_error, replacing, write_file
+from edge_hal.held_out_file import HELD_OUT_FILE, HeldOut
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import REFERENCE_FILE, save_model
 from edge_hal.model.pyramid import Pyramid
@@ -83,12 +85,16 @@ class RunDirectory:
         reference: Mapping[str, NDArray[Any]],
         alignment: Mapping[str, Any],
         familiarity: Familiarity | None,
+        held_out: HeldOut | None = None,
     ) -> None:
         """Write the results. The model comes last, because a run with a model is complete."""
         write_file(self.path / "config.yaml", config.to_yaml(), todo=CONTINUE)
         write_file(self.path / "alignment.json", json.dumps(alignment, indent=1), todo=CONTINUE)
         with replacing(self.path / REFERENCE_FILE, folder=self.last, todo=CONTINUE) as beside:
             np.savez_compressed(beside, allow_pickle=False, **reference)
+        if held_out is not None:
+            with replacing(self.path / HELD_OUT_FILE, folder=self.last, todo=CONTINUE) as beside:
+                np.savez_compressed(beside, allow_pickle=False, **held_out.arrays())
         with replacing(self.path / MODEL_FILE, folder=self.last, todo=CONTINUE) as beside:
             save_model(beside, pyramid, front_end, decoder, provenance, familiarity)
         shutil.rmtree(self.last)

@@ -25,14 +25,16 @@ from edge_hal import __version__
 from edge_hal.calib.fit_decoder import check_given, fit_decoder
 from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, PER_H, fit_familiarity
 from edge_hal.config import Config
+from edge_hal.decoding.decode import split_heads
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures, first_pictures
+from edge_hal.held_out_file import HeldOut
 from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.progress import Progress
-from edge_hal.spec import FrontEndSpec
+from edge_hal.spec import FrontEndSpec, PyramidSpec
 
 from .alignment_file import StoredAlignment, alignment_entries, first_alignment_from
 from .data.check_features import check_features
@@ -204,8 +206,22 @@ def train(
         _reference(videos, config, recordings, vectors),
         alignment_entries(recordings, labels, videos.labels, found.evidence),
         familiarity,
+        _held_out(spec, [recordings[i].name for i in some], [streamed[i] for i in some], [labels[i] for i in some])
+        if held_out
+        else None,
     )
     return run.path
+
+
+def _held_out(
+    spec: PyramidSpec,
+    names: Sequence[str],
+    log_posteriors: Sequence[NDArray[np.float32]],
+    labels: Sequence[IntArray],
+) -> HeldOut:
+    main = (split_heads(rows, spec)[spec.lag_ticks] for rows in log_posteriors)
+    rows = dict(zip(names, main, strict=True))
+    return HeldOut(spec.labels, spec.model_hz, spec.lag_ticks, rows, dict(zip(names, labels, strict=True)))
 
 
 def labels_of_whole(labels: Sequence[IntArray], videos: VideoSet) -> list[IntArray]:

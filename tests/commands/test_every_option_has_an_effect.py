@@ -37,6 +37,7 @@ from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.signature import new_signer
 from tests.helpers import films
 from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
+from tests.helpers.kept_posteriors import keep
 from tests.helpers.sample_events import start, transition
 from tests.helpers.shift_work import Bench, utc_ns
 from tests.helpers.small_data import ACTIONS, CONFIG, write_alignment, write_small_data
@@ -57,6 +58,7 @@ CHECK_VIDEOS = f"check films {TINY}"
 LABEL = "label data --ckpt aligned --out new"
 HARVEST = "harvest tape --into task"
 DIFF = "models diff models features:f.npy@10 --before 1 --after 2"
+FUSE = "fuse left=view right=worse-view"
 EXPORT = "export --ckpt run --out new"
 INT8 = f"{EXPORT} --precision int8 --calib data --split 1"
 CALIBRATE = "calibrate data --ckpt run"
@@ -268,6 +270,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--check": (CONFIDENCE, f"{CONFIDENCE} --check valid"),
         "--json": (CALIBRATE, f"{CALIBRATE} --json"),
     },
+    "fuse": {
+        "VIEWS": (FUSE, f"{FUSE} top=worse-view"),
+        "--json": (FUSE, f"{FUSE} --json"),
+    },
     "bench": {
         "BUNDLE": ("bench bundle", "bench bundle2"),
         "--compare": ("bench bundle", "bench bundle --compare bundle2"),
@@ -466,6 +472,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(root / "f.npy", vectors([0] * 20 + [1] * 20))
     np.save(root / "g.npy", vectors([1] * 20 + [2] * 20))
     np.save(root / "r.npy", random_input(50, 6))
+    for name, strength in (("view", 1.0), ("worse-view", 0.5)):
+        keep(root / name, 1, strength)
     for name, labels in (("p", LABELS), ("q", LABELS[:2])):
         procedure = learn_procedure([np.repeat(range(len(labels)), 20)] * 8, labels, 10.0)
         (root / f"{name}.json").write_text(procedure.to_json())
