@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from edge_hal.bundle import Bundle, file_hash, load_bundle
 from edge_hal.errors import EdgeHalError
@@ -22,6 +22,18 @@ from .stream.recognizer import Recognizer
 from .threads import Worker
 
 log = logging.getLogger("edge_hal.run")
+
+
+class Succession(Protocol):
+    """Says when another bundle takes over."""
+
+    def poll(self, current: Recognizer) -> Recognizer | None:
+        """The recogniser that takes over now, if there is one. Called in each round of the loop; never blocks."""
+        ...
+
+    def health(self) -> dict[str, Any]:
+        """What the health of the run tells of it."""
+        ...
 
 
 class Reloader:

@@ -30,7 +30,7 @@ from .open_source import open_source
 from .options import RunOptions, Summary
 from .preview import Preview
 from .recording.event_ring import open_recording
-from .reload import Reloader
+from .reload import Reloader, Succession
 from .session import Session
 from .sources.base import Source
 from .sources.credentials import read_auth
@@ -137,7 +137,7 @@ def open_run(options: RunOptions, models: Models, stop: Stop, *, reload_same: bo
         limits=options.limits,
     )
     try:
-        with _journal(options) as journal, ExitStack() as closing:
+        with open_journal(options) as journal, ExitStack() as closing:
             next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__
             recognizer = _open_stream(models, bundle, options.engine, options, next_seq)
             engine = recognizer.engines.kind
@@ -166,7 +166,7 @@ class OpenedRun:
     source: Source
     journal: Journal | None
     recognizer: Recognizer
-    reloader: Reloader
+    reloader: Succession
     latency: Latency
     closing: ExitStack
     session: Session | None = None
@@ -206,20 +206,21 @@ def _open_stream(
         engine,
         options.threads,
         options.stream,
-        decoder=_decoder(bundle, options),
+        decoder=decoder_of(bundle, options),
         decide_every=options.decide_every,
         next_seq=next_seq,
         procedure_events=options.events == "all",
     )
 
 
-def _decoder(bundle: Bundle, options: RunOptions) -> DecoderConfig:
+def decoder_of(bundle: Bundle, options: RunOptions) -> DecoderConfig:
+    """The thresholds of the bundle, as the options change them."""
     return bundle.decoder.patient(options.decide).changed(options.decoder)
 
 
 def _on_engines_of(current: Recognizer, bundle: Bundle, options: RunOptions, next_seq: Callable[[], int]) -> Recognizer:
     """A recogniser of a bundle with the same graphs and another decoder. `current` may go on until it takes over."""
-    decoder = _decoder(bundle, options)
+    decoder = decoder_of(bundle, options)
     return Recognizer(
         bundle,
         current.engines,
@@ -250,7 +251,7 @@ def _observers(options: RunOptions, recognizer: Recognizer, source: Source) -> l
 
 
 @contextmanager
-def _journal(options: RunOptions) -> Iterator[Journal | None]:
+def open_journal(options: RunOptions) -> Iterator[Journal | None]:
     """The journal of a run, if it keeps one. Only the default folder is created; a given one must exist."""
     if options.journal is None:
         yield None

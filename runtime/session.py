@@ -29,7 +29,7 @@ from .observer import Checkpoint, Observer
 from .options import RunOptions
 from .recording.reader import SOURCE_STATE, ReplaySource
 from .recording.state_file import State, check_like
-from .reload import Reloader
+from .reload import Succession
 from .resumption import LiveResumption, ReplayedResumption, Resumption
 from .sources.base import Source
 from .stop import Stop
@@ -69,7 +69,7 @@ class Session:
         publisher: Publisher,
         latency: Latency,
         stop: Stop,
-        reloader: Reloader,
+        reloader: Succession,
         observers: Sequence[Observer],
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:

@@ -59,7 +59,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "web": {"edge_hal", "decoding", "runtime leaves", "runtime/delivery"},
     "runtime/station": {
-        *("edge_hal", "runtime", "runtime leaves", "runtime base", "runtime/delivery"),
+        *("edge_hal", "decoding", "runtime", "runtime leaves", "runtime base", "runtime/delivery"),
+        *("runtime/sources", "runtime/stream", "runtime/engines"),
     },
     "calib": {"edge_hal", "decoding", "runtime/engines", "runtime/stream"},
     "export": {"edge_hal", "decoding", "model", "calib", "runtime/engines", "runtime/stream"},

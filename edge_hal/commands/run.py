@@ -133,6 +133,8 @@ def _run_station(ctx: typer.Context, path: Path, check: bool, as_json: bool) -> 
         options.check()
         for name, each in options.streams.items():
             print(f"'{name}' can run: {_what(each)}")
+        for name, fused in options.fused.items():
+            print(f"'{name}' can run: fused from {', '.join(fused.views)}, {_kept(fused.run)}")
         return
     with streams.never_waiting():
         summary = run_station(
@@ -158,8 +160,11 @@ def _printer(as_json: bool) -> Callable[[Event], None] | None:
 
 
 def _what(options: RunOptions) -> str:
-    journal = "no journal" if options.journal is None else f"journal {options.journal}"
-    return f"{options.source.log_name}, bundle {options.bundle}, {journal}"
+    return f"{options.source.log_name}, bundle {options.bundle}, {_kept(options)}"
+
+
+def _kept(options: RunOptions) -> str:
+    return "no journal" if options.journal is None else f"journal {options.journal}"
 
 
 def _log_endpoint(stream: str | None, journal: Path | None, endpoint: str) -> None:

@@ -10,26 +10,38 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from edge_hal.commands.parsing import parse_duration
 from edge_hal.commands.run_values import address_options, run_options
 from edge_hal.errors import EdgeHalError
 from edge_hal.yaml_file import Lines, line_of, read_yaml
 
 if TYPE_CHECKING:
-    from edge_hal.runtime.station.options import StationOptions
+    from edge_hal.runtime.options import RunOptions
+    from edge_hal.runtime.station.options import FusedOptions, StationOptions
 
+Made = TypeVar("Made")
 OF_STATION = ("pub", "replay", "metrics", "key", "allowed", "insecure")
 """Of the whole station: at the top only. `--KEY` of the command line replaces them."""
 OF_COMMAND = ("stream", "station", "check", "log", "json", "task")
 """Options and arguments that are no keys."""
 PRIORITY = "priority"
-"""Of a stream among the others, a whole number: the only key that is no option of `edge-hal run`."""
+"""Of a stream among the others, a whole number: a key that is no option of `edge-hal run`."""
+FUSE, WEIGHTS, WAIT = "fuse", "weights", "wait"
+"""Of a fused stream: its views, how much each counts, and how long one that is late is waited for."""
+OF_FUSED = (
+    *("decide", "set", "now-hz", "events", "decide-every", "resume", "max-hold-ms", "overload", "seconds"),
+    *("journal", "no-journal", "retention", "wait-subscribers", PRIORITY),
+)
+"""Other keys of a fused stream."""
+OF_VIEW = ("camera", "bundle", "pace", "allow-uncertified", "trusted")
+"""Keys of its first view that hold for a fused stream as well."""
 EXAMPLE = "streams: {left: {camera: 0, bundle: b}}"
 
 Values = Mapping[str, Any]
@@ -48,7 +60,7 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
     Raises:
         EdgeHalError: the file cannot be read, or a key or value is wrong; the message names the line. Exit code 2.
     """
-    from edge_hal.runtime.station.options import StationOptions
+    from edge_hal.runtime.station.options import FusedOptions, StationOptions, check_views
 
     values, lines = read_yaml(path, EXAMPLE)
     command = command_of(run)
@@ -70,27 +82,85 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
             at = f"{path}, line {line_of(lines, own)}"
             raise EdgeHalError(f"{at}: '{blamed[-1]}'", error.format_message(), exit_code=2) from error
 
-    def of(name: str) -> Any:
+    def own_of(name: Any) -> dict[str, Any]:
         own = {} if streams[name] is None else streams[name]
         if not isinstance(own, dict) or not isinstance(name, str):
             at = f"{path}, line {line_of(lines, ('streams', str(name)))}"
             raise EdgeHalError(
                 f"{at}: stream '{name}' has no name or holds no keys", "", f"write `{EXAMPLE}`", exit_code=2
             )
-        _check_keys(path, lines, ("streams", name), own, of_stream)
-        words = {**{key: value for key, value in common.items() if key not in OF_STATION}, **own}
-        priority[name] = _priority(words.pop(PRIORITY, None), f"{path}, line {line_of(lines, ('streams', name))}")
+        return own
+
+    def options_of(name: str, words: Values) -> RunOptions:
         values = {**parsed(words, ("streams", name)), "stream": name}
+        return replace(run_options(values), keys=address.keys, insecure=address.insecure)  # of its preview
+
+    def words_of(name: str) -> dict[str, Any]:
+        own = own_of(name)
+        _check_keys(path, lines, ("streams", name), own, of_stream)
+        return {**{key: value for key, value in common.items() if key not in OF_STATION}, **own}
+
+    def stream_of(name: str) -> RunOptions:
+        words = words_of(name)
+        priority[name] = _priority(words.pop(PRIORITY, None), f"{path}, line {line_of(lines, ('streams', name))}")
+        return options_of(name, words)
+
+    def fused_of(name: str) -> FusedOptions:
+        own = own_of(name)
+        _check_fused_keys(path, lines, name, own, of_stream)
+        views, weights = _views(own[FUSE]), _weights(own.get(WEIGHTS))
+        check_views(views, [other for other in streams if other not in fused])
+        first = words_of(views[0])
+        words = {key: first[key] for key in OF_VIEW if key in first}
+        words |= {key: value for key, value in {**common, **own}.items() if key in OF_FUSED}
+        priority[name] = _priority(words.pop(PRIORITY, None), f"{path}, line {line_of(lines, ('streams', name))}")
+        wait = own.get(WAIT)
+        waits = {} if wait is None else {"wait_s": parse_duration(wait)}
+        return FusedOptions(options_of(name, words), views, weights, **waits)
+
+    def located(make: Callable[[str], Made], name: str) -> Made:
         try:
-            return replace(run_options(values), keys=address.keys, insecure=address.insecure)  # of its preview
+            return make(name)
         except EdgeHalError as error:
+            if error.what.startswith(f"{path}, line"):
+                raise
             at = f"{path}, line {line_of(lines, ('streams', name))}"
             raise EdgeHalError(f"{at}: stream '{name}': {error.what}", error.why, error.todo, exit_code=2) from error
 
     priority: dict[str, int] = {}
     top = parsed({key: common[key] for key in OF_STATION if key in common}, ())
     address = address_options({**top, **given})
-    return StationOptions({name: of(name) for name in streams}, address, priority)
+    fused = [name for name, own in streams.items() if isinstance(own, dict) and FUSE in own]
+    plain = {name: located(stream_of, name) for name in streams if name not in fused}
+    return StationOptions(plain, address, priority, {name: located(fused_of, name) for name in fused})
+
+
+def _check_fused_keys(path: Path, lines: Lines, name: str, own: Values, of_stream: list[str]) -> None:
+    """Raises EdgeHalError for a key that a fused stream does not know."""
+    known = [FUSE, WEIGHTS, WAIT, *OF_FUSED]
+    for key in own:
+        if key in of_stream and key not in known:
+            at = f"{path}, line {line_of(lines, ('streams', name, key))}"
+            why = f"'{name}' is fused from other streams"
+            raise EdgeHalError(f"{at}: '{key}' belongs to a stream with a source", why, "leave it out", exit_code=2)
+    _check_keys(path, lines, ("streams", name), own, known)
+
+
+def _views(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise EdgeHalError("fuse: it is a list of streams", "", "write fuse: [left, right]", exit_code=2)
+    return tuple(value)
+
+
+def _weights(value: Any) -> dict[str, float] | None:
+    """A number for each view."""
+    if value is None:
+        return None
+    try:
+        return {view: float(weight) for view, weight in value.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        todo = "write weights: {left: 0.8, right: 0.6}"
+        raise EdgeHalError("weights: it is a number for each view", "", todo, exit_code=2) from error
 
 
 def command_of(run: Any) -> Any:

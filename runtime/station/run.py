@@ -6,8 +6,9 @@ import logging
 import os
 import queue
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
+from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 from edge_hal.runtime.delivery.descriptors import raise_limit
@@ -16,12 +17,14 @@ from edge_hal.runtime.delivery.prometheus import MetricsServer, Vitals
 from edge_hal.runtime.delivery.shared_address import SharedAddress
 from edge_hal.runtime.model import Models
 from edge_hal.runtime.options import RunOptions
-from edge_hal.runtime.runner import quick_switches
+from edge_hal.runtime.runner import OpenedRun, open_run, quick_switches
 from edge_hal.runtime.stop import Stop, signals
 
+from .fused_run import open_fused
 from .options import StationOptions, StationSummary
 from .stream_thread import StreamThread
 from .turns import Turns
+from .views import View, Views
 
 log = logging.getLogger("edge_hal.run")
 
@@ -54,7 +57,7 @@ def run_station(
         with (
             SharedAddress(
                 address.endpoint,
-                options.streams,
+                options.runs,
                 replay=address.replay or default_replay(address.endpoint),
                 keys=address.keys,
                 insecure=address.insecure,
@@ -90,11 +93,13 @@ class Station:
         self.streams: dict[str, StreamThread] = {}
         self._options, self._address, self._on_event = options, address, on_event
         self._models, self._turns = Models(), Turns(len(os.sched_getaffinity(0)))
+        self._views: dict[str, Views] = {}  # by fused stream
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal handler may put into it at any time
 
     def begin(self) -> None:
-        for options in self._options.streams.values():
-            self._start(options)
+        self._views = {name: Views(each.views) for name, each in self._options.fused.items()}
+        for name in self._options.runs:
+            self._start(name)
 
     def going_on(self) -> bool:
         return not all(each.over for each in self.streams.values()) and self._address.failure is None
@@ -121,7 +126,7 @@ class Station:
         except EdgeHalError as error:
             log.error("the station goes on as it was: %s", error)
             return
-        before, after = self._options.streams, options.streams
+        before, after = ({**each.streams, **each.fused} for each in (self._options, options))
         ending = [name for name in before if after.get(name) != before[name]]
         for name in ending:
             self.streams[name].stop()
@@ -131,10 +136,18 @@ class Station:
                 del self.streams[name]
         self._options = options
         self._address.expect(after)
-        for name, each in after.items():
-            if before.get(name) != each:
-                self._start(each)
+        begun = [name for name in after if before.get(name) != after[name]]
+        for name, each in options.fused.items():
+            if name not in begun and self.streams[name].over and any(view in begun for view in each.views):
+                begun.append(name)  # it ended with its views
+            if name in begun:
+                self._views[name] = Views(each.views)
+        self._views = {name: self._views[name] for name in options.fused}
+        for name in after:
+            if name in begun:
+                self._start(name)
             else:
+                self.streams[name].watch(self._views_of(name))
                 self.streams[name].priority = options.priority.get(name, 0)
                 self.streams[name].reload()
         added = [name for name in after if name not in before]
@@ -150,13 +163,29 @@ class Station:
         for each in self.streams.values():
             each.finish()
 
-    def _start(self, options: RunOptions) -> None:
-        self.streams[options.stream] = StreamThread(
-            options,
-            self._models,
+    def _start(self, name: str) -> None:
+        fused = self._options.fused.get(name)
+
+        def opening(options: RunOptions, stop: Stop) -> AbstractContextManager[OpenedRun]:
+            if fused is None:
+                return open_run(options, self._models, stop, reload_same=False)
+            return open_fused(fused, self._options.streams, self._views[name], stop, self._bundles)
+
+        self.streams[name] = StreamThread(
+            self._options.runs[name],
+            opening,
             self._address,
             self._turns,
-            priority=self._options.priority.get(options.stream, 0),
+            views=self._views_of(name),
+            priority=self._options.priority.get(name, 0),
             on_event=self._on_event,
             ended=self.wake,
         )
+
+    def _views_of(self, stream: str) -> list[View]:
+        """What a stream is in fused streams."""
+        return [each.views[stream] for each in self._views.values() if stream in each.names]
+
+    def _bundles(self) -> dict[str, Bundle]:
+        """The bundles that the streams use now."""
+        return {name: each.bundle for name, each in list(self.streams.items()) if each.bundle is not None}

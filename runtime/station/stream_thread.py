@@ -9,24 +9,34 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 from edge_hal.runtime import threads
 from edge_hal.runtime.delivery.prometheus import Vitals
 from edge_hal.runtime.delivery.publisher import Publisher
 from edge_hal.runtime.delivery.shared_address import SharedAddress
-from edge_hal.runtime.model import Models
-from edge_hal.runtime.observer import EventCallback, Observer
+from edge_hal.runtime.observer import Checkpoint, EventCallback, Observer
 from edge_hal.runtime.options import RunOptions, Summary
-from edge_hal.runtime.runner import open_run
+from edge_hal.runtime.runner import OpenedRun
+from edge_hal.runtime.sources.frame import Frame
 from edge_hal.runtime.stop import Stop
+from edge_hal.runtime.stream.pyramid import PyramidStream
+from edge_hal.runtime.stream.recognizer import Recognizer
+from edge_hal.runtime.stream.ring import TIME
 
 from .turns import Turns
+from .views import View
+
+Opening = Callable[[RunOptions, Stop], AbstractContextManager[OpenedRun]]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 HEALTHY_S = 60.0
@@ -41,9 +51,12 @@ class StreamThread(Observer):
     """Runs a stream until it ends, or until it is asked to stop.
 
     Args:
+        opening: opens one run; see `open_run`.
+        views: this stream as a view of fused streams. They may be set at any time (`watch`).
         ended: called in the thread when no more runs follow.
 
     Attributes:
+        bundle: the one in use; None before the first run.
         priority: of its turns; it may be set at any time.
         summary: of the last run that ended without an error.
         over: no more runs follow.
@@ -52,10 +65,11 @@ class StreamThread(Observer):
     def __init__(
         self,
         options: RunOptions,
-        models: Models,
+        opening: Opening,
         address: SharedAddress,
         turns: Turns,
         *,
+        views: Sequence[View] = (),
         priority: int,
         on_event: Callable[[Event], None] | None,
         ended: Callable[[], None],
@@ -63,11 +77,15 @@ class StreamThread(Observer):
         self.options = options
         self.summary: Summary | None = None
         self.priority = priority
-        self._models, self._address, self._turns = models, address, turns
+        self.bundle: Bundle | None = None
+        self._views = tuple(views)
+        self._opening, self._address, self._turns = opening, address, turns
         self._on_event, self._ended = on_event, ended
         self._stop, self._again = Stop(), threading.Event()
         self._publisher: Publisher | None = None
         self._state: dict[str, Any] = {"state": "starting", "failures": 0, "why": None}
+        for view in self._views:
+            view.over(False)
         self._thread = threads.Worker(self._serve, f"stream-{options.stream}", stream=options.stream)
         self._thread.start()
 
@@ -88,6 +106,26 @@ class StreamThread(Observer):
         """Read the bundle again if its files have changed. A run that waits to begin again does so at once."""
         self._stop.ask_reload()
         self._again.set()
+
+    def watch(self, views: Sequence[View]) -> None:
+        """Hand posteriors over to these views from now on."""
+        before, self._views = self._views, tuple(views)
+        for view in self._views:
+            if view not in before:
+                view.over(self.over)
+
+    def frame_taken(self, frame: Frame, missed: int, period_ns: int | None) -> None:
+        for view in self._views:
+            view.frame_taken(frame, asap=self.options.pace == "asap", stopped=lambda: self._stop.asked)
+
+    def stepped(self, vectors: NDArray[np.float32], t_ns: int, pyramid: PyramidStream) -> None:
+        for view in self._views:
+            last = pyramid.ticks
+            times_ns = pyramid.ring.rows(0, TIME, last - len(vectors), last)
+            view.stepped(pyramid.spec, times_ns, pyramid.heads(len(vectors)))
+
+    def bundle_changed(self, successor: Recognizer, checkpoint: Checkpoint) -> None:
+        self.bundle = successor.bundle
 
     def health(self) -> dict[str, Any]:
         """For the health of the run: how often this stream was begun again, and why the last time."""
@@ -117,6 +155,8 @@ class StreamThread(Observer):
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         finally:
             self._tell("ended")
+            for view in self._views:
+                view.over(True)
             self._ended()
 
     def _run(self) -> str | None:
@@ -126,7 +166,11 @@ class StreamThread(Observer):
         try:
             with ExitStack() as closing:
                 options = _recording_anew(self.options)
-                opened = closing.enter_context(open_run(options, self._models, self._stop, reload_same=False))
+                opened = closing.enter_context(self._opening(options, self._stop))
+                self.bundle = opened.recognizer.bundle
+                for view in self._views:
+                    view.began()
+                closing.callback(self._tell_views_ended)
                 publisher = Publisher(self._address, options.stream, journal=opened.journal, latency=opened.latency)
                 self._publisher = closing.enter_context(publisher)
                 closing.callback(self._forget_publisher)
@@ -144,6 +188,10 @@ class StreamThread(Observer):
         """Changes as long as the end of this stream gets on."""
         publisher = self._publisher
         return self._state["state"], 0 if publisher is None else publisher.vitals()[0].events
+
+    def _tell_views_ended(self) -> None:
+        for view in self._views:
+            view.ended()
 
     def _forget_publisher(self) -> None:
         self._publisher = None

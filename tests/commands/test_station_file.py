@@ -77,6 +77,35 @@ def test_options_of_the_command_line_replace_those_of_the_station(tmp_path: Path
     assert (address.endpoint, address.metrics) == ("ipc://given", "127.0.0.1:1")
 
 
+def test_a_fused_stream_has_the_source_of_its_views_and_decisions_of_its_own(tmp_path: Path) -> None:
+    text = """
+    bundle: b
+    decide: fast
+    record: rec
+    streams:
+      bench: {fuse: [left, right], decide: sure, weights: {right: 0.5, left: 1}, wait: 50ms, priority: 2}
+      left: {camera: 'features:l.npy@10', pace: asap, bundle: l, record: ~, journal: left.journal}
+      right: {camera: 'features:r.npy@10', pace: asap, decide: balanced}
+      plain: {fuse: [right, left], journal: plain.journal}
+    """
+    options = read(tmp_path, text)
+    assert list(options.streams) == ["left", "right"] and list(options.runs) == ["left", "right", "bench", "plain"]
+    bench, plain = options.fused["bench"], options.fused["plain"]
+    assert (bench.views, bench.weights, bench.wait_s) == (("left", "right"), {"left": 1.0, "right": 0.5}, 0.05)
+    assert (bench.run.stream, bench.run.bundle, bench.run.pace, bench.run.decide) == (
+        "bench",
+        Path("l"),
+        "asap",
+        "sure",
+    )
+    assert bench.run.journal is None and bench.run.record is None and options.priority["bench"] == 2
+    assert (plain.run.bundle, plain.run.decide, plain.weights, plain.wait_s) == (Path("b"), "fast", None, 0.2)
+    assert plain.run.journal == Path("plain.journal")
+    live = read(tmp_path, "streams: {a: {camera: 0}, b: {camera: 1}, c: {fuse: [a, b]}}")
+    assert live.fused["c"].run.journal == default_path("c")
+    assert dataclasses.replace(read(tmp_path, text)) == options
+
+
 WRONG = [
     ("{}", "line 1: it has no streams", "streams: {left"),
     ("bundle: b\nstreams: {}", "line 2: it has no streams", ""),
@@ -99,6 +128,26 @@ WRONG = [
     ("streams: {a: {camera: 'features:f.npy@10', retention: 3d}}", "--retention without --journal", ""),
     ("streams:\n  a: {priority: high}", "line 2: 'priority'", "priority: 1"),
     ("streams: [", "station.yaml, line", ""),
+    (
+        "streams:\n  a: {}\n  b: {fuse: [a, c]}",
+        "line 3: stream 'b': fuse: there is no stream 'c'",
+        "streams with a source: a",
+    ),
+    ("streams:\n  left: {}\n  b: {fuse: [left, lfet]}", "no stream 'lfet'", "did you mean left?"),
+    ("streams:\n  a: {}\n  b: {fuse: [a, b]}", "no stream 'b' with a source", ""),
+    ("streams:\n  a: {}\n  b: {fuse: a}", "line 3: stream 'b': fuse: it is a list", "write fuse: [left, right]"),
+    ("streams:\n  a: {}\n  b: {fuse: [a]}", "fuse: it needs two streams", ""),
+    ("streams:\n  a: {}\n  b: {fuse: [a, a]}", "fuse: 'a' twice", ""),
+    ("streams:\n  a: {}\n  c: {}\n  b: {fuse: [a, c], camera: 0}", "line 4: 'camera' belongs to a stream with a", ""),
+    ("streams:\n  a: {}\n  c: {}\n  b: {fuse: [a, c], wieghts: {}}", "unknown key 'wieghts'", "did you mean weights?"),
+    (
+        "streams:\n  a: {}\n  c: {}\n  b: {fuse: [a, c], weights: 3}",
+        "weights: it is a number for each view",
+        "weights: {",
+    ),
+    ("streams:\n  a: {}\n  c: {}\n  b: {fuse: [a, c], weights: {a: x}}", "weights: it is a number for each", ""),
+    ("streams:\n  a: {}\n  c: {}\n  b: {fuse: [a, c], wait: soon}", "stream 'b': 'soon' is no duration", ""),
+    ("streams:\n  a: {weights: {a: 1}}", "line 2: unknown key 'weights'", ""),
 ]
 
 
@@ -123,10 +172,14 @@ def test_a_station_is_checked_and_run_from_the_command_line(call: Call, tmp_path
     for name in ("left", "right"):
         np.save(tmp_path / f"{name}.npy", vectors([0] * 20 + [1] * 20))
     lines = [f"{name}: {{camera: 'features:{name}.npy@10', pace: asap}}" for name in ("left", "right")]
+    lines.append("both: {fuse: [left, right]}")
     (tmp_path / "s.yaml").write_text("\n  ".join([f"bundle: {bundle}\nstreams:", *lines]))
     code, out, err = call("run", "--station", "s.yaml", "--check")
     assert code == 0, err
-    assert [line.partition(":")[0] for line in out.splitlines()] == ["'left' can run", "'right' can run"]
+    assert [line.partition(":")[0] for line in out.splitlines()] == [
+        *("'left' can run", "'right' can run", "'both' can run")
+    ]
+    assert out.splitlines()[-1] == "'both' can run: fused from left, right, no journal"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["left.npy", "right.npy", "s.yaml"]
     code, out, err = call("run", "--station", "s.yaml", "--pub", "tcp://127.0.0.1:*", "--json", "--log", "json")
     assert code == 0, err
@@ -134,8 +187,10 @@ def test_a_station_is_checked_and_run_from_the_command_line(call: Call, tmp_path
     assert [(name, each["reason"], each["ticks"]) for name, each in streams.items()] == [
         ("left", "eof", 40),
         ("right", "eof", 40),
+        ("both", "eof", 40),
     ]
-    assert {line.get("stream") for line in map(json.loads, err.splitlines())} == {"left", "right", None}
+    assert {line.get("stream") for line in map(json.loads, err.splitlines())} == {"left", "right", "both", None}
+    assert "views and weights: left 1, right 1 (equal: none were given)" in err
     code, out, err = call("run", "--station", "s.yaml", "--pub", "tcp://127.0.0.1:*", "--log", "human")
     assert code == 0 and "[left] start" in out and "'right':\nframes: 40 captured" in out and " [left] bundle" in err
     for words, expected in (

@@ -22,10 +22,12 @@ AT_ONCE = DecoderConfig(smooth_s=0.0, confirm_s=0.0, min_duration_s=0.0)
 """Decides at the first opportunity, which is the end of a bin."""
 
 
-def known_spec(model_hz: float = 10.0, *, pictures: bool = False, lag_s: float = 0.0) -> PyramidSpec:
+def known_spec(
+    model_hz: float = 10.0, *, pictures: bool = False, lag_s: float = 0.0, labels: tuple[str, ...] = LABELS
+) -> PyramidSpec:
     return PyramidSpec(
         model_hz=model_hz,
-        labels=LABELS,
+        labels=labels,
         front_end=FrontEndSpec(size=len(LABELS), window=1),
         levels=(LevelSpec(1, 2, 4, 1, 1), LevelSpec(STRIDE, 2, 4, 1, 1)),
         encoder=EncoderSpec(16, 16, len(LABELS)) if pictures else None,
@@ -43,9 +45,10 @@ def known_bundle(
     passed: bool = True,
     lag_s: float = 0.0,
     familiarity: Familiarity | None = None,
+    labels: tuple[str, ...] = LABELS,
 ) -> Bundle:
-    """With `lag_s`, what it says of a tick is meant of one so long before."""
-    spec = known_spec(model_hz, pictures=pictures, lag_s=lag_s)
+    """With `lag_s`, what it says of a tick is meant of one so long before. `labels`: names of the entries."""
+    spec = known_spec(model_hz, pictures=pictures, lag_s=lag_s, labels=labels)
 
     def write(directory: Path) -> None:
         for level in range(len(spec.levels)):

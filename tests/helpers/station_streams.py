@@ -21,6 +21,7 @@ def stream(folder: Path, bundle: Path, name: str, seed: int = 0, **more: Any) ->
 
 def endless(folder: Path, bundle: Path, name: str, **more: Any) -> RunOptions:
     """A stream that goes on for longer than the test, at 100 vectors a second."""
-    np.save(folder / f"{name}.npy", vectors(segments(3, 2000)))
     given = {"camera": f"features:{folder}/{name}.npy@100", "pace": "realtime"}
-    return stream(folder, bundle, name, **{**given, **more})
+    made = stream(folder, bundle, name, **{**given, **more})
+    np.save(folder / f"{name}.npy", vectors(segments(3, 2000)))
+    return made

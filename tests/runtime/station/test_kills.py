@@ -18,15 +18,17 @@ from tests.helpers.bundles import vectors
 from tests.helpers.deliveries import TIMEOUT_S, kept, spawn
 from tests.helpers.loops import segments
 
-NAMES = ("a", "b", "c", "d")
+FILES = ("a", "b", "c", "d")
+NAMES = (*FILES, "both")
 
 
 def write_station(folder: Path, bundle: Path) -> Path:
-    """Four files at full pace, of different lengths."""
+    """Four files at full pace, of different lengths, and two of them fused."""
     lines = [f"bundle: {bundle}", "pace: asap", f"pub: ipc://{folder}/s", "streams:"]
-    for seed, name in enumerate(NAMES):
+    for seed, name in enumerate(FILES):
         np.save(folder / f"{name}.npy", vectors(segments(seed, 200 + 50 * seed)))
         lines.append(f"  {name}: {{camera: 'features:{folder}/{name}.npy@10', journal: {folder}/{name}.journal}}")
+    lines.append(f"  both: {{fuse: [a, b], journal: {folder}/both.journal}}")
     (folder / "station.yaml").write_text("\n".join(lines))
     return folder / "station.yaml"
 

@@ -1,0 +1,169 @@
+"""One run of a fused stream. It is a run like any other: its source delivers fused posteriors, and its model passes
+them on, so clock, decoder, events, journal and counters are those of every stream."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.bundle import Bundle
+from edge_hal.decoding.decode import open_decoder, open_tracker
+from edge_hal.decoding.fusion import EQUAL, check_fusable, fused_fingerprint, fused_spec
+from edge_hal.runtime.engines.engine import Engines
+from edge_hal.runtime.options import RunOptions
+from edge_hal.runtime.runner import OpenedRun, check_run, decoder_of, open_journal
+from edge_hal.runtime.stop import Stop
+from edge_hal.runtime.stream.latency import Latency
+from edge_hal.runtime.stream.recognizer import Recognizer
+from edge_hal.spec import PyramidSpec
+
+from .fused_source import FusedSource
+from .options import FusedOptions
+from .views import Views
+
+log = logging.getLogger("edge_hal.run")
+
+
+class PosteriorEngine:
+    """A level that passes its input on: vectors (n, H K) are the log posteriors of all heads."""
+
+    def __init__(self, spec: PyramidSpec) -> None:
+        self._labels = len(spec.labels)
+
+    def step(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        x = inputs["x"]
+        return {"frame": x[:, : self._labels], "lagged": x[:, self._labels :], "change": np.zeros((len(x), 1), x.dtype)}
+
+    def reset(self) -> None:
+        """It has no state."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """It has no state."""
+
+
+@dataclass(frozen=True)
+class FusedModel:
+    """The model of a fused stream, which has no graphs."""
+
+    why: str
+    spec: PyramidSpec
+    kind: str = "fusion"
+    opens_in_background: bool = True
+
+    def open_stream(self) -> Engines:
+        return Engines(self, (PosteriorEngine(self.spec),), None)
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def fused_bundle(bundles: Sequence[Bundle], weights: Sequence[float]) -> Bundle:
+    """What events tell of the bundles of the views. Its decoder is that of the first view, without `unfamiliar`: a
+    view tells that of its own input."""
+    first = bundles[0]
+    return replace(
+        first,
+        spec=fused_spec([bundle.spec for bundle in bundles]),
+        decoder=replace(first.decoder, unfamiliar_per_h=0.0),
+        fingerprint=fused_fingerprint([bundle.fingerprint for bundle in bundles], weights),
+        certified=all(bundle.certified for bundle in bundles),
+        familiarity=None,
+    )
+
+
+class FusedSuccession:
+    """Follows the bundles of the views: if one of them has taken over another, the fused stream does so too.
+
+    Args:
+        bundles: those in use now, by view; a view that has not begun is missing.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        opened: Sequence[Bundle],
+        bundles: Callable[[], Mapping[str, Bundle]],
+        make: Callable[[Sequence[Bundle]], Recognizer],
+    ) -> None:
+        self._names, self._bundles, self._make = names, bundles, make
+        self._used = tuple(opened)
+        self._seen: Sequence[Bundle | None] = self._used
+
+    def poll(self, current: Recognizer) -> Recognizer | None:
+        found = self._bundles()
+        seen = [found.get(name) for name in self._names]
+        if all(one is other for one, other in zip(seen, self._seen, strict=True)):
+            return None
+        self._seen = seen
+        now = tuple(found.get(name, used) for name, used in zip(self._names, self._used, strict=True))
+        if all(
+            one.fingerprint == other.fingerprint and one.decoder == other.decoder
+            for one, other in zip(now, self._used, strict=True)
+        ):
+            return None
+        check_fusable(self._names, [bundle.spec for bundle in now])
+        self._used = now
+        return self._make(now)
+
+    def health(self) -> dict[str, Any]:
+        return {}
+
+
+@contextmanager
+def open_fused(
+    fused: FusedOptions,
+    streams: Mapping[str, RunOptions],
+    views: Views,
+    stop: Stop,
+    bundles: Callable[[], Mapping[str, Bundle]],
+) -> Iterator[OpenedRun]:
+    """Open what one run of a fused stream needs, and close it afterwards; as `open_run`.
+
+    Args:
+        streams: the options of each stream of the station.
+        views: what the streams hand over.
+        bundles: those that the views use now.
+    """
+    options, names = fused.run, fused.views
+    weights = [EQUAL if fused.weights is None else fused.weights[name] for name in names]
+    try:
+        opened = [check_run(streams[name]) for name in names]
+        check_fusable(names, [bundle.spec for bundle in opened])
+        source = FusedSource(names, opened[0].spec, weights, fused.wait_s, live=options.pace != "asap")
+        with open_journal(options) as journal, ExitStack() as closing:
+            next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__
+
+            def recognizer(used: Sequence[Bundle]) -> Recognizer:
+                bundle = fused_bundle(used, weights)
+                decoder, model = decoder_of(bundle, options), FusedModel(f"views {', '.join(names)}", bundle.spec)
+                return Recognizer(
+                    bundle,
+                    model.open_stream(),
+                    open_decoder(decoder, bundle.spec),
+                    open_tracker(decoder, bundle.spec),
+                    stream=options.stream,
+                    decide_every=options.decide_every,
+                    next_seq=next_seq,
+                    procedure_events=options.events == "all",
+                )
+
+            told = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, weights, strict=True))
+            equal = " (equal: none were given)" if fused.weights is None else ""
+            log.info("views and weights: %s%s", told, equal, extra={"fields": {"views": names, "weights": weights}})
+            succession = FusedSuccession(names, opened, bundles, recognizer)
+            made = OpenedRun(options, stop, source, journal, recognizer(opened), succession, Latency(), closing)
+            views.begin(source)
+            yield made
+    finally:
+        views.begin(None)
+        stop.forget_wakers()
