@@ -1,9 +1,11 @@
 """How much each view of one procedure counts, fitted on training videos that every view filmed.
 
-The weights maximise the likelihood of the labels under the product of the views (`decoding/fusion.py`). It is concave
-in the weights. The posteriors are those of networks that were not trained on the video (`held_out.npz`), because a
-network is too sure of its own videos. Labels are those of the alignments; where those of two views differ, each
-counts half.
+The weights maximise the likelihood of the labels under the product of the views (`decoding/fusion.py`), which is
+concave in the weights. Then they are scaled to a mean of 1: posteriors of one network are too sure at each tick, and
+the thresholds of the decoder, fitted on one view with the weight 1, allow for that already.
+
+The posteriors are those of networks that were not trained on the video (`held_out.npz`), because a network is too sure
+of its own videos. Labels are those of the alignments; where those of two views differ, each counts half.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FittedFusion:
-    """`weights` by view. `right`: the share of ticks whose most probable label is that of an alignment: of each view
-    alone, of all with equal weights, and of all with these."""
+    """`weights` by view, 1 on average. `right_...`: the share of ticks whose most probable label is that of an
+    alignment: of each view alone, of all with equal weights, and of all with these."""
 
     weights: Mapping[str, float]
     videos: int
@@ -58,6 +60,10 @@ def fit_fusion(views: Mapping[str, HeldOut]) -> FittedFusion:
         raise EdgeHalError("the views have no held out video in common", why, "name the videos alike", exit_code=2)
     rows, labels = _aligned(views, common)
     weights = _most_likely(rows, labels)
+    if not weights.any():
+        why = "no weight above 0 makes the alignments more likely"
+        raise EdgeHalError("the views tell nothing of the steps", why, "look at the scores of each run")
+    weights *= len(weights) / weights.sum()
 
     def right(used: list[float]) -> float:
         chosen = pooled(list(rows.astype(np.float32)), used, len(first.actions)).argmax(-1)
