@@ -32,7 +32,7 @@ from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.spec import PyramidSpec
 
 LONGEST_WAIT_S = 0.5
-LONGEST_OPEN_S = 2.0
+LONGEST_OPEN_S = 0.5
 """If the loop is later than this, the oldest instant is dropped, and counted as superseded."""
 AHEAD = 32
 """So many instants may a view at full pace be ahead of the others."""
