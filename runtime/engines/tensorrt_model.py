@@ -40,7 +40,9 @@ class TensorRtModel:
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         if bundle.target == "onnxruntime":
             why = "the bundle is int8 for onnxruntime"
-            todo = "export it with --target tensorrt; if its encoder was trained in int8, train without model.encoder.int8"
+            todo = (
+                "export it with --target tensorrt; if its encoder was trained in int8, train without model.encoder.int8"
+            )
             raise EdgeHalError("TensorRT cannot run this bundle", why, todo)
         self._spec, self._options, self._trt = bundle.spec, options, _tensorrt()
         self._lock = threading.Lock()
