@@ -17,6 +17,7 @@ from .data.recordings import Labels, SampledRecording
 from .hmm.first_alignment import FirstAlignment, find_first_alignment
 from .hmm.known_labels import KnownSegments, known_segments_of, with_known
 from .hmm.trust import Evidence
+from .networks.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Starter:
     config: Config
     seed: int
     progress: Progress
+    world: World = ALONE
 
     @classmethod
     def of(
@@ -49,6 +51,7 @@ class Starter:
         config: Config,
         seed: int,
         progress: Progress,
+        world: World = ALONE,
     ) -> Starter:
         """For these recordings.
 
@@ -62,7 +65,7 @@ class Starter:
             ticks = {recording.name: len(recording.inputs) for recording in recordings}
             check_lengths(ticks, {recording.name: recording.transcript for recording in recordings}, config)
             known_segments = [known_segments_of(recording) for recording in recordings]
-        return cls(transcripts, user_labels, known_segments, stored, count, config, seed, progress)
+        return cls(transcripts, user_labels, known_segments, stored, count, config, seed, progress, world)
 
     @property
     def fully_labelled(self) -> bool:
@@ -84,7 +87,13 @@ class Starter:
         if self.fully_labelled:
             known = [labels for labels in self.user_labels if labels is not None]
             return FirstAlignment(known, [Evidence()] * len(known))
-        found = self.stored or find_first_alignment(
+        found = self.stored or self.world.from_first(lambda: self._search(vectors, front_end, learned, change))
+        return replace(found, labels=self.with_user_labels(found.labels))
+
+    def _search(
+        self, vectors: list[NDArray[np.float32]], front_end: FrontEnd, learned: bool, change: bool
+    ) -> FirstAlignment:
+        return find_first_alignment(
             vectors,
             self.transcripts,
             self.count,
@@ -97,4 +106,3 @@ class Starter:
             learned=learned,
             change=change,
         )
-        return replace(found, labels=self.with_user_labels(found.labels))
