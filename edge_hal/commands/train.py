@@ -14,6 +14,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.task import tell
+from edge_hal.commands.workers import workers_of
 from edge_hal.encoder_kind import AUTO
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import composed
@@ -115,6 +116,13 @@ def train(
             help="Also use video files that lack more than a tenth of their frames, such as files that were cut off.",
         ),
     ] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="What extracts videos and searches the alignment: a number of threads and processes here, or the "
+            "address of a dask scheduler, tcp://HOST:8786 (default: one for each core)."
+        ),
+    ] = None,
 ) -> None:
     """Learn from ordered step lists. An interrupted training continues when the same command is run again."""
     from edge_hal.learning.networks.world import world_of_torchrun
@@ -160,7 +168,7 @@ def train(
 
         began_s = time.monotonic()
         try:
-            with Stages() as report:
+            with workers_of(workers if world.first else None) as others, Stages() as report:
                 out = learn(
                     videos,
                     chosen,
@@ -172,6 +180,7 @@ def train(
                     accept_damaged=accept_damaged,
                     cache=cache,
                     world=world,
+                    workers=others,
                 )
         except OSError as error:
             raise file_error(f"cannot write {out or data}", error, CONTINUE) from error

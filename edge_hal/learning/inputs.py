@@ -4,6 +4,7 @@ of a training share the work."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_hal.cores import cores
 from edge_hal.features import encode_pictures
+from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 from edge_hal.spec import EncoderSpec
 
@@ -33,12 +35,13 @@ def read_together(
     cache: VideoCache | None,
     progress: Progress,
     world: World,
+    workers: Workers | None,
     *,
     accept_damaged: bool,
 ) -> list[SampledRecording]:
     """The recordings, in each process. Arguments and errors: as for `read_recordings`."""
     if picture is not None:
-        _extract_together(videos, Sampling(model_hz, picture.height, picture.width, graph), cache, world)
+        _extract_together(videos, Sampling(model_hz, picture.height, picture.width, graph), cache, world, workers)
     return read_recordings(
         videos,
         model_hz,
@@ -46,6 +49,7 @@ def read_together(
         lambda done, total: progress("read", done, total, ""),
         graph=graph,
         cache=cache,
+        workers=workers,
         accept_damaged=accept_damaged,
     )
 
@@ -74,13 +78,14 @@ def copies_of(
     cache: VideoCache | None,
     progress: Progress,
     world: World,
+    workers: Workers | None,
 ) -> list[list[Vectors]]:
     """Vectors (T, D) of each video in each of `count` augmented copies."""
     copies = []
     for number in range(1, 1 + count):
         copy = replace(sampling, copy=number)
-        _extract_together(videos, copy, cache, world)
-        found = extract(videos.videos, copy, cache, partial(_told, progress, f"copy {number}"))
+        _extract_together(videos, copy, cache, world, workers)
+        found = extract(videos.videos, copy, cache, partial(_told, progress, f"copy {number}"), workers=workers)
         pairs = zip(found, recordings, strict=True)
         copies.append([np.asarray(each.values[: len(r.inputs)], np.float32) for each, r in pairs])
     return copies
@@ -90,9 +95,16 @@ def _told(progress: Progress, remark: str, done: int, total: int) -> None:
     progress("augment", done, total, remark)
 
 
-def _extract_together(videos: VideoSet, sampling: Sampling, cache: VideoCache | None, world: World) -> None:
-    """Fill the cache, each process with its share of the videos. Without a cache each reads all of them later."""
-    if world.size > 1 and cache is not None:
-        workers = max(1, cores() // world.local_size)
-        extract(videos.videos[world.rank :: world.size], sampling, cache, workers=workers)
+def _extract_together(
+    videos: VideoSet, sampling: Sampling, cache: VideoCache | None, world: World, workers: Workers | None
+) -> None:
+    """Fill the cache, each process with its share of the videos; an executor is used by the first one. Without a cache
+    each process reads all of them later."""
+    if world.size == 1 or cache is None:
+        return
+    if world.from_first(lambda: isinstance(workers, Executor)):
+        world.from_first(lambda: len(extract(videos.videos, sampling, cache, workers=workers)))
+    else:
+        here = workers or max(1, cores() // world.local_size)
+        extract(videos.videos[world.rank :: world.size], sampling, cache, workers=here)
         world.wait()

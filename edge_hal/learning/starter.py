@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_hal.config import Config
 from edge_hal.model.front_end import FrontEnd
+from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 
 from .data.check_videos import check_lengths
@@ -41,6 +42,7 @@ class Starter:
     seed: int
     progress: Progress
     world: World = ALONE
+    workers: Workers | None = None
 
     @classmethod
     def of(
@@ -52,6 +54,7 @@ class Starter:
         seed: int,
         progress: Progress,
         world: World = ALONE,
+        workers: Workers | None = None,
     ) -> Starter:
         """For these recordings.
 
@@ -65,7 +68,7 @@ class Starter:
             ticks = {recording.name: len(recording.inputs) for recording in recordings}
             check_lengths(ticks, {recording.name: recording.transcript for recording in recordings}, config)
             known_segments = [known_segments_of(recording) for recording in recordings]
-        return cls(transcripts, user_labels, known_segments, stored, count, config, seed, progress, world)
+        return cls(transcripts, user_labels, known_segments, stored, count, config, seed, progress, world, workers)
 
     @property
     def fully_labelled(self) -> bool:
@@ -105,4 +108,5 @@ class Starter:
             known_segments=self.known_segments,
             learned=learned,
             change=change,
+            workers=self.workers,
         )

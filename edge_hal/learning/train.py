@@ -32,6 +32,7 @@ from edge_hal.features import first_pictures
 from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
+from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 from edge_hal.spec import FrontEndSpec
 
@@ -78,6 +79,7 @@ def train(
     accept_damaged: bool = False,
     cache: VideoCache | None = None,
     world: World = ALONE,
+    workers: Workers | None = None,
 ) -> Path:
     """Train on `videos` and write a run directory, which is returned. An interrupted training resumes.
 
@@ -91,6 +93,8 @@ def train(
         accept_damaged: use video files whatever share of their frames is missing.
         cache: what was extracted from video files, and where to keep it; None: in temporary files.
         world: the processes of this training. All are called with the same arguments.
+        workers: what searches the first alignment and extracts videos, in the first process; None: see
+            `find_first_alignment` and `extract`.
 
     Raises:
         EdgeHalError: the data or the configuration are bad, or `out` cannot be used.
@@ -124,13 +128,13 @@ def train(
             if config.model.encoder is not None and config.model.encoder.int8:
                 quantise_encoder(graph, pretrained.spec, videos.videos, config.model.hz)
         recordings = read_together(
-            videos, config.model.hz, picture, graph, cache, progress, world, accept_damaged=accept_damaged
+            videos, config.model.hz, picture, graph, cache, progress, world, workers, accept_damaged=accept_damaged
         )
         if picture is None:
             for note in check_features(videos, recordings):
                 log.warning(note)
         stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
-        starter = Starter.of(recordings, stored, len(videos.labels), config, seed, progress, world)
+        starter = Starter.of(recordings, stored, len(videos.labels), config, seed, progress, world, workers)
         world.from_first(run.begin)
         run.check_begun()
         if graph is not None and world.first:
@@ -174,7 +178,7 @@ def train(
     copies = []
     if picture is not None:
         sampling = Sampling(config.model.hz, picture.height, picture.width, run.path / ENCODER_FILE)
-        made = copies_of(videos, recordings, sampling, config.copies, cache, progress, world)
+        made = copies_of(videos, recordings, sampling, config.copies, cache, progress, world, workers)
         copies = [[front_end(torch.from_numpy(x)) for x in copy] for copy in made]
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"), copies)
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from edge_hal.learning.hmm import em, restart_search
 from edge_hal.learning.hmm.align import HmmAlignment, align_with_hmm
 from edge_hal.learning.hmm.em import Candidate, HmmConfig, most_likely_segments
-from edge_hal.learning.hmm.parallel import forked
 from edge_hal.learning.hmm.restart_search import DUPLICATE_DISTANCE, crossover, rank, without_duplicates
 from edge_hal.learning.hmm.transcript_chain import Counts
 from edge_hal.metrics import transcript_of
+from edge_hal.parallel import mapped
 from tests.helpers.hmm_videos import accuracy, make_videos
 
 seeds = st.integers(0, 2**32 - 1)
@@ -168,13 +168,13 @@ def squared(x: int) -> int:
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_forked_work_comes_in_order_and_so_do_errors(workers: int) -> None:
     offset = 7  # a closure is inherited, not sent
-    assert list(forked(lambda x: squared(x) + offset, range(4), workers)) == [7, 8, 11, 16]
-    assert list(forked(squared, [], workers)) == [] and list(forked(squared, [3], workers)) == [9]
-    found = forked(squared, [1, -2, 3], workers)
+    assert list(mapped(lambda x: squared(x) + offset, range(4), workers)) == [7, 8, 11, 16]
+    assert list(mapped(squared, [], workers)) == [] and list(mapped(squared, [3], workers)) == [9]
+    found = mapped(squared, [1, -2, 3], workers)
     assert next(found) == 1
     with pytest.raises(ValueError, match="-2 is too small"):
         next(found)
-    inside = {os.getpid() for _ in range(2)} if workers == 1 else set(forked(lambda _: os.getpid(), [0, 1], workers))
+    inside = {os.getpid() for _ in range(2)} if workers == 1 else set(mapped(lambda _: os.getpid(), [0, 1], workers))
     assert (os.getpid() in inside) is (workers == 1)
 
 
