@@ -11,6 +11,8 @@ from typing import Any
 from edge_hal.errors import EdgeHalError
 
 CONNECT_S = 10.0
+START_S = 30.0
+"""How long the first worker may take to appear."""
 ABSENT_S = 60.0
 """How long all workers may be away, before the work is given up."""
 LARGE_BYTES = 100_000
@@ -41,7 +43,7 @@ class Cluster(Executor):
             todo = "start it: dask scheduler, and on each machine: dask worker ADDRESS"
             raise EdgeHalError(f"cannot reach the scheduler {address}", str(error), todo) from error
         try:
-            self._client.wait_for_workers(1, timeout=CONNECT_S)
+            self._client.wait_for_workers(1, timeout=START_S)
         except TimeoutError as error:
             self._client.close()
             todo = f"start some: dask worker {address}"

@@ -91,8 +91,8 @@ def _start_worker() -> None:
 
 
 def _submitted(function: Callable[[Item], Result], items: Sequence[Item], executor: Executor) -> Iterator[Result]:
-    call = pickle.dumps(function)
-    futures = [executor.submit(_call_sent, versions(), call, item) for item in items]
+    here, call = versions(), pickle.dumps(function)
+    futures = [executor.submit(_call_sent, here, call, item) for item in items]
     try:
         for future in futures:
             yield cast("Result", future.result())

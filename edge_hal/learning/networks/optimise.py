@@ -75,7 +75,9 @@ class Stage:
         """
         memory = {} if memory is None else memory
         module.to(self.device)
-        optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
+        # Each process repeats this update, so its time limits the speed-up. One process keeps the kernel that it had.
+        fused = self.world.size > 1 or None
+        optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
         done = self._load(module, optimiser, memory)
         network: nn.Module = Loss(module, self.world)
         if self.world.size > 1:

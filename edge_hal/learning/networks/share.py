@@ -110,7 +110,8 @@ class Rows(TorchFunctionMode):
     def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0:
             return x
-        return x * self.of(F.dropout(x.new_ones(self._whole(x)), p))
+        kept = torch.empty(self._whole(x), dtype=torch.bool, device=x.device).bernoulli_(1 - p)
+        return x * self.of(kept).to(x.dtype).div_(1 - p)
 
     def _normalised(
         self,
