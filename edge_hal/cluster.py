@@ -9,6 +9,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.parallel import different, unusable, versions
 
 CONNECT_S = 10.0
 START_S = 30.0
@@ -27,7 +28,8 @@ class Cluster(Executor):
         lost: why the work was given up, if it was.
 
     Raises:
-        EdgeHalError: dask is not installed, or the scheduler cannot be reached, or it has no workers.
+        EdgeHalError: dask is not installed, the scheduler cannot be reached, it has no workers, or they cannot do this
+            work.
     """
 
     def __init__(self, address: str) -> None:
@@ -48,6 +50,7 @@ class Cluster(Executor):
             self._client.close()
             todo = f"start some: dask worker {address}"
             raise EdgeHalError(f"the scheduler {address} has no workers", "", todo) from error
+        self._check_versions()
         self._executor = self._client.get_executor(pure=False)
         self._kept: dict[str, Any] = {}
         self._end = threading.Event()
@@ -84,6 +87,19 @@ class Cluster(Executor):
                 self.lost = f"the scheduler {self.address} or all of its workers were away for {ABSENT_S:.0f} s"
                 self._executor.shutdown(wait=False)
                 return
+
+    def _check_versions(self) -> None:
+        """Raises EdgeHalError if a worker cannot import this edge-hal, or has other versions. A worker that joins later
+        is checked with each task."""
+        try:
+            found = self._client.run(versions)
+        except Exception as error:  # whatever a worker's interpreter raised
+            self._client.close()
+            raise unusable(f"{type(error).__name__}: {error}") from error
+        for worker, theirs in found.items():
+            if theirs != versions():
+                self._client.close()
+                raise unusable(f"{worker} has {different(theirs, versions())}")
 
     def _has_workers(self) -> bool:
         try:

@@ -99,7 +99,7 @@ def _submitted(function: Callable[[Item], Result], items: Sequence[Item], execut
     except CancelledError as error:
         raise EdgeHalError("the workers were lost", getattr(executor, "lost", ""), "start them again") from error
     except (ImportError, AttributeError, pickle.UnpicklingError) as error:
-        raise _unusable(f"{type(error).__name__}: {error}") from error
+        raise unusable(f"{type(error).__name__}: {error}") from error
     finally:
         for future in futures:
             future.cancel()
@@ -109,10 +109,7 @@ def _call_sent(theirs: dict[str, str], call: bytes, item: Any) -> Any:
     """In a worker: the function in `call`, of `item`."""
     here = versions()
     if here != theirs:
-        other = ", ".join(
-            f"{name} {here[name]} instead of {theirs[name]}" for name in here if here[name] != theirs[name]
-        )
-        raise _unusable(f"{platform.node()} has {other}")
+        raise unusable(f"{platform.node()} has {different(here, theirs)}")
     return pickle.loads(call)(item)
 
 
@@ -122,5 +119,9 @@ def versions() -> dict[str, str]:
     return {"edge-hal": edge_hal.__version__, "numpy": np.__version__, "Python": python}
 
 
-def _unusable(why: str) -> EdgeHalError:
+def different(here: dict[str, str], wanted: dict[str, str]) -> str:
+    return ", ".join(f"{name} {here[name]} instead of {wanted[name]}" for name in here if here[name] != wanted[name])
+
+
+def unusable(why: str) -> EdgeHalError:
     return EdgeHalError("a worker cannot do this work", why, "install the same versions there as here")

@@ -28,7 +28,10 @@ def scheduler(folder: Path) -> Iterator[tuple[str, Process]]:
                      "--scheduler-file", str(file))  # fmt: skip
     try:
         until_exists(file, process)
-        yield json.loads(file.read_text())["address"], process
+        while not (text := file.read_text()).endswith("}"):  # it is written in pieces
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.005)
+        yield json.loads(text)["address"], process
     finally:
         process.kill()
         process.wait()
