@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_EXTRAS := camera,train,export,plot
-TEST_EXTRAS := $(DEMO_EXTRAS),test,browser,encoders,tensorrt-rtx
+TEST_EXTRAS := $(DEMO_EXTRAS),test,browser,encoders,tensorrt-rtx,cluster
 # pip prints errors and nothing else.
 INSTALL := -m pip install -qq --disable-pip-version-check
 # One thread in each process, and one process more than there are cores, four at most: many tests wait for processes.

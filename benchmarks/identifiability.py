@@ -138,13 +138,14 @@ def optimise(run: Run, pyramid: Pyramid, latents: Latents, x: Tensor, labels: Te
         index = first[:, None] + torch.arange(CROP)
         outputs = pyramid(x[which[:, None], index])
         terms = latents(outputs)
-        loss = weights.reconstruction * terms.reconstruction + weights.kl * terms.kl + weights.sparse * terms.sparse
+        loss = weights.reconstruction * sum(mean.value for mean in terms.reconstruction)
+        loss = loss + weights.kl * sum(mean.value for mean in terms.kl) + weights.sparse * terms.sparse.value
         if labels is not None and outputs.action is not None:
             target = labels[which[:, None], index]
             coarse = majority(target, latents.stride, outputs.frame.shape[-1])
-            loss = loss + weights.frame * frame_loss(outputs.frame, target)
-            loss = loss + weights.action * frame_loss(outputs.action, coarse)
-            loss = loss + weights.smooth * smooth_loss(outputs.frame, outputs.valid[0])
+            loss = loss + weights.frame * frame_loss(outputs.frame, target).value
+            loss = loss + weights.action * frame_loss(outputs.action, coarse).value
+            loss = loss + weights.smooth * smooth_loss(outputs.frame, outputs.valid[0]).value
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)

@@ -23,7 +23,7 @@ BLOCK = 4096
 """Long videos of long vectors would fill the memory in float64."""
 CENTRES = 32
 DECIMALS = 5
-"""Of the components, whose entries are about 0.03 for long vectors: more would only make the file of a bundle larger."""
+"""Of the components, whose entries are about 0.03 for long vectors. More would only make the file larger."""
 ROUNDS, ITERATIONS = 2, 25
 SHRINKAGE = 0.1
 """The share of a round covariance in that of the vectors around their centres."""

@@ -16,6 +16,7 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.learning.data.recordings import Labels
 from edge_hal.learning.networks.losses import frame_loss, smooth_loss
 from edge_hal.learning.networks.optimise import Stage, batches
+from edge_hal.learning.networks.share import Batch, Term
 from edge_hal.learning.networks.student import crops, lagging
 from edge_hal.learning.networks.teacher import labels_padded, padded
 
@@ -76,7 +77,7 @@ def learn_network(
     epochs: int,
     realign: Callable[[], list[Labels]] | None = None,
     fixed_epochs: int = 0,
-    whole: Callable[[torch.Generator], Iterator[Tensor]] | None = None,
+    whole: Callable[[torch.Generator], Iterator[Batch]] | None = None,
     whole_steps: int = 0,
 ) -> None:
     """Train on crops as our student is: their length, noise, batches, steps and smoothing. After `fixed_epochs`
@@ -85,7 +86,7 @@ def learn_network(
     settings, weights = data.config.learning.student, data.config.learning.weights
     crop = max(2 * data.spec.period(data.spec.top), round(settings.crop_s * data.spec.model_hz))
 
-    def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def epoch(number: int, generator: torch.Generator) -> Iterator[Batch]:
         if realign is not None and number >= fixed_epochs and (number - fixed_epochs) % REALIGN_EVERY == 0:
             labels[:] = realign()
             network.train()
@@ -96,11 +97,16 @@ def learn_network(
             x, exists = padded([data.features[i][part] for i, part in where])
             target = labels_padded([late[i][part] for i, part in where], x.shape[1])
             noisy = x + settings.noise * torch.randn(x.shape, generator=generator)
-            exists, target = exists.to(stage.device), target.to(stage.device)
-            logits = network(noisy.to(stage.device))
-            yield weights.frame * frame_loss(logits, target) + weights.smooth * smooth_loss(logits, exists)
+            yield Batch(losses, (noisy, exists, target))
         if whole is not None:
             yield from whole(generator)
+
+    def losses(x: Tensor, exists: Tensor, target: Tensor) -> list[Term]:
+        logits = network(x)
+        return [
+            Term(weights.frame, frame_loss(logits, target)),
+            Term(weights.smooth, smooth_loss(logits, exists)),
+        ]
 
     expected = sum(1 + len(x) // crop for x in data.features)
     stage.optimise(

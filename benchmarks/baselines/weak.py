@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from torch.nn import functional as F
 from edge_hal.learning.data.recordings import Labels
 from edge_hal.learning.hmm.viterbi import viterbi_align
 from edge_hal.learning.networks.optimise import Stage, batches
+from edge_hal.learning.networks.share import Batch, Term
 from edge_hal.learning.networks.teacher import padded
 from edge_hal.metrics import uniform_split
+from edge_hal.model.latents import Mean
 
 from .causal import causal_network, fitted, learn_network, log_posterior
 from .harness import Data, Learnt
@@ -45,12 +48,16 @@ def learn_viterbi_em(data: Data, stage: Stage, *, discriminative: bool = False) 
             for x, t in zip(data.features, transcripts, strict=True)
         ]
 
-    def whole(generator: torch.Generator) -> Iterator[Tensor]:
+    def whole(generator: torch.Generator) -> Iterator[Batch]:
         for batch in batches(len(data.features), settings.batch, generator):
             x, exists = padded([data.features[i] for i in batch])
             noisy = x + settings.noise * torch.randn(x.shape, generator=generator)
-            logits = network(noisy.to(stage.device)).cpu()  # on CUDA, CTC with a blank that never occurs is untried
-            yield forward_loss(logits - log_share(), exists.sum(1).long(), [transcripts[i] for i in batch])
+            yield Batch(partial(losses, [transcripts[i] for i in batch]), (noisy, exists))
+
+    def losses(lists: list[tuple[int, ...]], x: Tensor, exists: Tensor) -> list[Term]:
+        logits = network(x).cpu()  # on CUDA, CTC with a blank that never occurs is untried
+        lengths = exists.sum(1).long().cpu()
+        return [Term(1.0, Mean(forward_loss(logits - log_share(), lengths, lists), len(lists)))]
 
     learning = data.config.learning
     learn_network(

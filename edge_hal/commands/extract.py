@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.workers import workers_of
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ def extract(
         typer.Option("--set", help="Replace a key of the configuration, as in `edge-hal train`. Repeatable."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Videos that are read at once (default: one for each core).")
+        str | None,
+        typer.Option(
+            help="Videos that are read at once, or the address of a dask scheduler, tcp://HOST:8786, whose workers "
+            "read them (default: one video for each core)."
+        ),
     ] = None,
     clear: Annotated[
         bool,
@@ -88,11 +93,11 @@ def extract(
         if eye.pretrained:
             sampling = _sampling(chosen, Path(folder))
         try:
-            with Stages() as report:
-                found = read(videos, sampling, cache, partial(report, "extract", remark="ticks"), workers=workers)
+            with workers_of(workers) as others, Stages() as report:
+                found = read(videos, sampling, cache, partial(report, "extract", remark="ticks"), workers=others)
                 for copy in range(1, 1 + chosen.copies if eye.pretrained else 1):
                     tell = partial(report, "augment", remark=f"copy {copy}")
-                    read(videos, replace(sampling, copy=copy), cache, tell, workers=workers)
+                    read(videos, replace(sampling, copy=copy), cache, tell, workers=others)
         except KeyboardInterrupt:
             again = shlex.join(["edge-hal", *sys.argv[1:]])
             print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)

@@ -14,6 +14,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.task import tell
+from edge_hal.commands.workers import workers_of
 from edge_hal.encoder_kind import AUTO
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import composed
@@ -115,71 +116,86 @@ def train(
             help="Also use video files that lack more than a tenth of their frames, such as files that were cut off.",
         ),
     ] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="What extracts videos and searches the alignment: a number of threads and processes here, or the "
+            "address of a dask scheduler, tcp://HOST:8786 (default: one for each core)."
+        ),
+    ] = None,
 ) -> None:
     """Learn from ordered step lists. An interrupted training continues when the same command is run again."""
-    if out is None and not is_task(data):
-        todo = "give it: --out RUN, or make a task folder: edge-hal init"
-        raise EdgeHalError("--out is missing", f"{data} is no task folder", todo, exit_code=2)
-    overrides = [*(settings or []), *_supervised(supervision, labelled, timestamps)]
-    if budget_ms is not None and encoder != AUTO:
-        raise EdgeHalError("--budget-ms has no effect here", "", "add --encoder auto, or leave it out", exit_code=2)
-    if encoder == AUTO:
-        require("torch", "onnx", "onnxscript")
-        from edge_hal.evaluation.encoder_costs import BUDGET_MS, within_budget
+    from edge_hal.learning.networks.world import world_of_torchrun
 
-        encoder, why = within_budget(BUDGET_MS if budget_ms is None else budget_ms)
-        print(f"encoder: {encoder}; {why}", file=sys.stderr)
-    overrides += [] if encoder is None else [f"model.encoder.kind={encoder}"]
-    chosen = choose_config(data, config, overrides)
-    if alignment is not None and chosen.learning.supervision == "frames":
-        raise EdgeHalError(
-            "--alignment with --supervision frames", "the frame labels already give the alignment", exit_code=2
-        )
-    own = own_labels(data, chosen, labels)
-    with_labels = _labelled(data, chosen, split, seed, own)
-    videos = load_videos(
-        data, chosen, split, "train", with_labels=with_labels, timestamps=chosen.learning.timestamps, own=own
-    )
-    _check_given(videos, own, chosen, labels)
-    tell(_problems(videos, data, split, chosen), data)
-    require("torch", "safetensors")
-    if chosen.model.encoder is not None:
-        require("onnx", "onnxscript")
-    from edge_hal.commands.progress import Stages
-    from edge_hal.files import CONTINUE, file_error
-    from edge_hal.learning.alignment_file import read_alignment
-    from edge_hal.learning.data.video_cache import cache_of
-    from edge_hal.learning.train import train as learn
+    with world_of_torchrun() as world:
+        if out is None and not is_task(data):
+            todo = "give it: --out RUN, or make a task folder: edge-hal init"
+            raise EdgeHalError("--out is missing", f"{data} is no task folder", todo, exit_code=2)
+        overrides = [*(settings or []), *_supervised(supervision, labelled, timestamps)]
+        if budget_ms is not None and encoder != AUTO:
+            raise EdgeHalError("--budget-ms has no effect here", "", "add --encoder auto, or leave it out", exit_code=2)
+        if encoder == AUTO:
+            require("torch", "onnx", "onnxscript")
+            from edge_hal.evaluation.encoder_costs import BUDGET_MS, within_budget
 
-    known = None if alignment is None else read_alignment(alignment)
-    cache = None if chosen.model.encoder is None else cache_of(data)
-
-    began_s = time.monotonic()
-    try:
-        with Stages() as report:
-            out = learn(
-                videos,
-                chosen,
-                out,
-                seed,
-                report,
-                known,
-                task=data,
-                accept_damaged=accept_damaged,
-                cache=cache,
+            most_ms = BUDGET_MS if budget_ms is None else budget_ms
+            encoder, why = world.from_first(lambda: within_budget(most_ms))
+            print(f"encoder: {encoder}; {why}", file=sys.stderr)
+        overrides += [] if encoder is None else [f"model.encoder.kind={encoder}"]
+        chosen = choose_config(data, config, overrides)
+        if alignment is not None and chosen.learning.supervision == "frames":
+            raise EdgeHalError(
+                "--alignment with --supervision frames", "the frame labels already give the alignment", exit_code=2
             )
-    except OSError as error:
-        raise file_error(f"cannot write {out or data}", error, CONTINUE) from error
-    except KeyboardInterrupt:
-        again = shlex.join(["edge-hal", *sys.argv[1:]])
-        print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)
-        raise typer.Exit(130) from None
-    minutes, seconds = divmod(round(time.monotonic() - began_s), 60)
-    print(f"trained on {len(videos)} videos in {minutes}:{seconds:02d}: {out}")
-    _advise(out, videos)
-    _say_if_unfitted(len(videos), chosen.decoder.given())
-    of_task = is_task(data) and out.parent == data / RUNS
-    print(f"next: edge-hal export {shlex.quote(str(data)) if of_task else f'--ckpt {shlex.quote(str(out))}'}")
+        own = own_labels(data, chosen, labels)
+        with_labels = _labelled(data, chosen, split, seed, own)
+        videos = load_videos(
+            data, chosen, split, "train", with_labels=with_labels, timestamps=chosen.learning.timestamps, own=own
+        )
+        _check_given(videos, own, chosen, labels)
+        tell(_problems(videos, data, split, chosen), data)
+        require("torch", "safetensors")
+        if chosen.model.encoder is not None:
+            require("onnx", "onnxscript")
+        from edge_hal.commands.progress import Stages
+        from edge_hal.files import CONTINUE, file_error
+        from edge_hal.learning.alignment_file import read_alignment
+        from edge_hal.learning.data.video_cache import cache_of
+        from edge_hal.learning.train import train as learn
+
+        known = None if alignment is None else read_alignment(alignment)
+        cache = None if chosen.model.encoder is None else cache_of(data)
+
+        began_s = time.monotonic()
+        try:
+            with workers_of(workers if world.first else None) as others, Stages() as report:
+                out = learn(
+                    videos,
+                    chosen,
+                    out,
+                    seed,
+                    report,
+                    known,
+                    task=data,
+                    accept_damaged=accept_damaged,
+                    cache=cache,
+                    world=world,
+                    workers=others,
+                )
+        except OSError as error:
+            raise file_error(f"cannot write {out or data}", error, CONTINUE) from error
+        except KeyboardInterrupt:
+            again = f":\n  {shlex.join(['edge-hal', *sys.argv[1:]])}" if world.size == 1 else ""
+            print(f"interrupted; run the same command again to continue{again}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        if not world.first:
+            return
+        minutes, seconds = divmod(round(time.monotonic() - began_s), 60)
+        print(f"trained on {len(videos)} videos in {minutes}:{seconds:02d}: {out}")
+        _advise(out, videos)
+        _say_if_unfitted(len(videos), chosen.decoder.given())
+        of_task = is_task(data) and out.parent == data / RUNS
+        print(f"next: edge-hal export {shlex.quote(str(data)) if of_task else f'--ckpt {shlex.quote(str(out))}'}")
 
 
 def _advise(run: Path, videos: VideoSet) -> None:

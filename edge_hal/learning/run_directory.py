@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ class RunDirectory:
         self, path: Path, config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None = None
     ) -> None:
         self.path, self.last = path, path / "last"
-        self._settings, self._identity = self.last / "settings.json", _identity(config, seed, videos, alignment)
+        self._settings, self._identity = self.last / "settings.json", identity_of(config, seed, videos, alignment)
         try:
             if (path / MODEL_FILE).exists():
                 raise EdgeHalError(f"{path} already holds a complete run", "", "choose another --out, or delete it")
@@ -74,6 +75,12 @@ class RunDirectory:
             write_file(self._settings, self._identity, todo=TODO)
         except OSError as error:
             raise file_error(f"cannot write {self.path}", error, TODO) from error
+
+    def check_begun(self) -> None:
+        """Raises EdgeHalError if this process does not see what the first one wrote with `begin`."""
+        if not self._settings.is_file():
+            what = f"{os.uname().nodename} does not see {self.path}, which the first process has made"
+            raise EdgeHalError(what, "", "several machines need a folder for runs that all of them see")
 
     def complete(
         self,
@@ -109,13 +116,13 @@ def run_to_write(
     last = runs(task)[-1] if runs(task) else None
     if last is not None and not (last / MODEL_FILE).exists():
         settings = last / "last" / "settings.json"
-        identity = _identity(config, seed, videos, alignment)
+        identity = identity_of(config, seed, videos, alignment)
         if not any(last.iterdir()) or (settings.is_file() and settings.read_text() == identity):
             return last
     return next_run(task)
 
 
-def _identity(config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None) -> str:
+def identity_of(config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None) -> str:
     """What must be equal to resume a run: settings, seed, videos with lists and labels, and a given alignment."""
     data: list[Any] = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
     labels = [hashlib.sha256(v.labels.tobytes()).hexdigest() for v in videos.videos if v.labels is not None]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_hal.config import Config
 from edge_hal.model.front_end import FrontEnd
+from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 
 from .data.check_videos import check_lengths
@@ -17,6 +18,7 @@ from .data.recordings import Labels, SampledRecording
 from .hmm.first_alignment import FirstAlignment, find_first_alignment
 from .hmm.known_labels import KnownSegments, known_segments_of, with_known
 from .hmm.trust import Evidence
+from .networks.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Starter:
     config: Config
     seed: int
     progress: Progress
+    world: World = ALONE
+    workers: Workers | None = None
 
     @classmethod
     def of(
@@ -49,6 +53,8 @@ class Starter:
         config: Config,
         seed: int,
         progress: Progress,
+        world: World = ALONE,
+        workers: Workers | None = None,
     ) -> Starter:
         """For these recordings.
 
@@ -62,7 +68,7 @@ class Starter:
             ticks = {recording.name: len(recording.inputs) for recording in recordings}
             check_lengths(ticks, {recording.name: recording.transcript for recording in recordings}, config)
             known_segments = [known_segments_of(recording) for recording in recordings]
-        return cls(transcripts, user_labels, known_segments, stored, count, config, seed, progress)
+        return cls(transcripts, user_labels, known_segments, stored, count, config, seed, progress, world, workers)
 
     @property
     def fully_labelled(self) -> bool:
@@ -84,7 +90,13 @@ class Starter:
         if self.fully_labelled:
             known = [labels for labels in self.user_labels if labels is not None]
             return FirstAlignment(known, [Evidence()] * len(known))
-        found = self.stored or find_first_alignment(
+        found = self.stored or self.world.from_first(lambda: self._search(vectors, front_end, learned, change))
+        return replace(found, labels=self.with_user_labels(found.labels))
+
+    def _search(
+        self, vectors: list[NDArray[np.float32]], front_end: FrontEnd, learned: bool, change: bool
+    ) -> FirstAlignment:
+        return find_first_alignment(
             vectors,
             self.transcripts,
             self.count,
@@ -96,5 +108,5 @@ class Starter:
             known_segments=self.known_segments,
             learned=learned,
             change=change,
+            workers=self.workers,
         )
-        return replace(found, labels=self.with_user_labels(found.labels))

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +29,34 @@ from edge_hal.config import Config
 from edge_hal.decoding.decode import split_heads
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
-from edge_hal.features import encode_pictures, first_pictures
+from edge_hal.features import first_pictures
 from edge_hal.held_out_file import HeldOut
 from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
+from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 from edge_hal.spec import FrontEndSpec, PyramidSpec
 
 from .alignment_file import StoredAlignment, alignment_entries, first_alignment_from
 from .data.check_features import check_features
 from .data.dataset import VideoSet, without_order
-from .data.extraction import Sampling, extract
+from .data.extraction import Sampling
 from .data.rates import with_model_rate
-from .data.recordings import SampledRecording, read_recordings
+from .data.recordings import SampledRecording
 from .data.video_cache import VideoCache
 from .encoders.int8_encoder import quantise_encoder
 from .encoders.pretrained import PretrainedEncoder, open_pretrained, with_sizes
 from .encoders.train_encoder import learn_encoder
 from .hmm.first_alignment import thumbnail_vectors
+from .inputs import copies_of, encode_together, read_together
 from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import learn_alignment
+from .networks.world import ALONE, World
 from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
-from .run_directory import RunDirectory, run_to_write
+from .run_directory import RunDirectory, identity_of, run_to_write
 from .starter import Starter
 
 log = logging.getLogger("edge_hal.data")
@@ -76,17 +80,23 @@ def train(
     task: Path | None = None,
     accept_damaged: bool = False,
     cache: VideoCache | None = None,
+    world: World = ALONE,
+    workers: Workers | None = None,
 ) -> Path:
     """Train on `videos` and write a run directory, which is returned. An interrupted training resumes.
 
     A video may have labels of all its frames or of some; the rest is aligned with the transcripts.
-    If all frames of all videos are labelled, nothing is aligned.
+    If all frames of all videos are labelled, nothing is aligned. With several processes, each returns when it is no
+    longer needed; the run is complete when the first one returns.
 
     Args:
         out: the run directory. None: one in the task folder `task`, see `run_to_write`.
         alignment: the first alignment of the videos without labels; by default it is searched.
         accept_damaged: use video files whatever share of their frames is missing.
         cache: what was extracted from video files, and where to keep it; None: in temporary files.
+        world: the processes of this training. All are called with the same arguments.
+        workers: what searches the first alignment and extracts videos, in the first process; None: see
+            `find_first_alignment` and `extract`.
 
     Raises:
         EdgeHalError: the data or the configuration are bad, or `out` cannot be used.
@@ -104,11 +114,12 @@ def train(
         config = with_sizes(config, pretrained)
     if out is None:
         assert task is not None
-        out = run_to_write(task, config, seed, videos, alignment)
+        out = world.from_first(partial(run_to_write, task, config, seed, videos, alignment))
+    world.check_same(f"{__version__} {torch.__version__} {identity_of(config, seed, videos, alignment)}")
     run, learning = RunDirectory(out, config, seed, videos, alignment), config.learning
 
     def stage(name: str) -> Stage:
-        return Stage(name, run.last, seed, progress)
+        return Stage(name, run.last, seed, progress, world=world)
 
     picture = None if config.model.encoder is None else config.model.encoder.spec()
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
@@ -118,22 +129,17 @@ def train(
             pretrained.write(graph)
             if config.model.encoder is not None and config.model.encoder.int8:
                 quantise_encoder(graph, pretrained.spec, videos.videos, config.model.hz)
-        recordings = read_recordings(
-            videos,
-            config.model.hz,
-            picture,
-            lambda done, total: progress("read", done, total, ""),
-            graph=graph,
-            cache=cache,
-            accept_damaged=accept_damaged,
+        recordings = read_together(
+            videos, config.model.hz, picture, graph, cache, progress, world, workers, accept_damaged=accept_damaged
         )
         if picture is None:
             for note in check_features(videos, recordings):
                 log.warning(note)
         stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
-        starter = Starter.of(recordings, stored, len(videos.labels), config, seed, progress)
-        run.begin()
-        if graph is not None:
+        starter = Starter.of(recordings, stored, len(videos.labels), config, seed, progress, world, workers)
+        world.from_first(run.begin)
+        run.check_begun()
+        if graph is not None and world.first:
             shutil.copyfile(graph, run.path / ENCODER_FILE)
 
     def unscaled(vectors: list[NDArray[np.float32]]) -> FrontEnd:
@@ -147,8 +153,8 @@ def train(
         thumbnails = thumbnail_vectors(recordings)
         rough = starter.align(thumbnails, unscaled(thumbnails), learned=False).labels
         module = learn_encoder(recordings, rough, picture, starter.count, config.model.hz, learning, stage("encoder"))
-        export_encoder(module, picture, run.path / ENCODER_FILE)
-        vectors = _encoded(recordings, run.path / ENCODER_FILE, progress)
+        world.from_first(lambda: export_encoder(module, picture, run.path / ENCODER_FILE))
+        vectors = encode_together(recordings, run.path / ENCODER_FILE, progress, world)
     familiarity = _familiarity(recordings, vectors, config)
     background = None if videos.background is None else videos.labels[videos.background]
     spec = config.model.spec(videos.labels, background, vectors[0].shape[1])
@@ -174,9 +180,8 @@ def train(
     copies = []
     if picture is not None:
         sampling = Sampling(config.model.hz, picture.height, picture.width, run.path / ENCODER_FILE)
-        for number in range(config.copies):
-            copied = _copied(videos, recordings, replace(sampling, copy=1 + number), cache, progress)
-            copies.append([front_end(torch.from_numpy(x)) for x in copied])
+        made = copies_of(videos, recordings, sampling, config.copies, cache, progress, world, workers)
+        copies = [[front_end(torch.from_numpy(x)) for x in copy] for copy in made]
     pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"), copies)
 
     progress("decoder", 0, 1, "")
@@ -184,7 +189,9 @@ def train(
     if held_out:
         streamed = held_out_posteriors(features, labels, posteriors, spec, learning, stage, copies)
     else:
-        streamed = streamed_posteriors(pyramid, features)
+        streamed = streamed_posteriors(pyramid, features, world)
+    if not world.first:
+        return run.path
     some = np.linspace(0, len(features) - 1, min(FITTED_VIDEOS, len(features))).round().astype(int)
     decoder = fit_decoder(
         [streamed[i] for i in some],
@@ -254,27 +261,6 @@ def _encoder_of(config: Config, pretrained: PretrainedEncoder | None, run: Path)
     precision = {"precision": "int8"} if config.model.encoder.int8 else {}
     digest = hashlib.sha256((run / ENCODER_FILE).read_bytes()).hexdigest()
     return {"encoder": {"kind": config.model.encoder.kind, "sha256": digest, **licence, **precision}}
-
-
-def _encoded(recordings: Sequence[SampledRecording], graph: Path, progress: Progress) -> list[NDArray[np.float32]]:
-    """Vectors (T, D) of the pictures of each recording, by the graph that will run on the device."""
-    vectors = []
-    for number, recording in enumerate(recordings):
-        vectors.append(encode_pictures(graph, np.asarray(recording.inputs, np.uint8)))
-        progress("encode", number + 1, len(recordings), "")
-    return vectors
-
-
-def _copied(
-    videos: VideoSet,
-    recordings: Sequence[SampledRecording],
-    sampling: Sampling,
-    cache: VideoCache | None,
-    progress: Progress,
-) -> list[NDArray[np.float32]]:
-    """Vectors (T, D) of an augmented copy of each video."""
-    found = extract(videos.videos, sampling, cache, lambda n, of: progress("augment", n, of, f"copy {sampling.copy}"))
-    return [np.asarray(f.values[: len(r.inputs)], np.float32) for f, r in zip(found, recordings, strict=True)]
 
 
 def _reference(

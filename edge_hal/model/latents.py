@@ -21,19 +21,27 @@ SPARSITY_OF_SLOW = 0.1
 """Weight of the slow latent's own changes inside the sparse-transition term (delta in the paper)."""
 
 
-def mean_of(values: Tensor, exists: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Mean:
+    """A mean over `count` items of a batch. The means of parts of a batch, weighted by their counts, give its mean."""
+
+    value: Tensor
+    count: int
+
+
+def mean_of(values: Tensor, exists: Tensor) -> Mean:
     """Mean of `values` (B, n, ...) over the tokens that exist (B, n); 0 if there are none."""
     chosen = values[exists]
-    return chosen.mean() if len(chosen) else values.new_zeros(())
+    return Mean(chosen.mean() if len(chosen) else values.new_zeros(()), len(chosen))
 
 
 @dataclass(frozen=True)
 class LatentTerms:
-    """Scalar losses: mean squared reconstruction, KL per token, sparse transitions."""
+    """Losses: mean squared reconstruction and KL per token, of the fast and the slow latent; sparse transitions."""
 
-    reconstruction: Tensor
-    kl: Tensor
-    sparse: Tensor
+    reconstruction: tuple[Mean, Mean]
+    kl: tuple[Mean, Mean]
+    sparse: Mean
 
 
 class Latent(nn.Module):
@@ -44,7 +52,7 @@ class Latent(nn.Module):
         self.posterior = nn.Linear(width, 2 * size)
         self.decoder = nn.Sequential(nn.Linear(size, width), nn.GELU(), nn.Linear(width, width))
 
-    def forward(self, trunk: Tensor, target: Tensor, exists: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, trunk: Tensor, target: Tensor, exists: Tensor) -> tuple[Tensor, Mean, Mean]:
         """Returns mu (B, T, size), reconstruction error and KL, both means over tokens that exist."""
         mu, logvar = self.posterior(trunk).chunk(2, -1)
         logvar = logvar.clamp(-8, 8)
@@ -73,19 +81,19 @@ class Latents(nn.Module):
         binned = v[:, ticks].unflatten(1, shape).mean(2)
         complete = outputs.valid[0][:, ticks].unflatten(1, shape).all(2)
         sparse = sparse_transitions(c[:, :bins], binned, complete)
-        return LatentTerms(fast_error + slow_error, fast_kl + slow_kl, sparse)
+        return LatentTerms((fast_error, slow_error), (fast_kl, slow_kl), sparse)
 
 
-def sparse_transitions(slow: Tensor, fast: Tensor, exists: Tensor) -> Tensor:
+def sparse_transitions(slow: Tensor, fast: Tensor, exists: Tensor) -> Mean:
     """relu(sum w_c dC - sum w_v dV) + 0.1 sum w_c dC, with dX the change per step of unit-norm latents and
-    w the softmax of the changes (arXiv 2602.24275, sparse transition constraint).
+    w the softmax of the changes (arXiv 2602.24275, sparse transition constraint); a mean over the rows.
 
     Args:
         slow, fast: (B, n, size) at the same rate. exists: (B, n).
     """
     both = exists[:, 1:] & exists[:, :-1]
     if not both.any():
-        return slow.new_zeros(())
+        return Mean(slow.new_zeros(()), len(slow))
 
     def change(x: Tensor) -> Tensor:
         unit = F.normalize(x, dim=-1, eps=1e-6)
@@ -94,4 +102,4 @@ def sparse_transitions(slow: Tensor, fast: Tensor, exists: Tensor) -> Tensor:
         return (torch.nan_to_num(weight) * step).sum(-1)
 
     slow_change, fast_change = change(slow), change(fast)
-    return (F.relu(slow_change - fast_change) + SPARSITY_OF_SLOW * slow_change).mean()
+    return Mean((F.relu(slow_change - fast_change) + SPARSITY_OF_SLOW * slow_change).mean(), len(slow))

@@ -212,6 +212,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--labels": (TRAIN, f"{TRAIN} --labels corrected"),
         "--alignment": (TRAIN, f"{TRAIN} --alignment run/alignment.json"),
         "--accept-damaged": (TRAIN, f"{TRAIN} --accept-damaged"),
+        "--workers": (TRAIN, f"{TRAIN} --workers 7"),
     },
     "eval": {
         "DATA": (EVAL, EVAL.replace("data", "data2")),

@@ -234,9 +234,16 @@ class _Deep(torch.nn.Module):
 def test_convolutions_of_a_large_encoder_run_in_8_bits_on_cpus(tmp_path: Path) -> None:
     torch.manual_seed(0)
     example = (torch.zeros(24, 32, 3, dtype=torch.uint8),)
-    names = {"input_names": ["image"], "output_names": ["vector"], "opset_version": 20}
     torch.onnx.export(
-        _Deep().eval(), example, tmp_path / "e.onnx", dynamo=True, external_data=False, verbose=False, **names
+        _Deep().eval(),
+        example,
+        tmp_path / "e.onnx",
+        input_names=["image"],
+        output_names=["vector"],
+        opset_version=20,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
     )
     assert has_many_convolutions(onnx.load(tmp_path / "e.onnx"))
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.model.attention import Block
-from edge_hal.model.encoder import FrameEncoder, augmented
+from edge_hal.model.encoder import FrameEncoder, augmentation, augmented
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.one_pass import one_pass
 from edge_hal.model.step import TorchEngine
@@ -315,9 +315,9 @@ def test_the_encoder_gives_each_picture_its_vector_whatever_the_batch() -> None:
         for picture, vector in zip(pictures, together, strict=True):
             torch.testing.assert_close(encoder(picture)[0], vector, rtol=0, atol=1e-5)
         assert not torch.allclose(together[0], together[1], atol=1e-3)
-    moved = augmented(pictures, torch.Generator().manual_seed(1))
+    moved = augmented(pictures, *augmentation(pictures, torch.Generator().manual_seed(1)))
     assert moved.shape == pictures.shape and moved.dtype == torch.uint8
-    assert torch.equal(moved, augmented(pictures, torch.Generator().manual_seed(1)))
+    assert torch.equal(moved, augmented(pictures, *augmentation(pictures, torch.Generator().manual_seed(1))))
     assert (moved.float() - pictures.float()).abs().mean() > 1
 
 

@@ -6,11 +6,15 @@ Videos are read in parallel by threads; decoding, resizing and encoding run outs
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,7 @@ from edge_hal.cores import cores
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import EncoderGraph, each_picture
 from edge_hal.media.stamps import Missing
+from edge_hal.parallel import Workers, mapped
 from edge_hal.progress import ProgressCount
 from edge_hal.ticks import ticks_of
 
@@ -57,7 +62,7 @@ def extract(
     cache: VideoCache | None,
     progress: ProgressCount | None = None,
     *,
-    workers: int | None = None,
+    workers: Workers | None = None,
 ) -> list[Sampled]:
     """What a model sees of each video. What the cache holds is not read again, so an interrupted extraction continues
     after the last video that was complete.
@@ -65,7 +70,8 @@ def extract(
     Args:
         cache: None: temporary files.
         progress: called with the ticks that are done and those of all videos.
-        workers: threads; None: one for each core.
+        workers: threads, or an executor whose workers see the videos and the cache; None: one thread for each core.
+            Without a cache an executor is not used.
 
     Returns:
         For each video all ticks up to its last frame.
@@ -75,49 +81,105 @@ def extract(
     """
     if cache is None:
         with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:  # mapped files stay readable after their end
-            return extract(videos, sampling, VideoCache(Path(folder)), progress, workers=workers)
-    workers = workers or cores()
+            threads = None if isinstance(workers, Executor) else workers
+            return extract(videos, sampling, VideoCache(Path(folder)), progress, workers=threads)
+    threads = cores() if workers is None or isinstance(workers, Executor) else workers
     total = [len(ticks_of(video.length, video.rate_hz or 1.0, sampling.model_hz)) for video in videos]
     done = [0] * len(videos)
-    stop = threading.Event()
 
     def tell() -> None:
         if progress is not None:
             progress(sum(map(min, done, total)), sum(total))
 
-    with ThreadPoolExecutor(workers, "edge-hal-extract") as pool:
+    with ThreadPoolExecutor(threads, "edge-hal-hash") as pool:
+        keys = list(pool.map(sampling.key, videos))
+    found = {key: cache.get(key) for key in keys}
+    wanted: dict[str, int] = {}
+    for index, key in enumerate(keys):
+        if found[key] is not None or key in wanted:  # two names may have the same content
+            done[index] = total[index]
+        else:
+            wanted[key] = index
+    tell()
+    if isinstance(workers, Executor):
+        with remote_extraction(sampling, cache) as remote:
+            ended = mapped(remote, [(videos[index], key) for key, index in wanted.items()], workers)
+            for index, _ in zip(wanted.values(), ended, strict=True):
+                done[index] = total[index]
+                tell()
+    elif wanted:
+        encoder = None if sampling.graph is None else EncoderGraph(sampling.graph)
+        stop = threading.Event()
+        jobs = [Job(videos[i], sampling, key, cache, encoder, stop, done, i) for key, i in wanted.items()]
+        _extract_here(jobs, threads, stop, tell)
+    done[:] = total  # a video may have a tick more or less than its stamps announce
+    tell()
+    for key in wanted:
+        found[key] = cache.get(key)
+    if wanted:
+        cache.sweep()
+    sampled = [found[key] for key in keys]
+    if any(each is None for each in sampled):
+        why = "another program deleted it, or a worker has another folder there"
+        raise EdgeHalError(f"the cache {cache.folder} lost a file", why, "run it again")
+    return [one for one in sampled if one is not None]
+
+
+def _extract_here(jobs: Sequence[Job], threads: int, stop: threading.Event, tell: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(threads, "edge-hal-extract") as pool:
         try:
-            keys = list(pool.map(sampling.key, videos))
-            found = {key: cache.get(key) for key in keys}
-            encoder = None if sampling.graph is None else EncoderGraph(sampling.graph)
-            running: dict[str, Future[None]] = {}
-            for index, (video, key) in enumerate(zip(videos, keys, strict=True)):
-                if found[key] is not None or key in running:  # two names may have the same content
-                    done[index] = total[index]
-                else:
-                    job = _Job(video, sampling, key, cache, encoder, stop, done, index)
-                    running[key] = pool.submit(job.run)
-            pending = set(running.values())
-            tell()
+            pending = {pool.submit(job.run) for job in jobs}
             while pending:
                 ended, pending = wait(pending, REPORT_S, FIRST_EXCEPTION)
                 for future in ended:
                     future.result()
                 tell()
-            done[:] = total  # a video may have a tick more or less than its stamps announce
-            tell()
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    for key in running:
-        found[key] = cache.get(key)
-    if running:
-        cache.sweep()
-    sampled = [found[key] for key in keys]
-    if any(each is None for each in sampled):
-        raise EdgeHalError(f"the cache {cache.folder} lost a file", "another program deleted it", "run it again")
-    return [each for each in sampled if each is not None]
+
+
+@contextlib.contextmanager
+def remote_extraction(sampling: Sampling, cache: VideoCache) -> Iterator[RemoteExtraction]:
+    """What workers call. The graph of the encoder lies beside the cached files meanwhile, where they see it."""
+    folder = cache.folder.absolute()
+    if sampling.graph is None:
+        yield RemoteExtraction(sampling, folder)
+        return
+    with tempfile.TemporaryDirectory(prefix=".encoder.", dir=folder) as beside:
+        graph = Path(shutil.copy(sampling.graph, beside))
+        yield RemoteExtraction(replace(sampling, graph=graph), folder)
+
+
+@dataclass(frozen=True)
+class RemoteExtraction:
+    """The extraction of a video into the cache at `folder`, in a worker."""
+
+    sampling: Sampling
+    folder: Path
+
+    def __call__(self, item: tuple[Video, str]) -> None:
+        """Extract a video under a key.
+
+        Raises:
+            EdgeHalError: this machine does not see the cache, or would give the video another key, or cannot read it.
+        """
+        video, key = item
+        node = os.uname().nodename
+        if not self.folder.is_dir():
+            todo = "put the data and the cache into a folder that all workers see under the same path"
+            raise EdgeHalError(f"the worker on {node} does not see {self.folder}", "", todo)
+        if self.sampling.key(video) != key:
+            what = f"the worker on {node} reads {video.path} in another way"
+            raise EdgeHalError(what, "it has another version of av or cv2, or another file there", "make them the same")
+        encoder = None if self.sampling.graph is None else _opened(self.sampling.graph)
+        Job(video, self.sampling, key, VideoCache(self.folder), encoder, threading.Event(), [0], 0).run()
+
+
+@lru_cache(maxsize=1)
+def _opened(graph: Path) -> EncoderGraph:
+    return EncoderGraph(graph)
 
 
 class _Stopped(Exception):
@@ -125,7 +187,7 @@ class _Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """The extraction of one video."""
 
     video: Video

@@ -14,6 +14,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import printable
 from edge_hal.media.stamps import Missing
 from edge_hal.metrics import IntArray, transcript_of
+from edge_hal.parallel import Workers
 from edge_hal.progress import ProgressCount
 from edge_hal.spec import EncoderSpec
 from edge_hal.ticks import ticks_of
@@ -58,6 +59,7 @@ def read_recordings(
     graph: Path | None = None,
     cache: VideoCache | None = None,
     accept_damaged: bool = True,
+    workers: Workers | None = None,
 ) -> list[SampledRecording]:
     """Read every video at the ticks of the model. A warning names each video file that lacks frames.
 
@@ -65,6 +67,7 @@ def read_recordings(
         progress: called with what is done and the total: ticks of video files, else videos.
         graph: the encoder's graph, if the vectors of video files are wanted and not their pictures.
         cache: where to look for the pictures or vectors of video files, and to keep them; None: in temporary files.
+        workers: as for `extract`.
 
     Raises:
         EdgeHalError: a rate is not known, a file cannot be read, or the kind of video does not fit the configuration.
@@ -80,7 +83,8 @@ def read_recordings(
                 progress(number + 1, len(videos))
         return recordings
     sampling = Sampling(model_hz, encoder.height, encoder.width, graph)
-    for video, sampled in zip(videos.videos, extract(videos.videos, sampling, cache, progress), strict=True):
+    found = extract(videos.videos, sampling, cache, progress, workers=workers)
+    for video, sampled in zip(videos.videos, found, strict=True):
         recordings.append(_recording(video, model_hz, sampled))
     lacking = [(recording.name, recording.missing) for recording in recordings if recording.missing is not None]
     for name, missing in lacking:

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from edge_hal.config import Learning
 from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.learning.networks.optimise import Stage, batches
-from edge_hal.model.encoder import FrameEncoder, augmented
+from edge_hal.learning.networks.share import Batch, Term
+from edge_hal.model.encoder import FrameEncoder, augmentation, augmented
+from edge_hal.model.latents import Mean
 from edge_hal.spec import EncoderSpec
 
 LABEL_SMOOTHING = 0.1
@@ -67,7 +69,7 @@ def learn_encoder(
     first = np.concatenate(starts)
     size = max(2, settings.batch // CLIP_PICTURES)
 
-    def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def epoch(number: int, generator: torch.Generator) -> Iterator[Batch]:
         # A random tick of each bin, so that all frames are used over the epochs.
         offset = torch.randint(0, bin_ticks, (len(first),), generator=generator).numpy()
         for batch in batches(len(first), size, generator):
@@ -78,12 +80,11 @@ def learn_encoder(
                 pictures.append(np.stack([recordings[owner[i]].inputs[tick] for tick in ticks]))
                 targets.append(labels[owner[i]][ticks])
             clips, target = torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(targets))
-            clips = augmented(clips.flatten(0, 1), generator).unflatten(0, clips.shape[:2])
-            clips, target = clips.to(stage.device), target.to(stage.device)
-            single, clip = module(clips)
-            yield F.cross_entropy(
-                single.flatten(0, 1), target.flatten(), label_smoothing=LABEL_SMOOTHING
-            ) + F.cross_entropy(clip, target[:, -1], label_smoothing=LABEL_SMOOTHING)
+            yield Batch(losses, (clips, target, *augmentation(clips.flatten(0, 1), generator)))
+
+    def losses(clips: Tensor, target: Tensor, *drawn: Tensor) -> list[Term]:
+        single, clip = module(augmented(clips.flatten(0, 1), *drawn).unflatten(0, clips.shape[:2]))
+        return [Term(1.0, _cross_entropy(single.flatten(0, 1), target.flatten()), _cross_entropy(clip, target[:, -1]))]
 
     stage.optimise(
         module,
@@ -94,3 +95,7 @@ def learn_encoder(
         weight_decay=config.weight_decay,
     )
     return module.encoder
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Mean:
+    return Mean(F.cross_entropy(logits, target, label_smoothing=LABEL_SMOOTHING), len(target))

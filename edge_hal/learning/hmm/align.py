@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge_hal.config import Lists
 from edge_hal.errors import EdgeHalError
+from edge_hal.parallel import Workers
 from edge_hal.progress import ProgressCount
 
 from .em import Candidate, HmmConfig, anneal, evaluate, initialise
@@ -58,7 +59,7 @@ def align_with_hmm(
     config: HmmConfig | None = None,
     progress: ProgressCount | None = None,
     known_segments: Sequence[IndexArray | None] | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     lists: Lists = "exact",
 ) -> HmmAlignment:
     """Align videos with their transcripts.
@@ -71,7 +72,7 @@ def align_with_hmm(
         known_segments: per video None, or (T_i,) the index in the transcript of the segment that each frame is known to
             belong to, -1 if it is not known. If every segment of some video occurs, the first model is trained on such
             videos alone, and there are no restarts.
-        workers: number of processes. The result does not depend on it.
+        workers: number of processes, or an executor. The result does not depend on it.
         lists: `exact`; `noisy`: steps may be missing, extra or swapped, and the lists are corrected with the trained
             models; `sets`: the order of the steps and how often each occurs are not known. The lists of labelled videos
             are always exact.

@@ -21,6 +21,7 @@ from edge_hal.learning.data.rates import FIRST_ALIGN_HZ
 from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.metrics import uniform_split
 from edge_hal.model.front_end import FrontEnd
+from edge_hal.parallel import Workers
 from edge_hal.preprocess import resize
 from edge_hal.progress import Progress
 
@@ -60,6 +61,7 @@ def find_first_alignment(
     known_segments: Sequence[KnownSegments | None] | None = None,
     learned: bool = True,
     change: bool = True,
+    workers: Workers | None = None,
 ) -> FirstAlignment:
     """Align every video with its transcript.
 
@@ -72,6 +74,7 @@ def find_first_alignment(
         learned: the vectors come from a sensor or a trained encoder. For raw pictures it is False: their change is
             mostly movement between actions, so it is left out, and a pause between two steps belongs to the first.
         change: the change of the vectors is a feature; never for raw pictures.
+        workers: processes, or an executor, for the restarts; None: those of the configuration, else one for each core.
     """
     if config.starter == "uniform":
         labels = [uniform_split(t, len(x)) for x, t in zip(vectors, transcripts, strict=True)]
@@ -97,7 +100,7 @@ def find_first_alignment(
         config=settings,
         progress=lambda done, total: progress("starter", done, total, ""),
         known_segments=binned if any(known is not None for known in binned) else None,
-        workers=config.workers or cores(),
+        workers=workers or config.workers or cores(),
         lists=config.lists,
     )
     labels = [

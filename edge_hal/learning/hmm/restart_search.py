@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.parallel import Workers, mapped
 from edge_hal.progress import ProgressCount
 
-from .em import Array, Candidate, agreement, anneal, evaluate, initialise, refine
-from .parallel import forked
+from .em import Array, Candidate, HmmConfig, agreement, anneal, evaluate, initialise, refine
 from .problem import Problem
-from .transcript_chain import Counts
+from .transcript_chain import Batch, Counts
 
 CHILD_ITERATIONS = 10
 FINAL_ITERATIONS = 6
@@ -37,19 +37,45 @@ class SearchResult:
     restarts: tuple[Candidate, ...]
 
 
+@dataclass(frozen=True)
+class Restart:
+    """Trains a model from the log durations (K,) of an initialisation. May run in another process."""
+
+    batches: Sequence[Batch]
+    count: int
+    config: HmmConfig
+
+    def __call__(self, per_label: Array) -> Candidate:
+        start = initialise(self.batches, self.count, self.config, per_label)
+        return evaluate(self.batches, anneal(self.batches, *start, self.count, self.config), self.config)
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Trains a model on. May run in another process."""
+
+    batches: Sequence[Batch]
+    count: int
+    config: HmmConfig
+
+    def __call__(self, counts: Counts) -> Candidate:
+        found = refine(self.batches, counts, self.count, self.config, CHILD_ITERATIONS)
+        return evaluate(self.batches, found, self.config)
+
+
 def search(
     problem: Problem,
     seed: int,
     restarts: int,
     progress: ProgressCount | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
 ) -> SearchResult:
     """Search from `restarts` initialisations, the first of which is the uniform split. The search uses the videos that
     are short enough, and the final models are trained on all.
 
     Args:
         progress: called with the numbers of models trained and to train.
-        workers: number of processes. The result does not depend on it.
+        workers: number of processes, or an executor. The result does not depend on it.
     """
     count, config, short = problem.count, problem.config, problem.short()
     rng = np.random.default_rng(seed)
@@ -60,19 +86,12 @@ def search(
     children = min(8, max(restarts // 2, 1)) if size > 1 else 0
     total, done = restarts + size + config.generations * children, 0
 
-    def restart(per_label: Array) -> Candidate:
-        counts = anneal(few, *initialise(few, count, config, per_label), count, config)
-        return evaluate(few, counts, config)
-
-    def refined(counts: Counts) -> Candidate:
-        return evaluate(more, refine(more, counts, count, config, CHILD_ITERATIONS), config)
-
     def counted(found: Iterable[Candidate]) -> list[Candidate]:
         nonlocal done
         candidates = []
-        for each in found:
+        for candidate in found:
             done += 1
-            candidates.append(each)
+            candidates.append(candidate)
             if progress is not None:
                 progress(done, total)
         return candidates
@@ -81,9 +100,10 @@ def search(
     durations = [
         np.exp((config.duration_spread if index else 0.0) * rng.normal(size=count)) for index in range(restarts)
     ]
-    started = counted(forked(restart, durations, workers))
+    started = counted(mapped(Restart(few, count, config), durations, workers))
     started = rank(started, started)[:size]
-    first = counted(forked(refined, [each.counts for each in started], workers))
+    refined = Refined(more, count, config)
+    first = counted(mapped(refined, [candidate.counts for candidate in started], workers))
     first = rank(first, first)
     population, voters = first, max(config.voters, 1)
     agree = agreement(more, first, config) >= config.agreement
@@ -97,13 +117,13 @@ def search(
             b = b if b != a else (a + 1) % len(population)
             from_a = rng.random(count) < 0.5
             combined.append(crossover(population[a].counts, population[b].counts, from_a, config.sub_states))
-        trained = counted(forked(refined, combined, workers))
+        trained = counted(mapped(refined, combined, workers))
         population = without_duplicates(rank([*population, *trained], first))[:size]
     if progress is not None and done < total:
         progress(total, total)  # the genetic search was not needed
     best = [
-        evaluate(whole, refine(whole, each.counts, count, config, FINAL_ITERATIONS), config)
-        for each in population[:voters]
+        evaluate(whole, refine(whole, candidate.counts, count, config, FINAL_ITERATIONS), config)
+        for candidate in population[:voters]
     ]
     return SearchResult(tuple(best), tuple(first))
 

@@ -15,12 +15,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.parallel import Workers, mapped
 from edge_hal.progress import ProgressCount
 
 from .em import Candidate, evaluate, initialise, refine
 from .list_correction import best_unordered_path, list_from_path
 from .list_edits import UNORDERED_COSTS, align_with_edits
-from .parallel import forked
 from .problem import Problem
 
 Array = NDArray[np.float64]
@@ -50,7 +50,7 @@ def align_unordered(
     seed: int,
     restarts: int,
     progress: ProgressCount | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
 ) -> list[UnorderedResult]:
     """Align the videos from each of the most likely of `restarts` clusterings; the best result first.
 
@@ -60,12 +60,46 @@ def align_unordered(
     labelled = any(batch.labelled.any() for batch in problem.batches())
     done, chosen = 0, [0]
 
-    def clustering(restart: int) -> Clustering:
-        return Clustering.random(problem, np.random.default_rng([seed, restart]))
+    def counted(result: Result) -> Result:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, len(chosen) if labelled else restarts + min(CLUSTERINGS, restarts))
+        return result
 
-    def aligned(restart: int) -> UnorderedResult:
-        first = problem if labelled else clustering(restart).first_paths(problem)
-        batches, config = first.batches(), problem.config
+    if not labelled:
+        likely = [counted(found) for found in mapped(Likelihood(problem, seed), range(restarts), workers)]
+        chosen = np.argsort(-np.array(likely), kind="stable")[:CLUSTERINGS].tolist()
+    read = [counted(found) for found in mapped(Alignment(problem, seed, labelled), chosen, workers)]
+    return sorted(read, key=lambda found: -found.score)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The log-likelihood of the clustering of a restart. May run in another process."""
+
+    problem: Problem
+    seed: int
+
+    def __call__(self, restart: int) -> float:
+        return Clustering.random(self.problem, np.random.default_rng([self.seed, restart])).log_likelihood
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The alignment from the clustering of a restart; with `labelled`, from the labelled videos. May run in another
+    process."""
+
+    problem: Problem
+    seed: int
+    labelled: bool
+
+    def __call__(self, restart: int) -> UnorderedResult:
+        problem, config = self.problem, self.problem.config
+        first = problem
+        if not self.labelled:
+            first = Clustering.random(problem, np.random.default_rng([self.seed, restart])).first_paths(problem)
+        batches = first.batches()
         counts, _ = initialise(batches, problem.count, config, np.ones(problem.count))
         found, score = problem, 0.0
         for _ in range(ROUNDS):
@@ -74,25 +108,12 @@ def align_unordered(
                 for video, members, known in zip(problem.videos, problem.lists, problem.known_segments, strict=True)
             ]
             score = sum(path.score for path in paths if path is not None)
-            read = replace(problem, lists=[list_from_path(*each) for each in zip(paths, problem.lists, strict=True)])
+            read = replace(problem, lists=[list_from_path(*pair) for pair in zip(paths, problem.lists, strict=True)])
             if read.lists == found.lists:
                 break
             found, batches = read, read.batches()
             counts = refine(batches, counts, problem.count, config, ITERATIONS)
         return UnorderedResult(found, evaluate(batches, counts, config), score / sum(map(len, problem.videos)))
-
-    def counted(each: Result) -> Result:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, len(chosen) if labelled else restarts + min(CLUSTERINGS, restarts))
-        return each
-
-    if not labelled:
-        likely = [counted(each) for each in forked(lambda r: clustering(r).log_likelihood, range(restarts), workers)]
-        chosen = np.argsort(-np.array(likely), kind="stable")[:CLUSTERINGS].tolist()
-    read = [counted(each) for each in forked(aligned, chosen, workers)]
-    return sorted(read, key=lambda each: -each.score)
 
 
 @dataclass(frozen=True)

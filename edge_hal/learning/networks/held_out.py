@@ -17,6 +17,7 @@ from edge_hal.spec import PyramidSpec
 
 from .optimise import Stage
 from .student import learn_student
+from .world import ALONE, World
 
 FOLDS = 2
 SHORTENED = 2
@@ -45,23 +46,27 @@ def held_out_posteriors(
     for fold in range(FOLDS):
         held = range(fold, len(features), FOLDS)
         seen = [i for i in range(len(features)) if i not in held]
+        of_fold = stage(f"fold {fold + 1} of {FOLDS}")
         pyramid = learn_student(
             [features[i] for i in seen],
             [labels[i] for i in seen],
             None if teacher is None else [teacher[i] for i in seen],
             spec,
             config,
-            stage(f"fold {fold + 1} of {FOLDS}"),
+            of_fold,
             [[views[i] for i in seen] for views in copies],
         )
-        for index, posteriors in zip(held, streamed_posteriors(pyramid, [features[i] for i in held]), strict=True):
+        streamed = streamed_posteriors(pyramid, [features[i] for i in held], of_fold.world)
+        for index, posteriors in zip(held, streamed, strict=True):
             found[index] = posteriors
     return found
 
 
 @torch.inference_mode()
-def streamed_posteriors(pyramid: Pyramid, features: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """Log posteriors (T, H K) per video, as in `PyramidStream.heads`.
+def streamed_posteriors(
+    pyramid: Pyramid, features: Sequence[Tensor], world: World = ALONE
+) -> list[NDArray[np.float32]]:
+    """Log posteriors (T, H K) per video, as in `PyramidStream.heads`. Each process of `world` computes a share.
 
     They are equal to those of a stream, because the one pass of a causal network equals its steps. Long videos are
     computed in blocks, each with a receptive field of ticks before it, from the end of a bin of the top level.
@@ -79,4 +84,4 @@ def streamed_posteriors(pyramid: Pyramid, features: Sequence[Tensor]) -> list[ND
             parts.append(torch.cat(heads, 2)[0, first - begin :])
         return torch.log_softmax(torch.cat(parts), -1).flatten(1)
 
-    return [posteriors(x).numpy() for x in features]
+    return world.each(lambda x: posteriors(x).numpy(), features)

@@ -13,9 +13,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from edge_hal.files import CONTINUE, replacing
 from edge_hal.progress import Progress
+
+from .share import Batch, Loss
+from .world import ALONE, World
 
 WARM_UP = 0.1
 """Share of the steps over which the learning rate rises, before the cosine decay."""
@@ -34,6 +38,7 @@ class Stage:
         folder: holds the training state until the run is complete.
         device: where the network and its inputs are. Random numbers come from the CPU, except those of dropout and of
             the latent samples.
+        world: the processes that share each batch. The first one keeps the training state.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Stage:
     seed: int
     progress: Progress
     device: torch.device = field(default_factory=training_device)
+    world: World = ALONE
 
     @property
     def file(self) -> Path:
@@ -49,7 +55,7 @@ class Stage:
     def optimise(
         self,
         module: nn.Module,
-        epoch: Callable[[int, torch.Generator], Iterator[Tensor]],
+        epoch: Callable[[int, torch.Generator], Iterator[Batch]],
         *,
         epochs: int,
         steps: int,
@@ -57,27 +63,33 @@ class Stage:
         weight_decay: float,
         memory: dict[str, Tensor] | None = None,
     ) -> None:
-        """Train with AdamW: one step for each loss that `epoch(number, generator)` yields. The network is on `device`
-        during training and on the CPU afterwards.
+        """Train with AdamW: one step for each batch that `epoch(number, generator)` yields. The network is on `device`
+        during training and on the CPU afterwards. With several processes the result is that of one, but for rounding.
 
         An interrupted stage resumes after its last complete epoch. The random numbers of an epoch depend only on seed,
         stage and epoch, so the result is that of an uninterrupted run.
 
         Args:
-            steps: the approximate number of losses per epoch, for the learning rate (warm-up, then cosine to 1 %).
+            steps: the approximate number of batches per epoch, for the learning rate (warm-up, then cosine to 1 %).
             memory: further tensors of the training state. They are updated in place when a stage resumes.
         """
         memory = {} if memory is None else memory
         module.to(self.device)
-        optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
+        # Each process repeats this update, so its time limits the speed-up. One process keeps the kernel that it had.
+        fused = self.world.size > 1 or None
+        optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
         done = self._load(module, optimiser, memory)
+        network: nn.Module = Loss(module, self.world)
+        if self.world.size > 1:
+            network = DistributedDataParallel(network, find_unused_parameters=True)
         for number in range(done, epochs):
             seed = zlib.crc32(f"{self.seed}/{self.name}/{number}".encode())
             torch.manual_seed(seed)  # dropout and latent samples draw from the global generator
             generator = torch.Generator().manual_seed(seed)
             module.train()
             losses = []
-            for step, loss in enumerate(epoch(number, generator)):
+            for step, batch in enumerate(epoch(number, generator)):
+                loss = network(batch, self.device)
                 for group in optimiser.param_groups:
                     group["lr"] = lr * _schedule((number + min(1.0, step / steps)) / epochs)
                 optimiser.zero_grad(set_to_none=True)
@@ -85,8 +97,9 @@ class Stage:
                 nn.utils.clip_grad_norm_(module.parameters(), 1.0)
                 optimiser.step()
                 losses.append(loss.detach())
-            self._save(module, optimiser, memory, number + 1)
-            mean = torch.stack(losses).mean().item() if losses else math.nan
+            if self.world.first:
+                self._save(module, optimiser, memory, number + 1)
+            mean = self.world.sum(torch.stack(losses).mean()).item() / self.world.size if losses else math.nan
             self.progress(self.name, number + 1, epochs, f"loss {mean:.3f}")
         module.to("cpu").eval()
 
@@ -102,11 +115,8 @@ class Stage:
 
     def _load(self, module: nn.Module, optimiser: torch.optim.Optimizer, memory: dict[str, Tensor]) -> int:
         """Load the training state; the number of completed epochs, 0 if there is none."""
-        try:
-            with safe_open(self.file, "pt") as stored:
-                done = int(json.loads(stored.metadata()["epochs"]))
-                tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError):
+        done, tensors = self.world.from_first(self._stored)
+        if not done:
             return 0
         module.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         memory.update({k.removeprefix("memory."): v for k, v in tensors.items() if k.startswith("memory.")})
@@ -118,6 +128,15 @@ class Stage:
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": state, "param_groups": groups})
         return done
+
+    def _stored(self) -> tuple[int, dict[str, Tensor]]:
+        """The number of completed epochs and the training state after them, from the file."""
+        try:
+            with safe_open(self.file, "pt") as stored:
+                done = int(json.loads(stored.metadata()["epochs"]))
+                return done, {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return 0, {}
 
 
 def _schedule(fraction: float) -> float:

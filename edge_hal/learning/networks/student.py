@@ -21,6 +21,7 @@ from edge_hal.spec import PyramidSpec
 
 from .losses import change_loss, distil_loss, frame_loss, smooth_loss
 from .optimise import Stage, batches
+from .share import Batch, Term
 from .teacher import labels_padded, majority, padded
 
 Rows = TypeVar("Rows", bound=NDArray[Any])
@@ -58,7 +59,7 @@ def learn_student(
     teacher = None if teacher is None else [lagging(p, spec.lag_ticks) for p in teacher]
     changes = [_recent_change(y, max(1, round(spec.change_window_s * spec.model_hz))) for y in labels]
 
-    def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def epoch(number: int, generator: torch.Generator) -> Iterator[Batch]:
         pieces = crops([len(x) for x in features], crop, generator)
         for batch in batches(len(pieces), settings.batch, generator):
             where = [pieces[i] for i in batch]
@@ -66,30 +67,31 @@ def learn_student(
             x = x + settings.noise * torch.randn(x.shape, generator=generator)
             moved = settings.offset * torch.randn(len(x), 1, spec.front_end.width, generator=generator)
             x[..., : spec.front_end.width] += moved
-            target = labels_padded([labels[i][part] for i, part in where], x.shape[1])
-            x, exists, target = x.to(stage.device), exists.to(stage.device), target.to(stage.device)
-            outputs = pyramid(x, exists)
-            terms = latents(outputs)
+            target, *late = (labels_padded([y[i][part] for i, part in where], x.shape[1]) for y in (labels, *others))
             change, _ = padded([changes[i][part] for i, part in where])
-            loss = (
-                weights.frame * frame_loss(outputs.frame, target)
-                + weights.smooth * smooth_loss(outputs.frame, exists)
-                + weights.change * change_loss(outputs.change, change.to(stage.device), exists)
-                + weights.reconstruction * terms.reconstruction
-                + weights.kl * terms.kl
-                + weights.sparse * terms.sparse
-            )
-            if outputs.action is not None:
-                coarse = majority(target, spec.period(spec.top), len(spec.labels))
-                loss = loss + weights.action * frame_loss(outputs.action, coarse[:, : outputs.action.shape[1]])
-            if outputs.lagged is not None:
-                for head, late in enumerate(others):
-                    target = labels_padded([late[i][part] for i, part in where], x.shape[1]).to(stage.device)
-                    loss = loss + weights.lagged / len(others) * frame_loss(outputs.lagged[:, :, head], target)
-            if teacher is not None:
-                known, _ = padded([torch.from_numpy(teacher[i][part]) for i, part in where])
-                loss = loss + weights.distil * distil_loss(outputs.frame, known.to(stage.device), exists)
-            yield loss
+            known = [] if teacher is None else [padded([torch.from_numpy(teacher[i][part]) for i, part in where])[0]]
+            yield Batch(losses, (x, exists, target, change, *late, *known))
+
+    def losses(x: Tensor, exists: Tensor, target: Tensor, change: Tensor, *more: Tensor) -> list[Term]:
+        outputs = pyramid(x, exists)
+        latent = latents(outputs)
+        terms = [
+            Term(weights.frame, frame_loss(outputs.frame, target)),
+            Term(weights.smooth, smooth_loss(outputs.frame, exists)),
+            Term(weights.change, change_loss(outputs.change, change, exists)),
+            Term(weights.reconstruction, *latent.reconstruction),
+            Term(weights.kl, *latent.kl),
+            Term(weights.sparse, latent.sparse),
+        ]
+        if outputs.action is not None:
+            coarse = majority(target, spec.period(spec.top), len(spec.labels))
+            terms.append(Term(weights.action, frame_loss(outputs.action, coarse[:, : outputs.action.shape[1]])))
+        if outputs.lagged is not None:
+            for head, late in enumerate(more[: len(others)]):
+                terms.append(Term(weights.lagged / len(others), frame_loss(outputs.lagged[:, :, head], late)))
+        if teacher is not None:
+            terms.append(Term(weights.distil, distil_loss(outputs.frame, more[-1], exists)))
+        return terms
 
     expected = sum(1 + len(x) // crop for x in features)
     steps = -(-expected // settings.batch)

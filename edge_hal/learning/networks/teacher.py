@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from edge_hal.spec import PyramidSpec
 from .boundary_alignment import align
 from .losses import contrast_loss, frame_loss, video_loss
 from .optimise import Stage, batches
+from .share import Batch, Term
 
 LONGEST_CROP = 2048
 """The most tokens of a video in one training step, so that memory is bounded."""
@@ -112,9 +114,9 @@ def learn_alignment(
     def posteriors() -> list[Tensor]:
         module.eval()
         where = next(module.parameters()).device  # during training a GPU, afterwards the CPU
-        return [torch.log_softmax(pyramid(x[None].to(where)).frame[0], -1).cpu() for x in tokens]
+        return stage.world.each(lambda x: torch.log_softmax(pyramid(x[None].to(where)).frame[0], -1).cpu(), tokens)
 
-    def epoch(number: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def epoch(number: int, generator: torch.Generator) -> Iterator[Batch]:
         after_warm_up = number - settings.warm_epochs
         if settings.realign_every and after_warm_up >= 0 and after_warm_up % settings.realign_every == 0:
             realign()
@@ -128,23 +130,25 @@ def learn_alignment(
             for row, (i, part) in enumerate(zip(batch, parts, strict=True)):
                 if part.stop - part.start < len(tokens[i]):
                     occurs[row] = F.one_hot(target[row][exists[row]], len(spec.labels)).amax(0).float()
-            x, exists, target = x.to(stage.device), exists.to(stage.device), target.to(stage.device)
-            outputs = pyramid(x, exists)
-            terms = latents(outputs)
-            assert outputs.classes is not None and outputs.class_tokens is not None
-            loss = (
-                weights.video * video_loss(outputs.classes, occurs.to(stage.device))
-                + weights.frame * frame_loss(outputs.frame, target)
-                + weights.reconstruction * terms.reconstruction
-                + weights.kl * terms.kl
-            )
-            if after_warm_up >= 0:
-                coarse = majority(target, teacher_spec.period(teacher_spec.top), len(spec.labels))
-                loss = loss + weights.sparse * terms.sparse
-                loss = loss + weights.contrast * contrast_loss(outputs.class_tokens, outputs.fused[-1], coarse)
-                if outputs.action is not None:
-                    loss = loss + weights.action * frame_loss(outputs.action, coarse)
-            yield loss
+            yield Batch(partial(losses, after_warm_up >= 0), (x, exists, target, occurs))
+
+    def losses(warm: bool, x: Tensor, exists: Tensor, target: Tensor, occurs: Tensor) -> list[Term]:
+        outputs = pyramid(x, exists)
+        latent = latents(outputs)
+        assert outputs.classes is not None and outputs.class_tokens is not None
+        terms = [
+            Term(weights.video, video_loss(outputs.classes, occurs)),
+            Term(weights.frame, frame_loss(outputs.frame, target)),
+            Term(weights.reconstruction, *latent.reconstruction),
+            Term(weights.kl, *latent.kl),
+        ]
+        if warm:
+            coarse = majority(target, teacher_spec.period(teacher_spec.top), len(spec.labels))
+            terms.append(Term(weights.sparse, latent.sparse))
+            terms.append(Term(weights.contrast, contrast_loss(outputs.class_tokens, outputs.fused[-1], coarse)))
+            if outputs.action is not None:
+                terms.append(Term(weights.action, frame_loss(outputs.action, coarse)))
+        return terms
 
     stage.optimise(
         module,

@@ -19,6 +19,7 @@ from edge_hal.learning.networks import student
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.student import crops, lagging, learn_student
 from edge_hal.learning.train import train
+from edge_hal.model.latents import Mean
 from edge_hal.model.model_file import load_checkpoint
 from tests.helpers.small_data import CONFIG, RATE_HZ, write_small_data
 from tests.helpers.small_models import TWO, small_spec
@@ -139,12 +140,12 @@ def test_the_student_learns_labels_and_posteriors_that_lag(
     seen: dict[str, list[np.ndarray]] = {"labels": [], "posteriors": []}
     frame_loss, distil_loss = student.frame_loss, student.distil_loss
 
-    def told_labels(frame: torch.Tensor, target: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+    def told_labels(frame: torch.Tensor, target: torch.Tensor, *more: torch.Tensor) -> Mean:
         if target.shape[1] == len(labels):  # not the bins of a level above
             seen["labels"].append(target.numpy().copy())
         return frame_loss(frame, target, *more)
 
-    def told_posteriors(frame: torch.Tensor, known: torch.Tensor, exists: torch.Tensor) -> torch.Tensor:
+    def told_posteriors(frame: torch.Tensor, known: torch.Tensor, exists: torch.Tensor) -> Mean:
         seen["posteriors"].append(known.numpy().copy())
         return distil_loss(frame, known, exists)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import fields, replace
 from typing import Any
 
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from edge_hal.learning.hmm import em, restart_search
 from edge_hal.learning.hmm.align import HmmAlignment, align_with_hmm
 from edge_hal.learning.hmm.em import Candidate, HmmConfig, most_likely_segments
-from edge_hal.learning.hmm.parallel import forked
 from edge_hal.learning.hmm.restart_search import DUPLICATE_DISTANCE, crossover, rank, without_duplicates
 from edge_hal.learning.hmm.transcript_chain import Counts
 from edge_hal.metrics import transcript_of
@@ -157,25 +155,6 @@ def test_how_many_processes_search_decides_nothing(agreed: float) -> None:
             np.testing.assert_array_equal(getattr(a.counts, field.name), getattr(b.counts, field.name))
     for labels, others in zip(one.labels, two.labels, strict=True):
         np.testing.assert_array_equal(labels, others)
-
-
-def squared(x: int) -> int:
-    if x < 0:
-        raise ValueError(f"{x} is too small")
-    return x * x
-
-
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_forked_work_comes_in_order_and_so_do_errors(workers: int) -> None:
-    offset = 7  # a closure is inherited, not sent
-    assert list(forked(lambda x: squared(x) + offset, range(4), workers)) == [7, 8, 11, 16]
-    assert list(forked(squared, [], workers)) == [] and list(forked(squared, [3], workers)) == [9]
-    found = forked(squared, [1, -2, 3], workers)
-    assert next(found) == 1
-    with pytest.raises(ValueError, match="-2 is too small"):
-        next(found)
-    inside = {os.getpid() for _ in range(2)} if workers == 1 else set(forked(lambda _: os.getpid(), [0, 1], workers))
-    assert (os.getpid() in inside) is (workers == 1)
 
 
 def posterior_of(labels: list[int], segments: int) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from edge_hal.learning.networks.losses import (
     smooth_loss,
     video_loss,
 )
-from edge_hal.model.latents import SPARSITY_OF_SLOW, Latents, sparse_transitions
+from edge_hal.model.latents import SPARSITY_OF_SLOW, Latents, LatentTerms, sparse_transitions
 from edge_hal.model.pyramid import Outputs, Pyramid
 from edge_hal.spec import LevelSpec
 from tests.helpers.small_models import FLAT, THREE, TWO, random_model, small_spec
@@ -85,15 +85,15 @@ def test_losses_equal_their_definitions(seed: int, lengths: list[int], tail: int
         for logits, labels in zip(b.rows(b.logits), b.rows(b.labels), strict=True)
         for x, y in zip(logits, labels, strict=True)
     ]
-    assert frame_loss(b.logits, b.labels).item() == pytest.approx(np.mean(frames))
+    assert frame_loss(b.logits, b.labels).value.item() == pytest.approx(np.mean(frames))
 
     divergences = [
         sum(math.exp(p) * (p - q) for p, q in zip(known, log_softmax(x), strict=True))
         for teacher, logits in zip(b.rows(b.teacher), b.rows(b.logits), strict=True)
         for known, x in zip(teacher, logits, strict=True)
     ]
-    assert distil_loss(b.logits, b.teacher, b.exists).item() == pytest.approx(np.mean(divergences))
-    assert min(divergences) > -1e-9 and distil_loss(b.teacher, b.teacher, b.exists).item() == pytest.approx(0)
+    assert distil_loss(b.logits, b.teacher, b.exists).value.item() == pytest.approx(np.mean(divergences))
+    assert min(divergences) > -1e-9 and distil_loss(b.teacher, b.teacher, b.exists).value.item() == pytest.approx(0)
 
     steps = [
         min(abs(after - before), SMOOTH_LIMIT) ** 2
@@ -101,18 +101,18 @@ def test_losses_equal_their_definitions(seed: int, lengths: list[int], tail: int
         for one, two in itertools.pairwise(logits)
         for before, after in zip(log_softmax(one), log_softmax(two), strict=True)
     ]
-    assert smooth_loss(b.logits, b.exists).item() == pytest.approx(np.mean(steps) if steps else 0.0)
+    assert smooth_loss(b.logits, b.exists).value.item() == pytest.approx(np.mean(steps) if steps else 0.0)
 
     changes = [
         bce(x, y)
         for logits, targets in zip(b.rows(b.change), b.rows(b.target), strict=True)
         for x, y in zip(logits, targets, strict=True)
     ]
-    assert change_loss(b.change, b.target, b.exists).item() == pytest.approx(np.mean(changes))
+    assert change_loss(b.change, b.target, b.exists).value.item() == pytest.approx(np.mean(changes))
 
     present = (b.classes > 0).to(b.classes.dtype)
     expected = np.mean([bce(x, float(x > 0)) for x in b.classes.flatten().tolist()])
-    assert video_loss(b.classes, present).item() == pytest.approx(expected)
+    assert video_loss(b.classes, present).value.item() == pytest.approx(expected)
 
 
 @settings(deadline=None, max_examples=40)
@@ -128,7 +128,7 @@ def test_contrast_equals_its_definition(seed: int, lengths: list[int]) -> None:
             cosines = np.array([unit(mean) @ unit(token) for token in tokens]) / CONTRAST_TEMPERATURE
             terms.append(-log_softmax(cosines)[action])
         videos.append(np.mean(terms))
-    assert contrast_loss(b.tokens, b.features, b.labels).item() == pytest.approx(np.mean(videos))
+    assert contrast_loss(b.tokens, b.features, b.labels).value.item() == pytest.approx(np.mean(videos))
 
 
 def sparse_by_loop(slow: list[Array], fast: list[Array]) -> float:
@@ -145,7 +145,7 @@ def sparse_by_loop(slow: list[Array], fast: list[Array]) -> float:
 @given(seeds, lengths, st.integers(0, 4))
 def test_sparse_transitions_equal_their_definition(seed: int, lengths: list[int], tail: int) -> None:
     b = Batch(seed, lengths, tail)
-    got = sparse_transitions(b.slow, b.fast, b.exists).item()
+    got = sparse_transitions(b.slow, b.fast, b.exists).value.item()
     assert got == pytest.approx(sparse_by_loop(b.rows(b.slow), b.rows(b.fast)), abs=1e-5)
 
 
@@ -154,20 +154,23 @@ def test_the_sparse_term_wants_the_slow_latent_to_be_the_slower_one() -> None:
     still = torch.from_numpy(rng.normal(size=(1, 1, WIDTH))).expand(1, 20, WIDTH)
     restless = torch.from_numpy(rng.normal(size=(1, 20, WIDTH)))
     exists = torch.ones(1, 20, dtype=torch.bool)
-    assert sparse_transitions(still, restless, exists).item() == pytest.approx(0, abs=1e-5)
-    reverse, both = sparse_transitions(restless, still, exists), sparse_transitions(restless, restless, exists)
+    assert sparse_transitions(still, restless, exists).value.item() == pytest.approx(0, abs=1e-5)
+    reverse, both = (
+        sparse_transitions(restless, still, exists).value,
+        sparse_transitions(restless, restless, exists).value,
+    )
     assert reverse.item() == pytest.approx((1 + SPARSITY_OF_SLOW) / SPARSITY_OF_SLOW * both.item(), rel=1e-4)
-    scaled = sparse_transitions(7 * restless, restless, exists)  # unit norm: size is no change
+    scaled = sparse_transitions(7 * restless, restless, exists).value  # unit norm: size is no change
     assert scaled.item() == pytest.approx(both.item())
 
 
 LOSSES: dict[str, Callable[[Batch], Tensor]] = {
-    "frame": lambda b: frame_loss(b.logits, b.labels),
-    "distil": lambda b: distil_loss(b.logits, b.teacher, b.exists),
-    "smooth": lambda b: smooth_loss(b.logits, b.exists),
-    "change": lambda b: change_loss(b.change, b.target, b.exists),
-    "contrast": lambda b: contrast_loss(b.tokens, b.features, b.labels),
-    "sparse": lambda b: sparse_transitions(b.slow, b.fast, b.exists),
+    "frame": lambda b: frame_loss(b.logits, b.labels).value,
+    "distil": lambda b: distil_loss(b.logits, b.teacher, b.exists).value,
+    "smooth": lambda b: smooth_loss(b.logits, b.exists).value,
+    "change": lambda b: change_loss(b.change, b.target, b.exists).value,
+    "contrast": lambda b: contrast_loss(b.tokens, b.features, b.labels).value,
+    "sparse": lambda b: sparse_transitions(b.slow, b.fast, b.exists).value,
 }
 
 
@@ -217,16 +220,16 @@ def test_class_tokens_teach_and_do_not_learn_from_the_contrast() -> None:
     b = Batch(1, [6, 4])
     b.tokens.requires_grad_()
     b.features.requires_grad_()
-    contrast_loss(b.tokens, b.features, b.labels).backward()
+    contrast_loss(b.tokens, b.features, b.labels).value.backward()
     assert b.tokens.grad is None and b.features.grad is not None and b.features.grad.any()
 
 
 def test_smoothing_pulls_a_tick_to_the_one_before_it_and_not_back() -> None:
     logits = torch.randn(1, 2, ACTIONS, dtype=torch.float64, requires_grad=True)
-    smooth_loss(logits, torch.ones(1, 2, dtype=torch.bool)).backward()
+    smooth_loss(logits, torch.ones(1, 2, dtype=torch.bool)).value.backward()
     assert logits.grad is not None and not logits.grad[:, 0].any() and logits.grad[:, 1].any()
     far = torch.tensor([[[90.0, 0.0], [0.0, 90.0]]], requires_grad=True)  # a jump beyond the limit
-    smooth_loss(far, torch.ones(1, 2, dtype=torch.bool)).backward()
+    smooth_loss(far, torch.ones(1, 2, dtype=torch.bool)).value.backward()
     assert far.grad is not None and not far.grad.any()
 
 
@@ -238,6 +241,10 @@ def outputs_of(pyramid: Pyramid, rows: list[Tensor]) -> Outputs:
     exists = torch.arange(x.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
     outputs: Outputs = pyramid(x, exists)
     return outputs
+
+
+def total(terms: LatentTerms) -> Tensor:
+    return sum((mean.value for mean in (*terms.reconstruction, *terms.kl, terms.sparse)), torch.zeros(()))
 
 
 def test_the_latents_equal_their_definition() -> None:
@@ -262,9 +269,9 @@ def test_the_latents_equal_their_definition() -> None:
             error, kl = error + np.mean(errors), kl + np.mean(kls)
             means.append(rows)
         fast = [row.reshape(-1, spec.period(1), 6).mean(1) for row in means[0]]
-    assert terms.reconstruction.item() == pytest.approx(error, rel=1e-4)
-    assert terms.kl.item() == pytest.approx(kl, rel=1e-4)
-    assert terms.sparse.item() == pytest.approx(sparse_by_loop(means[1], fast), abs=1e-5)
+    assert sum(mean.value.item() for mean in terms.reconstruction) == pytest.approx(error, rel=1e-4)
+    assert sum(mean.value.item() for mean in terms.kl) == pytest.approx(kl, rel=1e-4)
+    assert terms.sparse.value.item() == pytest.approx(sparse_by_loop(means[1], fast), abs=1e-5)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -277,8 +284,8 @@ def test_the_sparse_term_of_a_row_does_not_depend_on_the_batch(levels: tuple[Lev
     latents = Latents(spec, size=6).eval()
     rows = [torch.randn(n, 9) for n in (31, 50, 74, 13)]
     with torch.no_grad():
-        together = latents(outputs_of(pyramid, rows)).sparse
-        alone = [latents(outputs_of(pyramid, [row])).sparse for row in rows]
+        together = latents(outputs_of(pyramid, rows)).sparse.value
+        alone = [latents(outputs_of(pyramid, [row])).sparse.value for row in rows]
     torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-4, atol=1e-6)
 
 
@@ -292,7 +299,7 @@ def test_targets_are_not_pulled_towards_their_reconstruction() -> None:
     nothing = torch.zeros(0)
     outputs = Outputs(nothing, nothing, None, None, None, None, (), trunks, entries, valid)
     terms = latents(outputs)
-    (terms.reconstruction + terms.kl + terms.sparse).backward()
+    total(terms).backward()
     assert all(x.grad is None for x in entries)
     assert all(x.grad is not None and x.grad.any() for x in trunks)
 
@@ -306,8 +313,8 @@ def test_a_piece_shorter_than_a_bin_gives_no_nan(levels: tuple[LevelSpec, ...]) 
     outputs = outputs_of(pyramid, [torch.randn(1, 9)])
     terms = latents(outputs)
     assert outputs.action is not None and outputs.action.shape[1] == 0
-    loss = terms.reconstruction + terms.kl + terms.sparse + frame_loss(outputs.action, torch.zeros(1, 0).long())
-    loss = loss + smooth_loss(outputs.frame, torch.ones(1, 1, dtype=torch.bool))
+    loss = total(terms) + frame_loss(outputs.action, torch.zeros(1, 0).long()).value
+    loss = loss + smooth_loss(outputs.frame, torch.ones(1, 1, dtype=torch.bool)).value
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in pyramid.parameters() if p.grad is not None)
