@@ -694,7 +694,7 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
             "edge_hal.evaluation.encoder_costs.measure": costs_of,
         },
         "view": {
-            "edge_hal.web.server.serve": served,
+            "edge_hal.web.view.server.serve": served,
             "edge_hal.commands.view.opened_in_browser": lambda _: nullcontext(),
         },
         "check": {"edge_hal.learning.data.examine.extraction_speed": lambda *_: 100.0},

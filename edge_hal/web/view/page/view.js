@@ -1,8 +1,8 @@
 // One stream on the page.
 
-import {Pictures} from "./connection.js";
 import {DEVIATION} from "./colours.js";
 import {median, named, percent, seconds, timeOf} from "./format.js";
+import {Pictures} from "./pictures.js";
 import {Timeline} from "./timeline.js";
 
 const STALE_MS = 3000;
@@ -42,7 +42,7 @@ export class StreamView {
     const {stream} = this, {connections} = stream;
     stream.loading = true;
     try {
-      const {events, older} = await this.connection.history(stream.name, stream.older);
+      const {events, older} = await this.askHistory();
       if (connections !== stream.connections) return;
       stream.prepend(events, older);
       stream.derive();
@@ -53,6 +53,14 @@ export class StreamView {
       put(this.find(".detail"), `Older events cannot be shown. ${error.message}`);
     }
     stream.loading = false;
+  }
+
+  async askHistory() {
+    const query = new URLSearchParams({stream: this.stream.name, before: this.stream.older});
+    const answer = await this.connection.ask(`/data/history?${query}`);
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(body.error);
+    return body;
   }
 
   // "live"; "away": not connected, or nothing was heard; "ended"; "stored": a journal without a run

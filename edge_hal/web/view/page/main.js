@@ -4,6 +4,7 @@ import {Connection, readToken} from "./connection.js";
 import {Stream} from "./store.js";
 import {StreamView, describe} from "./view.js";
 import {named} from "./format.js";
+import {keptTheme, toggleTheme} from "./theme.js";
 
 const views = new Map();
 const dirty = new Set();
@@ -86,18 +87,6 @@ function setOperator(on) {
   for (const view of views.values()) dirty.add(view);
 }
 
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  localStorage.setItem("edge-hal-theme", theme);
-  for (const view of views.values()) dirty.add(view);
-}
-
-function toggleTheme() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const shown = document.documentElement.dataset.theme || (dark ? "dark" : "light");
-  setTheme(shown === "dark" ? "light" : "dark");
-}
-
 function select(number) {
   const canvas = byId("streams").querySelectorAll("section")[number - 1]?.querySelector("canvas");
   canvas?.scrollIntoView({block: "center"});
@@ -106,16 +95,20 @@ function select(number) {
 
 const toggleOperator = () => setOperator(!document.body.classList.contains("operator"));
 byId("operator").addEventListener("click", toggleOperator);
-byId("theme").addEventListener("click", toggleTheme);
+const theme = () => {
+  toggleTheme();
+  for (const view of views.values()) dirty.add(view);
+};
+byId("theme").addEventListener("click", theme);
 byId("keys").addEventListener("click", () => byId("help").showModal());
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
   if (event.key === "o" || event.key === "O") toggleOperator();
-  else if (event.key === "t" || event.key === "T") toggleTheme();
+  else if (event.key === "t" || event.key === "T") theme();
   else if (event.key === "?") byId("help").showModal();
   else if (/^[1-9]$/.test(event.key)) select(Number(event.key));
 });
-if (localStorage.getItem("edge-hal-theme")) setTheme(localStorage.getItem("edge-hal-theme"));
+keptTheme();
 if (localStorage.getItem("edge-hal-operator")) setOperator(true);
 
 // --- drawing ------------------------------------------------------------------------------------
