@@ -59,6 +59,14 @@ def view(
             "the option for several bundles (default: the folder bundle, if it is there).",
         ),
     ] = None,
+    recording: Annotated[
+        list[Path] | None,
+        typer.Option(
+            readable=False,
+            help="Folder of `edge-hal run --record`: a click on a segment plays its pictures, those of the source if "
+            "they were kept (`--record-pictures source`), else the small ones. Repeat the option for several folders.",
+        ),
+    ] = None,
     key: Key = None,
     server_key: ServerKey = None,
     host: Host = "127.0.0.1",
@@ -78,6 +86,9 @@ def view(
     from edge_hal.web.view import server
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
+    for folder in recording or ():
+        if not folder.is_dir():
+            raise EdgeHalError(f"--recording {folder}", "there is no such folder", "give that of --record", exit_code=2)
     connect = connect or ([] if journal else [DEFAULT_ENDPOINT])
     if replay is not None and len(connect) != 1:
         raise EdgeHalError("--replay", f"it belongs to one --connect, not to {len(connect)}", exit_code=2)
@@ -88,6 +99,7 @@ def view(
         replay=replay,
         journals=tuple(journal or ()),
         bundles=tuple(bundle or ([DEFAULT_PATH] if DEFAULT_PATH.is_dir() else [])),
+        recordings=tuple(recording or ()),
         keys=encryption(key, server_key),
     )
     with ExitStack() as closing:

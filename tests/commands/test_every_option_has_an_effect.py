@@ -148,6 +148,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--replay": (VIEW, f"{VIEW} --replay ipc://past"),
         "--journal": (VIEW, f"{VIEW} --journal j"),
         "--bundle": (VIEW, f"{VIEW} --bundle bundle2"),
+        "--recording": (VIEW, f"{VIEW} --recording tape"),
         "--key": (
             f"{VIEW} --server-key keys/you.key --key keys/me.key_secret",
             f"{VIEW} --server-key keys/you.key --key keys/you.key_secret",

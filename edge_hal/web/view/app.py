@@ -23,6 +23,7 @@ from edge_hal.web.site import NOTHING, TRY_LATER, Site, until_one_ends
 
 from .history import PAGE_EVENTS, History
 from .pictures import address_of, pictures
+from .recorded import Recorded
 from .steps import Procedures
 
 PAGE = Path(__file__).parent / "page"
@@ -44,6 +45,7 @@ class View:
         history: History,
         hub: Hub,
         procedures: Procedures,
+        recorded: Recorded,
         keys: ClientKeys | None,
         token: str,
         hosts: frozenset[str] | None,
@@ -51,12 +53,19 @@ class View:
         troubles: Callable[[], list[str]] = list,
     ) -> None:
         self._history, self._procedures, self._keys, self._troubles = history, procedures, keys, troubles
+        self._recorded = recorded
         self._watchers = 0
-        routes = [Route("/data/history", self._page), WebSocketRoute("/pictures", self._pictures)]
+        routes = [
+            Route("/data/history", self._page),
+            Route("/data/recorded", self._listed),
+            Route("/data/recorded/picture", self._recorded_picture),
+            WebSocketRoute("/pictures", self._pictures),
+        ]
         self.site = Site(PAGE, hub, self._hello, routes, token, hosts, start)
 
     async def _hello(self) -> Sequence[str]:
-        hello = {"type": "hello", "version": __version__, "streams": self._history.hello()}
+        streams, recorded = self._history.hello(), bool(self._recorded)
+        hello = {"type": "hello", "version": __version__, "recorded": recorded, "streams": streams}
         first = [json.dumps(hello), *map(trouble_message, self._troubles())]
         for name, bundle in self._history.bundles().items():
             if (steps := await run_in_threadpool(self._procedures.steps, bundle)) is not None:
@@ -76,6 +85,20 @@ class View:
             return JSONResponse({"error": "no such stream or place"}, 404)
         return Response(page.json(), media_type="application/json")
 
+    async def _listed(self, request: Request) -> Response:
+        session = request.query_params.get("session", "")
+        begin, end = (_time(request.query_params.get(name, "")) for name in ("begin", "end"))
+        if begin is None or end is None:
+            return JSONResponse({"error": "begin and end must be nanoseconds"}, 400)
+        return JSONResponse(await run_in_threadpool(self._recorded.listed, session, begin, end))
+
+    async def _recorded_picture(self, request: Request) -> Response:
+        session, t_ns = request.query_params.get("session", ""), _time(request.query_params.get("at", ""))
+        picture = None if t_ns is None else await run_in_threadpool(self._recorded.picture, session, t_ns)
+        if picture is None:
+            return JSONResponse({"error": "no such picture, or no more"}, 404)
+        return Response(picture, media_type="image/jpeg")
+
     async def _pictures(self, socket: WebSocket) -> None:
         stream = socket.query_params.get("stream", "")
         found = self._history.preview(stream)
@@ -93,6 +116,11 @@ class View:
             await until_one_ends(socket, send())
         finally:
             self._watchers -= 1
+
+
+def _time(text: str) -> int | None:
+    """Nanoseconds, of at most nineteen digits."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
 def procedure_message(stream: str, steps: list[dict[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from edge_hal.web.serving import PageAddress, check_address, serve_page
 from .app import View, procedure_message, trouble_message
 from .feed import Feed
 from .history import History
+from .recorded import Recorded
 from .steps import Procedures
 
 
@@ -26,6 +27,7 @@ class ViewOptions:
         replay: where past events are requested; with one publisher only.
         journals: files with older events.
         bundles: bundles or task folders whose procedure is shown.
+        recordings: folders of `edge-hal run --record`, whose pictures a segment plays.
     """
 
     address: PageAddress
@@ -34,6 +36,7 @@ class ViewOptions:
     replay: str | None = None
     journals: Sequence[Path] = ()
     bundles: Sequence[Path] = ()
+    recordings: Sequence[Path] = ()
     keys: ClientKeys | None = None
 
 
@@ -48,7 +51,7 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
     """
     check_address(options.address)
     history, hub = History(options.journals), Hub()
-    procedures = Procedures(options.bundles)
+    procedures, recorded = Procedures(options.bundles), Recorded(options.recordings)
 
     def tell(raw: bytes) -> None:
         hub.tell(raw.decode())
@@ -67,7 +70,7 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
 
     def application(hosts: frozenset[str] | None) -> Any:
         token = options.address.token
-        return View(history, hub, procedures, options.keys, token, hosts, start, troubles).site.app
+        return View(history, hub, procedures, recorded, options.keys, token, hosts, start, troubles).site.app
 
     def troubles() -> list[str]:
         return [feed.trouble for feed in feeds if feed.trouble is not None]

@@ -15,7 +15,7 @@ const SOON = 1.5;  // a doubtful boundary is shown with so many seconds around i
 const byId = (id) => document.getElementById(id);
 const ask = (path, options) => connection.ask(path, options);
 const videos = new Map();  // those that were opened, with what can be undone
-let steps = [], colours = new Colours([], new Set()), video = null, selected = null, known = false;
+let steps = [], colours = new Colours([], new Set()), video = null, selected = null, known = false, opening = 0;
 
 const overview = new Overview({open: (name, frame) => open(name, frame).then(show)});
 const player = new Player(byId("picture"), ask, {
@@ -86,11 +86,14 @@ async function load() {
 }
 
 async function open(name, frame) {
+  const turn = opening += 1;
   let opened = videos.get(name);
   if (!opened) {
     const answer = await ask(`/data/video?name=${encodeURIComponent(name)}`).catch(() => null);
-    if (!answer?.ok) return tell(answer ? (await answer.json()).error : "no connection");
-    opened = new Video(await answer.json(), ask, {changed: () => opened === video && draw(), told: tell});
+    const body = await answer?.json();
+    if (turn !== opening) return;  // another one was opened meanwhile
+    if (!answer?.ok) return tell(body?.error ?? "no connection");
+    opened = new Video(body, ask, {changed: () => opened === video && draw(), told: tell});
     videos.set(name, opened);
   }
   video = opened;

@@ -11,6 +11,7 @@ const dirty = new Set();
 const untold = new Set();  // streams that this connection has not told of yet
 const token = readToken();
 let connected = false;
+let recorded = false;  // the server has recordings
 
 const byId = (id) => document.getElementById(id);
 
@@ -26,7 +27,7 @@ const connection = new Connection(token, {
     for (const view of views.values()) dirty.add(view);
   },
   message(body) {
-    if (body.type === "hello") hello(body.streams);
+    if (body.type === "hello") hello(body);
     else if (body.type === "procedure") refresh(body.stream).stream.setSteps(body.steps);
     else if (body.type === "trouble") trouble(body.why);
     else if (typeof body.stream === "string") receive(body);
@@ -57,18 +58,21 @@ function receive(event) {
   const {stream} = refresh(event.stream);
   if (untold.delete(event.stream)) stream.forget();
   stream.live = true;
+  stream.recorded = recorded;
   stream.heard = performance.now();
   stream.add(event);
   if (event.type === "deviation") byId("told").textContent = `${named(event.stream)}: ${describe(event)}`;
 }
 
-function hello(streams) {
+function hello({streams, recorded: has}) {
+  recorded = has;
   for (const name of views.keys()) untold.add(name);
   for (const [name, known] of Object.entries(streams)) {
     const {stream} = refresh(name);
     untold.delete(name);
     stream.forget();
     stream.live = known.live;
+    stream.recorded = recorded;
     for (const [session, t_ns, action, probability] of known.now) stream.addNow(session, t_ns, action, probability);
     for (const event of [...known.events, ...known.reports]) stream.add(event);
     stream.older = known.older;

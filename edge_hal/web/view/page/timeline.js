@@ -11,9 +11,9 @@ const LANES = {cycles: [4, 14], final: [24, 46], confidence: [72, 14], now: [92,
 const HEIGHT = 142;
 
 export class Timeline {
-  // older(): asks for events before the oldest. detail(text): describes what is selected.
-  constructor(stream, canvas, {older, detail, range}) {
-    Object.assign(this, {stream, canvas, older, detail, range});
+  // older(): asks for events before the oldest. detail(text): describes what is selected. played(segment): it was clicked.
+  constructor(stream, canvas, {older, detail, range, played}) {
+    Object.assign(this, {stream, canvas, older, detail, range, played});
     this.span = LIVE_SPAN;
     this.right = null;  // milliseconds at the right edge; null: live
     this.selected = null;
@@ -95,7 +95,7 @@ export class Timeline {
       ArrowUp: () => this.step(-1), ArrowDown: () => this.step(1),
       "+": () => this.zoom(0.5), "=": () => this.zoom(0.5), "-": () => this.zoom(2),
       Home: () => this.show((this.stream.begin ?? 0) + 0.9 * this.span, this.span), End: () => this.follow(),
-      a: () => this.all(), A: () => this.all(),
+      a: () => this.all(), A: () => this.all(), p: () => this.play(this.selected), P: () => this.play(this.selected),
     }[key];
     if (!done) return;
     this.wantsAll = key === "a" || key === "A";
@@ -145,7 +145,7 @@ export class Timeline {
       const at = begin + (event.offsetX / this.canvas.clientWidth) * (end - begin);
       const deviation = this.stream.deviations.find((each) => Math.abs(each.at - at) < (8 / this.canvas.clientWidth) * this.span);
       if (deviation && event.offsetY < LANES.final[0] + 12) this.describeDeviation(deviation);
-      else this.select(this.stream.segments[lastBefore(this.stream.segments, at)]);
+      else this.play(this.stream.segments[lastBefore(this.stream.segments, at)]);
     }
   }
 
@@ -156,6 +156,11 @@ export class Timeline {
     if (!this.selected) return;
     const [begin, end] = this.window(), {begin: at} = this.selected;
     if (at < begin || at > end) this.show(at + this.span / 2, this.span);
+  }
+
+  play(segment) {
+    this.select(segment);
+    this.played(segment ?? null);
   }
 
   select(segment) {

@@ -3,6 +3,7 @@
 import {DEVIATION} from "./colours.js";
 import {median, named, percent, seconds, timeOf} from "./format.js";
 import {Pictures} from "./pictures.js";
+import {Playback} from "./playback.js";
 import {Timeline} from "./timeline.js";
 
 const STALE_MS = 3000;
@@ -21,7 +22,9 @@ export class StreamView {
       older: () => this.loadOlder(),
       detail: (text) => put(this.find(".detail"), text),
       range: (text) => put(this.find(".range"), text),
+      played: (segment) => this.play(segment),
     });
+    this.playback = new Playback(this.find(".playback"), (path) => connection.ask(path));
     for (const button of this.section.querySelectorAll(".tools button")) {
       button.addEventListener("click", () => {
         const {timeline} = this;
@@ -53,6 +56,14 @@ export class StreamView {
       put(this.find(".detail"), `Older events cannot be shown. ${error.message}`);
     }
     stream.loading = false;
+  }
+
+  // The recorded pictures of a segment; of one that goes on, those until now.
+  async play(segment) {
+    if (!segment || !this.stream.recorded) return this.playback.close();
+    const begin = segment.t_ns / 1e6, length = (segment.end ?? this.stream.end()) - segment.begin;
+    const found = await this.playback.play(segment.event.run?.session ?? "", begin, begin + length, named(segment.action));
+    if (!found) put(this.find(".detail"), `${this.find(".detail").textContent} · its pictures were not recorded`);
   }
 
   async askHistory() {
