@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime/bridges": {"edge_hal", "runtime leaves", "runtime/delivery"},
     "runtime base": {"edge_hal", "runtime/sources", "runtime/delivery", "runtime/stream"},
     "runtime/recording": {
-        *("edge_hal", "decoding", "runtime leaves", "runtime base", "runtime/sources", "runtime/stream"),
+        *("edge_hal", "decoding", "media", "runtime leaves", "runtime base", "runtime/sources", "runtime/stream"),
         "runtime/delivery",
     },
     "runtime/checks": {
@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("runtime/sources", "runtime/stream", "runtime/engines", "runtime/delivery"),
     },
     "runtime": {
-        *("edge_hal", "decoding", "runtime leaves", "runtime base", "runtime/sources", "runtime/stream"),
+        *("edge_hal", "decoding", "media", "runtime leaves", "runtime base", "runtime/sources", "runtime/stream"),
         *("runtime/engines", "runtime/recording", "runtime/delivery", "runtime/checks"),
     },
     "web": {
