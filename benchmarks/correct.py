@@ -10,8 +10,8 @@ data as a task folder.
             cache; and the bytes that were loaded, without frames
     frames  milliseconds from a key until the picture of the frame is shown: the next frame, the one before, and a frame
             anywhere; and from a change until it is on the disk
-    ten     seconds until ten boundaries, the least certain first, are within a quarter of a second of the truth. The
-            mouse and the keys are real. Between them the script waits as long as people do: by the keystroke-level
+    ten     seconds until ten boundaries, the least certain first, were moved to within a quarter of a second of the
+            truth, with those that are looked at and were right. The mouse and the keys are real. Between them the script waits as long as people do: by the keystroke-level
             model (Card, Moran and Newell 1980) 1.35 s to decide, 1.1 s to point, 0.2 s to click, 0.28 s to press a key.
             It knows where the truth is; a person has to see it
 """
@@ -151,9 +151,9 @@ def ten_boundaries(folder: Path, data: Path, task: Path, count: int) -> dict[str
                 found = server.video(name)["segments"][boundary][1]
                 if abs(found - truth) / video["rate_hz"] > NEAR_S:
                     continue  # a neighbour is in its way: a person corrects that first
+                done += 1
             else:
                 wait(DECIDE_S)
-            done += 1
         took = time.monotonic() - began
     moved = sum(each > NEAR_S for each in off)
     return {

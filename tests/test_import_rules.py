@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("runtime/engines", "runtime/recording", "runtime/delivery", "runtime/checks"),
     },
     "web": {
-        *("edge_hal", "decoding", "media", "learning/data"),
+        *("edge_hal", "decoding", "media", "learning/data", "learning/hmm"),
         *("runtime leaves", "runtime/delivery", "runtime/recording"),
     },
     "runtime/station": {

@@ -82,7 +82,7 @@ def test_pieces_that_are_broken_or_gone_leave_the_others(tapes: dict[str, str], 
 @pytest.mark.slow
 def test_a_click_on_a_segment_plays_its_pictures(tapes: dict[str, str], tmp_path: Path) -> None:
     small, session = next((Path(folder), session) for folder, session in tapes.items() if folder.endswith("small"))
-    arguments = ["--journal", small.parent / "journal", "--recording", small]
+    arguments: list[str | Path] = ["--journal", small.parent / "journal", "--recording", small]
     with Viewer(tmp_path, *arguments) as viewer, opened(tmp_path / "profile", viewer.address) as page:
         for path in ("/data/recorded", "/data/recorded/picture"):
             assert viewer.get(path)[0] == 401
@@ -105,9 +105,8 @@ def test_a_click_on_a_segment_plays_its_pictures(tapes: dict[str, str], tmp_path
             }
             """
         )
-        page.until(
-            "document.querySelector('.playback img').naturalWidth > 0 && document.querySelector('.playback').dataset.shown > 2"
-        )
+        page.until("document.querySelector('.playback img').naturalWidth > 0")
+        page.until("document.querySelector('.playback').dataset.shown > 2")
         assert "the small pictures" in page.text(".playback figcaption")
         page.run("document.querySelector('.playback button').click()")
         page.until("document.querySelector('.playback').hidden")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,23 @@ def test_a_video_that_no_run_knows_and_files_that_cannot_be_used(root: Path) -> 
             read_found(root / "runs" / "1", STEPS)
 
 
+def test_the_advice_is_that_of_train(root: Path) -> None:
+    """A video that shows more steps comes first; a doubtful alignment is told as long as nothing was accepted."""
+    (root / "transcripts" / "two.txt").write_text("open\n")
+    videos = opened(root)
+    assert "may be wrong" not in videos.advice() and "steps: one and two." in videos.advice()
+    stored = json.loads((root / "runs" / "1" / "alignment.json").read_text())
+    for entry in stored.values():
+        entry.update({"agreement": 0.4, "chance": 0.4, "order": 0.0, "short_ends": 0.5})
+    (root / "runs" / "1" / "alignment.json").write_text(json.dumps(stored))
+    doubtful = opened(root)
+    assert "CAUTION" in doubtful.advice() and "first: one and two." in doubtful.advice()
+    doubtful.accept("one", doubtful.shown("one").revision)
+    assert "CAUTION" not in doubtful.advice() and "steps: two." in doubtful.advice()
+    doubtful.accept("two", doubtful.shown("two").revision)
+    assert doubtful.advice() == ""
+
+
 def test_a_boundary_that_was_moved_is_certain_and_others_keep_their_confidence(root: Path, tmp_path: Path) -> None:
     videos = opened(root)
     table = tmp_path / "boundaries.csv"
@@ -212,7 +230,7 @@ def test_a_boundary_that_was_moved_is_certain_and_others_keep_their_confidence(r
         "video,time_s,from,to,confidence,within_s\none,3.000,open,fill,0.25,0.5\none,6.000,fill,close,0.75,0.5\n"
     )
     known = read_confidences(table, {"one": 10.0})
-    videos.found = Found("1", videos.found.segments, known)
+    videos.found = replace(videos.found, confidences=known)
     found = videos.shown("one")
     assert [each[2] for each in found.segments] == [1.0, 0.25, 0.75]
     saved = videos.save("one", found.revision, [("open", 0), ("fill", 33), ("close", 60)])

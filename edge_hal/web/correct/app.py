@@ -51,16 +51,20 @@ class Correct:
         return [json.dumps({"type": "hello", "version": __version__}), json.dumps(self._work.body())]
 
     async def _task(self, request: Request) -> Response:
-        def rows() -> list[dict[str, Any]]:
-            return [self._row(self._videos.shown(name)) for name in self._videos.names()]
+        def body() -> dict[str, Any]:
+            videos = self._videos
+            return {
+                "task": videos.root.resolve().name,
+                "steps": videos.steps,
+                "order": videos.usual_order(),
+                "advice": videos.advice(),
+                "videos": [self._row(videos.shown(name)) for name in videos.names()],
+            }
 
         try:
-            found = await run_in_threadpool(rows)
+            return JSONResponse(await run_in_threadpool(body))
         except EdgeHalError as error:
             return refused(error)
-        root = self._videos.root
-        order = self._videos.usual_order()
-        return JSONResponse({"task": root.resolve().name, "steps": self._videos.steps, "order": order, "videos": found})
 
     async def _video(self, request: Request) -> Response:
         name = request.query_params.get("name", "")

@@ -11,6 +11,7 @@ from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
+from edge_hal.learning.hmm.trust import Evidence, evidence_in
 from edge_hal.untrusted import MB, read_json, read_regular
 
 Boundary = tuple[int, str, str]
@@ -22,11 +23,13 @@ class Found:
     """Attributes:
     run: the name of the run; None if there is none.
     segments: by video, (step, first frame).
+    evidence: of the alignment of each video that had no labels.
     confidences: by video and boundary, 0..1, as `edge-hal label` writes them; None until they are known.
     """
 
     run: str | None = None
     segments: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
+    evidence: Sequence[Evidence] = ()
     confidences: Mapping[tuple[str, Boundary], float] | None = None
 
     def begins(self, name: str, length: int) -> list[tuple[str, int]] | None:
@@ -55,6 +58,7 @@ def read_found(run: Path | None, steps: Sequence[str]) -> Found:
         segments = {
             name: [(str(step), int(first)) for step, first in entry["segments"]] for name, entry in stored.items()
         }
+        evidence = tuple(evidence_in(entry) for entry in stored.values() if not entry.get("labelled"))
         for name, begins in segments.items():
             firsts = [first for _, first in begins]
             if not firsts or firsts[0] != 0 or any(b <= a for a, b in pairwise(firsts)):
@@ -64,7 +68,7 @@ def read_found(run: Path | None, steps: Sequence[str]) -> Found:
                 raise ValueError(f"it names the step {sorted(unknown)[0]!r}, which the task does not have")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise file_error(f"cannot read the alignment {path}", error, "train again", path=path) from error
-    return Found(run.name, segments)
+    return Found(run.name, segments, evidence)
 
 
 def read_confidences(path: Path, rates: Mapping[str, float]) -> dict[tuple[str, Boundary], float]:

@@ -34,6 +34,8 @@ from edge_hal.learning.data.labels.segments import (
 )
 from edge_hal.learning.data.media_files import VideoTimes, read_times
 from edge_hal.learning.data.mstcn_files import list_folder
+from edge_hal.learning.hmm.known_labels import worth_labelling
+from edge_hal.learning.hmm.trust import Trust
 from edge_hal.metrics import IntArray, runs_of
 
 from .found import Found
@@ -106,6 +108,16 @@ class TaskVideos:
             for place, step in enumerate(video.transcript):
                 places[step].append(place / len(video.transcript))
         return [self.steps[step] for step in sorted(places, key=lambda step: float(np.mean(places[step] or [2.0])))]
+
+    def advice(self) -> str:
+        """Which videos help most if they are accepted, by the measure of `train`; empty if all are."""
+        left = [video for name, video in self._videos.items() if self.shown(name).state != "accepted"]
+        names = " and ".join(worth_labelling(left, 2))
+        if not left:
+            return ""
+        if len(left) == len(self._videos) and self.found.evidence and Trust.of(self.found.evidence).doubtful:
+            return f"CAUTION: most of what training found may be wrong. Correct and accept whole videos first: {names}."
+        return f"Accepted videos help most if they show many steps: {names}."
 
     def times(self, name: str) -> VideoTimes:
         """Of a video file. Raises EdgeHalError if it cannot be read."""

@@ -73,6 +73,7 @@ async function load() {
     colours = new Colours(body.order, new Set());
     for (const list of [byId("step"), byId("begins")]) list.replaceChildren(...body.order.map((step) => new Option(named(step), step)));
   }
+  byId("advice").textContent = body.advice;
   overview.setRows(body.videos);
   for (const each of videos.values()) {
     if (each.unsaved) each.save();
@@ -195,7 +196,7 @@ const actions = {
   in: () => track.zoom(0.5), out: () => track.zoom(2), all: () => track.all(),
   set: setBoundary, split: splitHere, remove: removeHere,
   undo: () => { video.undo(); select(null); }, redo: () => { video.redo(); select(null); },
-  accept: () => video.ask_for("accept"), withdraw: () => video.ask_for("withdraw"), discard: () => video.ask_for("discard"),
+  accept: () => video.ask_for("accept").then(load), withdraw: () => video.ask_for("withdraw").then(load), discard: () => video.ask_for("discard"),
 };
 for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", () => video && actions[button.dataset.do]());
 byId("next").addEventListener("click", next);

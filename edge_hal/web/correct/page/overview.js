@@ -134,6 +134,5 @@ export class Overview {
     printed.querySelector("pre").textContent = training?.lines.join("\n") ?? "";
     find("scoring").textContent = !scoring || scoring.state === "done" ? "" : scoring.state === "failed" ? `How certain the boundaries are is not known: ${scoring.lines.at(-1) ?? ""}`
       : `finding how certain the boundaries are: ${scoring.total ? `${scoring.done}/${scoring.total} videos` : "starting"}`;
-    find("advice").textContent = body.advice ?? "";
   }
 }
