@@ -11,9 +11,10 @@ data as a task folder.
     frames  milliseconds from a key until the picture of the frame is shown: the next frame, the one before, and a frame
             anywhere; and from a change until it is on the disk
     ten     seconds until ten boundaries, the least certain first, were moved to within a quarter of a second of the
-            truth, with those that are looked at and were right. The mouse and the keys are real. Between them the script waits as long as people do: by the keystroke-level
-            model (Card, Moran and Newell 1980) 1.35 s to decide, 1.1 s to point, 0.2 s to click, 0.28 s to press a key.
-            It knows where the truth is; a person has to see it
+            truth, with those that are looked at and were right. The mouse and the keys are real. Between them the
+            script waits as long as people do: by the keystroke-level model (Card, Moran and Newell 1980) 1.35 s to
+            decide, 1.1 s to point, 0.2 s to click, 0.28 s to press a key. It knows where the truth is; a person has to
+            see it
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,7 +23,11 @@ from edge_hal.commands.page_options import (
 )
 from edge_hal.commands.parsing import one_of
 from edge_hal.errors import EdgeHalError
-from edge_hal.task_folder import is_task
+from edge_hal.task_folder import SUGGESTIONS, is_task
+
+if TYPE_CHECKING:
+    from edge_hal.config import Config
+    from edge_hal.learning.data.labels.segments import FoundLabels
 
 
 def correct(
@@ -59,12 +64,14 @@ def correct(
     logging.basicConfig(format="%(levelname)s: %(message)s")
     config = choose_config(task, None, [])
     own = own_labels(task, config, None)
-    videos = load_videos(task, config, None, "train", with_labels=set(own), own=own)
+    waiting = _suggested(task, config, own)
+    with_waiting = {**own, **waiting}
+    videos = load_videos(task, config, None, "train", with_labels=set(with_waiting), own=with_waiting)
     if any(video.rate_hz is None for video in videos.videos):
         todo = "write it into task.yaml: rate_hz: 30"
         raise EdgeHalError(f"the frame rate of the features of {task} is not known", "", todo)
     options = server.CorrectOptions(
-        page_address("correct", host, port, tls_cert, tls_key, token_file), task, videos, format
+        page_address("correct", host, port, tls_cert, tls_key, token_file), task, videos, format, set(waiting)
     )
     with ExitStack() as closing:
 
@@ -74,3 +81,36 @@ def correct(
                 closing.enter_context(opened_in_browser(address))
 
         server.serve(options, on_ready=announce)
+
+
+def _suggested(task: Path, config: Config, own: Mapping[str, FoundLabels]) -> dict[str, FoundLabels]:
+    """The suggestions of videos that have nothing else, as `edge-hal harvest` makes them. Those that cannot be used are
+    printed."""
+    from edge_hal.commands.train import print_notes
+    from edge_hal.learning.data.dataset import load_dataset
+    from edge_hal.learning.data.labels.folder import read_label_folder
+    from edge_hal.learning.data.mstcn_files import index_media, only_suggested
+
+    names = only_suggested(task, sorted(index_media(task, config.model.reads)), own)
+    found: dict[str, FoundLabels] = {}
+    if not names:
+        return found
+    stored = read_label_folder(task / SUGGESTIONS)
+    for name in names:
+        try:
+            only = {name: stored[name]}
+            load_dataset(
+                task,
+                split=None,
+                part="train",
+                with_labels={name},
+                rate_hz=config.data.rate_hz,
+                kind=config.model.reads,
+                only={name},
+                own_labels={**own, **only},
+            )
+            found |= only
+        except (EdgeHalError, KeyError) as error:
+            why = error.why or error.what if isinstance(error, EdgeHalError) else "its suggestions hold no labels"
+            print_notes([f"video {name} is left out: {why}"])
+    return found

@@ -167,6 +167,22 @@ def test_what_cannot_be_used_is_said(
     assert code in (1, 2) and out == "" and "error: " in err and wanted in err and "Traceback" not in err
 
 
+def test_a_video_that_has_suggestions_alone_is_shown_and_can_be_accepted(tmp_path: Path, task: Path) -> None:
+    root = Path(shutil.copytree(task, tmp_path / "task", ignore=shutil.ignore_patterns("drafts", "labels")))
+    (root / "suggestions").mkdir()
+    for name, end_s in (("two", 10), ("three", 5)):
+        (root / "transcripts" / f"{name}.txt").unlink()
+        rows = f"video,begin_s,end_s,step\n{name},0,2.5,open\n{name},2.5,{end_s},fill\n"
+        (root / "suggestions" / f"{name}.csv").write_text(rows)
+    (root / "task.yaml").write_text("encoder: own\nsteps: [close, fill, open]\n")
+    with Corrector(tmp_path, root) as server:
+        seen = server.video("two")
+        assert seen["state"] == "suggested" and [each[:2] for each in seen["segments"]] == [["open", 0], ["fill", 25]]
+        assert server.get("/data/video?name=three", server.token)[0] == 404  # its second half has no suggestion
+        assert server.change("two", seen["revision"], "accept")[1]["state"] == "accepted"
+        assert (root / "labels" / "two.csv").is_file()
+
+
 @pytest.mark.slow
 def test_a_server_that_is_killed_while_it_saves_leaves_whole_files(tmp_path: Path) -> None:
     root = write_task(tmp_path / "task", ("one",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class CorrectOptions:
 
     Attributes:
         task: the task folder.
-        videos: those that are trained on.
+        videos, suggested: as for `TaskVideos`.
         format: of new label files, one of `edge-hal label`.
     """
 
@@ -33,6 +33,7 @@ class CorrectOptions:
     task: Path
     videos: VideoSet
     format: str
+    suggested: Collection[str] = ()
 
 
 def serve(options: CorrectOptions, on_ready: Callable[[str], None]) -> None:
@@ -47,7 +48,7 @@ def serve(options: CorrectOptions, on_ready: Callable[[str], None]) -> None:
     check_address(options.address)
     hub = Hub()
     found = read_found(newest(options.task, MODEL_FILE), options.videos.labels)
-    videos = TaskVideos(options.task, options.videos, found, options.format)
+    videos = TaskVideos(options.task, options.videos, found, options.format, options.suggested)
     work = Work(videos, lambda message: hub.tell(json.dumps(message)))
 
     def application(hosts: frozenset[str] | None) -> Any:

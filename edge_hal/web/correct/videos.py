@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ class Shown:
     """A video as a page shows it.
 
     Attributes:
-        state: "found" by a run, "draft" (corrected, not accepted), "accepted", or "guess" (no run knows the video).
+        state: "found" by a run, "draft" (corrected, not accepted), "accepted", "suggested" (by `edge-hal harvest`), or
+            "guess" (no run knows the video).
         segments: (step, first frame, confidence of the boundary there or None if it is not known).
         parts: (first, stop, step) of labels of some frames.
         note: what the user should know: a contradiction with the step list, a file that cannot be used.
@@ -75,18 +76,25 @@ class TaskVideos:
     """For several threads.
 
     Args:
-        videos: those that are trained on.
+        videos: those that are trained on, and those of `suggested`, with the suggestions as labels.
         format: of the labels of a video that has none yet, as for `edge-hal label`.
 
     Raises:
         EdgeHalError: files of `labels/` cannot be read.
     """
 
-    def __init__(self, root: Path, videos: VideoSet, found: Found, format: str) -> None:
+    def __init__(
+        self, root: Path, videos: VideoSet, found: Found, format: str, suggested: Collection[str] = ()
+    ) -> None:
         self.root, self.found, self._format = root, found, format
         self.steps = videos.labels
         self._ids = {name: number for number, name in enumerate(videos.labels)}
         self._videos = {video.name: video for video in videos.videos}
+        self._suggested = {
+            video.name: _begins_of(video.labels, self.steps)
+            for video in videos.videos
+            if video.name in suggested and video.labels is not None and (video.labels >= 0).all()
+        }
         self._lock = threading.RLock()
         self._labels: tuple[object, dict[str, FoundLabels]] = (None, {})
         self._times: dict[str, VideoTimes] = {}
@@ -143,8 +151,7 @@ class TaskVideos:
             if labels is not None and whole and (draft is None or draft == _begins_of(labels, self.steps)):
                 state, begins = "accepted", _begins_of(labels, self.steps)
             elif draft is None:
-                known = self.found.begins(name, video.length)
-                state, begins = ("found", known) if known else ("guess", self._guess(video))
+                state, begins = self._unchanged(video)
             assert begins is not None
             notes += self._contradiction(video, begins, accepted)
             parts: tuple[tuple[int, int, str], ...] = ()
@@ -163,7 +170,7 @@ class TaskVideos:
         for step, first in begins:
             sure: float | None = 1.0
             if before is not None and state != "accepted":
-                sure = self.found.confidence(name, first, before, step) if state != "guess" else None
+                sure = self.found.confidence(name, first, before, step) if state in ("found", "draft") else None
             rows.append((step, first, sure))
             before = step
         return rows
@@ -203,10 +210,15 @@ class TaskVideos:
             return None, [f"{path} does not label all frames and is not shown."]
         return _begins_of(labels, self.steps), []
 
-    def _guess(self, video: Video) -> Begins:
-        """Segments of one length, for a video that no run knows."""
+    def _unchanged(self, video: Video) -> tuple[str, Begins]:
+        """What is shown of a video without labels and corrections. Where no run knows it, its list in equal parts."""
+        known = self.found.begins(video.name, video.length)
+        if known:
+            return "found", known
+        if video.name in self._suggested:
+            return "suggested", self._suggested[video.name]
         listed = [video.transcript[0]] if video.length < len(video.transcript) else video.transcript
-        return [(self.steps[step], m * video.length // len(listed)) for m, step in enumerate(listed)]
+        return "guess", [(self.steps[step], m * video.length // len(listed)) for m, step in enumerate(listed)]
 
     # --- what is changed --------------------------------------------------------------------------
 
@@ -276,7 +288,7 @@ class TaskVideos:
         labels, _ = self._labels_of(video, self._accepted().get(name))
         if labels is not None and (labels >= 0).all():
             return list(begins) == list(_begins_of(labels, self.steps))
-        return list(begins) == list(self.found.begins(name, video.length) or [])
+        return list(begins) == list(self._unchanged(video)[1])
 
     def _forget_draft(self, name: str) -> None:
         path = self._draft_path(name)

@@ -2,7 +2,7 @@
 
 import {named, percent, seconds} from "./format.js";
 
-const STATES = {accepted: ["✓", "accepted"], draft: ["✎", "corrected, not accepted"], found: ["", "found by training"], guess: ["?", "not trained on yet"]};
+const STATES = {accepted: ["✓", "accepted"], draft: ["✎", "corrected, not accepted"], found: ["", "found by training"], guess: ["?", "not trained on yet"], suggested: ["?", "suggested, not trained on yet"]};
 const SEEN = "edge-hal-seen";
 
 export class Overview {
@@ -27,7 +27,7 @@ export class Overview {
 
   // Names, those with the least certain boundary first; what is accepted comes last.
   order() {
-    const worst = (row) => (row.state === "accepted" ? 2 : row.doubts[0]?.[1] ?? (row.state === "guess" ? -1 : 1));
+    const worst = (row) => (row.state === "accepted" ? 2 : row.doubts[0]?.[1] ?? (["guess", "suggested"].includes(row.state) ? -1 : 1));
     return [...this.rows.values()].sort((a, b) => worst(a) - worst(b) || (a.name < b.name ? -1 : 1)).map((row) => row.name);
   }
 
