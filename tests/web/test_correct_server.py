@@ -19,8 +19,9 @@ pytest.importorskip("uvicorn", reason="needs the extra web")
 pytest.importorskip("wsproto", reason="needs the extra web")
 pytest.importorskip("av", reason="needs PyAV")
 
+from edge_hal.commands.progress import Stages
 from tests.helpers.correction_task import LENGTH, STEPS, write_task
-from tests.helpers.processes import called_here
+from tests.helpers.processes import call, called_here
 from tests.helpers.viewer import Corrector
 
 NEW = [["open", 0], ["fill", 41], ["close", 77]]
@@ -165,6 +166,25 @@ def test_what_cannot_be_used_is_said(
         monkeypatch, capsys, "correct", "--no-browser", "--port", "0", "--token-file", "token", *arguments
     )
     assert code in (1, 2) and out == "" and "error: " in err and wanted in err and "Traceback" not in err
+
+
+def test_the_server_imports_no_torch() -> None:
+    """What needs it runs in child processes, so the server stays small beside a training."""
+    code = "import sys, edge_hal.web.correct.server; sys.exit('torch' in sys.modules)"
+    assert call(code=code)[0] == 0
+
+
+def test_progress_is_json_for_a_program_that_starts_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGE_HAL_PROGRESS", "json")
+    with Stages() as report:
+        for done in range(1, 1001):
+            report("search", done, 1000, "" if done < 1000 else "found")
+    rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert rows[0] == {"stage": "search", "done": 1, "total": 1000, "remark": ""}
+    assert rows[-1] == {"stage": "search", "done": 1000, "total": 1000, "remark": "found"}
+    assert len(rows) < 100  # some a second
 
 
 def test_a_video_that_has_suggestions_alone_is_shown_and_can_be_accepted(tmp_path: Path, task: Path) -> None:
