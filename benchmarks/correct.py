@@ -129,16 +129,24 @@ def frame_times(folder: Path, task: Path) -> dict[str, Any]:
     return rows
 
 
-def ten_boundaries(folder: Path, data: Path, task: Path, count: int) -> dict[str, Any]:
-    off, done, tried = [], 0, 0
-    with Corrector(folder, task) as server, opened(folder / "profile-ten", server.address, (1280, 1060)) as browser:
+def ten_boundaries(folder: Path, data: Path, task: Path, count: int, by_key: bool) -> dict[str, Any]:
+    off, done, tried = list[float](), 0, 0
+    shutil.rmtree(task / "drafts", ignore_errors=True)
+    with (
+        Corrector(folder, task) as server,
+        opened(folder / f"profile-{by_key}", server.address, (1280, 1060)) as browser,
+    ):
         certain(browser)
         began = time.monotonic()
         while done < count:
             tried += 1
             before = browser.text("#detail")
-            wait(DECIDE_S, POINT_S, CLICK_S)
-            browser.click("#next")
+            if by_key:
+                wait(DECIDE_S, KEY_S)
+                browser.press("n")
+            else:
+                wait(DECIDE_S, POINT_S, CLICK_S)
+                browser.click("#next")
             browser.until(f"text('#detail') !== {json.dumps(before)} && text('#detail').includes('certain')")
             name = browser.run("return document.querySelector('#editor').dataset.video")
             video = server.video(name)
@@ -156,14 +164,8 @@ def ten_boundaries(folder: Path, data: Path, task: Path, count: int) -> dict[str
             else:
                 wait(DECIDE_S)
         took = time.monotonic() - began
-    moved = sum(each > NEAR_S for each in off)
-    return {
-        "seconds": round(took, 1),
-        "right": done,
-        "looked_at": tried,
-        "had_to_be_moved": moved,
-        "off_s": quantiles(off),
-    }
+    counts = {"corrected": done, "looked_at": tried, "were_right": sum(each <= NEAR_S for each in off)}
+    return {"seconds": round(took, 1), **counts, "off_s": quantiles(off)}
 
 
 def correct(browser: Browser, video: dict[str, Any], frame: int, truth: int) -> None:
@@ -239,7 +241,10 @@ def main() -> None:
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "open": lambda: open_times(folder, task, 10),
             "frames": lambda: frame_times(folder, task),
-            "ten": lambda: ten_boundaries(folder, given.data, task, 10),
+            "ten": lambda: {
+                name: ten_boundaries(folder, given.data, task, 10, by_key)
+                for name, by_key in (("next by mouse", False), ("next by key", True))
+            },
         }
         for part in given.part.split(","):
             print(json.dumps({part: parts[part]()}, indent=1), flush=True)

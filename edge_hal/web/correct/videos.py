@@ -1,8 +1,5 @@
 """The training videos of a task with their segments: what the newest run found, what was corrected, what was accepted.
 
-    drafts/<video>.csv      corrections that nobody has accepted; they count for nothing
-    labels/                 what was accepted, as `train` reads it
-
 Each change names the revision of the video that it is made to. It is refused if the video has changed since, so two
 pages do not overwrite each other, nor what somebody writes into the folder by other means.
 """
@@ -12,40 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edge_hal.errors import EdgeHalError
-from edge_hal.files import file_error, write_file
 from edge_hal.learning.data.dataset import Video, VideoSet
-from edge_hal.learning.data.labels.csv_file import FILE, read_csv, write_csv
-from edge_hal.learning.data.labels.folder import check_list, labels_in, read_label_folder
-from edge_hal.learning.data.labels.one_video import remove_labels_of, write_labels_of
-from edge_hal.learning.data.labels.segments import (
-    FoundLabels,
-    Segment,
-    SegmentedVideo,
-    frame_labels_of,
-    segments_of_labels,
-)
-from edge_hal.learning.data.media_files import VideoTimes, read_times
-from edge_hal.learning.data.mstcn_files import list_folder
+from edge_hal.learning.data.labels.folder import check_list
+from edge_hal.learning.data.labels.segments import FoundLabels, SegmentedVideo
+from edge_hal.learning.data.media_files import VideoTimes
 from edge_hal.learning.hmm.known_labels import worth_labelling
 from edge_hal.learning.hmm.trust import Trust
 from edge_hal.metrics import IntArray, runs_of
 
 from .found import Found
+from .stored import Begins, Stored, begins_of
 
-DRAFTS, LABELS = "drafts", "labels"
 MOST_SEGMENTS = 20_000
-KEPT_TIMES = 16
-
-Begins = Sequence[tuple[str, int]]
-"""Segments as (step, first frame), in order from frame 0."""
 
 
 class StaleRevision(Exception):
@@ -86,19 +67,18 @@ class TaskVideos:
     def __init__(
         self, root: Path, videos: VideoSet, found: Found, format: str, suggested: Collection[str] = ()
     ) -> None:
-        self.root, self.found, self._format = root, found, format
+        self.root, self.found = root, found
+        self._stored = Stored(root, videos.labels, format)
         self.steps = videos.labels
         self._ids = {name: number for number, name in enumerate(videos.labels)}
         self._videos = {video.name: video for video in videos.videos}
         self._suggested = {
-            video.name: _begins_of(video.labels, self.steps)
+            video.name: begins_of(video.labels, self.steps)
             for video in videos.videos
             if video.name in suggested and video.labels is not None and (video.labels >= 0).all()
         }
         self._lock = threading.RLock()
-        self._labels: tuple[object, dict[str, FoundLabels]] = (None, {})
-        self._times: dict[str, VideoTimes] = {}
-        self._accepted()
+        self._stored.accepted()
 
     def __contains__(self, name: object) -> bool:
         return name in self._videos
@@ -108,6 +88,10 @@ class TaskVideos:
 
     def video(self, name: str) -> Video:
         return self._videos[name]
+
+    def times(self, name: str) -> VideoTimes:
+        """Of a video file. Raises EdgeHalError if it cannot be read."""
+        return self._stored.times(self._videos[name])
 
     def usual_order(self) -> list[str]:
         """The steps in the order of their mean place in the step lists, so that neighbours differ in their colours."""
@@ -127,35 +111,24 @@ class TaskVideos:
             return f"CAUTION: most of what training found may be wrong. Correct and accept whole videos first: {names}."
         return f"Accepted videos help most if they show many steps: {names}."
 
-    def times(self, name: str) -> VideoTimes:
-        """Of a video file. Raises EdgeHalError if it cannot be read."""
-        with self._lock:
-            if name not in self._times:
-                video = self._videos[name]
-                while len(self._times) >= KEPT_TIMES:
-                    del self._times[next(iter(self._times))]
-                self._times[name] = read_times(video.path, video.rate_hz)
-            return self._times[name]
-
     # --- what is shown ----------------------------------------------------------------------------
 
     def shown(self, name: str) -> Shown:
         """Raises EdgeHalError if the files of the task cannot be read."""
         with self._lock:
-            video, accepted = self._videos[name], self._accepted().get(name)
-            labels, notes = self._labels_of(video, accepted)
-            whole = labels is not None and bool((labels >= 0).all())
-            draft, why = self._draft(video)
-            notes += why
+            video = self._videos[name]
+            labels, notes = self._stored.labels_of(video)
+            whole = None if labels is None or (labels < 0).any() else begins_of(labels, self.steps)
+            draft, why = self._stored.draft(video)
             state, begins = "draft", draft
-            if labels is not None and whole and (draft is None or draft == _begins_of(labels, self.steps)):
-                state, begins = "accepted", _begins_of(labels, self.steps)
+            if whole is not None and draft in (None, whole):
+                state, begins = "accepted", whole
             elif draft is None:
                 state, begins = self._unchanged(video)
             assert begins is not None
-            notes += self._contradiction(video, begins, accepted)
+            notes += why + self._contradiction(video, begins)
             parts: tuple[tuple[int, int, str], ...] = ()
-            if labels is not None and not whole:
+            if labels is not None and whole is None:
                 values, starts, stops = runs_of(labels)
                 rows = zip(values.tolist(), starts.tolist(), stops.tolist(), strict=True)
                 parts = tuple((a, b, self.steps[value]) for value, a, b in rows if value >= 0)
@@ -175,40 +148,12 @@ class TaskVideos:
             before = step
         return rows
 
-    def _contradiction(self, video: Video, begins: Begins, accepted: FoundLabels | None) -> list[str]:
+    def _contradiction(self, video: Video, begins: Begins) -> list[str]:
         """What `train` would say of these labels."""
-        path = self.root / LABELS / f"{video.name}.csv" if accepted is None else accepted.path
         labels = self._frames_of(video, begins)
-        listed = FoundLabels(path, ())
-        note = check_list(listed, video.name, labels, video.transcript, self.steps, video.rate_hz)
+        written = FoundLabels(self._stored.label_file(video.name), ())
+        note = check_list(written, video.name, labels, video.transcript, self.steps, video.rate_hz)
         return [note] if note else []
-
-    def _labels_of(self, video: Video, accepted: FoundLabels | None) -> tuple[IntArray | None, list[str]]:
-        """The labels of `labels/` as `train` reads them, (length,), -1 for a frame without one."""
-        if accepted is None:
-            return None, []
-        times = self.times(video.name) if video.kind == "video" else None
-        try:
-            labels = labels_in(accepted, video.name, self._ids, video.length, video.rate_hz, times)
-        except EdgeHalError as error:
-            return None, [_told(error)]
-        labels = labels if times is None else times.at_rate(labels)
-        if len(labels) < video.length:  # `train` cuts the video; here the last step goes on
-            labels = np.append(labels, np.full(video.length - len(labels), labels[-1]))
-        return labels[: video.length], []
-
-    def _draft(self, video: Video) -> tuple[Begins | None, list[str]]:
-        path = self._draft_path(video.name)
-        if not path.is_file():
-            return None, []
-        try:
-            marks = read_csv(path).get(video.name, [])
-            labels = frame_labels_of(marks, video.name, self._ids, video.length, video.rate_hz)
-        except EdgeHalError as error:
-            return None, [_told(error)]
-        if (labels < 0).any():
-            return None, [f"{path} does not label all frames and is not shown."]
-        return _begins_of(labels, self.steps), []
 
     def _unchanged(self, video: Video) -> tuple[str, Begins]:
         """What is shown of a video without labels and corrections. Where no run knows it, its list in equal parts."""
@@ -217,7 +162,8 @@ class TaskVideos:
             return "found", known
         if video.name in self._suggested:
             return "suggested", self._suggested[video.name]
-        listed = [video.transcript[0]] if video.length < len(video.transcript) else video.transcript
+        steps = [step for m, step in enumerate(video.transcript) if m == 0 or video.transcript[m - 1] != step]
+        listed = steps if len(steps) <= video.length else steps[:1]
         return "guess", [(self.steps[step], m * video.length // len(listed)) for m, step in enumerate(listed)]
 
     # --- what is changed --------------------------------------------------------------------------
@@ -234,15 +180,10 @@ class TaskVideos:
             self._check(name, revision)
             video = self._videos[name]
             check_begins(begins, self._ids, video.length)
-            if not self._is_plain(name, begins):
-                path = self._draft_path(name)
-                try:
-                    path.parent.mkdir(exist_ok=True)
-                except OSError as error:
-                    raise file_error(f"cannot write {path.parent}", error, path=path.parent) from error
-                write_file(path, write_csv([self._segmented(video, begins)])[FILE])
+            if list(begins) == list(self._without_draft(video)):
+                self._stored.forget_draft(name)
             else:
-                self._forget_draft(name)
+                self._stored.write_draft(self._segmented(video, begins))
             return self.shown(name)
 
     def accept(self, name: str, revision: str) -> Shown:
@@ -251,10 +192,9 @@ class TaskVideos:
             shown = self._check(name, revision)
             if shown.state != "accepted":
                 begins = [(step, first) for step, first, _ in shown.segments]
-                video = self._segmented(self._videos[name], begins)
-                sure = replace(video, confidences=(1.0,) * len(video.confidences))
-                write_labels_of(self.root / LABELS, sure, self._accepted(), self._format)
-            self._forget_draft(name)
+                sure = [1.0] * (len(begins) - 1)
+                self._stored.write_labels(self._stored.segmented(self._videos[name], begins, sure))
+            self._stored.forget_draft(name)
             return self.shown(name)
 
     def withdraw(self, name: str, revision: str) -> Shown:
@@ -263,17 +203,15 @@ class TaskVideos:
             shown = self._check(name, revision)
             if shown.state == "accepted":
                 begins = [(step, first) for step, first, _ in shown.segments]
-                path = self._draft_path(name)
-                path.parent.mkdir(exist_ok=True)
-                write_file(path, write_csv([self._segmented(self._videos[name], begins)])[FILE])
-                remove_labels_of(name, self._accepted())
+                self._stored.write_draft(self._segmented(self._videos[name], begins))
+                self._stored.remove_labels(name)
             return self.shown(name)
 
     def discard(self, name: str, revision: str) -> Shown:
         """Forget the draft: what was accepted or found is shown again. Raises as `save`."""
         with self._lock:
             self._check(name, revision)
-            self._forget_draft(name)
+            self._stored.forget_draft(name)
             return self.shown(name)
 
     def _check(self, name: str, revision: str) -> Shown:
@@ -282,48 +220,20 @@ class TaskVideos:
             raise StaleRevision(name)
         return shown
 
-    def _is_plain(self, name: str, begins: Begins) -> bool:
-        """Whether these are the segments that are shown without a draft."""
-        video = self._videos[name]
-        labels, _ = self._labels_of(video, self._accepted().get(name))
-        if labels is not None and (labels >= 0).all():
-            return list(begins) == list(_begins_of(labels, self.steps))
-        return list(begins) == list(self._unchanged(video)[1])
-
-    def _forget_draft(self, name: str) -> None:
-        path = self._draft_path(name)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise file_error(f"cannot delete {path}", error, path=path) from error
+    def _without_draft(self, video: Video) -> Begins:
+        labels, _ = self._stored.labels_of(video)
+        whole = labels is not None and (labels >= 0).all()
+        return begins_of(labels, self.steps) if labels is not None and whole else self._unchanged(video)[1]
 
     # --- helpers ------------------------------------------------------------------------------------
-
-    def _draft_path(self, name: str) -> Path:
-        return self.root / DRAFTS / f"{name}.csv"
-
-    def _accepted(self) -> Mapping[str, FoundLabels]:
-        """What `labels/` holds. It is read again if one of its files has changed."""
-        folder = self.root / LABELS
-        files = list_folder(folder) if folder.is_dir() else []
-        state = [(path.name, found.st_mtime_ns, found.st_size, found.st_ino) for path in files for found in _stat(path)]
-        if state != self._labels[0]:
-            self._labels = state, read_label_folder(folder) if files else {}
-        return self._labels[1]
 
     def _frames_of(self, video: Video, begins: Begins) -> IntArray:
         lengths = np.diff([*(first for _, first in begins), video.length])
         return np.repeat([self._ids[step] for step, _ in begins], lengths)
 
     def _segmented(self, video: Video, begins: Begins) -> SegmentedVideo:
-        assert video.rate_hz is not None
-        stops = [*(first for _, first in begins[1:]), video.length]
-        segments = tuple(Segment(first, stop, step) for (step, first), stop in zip(begins, stops, strict=True))
         known = [each for _, _, each in self._with_confidences(video.name, "draft", begins)[1:]]
-        sure = tuple(0.0 if each is None else each for each in known)
-        frames = self.times(video.name).file_frames if video.kind == "video" else None
-        where = (video.name, video.path, video.kind, video.length, video.rate_hz)
-        return SegmentedVideo(*where, segments, sure, file_frames=frames)
+        return self._stored.segmented(video, begins, [0.0 if each is None else each for each in known])
 
 
 def check_begins(begins: Begins, steps: Mapping[str, int], length: int) -> None:
@@ -339,18 +249,3 @@ def check_begins(begins: Begins, steps: Mapping[str, int], length: int) -> None:
         if step == last:
             raise ValueError(f"two segments of {step[:80]!r} follow each other")
         before, last = first, step
-
-
-def _begins_of(labels: IntArray, steps: Sequence[str]) -> Begins:
-    return [(each.step, each.first) for each in segments_of_labels(labels, steps)]
-
-
-def _told(error: EdgeHalError) -> str:
-    return f"{error.what}: {error.why}." if error.why else f"{error.what}."
-
-
-def _stat(path: Path) -> list[Any]:
-    try:
-        return [path.stat()]
-    except OSError:
-        return []

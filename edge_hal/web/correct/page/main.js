@@ -10,7 +10,7 @@ import {keptTheme, toggleTheme} from "./theme.js";
 import {Track} from "./track.js";
 import {Video} from "./video.js";
 
-const SOON = 1.5;  // a doubtful boundary is shown with so many seconds around it, times ten
+const AROUND_S = 7.5;  // a doubtful boundary is shown with so many seconds before and after it
 
 const byId = (id) => document.getElementById(id);
 const ask = (path, options) => connection.ask(path, options);
@@ -105,7 +105,7 @@ async function open(name, frame) {
   track.open(video, colours);
   player.open(video, frame ?? 0);
   select(frame === null ? null : boundaryAt(frame));
-  if (frame !== null) track.look(frame - 5 * SOON * video.body.rate_hz, Math.min(video.body.length, 10 * SOON * video.body.rate_hz));
+  if (frame !== null) track.look(frame - AROUND_S * video.body.rate_hz, Math.min(video.body.length, 2 * AROUND_S * video.body.rate_hz));
   draw();
 }
 
@@ -176,6 +176,7 @@ function removeHere() {
 
 byId("step").addEventListener("change", (event) => {
   change(reassigned(video.segments, at(video.segments, player.frame), event.target.value), selected);
+  byId("track").focus({preventScroll: true});  // the keys act on the page again
 });
 
 function jump(by) {
@@ -196,7 +197,7 @@ const actions = {
   in: () => track.zoom(0.5), out: () => track.zoom(2), all: () => track.all(),
   set: setBoundary, split: splitHere, remove: removeHere,
   undo: () => { video.undo(); select(null); }, redo: () => { video.redo(); select(null); },
-  accept: () => video.ask_for("accept").then(load), withdraw: () => video.ask_for("withdraw").then(load), discard: () => video.ask_for("discard"),
+  accept: () => video.request("accept").then(load), withdraw: () => video.request("withdraw").then(load), discard: () => video.request("discard"),
 };
 for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", () => video && actions[button.dataset.do]());
 byId("next").addEventListener("click", next);

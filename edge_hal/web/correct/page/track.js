@@ -3,7 +3,7 @@
 import {DEVIATION} from "./colours.js";
 import {fill, label} from "./drawing.js";
 import {named} from "./format.js";
-import {at, moved} from "./segments.js";
+import {moved} from "./segments.js";
 
 const LANES = {marks: [4, 14], segments: [22, 54], certain: [80, 16], parts: [100, 8], axis: [110, 20]};
 const HEIGHT = 132;
@@ -213,9 +213,5 @@ export class Track {
     pen.beginPath();
     pen.arc(place, 5, 5, 0, 2 * Math.PI);
     pen.fill();
-  }
-
-  segmentAt(frame) {
-    return at(this.video.segments, frame);
   }
 }

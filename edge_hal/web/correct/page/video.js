@@ -70,7 +70,7 @@ export class Video {
   }
 
   // "accept", "withdraw" or "discard"
-  async ask_for(what) {
+  async request(what) {
     await this.idle();
     if (this.unsaved) return;
     this.saving = true;
