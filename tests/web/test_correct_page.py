@@ -274,6 +274,7 @@ def test_it_is_seen_on_a_phone_and_in_the_dark(page: Browser, server: Corrector)
     page.press("t")
     page.click("#next")
     page.until("Math.abs(document.querySelector('#editor').getBoundingClientRect().top) < 50")
+    page.until("document.querySelector('#picture').naturalWidth && document.querySelector('#picture').complete")
     page.screenshot("correct-phone")
     for selector in ("button", "select", "canvas", "img", "progress"):
         named = "each.textContent.trim() || each.ariaLabel || each.alt || each.labels?.length"

@@ -28,7 +28,7 @@ from edge_hal.learning.data.labels.segments import (
 )
 from edge_hal.learning.data.media_files import VideoTimes, read_times
 from edge_hal.learning.data.mstcn_files import list_folder
-from edge_hal.metrics import IntArray
+from edge_hal.metrics import IntArray, runs_of
 
 DRAFTS, LABELS = "drafts", "labels"
 KEPT_TIMES = 16
@@ -47,6 +47,7 @@ class Stored:
         self._root, self._steps, self._format = root, steps, format
         self._ids = {name: number for number, name in enumerate(steps)}
         self._labels: tuple[object, dict[str, FoundLabels]] = (None, {})
+        self._runs: dict[str, tuple[object, tuple[IntArray, IntArray, IntArray]]] = {}
         self._times: dict[str, VideoTimes] = {}
         self._lock = threading.Lock()
 
@@ -85,6 +86,20 @@ class Stored:
         known = self.accepted().get(video.name)
         if known is None:
             return None, []
+        try:
+            file = known.path.stat()
+        except OSError:  # it was deleted a moment ago
+            return None, []
+        key = (known, file.st_mtime_ns, file.st_size, file.st_ino)
+        if video.name not in self._runs or self._runs[video.name][0] != key:
+            labels, notes = self._read(video, known)
+            if labels is None:
+                return None, notes
+            self._runs[video.name] = key, runs_of(labels)
+        values, starts, stops = self._runs[video.name][1]
+        return np.repeat(values, stops - starts), []
+
+    def _read(self, video: Video, known: FoundLabels) -> tuple[IntArray | None, list[str]]:
         times = self.times(video) if video.kind == "video" else None
         try:
             labels = labels_in(known, video.name, self._ids, video.length, video.rate_hz, times)

@@ -74,6 +74,7 @@ export class Player {
     const picture = this.pictures.get(frame);
     if (!picture) return false;
     this.image.src = picture;
+    this.image.decode().catch(() => null).then(() => { this.image.parentElement.style.minHeight = ""; });
     this.image.dataset.frame = frame;
     this.image.alt = `frame ${frame} of ${this.video.name}`;
     this.on.failed("");
@@ -91,6 +92,9 @@ export class Player {
   forget() {
     for (const picture of this.pictures.values()) URL.revokeObjectURL(picture);
     this.pictures.clear();
+    const box = this.image.parentElement;
+    box.style.minHeight = `${box.offsetHeight}px`;  // the page stays where it is until the next picture is there
+    this.image.alt = "";
     this.image.removeAttribute("src");
     delete this.image.dataset.frame;
   }
