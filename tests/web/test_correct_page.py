@@ -236,6 +236,15 @@ def test_of_two_tabs_the_slower_one_is_told_and_shows_what_is_there(page: Browse
     page.until(f"text('#segments tbody tr:nth-child(2) button') === '{begins(server, name)[1][1] / 10:.2f} s'")
 
 
+def until_training(server: Corrector, *states: str) -> None:
+    """It takes longer than a script in the browser may wait."""
+    socket = server.open()
+    for event in socket.events():
+        if event["type"] == "work" and event["training"] is not None and event["training"]["state"] in states:
+            return socket.close()
+    raise AssertionError(f"closed with {socket.closed}")
+
+
 def test_a_training_is_started_stopped_and_goes_on_and_its_run_is_shown(
     page: Browser, server: Corrector, task: Path
 ) -> None:
@@ -251,9 +260,12 @@ def test_a_training_is_started_stopped_and_goes_on_and_its_run_is_shown(
     page.run("scrollTo(0, 0)")
     page.screenshot("correct-training")
     page.click("#stop")
+    until_training(server, "stopped")
     page.until("document.querySelector('#work').dataset.state === 'stopped'")
     assert not (task / "runs" / "2" / "model.safetensors").exists()
     page.click("#train")
+    until_training(server, "running", "stopping")
+    until_training(server, "done")
     page.until("document.querySelector('#work').dataset.state === 'done' && text('#stage') === 'trained: run 2'")
     assert json.loads((task / "runs" / "2" / "alignment.json").read_text())[name]["labelled"]
     page.until("text('#scoring') === '' && text('#summary').includes('expected to be off')")
