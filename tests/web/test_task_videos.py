@@ -211,6 +211,17 @@ def test_the_advice_is_that_of_train(root: Path) -> None:
     (root / "transcripts" / "two.txt").write_text("open\n")
     videos = opened(root)
     assert "may be wrong" not in videos.advice() and "steps: one and two." in videos.advice()
+    gains = [{"minutes": 1.0, "frames_right": 0.874}, {"minutes": 3.0, "frames_right": 0.931}]
+    worth = {"videos": ["two", "one"], "frames_right": 0.811, "gains": gains}
+    (root / "runs" / "1" / "labels.json").write_text(json.dumps(worth))
+    assert opened(root).advice() == (
+        "When the run was trained, 81% of the frames were right (estimated); with labels of 1 min: 87%, 3 min: 93%. "
+        "Accept these first: two and one."
+    )
+    (root / "runs" / "1" / "labels.json").write_text("{}")
+    with pytest.raises(EdgeHalError, match=r"cannot read .*labels\.json"):
+        opened(root)
+    (root / "runs" / "1" / "labels.json").unlink()
     stored = json.loads((root / "runs" / "1" / "alignment.json").read_text())
     for entry in stored.values():
         entry.update({"agreement": 0.4, "chance": 0.4, "order": 0.0, "short_ends": 0.5})

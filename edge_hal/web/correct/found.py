@@ -14,8 +14,25 @@ from edge_hal.files import file_error
 from edge_hal.learning.hmm.trust import Evidence, evidence_in
 from edge_hal.untrusted import MB, read_json, read_regular
 
+WORTH = "labels.json"
+"""Of a run: what `train` estimates labels to be worth. Runs of earlier versions have none."""
 Boundary = tuple[int, str, str]
 """Frame, step before it, step after it."""
+
+
+@dataclass(frozen=True)
+class Worth:
+    """`frames_right`: the share of the frames that is right, as `train` estimates. `gains`: (minutes of labels, the
+    share that would be right with them). `videos`: which to label, the most useful first."""
+
+    frames_right: float
+    gains: tuple[tuple[float, float], ...]
+    videos: tuple[str, ...]
+
+    def __str__(self) -> str:
+        gains = ", ".join(f"{minutes:g} min: {share:.0%}" for minutes, share in self.gains)
+        now = f"{self.frames_right:.0%} of the frames were right (estimated)"
+        return f"When the run was trained, {now}; with labels of {gains}."
 
 
 @dataclass(frozen=True)
@@ -24,12 +41,14 @@ class Found:
     run: the name of the run; None if there is none.
     segments: by video, (step, first frame).
     evidence: of the alignment of each video that had no labels.
+    worth: what labels would bring when the run was trained; None if that is not known.
     confidences: by video and boundary, 0..1, as `edge-hal label` writes them; None until they are known.
     """
 
     run: str | None = None
     segments: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
     evidence: Sequence[Evidence] = ()
+    worth: Worth | None = None
     confidences: Mapping[tuple[str, Boundary], float] | None = None
 
     def begins(self, name: str, length: int) -> list[tuple[str, int]] | None:
@@ -68,7 +87,18 @@ def read_found(run: Path | None, steps: Sequence[str]) -> Found:
                 raise ValueError(f"it names the step {sorted(unknown)[0]!r}, which the task does not have")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise file_error(f"cannot read the alignment {path}", error, "train again", path=path) from error
-    return Found(run.name, segments, evidence)
+    return Found(run.name, segments, evidence, _worth(run / WORTH))
+
+
+def _worth(path: Path) -> Worth | None:
+    if not path.is_file():
+        return None
+    try:
+        stored = read_json(path)
+        gains = tuple((float(gain["minutes"]), float(gain["frames_right"])) for gain in stored["gains"])
+        return Worth(float(stored["frames_right"]), gains, tuple(str(name) for name in stored["videos"]))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise file_error(f"cannot read {path}", error, "delete it, or train again", path=path) from error
 
 
 def read_confidences(path: Path, rates: Mapping[str, float]) -> dict[tuple[str, Boundary], float]:

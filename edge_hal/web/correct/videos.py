@@ -102,14 +102,19 @@ class TaskVideos:
         return [self.steps[step] for step in sorted(places, key=lambda step: float(np.mean(places[step] or [2.0])))]
 
     def advice(self) -> str:
-        """Which videos help most if they are accepted, by the measure of `train`; empty if all are."""
+        """What more labels would bring, and which videos help most, by the measure of `train`; empty if all are
+        accepted."""
         left = [video for name, video in self._videos.items() if self.shown(name).state != "accepted"]
-        names = " and ".join(worth_labelling(left, 2))
         if not left:
             return ""
+        worth, named = self.found.worth, {video.name for video in left}
+        names = [name for name in worth.videos if name in named] if worth is not None else []
+        first = " and ".join((names or worth_labelling(left, 2))[:2])
         if len(left) == len(self._videos) and self.found.evidence and Trust.of(self.found.evidence).doubtful:
-            return f"CAUTION: most of what training found may be wrong. Correct and accept whole videos first: {names}."
-        return f"Accepted videos help most if they show many steps: {names}."
+            return f"CAUTION: most of what training found may be wrong. Correct and accept whole videos first: {first}."
+        if worth is not None and names:
+            return f"{worth} Accept these first: {first}."
+        return f"Accepted videos help most if they show many steps: {first}."
 
     # --- what is shown ----------------------------------------------------------------------------
 
