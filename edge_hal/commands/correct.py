@@ -63,6 +63,8 @@ def correct(
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
     config = choose_config(task, None, [])
+    if config.model.reads == "video":
+        require("av", "cv2", extra="camera")
     own = own_labels(task, config, None)
     waiting = _suggested(task, config, own)
     with_waiting = {**own, **waiting}
