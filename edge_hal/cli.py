@@ -20,6 +20,7 @@ from edge_hal.commands.bridge import bridge
 from edge_hal.commands.calibrate import calibrate
 from edge_hal.commands.cameras import cameras
 from edge_hal.commands.check import check
+from edge_hal.commands.correct import correct
 from edge_hal.commands.demo import demo
 from edge_hal.commands.doctor import doctor
 from edge_hal.commands.encoders import encoders
@@ -78,6 +79,7 @@ app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("plot")(plot)
 app.command("label")(label)
+app.command("correct")(correct)
 app.command("harvest")(harvest)
 app.command("export")(export)
 app.command("calibrate")(calibrate)

@@ -14,9 +14,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import zmq
-from numpy.typing import NDArray
 
-from edge_hal.errors import EdgeHalError
+from edge_hal.media.jpeg import jpeg, small
 
 from .delivery.admission import Admission
 from .delivery.curve_keys import ServerKeys
@@ -30,8 +29,6 @@ from .threads import Worker
 TYPE = "picture"
 """The topic is `<stream>/picture`."""
 PICTURE_HZ = 10.0
-SIDE, QUALITY = 640, 75
-"""Longest side in pixels, and the quality of the JPEG."""
 QUEUE = 2
 """Pictures kept for a subscriber that does not read. It misses the others."""
 IDLE_S = 0.5
@@ -112,23 +109,3 @@ class Preview(Observer):
         height, width = picture.shape[:2]
         about = {"stream": self._stream, "frame": frame.index, "t_ns": frame.t_ns, "width": width, "height": height}
         return json.dumps(about).encode(), jpeg(picture)
-
-
-def small(picture: NDArray[Any]) -> NDArray[Any]:
-    """The picture, or the same with a longest side of `SIDE` pixels."""
-    cv2 = opencv()
-    height, width = picture.shape[:2]
-    scale = SIDE / max(height, width)
-    if scale >= 1:
-        return picture
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    found: NDArray[Any] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return found
-
-
-def jpeg(picture: NDArray[Any]) -> bytes:
-    cv2 = opencv()
-    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    if not done:
-        raise EdgeHalError("a picture cannot be encoded as JPEG", f"its shape is {picture.shape}")
-    return bytes(data)

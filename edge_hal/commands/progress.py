@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -15,12 +19,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+LINES_HZ = 5.0
+
 
 class Stages:
     """`with Stages() as report: work(report)`; report(stage, done, total, remark).
 
     It writes to standard error, so that results on standard output can be piped. If standard error is not a terminal,
-    it prints one line for each complete stage."""
+    it prints one line for each complete stage. With EDGE_HAL_PROGRESS=json, for programs that start a command, it
+    prints a JSON object a line instead, at most `LINES_HZ` a second."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -37,8 +44,12 @@ class Stages:
         )
         self._tasks: dict[str, TaskID] = {}
         self._printed: set[str] = set()
+        self._as_json = os.environ.get("EDGE_HAL_PROGRESS") == "json"
+        self._due_s = 0.0
 
     def __call__(self, stage: str, done: int, total: int, remark: str) -> None:
+        if self._as_json:
+            return self._print_json(stage, done, total, remark)
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total, remark=remark)
         self._bars.update(self._tasks[stage], completed=done, total=total, remark=remark)
@@ -46,8 +57,19 @@ class Stages:
             self._printed.add(stage)
             self._console.print(f"{stage}: {done}/{total} {remark}".rstrip(), markup=False)
 
+    def _print_json(self, stage: str, done: int, total: int, remark: str) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._due_s or done >= total:
+            self._due_s = now_s + 1 / LINES_HZ
+            print(
+                json.dumps({"stage": stage, "done": done, "total": total, "remark": remark}),
+                file=sys.stderr,
+                flush=True,
+            )
+
     def __enter__(self) -> Stages:
-        self._bars.start()
+        if not self._as_json:
+            self._bars.start()
         return self
 
     def __exit__(
@@ -56,4 +78,5 @@ class Stages:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        if not self._as_json:
+            self._bars.stop()

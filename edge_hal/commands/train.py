@@ -200,9 +200,8 @@ def train(
 
 def _advise(run: Path, videos: VideoSet) -> None:
     """Print whether the alignment can be trusted, and if not, why and what to do."""
-    from edge_hal.learning.alignment_file import evidence_in
     from edge_hal.learning.hmm.known_labels import worth_labelling
-    from edge_hal.learning.hmm.trust import Trust
+    from edge_hal.learning.hmm.trust import Trust, evidence_in
 
     found = json.loads((run / "alignment.json").read_text()).values()
     if any(v.labels is not None and set(v.transcript) <= set(v.labels.tolist()) for v in videos.videos):

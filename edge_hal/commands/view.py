@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import tempfile
-import webbrowser
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +11,16 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.listen import encryption
+from edge_hal.commands.page_options import (
+    Host,
+    NoBrowser,
+    Port,
+    TlsCert,
+    TlsKey,
+    opened_in_browser,
+    page_address,
+    token_option,
+)
 from edge_hal.commands.subscriber_options import Key, ServerKey
 from edge_hal.errors import EdgeHalError
 
@@ -54,27 +59,22 @@ def view(
             "the option for several bundles (default: the folder bundle, if it is there).",
         ),
     ] = None,
-    key: Key = None,
-    server_key: ServerKey = None,
-    host: Annotated[
-        str, typer.Option(help="Address to serve the page on. Other than loopback addresses need --tls-cert.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve the page on; 0 takes a free one.")] = 8570,
-    tls_cert: Annotated[
-        Path | None, typer.Option(readable=False, help="Certificate (PEM), to serve other machines with HTTPS.")
-    ] = None,
-    tls_key: Annotated[
-        Path | None, typer.Option(readable=False, help="Secret key of the certificate (PEM, without a passphrase).")
-    ] = None,
-    token_file: Annotated[
-        Path | None,
+    recording: Annotated[
+        list[Path] | None,
         typer.Option(
             readable=False,
-            help="File with the secret token of the address; it is made if it is missing (default: "
-            "edge-hal/view.token under XDG_STATE_HOME).",
+            help="Folder of `edge-hal run --record`: a click on a segment plays its pictures, those of the source if "
+            "they were kept (`--record-pictures source`), else the small ones. Repeat the option for several folders.",
         ),
     ] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open no browser.")] = False,
+    key: Key = None,
+    server_key: ServerKey = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8570,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    token_file: Annotated[Path | None, token_option("view")] = None,
+    no_browser: NoBrowser = False,
 ) -> None:
     """Show what runs recognise on a page in the browser. It can be started before or after the runs.
 
@@ -83,27 +83,24 @@ def view(
     require("starlette", "uvicorn", "wsproto", extra="web")
     from edge_hal.bundle import DEFAULT_PATH
     from edge_hal.runtime.delivery.endpoint import DEFAULT_ENDPOINT
-    from edge_hal.web import server
-    from edge_hal.web.access import default_token_file, kept_token
+    from edge_hal.web.view import server
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    if (tls_cert is None) != (tls_key is None):
-        todo = "give both --tls-cert and --tls-key"
-        raise EdgeHalError("one TLS file is missing", "TLS needs a certificate and its key", todo, exit_code=2)
+    for folder in recording or ():
+        if not folder.is_dir():
+            raise EdgeHalError(f"--recording {folder}", "there is no such folder", "give that of --record", exit_code=2)
     connect = connect or ([] if journal else [DEFAULT_ENDPOINT])
     if replay is not None and len(connect) != 1:
         raise EdgeHalError("--replay", f"it belongs to one --connect, not to {len(connect)}", exit_code=2)
     options = server.ViewOptions(
-        token=kept_token(token_file or default_token_file()),
+        address=page_address("view", host, port, tls_cert, tls_key, token_file),
         connect=tuple(connect),
         stream=stream,
         replay=replay,
         journals=tuple(journal or ()),
         bundles=tuple(bundle or ([DEFAULT_PATH] if DEFAULT_PATH.is_dir() else [])),
+        recordings=tuple(recording or ()),
         keys=encryption(key, server_key),
-        host=host,
-        port=port,
-        tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
     )
     with ExitStack() as closing:
 
@@ -113,15 +110,3 @@ def view(
                 closing.enter_context(opened_in_browser(address))
 
         server.serve(options, on_ready=announce)
-
-
-@contextmanager
-def opened_in_browser(address: str) -> Iterator[None]:
-    """Open an address without naming it on a command line, where every user of the machine could read the token: the
-    browser opens a file that leads there. It is removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="edge-hal-view-") as folder:  # mode 0700
-        page = Path(folder) / "view.html"
-        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n')
-        if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-            webbrowser.open(page.as_uri())  # without a screen it would open a text browser in this terminal
-        yield

@@ -17,7 +17,7 @@ from edge_hal.untrusted import read_json
 from .data.mstcn_files import nearest
 from .data.recordings import Labels, SampledRecording
 from .hmm.first_alignment import FirstAlignment
-from .hmm.trust import Evidence
+from .hmm.trust import Evidence, evidence_in
 
 StoredAlignment = Mapping[str, Mapping[str, Any]]
 """video -> its entry, as in the file"""
@@ -81,12 +81,6 @@ def first_alignment_from(
         labels.append(steps[np.searchsorted(first, recording.frames, side="right") - 1])
         evidence.append(known)
     return FirstAlignment(labels, evidence)
-
-
-def evidence_in(entry: Mapping[str, Any]) -> Evidence:
-    """The evidence in the entry of a video. What a file of an earlier version lacks has its default."""
-    given = {name: float(entry[name]) for name in Evidence.__dataclass_fields__ if name in entry}
-    return Evidence(**given)
 
 
 def _check_names(video: str, entry: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ late. Corrected videos show these errors, and `calibrated` learns from them. doc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from .boundary_confidence import EVIDENCE_HZ, boundary_posteriors, mass_within, 
 from .data.dataset import Video, VideoSet
 from .data.labels.order import places_in_list
 from .data.labels.segments import SegmentedVideo, segments_of_labels
-from .data.media_files import VideoTimes, read_times
+from .data.media_files import read_times
 from .data.mstcn_files import count_of
 from .data.recordings import SampledRecording, read_recordings
 from .data.video_cache import VideoCache
@@ -178,14 +177,6 @@ def _recordings(
         yield video, read_recordings(replace(short, videos=(each,)), spec.model_hz, None)[0]
 
 
-def frames_of_file(times: VideoTimes) -> IntArray | None:
-    """(frames of the file,) the frame of the constant rate at which each is first seen; None if its own rate is
-    constant."""
-    if times.constant_rate:
-        return None
-    return np.array([math.ceil(int(time_ns) * times.rate / 10**9) for time_ns in times.times_ns], np.int64)
-
-
 @torch.inference_mode()
 def _masses(loaded: Checkpoint, recording: SampledRecording, labels: IntArray, within_s: float) -> Sequence[float]:
     spec = loaded.spec
@@ -205,7 +196,7 @@ def _segmented(
     frames = np.repeat(steps, np.diff(np.append(recording.frames[begins], video.length)))
     file_frames = None
     if video.kind == "video":
-        file_frames = frames_of_file(read_times(video.path, video.rate_hz))
+        file_frames = read_times(video.path, video.rate_hz).file_frames
     segments = segments_of_labels(frames, names)
     return SegmentedVideo(
         *(video.name, video.path, video.kind, video.length, video.rate_hz, segments, tuple(confidences)),

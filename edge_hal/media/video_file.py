@@ -39,7 +39,7 @@ STATES_DURATION = {"matroska", "webm", "flv", "asf", "avi", "mov", "mp4"}
 
 
 class VideoFile:
-    """A video file, opened. Read it once: by `frames` or by `times_ns`.
+    """A video file, opened. Read it once, by `frames` or by `times_ns`, or go back with `seek`.
 
     Args:
         fps: the user's frame rate; it replaces the stamps.
@@ -48,6 +48,7 @@ class VideoFile:
     Attributes:
         rate: frames per second, as announced or given.
         stamped: whether times come from the file's stamps.
+        seekable: whether every time is that of a stamp, so that a place can be found again. Known after `times_ns`.
         notes: what the user should know before the first frame.
 
     Raises:
@@ -75,6 +76,7 @@ class VideoFile:
         except BaseException:
             self.close()
             raise
+        self.seekable = False
         self.notes = list[str]()
         if fps is None and not self.stamped:
             self.notes.append(f"the file has no time stamps: its frames are taken at {float(self.rate):g} per second")
@@ -109,12 +111,25 @@ class VideoFile:
         if not self.stamped:
             self._held = sum(1 for _ in shown)
             return np.array([instant_ns(index, self.rate) for index in range(self._held)], np.int64)
-        stamps = sorted(stamp for stamp, _ in self._steadied(shown))
+        pairs = list(self._steadied(shown))
+        self.seekable = all(stamp == self._stamp(packet) for stamp, packet in pairs)
+        stamps = sorted(stamp for stamp, _ in pairs)
         times = np.array([self._base.ns(stamp) for stamp in stamps], np.int64)
         for t_ns in times.tolist():
             self._gaps.add(t_ns)
         self._held = len(times)
         return times
+
+    def seek(self, t_ns: int) -> bool:
+        """Let `frames` begin at a key frame that is not later than `t_ns`, as far as the file's index tells. What comes
+        before the first key frame is damaged. `missing` means nothing after this. False: the file cannot be sought."""
+        stamp = self._base.origin + math.floor(Fraction(t_ns, 10**9) / self._base.unit)
+        try:
+            self._container.seek(stamp, stream=self._stream)
+        except (self._av.error.FFmpegError, OSError):
+            return False
+        self._probed, self._packets = [], self._demux()
+        return True
 
     def missing(self) -> Missing:
         """What was missing, after the last frame was read."""

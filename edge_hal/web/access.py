@@ -39,10 +39,10 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-def default_token_file() -> Path:
-    """Where the token is kept, under XDG_STATE_HOME."""
+def default_token_file(page: str) -> Path:
+    """Where the token of a page is kept, under XDG_STATE_HOME."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "edge-hal" / "view.token"
+    return Path(state) / "edge-hal" / f"{page}.token"
 
 
 def kept_token(path: Path) -> str:

@@ -88,13 +88,11 @@ def read_material(folder: Path) -> Material:
             why = "it has the pictures at the encoder's size only, or vectors"
             raise EdgeHalError(f"the recording {folder} has no pictures of the source", why, REMEDY)
         file = folder / PICTURES
-        if file.is_symlink() or not file.is_file():
-            raise ValueError(f"{PICTURES} is no regular file")
         return Material(
             folder,
             head["session"],
             head["bundle"],
-            _pictures(file, folder / INDEX),
+            read_pictures(file, folder / INDEX),
             tuple(_rows(folder / EVENTS, decode)),
             tuple(_rows(folder / BELIEF, _believed)),
             being_written,
@@ -127,8 +125,10 @@ def _rows(file: Path, parse: Callable[[str], Row]) -> list[Row]:
     return rows
 
 
-def _pictures(file: Path, index: Path) -> tuple[Picture, ...]:
-    """Those that are complete, in order."""
+def read_pictures(file: Path, index: Path) -> tuple[Picture, ...]:
+    """Those that are complete, in order. Raises OSError, ValueError, KeyError, TypeError."""
+    if file.is_symlink() or not file.is_file():
+        raise ValueError(f"{file.name} is no regular file")
     found: list[Picture] = []
     size, offset = file.stat().st_size, 0
     for row in _rows(index, _object):

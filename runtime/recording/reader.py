@@ -123,7 +123,7 @@ def read_recording(folder: Path) -> Recording:
                 f"replay it with edge-hal {version}; pieces of this version replay one by one: edge-hal replay PIECE",
             )
         entries = parse_entries([line for line in lines[1:] if line.endswith("\n")])
-        rows = _rows(folder / FRAMES, tuple(head["shape"]))
+        rows = frame_rows(folder / FRAMES, tuple(head["shape"]))
         if not entries or "ended" not in entries[-1]:  # killed, or no room: complete up to the last whole frame
             while entries and not entries[-1].get("at", len(rows)) < len(rows):
                 entries.pop()
@@ -141,8 +141,8 @@ def read_recording(folder: Path) -> Recording:
     return Recording(folder, head, entries, rows, state)
 
 
-def _rows(file: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The frames (n, ...), read from the disk when they are used."""
+def frame_rows(file: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The frames (n, ...) that were shown, read from the disk when they are used. Raises OSError, ValueError."""
     if file.is_symlink() or not file.is_file():
         raise ValueError(f"{file.name} is no regular file")
     dtype = np.dtype(np.uint8 if len(shape) == 3 else np.float32)

@@ -47,6 +47,7 @@ RUN = "run --bundle bundle --camera features:f.npy@10"
 VIDEO = "run --bundle pictures --camera folder --fps 10"
 CAMERA = "run --bundle pictures --camera rtsp://host/x --no-journal"
 VIEW = "view --token-file token"
+CORRECT = "correct lesson --token-file token"
 TRAIN = f"train data --out new --config {CONFIG}"
 PICTURED = "train films --out new --config tiny"
 EVAL = "eval data --ckpt run --split 1 --json"
@@ -148,6 +149,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--replay": (VIEW, f"{VIEW} --replay ipc://past"),
         "--journal": (VIEW, f"{VIEW} --journal j"),
         "--bundle": (VIEW, f"{VIEW} --bundle bundle2"),
+        "--recording": (VIEW, f"{VIEW} --recording tape"),
         "--key": (
             f"{VIEW} --server-key keys/you.key --key keys/me.key_secret",
             f"{VIEW} --server-key keys/you.key --key keys/you.key_secret",
@@ -162,6 +164,16 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--tls-key": (f"{VIEW} --tls-cert c --tls-key k", f"{VIEW} --tls-cert c --tls-key l"),
         "--token-file": (VIEW, "view --token-file other"),
         "--no-browser": (VIEW, f"{VIEW} --no-browser"),
+    },
+    "correct": {
+        "TASK": (CORRECT, CORRECT.replace("lesson", "lesson2")),
+        "--format": (CORRECT, f"{CORRECT} --format eaf"),
+        "--host": (CORRECT, f"{CORRECT} --host ::1"),
+        "--port": (CORRECT, f"{CORRECT} --port 0"),
+        "--tls-cert": (f"{CORRECT} --tls-key k --tls-cert c", f"{CORRECT} --tls-key k --tls-cert d"),
+        "--tls-key": (f"{CORRECT} --tls-cert c --tls-key k", f"{CORRECT} --tls-cert c --tls-key l"),
+        "--token-file": (CORRECT, "correct lesson --token-file other"),
+        "--no-browser": (CORRECT, f"{CORRECT} --no-browser"),
     },
     "replay": {
         "FOLDER": ("replay rec", "replay rec2"),
@@ -522,6 +534,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_film(root / name / "videos" / f"{name}.mp4")
         (root / name / "transcripts").mkdir()
         (root / name / "transcripts" / f"{name}.txt").write_text("reach\ngrasp\n")
+    for name, source in (("lesson", "films"), ("lesson2", "films2")):
+        shutil.copytree(root / source, root / name)
+        (root / name / "task.yaml").write_text("encoder: own\n")
     (root / "eye.yaml").write_text(
         (PRESETS / "tiny.yaml").read_text().replace("48, width: 64, size: 64", f"16, width: 16, size: {len(LABELS)}")
     )
@@ -694,8 +709,12 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
             "edge_hal.evaluation.encoder_costs.measure": costs_of,
         },
         "view": {
-            "edge_hal.web.server.serve": served,
+            "edge_hal.web.view.server.serve": served,
             "edge_hal.commands.view.opened_in_browser": lambda _: nullcontext(),
+        },
+        "correct": {
+            "edge_hal.web.correct.server.serve": served,
+            "edge_hal.commands.correct.opened_in_browser": lambda _: nullcontext(),
         },
         "check": {"edge_hal.learning.data.examine.extraction_speed": lambda *_: 100.0},
         "extract": {"edge_hal.learning.data.extraction.extract": extract},

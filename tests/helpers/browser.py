@@ -84,6 +84,12 @@ class Browser:
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
+    def press_with(self, modifier: str, key: str) -> None:
+        """A key while a modifier is held."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).key_down(modifier).send_keys(key).key_up(modifier).perform()
+
     def click(self, selector: str) -> None:
         self.driver.find_element("css selector", selector).click()
 

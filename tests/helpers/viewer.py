@@ -1,4 +1,4 @@
-"""`edge-hal view` as its users start it, and clients that talk to it over real sockets."""
+"""`edge-hal view` and `edge-hal correct` as their users start them, and clients that talk to them over real sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import wsproto
 from wsproto.events import (
@@ -27,13 +28,14 @@ from wsproto.events import (
 from tests.helpers.processes import REPOSITORY
 
 TIMEOUT_S = 60.0
+Server = TypeVar("Server", bound="PageServer")
 
 
-class Viewer:
+class PageServer:
     """The server in a process of its own. `address` is what it printed first, `site` without the token."""
 
-    def __init__(self, state: Path, *arguments: str | Path) -> None:
-        command = [sys.executable, "-m", "edge_hal", "view", "--no-browser", *map(str, arguments)]
+    def __init__(self, state: Path, name: str, *arguments: str | Path) -> None:
+        command = [sys.executable, "-m", "edge_hal", name, "--no-browser", *map(str, arguments)]
         if "--port" not in arguments:
             command += ["--port", "0"]
         self.process = subprocess.Popen(
@@ -64,14 +66,43 @@ class Viewer:
         connection.close()
         return found
 
+    def post(self, path: str, body: bytes | dict[str, Any], token: str | None = None) -> tuple[int, Any]:
+        """Status and the JSON of the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request("POST", path, data, {"Authorization": f"Bearer {token or self.token}"})
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        return answer.status, json.loads(text) if text.startswith(b"{") else text
+
+    def open(self, path: str = "/live", **how: Any) -> WebSocket:
+        return WebSocket(self.port, path, **{"token": self.token, **how})
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        return self.process.wait(TIMEOUT_S)
+
+    def __enter__(self: Server) -> Server:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Viewer(PageServer):
+    """`edge-hal view`."""
+
+    def __init__(self, state: Path, *arguments: str | Path) -> None:
+        super().__init__(state, "view", *arguments)
+
     def history(self, stream: str, before: str, limit: int = 500) -> dict[str, Any]:
         status, _, body = self.get(f"/data/history?stream={stream}&before={before}&limit={limit}", self.token)
         assert status == 200, body
         found: dict[str, Any] = json.loads(body)
         return found
-
-    def open(self, path: str = "/live", **how: Any) -> WebSocket:
-        return WebSocket(self.port, path, **{"token": self.token, **how})
 
     def heard_of(self, *streams: str) -> None:
         """Wait until the server has received events of these streams."""
@@ -82,17 +113,21 @@ class Viewer:
                 return page.close()
         raise AssertionError(f"closed with {page.closed} before {missing}")
 
-    def stop(self) -> int:
-        """SIGTERM; the exit code."""
-        self.process.terminate()
-        return self.process.wait(TIMEOUT_S)
 
-    def __enter__(self) -> Viewer:
-        return self
+class Corrector(PageServer):
+    """`edge-hal correct TASK`."""
 
-    def __exit__(self, *exc: object) -> None:
-        self.process.kill()
-        self.process.wait()
+    def __init__(self, state: Path, task: Path, *arguments: str | Path) -> None:
+        super().__init__(state, "correct", task, *arguments)
+
+    def video(self, name: str) -> dict[str, Any]:
+        status, _, body = self.get(f"/data/video?name={quote(name)}", self.token)
+        assert status == 200, body
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    def change(self, name: str, revision: str, do: str, **more: Any) -> tuple[int, Any]:
+        return self.post("/data/video", {"name": name, "revision": revision, "do": do, **more})
 
 
 class WebSocket:

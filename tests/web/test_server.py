@@ -25,17 +25,17 @@ from edge_hal.events import encode
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.web import hub as hub_module
 from edge_hal.web.access import kept_token
-from edge_hal.web.history import History
 from edge_hal.web.hub import Hub
-from edge_hal.web.pictures import address_of
-from edge_hal.web.steps import in_order
+from edge_hal.web.view.history import History
+from edge_hal.web.view.pictures import address_of
+from edge_hal.web.view.steps import in_order
 from tests.helpers.made_up_shift import Bench, store
 from tests.helpers.processes import REPOSITORY, called_here
 from tests.helpers.sample_events import start, transition
 from tests.helpers.viewer import Viewer, seqs
 
 STORED = 700
-PAGE = REPOSITORY / "edge_hal" / "web" / "page"
+PAGES = [REPOSITORY / "edge_hal" / "web" / place / "page" for place in (".", "view", "correct")]
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_a_journal_is_shown_without_a_run(tmp_path: Path) -> None:
 
 
 def test_memory_and_journal_join_without_a_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_hal.web.history.KEPT_EVENTS", 5)
+    monkeypatch.setattr("edge_hal.web.view.history.KEPT_EVENTS", 5)
     with Journal(tmp_path / "journal", "bench") as journal:
         events = [start(0), *(transition(seq) for seq in range(1, 40))]
         for event in events:
@@ -287,7 +287,7 @@ def test_a_step_is_shown_after_those_that_it_requires() -> None:
 
 
 def test_the_page_is_light_and_names_no_other_site() -> None:
-    files = [path for path in PAGE.iterdir() if path.is_file()]
+    files = [path for page in PAGES if page.is_dir() for path in page.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 300_000
     for path in files:
         addresses = re.findall(r"https?://[^\"'\s)`$]+", path.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,6 +112,14 @@ class VideoTimes:
     def numbered(self) -> int:
         """How many frames a user who numbers them counts: those at the rate, or those of a variable rate."""
         return self.length if self.constant_rate else len(self.times_ns)
+
+    @property
+    def file_frames(self) -> IntArray | None:
+        """(frames of the file,) the frame of the constant rate at which each is first seen; None if its own rate is
+        constant."""
+        if self.constant_rate:
+            return None
+        return np.array([math.ceil(int(time_ns) * self.rate / 10**9) for time_ns in self.times_ns], np.int64)
 
     def counts(self) -> tuple[int, ...]:
         """Numbers of frame labels that would fit: all frames at the rate, those of the file, those announced."""

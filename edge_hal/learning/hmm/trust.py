@@ -8,8 +8,9 @@ the score. `benchmarks/caution.py` measures how well it separates wrong alignmen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,13 @@ class Evidence:
     chance: float = 0.0
     order: float = 1.0
     short_ends: float = 0.0
+
+
+def evidence_in(entry: Mapping[str, Any]) -> Evidence:
+    """The evidence in the entry of a video in `alignment.json`. What a file of an earlier version lacks has its
+    default."""
+    given = {name: float(entry[name]) for name in Evidence.__dataclass_fields__ if name in entry}
+    return Evidence(**given)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-// The token, and the two WebSockets. Both connect again by themselves.
+// The token, and the WebSocket that tells what happens. It connects again by itself.
 
 const KEY = "edge-hal-token";
 const LONGEST_MS = 4000;
@@ -75,60 +75,12 @@ export class Connection {
     }
   }
 
-  ask(path) {
-    return fetch(path, {headers: {Authorization: `Bearer ${this.token}`}, cache: "no-store"});
-  }
-
-  async history(stream, before) {
-    const query = new URLSearchParams({stream, before});
-    const answer = await this.ask(`/data/history?${query}`);
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.error);
-    return body;
+  ask(path, options = {}) {
+    return fetch(path, {...options, headers: {Authorization: `Bearer ${this.token}`}, cache: "no-store"});
   }
 }
 
-// Shows the newest picture of a stream in `image`, while `wanted()`.
-export class Pictures {
-  constructor(stream, image, token, wanted) {
-    this.stream = stream;
-    this.image = image;
-    this.token = token;
-    this.wanted = wanted;
-    this.waits = false;
-  }
-
-  update() {
-    if (!this.wanted()) {
-      this.socket?.close();
-      this.image.hidden = true;
-    } else if (!this.socket && !this.waits) {
-      this.open();
-    }
-  }
-
-  open() {
-    const socket = this.socket = open(`/pictures?stream=${encodeURIComponent(this.stream)}`, this.token);
-    socket.binaryType = "arraybuffer";
-    socket.onmessage = (message) => {
-      const bytes = new Uint8Array(message.data);
-      const begin = bytes.indexOf(10) + 1;
-      const before = this.image.src;
-      this.image.src = URL.createObjectURL(new Blob([bytes.subarray(begin)], {type: "image/jpeg"}));
-      this.image.hidden = false;
-      if (before) URL.revokeObjectURL(before);
-    };
-    socket.onclose = () => {
-      this.socket = undefined;
-      this.image.classList.add("old");
-      this.waits = true;
-      setTimeout(() => { this.waits = false; }, 2000);
-    };
-    socket.onopen = () => this.image.classList.remove("old");
-  }
-}
-
-function open(path, token) {
+export function open(path, token) {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   return new WebSocket(`${scheme}://${location.host}${path}`, ["edge-hal", token]);
 }

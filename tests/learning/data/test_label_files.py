@@ -318,7 +318,6 @@ def test_without_a_rate_times_are_refused_and_frames_are_not(tmp_path: Path, dat
 def test_a_video_file_of_a_variable_rate_has_a_line_for_each_of_its_frames(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="PyAV is not installed")
     from edge_hal.learning.data.media_files import read_times
-    from edge_hal.learning.suggestions import frames_of_file
     from tests.helpers.videos import write_video
 
     root = tmp_path / "data"
@@ -329,7 +328,7 @@ def test_a_video_file_of_a_variable_rate_has_a_line_for_each_of_its_frames(tmp_p
     (root / "transcripts" / "video0.txt").write_text("reach\nturn\n")
     times = read_times(path, None)
     assert not times.constant_rate and len(times.times_ns) != times.length
-    numbered = frames_of_file(times)
+    numbered = times.file_frames
     assert numbered is not None
     labels = np.where(np.arange(times.length) < numbered[30], 0, 1)  # a boundary at a frame that the file has
     video = SegmentedVideo(

@@ -21,16 +21,42 @@ DECIMALS = 6
 """Of a time: exact for up to 500,000 frames a second."""
 
 
-def write_csv(videos: Sequence[SegmentedVideo]) -> dict[str, str]:
+def write_csv(videos: Sequence[SegmentedVideo], separator: str = ",") -> dict[str, str]:
     """Names and contents of the files."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text, lineterminator="\n", delimiter=separator)
     table.writerow(("video", *NEEDED, "confidence"))
     for video in videos:
         for each, confidence in video.with_confidences:
             begin, end = (f"{frame / video.rate_hz:.{DECIMALS}f}" for frame in (each.first, each.stop))
             table.writerow((video.name, begin, end, each.step, f"{confidence:.2f}"))
     return {FILE: text.getvalue()}
+
+
+def with_rows_of(path: Path, name: str, video: SegmentedVideo | None) -> str:
+    """The contents of a table of several videos, with other rows for the video `name`, or with none. All else stays.
+
+    Raises:
+        EdgeHalError: the file cannot be read.
+    """
+    rows, separator = _rows(path)
+    columns = [cell.strip() for cell in rows[0]]
+    at = columns.index("video")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n", delimiter=separator)
+    table.writerows(row for row in rows if not row[at:] or stem_of(composed(row[at].strip())) != name)
+    if video is not None:
+        for each, confidence in video.with_confidences:
+            begin, end = (f"{frame / video.rate_hz:.{DECIMALS}f}" for frame in (each.first, each.stop))
+            cells = {
+                "video": name,
+                "begin_s": begin,
+                "end_s": end,
+                "step": each.step,
+                "confidence": f"{confidence:.2f}",
+            }
+            table.writerow([cells.get(column, "") for column in columns])
+    return text.getvalue()
 
 
 def read_csv(path: Path) -> dict[str, list[Mark]]:
@@ -40,13 +66,7 @@ def read_csv(path: Path) -> dict[str, list[Mark]]:
     Raises:
         EdgeHalError: the file cannot be read, or a row is malformed.
     """
-    try:
-        text = read_regular(path).decode("utf-8-sig")
-        head = text.partition("\n")[0]
-        separator = max(",;\t", key=head.count)
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator, strict=True)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise file_error(f"cannot read the labels {path}", error, "export it again", path=path) from error
+    rows, separator = _rows(path)
     columns = [name.strip() for name in rows[0]] if rows else []
     if not set(NEEDED) <= set(columns):
         return {}
@@ -64,6 +84,17 @@ def read_csv(path: Path) -> dict[str, list[Mark]]:
             raise EdgeHalError(f"{place}: the video, the begin or the step is missing", "", "correct the line")
         found.setdefault(video, []).append(Mark(begin, end, "s", cells["step"], place))
     return found
+
+
+def _rows(path: Path) -> tuple[list[list[str]], str]:
+    """The cells of the table, and what separates them."""
+    try:
+        text = read_regular(path).decode("utf-8-sig")
+        head = text.partition("\n")[0]
+        separator = max(",;\t", key=head.count)
+        return list(csv.reader(io.StringIO(text), delimiter=separator, strict=True)), separator
+    except (OSError, ValueError, csv.Error) as error:
+        raise file_error(f"cannot read the labels {path}", error, "export it again", path=path) from error
 
 
 def _seconds(text: str, key: str, place: str, separator: str) -> float | None:

@@ -1,8 +1,9 @@
 // One stream on the page.
 
-import {Pictures} from "./connection.js";
 import {DEVIATION} from "./colours.js";
 import {median, named, percent, seconds, timeOf} from "./format.js";
+import {Pictures} from "./pictures.js";
+import {Playback} from "./playback.js";
 import {Timeline} from "./timeline.js";
 
 const STALE_MS = 3000;
@@ -21,7 +22,9 @@ export class StreamView {
       older: () => this.loadOlder(),
       detail: (text) => put(this.find(".detail"), text),
       range: (text) => put(this.find(".range"), text),
+      played: (segment) => this.play(segment),
     });
+    this.playback = new Playback(this.find(".playback"), (path) => connection.ask(path));
     for (const button of this.section.querySelectorAll(".tools button")) {
       button.addEventListener("click", () => {
         const {timeline} = this;
@@ -42,7 +45,7 @@ export class StreamView {
     const {stream} = this, {connections} = stream;
     stream.loading = true;
     try {
-      const {events, older} = await this.connection.history(stream.name, stream.older);
+      const {events, older} = await this.askHistory();
       if (connections !== stream.connections) return;
       stream.prepend(events, older);
       stream.derive();
@@ -53,6 +56,22 @@ export class StreamView {
       put(this.find(".detail"), `Older events cannot be shown. ${error.message}`);
     }
     stream.loading = false;
+  }
+
+  // The recorded pictures of a segment; of one that goes on, those until now.
+  async play(segment) {
+    if (!segment || !this.stream.recorded) return this.playback.close();
+    const begin = segment.t_ns / 1e6, length = (segment.end ?? this.stream.end()) - segment.begin;
+    const found = await this.playback.play(segment.event.run?.session ?? "", begin, begin + length, named(segment.action));
+    if (!found) put(this.find(".detail"), `${this.find(".detail").textContent} · its pictures were not recorded`);
+  }
+
+  async askHistory() {
+    const query = new URLSearchParams({stream: this.stream.name, before: this.stream.older});
+    const answer = await this.connection.ask(`/data/history?${query}`);
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(body.error);
+    return body;
   }
 
   // "live"; "away": not connected, or nothing was heard; "ended"; "stored": a journal without a run

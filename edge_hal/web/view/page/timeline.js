@@ -1,6 +1,7 @@
 // The timeline of one stream on a canvas: decided steps, their confidence, what `now` said, gaps, deviations, cycles.
 
 import {DEVIATION} from "./colours.js";
+import {fill, label} from "./drawing.js";
 import {dayOf, named, percent, seconds, timeOf} from "./format.js";
 
 const LIVE_SPAN = 120_000;
@@ -10,9 +11,9 @@ const LANES = {cycles: [4, 14], final: [24, 46], confidence: [72, 14], now: [92,
 const HEIGHT = 142;
 
 export class Timeline {
-  // older(): asks for events before the oldest. detail(text): describes what is selected.
-  constructor(stream, canvas, {older, detail, range}) {
-    Object.assign(this, {stream, canvas, older, detail, range});
+  // older(): asks for events before the oldest. detail(text): describes what is selected. played(segment): it was clicked.
+  constructor(stream, canvas, {older, detail, range, played}) {
+    Object.assign(this, {stream, canvas, older, detail, range, played});
     this.span = LIVE_SPAN;
     this.right = null;  // milliseconds at the right edge; null: live
     this.selected = null;
@@ -94,7 +95,7 @@ export class Timeline {
       ArrowUp: () => this.step(-1), ArrowDown: () => this.step(1),
       "+": () => this.zoom(0.5), "=": () => this.zoom(0.5), "-": () => this.zoom(2),
       Home: () => this.show((this.stream.begin ?? 0) + 0.9 * this.span, this.span), End: () => this.follow(),
-      a: () => this.all(), A: () => this.all(),
+      a: () => this.all(), A: () => this.all(), p: () => this.play(this.selected), P: () => this.play(this.selected),
     }[key];
     if (!done) return;
     this.wantsAll = key === "a" || key === "A";
@@ -144,7 +145,7 @@ export class Timeline {
       const at = begin + (event.offsetX / this.canvas.clientWidth) * (end - begin);
       const deviation = this.stream.deviations.find((each) => Math.abs(each.at - at) < (8 / this.canvas.clientWidth) * this.span);
       if (deviation && event.offsetY < LANES.final[0] + 12) this.describeDeviation(deviation);
-      else this.select(this.stream.segments[lastBefore(this.stream.segments, at)]);
+      else this.play(this.stream.segments[lastBefore(this.stream.segments, at)]);
     }
   }
 
@@ -155,6 +156,11 @@ export class Timeline {
     if (!this.selected) return;
     const [begin, end] = this.window(), {begin: at} = this.selected;
     if (at < begin || at > end) this.show(at + this.span / 2, this.span);
+  }
+
+  play(segment) {
+    this.select(segment);
+    this.played(segment ?? null);
   }
 
   select(segment) {
@@ -329,46 +335,4 @@ function lastBefore(segments, at) {
     else high = middle;
   }
   return low - 1;
-}
-
-function fill(pen, colours, action, left, top, wide, high) {
-  pen.fillStyle = colours.of(action);
-  pen.fillRect(left, top, wide, high);
-  if (!colours.striped(action) || wide < 6) return;
-  pen.save();
-  pen.beginPath();
-  pen.rect(left, top, wide, high);
-  pen.clip();
-  pen.strokeStyle = "rgb(0 0 0 / 45%)";
-  pen.lineWidth = 2;
-  pen.beginPath();
-  for (let at = Math.floor((left - high) / 10) * 10; at < left + wide; at += 10) {
-    pen.moveTo(at, top + high);
-    pen.lineTo(at + high, top);
-  }
-  pen.stroke();
-  pen.restore();
-}
-
-function label(pen, text, left, middle, room, colour) {
-  if (room < 14) return;
-  let shown = text;
-  for (let letters = text.length - 1; measure(pen, shown) > room; letters--) {
-    if (letters < 2) return;
-    shown = `${text.slice(0, letters)}…`;
-  }
-  pen.textAlign = "left";
-  pen.fillStyle = colour;
-  pen.fillText(shown, left, middle);
-}
-
-const widths = new Map();
-function measure(pen, text) {
-  let wide = widths.get(text);
-  if (wide === undefined) {
-    if (widths.size > 2000) widths.clear();
-    wide = pen.measureText(text).width;
-    widths.set(text, wide);
-  }
-  return wide;
 }

@@ -4,12 +4,14 @@ import {Connection, readToken} from "./connection.js";
 import {Stream} from "./store.js";
 import {StreamView, describe} from "./view.js";
 import {named} from "./format.js";
+import {keptTheme, toggleTheme} from "./theme.js";
 
 const views = new Map();
 const dirty = new Set();
 const untold = new Set();  // streams that this connection has not told of yet
 const token = readToken();
 let connected = false;
+let recorded = false;  // the server has recordings
 
 const byId = (id) => document.getElementById(id);
 
@@ -25,7 +27,7 @@ const connection = new Connection(token, {
     for (const view of views.values()) dirty.add(view);
   },
   message(body) {
-    if (body.type === "hello") hello(body.streams);
+    if (body.type === "hello") hello(body);
     else if (body.type === "procedure") refresh(body.stream).stream.setSteps(body.steps);
     else if (body.type === "trouble") trouble(body.why);
     else if (typeof body.stream === "string") receive(body);
@@ -56,18 +58,21 @@ function receive(event) {
   const {stream} = refresh(event.stream);
   if (untold.delete(event.stream)) stream.forget();
   stream.live = true;
+  stream.recorded = recorded;
   stream.heard = performance.now();
   stream.add(event);
   if (event.type === "deviation") byId("told").textContent = `${named(event.stream)}: ${describe(event)}`;
 }
 
-function hello(streams) {
+function hello({streams, recorded: has}) {
+  recorded = has;
   for (const name of views.keys()) untold.add(name);
   for (const [name, known] of Object.entries(streams)) {
     const {stream} = refresh(name);
     untold.delete(name);
     stream.forget();
     stream.live = known.live;
+    stream.recorded = recorded;
     for (const [session, t_ns, action, probability] of known.now) stream.addNow(session, t_ns, action, probability);
     for (const event of [...known.events, ...known.reports]) stream.add(event);
     stream.older = known.older;
@@ -86,18 +91,6 @@ function setOperator(on) {
   for (const view of views.values()) dirty.add(view);
 }
 
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  localStorage.setItem("edge-hal-theme", theme);
-  for (const view of views.values()) dirty.add(view);
-}
-
-function toggleTheme() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const shown = document.documentElement.dataset.theme || (dark ? "dark" : "light");
-  setTheme(shown === "dark" ? "light" : "dark");
-}
-
 function select(number) {
   const canvas = byId("streams").querySelectorAll("section")[number - 1]?.querySelector("canvas");
   canvas?.scrollIntoView({block: "center"});
@@ -106,16 +99,20 @@ function select(number) {
 
 const toggleOperator = () => setOperator(!document.body.classList.contains("operator"));
 byId("operator").addEventListener("click", toggleOperator);
-byId("theme").addEventListener("click", toggleTheme);
+const theme = () => {
+  toggleTheme();
+  for (const view of views.values()) dirty.add(view);
+};
+byId("theme").addEventListener("click", theme);
 byId("keys").addEventListener("click", () => byId("help").showModal());
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
   if (event.key === "o" || event.key === "O") toggleOperator();
-  else if (event.key === "t" || event.key === "T") toggleTheme();
+  else if (event.key === "t" || event.key === "T") theme();
   else if (event.key === "?") byId("help").showModal();
   else if (/^[1-9]$/.test(event.key)) select(Number(event.key));
 });
-if (localStorage.getItem("edge-hal-theme")) setTheme(localStorage.getItem("edge-hal-theme"));
+keptTheme();
 if (localStorage.getItem("edge-hal-operator")) setOperator(true);
 
 // --- drawing ------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
-"""Binds the address of the page and serves it until it is stopped."""
+"""Binds the address of a page and serves it until it is stopped."""
 
 from __future__ import annotations
 
 import signal
 import socket as net
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,7 @@ from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_readable
 from edge_hal.runtime.delivery.bind_errors import bind_error
-from edge_hal.runtime.delivery.curve_keys import ClientKeys
 from edge_hal.runtime.delivery.endpoint import is_loopback
-
-from .app import Site, procedure_message, trouble_message
-from .feed import Feed
-from .history import History
-from .hub import Hub
-from .steps import Procedures
 
 CONNECTIONS, MESSAGE_BYTES = 128, 4096
 REST_S = 5
@@ -33,25 +26,15 @@ REST_S = 5
 
 
 @dataclass(frozen=True)
-class ViewOptions:
-    """What the server can be told.
+class PageAddress:
+    """Where a page is served, and its secret.
 
     Attributes:
-        connect: addresses of publishers; empty: journals alone.
-        replay: where past events are requested; with one publisher only.
-        journals: files with older events.
-        bundles: bundles or task folders whose procedure is shown.
-        host, port: where it listens; port 0 takes a free one.
+        port: 0 takes a free one.
         tls: certificate and key. Without them only loopback addresses are served.
     """
 
     token: str = field(repr=False)
-    connect: Sequence[str] = ()
-    stream: str | None = None
-    replay: str | None = None
-    journals: Sequence[Path] = ()
-    bundles: Sequence[Path] = ()
-    keys: ClientKeys | None = None
     host: str = "127.0.0.1"
     port: int = 0
     tls: tuple[Path, Path] | None = None
@@ -85,57 +68,34 @@ class WebSocketProtocol(WSProtocol):
         self.scope["state"]["abort"] = self.transport.abort  # the task with this scope has not begun
 
 
-def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
+def check_address(address: PageAddress) -> None:
+    """Raises EdgeHalError if other machines could reach it without TLS."""
+    if address.tls is None and not is_loopback(address.host):
+        why = "other machines could read the token and what is shown, unencrypted"
+        todo = "give --tls-cert and --tls-key, or use an SSH tunnel to 127.0.0.1"
+        raise EdgeHalError(f"will not serve on {address.host}", why, todo, exit_code=2)
+
+
+def serve_page(
+    address: PageAddress, application: Callable[[frozenset[str] | None], Any], on_ready: Callable[[str], None]
+) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
+        application: gives the ASGI application for the names that the server answers to, see `Guard`.
         on_ready: called with the address, token included, once it is bound.
 
     Raises:
-        EdgeHalError: the address cannot be used; other machines could reach it without TLS; a journal, a certificate or
-            an address of a publisher cannot be used.
+        EdgeHalError: the address or a certificate cannot be used; other machines could reach it without TLS.
     """
-    if options.tls is None and not is_loopback(options.host):
-        why = "other machines could read the token and what is shown, unencrypted"
-        todo = "give --tls-cert and --tls-key, or use an SSH tunnel to 127.0.0.1"
-        raise EdgeHalError(f"will not serve on {options.host}", why, todo, exit_code=2)
-    tls = {} if options.tls is None else _tls(*options.tls)
-    history, hub = History(options.journals), Hub()
-    procedures = Procedures(options.bundles)
-
-    def tell(raw: bytes) -> None:
-        hub.tell(raw.decode())
-        for stream, bundle in history.bundles().items():
-            if told.get(stream) != bundle:
-                told[stream] = bundle
-                if (steps := procedures.steps(bundle)) is not None:
-                    hub.tell(procedure_message(stream, steps))
-
-    def fail(why: str) -> None:
-        hub.tell(trouble_message(why))
-
-    def start() -> None:
-        for feed in feeds:
-            feed.start()
-
-    told: dict[str, str] = {}
-    feeds = [Feed(each, options.stream, options.replay, options.keys, history, tell, fail) for each in options.connect]
-    with _listener(options.host, options.port) as listener:
+    check_address(address)
+    tls = {} if address.tls is None else _tls(*address.tls)
+    with _listener(address.host, address.port) as listener:
         port = listener.getsockname()[1]
-        shown = f"[{options.host}]" if ":" in options.host else options.host
+        shown = f"[{address.host}]" if ":" in address.host else address.host
         hosts = frozenset(("127.0.0.1", "localhost", "[::1]", shown))
-        site = Site(
-            history,
-            hub,
-            procedures,
-            options.keys,
-            options.token,
-            hosts if options.tls is None else None,
-            start=start,
-            troubles=lambda: [feed.trouble for feed in feeds if feed.trouble is not None],
-        )
         config = uvicorn.Config(
-            site.app,
+            application(hosts if address.tls is None else None),
             http=HttpProtocol,
             ws=WebSocketProtocol,
             ws_max_size=MESSAGE_BYTES,
@@ -149,8 +109,8 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
             log_level="critical",
             **tls,
         )
-        scheme = "http" if options.tls is None else "https"
-        on_ready(f"{scheme}://{shown}:{port}/#{options.token}")
+        scheme = "http" if address.tls is None else "https"
+        on_ready(f"{scheme}://{shown}:{port}/#{address.token}")
         _run(uvicorn.Server(config), listener)
 
 

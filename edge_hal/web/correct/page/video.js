@@ -1,0 +1,148 @@
+// One video that is corrected: its segments, what can be undone, and the saving of each change as it is made.
+
+import {same} from "./segments.js";
+
+const MOST_UNDO = 500;
+
+export class Video {
+  // on.changed(): draw anew. on.told(text): for the person. ask(path, options): an answer of the server.
+  constructor(body, ask, on) {
+    Object.assign(this, {ask, on, undone: [], done: [], saving: false, failed: false, heard: null});
+    this.take(body);
+  }
+
+  take(body) {
+    this.name = body.name;
+    this.body = body;
+    this.revision = body.revision;
+    this.kept = body.segments.map(([step, first]) => [step, first]);  // as the server has them
+    this.segments = this.kept;
+    this.sure = new Map(body.segments.map(([step, first, sure], place) => [key(body.segments[place - 1]?.[0], step, first), sure]));
+  }
+
+  get unsaved() {
+    return !same(this.segments, this.kept);
+  }
+
+  // Of the boundary before segment `index`: 0 to 1, null: not known yet. One that a person set is certain.
+  certainty(index) {
+    const [step, first] = this.segments[index];
+    const found = this.sure.get(key(this.segments[index - 1]?.[0], step, first));
+    return found === undefined ? 1 : found;
+  }
+
+  change(segments) {
+    if (same(segments, this.segments)) return;
+    this.done.push(this.segments);
+    if (this.done.length > MOST_UNDO) this.done.shift();
+    this.undone = [];
+    this.apply(segments);
+  }
+
+  undo() {
+    if (!this.done.length) return;
+    this.undone.push(this.segments);
+    this.apply(this.done.pop());
+  }
+
+  redo() {
+    if (!this.undone.length) return;
+    this.done.push(this.segments);
+    this.apply(this.undone.pop());
+  }
+
+  apply(segments) {
+    this.segments = segments;
+    this.on.changed();
+    this.save();
+  }
+
+  // Changes that are made while one is being saved are saved after it, as one.
+  async save() {
+    if (this.saving) return;
+    this.saving = true;
+    while (this.unsaved) {
+      if (!await this.send({do: "save", segments: this.segments})) break;
+    }
+    this.saving = false;
+    this.on.changed();
+    if (this.heard !== null && this.heard !== this.revision) await this.reload();
+  }
+
+  // "accept", "withdraw" or "discard"
+  async request(what) {
+    await this.idle();
+    if (this.unsaved) return;
+    this.saving = true;
+    const done = await this.send({do: what});
+    this.saving = false;
+    if (done && what === "discard") this.done = this.undone = [];
+    this.on.changed();
+  }
+
+  async idle() {
+    while (this.saving) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+
+  async send(change) {
+    this.heard = null;
+    const sent = this.segments;
+    let answer, body;
+    try {
+      answer = await this.ask("/data/video", {method: "POST", body: JSON.stringify({name: this.name, revision: this.revision, ...change})});
+      body = await answer.json();
+    } catch {
+      this.failed = "not saved: no connection";
+      return false;
+    }
+    if (answer.status === 409) {
+      this.conflict(body.video);
+      return false;
+    }
+    if (!answer.ok) {
+      this.failed = `not saved: ${body.error}`;
+      return false;
+    }
+    this.failed = false;
+    const now = this.segments;
+    this.take(body);
+    if (!same(now, sent)) this.segments = now;  // it was changed while it was being saved
+    return true;
+  }
+
+  // Somebody else was faster: what they made is shown.
+  conflict(body) {
+    this.take(body);
+    this.done = [];
+    this.undone = [];
+    this.failed = false;
+    this.on.told(`${this.name} was changed on another page. What is there now is shown; your last change was not saved.`);
+    this.on.changed();
+  }
+
+  // The server says that the video has this revision now.
+  hear(revision) {
+    this.heard = revision;
+    if (!this.saving && !this.unsaved && revision !== this.revision) this.reload();
+  }
+
+  async reload() {
+    try {
+      const answer = await this.ask(`/data/video?name=${encodeURIComponent(this.name)}`);
+      if (!answer.ok || this.saving || this.unsaved) return;
+      const body = await answer.json();
+      const changed = body.revision !== this.revision;
+      this.take(body);
+      if (changed) {
+        this.done = [];
+        this.undone = [];
+        this.on.told(`${this.name} was changed on another page. What is there now is shown.`);
+      }
+    } catch {
+      return;  // the connection will be back
+    }
+    this.on.changed();
+  }
+}
+
+const key = (before, step, first) => `${first} ${before ?? ""} ${step}`;

@@ -1,0 +1,256 @@
+"""The training videos of a task with their segments: what the newest run found, what was corrected, what was accepted.
+
+Each change names the revision of the video that it is made to. It is refused if the video has changed since, so two
+pages do not overwrite each other, nor what somebody writes into the folder by other means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_hal.learning.data.dataset import Video, VideoSet
+from edge_hal.learning.data.labels.folder import check_list
+from edge_hal.learning.data.labels.segments import FoundLabels, SegmentedVideo
+from edge_hal.learning.data.media_files import VideoTimes
+from edge_hal.learning.hmm.known_labels import worth_labelling
+from edge_hal.learning.hmm.trust import Trust
+from edge_hal.metrics import IntArray, runs_of
+
+from .found import Found
+from .stored import Begins, Stored, begins_of
+
+MOST_SEGMENTS = 20_000
+
+
+class StaleRevision(Exception):
+    """Somebody else has changed the video since."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A video as a page shows it.
+
+    Attributes:
+        state: "found" by a run, "draft" (corrected, not accepted), "accepted", "suggested" (by `edge-hal harvest`), or
+            "guess" (no run knows the video).
+        segments: (step, first frame, confidence of the boundary there or None if it is not known).
+        parts: (first, stop, step) of labels of some frames.
+        note: what the user should know: a contradiction with the step list, a file that cannot be used.
+    """
+
+    name: str
+    state: str
+    segments: tuple[tuple[str, int, float | None], ...]
+    parts: tuple[tuple[int, int, str], ...]
+    note: str
+    revision: str
+
+
+class TaskVideos:
+    """For several threads.
+
+    Args:
+        videos: those that are trained on, and those of `suggested`, with the suggestions as labels.
+        format: of the labels of a video that has none yet, as for `edge-hal label`.
+
+    Raises:
+        EdgeHalError: files of `labels/` cannot be read.
+    """
+
+    def __init__(
+        self, root: Path, videos: VideoSet, found: Found, format: str, suggested: Collection[str] = ()
+    ) -> None:
+        self.root, self.found = root, found
+        self._stored = Stored(root, videos.labels, format)
+        self.steps = videos.labels
+        self._ids = {name: number for number, name in enumerate(videos.labels)}
+        self._videos = {video.name: video for video in videos.videos}
+        self._suggested = {
+            video.name: begins_of(video.labels, self.steps)
+            for video in videos.videos
+            if video.name in suggested and video.labels is not None and (video.labels >= 0).all()
+        }
+        self._lock = threading.RLock()
+        self._stored.accepted()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._videos
+
+    def names(self) -> list[str]:
+        return list(self._videos)
+
+    def video(self, name: str) -> Video:
+        return self._videos[name]
+
+    def times(self, name: str) -> VideoTimes:
+        """Of a video file. Raises EdgeHalError if it cannot be read."""
+        return self._stored.times(self._videos[name])
+
+    def usual_order(self) -> list[str]:
+        """The steps in the order of their mean place in the step lists, so that neighbours differ in their colours."""
+        places: dict[int, list[float]] = {step: [] for step in range(len(self.steps))}
+        for video in self._videos.values():
+            for place, step in enumerate(video.transcript):
+                places[step].append(place / len(video.transcript))
+        return [self.steps[step] for step in sorted(places, key=lambda step: float(np.mean(places[step] or [2.0])))]
+
+    def advice(self) -> str:
+        """What more labels would bring, and which videos help most, by the measure of `train`; empty if all are
+        accepted."""
+        left = [video for name, video in self._videos.items() if self.shown(name).state != "accepted"]
+        if not left:
+            return ""
+        worth, named = self.found.worth, {video.name for video in left}
+        names = [name for name in worth.videos if name in named] if worth is not None else []
+        first = " and ".join((names or worth_labelling(left, 2))[:2])
+        if len(left) == len(self._videos) and self.found.evidence and Trust.of(self.found.evidence).doubtful:
+            return f"CAUTION: most of what training found may be wrong. Correct and accept whole videos first: {first}."
+        if worth is not None and names:
+            return f"{worth} Accept these first: {first}."
+        return f"Accepted videos help most if they show many steps: {first}."
+
+    # --- what is shown ----------------------------------------------------------------------------
+
+    def shown(self, name: str) -> Shown:
+        """Raises EdgeHalError if the files of the task cannot be read."""
+        with self._lock:
+            video = self._videos[name]
+            labels, notes = self._stored.labels_of(video)
+            whole = None if labels is None or (labels < 0).any() else begins_of(labels, self.steps)
+            draft, why = self._stored.draft(video)
+            state, begins = "draft", draft
+            if whole is not None and draft in (None, whole):
+                state, begins = "accepted", whole
+            elif draft is None:
+                state, begins = self._unchanged(video)
+            assert begins is not None
+            notes += why + self._contradiction(video, begins)
+            parts: tuple[tuple[int, int, str], ...] = ()
+            if labels is not None and whole is None:
+                values, starts, stops = runs_of(labels)
+                rows = zip(values.tolist(), starts.tolist(), stops.tolist(), strict=True)
+                parts = tuple((a, b, self.steps[value]) for value, a, b in rows if value >= 0)
+            segments = tuple(self._with_confidences(name, state, begins))
+            content = json.dumps([state, list(begins), parts])
+            revision = hashlib.sha256(content.encode()).hexdigest()[:16]
+            return Shown(name, state, segments, parts, " ".join(notes), revision)
+
+    def _with_confidences(self, name: str, state: str, begins: Begins) -> list[tuple[str, int, float | None]]:
+        rows: list[tuple[str, int, float | None]] = []
+        before = None
+        for step, first in begins:
+            sure: float | None = 1.0
+            if before is not None and state != "accepted":
+                sure = self.found.confidence(name, first, before, step) if state in ("found", "draft") else None
+            rows.append((step, first, sure))
+            before = step
+        return rows
+
+    def _contradiction(self, video: Video, begins: Begins) -> list[str]:
+        """What `train` would say of these labels."""
+        labels = self._frames_of(video, begins)
+        written = FoundLabels(self._stored.label_file(video.name), ())
+        note = check_list(written, video.name, labels, video.transcript, self.steps, video.rate_hz)
+        return [note] if note else []
+
+    def _unchanged(self, video: Video) -> tuple[str, Begins]:
+        """What is shown of a video without labels and corrections. Where no run knows it, its list in equal parts."""
+        known = self.found.begins(video.name, video.length)
+        if known:
+            return "found", known
+        if video.name in self._suggested:
+            return "suggested", self._suggested[video.name]
+        steps = [step for m, step in enumerate(video.transcript) if m == 0 or video.transcript[m - 1] != step]
+        listed = steps if len(steps) <= video.length else steps[:1]
+        return "guess", [(self.steps[step], m * video.length // len(listed)) for m, step in enumerate(listed)]
+
+    # --- what is changed --------------------------------------------------------------------------
+
+    def save(self, name: str, revision: str, begins: Begins) -> Shown:
+        """Keep the segments as a draft.
+
+        Raises:
+            StaleRevision: the video has changed since `revision`.
+            ValueError: these are no segments of the video.
+            EdgeHalError: the draft cannot be written.
+        """
+        with self._lock:
+            self._check(name, revision)
+            video = self._videos[name]
+            check_begins(begins, self._ids, video.length)
+            if list(begins) == list(self._without_draft(video)):
+                self._stored.forget_draft(name)
+            else:
+                self._stored.write_draft(self._segmented(video, begins))
+            return self.shown(name)
+
+    def accept(self, name: str, revision: str) -> Shown:
+        """Make what is shown the labels of the video. Raises as `save`."""
+        with self._lock:
+            shown = self._check(name, revision)
+            if shown.state != "accepted":
+                begins = [(step, first) for step, first, _ in shown.segments]
+                sure = [1.0] * (len(begins) - 1)
+                self._stored.write_labels(self._stored.segmented(self._videos[name], begins, sure))
+            self._stored.forget_draft(name)
+            return self.shown(name)
+
+    def withdraw(self, name: str, revision: str) -> Shown:
+        """Make the labels of the video a draft again. Raises as `save`."""
+        with self._lock:
+            shown = self._check(name, revision)
+            if shown.state == "accepted":
+                begins = [(step, first) for step, first, _ in shown.segments]
+                self._stored.write_draft(self._segmented(self._videos[name], begins))
+                self._stored.remove_labels(name)
+            return self.shown(name)
+
+    def discard(self, name: str, revision: str) -> Shown:
+        """Forget the draft: what was accepted or found is shown again. Raises as `save`."""
+        with self._lock:
+            self._check(name, revision)
+            self._stored.forget_draft(name)
+            return self.shown(name)
+
+    def _check(self, name: str, revision: str) -> Shown:
+        shown = self.shown(name)
+        if shown.revision != revision:
+            raise StaleRevision(name)
+        return shown
+
+    def _without_draft(self, video: Video) -> Begins:
+        labels, _ = self._stored.labels_of(video)
+        whole = labels is not None and (labels >= 0).all()
+        return begins_of(labels, self.steps) if labels is not None and whole else self._unchanged(video)[1]
+
+    # --- helpers ------------------------------------------------------------------------------------
+
+    def _frames_of(self, video: Video, begins: Begins) -> IntArray:
+        lengths = np.diff([*(first for _, first in begins), video.length])
+        return np.repeat([self._ids[step] for step, _ in begins], lengths)
+
+    def _segmented(self, video: Video, begins: Begins) -> SegmentedVideo:
+        known = [each for _, _, each in self._with_confidences(video.name, "draft", begins)[1:]]
+        return self._stored.segmented(video, begins, [0.0 if each is None else each for each in known])
+
+
+def check_begins(begins: Begins, steps: Mapping[str, int], length: int) -> None:
+    """Raises ValueError unless they are segments of a video of `length` frames."""
+    if not 0 < len(begins) <= MOST_SEGMENTS:
+        raise ValueError(f"there are {len(begins)} segments")
+    before, last = -1, ""
+    for step, first in begins:
+        if step not in steps:
+            raise ValueError(f"there is no step {step[:80]!r}")
+        if not before < first < length or (before < 0 and first != 0):
+            raise ValueError(f"a segment begins at frame {first}, after one at {before} of {length} frames")
+        if step == last:
+            raise ValueError(f"two segments of {step[:80]!r} follow each other")
+        before, last = first, step

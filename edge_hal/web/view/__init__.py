@@ -1,0 +1,1 @@
+"""The page of `edge-hal view`: what runs recognise."""

@@ -1,0 +1,254 @@
+"""What `edge-hal correct` shows and writes: drafts apart from labels, in the formats that `train` reads."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("av", reason="needs PyAV")
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.labels.folder import read_own_labels
+from edge_hal.learning.data.labels.one_video import SUFFIXES
+from edge_hal.web.correct.found import Found, read_confidences, read_found
+from edge_hal.web.correct.videos import StaleRevision, TaskVideos
+from tests.helpers.correction_task import LENGTH, STEPS, write_task
+
+NAMES = ("one", "two")
+NEW = [("open", 0), ("fill", 41), ("close", 77)]
+
+
+def load(root: Path) -> VideoSet:
+    own = read_own_labels(root)
+    return load_dataset(root, split=None, part="train", with_labels=set(own), own_labels=own)
+
+
+def opened(root: Path, format: str = "csv") -> TaskVideos:
+    return TaskVideos(root, load(root), read_found(root / "runs" / "1", STEPS), format)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_task(tmp_path / "task", NAMES)
+
+
+def labels_of(root: Path, name: str) -> list[str]:
+    """As `train` reads them."""
+    videos = load(root)
+    (video,) = [video for video in videos.videos if video.name == name]
+    assert video.labels is not None
+    return [videos.labels[step] for step in video.labels]
+
+
+def frames(begins: list[tuple[str, int]]) -> list[str]:
+    stops = [*(first for _, first in begins[1:]), LENGTH]
+    return [step for (step, first), stop in zip(begins, stops, strict=True) for _ in range(stop - first)]
+
+
+def test_a_draft_is_kept_and_counts_for_nothing_until_it_is_accepted(root: Path) -> None:
+    videos = opened(root)
+    found = videos.shown("one")
+    assert found.state == "found" and [each[:2] for each in found.segments] == [
+        ("open", 0),
+        ("fill", 30),
+        ("close", 60),
+    ]
+    assert [each[2] for each in found.segments] == [1.0, None, None]  # not known yet
+    saved = videos.save("one", found.revision, NEW)
+    assert saved.state == "draft" and saved.revision != found.revision
+    assert opened(root).shown("one") == saved  # after a restart
+    assert all(video.labels is None for video in load(root).videos)
+    accepted = videos.accept("one", saved.revision)
+    assert accepted.state == "accepted" and not (root / "drafts" / "one.csv").exists()
+    assert labels_of(root, "one") == frames(NEW)
+    again = opened(root).shown("one")
+    assert again.state == "accepted" and [each[:2] for each in again.segments] == NEW
+    draft = videos.withdraw("one", accepted.revision)
+    assert draft.state == "draft" and [each[:2] for each in draft.segments] == NEW
+    assert list((root / "labels").iterdir()) == []
+    assert videos.discard("one", draft.revision).segments == found.segments
+
+
+def test_what_is_undone_leaves_no_draft(root: Path) -> None:
+    videos = opened(root)
+    found = videos.shown("one")
+    saved = videos.save("one", found.revision, NEW)
+    back = videos.save("one", saved.revision, [each[:2] for each in found.segments])
+    assert back == found and not list((root / "drafts").iterdir())
+
+
+def test_a_change_of_an_old_revision_is_refused(root: Path) -> None:
+    videos = opened(root)
+    old = videos.shown("one").revision
+    videos.save("one", old, NEW)
+    with pytest.raises(StaleRevision):
+        videos.save("one", old, [("fill", 0)])
+    with pytest.raises(StaleRevision):
+        videos.accept("one", old)
+    seen = videos.shown("two").revision
+    (root / "labels").mkdir(exist_ok=True)
+    (root / "labels" / "two.txt").write_text("fill\n" * LENGTH)  # somebody writes labels with an editor
+    with pytest.raises(StaleRevision):
+        videos.accept("two", seen)
+    assert videos.shown("two").state == "accepted"
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        [],
+        [("open", 1)],
+        [("open", 0), ("pour", 9)],
+        [("open", 0), ("fill", 5), ("close", 5)],
+        [("open", 0), ("fill", 9), ("close", 4)],
+        [("open", 0), ("open", 9)],
+        [("open", 0), ("fill", LENGTH)],
+        [("open", -1), ("fill", 4)],
+    ],
+)
+def test_what_are_no_segments_is_refused_and_nothing_is_written(root: Path, begins: list[tuple[str, int]]) -> None:
+    videos = opened(root)
+    with pytest.raises(ValueError):
+        videos.save("one", videos.shown("one").revision, begins)
+    assert not (root / "drafts").exists()
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_each_format_is_read_back_to_the_frame(root: Path, format: str) -> None:
+    videos = opened(root, format)
+    rng = random.Random(0)
+    for name in NAMES:
+        firsts = [0, *sorted(rng.sample(range(1, LENGTH), 5))]
+        begins = [(STEPS[place % 3], first) for place, first in enumerate(firsts)]
+        saved = videos.save(name, videos.shown(name).revision, begins)
+        assert videos.accept(name, saved.revision).state == "accepted"
+        assert [path.suffix for path in (root / "labels").glob(f"{name}.*")] == [SUFFIXES[format]]
+        assert labels_of(root, name) == frames(begins)
+        later = videos.save(name, videos.shown(name).revision, NEW)
+        assert later.state == "draft" and labels_of(root, name) == frames(begins)
+        videos.accept(name, later.revision)
+        assert labels_of(root, name) == frames(NEW) and len(list((root / "labels").glob(f"{name}.*"))) == 1
+
+
+def test_rows_of_one_video_in_a_table_of_several_are_replaced(root: Path) -> None:
+    (root / "labels").mkdir()
+    table = root / "labels" / "all.csv"
+    rows = ["video;begin_s;end_s;step;who"]
+    rows += [f"{name}.mp4;0,0;{LENGTH / 10};fill;me" for name in NAMES]
+    table.write_text("\n".join(rows) + "\n")
+    videos = opened(root)
+    saved = videos.save("one", videos.shown("one").revision, NEW)
+    accepted = videos.accept("one", saved.revision)
+    assert labels_of(root, "one") == frames(NEW) and labels_of(root, "two") == ["fill"] * LENGTH
+    assert rows[2] in table.read_text().splitlines()
+    videos.withdraw("one", accepted.revision)
+    assert [video.labels is not None for video in load(root).videos] == [False, True]
+
+
+def test_an_export_of_several_videos_is_not_torn_apart(root: Path) -> None:
+    (root / "labels").mkdir()
+    videos = opened(root, "label-studio")
+    for name in NAMES:
+        videos.accept(name, videos.shown(name).revision)
+    tasks = [json.loads((root / "labels" / f"{name}.json").read_text())[0] for name in NAMES]
+    for name in NAMES:
+        (root / "labels" / f"{name}.json").unlink()
+    (root / "labels" / "export.json").write_text(json.dumps(tasks))
+    before = (root / "labels" / "export.json").read_bytes()
+    saved = videos.save("one", videos.shown("one").revision, NEW)
+    with pytest.raises(EdgeHalError, match="cannot replace the labels of video one"):
+        videos.accept("one", saved.revision)
+    assert (root / "labels" / "export.json").read_bytes() == before and videos.shown("one").state == "draft"
+
+
+def test_labels_of_some_frames_are_shown_beside_the_segments(root: Path) -> None:
+    (root / "labels").mkdir()
+    (root / "labels" / "one.csv").write_text("begin_s,end_s,step\n3.5,4.0,fill\n")
+    shown = opened(root).shown("one")
+    assert shown.state == "found" and shown.parts == ((35, 40, "fill"),)
+
+
+def test_what_contradicts_the_step_list_is_told_as_train_tells_it(root: Path) -> None:
+    videos = opened(root)
+    other = [("open", 0), ("close", 50), ("fill", 70)]
+    saved = videos.save("one", videos.shown("one").revision, other)
+    videos.accept("one", saved.revision)
+    (told,) = load(root).notes
+    assert "its labels have 'close' as step 2 (frame 50, 5.00 s), its step list has 'fill'" in told
+    assert videos.shown("one").note == told == saved.note
+    fitting = videos.save("one", videos.shown("one").revision, NEW)
+    assert fitting.note == ""
+
+
+def test_a_video_that_no_run_knows_and_files_that_cannot_be_used(root: Path) -> None:
+    videos = TaskVideos(root, load(root), Found(), "csv")
+    guess = videos.shown("one")
+    assert guess.state == "guess" and [first for _, first, _ in guess.segments] == [0, LENGTH // 3, 2 * LENGTH // 3]
+    (root / "drafts").mkdir()
+    (root / "drafts" / "one.csv").write_text("video,begin_s,end_s,step\none,0,2,open\n")
+    assert "one.csv does not label all frames" in videos.shown("one").note
+    (root / "drafts" / "one.csv").write_text("video,begin_s,end_s,step\none,0,2,pour\n")
+    assert "unknown step 'pour'" in videos.shown("one").note and videos.shown("one").state == "guess"
+    for content in (
+        "",
+        "[]",
+        '{"one": {}}',
+        '{"one": {"segments": [["open", 5]]}}',
+        '{"one": {"segments": [["x", 0]]}}',
+    ):
+        (root / "runs" / "1" / "alignment.json").write_text(content)
+        with pytest.raises(EdgeHalError, match="cannot read the alignment"):
+            read_found(root / "runs" / "1", STEPS)
+
+
+def test_the_advice_is_that_of_train(root: Path) -> None:
+    """A video that shows more steps comes first; a doubtful alignment is told as long as nothing was accepted."""
+    (root / "transcripts" / "two.txt").write_text("open\n")
+    videos = opened(root)
+    assert "may be wrong" not in videos.advice() and "steps: one and two." in videos.advice()
+    gains = [{"minutes": 1.0, "frames_right": 0.874}, {"minutes": 3.0, "frames_right": 0.931}]
+    worth = {"videos": ["two", "one"], "frames_right": 0.811, "gains": gains}
+    (root / "runs" / "1" / "labels.json").write_text(json.dumps(worth))
+    assert opened(root).advice() == (
+        "When the run was trained, 81% of the frames were right (estimated); with labels of 1 min: 87%, 3 min: 93%. "
+        "Accept these first: two and one."
+    )
+    (root / "runs" / "1" / "labels.json").write_text("{}")
+    with pytest.raises(EdgeHalError, match=r"cannot read .*labels\.json"):
+        opened(root)
+    (root / "runs" / "1" / "labels.json").unlink()
+    stored = json.loads((root / "runs" / "1" / "alignment.json").read_text())
+    for entry in stored.values():
+        entry.update({"agreement": 0.4, "chance": 0.4, "order": 0.0, "short_ends": 0.5})
+    (root / "runs" / "1" / "alignment.json").write_text(json.dumps(stored))
+    doubtful = opened(root)
+    assert "CAUTION" in doubtful.advice() and "first: one and two." in doubtful.advice()
+    doubtful.accept("one", doubtful.shown("one").revision)
+    assert "CAUTION" not in doubtful.advice() and "steps: two." in doubtful.advice()
+    doubtful.accept("two", doubtful.shown("two").revision)
+    assert doubtful.advice() == ""
+
+
+def test_a_boundary_that_was_moved_is_certain_and_others_keep_their_confidence(root: Path, tmp_path: Path) -> None:
+    videos = opened(root)
+    table = tmp_path / "boundaries.csv"
+    table.write_text(
+        "video,time_s,from,to,confidence,within_s\none,3.000,open,fill,0.25,0.5\none,6.000,fill,close,0.75,0.5\n"
+    )
+    known = read_confidences(table, {"one": 10.0})
+    videos.found = replace(videos.found, confidences=known)
+    found = videos.shown("one")
+    assert [each[2] for each in found.segments] == [1.0, 0.25, 0.75]
+    saved = videos.save("one", found.revision, [("open", 0), ("fill", 33), ("close", 60)])
+    assert [each[2] for each in saved.segments] == [1.0, 1.0, 0.75]
+    text = (root / "drafts" / "one.csv").read_text()
+    assert text.splitlines()[1:] == [
+        "one,0.000000,3.300000,open,1.00",
+        "one,3.300000,6.000000,fill,0.75",
+        "one,6.000000,10.000000,close,0.75",
+    ]
