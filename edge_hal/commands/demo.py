@@ -28,6 +28,7 @@ def demo(
         "demo"
     ),
     seed: Annotated[int, typer.Option(help="Random seed of the rendered videos and of the training.")] = 0,
+    procedure: Annotated[str, typer.Option(help="What is assembled: gearbox or circuit_board.")] = "gearbox",
 ) -> None:
     """Render videos, learn from their step lists, export, recognise unseen videos live, and print the scores."""
     require("torch", "safetensors", "onnx", "onnxscript", "cv2", "matplotlib")
@@ -43,11 +44,18 @@ def demo(
     from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.train import train
     from edge_hal.workbench import render_dataset
+    from edge_hal.workbench.dataset import check_procedure
 
+    check_procedure(procedure)
     data = out / "data"
     with Stages() as report:
         render_dataset(
-            data, seed, TRAIN_VIDEOS, TEST_VIDEOS, progress=lambda done, total: report("render", done, total, "")
+            data,
+            seed,
+            TRAIN_VIDEOS,
+            TEST_VIDEOS,
+            progress=lambda done, total: report("render", done, total, ""),
+            procedure=procedure,
         )
         lists = load_dataset(data, split=1, part="train")  # without frame labels
         train(lists, load_config("tiny"), out / "run", seed, report)

@@ -31,12 +31,15 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.progress import ProgressCount
 
+from .circuit_board import CIRCUIT_BOARD
+from .gearbox import GEARBOX
 from .place import HOME, Place
 from .render import iter_frames
-from .schedule import STEPS, Session, sample_session
+from .schedule import Session, sample_session
 from .viewpoint import ABOVE, Viewpoint
 
 WIDTH_PX, HEIGHT_PX = 240, 180
+PROCEDURES = {each.name: each for each in (GEARBOX, CIRCUIT_BOARD)}
 
 
 def render_dataset(
@@ -47,6 +50,7 @@ def render_dataset(
     workers: int = 2,
     progress: ProgressCount | None = None,
     viewpoint: Viewpoint = ABOVE,
+    procedure: str = GEARBOX.name,
 ) -> Path:
     """Render `train` + `test` videos with their labels and step lists.
 
@@ -57,6 +61,7 @@ def render_dataset(
         workers: processes that render; 1 renders in this one.
         progress: called as (videos done, videos in all) after each video.
         viewpoint: from where. Data sets of one seed show the same sessions from each.
+        procedure: a name of `PROCEDURES`.
 
     Returns:
         `out`. It appears complete or not at all.
@@ -68,6 +73,7 @@ def render_dataset(
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise EdgeHalError(f"cannot render into {out}", "it exists already", "name a new or an empty folder")
     total = train + test
+    check_procedure(procedure)
     if train < 1 or test < 0 or workers < 1:
         raise EdgeHalError(
             f"cannot render {train} + {test} videos with {workers} workers",
@@ -83,12 +89,12 @@ def render_dataset(
         for folder in ("videos", "groundTruth", "transcripts", "splits"):
             (beside / folder).mkdir()
         # Closed before anything is removed, so that no worker still writes there.
-        with closing(_render_all(beside, seed, total, workers, viewpoint)) as rendered:
+        with closing(_render_all(beside, procedure, seed, total, workers, viewpoint)) as rendered:
             for done in rendered:
                 if progress is not None:
                     progress(done, total)
         names = [video_name(index) for index in range(total)]
-        _write(beside / "mapping.txt", [f"{i} {step}" for i, step in enumerate(STEPS)])
+        _write(beside / "mapping.txt", [f"{i} {step}" for i, step in enumerate(PROCEDURES[procedure].steps)])
         for split, ids in (("train", names[:train]), ("test", names[train:])):
             _write(beside / "splits" / f"{split}.split1.bundle", [f"{name}.txt" for name in ids])
         beside.chmod(0o755)
@@ -100,21 +106,30 @@ def render_dataset(
     return out
 
 
+def check_procedure(name: str) -> None:
+    """Raises EdgeHalError if there is no such procedure."""
+    if name not in PROCEDURES:
+        raise EdgeHalError(f"no procedure '{name}'", "", f"procedures: {', '.join(PROCEDURES)}", exit_code=2)
+
+
 def video_name(index: int) -> str:
     return f"bench_{index:03d}"
 
 
-def video_session(seed: int, index: int) -> tuple[Session, np.random.SeedSequence]:
+def video_session(seed: int, index: int, procedure: str = GEARBOX.name) -> tuple[Session, np.random.SeedSequence]:
     """The session of one video of the data set, and the seed of its frames."""
     session_seed, frame_seed = np.random.SeedSequence(seed, spawn_key=(index,)).spawn(2)
-    return sample_session(np.random.default_rng(session_seed)), frame_seed
+    session = sample_session(np.random.default_rng(session_seed), procedure=PROCEDURES[procedure])
+    return session, frame_seed
 
 
-def _render_all(root: Path, seed: int, total: int, workers: int, viewpoint: Viewpoint) -> Generator[int, None, None]:
+def _render_all(
+    root: Path, procedure: str, seed: int, total: int, workers: int, viewpoint: Viewpoint
+) -> Generator[int, None, None]:
     """Yields the number of finished videos after each."""
     if workers == 1:
         for index in range(total):
-            _render_video(root, seed, index, viewpoint)
+            _render_video(root, procedure, seed, index, viewpoint)
             yield index + 1
         return
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
@@ -123,7 +138,7 @@ def _render_all(root: Path, seed: int, total: int, workers: int, viewpoint: View
         while done < total:
             # One video per worker and no queue, so that an interrupt waits for the running videos only.
             for index in islice(waiting, workers - len(running)):
-                running.add(pool.submit(_render_video, root, seed, index, viewpoint))
+                running.add(pool.submit(_render_video, root, procedure, seed, index, viewpoint))
             ready, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ready:
                 future.result()
@@ -185,8 +200,8 @@ def render_video(
     _check_whole(path, frames)
 
 
-def _render_video(root: Path, seed: int, index: int, viewpoint: Viewpoint) -> None:
-    session, look = video_session(seed, index)
+def _render_video(root: Path, procedure: str, seed: int, index: int, viewpoint: Viewpoint) -> None:
+    session, look = video_session(seed, index, procedure)
     name = video_name(index)
     render_video(root / "videos" / f"{name}.mp4", session, look, viewpoint=viewpoint)
     _write(root / "groundTruth" / f"{name}.txt", session.labels())

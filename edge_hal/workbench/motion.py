@@ -7,19 +7,14 @@ begins, so a viewer would mark the same boundary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from .pen import Points
-from .scene import CORNERS, METER_PADS, SLOTS, Scene, World
+from .procedure import Fit, Floats, Pattern, Tempo, Use
+from .scene import Scene, World
 from .schedule import Session
-
-# Offset (n, 2) of the item from its target, turn (n,) in radians and lift (n,) in 0..1, as
-# functions of the seconds since work began (n,) and the share of the work done (n,).
-Floats = npt.NDArray[np.float64]
-Pattern = Callable[[Floats, Floats], tuple[Points, Floats, Floats]]
 
 _WITHDRAW_S = 0.45
 
@@ -121,29 +116,18 @@ def hand_track(session: Session, scene: Scene, rng: np.random.Generator) -> Hand
     """The path of the hand through a session."""
     show = _Choreography(scene, rng, hand=scene.rest.copy())
     for segment in session.segments:
-        if segment.step == "inspect":
-            # Half-way through, this step changes its tool, its place and its motion.
-            _use_tool(show, "magnifier", segment.active_s / 2, "inspect")
-            _use_tool(show, "probe", segment.active_s / 2, "probe")
-        elif segment.step in _TOOL:
-            _use_tool(show, _TOOL[segment.step], segment.active_s, segment.step)
+        action = session.procedure.actions[segment.step]
+        if isinstance(action, Fit):
+            _fit_part(show, segment.step, action, segment.active_s)
         else:
-            _fit_part(show, segment.step, segment.active_s)
+            for use in action:
+                _use_tool(show, use, segment.active_s * use.share)
         if segment.idle_s > 0:
             withdraw_s = min(_WITHDRAW_S, segment.idle_s)
             show.move(scene.rest + rng.normal(0.0, 2.5, 2), withdraw_s)
             if segment.idle_s > withdraw_s:
                 show.move(show.hand, segment.idle_s - withdraw_s)
     return _sample(show.legs, session)
-
-
-_TOOL = {
-    "grease_gear": "tube",
-    "drive_screws": "screwdriver",
-    "tap_cover": "screwdriver",
-    "wipe": "cloth",
-}
-_PART = {"place_base": "base", "insert_gear": "gear_1", "fit_cover": "cover"}
 
 
 def _sample(legs: list[_Leg], session: Session) -> HandTrack:
@@ -162,15 +146,14 @@ def _transit_s(active_s: float, rng: np.random.Generator) -> float:
     return float(np.clip(0.13 * active_s * rng.uniform(0.8, 1.2), 0.35, 0.75))
 
 
-def _use_tool(show: _Choreography, tool: str, active_s: float, step: str) -> None:
+def _use_tool(show: _Choreography, use: Use, active_s: float) -> None:
     move_s = min(_transit_s(active_s, show.rng), active_s / 4)
-    target = show.scene.meter if step == "probe" else show.scene.fixture
-    show.take(tool, move_s)
+    target = show.scene.device if use.at == "device" else show.scene.fixture
+    show.take(use.tool, move_s)
     show.bring(target, move_s)
     work_s = active_s - 3 * move_s
-    pattern = _pattern(step, work_s, show.rng)
-    # Work is divided where it changes the bench: a screw is in, or another drop of grease is applied.
-    parts = {"drive_screws": 4, "grease_gear": 8}.get(step, 1)
+    pattern = _pattern(show, use.motion, work_s)
+    parts = use.parts
     # During long work the hand pauses and draws back with the tool.
     pause_s = show.rng.uniform(0.5, 1.3) if work_s > 4 and show.rng.random() < 0.6 else 0.0
     pause_at = int(show.rng.integers(1, parts)) if parts > 1 else 1
@@ -183,74 +166,24 @@ def _use_tool(show: _Choreography, tool: str, active_s: float, step: str) -> Non
             show.move(away, 0.3 * pause_s)
             show.move(away, 0.7 * pause_s)
         show.work(target, each_s, pattern, (k / parts, (k + 1) / parts))
-        if step == "drive_screws":
-            show.world = replace(show.world, screws=max(show.world.screws, k + 1))
-        elif step == "grease_gear":
-            show.world = replace(show.world, grease=show.world.grease + 2)
+        if use.leaves is not None:
+            show.world = show.world.marked(*use.leaves)
     show.put_back(move_s)
 
 
-def _fit_part(show: _Choreography, step: str, active_s: float) -> None:
-    part = _PART[step]
-    if part in show.world.fitted:
-        part = "gear_2"
-    slot = {"gear_1": SLOTS[0], "gear_2": SLOTS[1]}.get(part, np.zeros(2))
+def _fit_part(show: _Choreography, step: str, fit: Fit, active_s: float) -> None:
+    procedure = show.scene.procedure
+    part = procedure.spare if fit.part in show.world.fitted else fit.part
+    slot = procedure.layout.slots.get(part, np.zeros(2))
     move_s = _transit_s(active_s, show.rng)
     show.take(part, move_s)
     show.bring(show.scene.fixture + slot, move_s)
     work_s = active_s - 2 * move_s
-    show.work(show.scene.fixture + slot, work_s, _pattern(step, work_s, show.rng), (0.0, 1.0))
+    show.work(show.scene.fixture + slot, work_s, _pattern(show, step, work_s), (0.0, 1.0))
     show.world = show.world.fit(part)
 
 
-def _pattern(step: str, work_s: float, rng: np.random.Generator) -> Pattern:
-    """The motion of a step, at this person's tempo."""
-    tempo, size = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15)
-    phase = rng.uniform(0.0, 2 * np.pi)
-
-    def wave(t: Floats, hz: float, shift: float = 0.0) -> Floats:
-        return np.sin(2 * np.pi * hz * tempo * t + phase + shift)
-
-    def pattern(t: Floats, done: Floats) -> tuple[Points, Floats, Floats]:
-        zero = np.zeros_like(t)
-        settle = 1.0 - done  # parts come to rest in their place
-        quarter = np.pi / 2
-        if step == "place_base":  # slid to and fro until it seats
-            return np.stack([8 * size * wave(t, 0.8) * settle, zero], 1), zero, 0.25 * settle
-        if step == "insert_gear":  # turned until the teeth mesh
-            x, y = 2.0 * wave(t, 0.6) * settle, 2.0 * wave(t, 0.9, 1.0) * settle
-            return np.stack([x, y], 1), 0.7 * wave(t, 1.3) * settle, 0.3 * settle
-        if step == "fit_cover":  # rocked and pressed down
-            press = np.clip(wave(t, 0.9), 0, 1)
-            y = -7 * size * press * settle
-            return np.stack([zero, y], 1), 0.12 * wave(t, 0.9, quarter) * settle, 0.7 * press
-        if step == "grease_gear":  # a slow zigzag over the gears
-            return np.stack([-17 + 34 * done, 9 * size * wave(t, 0.7)], 1), zero, zero + 0.35
-        if step == "drive_screws":  # small circles at one corner after the other
-            corner = _visit(CORNERS, done * 4)
-            circle = np.stack([wave(t, 1.7), wave(t, 1.7, quarter)], 1)
-            return corner + 3.6 * size * circle, 0.22 * wave(t, 1.7), zero + 0.1
-        if step == "tap_cover":  # same tool, same corners, but it hops
-            corner = _visit(CORNERS[::-1], done * work_s / 1.1)
-            hop = np.abs(wave(t, 1.1))
-            return corner - np.stack([3 * hop, 13 * size * hop], 1), 0.1 * hop, hop
-        if step == "wipe":  # long strokes that work their way down
-            x, y = 26 * size * wave(t, 0.9), -15 + 30 * done + 3 * wave(t, 1.8)
-            return np.stack([x, y], 1), 0.15 * wave(t, 0.9), zero
-        if step == "inspect":  # a lens drifting over the work
-            x, y = 15 * size * wave(t, 0.16), 8 * wave(t, 0.11, 1.0)
-            return np.stack([x, y], 1), 0.05 * wave(t, 0.2), zero + 0.6
-        pad = _visit(METER_PADS, t / 1.4 * tempo)  # probe: touch one pad, then the other
-        lift = np.clip(wave(t, 0.7), 0, 1)
-        return pad - np.stack([zero, 6 * lift], 1), zero, lift
-
-    return pattern
-
-
-def _visit(places: Points, progress: Floats) -> Points:
-    """(n, 2) positions: while progress is in k..k+1 the hand moves to place k and stays there. The places repeat."""
-    k = np.maximum(np.ceil(progress).astype(int) - 1, 0)
-    u = np.clip((progress - k) / 0.2, 0.0, 1.0)[:, None]
-    there, before = places[k % len(places)], places[np.maximum(k - 1, 0) % len(places)]
-    moved: Points = before + u**2 * (3 - 2 * u) * (there - before)
-    return moved
+def _pattern(show: _Choreography, motion: str, work_s: float) -> Pattern:
+    """A motion, as one person does it this time."""
+    tempo = Tempo(show.rng.uniform(0.8, 1.2), show.rng.uniform(0.85, 1.15), show.rng.uniform(0.0, 2 * np.pi))
+    return show.scene.procedure.pattern(motion, tempo, work_s)

@@ -137,7 +137,7 @@ class Distractors:
         self._fan_hz, self._blink_hz = rng.uniform(0.8, 2.3), rng.uniform(0.7, 2.5)
         self._cuts = np.cumsum(rng.uniform(0.4, 3.0, int(duration_s / 0.4) + 1))
         self._pictures = rng.integers(30, 230, (len(self._cuts) + 1, 3, 3)).astype(float)
-        self._meter = scene.meter
+        self._device = scene.device
         self._runs = [
             (rng.uniform(0, duration_s), rng.uniform(2.5, 5.0), rng.uniform(140, 172), rng.random())
             for _ in range(1 + rng.poisson(duration_s / 20))
@@ -159,7 +159,7 @@ class Distractors:
         tablet.at((11, -3 + 2 * np.sin(5 * t))).rect((6, 5), tuple(c))
         on = (self._blink_hz * t) % 1.0 < 0.5
         lamp = (60.0, 60.0, 250.0) if on else (20.0, 20.0, 70.0)
-        pen.disc((self._meter[0] + 17, self._meter[1] + 12), 2.2, lamp)
+        pen.disc((self._device[0] + 17, self._device[1] + 12), 2.2, lamp)
         for start_s, length_s, lane, side in self._runs:
             u = (t - start_s) / length_s
             if 0.0 <= u <= 1.0:

@@ -11,7 +11,7 @@ from .motion import HandTrack, hand_track
 from .nuisance import Distractors, Noise, draw_occlusion, sample_light, sample_occlusions, sample_shake
 from .pen import Colour, Image, Pen, Points, shade
 from .place import HOME, Place, View
-from .scene import WIDTH, Scene, draw_bench, draw_item, draw_world, sample_scene
+from .scene import WIDTH, Scene, draw_bench, draw_world, sample_scene
 from .schedule import Session
 from .viewpoint import ABOVE, Block, Viewpoint, draw_block, sample_blocks
 
@@ -40,7 +40,7 @@ def iter_frames(
         bytes.
     """
     rng_scene, rng_hand, rng_light, rng_view = (_generator(seed, part) for part in range(4))
-    scene = sample_scene(rng_scene, place)
+    scene = sample_scene(rng_scene, place, session.procedure)
     track = hand_track(session, scene, rng_hand)
     light = sample_light(rng_light, session.frames, session.fps)
     shake = sample_shake(rng_view, session.frames, session.fps)
@@ -112,7 +112,7 @@ def _draw_hand(image: Image, scene: Scene, track: HandTrack, k: int) -> Image:
     below = Pen.on(small, scale / 4)
     dark = (118.0, 118.0, 118.0)
     if item is not None:
-        draw_item(below.at(hand - scene.grip(item, angle) + offset, angle), item, scene, flat=dark)
+        scene.procedure.draw_item(below.at(hand - scene.grip(item, angle) + offset, angle), item, scene, dark)
     _arm(below, hand + offset, scene, item is not None, dark)
     softness = (0.9 + 0.8 * lift) * scale
     small = cv2.GaussianBlur(small, (0, 0), softness)
@@ -123,16 +123,16 @@ def _draw_hand(image: Image, scene: Scene, track: HandTrack, k: int) -> Image:
     if item is not None:
         zoom = 1 + 0.12 * lift
         held = pen.at(hand - scene.grip(item, angle) * zoom, angle, zoom)
-        if item == "probe":
-            _cable(pen, scene, hand)
-        draw_item(held, item, scene)
+        if item in scene.procedure.layout.cords:
+            _cord(pen, scene, item, hand)
+        scene.procedure.draw_item(held, item, scene, None)
     _arm(pen, hand, scene, item is not None)
     return image
 
 
-def _cable(pen: Pen, scene: Scene, hand: Points) -> None:
+def _cord(pen: Pen, scene: Scene, item: str, hand: Points) -> None:
     u = np.linspace(0, 1, 12)[:, None]
-    socket, sag = scene.meter + np.array([12.0, -14.0]), np.array([10.0, 14.0])
+    socket, sag = scene.device + scene.procedure.layout.cords[item], np.array([10.0, 14.0])
     way = socket + (hand + np.array([4.0, 6.0]) - socket) * u + sag * np.sin(np.pi * u)
     pen.line(way, 1.2, (30, 30, 34))
 

@@ -1,4 +1,4 @@
-"""The procedure of the rendered videos, the assembly of a small gearbox: its steps, their orders and durations.
+"""Sessions of a rendered procedure: the orders and durations of its steps.
 
 Orders are random linear extensions of a partial order with optional and repeated steps. Durations
 are log-normal: in the 54 recordings of the 50 Salads timelines the standard deviation of the
@@ -12,16 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STEPS: tuple[str, ...] = (
-    "place_base",
-    "insert_gear",
-    "grease_gear",
-    "fit_cover",
-    "drive_screws",
-    "tap_cover",
-    "wipe",
-    "inspect",
-)
+from .gearbox import GEARBOX
+from .procedure import Procedure
+
+STEPS = GEARBOX.steps
 
 MIN_STEP_S = 2.0
 MAX_STEP_S = 25.0
@@ -30,54 +24,13 @@ MIN_SESSION_S, MAX_SESSION_S = 32.0, 85.0
 IDLE_PROBABILITY = 0.6
 IDLE_S = (0.3, 2.5)
 
-# Median seconds and standard deviation of the log, per step.
-_DURATION: dict[str, tuple[float, float]] = {
-    "place_base": (4.5, 0.40),
-    "insert_gear": (5.5, 0.45),
-    "grease_gear": (5.5, 0.50),
-    "fit_cover": (4.5, 0.40),
-    "drive_screws": (8.5, 0.50),
-    "tap_cover": (5.0, 0.45),
-    "wipe": (5.5, 0.60),
-    "inspect": (8.0, 0.50),
-}
-
-# Steps that must have happened before this one, and steps after which it is no longer possible.
-_AFTER: dict[str, tuple[str, ...]] = {
-    "insert_gear": ("place_base",),
-    "grease_gear": ("place_base",),
-    "fit_cover": ("insert_gear",),
-    "drive_screws": ("fit_cover",),
-    "tap_cover": ("fit_cover",),
-    "inspect": ("insert_gear",),
-}
-_BEFORE: dict[str, str] = {"insert_gear": "fit_cover", "grease_gear": "fit_cover"}
-_AT_MOST = {"insert_gear": 2, "wipe": 2, "inspect": 2}
-
-_SAME_TOOL = {"drive_screws", "tap_cover"}
-
-# How likely each occurrence is: several entries of one step are repeats of it.
-_OCCURRENCES: tuple[tuple[str, float], ...] = (
-    ("place_base", 1.0),
-    ("insert_gear", 1.0),
-    ("insert_gear", 0.35),
-    ("grease_gear", 0.75),
-    ("fit_cover", 1.0),
-    ("drive_screws", 1.0),
-    ("tap_cover", 0.7),
-    ("wipe", 0.7),
-    ("wipe", 0.25),
-    ("inspect", 0.7),
-    ("inspect", 0.25),
-)
-
 
 @dataclass(frozen=True)
 class Segment:
     """One step of a session.
 
     Attributes:
-        step: a name of `STEPS`.
+        step: a step of the procedure.
         start_s: when the hand starts to move for this step.
         active_s: the time until the tool is back or the part is in its place.
         idle_s: the rest after it, which belongs to this step; 0 if there is none.
@@ -99,6 +52,7 @@ class Session:
 
     segments: tuple[Segment, ...]
     fps: float = 10.0
+    procedure: Procedure = GEARBOX
 
     @property
     def duration_s(self) -> float:
@@ -121,23 +75,27 @@ class Session:
         return [self.transcript[i] for i in np.searchsorted(starts, at_s + 1e-9, "right") - 1]
 
 
-def is_valid_order(steps: tuple[str, ...]) -> bool:
+def is_valid_order(steps: tuple[str, ...], procedure: Procedure = GEARBOX) -> bool:
     """Whether the procedure allows this order (constraints only, not the length)."""
     for i, step in enumerate(steps):
-        if not _possible(step, steps[:i]):
+        if not _possible(step, steps[:i], procedure):
             return False
-    return all(steps.count(s) >= 1 for s, p in _OCCURRENCES if p == 1.0)
+    return all(steps.count(s) >= 1 for s, p in procedure.occurrences if p == 1.0)
 
 
-def sample_order(rng: np.random.Generator) -> tuple[str, ...]:
+def sample_order(rng: np.random.Generator, procedure: Procedure = GEARBOX) -> tuple[str, ...]:
     """A random valid order of 5 to 10 steps, neighbours different."""
     while True:
-        pending = [step for step, probability in _OCCURRENCES if rng.random() < probability]
+        pending = [step for step, probability in procedure.occurrences if rng.random() < probability]
         if not MIN_SEGMENTS <= len(pending) <= MAX_SEGMENTS:
             continue
         order: list[str] = []
         while pending:
-            ready = [step for step in pending if _possible(step, tuple(order)) and not _shuts_out(step, pending)]
+            ready = [
+                step
+                for step in pending
+                if _possible(step, tuple(order), procedure) and not _shuts_out(step, pending, procedure)
+            ]
             if not ready:
                 break
             order.append(ready[rng.integers(len(ready))])
@@ -146,19 +104,19 @@ def sample_order(rng: np.random.Generator) -> tuple[str, ...]:
             return tuple(order)
 
 
-def sample_session(rng: np.random.Generator, fps: float = 10.0) -> Session:
+def sample_session(rng: np.random.Generator, fps: float = 10.0, procedure: Procedure = GEARBOX) -> Session:
     """A session with random order, durations and idle times; a pure function of the generator."""
     while True:
         # One person is slow or fast in all steps; the rest of the variance belongs to the step.
         pace = rng.normal(0.0, 0.15)
         start_s, segments = 0.0, []
-        order = sample_order(rng)
+        order = sample_order(rng, procedure)
         for step, following in zip(order, (*order[1:], ""), strict=True):
-            median_s, log_std = _DURATION[step]
+            median_s, log_std = procedure.durations[step]
             own_std = np.sqrt(log_std**2 - 0.15**2)
             active_s = median_s * np.exp(pace + own_std * rng.normal())
             idle_s = rng.uniform(*IDLE_S) if rng.random() < IDLE_PROBABILITY else 0.0
-            if {step, following} == _SAME_TOOL:
+            if {step, following} == procedure.same_tool:
                 # Without a rest the same tool would be put down and taken up at once, and the boundary would be
                 # ambiguous.
                 idle_s = max(idle_s, rng.uniform(0.8, IDLE_S[1]))
@@ -166,17 +124,17 @@ def sample_session(rng: np.random.Generator, fps: float = 10.0) -> Session:
             segments.append(Segment(step, start_s, active_s, float(idle_s)))
             start_s = segments[-1].end_s
         if MIN_SESSION_S <= start_s <= MAX_SESSION_S:
-            return Session(tuple(segments), fps)
+            return Session(tuple(segments), fps, procedure)
 
 
-def _possible(step: str, done: tuple[str, ...]) -> bool:
+def _possible(step: str, done: tuple[str, ...], procedure: Procedure) -> bool:
     return (
-        all(needed in done for needed in _AFTER.get(step, ()))
-        and _BEFORE.get(step) not in done
-        and done.count(step) < _AT_MOST.get(step, 1)
+        all(needed in done for needed in procedure.after.get(step, ()))
+        and procedure.before.get(step) not in done
+        and done.count(step) < procedure.at_most.get(step, 1)
         and done[-1:] != (step,)
     )
 
 
-def _shuts_out(step: str, pending: list[str]) -> bool:
-    return any(_BEFORE.get(other) == step for other in pending)
+def _shuts_out(step: str, pending: list[str], procedure: Procedure) -> bool:
+    return any(procedure.before.get(other) == step for other in pending)
