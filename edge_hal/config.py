@@ -274,8 +274,9 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
-    """Load a preset (by name) or a YAML file, and replace keys given as `a.b=value`.
+def load_config(source: str, overrides: Iterable[str] = (), model: Model | None = None) -> Config:
+    """Load a preset (by name) or a YAML file, put `model` in the place of its own, and replace keys given as
+    `a.b=value`.
 
     Raises:
         EdgeHalError: no such preset or file, bad YAML, an unknown key (named, with the nearest valid one), a
@@ -293,6 +294,8 @@ def load_config(source: str, overrides: Iterable[str] = ()) -> Config:
         raise file_error(f"cannot read {path}", error, path=path, exit_code=2) from error
     if not isinstance(data, dict):
         raise EdgeHalError(f"cannot read {path}", "it is not a mapping of keys to values", exit_code=2)
+    if model is not None:
+        data["model"] = model.model_dump(mode="json")
     overrides = list(overrides)
     for override in overrides:
         replace_key(Config, data, override)

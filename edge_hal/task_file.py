@@ -27,6 +27,7 @@ class TaskFile(BaseModel):
         test: videos that are not trained on; `edge-hal eval` scores them.
         encoder: what turns pictures into vectors, as in `edge-hal train --encoder`, but not `auto`. Not for features.
         config: a preset, or a YAML file in the task folder; None: the preset that fits the data.
+        init: the run that a training begins with, or its task folder; relative to this one.
         settings: keys of the configuration, as in `--set`, and their values.
     """
 
@@ -38,6 +39,7 @@ class TaskFile(BaseModel):
     test: tuple[str, ...] = ()
     encoder: str | None = None
     config: str | None = None
+    init: str | None = None
     settings: dict[str, Any] = {}
 
 
@@ -57,11 +59,16 @@ class Task:
         keys = {key: value for key, value in data.items() if value is not None} | _flat(self.file.settings)
         return [f"{key}={json.dumps(value)}" for key, value in keys.items()]
 
-    def config_source(self, default: str) -> str:
-        """The preset or file that the configuration starts from."""
+    @property
+    def init(self) -> Path | None:
+        """The run that a training begins with, or its task folder."""
+        return None if self.file.init is None else self.root / self.file.init
+
+    def config_source(self) -> str | None:
+        """The preset or file that the configuration starts from; None: that of the data."""
         given = self.file.config
         if given is None:
-            return default
+            return None
         return str(self.root / given) if (self.root / given).is_file() else given
 
 
@@ -100,7 +107,7 @@ def read_task(root: Path) -> Task | None:
 
 def _check_settings(task: Task, path: Path, lines: Lines) -> None:
     """Raises EdgeHalError for a preset or a setting that is not valid, with its line."""
-    source, overrides = task.config_source("tiny"), task.overrides(pictures=True)
+    source, overrides = task.config_source() or "tiny", task.overrides(pictures=True)
     try:
         load_config(source)
     except EdgeHalError as error:

@@ -33,23 +33,31 @@ def check(
         list[str] | None,
         typer.Option("--set", help="Replace a key of the configuration, as in `edge-hal train`. Repeatable."),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="The run that the training will begin with, as in `edge-hal train`."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """Check videos, step lists and settings, and estimate what a training costs.
 
     The exit code is 1 if training cannot work, else 0, with warnings.
     """
-    from edge_hal.commands.train import choose_config
+    from edge_hal.commands.train import choose_config, parent_of
     from edge_hal.learning.data.examine import examine
 
     overrides = [*(settings or []), *([] if encoder is None else [f"model.encoder.kind={encoder}"])]
-    chosen, graph = choose_config(data, config, overrides), None
+    parent = parent_of(data, init)
+    chosen, graph = choose_config(data, config, overrides, None if parent is None else parent.model), None
+    if parent is not None:
+        parent.check_encoder(chosen.model.encoder)
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
         if chosen.model.encoder is not None and chosen.model.encoder.pretrained:
             require("torch", "onnx", "onnxscript")
             from edge_hal.learning.encoders.pretrained import open_pretrained, with_sizes
 
-            pretrained, graph = open_pretrained(chosen.model.encoder), Path(folder, "encoder.onnx")
+            eye, graph = chosen.model.encoder, Path(folder, "encoder.onnx")
+            pretrained = open_pretrained(eye) if parent is None else parent.encoder(eye.kind)
             pretrained.write(graph)
             chosen = with_sizes(chosen, pretrained)
         report = examine(data, chosen, split, graph)

@@ -36,6 +36,9 @@ encoder: {encoder}
 # A preset (tiny, jetson), or a YAML file in this folder (default: tiny for videos).
 # config: tiny
 
+# The run, or the task folder, whose model the training begins with.
+# init: ../other-task
+
 # Keys of the configuration that are replaced, as with `edge-hal train --set`.
 # settings:
 #   learning.restarts: 64

@@ -21,10 +21,11 @@ from edge_hal.media.names import composed
 from edge_hal.task_folder import RUNS, is_task
 
 if TYPE_CHECKING:
-    from edge_hal.config import Config
+    from edge_hal.config import Config, Model
     from edge_hal.learning.data.check_videos import Problem
     from edge_hal.learning.data.dataset import VideoSet
     from edge_hal.learning.data.labels.segments import FoundLabels
+    from edge_hal.learning.parent import Parent
 
 
 def train(
@@ -109,6 +110,15 @@ def train(
             help="Use this alignment.json, from another run or corrected by hand, and skip the search for one.",
         ),
     ] = None,
+    begin: Annotated[
+        Path | None,
+        typer.Option(
+            "--init",
+            readable=False,
+            help="Begin with this run, or with the newest one of this task folder: take over its encoder and pyramid, "
+            "for other steps or for more videos (default: `init` of task.yaml, else nothing).",
+        ),
+    ] = None,
     accept_damaged: Annotated[
         bool,
         typer.Option(
@@ -142,7 +152,8 @@ def train(
             encoder, why = world.from_first(lambda: within_budget(most_ms))
             print(f"encoder: {encoder}; {why}", file=sys.stderr)
         overrides += [] if encoder is None else [f"model.encoder.kind={encoder}"]
-        chosen = choose_config(data, config, overrides)
+        parent = parent_of(data, begin)
+        chosen = choose_config(data, config, overrides, None if parent is None else parent.model)
         if alignment is not None and chosen.learning.supervision == "frames":
             raise EdgeHalError(
                 "--alignment with --supervision frames", "the frame labels already give the alignment", exit_code=2
@@ -181,6 +192,7 @@ def train(
                     cache=cache,
                     world=world,
                     workers=others,
+                    parent=parent,
                 )
         except OSError as error:
             raise file_error(f"cannot write {out or data}", error, CONTINUE) from error
@@ -192,18 +204,27 @@ def train(
             return
         minutes, seconds = divmod(round(time.monotonic() - began_s), 60)
         print(f"trained on {len(videos)} videos in {minutes}:{seconds:02d}: {out}")
-        _advise(out, videos)
+        of_parent = (
+            parent is not None and alignment is None and parent.knows(videos) and chosen.learning.lists == "exact"
+        )
+        _advise(out, videos, known=of_parent)
+        _say_worth(out)
         _say_if_unfitted(len(videos), chosen.decoder.given())
         of_task = is_task(data) and out.parent == data / RUNS
         print(f"next: edge-hal export {shlex.quote(str(data)) if of_task else f'--ckpt {shlex.quote(str(out))}'}")
 
 
-def _advise(run: Path, videos: VideoSet) -> None:
-    """Print whether the alignment can be trusted, and if not, why and what to do."""
+def _advise(run: Path, videos: VideoSet, *, known: bool = False) -> None:
+    """Print whether the alignment can be trusted, and if not, why and what to do. `known`: it comes from the run that
+    the training began with."""
     from edge_hal.learning.hmm.known_labels import worth_labelling
     from edge_hal.learning.hmm.trust import Trust, evidence_in
 
     found = json.loads((run / "alignment.json").read_text()).values()
+    if known:
+        share = sum(evidence_in(video).agreement for video in found) / len(found)
+        print(f"the run that this one began with agrees with the step lists on {share:.0%} of the frames")
+        return
     if any(v.labels is not None and set(v.transcript) <= set(v.labels.tolist()) for v in videos.videos):
         return  # a video with labels of all its steps leads the alignment, and there were no restarts
     evidence = [evidence_in(video) for video in found]
@@ -243,6 +264,15 @@ def _advise(run: Path, videos: VideoSet) -> None:
     )
 
 
+def _say_worth(run: Path) -> None:
+    """Print what labels would be worth, if the training could estimate it."""
+    from edge_hal.learning.label_worth import told
+    from edge_hal.learning.run_directory import LABELS_FILE
+
+    if (run / LABELS_FILE).is_file():
+        print(told(json.loads((run / LABELS_FILE).read_text())))
+
+
 def _say_if_unfitted(videos: int, given: Mapping[str, float]) -> None:
     """Print that the settings of `--decide` are defaults, if no video was held out to fit them on."""
     from edge_hal.calib.fit_decoder import older_asked_for
@@ -257,19 +287,44 @@ def _say_if_unfitted(videos: int, given: Mapping[str, float]) -> None:
         )
 
 
-def choose_config(data: Path, config: str | None, overrides: list[str]) -> Config:
-    """The named configuration, or the preset that fits what `data` holds."""
+def parent_of(data: Path, init: Path | None) -> Parent | None:
+    """The run that a training begins with: `init`, else that of task.yaml. A task folder stands for its newest run."""
+    from edge_hal.task_file import read_task
+    from edge_hal.task_folder import newest_run
+
+    task = read_task(data)
+    init = init if init is not None or task is None else task.init
+    if init is None:
+        return None
+    require("torch", "safetensors")
+    from edge_hal.learning.data.mstcn_files import find_kind
+    from edge_hal.learning.parent import open_parent
+
+    parent = open_parent(newest_run(init))
+    parent.check_kind(find_kind(data), data)
+    return parent
+
+
+def choose_config(data: Path, config: str | None, overrides: list[str], model: Model | None = None) -> Config:
+    """The named configuration, or the preset that fits what `data` holds, then with the `model` of the run that the
+    training begins with."""
     from edge_hal.config import load_config
     from edge_hal.learning.data.mstcn_files import find_kind
     from edge_hal.task_file import read_task
 
-    default = "kinematics" if config is None and find_kind(data) == "features" else "tiny"
     task = read_task(data)
-    source = config or (default if task is None else task.config_source(default))
+    if config is None and task is not None:
+        config = task.config_source()
+    if config is not None:
+        source, model = config, None
+    elif model is not None:
+        source = "kinematics" if model.encoder is None else "tiny"
+    else:
+        source = "kinematics" if find_kind(data) == "features" else "tiny"
     if task is not None:
         pictures = load_config(source).model.encoder is not None
         overrides = [*task.overrides(pictures=pictures), *overrides]
-    return load_config(source, overrides)
+    return load_config(source, overrides, model)
 
 
 def _problems(videos: VideoSet, data: Path, split: int | None, config: Config) -> list[Problem]:

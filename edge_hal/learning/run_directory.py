@@ -1,9 +1,10 @@
 """The run directory: what training writes, and `eval` and `export` read. It contains no pickle.
 
 `model.safetensors`: weights, with shapes, thresholds and provenance as metadata. `config.yaml`. `reference.npz`: a part
-of the real input, for the certificate. `alignment.json`: the alignment of the training videos. `encoder.onnx`: the
-graph of the frame encoder, if there is one. `held_out.npz`: posteriors of videos that were held out, if there are any.
-`last/`: the state of the training, until the run is complete.
+of the real input, for the certificate. `alignment.json`: the alignment of the training videos. `labels.json`: what
+labels would be worth, if that was estimated. `encoder.onnx`: the graph of the frame encoder, if there is one.
+`held_out.npz`: posteriors of videos that were held out, if there are any. `last/`: the state of the training, until the
+run is complete.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from edge_hal.task_folder import MODEL_FILE, next_run, runs
 
 from .alignment_file import StoredAlignment
 from .data.dataset import VideoSet
+from .label_worth import LabelWorth
 
 TODO = "choose another --out"
+LABELS_FILE = "labels.json"
 
 
 class RunDirectory:
@@ -46,10 +49,16 @@ class RunDirectory:
     """
 
     def __init__(
-        self, path: Path, config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None = None
+        self,
+        path: Path,
+        config: Config,
+        seed: int,
+        videos: VideoSet,
+        alignment: StoredAlignment | None = None,
+        init: str | None = None,
     ) -> None:
         self.path, self.last = path, path / "last"
-        self._settings, self._identity = self.last / "settings.json", identity_of(config, seed, videos, alignment)
+        self._settings, self._identity = self.last / "settings.json", identity_of(config, seed, videos, alignment, init)
         try:
             if (path / MODEL_FILE).exists():
                 raise EdgeHalError(f"{path} already holds a complete run", "", "choose another --out, or delete it")
@@ -93,9 +102,12 @@ class RunDirectory:
         alignment: Mapping[str, Any],
         familiarity: Familiarity | None,
         held_out: HeldOut | None = None,
+        worth: LabelWorth | None = None,
     ) -> None:
         """Write the results. The model comes last, because a run with a model is complete."""
         write_file(self.path / "config.yaml", config.to_yaml(), todo=CONTINUE)
+        if worth is not None:
+            write_file(self.path / LABELS_FILE, json.dumps(worth.to_dict(), indent=1) + "\n", todo=CONTINUE)
         write_file(self.path / "alignment.json", json.dumps(alignment, indent=1), todo=CONTINUE)
         with replacing(self.path / REFERENCE_FILE, folder=self.last, todo=CONTINUE) as beside:
             np.savez_compressed(beside, allow_pickle=False, **reference)
@@ -108,7 +120,12 @@ class RunDirectory:
 
 
 def run_to_write(
-    task: Path, config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None = None
+    task: Path,
+    config: Config,
+    seed: int,
+    videos: VideoSet,
+    alignment: StoredAlignment | None = None,
+    init: str | None = None,
 ) -> Path:
     """The run directory for a training in a task folder: the newest run if it is unfinished and has the same settings,
     seed, videos and labels; else one with the next free number. `config` is complete: with the rate of the model and
@@ -116,16 +133,20 @@ def run_to_write(
     last = runs(task)[-1] if runs(task) else None
     if last is not None and not (last / MODEL_FILE).exists():
         settings = last / "last" / "settings.json"
-        identity = identity_of(config, seed, videos, alignment)
+        identity = identity_of(config, seed, videos, alignment, init)
         if not any(last.iterdir()) or (settings.is_file() and settings.read_text() == identity):
             return last
     return next_run(task)
 
 
-def identity_of(config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None) -> str:
-    """What must be equal to resume a run: settings, seed, videos with lists and labels, and a given alignment."""
+def identity_of(
+    config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None, init: str | None = None
+) -> str:
+    """What must be equal to resume a run: settings, seed, videos with lists and labels, a given alignment, and the
+    model that it begins with (its SHA-256)."""
     data: list[Any] = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
     labels = [hashlib.sha256(v.labels.tobytes()).hexdigest() for v in videos.videos if v.labels is not None]
     data += [labels] if labels else []
+    data += [] if init is None else [init]
     digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
     return json.dumps({"seed": seed, "videos": digest, **config.model_dump(mode="json")}, sort_keys=True)

@@ -14,10 +14,12 @@ from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 
 from .data.check_videos import check_lengths
+from .data.dataset import Video
 from .data.recordings import Labels, SampledRecording
 from .hmm.first_alignment import FirstAlignment, find_first_alignment
 from .hmm.known_labels import KnownSegments, known_segments_of, with_known
 from .hmm.trust import Evidence
+from .label_worth import HYPOTHESES, LabelWorth, label_worth
 from .networks.world import ALONE, World
 
 
@@ -90,11 +92,43 @@ class Starter:
         if self.fully_labelled:
             known = [labels for labels in self.user_labels if labels is not None]
             return FirstAlignment(known, [Evidence()] * len(known))
-        found = self.stored or self.world.from_first(lambda: self._search(vectors, front_end, learned, change))
+        found = self.stored or self.world.from_first(
+            lambda: self._searched(
+                vectors, front_end, self.known_segments, self.progress, learned=learned, change=change
+            )
+        )
         return replace(found, labels=self.with_user_labels(found.labels))
 
-    def _search(
-        self, vectors: list[NDArray[np.float32]], front_end: FrontEnd, learned: bool, change: bool
+    def worth(
+        self,
+        videos: Sequence[Video],
+        found: FirstAlignment,
+        vectors: list[NDArray[np.float32]],
+        front_end: FrontEnd,
+        *,
+        change: bool,
+    ) -> LabelWorth | None:
+        """What labels would add to `found`, which `align` made of the same arguments; None if there are no restarts
+        to compare, and in all processes but the first."""
+        if not self.world.first or len(found.restarts) < 2 or self.config.learning.lists != "exact":
+            return None
+
+        def align(known: Sequence[KnownSegments | None]) -> list[Labels]:
+            given = self.known_segments or known
+            both = [mine if mine is not None else theirs for mine, theirs in zip(known, given, strict=True)]
+            return self._searched(vectors, front_end, both, _silent, learned=True, change=change).labels
+
+        return label_worth(videos, found.labels, found.restarts[:HYPOTHESES], align, self.config.model.hz)
+
+    def _searched(
+        self,
+        vectors: list[NDArray[np.float32]],
+        front_end: FrontEnd,
+        known: Sequence[KnownSegments | None] | None,
+        progress: Progress,
+        *,
+        learned: bool,
+        change: bool,
     ) -> FirstAlignment:
         return find_first_alignment(
             vectors,
@@ -104,9 +138,13 @@ class Starter:
             front_end,
             self.config.learning,
             self.seed,
-            self.progress,
-            known_segments=self.known_segments,
+            progress,
+            known_segments=known,
             learned=learned,
             change=change,
             workers=self.workers,
         )
+
+
+def _silent(*_: object) -> None:
+    pass

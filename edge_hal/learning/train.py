@@ -55,6 +55,7 @@ from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import learn_alignment
 from .networks.world import ALONE, World
+from .parent import Parent, slower
 from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
 from .run_directory import RunDirectory, identity_of, run_to_write
 from .starter import Starter
@@ -82,6 +83,7 @@ def train(
     cache: VideoCache | None = None,
     world: World = ALONE,
     workers: Workers | None = None,
+    parent: Parent | None = None,
 ) -> Path:
     """Train on `videos` and write a run directory, which is returned. An interrupted training resumes.
 
@@ -97,9 +99,10 @@ def train(
         world: the processes of this training. All are called with the same arguments.
         workers: what searches the first alignment and extracts videos, in the first process; None: see
             `find_first_alignment` and `extract`.
+        parent: the run that this one begins with.
 
     Raises:
-        EdgeHalError: the data or the configuration are bad, or `out` cannot be used.
+        EdgeHalError: the data or the configuration are bad, `out` cannot be used, or `parent` is another model.
     """
     if config.learning.lists == "sets":
         videos = without_order(videos)
@@ -109,14 +112,20 @@ def train(
     if encoder is None and config.learning.student.copies:
         why = "augmented copies are made of pictures, and these are features"
         raise EdgeHalError("learning.student.copies has no effect here", why, "leave it out", exit_code=2)
+    if parent is not None:
+        parent.check_encoder(encoder)
     if encoder is not None and encoder.pretrained:
-        pretrained = open_pretrained(encoder)
+        pretrained = open_pretrained(encoder) if parent is None else parent.encoder(encoder.kind)
         config = with_sizes(config, pretrained)
+    if parent is not None:  # the length of feature vectors is not known yet
+        size = parent.spec.front_end.size if config.model.encoder is None else config.model.encoder.size
+        parent.check(config.model.spec(videos.labels, None, size))
+    begun = None if parent is None else parent.sha256
     if out is None:
         assert task is not None
-        out = world.from_first(partial(run_to_write, task, config, seed, videos, alignment))
-    world.check_same(f"{__version__} {torch.__version__} {identity_of(config, seed, videos, alignment)}")
-    run, learning = RunDirectory(out, config, seed, videos, alignment), config.learning
+        out = world.from_first(partial(run_to_write, task, config, seed, videos, alignment, begun))
+    world.check_same(f"{__version__} {torch.__version__} {identity_of(config, seed, videos, alignment, begun)}")
+    run, learning = RunDirectory(out, config, seed, videos, alignment, begun), config.learning
 
     def stage(name: str) -> Stage:
         return Stage(name, run.last, seed, progress, world=world)
@@ -127,7 +136,7 @@ def train(
         if pretrained is not None:
             graph = Path(folder, ENCODER_FILE)
             pretrained.write(graph)
-            if config.model.encoder is not None and config.model.encoder.int8:
+            if parent is None and config.model.encoder is not None and config.model.encoder.int8:
                 quantise_encoder(graph, pretrained.spec, videos.videos, config.model.hz)
         recordings = read_together(
             videos, config.model.hz, picture, graph, cache, progress, world, workers, accept_damaged=accept_damaged
@@ -135,6 +144,11 @@ def train(
         if picture is None:
             for note in check_features(videos, recordings):
                 log.warning(note)
+        background = None if videos.background is None else videos.labels[videos.background]
+        size = recordings[0].inputs.shape[1] if picture is None else picture.size
+        spec = config.model.spec(videos.labels, background, size)
+        if parent is not None:
+            parent.check(spec)
         stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
         starter = Starter.of(recordings, stored, len(videos.labels), config, seed, progress, world, workers)
         world.from_first(run.begin)
@@ -147,6 +161,11 @@ def train(
 
     if picture is None or pretrained is not None:
         vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
+    elif parent is not None:
+        assert config.model.encoder is not None
+        own = parent.encoder(config.model.encoder.kind)
+        world.from_first(lambda: own.write(run.path / ENCODER_FILE))
+        vectors = encode_together(recordings, run.path / ENCODER_FILE, progress, world)
     else:
         from edge_hal.export.graphs import export_encoder  # needs onnx, which features do not
 
@@ -156,21 +175,26 @@ def train(
         world.from_first(lambda: export_encoder(module, picture, run.path / ENCODER_FILE))
         vectors = encode_together(recordings, run.path / ENCODER_FILE, progress, world)
     familiarity = _familiarity(recordings, vectors, config)
-    background = None if videos.background is None else videos.labels[videos.background]
-    spec = config.model.spec(videos.labels, background, vectors[0].shape[1])
-    front_end = fitted_front_end(spec.front_end, vectors)
+    front_end = fitted_front_end(spec.front_end, vectors) if parent is None else parent.front_end
     features = [front_end(torch.from_numpy(x)) for x in vectors]
 
-    if pretrained is not None:  # the starter sees what the model sees
+    recalled = None
+    if parent is not None and stored is None and learning.lists == "exact" and not starter.fully_labelled:
+        recalled = parent.recalled(vectors, videos.labels, starter.transcripts, starter.known_segments)
+    if recalled is not None:
+        starter = replace(starter, stored=recalled.alignment)
+    if pretrained is not None and recalled is None:  # the starter sees what the model sees
         components = leading_components(vectors, STARTER_COMPONENTS)
         rough = starter.align(components, unscaled(components), learned=False).labels
         sharper = discriminants(vectors, rough)
-        found = starter.align(sharper, unscaled(sharper), learned=True, change=False)
+        seen, scaled, change = sharper, unscaled(sharper), False
     else:
         # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
-        found = starter.align(vectors, front_end if picture is None else unscaled(vectors), learned=True)
-    labels, posteriors = found.labels, None
-    if not starter.fully_labelled:
+        seen, scaled, change = vectors, front_end if picture is None else unscaled(vectors), True
+    found = starter.align(seen, scaled, learned=True, change=change)
+    worth = starter.worth(videos.videos, found, seen, scaled, change=change)
+    labels, posteriors = found.labels, None if recalled is None else recalled.log_posteriors
+    if recalled is None and not starter.fully_labelled:
         if learning.lists != "exact" or stored is not None:
             starter = replace(starter, transcripts=[transcript_of(label) for label in labels])
         taught = learn_alignment(
@@ -182,12 +206,18 @@ def train(
         sampling = Sampling(config.model.hz, picture.height, picture.width, run.path / ENCODER_FILE)
         made = copies_of(videos, recordings, sampling, config.copies, cache, progress, world, workers)
         copies = [[front_end(torch.from_numpy(x)) for x in copy] for copy in made]
-    pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"), copies)
+    begin = None if parent is None else parent.begin
+    if recalled is None:
+        pyramid = learn_student(features, labels, posteriors, spec, learning, stage("student"), copies, begin)
+    else:
+        learning = slower(learning)
+        shown = recalled.shown(features, labels, copies)
+        pyramid = learn_student(**shown, spec=spec, config=learning, stage=stage("student"), begin=begin)
 
     progress("decoder", 0, 1, "")
     held_out = len(features) >= LEAST_HELD_OUT
     if held_out:
-        streamed = held_out_posteriors(features, labels, posteriors, spec, learning, stage, copies)
+        streamed = held_out_posteriors(features, labels, posteriors, spec, learning, stage, copies, begin)
     else:
         streamed = streamed_posteriors(pyramid, features, world)
     if not world.first:
@@ -209,13 +239,16 @@ def train(
         pyramid,
         front_end,
         decoder,
-        _provenance(config, seed, videos, stage("student").device) | _encoder_of(config, pretrained, run.path),
+        _provenance(config, seed, videos, stage("student").device)
+        | _encoder_of(config, pretrained, run.path)
+        | ({} if parent is None else parent.provenance),
         _reference(videos, config, recordings, vectors),
         alignment_entries(recordings, labels, videos.labels, found.evidence),
         familiarity,
         _held_out(spec, [recordings[i].name for i in some], [streamed[i] for i in some], [labels[i] for i in some])
         if held_out
         else None,
+        worth,
     )
     return run.path
 

@@ -49,6 +49,7 @@ CAMERA = "run --bundle pictures --camera rtsp://host/x --no-journal"
 VIEW = "view --token-file token"
 CORRECT = "correct lesson --token-file token"
 TRAIN = f"train data --out new --config {CONFIG}"
+BEGUN = "train data --out new --set data.rate_hz=20 --init run"
 PICTURED = "train films --out new --config tiny"
 EVAL = "eval data --ckpt run --split 1 --json"
 EVAL_BELIEF = "eval data --ckpt believing --split 1 --json"
@@ -183,7 +184,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--json": ("replay rec", "replay rec --json"),
     },
     "cameras": {"--json": ("cameras", "cameras --json")},
-    "demo": {"--out": ("demo", "demo --out new"), "--seed": ("demo", "demo --seed 3")},
+    "demo": {
+        "--out": ("demo", "demo --out new"),
+        "--seed": ("demo", "demo --seed 3"),
+        "--procedure": ("demo", "demo --procedure circuit_board"),
+    },
     "encoders": {
         "KINDS": ("encoders own", "encoders"),
         "--set": ("encoders own", "encoders own --set size=32"),
@@ -199,6 +204,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--config": (CHECK, CHECK.replace(str(CONFIG), "kinematics --set data.rate_hz=20")),
         "--set": (CHECK, f"{CHECK} --set model.model_hz=5"),
         "--encoder": (CHECK_VIDEOS, f"{CHECK_VIDEOS} --encoder onnx:pictures/encoder.fp32.onnx"),
+        "--init": ("check data --set data.rate_hz=20", "check data --set data.rate_hz=20 --init run"),
         "--json": (CHECK, f"{CHECK} --json"),
     },
     "extract": {
@@ -223,6 +229,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--timestamps": (TRAIN, f"{TRAIN} --timestamps"),
         "--labels": (TRAIN, f"{TRAIN} --labels corrected"),
         "--alignment": (TRAIN, f"{TRAIN} --alignment run/alignment.json"),
+        "--init": (BEGUN, f"{BEGUN}2"),
         "--accept-damaged": (TRAIN, f"{TRAIN} --accept-damaged"),
         "--workers": (TRAIN, f"{TRAIN} --workers 7"),
     },

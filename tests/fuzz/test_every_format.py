@@ -167,7 +167,7 @@ def read_vectors(root: Path) -> None:
 def read_task_file(root: Path) -> None:
     task = read_task(root)
     assert task is not None
-    load_config(task.config_source("tiny"), task.overrides(pictures=True))
+    load_config(task.config_source() or "tiny", task.overrides(pictures=True))
 
 
 def read_station_file(root: Path) -> None:

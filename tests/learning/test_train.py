@@ -47,13 +47,8 @@ def learn(data: Path, out: Path, *overrides: str, seed: int = 0, report: Any = N
 
 def test_a_run_directory_holds_what_it_should_and_the_seed_decides_it(data: Path, tmp_path: Path) -> None:
     one, two, other = (learn(data, tmp_path / name, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
-    assert sorted(contents(one)) == [
-        "alignment.json",
-        "config.yaml",
-        "held_out.npz",
-        "model.safetensors",
-        "reference.npz",
-    ]
+    held = ["alignment.json", "config.yaml", "held_out.npz", "labels.json", "model.safetensors", "reference.npz"]
+    assert sorted(contents(one)) == held
     assert_same_run(one, two)
     assert any(not np.array_equal(value, weights(other)[key]) for key, value in weights(one).items())
     found = json.loads((one / "alignment.json").read_text())

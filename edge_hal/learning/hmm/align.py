@@ -42,11 +42,13 @@ class HmmAlignment:
     labels: (T_i,) per video.
     best: the models that they come from, the best first.
     evidence: per video, what tells without labels whether to trust it.
+    restarts: the labels of each kept restart alone, before the genetic search; none if there was one model.
     """
 
     labels: tuple[IndexArray, ...]
     best: tuple[Candidate, ...]
     evidence: tuple[Evidence, ...]
+    restarts: tuple[list[IndexArray], ...] = ()
 
 
 def align_with_hmm(
@@ -105,7 +107,7 @@ def align_with_hmm(
         problem, best = correct_lists(problem, best)
         whole = problem.batches()
     labels = problem.labels(best, whole)
-    return HmmAlignment(tuple(labels), best, evidence_of(problem, best[0], labels, alone))
+    return HmmAlignment(tuple(labels), best, evidence_of(problem, best[0], labels, alone), tuple(alone))
 
 
 def whitened(features: Sequence[NDArray[Any]], components: int, per_video: bool) -> list[Array]:

@@ -8,7 +8,7 @@ the parts are. For feature streams they are the front-end features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -42,10 +42,12 @@ THUMBNAIL_COMPONENTS = 24
 
 @dataclass(frozen=True)
 class FirstAlignment:
-    """`labels`: (T,) per video. `evidence`: per video, what tells without labels whether to trust them."""
+    """`labels`: (T,) per video. `evidence`: per video, what tells without labels whether to trust them. `restarts`: the
+    labels of each kept restart, if there were several."""
 
     labels: list[Labels]
     evidence: list[Evidence]
+    restarts: list[list[Labels]] = field(default_factory=list)
 
 
 def find_first_alignment(
@@ -103,11 +105,13 @@ def find_first_alignment(
         workers=workers or config.workers or cores(),
         lists=config.lists,
     )
-    labels = [
-        np.repeat(np.asarray(label, np.int64), period)[: len(x)]
-        for label, x in zip(result.labels, vectors, strict=True)
-    ]
-    return FirstAlignment(labels, list(result.evidence))
+
+    def at_ticks(labels: Sequence[Labels]) -> list[Labels]:
+        found = zip(labels, vectors, strict=True)
+        return [np.repeat(np.asarray(label, np.int64), period)[: len(x)] for label, x in found]
+
+    restarts = [at_ticks(labels) for labels in result.restarts]
+    return FirstAlignment(at_ticks(result.labels), list(result.evidence), restarts)
 
 
 def binned_features(

@@ -34,6 +34,7 @@ def held_out_posteriors(
     config: Learning,
     stage: Callable[[str], Stage],
     copies: Sequence[Sequence[Tensor]] = (),
+    begin: Callable[[Pyramid], None] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Log posteriors (T, H K) of each video, by a student that was trained on the other fold.
 
@@ -55,6 +56,7 @@ def held_out_posteriors(
             config,
             of_fold,
             [[views[i] for i in seen] for views in copies],
+            begin,
         )
         streamed = streamed_posteriors(pyramid, [features[i] for i in held], of_fold.world)
         for index, posteriors in zip(held, streamed, strict=True):

@@ -5,7 +5,7 @@ If only transcripts are given, this module sees no true frame label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -35,6 +35,7 @@ def learn_student(
     config: Learning,
     stage: Stage,
     copies: Sequence[Sequence[Tensor]] = (),
+    begin: Callable[[Pyramid], None] | None = None,
 ) -> Pyramid:
     """Train the causal pyramid.
 
@@ -43,6 +44,7 @@ def learn_student(
         labels: (T,) per video, from the alignment or from the user.
         teacher: log posteriors (T, K) per video, or None.
         copies: the features of augmented copies of all videos; labels and posteriors are those of the videos.
+        begin: sets the weights that the training begins with.
     """
     features = [x for views in (features, *copies) for x in views]
     labels = [*labels] * (1 + len(copies))
@@ -50,6 +52,8 @@ def learn_student(
     settings, weights = config.student, config.weights
     torch.manual_seed(stage.seed)
     pyramid = Pyramid(spec, dropout=config.dropout)
+    if begin is not None:
+        begin(pyramid)
     latents = Latents(spec)
     module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
     crop = max(2 * spec.period(spec.top), round(settings.crop_s * spec.model_hz))

@@ -1,0 +1,272 @@
+"""The run that a training begins with: its encoder and its pyramid are taken over, and learn other steps.
+
+What depends on the steps is taken over for steps of the same name only: the rows of the heads. Everything else of the
+pyramid is taken over whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_hal.config import Encoder, Learning, Level, Model
+from edge_hal.encoder_kind import OWN
+from edge_hal.errors import EdgeHalError
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.model_file import Checkpoint, load_checkpoint
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.spec import PyramidSpec
+from edge_hal.task_folder import MODEL_FILE
+
+from .data.dataset import VideoSet
+from .data.recordings import Labels
+from .encoders.pretrained import PretrainedEncoder
+from .hmm.first_alignment import FirstAlignment
+from .hmm.known_labels import KnownSegments, align_between
+from .hmm.trust import Evidence
+
+HEADS = ("frame", "lagged", "action")
+"""Layers whose rows belong to steps."""
+
+
+NAMES = {"features": "features", "video": "video files"}
+UNKNOWN_LOG_P = -30.0
+SLOWER = 0.5
+"""Factor of the learning rate of the student where all steps are known: it has less to learn, and something to lose."""
+SAME = "the model is that of the run: leave out --config, --encoder and --set model..., also in task.yaml"
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What a run says of videos whose steps it knows.
+
+    Attributes:
+        log_posteriors: (T, K) per video.
+        rehearsed: front-end features (T, 3 D) of the part of its own training videos that it kept, and its log
+            posteriors (T, K) of them; None if they have steps that are no steps now.
+    """
+
+    alignment: FirstAlignment
+    log_posteriors: list[NDArray[np.float32]]
+    rehearsed: tuple[Tensor, NDArray[np.float32]] | None
+
+    def shown(
+        self, features: Sequence[Tensor], labels: Sequence[Labels], copies: Sequence[Sequence[Tensor]]
+    ) -> dict[str, Any]:
+        """What the student learns from, as arguments of `learn_student`: the videos, and what is rehearsed."""
+        known = [] if self.rehearsed is None else [self.rehearsed]
+        seen = [x for x, _ in known]
+        return {
+            "features": [*features, *seen],
+            "labels": [*labels, *(log_p.argmax(1) for _, log_p in known)],
+            "teacher": [*self.log_posteriors, *(log_p for _, log_p in known)],
+            "copies": [[*views, *seen] for views in copies],
+        }
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Attributes:
+    name: what is told of it later: the last two parts of its path at most.
+    sha256: of its model file.
+    """
+
+    checkpoint: Checkpoint
+    name: str
+    sha256: str
+
+    @property
+    def spec(self) -> PyramidSpec:
+        return self.checkpoint.spec
+
+    @property
+    def front_end(self) -> FrontEnd:
+        return self.checkpoint.front_end
+
+    def encoder(self, kind: str) -> PretrainedEncoder:
+        """The frame encoder, as one that needs no training."""
+        graph, spec = self.checkpoint.encoder, self.spec.encoder
+        assert graph is not None and spec is not None
+
+        def write(path: Path) -> None:
+            shutil.copyfile(graph, path)
+
+        return PretrainedEncoder(kind, spec, str(self._made_by.get("licence", "")), write)
+
+    @torch.inference_mode()
+    def recalled(
+        self,
+        vectors: Sequence[NDArray[np.float32]],
+        labels: tuple[str, ...],
+        lists: Sequence[Sequence[int]],
+        known_segments: Sequence[KnownSegments | None] | None,
+    ) -> Recalled | None:
+        """What the run says of videos whose steps it knows; None if it does not know all of them.
+
+        Args:
+            vectors: (T, D) per video. labels: names of the steps. lists: the step list of each video.
+            known_segments: (T,) per video, see `known_labels.py`.
+        """
+        known = self.known(labels)
+        if any(step not in known for steps in lists for step in steps):
+            return None
+        posteriors = [self._log_posteriors(x, known, len(labels)) for x in vectors]
+        aligned, evidence = [], []
+        for index, (log_p, steps) in enumerate(zip(posteriors, lists, strict=True)):
+            segments = None if known_segments is None else known_segments[index]
+            found = align_between(log_p, steps, np.full(len(log_p), -1) if segments is None else segments)
+            aligned.append(found)
+            evidence.append(Evidence(agreement=float((log_p.argmax(1) == found).mean())))
+        seen = self.checkpoint.reference.get("x")
+        rehearsed = None
+        if seen is not None and set(self.spec.labels) <= set(labels):
+            rehearsed = self.front_end(torch.from_numpy(seen)), self._log_posteriors(seen, known, len(labels))
+        return Recalled(FirstAlignment(aligned, evidence), posteriors, rehearsed)
+
+    def _log_posteriors(self, x: NDArray[np.float32], known: Mapping[int, int], count: int) -> NDArray[np.float32]:
+        """(T, count) of vectors (T, D), at the time that they describe."""
+        logits = self.checkpoint.pyramid(self.front_end(torch.from_numpy(x))[None]).frame[0]
+        at = np.minimum(np.arange(len(x)) + self.spec.lag_ticks, len(x) - 1)
+        log_p = np.full((len(x), count), UNKNOWN_LOG_P, np.float32)
+        log_p[:, list(known)] = torch.log_softmax(logits, -1).numpy()[at][:, list(known.values())]
+        return np.asarray(log_p - np.logaddexp.reduce(log_p, axis=1, keepdims=True))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """For the provenance of the new run."""
+        return {"init": self.name, "init_sha256": self.sha256}
+
+    @property
+    def model(self) -> Model:
+        """The section of the configuration that gives the same model."""
+        spec = self.spec
+        eye = None if spec.encoder is None else Encoder(kind=self.kind, int8=self.int8, **asdict(spec.encoder))
+        return Model(
+            model_hz=spec.model_hz,
+            front_end_window_s=spec.front_end.window / spec.model_hz,
+            clip=spec.front_end.clip,
+            change_window_s=spec.change_window_s,
+            lookback_s=spec.lookback_s,
+            lag_s=spec.lag_s,
+            other_lags_s=spec.other_lags_s,
+            projected=spec.front_end.projected,
+            encoder=eye,
+            levels=tuple(Level(**asdict(level)) for level in spec.levels),
+        )
+
+    @property
+    def _made_by(self) -> Mapping[str, Any]:
+        """What the provenance says of the encoder."""
+        found = self.checkpoint.provenance.get("encoder")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def kind(self) -> str:
+        """Of the frame encoder."""
+        return str(self._made_by.get("kind", OWN))
+
+    @property
+    def int8(self) -> bool:
+        """Whether the convolutions of the frame encoder are in 8 bits already."""
+        return self._made_by.get("precision") == "int8"
+
+    def check_kind(self, kind: str, data: Path) -> None:
+        """Raises EdgeHalError if `data` has only recordings of a kind (features, video) that the run does not read."""
+        reads = "features" if self.spec.encoder is None else "video"
+        if kind != reads and not (data / ("features" if reads == "features" else "videos")).is_dir():
+            why = f"it reads {NAMES[reads]}, and {data} has {NAMES[kind]}"
+            raise EdgeHalError(f"cannot begin with {self.name}", why, "give a run of the same input", exit_code=2)
+
+    def check_encoder(self, encoder: Encoder | None) -> None:
+        """Raises EdgeHalError if the configuration asks for another encoder than that of the run."""
+        own = None if self.spec.encoder is None else _precise(self.kind, self.int8)
+        asked = None if encoder is None else _precise(encoder.kind, encoder.int8)
+        if own != asked:
+            there, here = (f"the encoder {kind}" if kind else "no encoder" for kind in (own, asked))
+            why = f"it has {there}, and the configuration {here}"
+            raise EdgeHalError(f"cannot begin with {self.name}", why, SAME, exit_code=2)
+
+    def check(self, spec: PyramidSpec) -> None:
+        """Raises EdgeHalError if a model of this table cannot take over the weights."""
+        other = replace(spec, labels=self.spec.labels, background=self.spec.background)
+        differing = [f.name for f in fields(spec) if getattr(other, f.name) != getattr(self.spec, f.name)]
+        if not differing:
+            return
+        size, own = spec.front_end.size, self.spec.front_end.size
+        if size != own and spec.encoder is None:
+            why = f"it reads vectors of {own} numbers, and these have {size}"
+            raise EdgeHalError(f"cannot begin with {self.name}", why, "give a run of the same input", exit_code=2)
+        name = differing[0]
+        raise EdgeHalError(
+            f"cannot begin with {self.name}: it is another model",
+            f"{name} is {_told(getattr(self.spec, name))} there, and {_told(getattr(spec, name))} here",
+            SAME,
+            exit_code=2,
+        )
+
+    def known(self, labels: tuple[str, ...]) -> dict[int, int]:
+        """Number of each of `labels` that the run knows -> its number there."""
+        return {new: self.spec.labels.index(name) for new, name in enumerate(labels) if name in self.spec.labels}
+
+    def knows(self, videos: VideoSet) -> bool:
+        """Whether it knows all steps of the lists."""
+        known = self.known(videos.labels)
+        return all(step in known for video in videos.videos for step in video.transcript)
+
+    def begin(self, pyramid: Pyramid) -> None:
+        """Copy the weights into a new pyramid. Rows of the heads of unknown steps keep their values."""
+        old, new = self.checkpoint.pyramid.state_dict(), pyramid.state_dict()
+        known = self.known(pyramid.spec.labels)
+        for key, value in new.items():
+            if key.split(".")[-2] not in HEADS:
+                value.copy_(old[key])
+                continue
+            rows = value.unflatten(0, (-1, len(pyramid.spec.labels)))  # a row of each label for each lag
+            kept = old[key].unflatten(0, (-1, len(self.spec.labels)))
+            for to, of in known.items():
+                rows[:, to] = kept[:, of]
+        pyramid.load_state_dict(new)
+
+
+def open_parent(run: Path) -> Parent:
+    """The run directory `run`.
+
+    Raises:
+        EdgeHalError: it is no complete run, or it is damaged.
+    """
+    try:
+        checkpoint = load_checkpoint(run)
+    except EdgeHalError as error:
+        todo = "give the folder of a complete run, or a task folder that has one"
+        raise EdgeHalError(f"cannot begin with {run}", f"{error.what}: {error.why}", todo, exit_code=2) from error
+    folder = checkpoint.path.resolve()
+    name = "/".join(folder.parts[-2:] if folder.name.isdecimal() else folder.parts[-1:])
+    if folder.parent.name == "runs":
+        name = "/".join(folder.parts[-3:])
+    digest = hashlib.sha256((checkpoint.path / MODEL_FILE).read_bytes()).hexdigest()
+    return Parent(checkpoint, name, digest)
+
+
+def slower(learning: Learning) -> Learning:
+    """With the learning rate for steps that are known."""
+    student = learning.student
+    return learning.model_copy(update={"student": student.model_copy(update={"lr": SLOWER * student.lr})})
+
+
+def _precise(kind: str, int8: bool) -> str:
+    return f"{kind} in int8" if int8 else kind
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_told(each) for each in value) or "none"
+    return str(value)
