@@ -58,7 +58,7 @@ def correct(
         todo = "make one: edge-hal init, or write label files: edge-hal label"
         raise EdgeHalError(f"{task} is no task folder", "it has no task.yaml", todo, exit_code=2)
     require("starlette", "uvicorn", "wsproto", extra="web")
-    from edge_hal.commands.train import choose_config, load_videos, own_labels
+    from edge_hal.commands.train_inputs import choose_config, load_videos, own_labels
     from edge_hal.web.correct import server
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
@@ -88,7 +88,7 @@ def correct(
 def _suggested(task: Path, config: Config, own: Mapping[str, FoundLabels]) -> dict[str, FoundLabels]:
     """The suggestions of videos that have nothing else, as `edge-hal harvest` makes them. Those that cannot be used are
     printed."""
-    from edge_hal.commands.train import print_notes
+    from edge_hal.commands.train_inputs import print_notes
     from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.data.labels.folder import read_label_folder
     from edge_hal.learning.data.mstcn_files import index_media, only_suggested

@@ -120,7 +120,7 @@ def evaluate(
     check_settings(settings, stage)
     require("torch", "safetensors")
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train import load_videos, print_notes
+    from edge_hal.commands.train_inputs import load_videos, print_notes
     from edge_hal.evaluation.alignment_scores import alignment_scores
     from edge_hal.evaluation.checkpoint_scores import stream_checkpoint, stream_scores
     from edge_hal.evaluation.decision_curve import decision_curve, draw_curve

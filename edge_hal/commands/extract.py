@@ -61,7 +61,7 @@ def extract(
     again. Memory does not grow with the length of a video.
     """
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train import choose_config
+    from edge_hal.commands.train_inputs import choose_config
     from edge_hal.learning.data.extraction import Sampling
     from edge_hal.learning.data.extraction import extract as read
     from edge_hal.learning.data.video_cache import cache_of

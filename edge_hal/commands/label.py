@@ -75,7 +75,7 @@ def label(
     require("torch", "safetensors")
     from edge_hal.commands.evaluate import run_config
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train import load_videos, own_labels
+    from edge_hal.commands.train_inputs import load_videos, own_labels
     from edge_hal.learning.data.video_cache import cache_of
     from edge_hal.learning.suggestions import calibrated, least_certain_first, suggest_labels
 

@@ -65,7 +65,7 @@ def plot(
     require("matplotlib", extra="plot")
     from edge_hal.calib.confidence import calibration_error, reliability
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train import load_videos, print_notes
+    from edge_hal.commands.train_inputs import load_videos, print_notes
     from edge_hal.evaluation import drawings, plot_data
     from edge_hal.evaluation.checkpoint_scores import stream_checkpoint
     from edge_hal.evaluation.decision_curve import decision_curve, draw_curve

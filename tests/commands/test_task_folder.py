@@ -137,11 +137,11 @@ def test_steps_of_task_yaml_decide_the_numbers(tmp_path: Path) -> None:
 
 
 def test_labels_of_the_user_are_used_without_being_asked_for(tmp_path: Path) -> None:
-    from edge_hal.commands.train import _labelled, own_labels
+    from edge_hal.commands.train_inputs import labelled_videos, own_labels
 
     def labelled(*settings: str) -> object:
         config = load_config(str(CONFIG), settings)
-        return _labelled(root, config, None, 0, own_labels(root, config, None))
+        return labelled_videos(root, config, None, 0, own_labels(root, config, None))
 
     root = small_task(tmp_path / "task")
     assert labelled() == set()  # groundTruth/ alone is for scores

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch")
 
 from edge_hal.calib.fit_patience import UNFITTED
-from edge_hal.commands.train import _say_if_unfitted
+from edge_hal.commands.train_report import say_if_unfitted
 from edge_hal.learning.train import LEAST_HELD_OUT
 
 
@@ -24,7 +24,7 @@ from edge_hal.learning.train import LEAST_HELD_OUT
 def test_settings_that_no_video_was_held_out_for_are_named(
     videos: int, given: dict[str, float], said: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _say_if_unfitted(videos, given)
+    say_if_unfitted(videos, given)
     out = capsys.readouterr().out
     assert bool(out) is said
     if said:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_hal.commands.train import _advise
+from edge_hal.commands.train_report import say_whether_to_trust
 from edge_hal.config import load_config
 from edge_hal.learning.data.dataset import Video, VideoSet
 from edge_hal.learning.hmm import first_alignment
@@ -115,7 +115,7 @@ def advised(run: Path, evidence: Evidence, labels: list[int] | None = None) -> N
     videos[3] = replace(videos[3], labels=None if labels is None else np.array(labels))
     found = {video.name: {**asdict(evidence), "labelled": video.labels is not None, "segments": []} for video in videos}
     (run / "alignment.json").write_text(json.dumps(found))
-    _advise(run, VideoSet(("a", "b"), tuple(videos)))
+    say_whether_to_trust(run, VideoSet(("a", "b"), tuple(videos)))
 
 
 @pytest.mark.parametrize("reason", REASONS)
