@@ -189,6 +189,7 @@ def test_hard_em_never_sees_a_frame_label_and_keeps_the_order(
     assert found[0].decoder == found[1].decoder
 
 
+@pytest.mark.slow
 def test_the_offline_model_learns_the_alignment_of_a_run(small: Path, tmp_path: Path) -> None:
     config = load_config(str(CONFIG), ["learning.teacher.epochs=30"])
     data = read_data(small, config, 1, with_labels=False)

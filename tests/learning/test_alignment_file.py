@@ -84,6 +84,7 @@ def test_an_unusable_alignment_names_the_video(change: dict[str, Any], why: str)
         first_alignment_from({}, [one], NAMES)
 
 
+@pytest.mark.slow
 def test_begun_from_its_alignment_a_run_ends_as_before(data: Path, tmp_path: Path) -> None:
     # Without a teacher: it would align again.
     config = load_config(str(CONFIG), [*BRIEF, "learning.teacher.epochs=0", "learning.teacher.warm_epochs=0"])
@@ -125,6 +126,7 @@ def test_a_run_is_not_resumed_from_another_alignment(data: Path, tmp_path: Path)
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_the_command_refuses_what_is_no_alignment(data: Path, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "cut.json").write_text('{"v": ')

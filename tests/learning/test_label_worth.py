@@ -56,6 +56,7 @@ def test_labels_that_teach_the_other_videos_everything_make_all_frames_right() -
     assert "85% now" in told(found.to_dict()) and "1 min 89% to 100%" in told(found.to_dict())
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_estimate_and_none_if_labels_lead(tmp_path: Path) -> None:
     data = write_small_data(tmp_path / "data", train=4)
     brief = ["learning.student.epochs=1", "learning.teacher.warm_epochs=1", "learning.teacher.epochs=0"]

@@ -45,6 +45,7 @@ def learn(data: Path, out: Path, *overrides: str, seed: int = 0, report: Any = N
     return train(videos, config, out, seed, report or (lambda *told: None))
 
 
+@pytest.mark.slow
 def test_a_run_directory_holds_what_it_should_and_the_seed_decides_it(data: Path, tmp_path: Path) -> None:
     one, two, other = (learn(data, tmp_path / name, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
     held = ["alignment.json", "config.yaml", "held_out.npz", "labels.json", "model.safetensors", "reference.npz"]

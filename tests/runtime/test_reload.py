@@ -280,6 +280,7 @@ def test_thresholds_and_procedure_change_without_opening_an_engine(
     assert "procedure.json" in report["refused"] and report["refused"] in refused
 
 
+@pytest.mark.slow
 def test_engines_that_are_kept_begin_the_new_epoch_with_no_state(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -202,6 +202,7 @@ def interrupted(folder: Path, **options: Any) -> tuple[RunOptions, list[Event], 
     return made, events, summary
 
 
+@pytest.mark.slow
 def test_after_a_short_gap_the_belief_goes_on_and_a_replay_gives_the_same_events(tmp_path: Path) -> None:
     options, events, _ = interrupted(tmp_path)
     (gap,) = [event for event in events if isinstance(event, Gap)]

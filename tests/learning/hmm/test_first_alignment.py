@@ -48,6 +48,7 @@ def lateness_ticks(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
     return float(np.concatenate(late).mean())
 
 
+@pytest.mark.slow
 def test_looking_ahead_moves_boundaries_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
     """Median of five sets: eight videos in bins of five ticks say little each."""
     sets = [made(seed) for seed in range(5)]

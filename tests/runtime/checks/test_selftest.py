@@ -84,6 +84,7 @@ def test_another_encoder_is_noticed(bundle: Bundle) -> None:
     assert compare_encoders(bundle, Other(), encoder, 1e-3).state == "fail"
 
 
+@pytest.mark.slow
 def test_graphs_that_were_asked_for_and_not_captured_fail(bundle: Bundle) -> None:
     captures = False
 

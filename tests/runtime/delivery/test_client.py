@@ -198,6 +198,7 @@ class Listener:
         return self.events
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=1, max_size=5))
 def test_restarts_of_the_publisher_lose_and_repeat_nothing(

@@ -175,6 +175,7 @@ def test_a_connection_that_has_said_nothing_is_ended_when_a_key_is_revoked(tmp_p
         assert told.poll(int(1000 * PATIENCE_S)) and recv_monitor_message(told)["event"] == zmq.EVENT_DISCONNECTED
 
 
+@pytest.mark.slow
 def test_idle_connections_keep_nobody_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Journal(tmp_path / "j", STREAM) as journal, Publisher(ANY_PORT, STREAM, journal=journal) as publisher:
         publisher.publish(start())

@@ -43,6 +43,7 @@ def write(path: Path, damages: dict[int, Any], missing: set[int]) -> set[int]:
     return set(range(COUNT)) - set(damages) - missing
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(st.integers(0, COUNT - 2), st.sampled_from(DAMAGES), max_size=12),

@@ -62,6 +62,7 @@ def noise(path: Path, count: int, hz: float, seed: int = 0) -> str:
     ("asap", 3, "dup=10%"),  # slower than the model: ticks hold
     ("realtime", 100, ""),  # decimated, and read by a thread
 ])  # fmt: skip
+@pytest.mark.slow
 def test_every_piece_replays_exactly_wherever_it_begins(
     tmp_path: Path, bundle: Path, pace: str, hz: int, script: str
 ) -> None:

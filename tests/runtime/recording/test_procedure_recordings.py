@@ -55,6 +55,7 @@ def test_a_run_that_continued_a_journal_replays_to_its_events(place: Path, tmp_p
     assert difference(recording, wanted.bundle) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", ["all", "core"])
 def test_every_piece_replays_to_its_events(place: Path, tmp_path: Path, events: str) -> None:
     """Pieces begin and end within cycles."""

@@ -151,6 +151,7 @@ def test_two_runs_over_the_same_files_give_the_same_events(tmp_path: Path, bundl
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow
 def test_a_view_that_dies_is_left_out_and_counted_again_when_it_is_back(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_view_that_dies_is_left_out_and_counted_again_when_it_is_back(
     assert source["views"]["left"]["used"] > source["views"]["right"]["used"] > 5
 
 
+@pytest.mark.slow
 def test_without_any_view_it_tells_a_gap_and_goes_on(tmp_path: Path, bundle: Path) -> None:
     views = []
     for name in ("left", "right"):
@@ -245,6 +247,7 @@ def test_a_view_with_another_bundle_changes_that_of_the_fused_stream(tmp_path: P
     assert gap.bundle == fused_fingerprint([load_bundle(path).fingerprint for path in paths.values()], [1, 1])
 
 
+@pytest.mark.slow
 def test_a_fused_stream_that_fails_begins_again_and_its_views_do_not_notice(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def test_a_turn_that_never_ends_keeps_nobody_waiting(monkeypatch: pytest.MonkeyP
         pass
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_too_slow_cuts_the_ticks_of_the_lowest_priority_and_evenly_there(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

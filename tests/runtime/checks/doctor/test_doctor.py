@@ -391,6 +391,7 @@ def test_a_check_that_fails_itself_ends_alone(monkeypatch: pytest.MonkeyPatch) -
     assert len(findings) == 4
 
 
+@pytest.mark.slow
 def test_the_command_tells_all_and_exits_with_1_where_something_fails(tmp_path: Path) -> None:
     path = known_bundle(tmp_path / "bundle", model_hz=20.0).path
     done = edge_hal("doctor", "--json", "--bundle", path)
