@@ -149,8 +149,8 @@ def _calibrate(
         ranges = observe(spec, levels, encoder, chosen, work, progress)
         trial.ranges = {name: ranges.by(name) for name in METHODS}
         evidence["ranges_sha256"] = hashlib.sha256((work / RANGES).read_bytes()).hexdigest()
-    memory = Memory(work / f"search.{target}.json", trial.key(chosen))
     layers = trial.layers()
+    memory = Memory(work / f"search.{target}.json", trial.key(chosen))
     if target == "tensorrt":
         whole = {}
         for number, name in enumerate(METHODS):
@@ -207,6 +207,7 @@ class _Trial:
         """Identifies graphs, thresholds, recordings and budget. Evaluations with the same key are reused."""
         parts = [path.read_bytes() for path in (*self.graphs, *([self.encoder] if self.encoder else []))]
         parts += [r.sha256().encode() for r in recordings]
+        parts += [] if self.convolutions is None else [self.convolutions.SerializeToString(deterministic=True)]
         parts.append(json.dumps([self.decoder.to_json(), asdict(self.budget), self.ranges], sort_keys=True).encode())
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 

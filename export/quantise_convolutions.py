@@ -45,25 +45,20 @@ def quantise_convolutions(graph: Path, pictures: Sequence[NDArray[np.uint8]]) ->
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model = onnx.load(graph)
-    name = model.graph.input[0].name
-    total = sum(len(each) for each in pictures)
-    ends = np.cumsum([len(each) for each in pictures])
-    chosen = np.unique(np.linspace(0, total - 1, min(PICTURES, total)).round().astype(int))
+    for number, node in enumerate(model.graph.node):  # the quantiser leaves nodes out by name, and a file may have none
+        node.name = f"{node.op_type}.{number}"
+    every = [picture for each in pictures for picture in each]
+    chosen = np.unique(np.linspace(0, len(every) - 1, min(PICTURES, len(every))).round().astype(int))
+    left = iter([{model.graph.input[0].name: np.asarray(every[i])} for i in chosen])
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._left = iter(chosen.tolist())
-
         def get_next(self) -> Mapping[str, NDArray[np.uint8]] | None:
-            at = next(self._left, None)
-            if at is None:
-                return None
-            which = int(np.searchsorted(ends, at, side="right"))
-            return {name: np.asarray(pictures[which][at - (ends[which] - len(pictures[which]))])}
+            return next(left, None)
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        shaped, made = Path(folder, "shaped.onnx"), Path(folder, "int8.onnx")
-        quant_pre_process(str(graph), str(shaped), skip_optimization=True, skip_symbolic_shape=True)
+        named, shaped, made = (Path(folder, f"{name}.onnx") for name in ("named", "shaped", "int8"))
+        onnx.save(model, named)
+        quant_pre_process(str(named), str(shaped), skip_optimization=True, skip_symbolic_shape=True)
         quantize_static(
             str(shaped),
             str(made),
