@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +16,7 @@ from edge_hal.commands.page_options import (
     Port,
     TlsCert,
     TlsKey,
-    opened_in_browser,
+    announcing,
     page_address,
     token_option,
 )
@@ -75,13 +74,7 @@ def correct(
     options = server.CorrectOptions(
         page_address("correct", host, port, tls_cert, tls_key, token_file), task, videos, format, set(waiting)
     )
-    with ExitStack() as closing:
-
-        def announce(address: str) -> None:
-            print(address, flush=True)
-            if not no_browser:
-                closing.enter_context(opened_in_browser(address))
-
+    with announcing(no_browser) as announce:
         server.serve(options, on_ready=announce)
 
 

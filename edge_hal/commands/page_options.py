@@ -6,8 +6,8 @@ import os
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +51,19 @@ def page_address(
         raise EdgeHalError("one TLS file is missing", "TLS needs a certificate and its key", todo, exit_code=2)
     tls = None if tls_cert is None or tls_key is None else (tls_cert, tls_key)
     return PageAddress(kept_token(token_file or default_token_file(page)), host, port, tls)
+
+
+@contextmanager
+def announcing(no_browser: bool) -> Iterator[Callable[[str], None]]:
+    """What a server calls with the address of its page: it is printed, and opened in a browser until the end."""
+    with ExitStack() as closing:
+
+        def announce(address: str) -> None:
+            print(address, flush=True)
+            if not no_browser:
+                closing.enter_context(opened_in_browser(address))
+
+        yield announce
 
 
 @contextmanager

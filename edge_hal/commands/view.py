@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from edge_hal.commands.page_options import (
     Port,
     TlsCert,
     TlsKey,
-    opened_in_browser,
+    announcing,
     page_address,
     token_option,
 )
@@ -102,11 +101,5 @@ def view(
         recordings=tuple(recording or ()),
         keys=encryption(key, server_key),
     )
-    with ExitStack() as closing:
-
-        def announce(address: str) -> None:
-            print(address, flush=True)
-            if not no_browser:
-                closing.enter_context(opened_in_browser(address))
-
+    with announcing(no_browser) as announce:
         server.serve(options, on_ready=announce)

@@ -12,7 +12,12 @@ import numpy as np
 import onnx
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.export.quantise_convolutions import LEAST_CONVOLUTIONS, has_many_convolutions, quantise_convolutions
+from edge_hal.export.quantise_convolutions import (
+    LEAST_CONVOLUTIONS,
+    PICTURES,
+    has_many_convolutions,
+    quantise_convolutions,
+)
 from edge_hal.features import first_pictures
 from edge_hal.learning.data.dataset import Video
 from edge_hal.spec import EncoderSpec
@@ -32,8 +37,9 @@ def quantise_encoder(graph: Path, spec: EncoderSpec, videos: Sequence[Video], mo
         raise EdgeHalError("model.encoder.int8 has no effect here", why, "leave it out", exit_code=2)
     some = np.unique(np.linspace(0, len(videos) - 1, min(VIDEOS, len(videos))).round().astype(int))
     count = max(1, round(SEEN_S * model_hz))
+    every = max(1, count * len(some) // PICTURES)  # copied, so that the pictures of one video at a time are in memory
     pictures = [
-        first_pictures(video.path, model_hz, spec.height, spec.width, count, video.rate_hz)
+        first_pictures(video.path, model_hz, spec.height, spec.width, count, video.rate_hz)[::every].copy()
         for video in (videos[i] for i in some)
     ]
     onnx.save(quantise_convolutions(graph, pictures), graph)
