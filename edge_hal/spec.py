@@ -58,17 +58,34 @@ class FrontEndSpec:
 
     `size` is the length of the input vector, `window` the ticks of each trailing window, `clip` in
     standard deviations. `projected`: the number of principal components that replace the vector; 0 for no projection.
+    `baseline`: the ticks of the trailing window whose mean and deviation standardise the z-scores once more, so that
+    what does not change in it has no influence; 0 for none.
     """
 
     size: int
     window: int
     clip: float = 5.0
     projected: int = 0
+    baseline: int = 0
 
     @property
     def history(self) -> int:
-        """Number of past vectors that a tick needs: two adjacent windows, without the tick itself."""
+        """Number of past z-scores that a tick needs: two adjacent windows, without the tick itself."""
         return 2 * self.window - 1
+
+    @property
+    def baseline_history(self) -> int:
+        """Number of past z-scores in the window of the baseline, without that of the tick itself."""
+        return max(0, self.baseline - 1)
+
+    @property
+    def states(self) -> dict[str, tuple[int, int]]:
+        """Name -> shape of the state: past z-scores `z` and which of them exist, `n`; with a baseline also the z-scores
+        before it is taken off, `y`, and which of them exist, `m`."""
+        found = {"z": (self.history, self.width), "n": (self.history, 1)}
+        if self.baseline:
+            found |= {"y": (self.baseline_history, self.width), "m": (self.baseline_history, 1)}
+        return found
 
     @property
     def width(self) -> int:
@@ -168,7 +185,7 @@ class PyramidSpec:
         for index, level in enumerate(self.levels):
             reach = level.blocks * (level.window - 1) * self.period(index)
             if index == 0:
-                trunk.append(self.front_end.history + 1 + reach)
+                trunk.append(self.front_end.history + self.front_end.baseline_history + 1 + reach)
             else:
                 below = self.period(index - 1)
                 trunk.append(trunk[-1] + (level.stride - 1) * below + reach)
@@ -235,15 +252,13 @@ class PyramidSpec:
     def states(self, level: int) -> tuple[TensorSpec, ...]:
         """State tensors, of constant size. The output `NAME.next` of a step is the input `NAME` of the next step.
 
-        `lL.z` (history, Z) and `lL.n` (history, 1): the front end's past z-scores and which of them exist;
-        `lL.valid` (1, window - 1): 0 or `MASKED` for each cached key; `lL.bB.k`, `lL.bB.v` (heads,
-        window - 1, width / heads): keys and values of block B.
+        `l0.z`, `l0.n`, ...: those of the front end. `lL.valid` (1, window - 1): 0 or `MASKED` for each cached key.
+        `lL.bB.k`, `lL.bB.v` (heads, window - 1, width / heads): keys and values of block B.
         """
         entry, name = self.levels[level], f"l{level}"
         tensors: list[TensorSpec] = []
         if level == 0:
-            tensors.append(TensorSpec(f"{name}.z", (self.front_end.history, self.front_end.width)))
-            tensors.append(TensorSpec(f"{name}.n", (self.front_end.history, 1)))
+            tensors += [TensorSpec(f"{name}.{state}", shape) for state, shape in self.front_end.states.items()]
         cache = (entry.heads, entry.window - 1, entry.width // entry.heads)
         tensors.append(TensorSpec(f"{name}.valid", (1, entry.window - 1), fill=MASKED))
         for block in range(entry.blocks):
@@ -266,14 +281,15 @@ class PyramidSpec:
     # --- files ----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON holds them. Without other lags and projection it is that of the versions before these existed,
-        so fingerprints stay."""
+        """Fields as JSON holds them. Later ones (other lags, projection, baseline) are left out where they are unused,
+        so that fingerprints stay."""
         fields = dataclasses.asdict(self)
         fields["other_lags_s"] = list(self.other_lags_s)
         if not self.other_lags_s:
             del fields["other_lags_s"]
-        if not self.front_end.projected:
-            del fields["front_end"]["projected"]
+        for name in ("projected", "baseline"):
+            if not fields["front_end"][name]:
+                del fields["front_end"][name]
         return fields
 
     @classmethod

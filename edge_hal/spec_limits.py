@@ -69,6 +69,8 @@ def check_spec(spec: PyramidSpec) -> None:
         f"{projected} components of a vector of {spec.front_end.size} numbers",
     )
     require(1 <= spec.front_end.window <= 4096, "front_end.window", str(spec.front_end.window))
+    baseline = spec.front_end.baseline
+    require(baseline == 0 or 2 <= baseline <= 4096, "front_end.baseline", f"{baseline} is not 0 or in 2..4096")
     for index, level in enumerate(spec.levels):
         name = f"levels[{index}]"
         require(

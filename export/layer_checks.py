@@ -57,7 +57,7 @@ def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArr
         tokens = chunk if level == 0 else 1
         after = start + (chunk if level == 0 else spec.period(level))
         for tensor in spec.states(level):
-            axis = 0 if tensor.name.split(".")[-1] in ("z", "n") else 1  # time
+            axis = 0 if tensor.name.removeprefix("l0.") in spec.front_end.states else 1  # time
             before, now = (np.moveaxis(seen[t][tensor.name], axis, 0) for t in (start, after))
             if len(now) > tokens and not np.array_equal(now[: len(now) - tokens], before[tokens:]):
                 wrong.append(tensor.name)

@@ -39,9 +39,8 @@ class FrontEndInFloat32(nn.Module):
         super().__init__()
         self.inner = copy.deepcopy(front_end).float()
 
-    def step(self, x: Tensor, z: Tensor, n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features, z, n = self.inner.step(x, z.float(), n.float())
-        return features.half(), z.half(), n.half()
+    def step(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        return tuple(made.half() for made in self.inner.step(x, *(state.float() for state in states)))
 
 
 class ResultInFloat32(nn.Module):

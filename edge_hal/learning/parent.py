@@ -159,6 +159,7 @@ class Parent:
             lag_s=spec.lag_s,
             other_lags_s=spec.other_lags_s,
             projected=spec.front_end.projected,
+            baseline_s=spec.front_end.baseline / spec.model_hz,
             encoder=eye,
             levels=tuple(Level(**asdict(level)) for level in spec.levels),
         )

@@ -22,12 +22,14 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class OnePass:
-    """`outputs[l]`: the outputs of level l, name -> (tokens, width). `z` (T, Z): the z-scored input.
-    `qkv[l][b]` (tokens, 3 width): queries, keys and values of block b."""
+    """`outputs[l]`: the outputs of level l, name -> (tokens, width). `z` (T, Z): the z-scored input. `relative` (T, Z):
+    to its baseline, or the same if there is none. `qkv[l][b]` (tokens, 3 width): queries, keys and values of block b.
+    """
 
     spec: PyramidSpec
     outputs: tuple[dict[str, Array], ...]
     z: Array
+    relative: Array
     qkv: tuple[tuple[Array, ...], ...]
 
     def heads(self) -> Array:
@@ -41,8 +43,9 @@ class OnePass:
         for index, level in enumerate(spec.levels):
             name, tokens, past = f"l{index}", ticks // spec.period(index), level.window - 1
             if index == 0:
-                found[f"{name}.z"] = _newest(self.z[:ticks], spec.front_end.history)
-                found[f"{name}.n"] = _newest(np.ones((ticks, 1)), spec.front_end.history)
+                rows = {"z": self.relative[:ticks], "y": self.z[:ticks]}
+                for letter, (count, _) in spec.front_end.states.items():
+                    found[f"{name}.{letter}"] = _newest(rows.get(letter, np.ones((ticks, 1))), count)
             found[f"{name}.valid"] = _newest(np.zeros((tokens, 1)), past, MASKED).T
             for block, qkv in enumerate(self.qkv[index]):
                 heads = qkv[:tokens].reshape(tokens, 3, level.heads, level.width // level.heads)
@@ -93,10 +96,12 @@ def one_pass(pyramid: Pyramid, front_end: FrontEnd, x: Array, dtype: torch.dtype
         elif made.action is not None:
             level["action"] = torch.log_softmax(made.action[0], -1)
         outputs.append({tensor.name: level[tensor.name].numpy() for tensor in spec.outputs(index)})
+    z = front_end.z_scores(vectors)
     return OnePass(
         spec=spec,
         outputs=tuple(outputs),
-        z=front_end.z_scores(vectors).numpy(),
+        z=z.numpy(),
+        relative=front_end.relative(z).numpy(),
         qkv=tuple(
             tuple(seen[index, block].numpy() for block in range(level.blocks))
             for index, level in enumerate(spec.levels)

@@ -46,8 +46,10 @@ class LevelStep(nn.Module):
         held = queue.pop(0) if index < spec.top else None
         next_states: list[Tensor] = []
         if self.front_end is not None:
-            x, z, n = self.front_end.step(x, queue.pop(0), queue.pop(0))
-            next_states += [z, n]
+            count = len(spec.front_end.states)
+            x, *past = self.front_end.step(x, *queue[:count])
+            next_states += past
+            del queue[:count]
         else:  # a bin of the level below
             x = torch.cat([x.mean(0, keepdim=True), x.amax(0, keepdim=True)], 1)
         x = level.entry(x)

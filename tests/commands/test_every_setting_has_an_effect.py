@@ -354,6 +354,7 @@ VALUES: dict[str, str] = {
     "model.lag_s": "0",
     "model.other_lags_s": "[0.3]",
     "model.projected": "3",
+    "model.baseline_s": "2",
     "model.levels.stride": LEVELS.replace("stride: 4", "stride: 5"),
     "model.levels.window": LEVELS.replace("window: 4", "window: 5"),
     "model.levels.width": LEVELS.replace("width: 24", "width: 28"),

@@ -24,12 +24,17 @@ THREE = (LevelSpec(1, 4, 8, 2, 1), LevelSpec(6, 3, 12, 3, 2), LevelSpec(2, 4, 16
 
 
 def small_spec(
-    levels: tuple[LevelSpec, ...] = TWO, *, size: int = 3, encoder: EncoderSpec | None = None, projected: int = 0
+    levels: tuple[LevelSpec, ...] = TWO,
+    *,
+    size: int = 3,
+    encoder: EncoderSpec | None = None,
+    projected: int = 0,
+    baseline: int = 0,
 ) -> PyramidSpec:
     return PyramidSpec(
         model_hz=10.0,
         labels=("reach", "grasp", "turn", "place"),
-        front_end=FrontEndSpec(size, window=3, projected=projected),
+        front_end=FrontEndSpec(size, window=3, projected=projected, baseline=baseline),
         levels=levels,
         encoder=encoder,
         lookback_s=5.0,
