@@ -1,10 +1,11 @@
 """Scores of trained runs on videos of another place: other hands, benches, clothes, light and camera.
 
-    python benchmarks/elsewhere.py RUN [RUN ...] [--seed 0] [--first 64] [--videos 8] [--json]
+    python benchmarks/elsewhere.py RUN [RUN ...] [--seed 0] [--first 64] [--videos 8] [--drawn SEED ...] [--json]
 
 The runs are of the rendered procedure, for example `demo/run`. Each session is filmed twice, at the place of the
 training videos and elsewhere, with the same steps, durations and motion. With the defaults the sessions are those
-of the demo's test videos. `kept` is a score elsewhere divided by the one at home.
+of the demo's test videos. `kept` is a score elsewhere divided by the one at home. `--drawn 1 2` films them at two
+further places, whose colours are drawn with these seeds.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+
+import numpy as np
 
 from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
 from edge_hal.learning.data.dataset import load_dataset
@@ -45,24 +48,28 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the data set")
     parser.add_argument("--first", type=int, default=64, help="number of the first video in the data set")
     parser.add_argument("--videos", type=int, default=8)
+    parser.add_argument("--drawn", type=int, nargs="*", default=[], metavar="SEED")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     numbers, found = range(arguments.first, arguments.first + arguments.videos), {}
+    places = {"home": HOME, "elsewhere": ELSEWHERE}
+    places |= {f"drawn {seed}": Place.drawn(np.random.default_rng(seed)) for seed in arguments.drawn}
     with tempfile.TemporaryDirectory() as folder:
         sets = {
             name: load_dataset(
                 film(Path(folder) / name, arguments.seed, numbers, place), split=1, part="test", with_labels=True
             )
-            for name, place in (("home", HOME), ("elsewhere", ELSEWHERE))
+            for name, place in places.items()
         }
         for run in arguments.runs:
             scores = {name: checkpoint_scores(run, videos) for name, videos in sets.items()}
             rows = {name: {key: float(scores[name][key] or 0.0) for key in SHOWN} for name in sets}
-            rows["kept"] = {key: rows["elsewhere"][key] / max(rows["home"][key], 1e-9) for key in SHOWN}
+            for name in [name for name in sets if name != "home"]:
+                rows[f"{name}, kept"] = {key: rows[name][key] / max(rows["home"][key], 1e-9) for key in SHOWN}
             found[str(run)] = rows
             if not arguments.json:
                 for name, row in rows.items():
-                    print(f"{run!s:24} {name:10}", *(f"{key} {value:6.3f}" for key, value in row.items()))
+                    print(f"{run!s:24} {name:16}", *(f"{key} {value:6.3f}" for key, value in row.items()))
     if arguments.json:
         print(json.dumps(found, indent=1))
 

@@ -1,7 +1,8 @@
 """Where videos are filmed: colours of bench, clothes and hands, the light, and the view of the camera.
 
 `HOME` is the place of the data set. `ELSEWHERE` shares no bench, mat, sleeve or hand with it, has other light in each
-video, and its camera is mounted at another angle. The product and its tools are the same, and so are the steps.
+video, and its camera is mounted at another angle. The product and its tools are the same, and so are the steps. Others
+can be drawn.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ class Place:
     sleeve: tuple[Colour, ...]
     skin: tuple[Colour, ...]
     varied: bool = False
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> Place:
+        """Three benches and mats, and four sleeves and hands, of any colours."""
+
+        def colours(count: int) -> tuple[Colour, ...]:
+            return tuple((int(b), int(g), int(r)) for b, g, r in rng.integers(30, 226, (count, 3)))
+
+        return cls(colours(3), colours(3), colours(4), colours(4), varied=True)
 
 
 HOME = Place(
