@@ -111,7 +111,8 @@ class Cycle(Event):
         steps: the actions in the order in which they were done: `{"action": ..., "begin_t_ns": ..., "end_t_ns": ...}`.
         deviations: those of this pass: `{"seq": ..., "kind": ...}`.
         missing: the required actions that were not done.
-        complete: nothing is missing.
+        complete: nothing is missing, and all of it lies in this epoch.
+        before: the actions of a pass that began before the epoch and were over then; None if it began in the epoch.
     """
 
     type: ClassVar[str] = "cycle"
@@ -123,6 +124,7 @@ class Cycle(Event):
     missing: tuple[str, ...]
     complete: bool
     decoder: str
+    before: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,9 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "dict[str, Any] | None": lambda value: None if value is None else _read(dict, value),
     "tuple[dict[str, Any], ...]": lambda value: tuple(_read(dict, item) for item in _read(list, value)),
     "tuple[str, ...]": lambda value: tuple(_read(str, item) for item in _read(list, value)),
+    "tuple[str, ...] | None": lambda value: (
+        None if value is None else tuple(_read(str, item) for item in _read(list, value))
+    ),
     "dict[str, Any]": partial(_read, dict),
     "Moment": _moment,
     "Moment | None": lambda value: None if value is None else _moment(value),

@@ -1,4 +1,4 @@
-"""What was believed before a pause: kept with the journal, and resumed if the pause was short.
+"""What was believed, and known of the cycle, before a pause: kept with the journal, and resumed if the pause was short.
 
 Within a run the pause is stream time, which is monotonic for cameras. Between two runs it is measured with the wall
 clock, and not believed if that clock ran backwards, jumped or was never set.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
-
-from edge_hal.decoding.kept_belief import KeptBelief
 
 from .delivery.journal import OLDEST_NS
 from .sources.base import Source
@@ -43,6 +42,9 @@ class Resumption(Protocol):
     def note(self, recognizer: Recognizer) -> Noted | None:
         """The recogniser has a new belief: what the journal should keep of it."""
 
+    def close(self, recognizer: Recognizer) -> Noted | None:
+        """The epoch has ended, and what is to be said of its cycle was said: what the journal should keep now."""
+
     def at_start(self) -> Resumed | None:
         """For the event `start`."""
 
@@ -73,7 +75,14 @@ class LiveResumption:
         if belief is None or not self._limit_ns:
             return None
         spec = recognizer.spec
-        self._noted = Noted(belief, spec.labels, spec.model_hz, Instant.now(), recognizer.belief_t_ns)
+        at, cycle = Instant.now(), recognizer.cycle()
+        self._noted = Noted(belief, spec.labels, spec.model_hz, at, recognizer.belief_t_ns, cycle)
+        return self._noted if self._live else None
+
+    def close(self, recognizer: Recognizer) -> Noted | None:
+        if self._noted is None:
+            return None
+        self._noted = replace(self._noted, cycle=recognizer.cycle())
         return self._noted if self._live else None
 
     def at_start(self) -> Resumed | None:
@@ -81,7 +90,7 @@ class LiveResumption:
             return None
         self._began_ns = time.monotonic_ns()
         try:
-            at, belief = read_row(self._row)
+            at, belief, cycle = read_row(self._row)
         except ValueError as error:
             log.warning("the belief in the journal is not resumed: %s", error)
             return None
@@ -89,23 +98,23 @@ class LiveResumption:
         if passed_ns is None:
             log.warning("the belief in the journal is not resumed: the clock ran backwards or jumped since then")
         elif passed_ns <= self._limit_ns:
-            self._before = Resumed(at.utc_ns, belief, passed_ns)
+            self._before = Resumed(at.utc_ns, belief, passed_ns, cycle)
         return self._before
 
     def at_first_frame(self) -> Resumed | None:
         before = self._before
         if before is None:
             return None
-        return self._within(before.utc_ns, before.belief, before.pause_ns + time.monotonic_ns() - self._began_ns)
+        return self._within(replace(before, pause_ns=before.pause_ns + time.monotonic_ns() - self._began_ns))
 
     def at_break(self, due: Break) -> Resumed | None:
         noted = self._noted
         if noted is None or not (self._live or due.reason == "reload"):
             return None
-        return self._within(noted.at.utc_ns, noted.kept(), due.end.t_ns - noted.t_ns)
+        return self._within(Resumed(noted.at.utc_ns, noted.kept(), due.end.t_ns - noted.t_ns, noted.cycle))
 
-    def _within(self, utc_ns: int, belief: KeptBelief, passed_ns: int) -> Resumed | None:
-        return Resumed(utc_ns, belief, passed_ns) if 0 <= passed_ns <= self._limit_ns else None
+    def _within(self, found: Resumed) -> Resumed | None:
+        return found if 0 <= found.pause_ns <= self._limit_ns else None
 
 
 class ReplayedResumption:
@@ -115,6 +124,9 @@ class ReplayedResumption:
         self._take = take
 
     def note(self, recognizer: Recognizer) -> Noted | None:
+        return None
+
+    def close(self, recognizer: Recognizer) -> Noted | None:
         return None
 
     def at_start(self) -> Resumed | None:

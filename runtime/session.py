@@ -37,7 +37,7 @@ from .stream.clock import Break, FrameClock, Tick
 from .stream.latency import Latency
 from .stream.now import NowReporter
 from .stream.recognizer import Recognizer
-from .stream.resumed import Resumed
+from .stream.resumed import Noted, Resumed
 
 OVERLOAD_WARNING_S = 10.0
 """An overload later than this after the previous one is logged again."""
@@ -226,9 +226,7 @@ class Session:
                 spent_ns["decide"] = time.monotonic_ns() - stepped_ns
                 for event in events:
                     self._publish(event, spent_ns if isinstance(event, Transition) else None)
-                noted = self._resumption.note(recognizer)
-                if noted is not None:
-                    self._publisher.note(noted)
+                self._keep(self._resumption.note(recognizer))
                 if self._now.due(recognizer.belief, recognizer.belief_t_ns):
                     self._publish_now(recognizer)
             decided_ns = time.monotonic_ns()
@@ -253,9 +251,9 @@ class Session:
                     broken.lost_ticks,
                 )
             self._overload_ns = now_ns
-        resumed = self._resumed(self._resumption.at_break(broken)) if broken.reset and not last else None
         if broken.reset:
-            self._publish_all(self.recognizer.close_cycle())
+            self._close_cycle()
+        resumed = self._resumed(self._resumption.at_break(broken)) if broken.reset and not last else None
         self._publish(self.recognizer.gap(broken, None if resumed is None else resumed.told()))
         if broken.reset:
             self._now.reset()
@@ -265,20 +263,33 @@ class Session:
         """`found`, if the recogniser can use it; then it is recorded."""
         if found is None or not self.recognizer.can_resume(found.belief):
             return None
+        if self.recognizer.cycle() is None:
+            found = dataclasses.replace(found, cycle=None)
         for observer in self._observers:
             observer.resumed(found)
         return found
 
     def _resume(self, found: Resumed | None) -> None:
         if found is not None:
-            self.recognizer.resume(found.belief, found.pause_ns / 1e9)
+            self.recognizer.resume(found.belief, found.cycle, found.pause_ns / 1e9)
+
+    def _close_cycle(self) -> None:
+        """The epoch ends: publish what is to be said of its cycle, which may go on in another."""
+        events = self.recognizer.close_cycle()
+        self._publish_all(events)
+        if events:
+            self._keep(self._resumption.close(self.recognizer))
+
+    def _keep(self, noted: Noted | None) -> None:
+        if noted is not None:
+            self._publisher.note(noted)
 
     # --- another bundle, another beginning ------------------------------------------------------
 
     def _take_over(self, successor: Recognizer, now_ns: int) -> None:
         """Go on with another bundle. Its state starts empty, so a new epoch begins."""
         self._step()
-        self._publish_all(self.recognizer.close_cycle())
+        self._close_cycle()
         self._clock.interrupt("reload")
         successor.reset()  # it may have the engines of the one before, with their state
         successor.succeed(self.recognizer)
@@ -346,6 +357,6 @@ class Session:
         self._source.close()  # nothing is captured after this: the counters are final
         counters = self._tally()
         if reason != "error":
-            self._publish_all(self.recognizer.close_cycle())
+            self._close_cycle()
         self._publish(self.recognizer.end(reason, counters))
         return counters

@@ -33,6 +33,7 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "Moment": moments,
     "Moment | None": st.one_of(moments, st.none()),
     "tuple[str, ...]": st.lists(names, max_size=4).map(tuple),
+    "tuple[str, ...] | None": st.one_of(st.lists(names, max_size=4).map(tuple), st.none()),
     "dict[str, Any]": objects,
     "dict[str, Any] | None": st.one_of(objects, st.none()),
     "tuple[dict[str, Any], ...]": st.lists(objects, max_size=3).map(tuple),

@@ -7,6 +7,10 @@ corrected by a later one that names it.
 Recognition errs too. A segment that is shorter than `shortest_s` of its step, or less certain than its
 `least_confidence`, breaks no rule. The step it names may have occurred, so its absence breaks no rule either. If the
 step before goes on after it, nothing has happened. So doubt never makes a deviation.
+
+A cycle may go on over a pause that nothing was seen of. Steps that fit into the pause may have occurred in it. If all
+that the cycle lacks and the begin of another fit, another cycle may have begun; then only what was seen since the pause
+breaks a rule.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .kept_belief import LONGEST_AGE_S
+from .kept_cycle import KeptCycle, KeptStep
 from .procedure import Procedure
 from .running_cycle import LARGEST, Cycle, CycleStep, Deviation, RunningCycle
 
@@ -42,7 +48,7 @@ class _Segment:
     confidence: float
     delay_ticks: int = 0
     told: bool = False
-    watched_from: int = -1
+    watched_from: int = -LARGEST
     samples: int = 1
 
     def __post_init__(self) -> None:
@@ -67,10 +73,12 @@ class Conformance:
     def __init__(self, procedure: Procedure, model_hz: float) -> None:
         steps, names = list(procedure.steps.values()), list(procedure.steps)
         index = {name: label for label, name in enumerate(names)}
-        self._steps, self._labels = steps, len(steps)
+        self._steps, self._labels, self._names, self._hz = steps, len(steps), tuple(names), model_hz
         self._overdue = [None if s.overdue_s is None else max(1, round(s.overdue_s * model_hz)) for s in steps]
         self._doubt = [None if s.doubt_s is None else s.doubt_s * model_hz for s in steps]
-        self._shortest = [math.ceil(step.shortest_s * model_hz) for step in steps]
+        self._shortest = np.array([math.ceil(step.shortest_s * model_hz) for step in steps])
+        begins = [self._shortest[label] for label, step in enumerate(steps) if step.begins_cycle]
+        self._shortest_begin = min(begins, default=math.inf)
         self._follower = [index[max(step.then, key=lambda to: step.then[to])] if step.then else None for step in steps]
         self._needs = [{index[to]: sure for to, sure in step.requires.items()} for step in steps]
         self._closed_by = [{index[to]: sure for to, sure in step.not_after.items()} for step in steps]
@@ -94,10 +102,41 @@ class Conformance:
         self._candidate: _Segment | None = None
         self._number = 0
         self._tick = 0
+        self._unseen, self._begun = -1, -1
+
+    def resume(self, kept: KeptCycle, pause_s: float) -> None:
+        """The epoch begins `pause_s` after what was kept of an earlier one. Before its first decision."""
+        names, going_on, hz = self._names, kept.going_on, self._hz
+        self._cycle = kept.running(names, hz)
+        self._number = len(kept.called)
+        self._unseen = round((kept.unseen_s + pause_s) * hz)
+        self._begun = -1 if kept.begun is None else names.index(kept.begun)
+        if going_on is not None:
+            began = -round((going_on.age_s + pause_s) * hz)
+            self._current = _Segment(
+                names.index(going_on.label), began, going_on.confidence, self._unseen, told=going_on.told
+            )
+
+    def kept(self) -> KeptCycle:
+        """What is known of the cycle now, for another epoch. Deviations have their numbers."""
+        current, candidate, hz = self._current, self._candidate, self._hz
+        going_on, begun, unseen = None, self._begun, self._tick
+        if current is not None:
+            age_s = min(LONGEST_AGE_S, max(0, self._tick - current.watched_from) / hz)
+            going_on = KeptStep(self._names[current.label], age_s, current.confidence, current.told)
+            unseen = current.delay_ticks
+        if candidate is not None:
+            begun, unseen = candidate.label, candidate.delay_ticks
+        elif self._unseen >= 0:
+            unseen = self._unseen + self._tick
+        name = None if begun < 0 else self._names[begun]
+        return KeptCycle.of(self._cycle, self._names, hz, going_on, name, unseen / hz)
 
     def decided(self, label: int, boundary_tick: int, decision_tick: int, confidence: float) -> list[Deviation | Cycle]:
         """A decision of the decoder; see `Decision`."""
         self._tick = decision_tick
+        if self._unseen >= 0:
+            self._see_again(label, boundary_tick, decision_tick)
         found = list(self._settle(boundary_tick, decision_tick))
         if self._current is None or label != self._current.label:
             self._candidate = _Segment(label, boundary_tick, confidence, decision_tick - boundary_tick)
@@ -115,12 +154,14 @@ class Conformance:
 
     def finish(self, tick: int) -> list[Deviation | Cycle]:
         """The epoch ends at `tick`. A cycle whose last step was seen is closed with what it lacks. Of one that was
-        under way it is only said that it is not complete."""
+        under way it is only said that it is not complete; nothing if the epoch saw none of it. It can be kept still."""
         self._tick = max(tick, self._tick)
         found = [*self._settle(self._tick, self._tick), *self._advance(self._tick)]
-        if self._cycle.count:
-            found += self._close(self._tick, self._tick, None, report=self._ended())
-        self._current = None
+        cycle = self._cycle
+        if cycle.shown:
+            sure = not cycle.before or any(s.ends_cycle and cycle.done[n] for n, s in enumerate(self._steps))
+            found += self._close(self._tick, self._tick, None, report=sure and self._ended())
+            self._cycle = cycle
         return found
 
     def done(self) -> NDArray[np.int64]:
@@ -129,6 +170,24 @@ class Conformance:
         return done
 
     # --- segments -------------------------------------------------------------------------------
+
+    def _see_again(self, label: int, boundary_tick: int, decision_tick: int) -> None:
+        """The first decision after a pause. What fits between the last one before it and this may have occurred."""
+        cycle, current, hidden = self._cycle, self._current, self._unseen + decision_tick
+        self._unseen = -1
+        if self._begun not in (-1, label):
+            cycle.doubtful[self._begun] = 1
+        self._begun = -1
+        rest = sum(self._shortest[step] for step in self._missing())
+        cycle.another = cycle.another or bool(hidden >= rest + self._shortest_begin)
+        fit = self._shortest <= hidden
+        cycle.doubtful[fit & (cycle.done == 0)] = 1
+        if current is not None:
+            if label == current.label:
+                cycle.go_on(label, boundary_tick)
+                current.delay_ticks = decision_tick - boundary_tick
+            if fit[np.arange(self._labels) != current.label].any():  # it may have begun anew
+                current.watched_from = boundary_tick
 
     def _settle(self, boundary_tick: int, tick: int) -> Iterator[Deviation | Cycle]:
         """Another segment begins at `boundary_tick`: the candidate has its full length now."""
@@ -149,16 +208,16 @@ class Conformance:
             self._candidate = None
             yield from self._confirm(candidate, tick)
         current = self._current
-        if self._candidate is None and current is not None and not current.told:
+        if self._unseen < 0 and self._candidate is None and current is not None and not current.told:
             limit, lasted = self._overdue[current.label], tick - current.delay_ticks - current.watched_from
             if limit is not None and lasted >= limit and not self._steps[current.label].background:
                 current.told = True
                 follower, evidence = self._follower[current.label], {"ticks": lasted, "limit_ticks": limit}
-                at_tick = current.watched_from + limit
+                at_tick = max(0, current.watched_from + limit)
                 yield self._deviation("overdue", follower, current, tick, 1.0, evidence, boundary_tick=at_tick)
 
     def _counts(self, segment: _Segment, end_tick: int) -> bool:
-        long = end_tick - segment.begin_tick >= self._shortest[segment.label]
+        long = bool(end_tick - segment.begin_tick >= self._shortest[segment.label])
         return long and segment.confidence >= self._steps[segment.label].least_confidence
 
     def _confirm(self, segment: _Segment, tick: int) -> Iterator[Deviation | Cycle]:
@@ -179,7 +238,10 @@ class Conformance:
     # --- the rules ------------------------------------------------------------------------------
 
     def _judge(self, segment: _Segment, tick: int) -> Iterator[Deviation | Cycle]:
-        cycle, seen = self._cycle, segment.label
+        seen = segment.label
+        if self._cycle.another and self._contradicts(seen):
+            self._cycle = self._cycle.seen()
+        cycle = self._cycle
         again = bool(cycle.done[seen])
         cycle.repeats = cycle.repeats + 1 if again else 0
         if again and not self._steps[seen].repeatable:
@@ -194,14 +256,25 @@ class Conformance:
             if not again and self._lacks(before) and cycle.skipped[before] < 0:
                 cycle.skipped[before] = self._number
                 yield self._deviation("skipped", before, segment, tick, sure, {"sure": sure})
-        late = {step: sure for step, sure in self._closed_by[seen].items() if cycle.done[step]}
-        if not again and not cycle.doubtful[seen]:
-            late |= {step: needs[seen] for step, needs in enumerate(self._needs) if seen in needs and cycle.done[step]}
+        late = self._late(seen)
         if late:
             step, told = max(late, key=lambda step: late[step]), int(cycle.skipped[seen])
             corrects = None if told < 0 else told
             evidence = {"sure": late[step]}
             yield self._deviation("out_of_order", step, segment, tick, late[step], evidence, corrects=corrects)
+
+    def _late(self, seen: int) -> dict[int, float]:
+        """The steps of the cycle that `seen` should have come before, and how sure that is."""
+        cycle = self._cycle
+        late = {step: sure for step, sure in self._closed_by[seen].items() if cycle.done[step]}
+        if not cycle.done[seen] and not cycle.doubtful[seen]:
+            late |= {step: needs[seen] for step, needs in enumerate(self._needs) if seen in needs and cycle.done[step]}
+        return late
+
+    def _contradicts(self, seen: int) -> bool:
+        """Whether this step breaks the rules of the cycle."""
+        again = bool(self._cycle.done[seen]) and not self._steps[seen].repeatable
+        return again or bool(self._late(seen))
 
     def _lacks(self, label: int) -> bool:
         """Whether the cycle lacks a step that it must have, for certain."""
@@ -246,11 +319,12 @@ class Conformance:
         moved = cycle.steps[first : cycle.count].copy()
         cycle.steps[first : cycle.count] = -1
         cycle.count = first
-        closed = cycle.closed(int(moved[0, 1]), tick, self._missing(), False)
+        closed = cycle.closed(max(0, int(moved[0, 1])), tick, self._missing(), False)
         self._cycle = RunningCycle.empty(self._labels)
         for label, begin, end in moved.tolist():
             self._cycle.add(label, begin)
             self._cycle.end_step(end)
+        self._cycle.before = max(0, cycle.before - first)
         return closed
 
     def _close(self, end_tick: int, tick: int, seen: _Segment | None, *, report: bool) -> Iterator[Deviation | Cycle]:
@@ -301,13 +375,13 @@ class Conformance:
                 more = (segment.told, segment.watched_from, segment.samples)
                 segments[row] = (segment.label, segment.begin_tick, segment.delay_ticks, *more)
                 confidence[row] = segment.confidence
-        counts = np.array([self._number, self._tick], np.int64)
+        counts = np.array([self._number, self._tick, self._unseen, self._begun], np.int64)
         return {"cycle": self._cycle.state(), "segments": segments, "confidence": confidence, "counts": counts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state` with the same procedure. Raises ValueError if a number is out of range."""
         cycle = RunningCycle.of_state(state["cycle"])
-        number, tick = state["counts"].tolist()
+        number, tick, unseen, begun = state["counts"].tolist()
         rows, confidence = state["segments"].tolist(), state["confidence"].tolist()
         held = [
             None if label < 0 else _Segment(label, begin, sure, delay, told > 0, watched, max(1, samples))
@@ -317,6 +391,8 @@ class Conformance:
             len(cycle.done) == self._labels
             and 0 <= number < LARGEST
             and 0 <= tick < LARGEST
+            and -1 <= unseen < LARGEST
+            and -1 <= begun < self._labels
             and all(s is None or s.label < self._labels for s in held)
             and state["segments"].min() > -LARGEST
             and state["segments"].max() < LARGEST
@@ -324,5 +400,5 @@ class Conformance:
             and max(cycle.skipped.max(), cycle.numbers.max()) < max(number, 1)
         ):
             raise ValueError("the state of the procedure is out of range")
-        self._cycle, self._number, self._tick = cycle, number, tick
+        self._cycle, self._number, self._tick, self._unseen, self._begun = cycle, number, tick, unseen, begun
         self._current, self._candidate = held

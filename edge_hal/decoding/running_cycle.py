@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 MOST_STEPS = 256
 """Steps, and deviations, that a cycle lists. What comes after them is judged and counted, but not listed."""
 LARGEST = 1 << 60
+OPEN = -1
+"""Instead of a tick: not yet."""
+BEFORE = -2
+"""Instead of a tick: before the epoch, whose clock does not reach there."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class Cycle:
         steps: what was done, in order; at most `MOST_STEPS`. `omitted`: how many more there were.
         deviations: the numbers of its deviations, at most `MOST_STEPS`.
         missing: the steps that are not optional and did not occur.
-        complete: nothing was missing, and both its begin and its end were seen.
+        complete: nothing was missing, and both its begin and its end were seen in this epoch.
+        before: the steps that were over before the epoch, in order; None for a cycle that began in it.
     """
 
     begin_tick: int
@@ -72,6 +77,7 @@ class Cycle:
     deviations: tuple[int, ...]
     missing: tuple[int, ...]
     complete: bool
+    before: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -83,11 +89,13 @@ class RunningCycle:
         doubtful: (K,) 1 where a step may have occurred: it was seen too short or with too little confidence to count,
             or it lies before what was seen.
         skipped: (K,) the number of the deviation that called the step skipped, or -1.
-        steps: (MOST_STEPS, 3) label, begin and end of the steps; `count` of them were there.
+        steps: (MOST_STEPS, 3) label, begin and end of the steps; `count` of them were there, `before` of them began
+            before the epoch.
         numbers: (MOST_STEPS,) of deviations; `deviations` were there.
         believed: (K,) for how many ticks each step was believed, in sum of its probability.
         from_begin: whether the stream saw it from its begin on.
-        repeats: repeated steps in a row, up to now. `repeated_from`: the position in `steps` of the first of them.
+        repeats: repeated steps in a row, up to now.
+        another: in a pause, which nothing was seen of, this cycle may have ended and another begun.
     """
 
     done: NDArray[np.int64]
@@ -100,6 +108,8 @@ class RunningCycle:
     from_begin: bool = True
     repeats: int = 0
     believed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    before: int = 0
+    another: bool = False
 
     @classmethod
     def empty(cls, labels: int, *, from_begin: bool = True) -> RunningCycle:
@@ -111,13 +121,33 @@ class RunningCycle:
         """A step begins."""
         self.done[label] += 1
         if self.count < MOST_STEPS:
-            self.steps[self.count] = (label, begin_tick, -1)
+            self.steps[self.count] = (label, begin_tick, OPEN)
         self.count += 1
 
     def end_step(self, tick: int) -> None:
         """The last step ends. Called again it moves the end: background in between belongs to no step."""
-        if 0 < self.count <= MOST_STEPS and self.steps[self.count - 1, 2] < 0:
+        if 0 < self.count <= MOST_STEPS and self.steps[self.count - 1, 2] == OPEN:
             self.steps[self.count - 1, 2] = tick
+
+    def go_on(self, label: int, tick: int) -> None:
+        """If the last step is this one and began before the epoch, it is seen again from `tick` on."""
+        if 0 < self.count == self.before <= MOST_STEPS and self.steps[self.count - 1, 0] == label:
+            self.steps[self.count - 1, 1:] = tick, OPEN
+
+    @property
+    def shown(self) -> bool:
+        """Whether a step of it was seen in this epoch."""
+        return self.count > self.before or bool((self.steps[: self.count, 1] > BEFORE).any())
+
+    def seen(self) -> RunningCycle:
+        """As if nothing were known of it from before the epoch."""
+        other = RunningCycle.empty(len(self.done), from_begin=False)
+        for label, begin, end in self.steps[: min(self.count, MOST_STEPS)].tolist():
+            if begin != BEFORE:
+                other.add(label, begin)
+                other.end_step(end)
+        other.skipped[:], other.numbers[:], other.deviations = self.skipped, self.numbers, self.deviations
+        return other
 
     def note(self, number: int) -> None:
         """A deviation belongs to it."""
@@ -128,8 +158,8 @@ class RunningCycle:
     def closed(self, end_tick: int, decision_tick: int, missing: tuple[int, ...], ended: bool) -> Cycle:
         """The report of it. `ended`: whether its last step was seen."""
         self.end_step(end_tick)
-        listed = self.steps[: min(self.count, MOST_STEPS)]
-        steps = tuple(CycleStep(int(label), int(begin), int(end)) for label, begin, end in listed)
+        listed = self.steps[: min(self.count, MOST_STEPS)].tolist()
+        steps = tuple(CycleStep(*row) for row in listed if row[1] != BEFORE)
         last = max((step.end_tick for step in steps), default=end_tick) if self.count <= MOST_STEPS else end_tick
         return Cycle(
             begin_tick=steps[0].begin_tick if steps else end_tick,
@@ -139,7 +169,8 @@ class RunningCycle:
             omitted=max(0, self.count - MOST_STEPS),
             deviations=tuple(self.numbers[: min(self.deviations, MOST_STEPS)].tolist()),
             missing=missing,
-            complete=ended and self.from_begin and not missing,
+            complete=ended and self.from_begin and not missing and not self.before,
+            before=tuple(label for label, begin, _ in listed if begin == BEFORE) if self.before else None,
         )
 
     def state(self) -> dict[str, Any]:
@@ -148,24 +179,32 @@ class RunningCycle:
             "steps": self.steps.copy(),
             "numbers": self.numbers.copy(),
             "believed": self.believed.copy(),
-            "counts": np.array([self.count, self.deviations, self.from_begin, self.repeats], np.int64),
+            "counts": np.array(
+                [self.count, self.deviations, self.from_begin, self.repeats, self.before, self.another], np.int64
+            ),
         }
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> RunningCycle:
         """Inverse of `state`. Raises ValueError if a number is out of range."""
         done, doubtful, skipped = np.array(state["labels"])
-        count, deviations, from_begin, repeats = state["counts"].tolist()
+        count, deviations, from_begin, repeats, seen_before, another = state["counts"].tolist()
         steps, numbers, believed = state["steps"].copy(), state["numbers"].copy(), state["believed"].copy()
-        arrays = (done, doubtful, skipped, steps, numbers)
+        arrays = (done, doubtful, skipped, steps[:, 0], numbers)
         if not (
             all(array.min() >= -1 and array.max() < LARGEST for array in arrays)
-            and min(done.min(), doubtful.min(), count, deviations, from_begin, repeats) >= 0
+            and BEFORE <= steps.min() <= steps.max() < LARGEST
+            and min(done.min(), doubtful.min(), count, deviations, from_begin, repeats, seen_before, another) >= 0
             and max(count, deviations, repeats) < LARGEST
+            and seen_before <= count
             and (steps[: min(count, MOST_STEPS), 0] >= 0).all()
             and steps[:, 0].max() < len(done)
             and (believed >= 0).all()
             and (believed < LARGEST).all()
         ):
             raise ValueError("the cycle is out of range")
-        return cls(done, doubtful, skipped, steps, numbers, count, deviations, bool(from_begin), repeats, believed)
+        return cls(
+            *(done, doubtful, skipped, steps, numbers, count, deviations, bool(from_begin), repeats, believed),
+            before=seen_before,
+            another=bool(another),
+        )

@@ -75,7 +75,7 @@ class StreamDelivery:
 
     def send_batch(self, send: Send) -> None:
         """Store, then send, then forget: an event leaves `held` when it can no longer be lost. Reports are not
-        stored."""
+        stored. After events the belief is kept at once, so that a restart tells none of their deviations again."""
         if not self._stored:
             held = self.held.first(BATCH_EVENTS)
             if not held:
@@ -87,7 +87,7 @@ class StreamDelivery:
                 self.held.wake()  # whoever waits for room must hear that the journal cannot be written
                 return
             self._stored.extend(batch)
-        sent = 0
+        sent, before = 0, self.events
         try:
             while self._stored:
                 event, body = self._stored[0]
@@ -101,6 +101,8 @@ class StreamDelivery:
                 self._report.follow(event)
         finally:
             self.held.drop(sent)  # all at once: each time wakes whoever waits for room
+        if self.events > before:
+            self.keep_belief()
 
     def snapshot(self) -> Snapshot | None:
         """None before the event `start`."""
@@ -125,9 +127,12 @@ class StreamDelivery:
             self._journal_ails(error)
 
     def keep_belief(self) -> None:
-        """Keep the newest belief with the journal. Events are not held back where that fails: the next one tells."""
+        """Keep the newest belief with the journal, if all events that it names are stored. Events are not held back
+        where that fails: the next one tells."""
         noted = self.noted
         if self._journal is None or noted is None or noted is self._kept or self.held.ailing is not None:
+            return
+        if noted.newest_seq >= self._journal.next_seq:
             return
         with contextlib.suppress(EdgeHalError):
             self._journal.keep_belief(noted.row())

@@ -35,7 +35,7 @@ from .state_file import State, check_like, load
 from .writer import CUT, EVENTS, FRAMES, LOG, STATE
 
 LARGEST_LOG = 256 * MB
-LATER = {"resumed": None}
+LATER = {"resumed": None, "before": None}
 """What events of earlier versions lack."""
 SOURCE_STATE = {"captured": 0, "superseded": 0, "taken": 0, "now_ns": 0}
 

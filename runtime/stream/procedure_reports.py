@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_hal.decoding.conformance import Conformance, Cycle, Deviation
 from edge_hal.decoding.decoder import Decision
+from edge_hal.decoding.kept_cycle import NOT_KNOWN, KeptCycle
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.events import Cycle as CycleEvent
 from edge_hal.events import Deviation as DeviationEvent
@@ -56,6 +58,19 @@ class ProcedureReports:
         """Begin a new epoch. `mid_cycle`: it may begin within a cycle. Then what that cycle lacks is not reported."""
         self._conformance.reset(mid_cycle=mid_cycle)
         self._moments[:], self._told[:], self._counts[:] = -1, -1, 0
+
+    def kept(self) -> KeptCycle:
+        """What is known of the cycle, for another epoch or run. Deviations have their `seq`."""
+        kept = self._conformance.kept()
+        return replace(kept, called={name: self._seq(number) for name, number in kept.called.items()})
+
+    def resume(self, kept: KeptCycle, pause_s: float) -> None:
+        """Begin a new epoch within a cycle of which something is known, `pause_s` after that."""
+        self.reset(mid_cycle=True)
+        self._conformance.resume(kept, pause_s)
+        for number, seq in enumerate(kept.called.values()):
+            if seq != NOT_KNOWN:
+                self._tell(number, seq, "skipped")
 
     def state(self) -> dict[str, Any]:
         return {
@@ -145,13 +160,13 @@ class ProcedureReports:
             missing=tuple(self._names[label] for label in found.missing),
             complete=found.complete,
             decoder=self._decoder_hash,
+            before=None if found.before is None else tuple(self._names[label] for label in found.before),
         )
 
     def _deviation(self, found: Deviation, epoch: int, moment: Callable[[int], Moment]) -> DeviationEvent:
         seq = self._next_seq()
-        self._told[self._counts[1] % REMEMBERED] = (found.number, seq, KINDS.index(found.kind))
-        self._counts[1] += 1
-        corrected = None if found.corrects is None else self._row(found.corrects)
+        self._tell(found.number, seq, found.kind)
+        corrects = NOT_KNOWN if found.corrects is None else self._seq(found.corrects)
         return DeviationEvent(
             self._stream,
             epoch,
@@ -163,7 +178,7 @@ class ProcedureReports:
             boundary=self._at(found.boundary_tick, moment),
             decision=moment(found.decision_tick),
             confidence=found.confidence,
-            corrects=None if corrected is None else int(corrected[1]),
+            corrects=None if corrects == NOT_KNOWN else corrects,
             decoder=self._decoder_hash,
         )
 
@@ -191,6 +206,15 @@ class ProcedureReports:
         """The moment of a boundary, which may be long ago, or of a recent tick."""
         rows = np.flatnonzero(self._moments[:, 0] == tick)
         return Moment(*self._moments[rows[0]].tolist()) if len(rows) else moment(tick)
+
+    def _tell(self, number: int, seq: int, kind: str) -> None:
+        self._told[self._counts[1] % REMEMBERED] = (number, seq, KINDS.index(kind))
+        self._counts[1] += 1
+
+    def _seq(self, number: int) -> int:
+        """The `seq` of a deviation; `NOT_KNOWN` of one that is no longer remembered."""
+        row = self._row(number)
+        return NOT_KNOWN if row is None else int(row[1])
 
     def _row(self, number: int) -> np.ndarray[Any, np.dtype[np.int64]] | None:
         rows = np.flatnonzero(self._told[:, 0] == number)

@@ -21,6 +21,7 @@ from edge_hal.decoding.decode import memory_ticks, split_heads
 from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.decoding.familiarity import check_unfamiliar
 from edge_hal.decoding.kept_belief import KeptBelief
+from edge_hal.decoding.kept_cycle import KeptCycle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
 from edge_hal.feature_file import as_float32
@@ -263,12 +264,19 @@ class Recognizer:
         """Whether it follows a belief about the same labels."""
         return self._tracker is not None and belief.fits(self.spec.labels)
 
-    def resume(self, belief: KeptBelief, pause_s: float) -> None:
-        """Begin the epoch with what was believed `pause_s` before its first tick. The first transition is from None
-        nevertheless. Before the first tick, and only if `can_resume`."""
+    def cycle(self) -> KeptCycle | None:
+        """What is known of the running cycle; None if the procedure is not followed."""
+        return None if self._procedure is None else self._procedure.kept()
+
+    def resume(self, belief: KeptBelief, cycle: KeptCycle | None, pause_s: float) -> None:
+        """Begin the epoch with what was believed and known `pause_s` before its first tick. The first transition is
+        from None nevertheless. Before the first tick, and only if `can_resume`. `cycle`: of the same labels; None if
+        nothing is known, or where the procedure is not followed."""
         assert self._tracker is not None and self.pyramid.ticks == 0
         pause_ticks = max(0, round(pause_s * self.spec.model_hz) - 1)
         self._tracker.resume(*belief.in_order(self.spec.labels, self.spec.model_hz), pause_ticks)
+        if cycle is not None and self._procedure is not None:
+            self._procedure.resume(cycle, pause_s)
 
     # --- state ----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.events import End, Event, Gap, Start, Transition
+from edge_hal.events import End, Event, Gap, Now, Start, Transition
+from edge_hal.runtime.delivery.client import subscribe
 from edge_hal.runtime.runner import RunOptions, Summary, run
 from tests.helpers.bundles import LABELS
 
@@ -34,6 +36,30 @@ def recorded(options: RunOptions, **how: Any) -> tuple[Summary, list[Event]]:
     events: list[Event] = []
     options = replace(options, endpoint=ANY_PORT)
     return run(options, on_event=events.append, **how), events
+
+
+def received(options: RunOptions) -> list[Event]:
+    """Every event but heartbeats and snapshots that a subscriber receives."""
+    heard: list[Event] = []
+    failures: list[BaseException] = []
+
+    def listen() -> None:
+        try:
+            with subscribe(options.endpoint, options.stream, timeout_s=60.0) as events:
+                for event in events:
+                    if event.durable or isinstance(event, Now):
+                        heard.append(event)
+                    if isinstance(event, End):
+                        return
+        except BaseException as error:  # for the thread of the test
+            failures.append(error)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    run(replace(options, wait_subscribers=1))
+    listener.join(timeout=60)
+    assert not failures and not listener.is_alive()
+    return heard
 
 
 def transitions(events: list[Event]) -> list[tuple[str | None, str, int, int]]:

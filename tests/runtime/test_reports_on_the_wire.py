@@ -34,9 +34,9 @@ from edge_hal.runtime.delivery.held_events import HeldEvents
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
 from edge_hal.runtime.delivery.report import Report, Status
-from edge_hal.runtime.runner import RunOptions, run
+from edge_hal.runtime.runner import RunOptions
 from tests.helpers.deliveries import kept
-from tests.helpers.loops import features
+from tests.helpers.loops import features, received
 from tests.helpers.sample_events import ANY_PORT, STREAM, start, transition
 from tests.helpers.toy_procedure import HZ, SPEC, procedure_bundle, steps
 
@@ -53,30 +53,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("procedure")
     procedure_bundle(folder / "bundle")
     return folder
-
-
-def received(options: RunOptions) -> list[Event]:
-    """Every event but heartbeats and snapshots that a subscriber receives."""
-    heard: list[Event] = []
-    failures: list[BaseException] = []
-
-    def listen() -> None:
-        try:
-            with subscribe(options.endpoint, options.stream, timeout_s=60.0) as events:
-                for event in events:
-                    if event.durable or isinstance(event, Now):
-                        heard.append(event)
-                    if isinstance(event, End):
-                        return
-        except BaseException as error:  # for the thread of the test
-            failures.append(error)
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    run(replace(options, wait_subscribers=1))
-    listener.join(timeout=60)
-    assert not failures and not listener.is_alive()
-    return heard
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sqlite3
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_hal.decoding.conformance import Conformance
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.kept_cycle import KeptCycle
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event, Gap, Start, Transition, encode
+from edge_hal.events import Cycle, Deviation, Event, Gap, Now, Start, Transition, encode
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable, read_recording
@@ -24,10 +27,10 @@ from edge_hal.runtime.resumption import LiveResumption, pause_ns
 from edge_hal.runtime.runner import run
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.stop import Stop
-from edge_hal.runtime.stream.resumed import Instant, read_row
+from edge_hal.runtime.stream.resumed import Instant, Noted, Resumed, read_row
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.deliveries import edge_hal, kept, spawn
-from tests.helpers.loops import check_stream, recorded
+from tests.helpers.loops import check_stream, received, recorded
 from tests.helpers.processes import TIMEOUT_S
 from tests.helpers.sample_events import ANY_PORT, STREAM, start
 
@@ -99,6 +102,17 @@ class Camera(Source):
         pass
 
 
+def kept_cycle() -> KeptCycle:
+    """`blue` went on, and `red` was called skipped by the event 41."""
+    steps = {name: Step(1 / 3, 1 / 3, 60.0, 1.3, {}, optional=False) for name in LABELS}
+    tracker = Conformance(Procedure(steps), HZ)
+    tracker.decided(0, 0, 10, 0.9)
+    return dataclasses.replace(tracker.kept(), called={"red": 41})
+
+
+CYCLE = kept_cycle()
+
+
 def row(**changes: Any) -> bytes:
     found = Instant.now()
     data = {"schema": 1, **vars(found), "belief": {name: [1 / 3, 2.0] for name in LABELS}}
@@ -110,8 +124,14 @@ def test_a_row_is_resumed_and_its_text_gives_it_back() -> None:
     assert found is not None and 0 <= found.pause_ns < 30 * S and found.belief.fits(LABELS)
     told = found.told()
     assert told["action"] in LABELS and told["since_utc_ns"] == found.utc_ns - 2 * S
-    at, belief = read_row(row())
+    at, belief, cycle = read_row(row())
     assert belief == found.belief and at.utc_ns >= found.utc_ns
+    assert cycle is None and "done" not in told and "cycle" not in found.entry()["resumed"]  # as rows of 0.4
+    made = Noted(None, LABELS, 10.0, at, 0, CYCLE)  # type: ignore[arg-type]
+    entry = dataclasses.replace(found, cycle=CYCLE).entry()
+    assert Resumed.from_entry(json.loads(json.dumps(entry))).cycle == CYCLE and made.newest_seq == 41
+    resumed = LiveResumption(30, Camera("c", None), row(cycle=CYCLE.to_dict())).at_start()
+    assert resumed is not None and resumed.cycle == CYCLE and resumed.told()["done"] == ["blue"]
 
 
 @pytest.mark.parametrize("at_start", [row(), None])
@@ -128,6 +148,8 @@ def test_files_and_a_limit_of_zero_resume_nothing(at_start: bytes | None) -> Non
         *(b"", b"{", b"[]", b"\xff", b"[" * 5000, b'{"schema":1}', row(schema=2), row(boot=None), row(utc_ns=-1)),
         *(row(utc_ns=1.5), row(boot_ns="7"), row(belief={}), row(utc_ns=2**70), row(belief={"blue": [7, 7]})),
         row().replace(b"2.0", b"NaN", 1),
+        *(row(cycle=7), row(cycle=[]), row(cycle={}), row(cycle={**CYCLE.to_dict(), "count": 2})),
+        row(belief={"blue": [1.0, 2.0]}, cycle=CYCLE.to_dict()),
     ],
 )
 def test_a_row_of_anything_else_is_ignored_with_a_warning(found: bytes, caplog: pytest.LogCaptureFixture) -> None:
@@ -243,12 +265,12 @@ def test_a_limit_out_of_range_is_refused(tmp_path: Path, resume_s: float) -> Non
         recorded(options)
 
 
-def killed(folder: Path, source: str, bundle: Path) -> None:
-    """A run that is killed as soon as it has kept its belief in `red`."""
+def killed(folder: Path, source: str, bundle: Path, row: bytes = b'"red": [0.9') -> None:
+    """A run that is killed as soon as it has kept its belief in `red`, or another row."""
     arguments = ("run", "--bundle", bundle, "--camera", source, "--journal", folder / "j", "--pub", f"ipc://{folder}/s")
     waited_s = 0.0
     with spawn("-m", "edge_hal", *arguments, stdout=subprocess.DEVNULL) as process:
-        while b'"red": [0.9' not in (kept_row(folder / "j") or b""):
+        while row not in (kept_row(folder / "j") or b""):
             assert process.poll() is None and waited_s < TIMEOUT_S, process.communicate()
             try:
                 process.wait(timeout=0.05)
@@ -314,3 +336,128 @@ def test_a_reload_carries_the_belief_over(tmp_path: Path) -> None:
     (gap,) = [event for event in events if isinstance(event, Gap)]
     assert gap.reason == "reload" and gap.resumed is not None and gap.resumed["action"] == "red"
     assert [event.to for event in events if isinstance(event, Transition)] == ["red", "red"]
+
+
+# --- the running cycle ---------------------------------------------------------------------------
+
+SURE = {"shortest_s": 0.2, "optional": False, "repeatable": False}
+AGAIN: dict[str, dict[str, Any]] = {"blue": {}, "green": {}, "red": {"ends_cycle": True}}
+"""Each step once in a cycle. Nothing says where a cycle begins, so after no pause it may be another one."""
+LACKING: dict[str, dict[str, Any]] = {
+    "blue": {"begins_cycle": True},
+    "green": {"shortest_s": 590.0},
+    "red": {"requires": {"green": 0.9}, "ends_cycle": True},
+}
+"""`red` needs `green`, which lasts longer than any pause."""
+
+
+def following(folder: Path, rules: dict[str, dict[str, Any]], labels: tuple[str, ...] = LABELS) -> Path:
+    """A bundle that follows the steps by these rules."""
+    steps = {name: Step(1 / 3, 1 / 3, 60.0, 1.3, AFTER[name], **{**SURE, **rules[name]}) for name in labels}
+    decoder = DecoderConfig(decide_at=0.6, min_duration_s=0.2, procedure=Procedure(steps))
+    return known_bundle(folder / "bundle", HZ, decoder=decoder, labels=labels).path
+
+
+def seconds(*parts: tuple[int, float]) -> Any:
+    """(T, 3) vectors: each label for so many seconds."""
+    return vectors([label for label, lasts_s in parts for _ in range(round(lasts_s * HZ))])
+
+
+def deviations(events: list[Event]) -> list[tuple[int, str, tuple[str, ...], str | None]]:
+    return [(event.epoch, event.kind, event.expected, event.seen) for event in events if isinstance(event, Deviation)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("events", ["all", "core"])
+def test_a_cycle_goes_on_over_a_short_gap_and_a_replay_gives_the_same_events(tmp_path: Path, events: str) -> None:
+    rows = seconds((0, 1.5), (1, 3.5), (0, 60))
+    source = camera(tmp_path, "unplug@2500ms+1s", rows)
+    options = RunOptions(
+        following(tmp_path, AGAIN), source, seconds=8, max_hold_ms=300, record=tmp_path / "rec", events=events
+    )
+    summary, told = recorded(options)
+    check_stream(told, summary)
+    (gap,) = [event for event in told if isinstance(event, Gap)]
+    assert gap.resumed is not None
+    assert deviations(told) == ([(1, "repeated", ("green",), "blue")] if events == "all" else [])
+    assert gap.resumed.get("done") == (["blue", "green"] if events == "all" else None)
+    cycles = [event for event in told if isinstance(event, Cycle)]
+    assert [cycle.before for cycle in cycles] == ([None, ("blue",)] if events == "all" else [])
+    if cycles:
+        assert [step["action"] for step in cycles[1].steps] == ["green", "blue"] and not cycles[1].complete
+    recording = read_recording(tmp_path / "rec")
+    summary, replayed = recorded(recording.options(options.bundle))
+    check_stream(replayed, summary)
+    assert recording.difference([comparable(encode(event)) for event in replayed]) is None
+
+
+def test_a_reload_carries_the_cycle_over_to_labels_in_another_order(tmp_path: Path) -> None:
+    rows = seconds((0, 1.5), (1, 60))
+    bundle, stop, events = following(tmp_path, AGAIN), Stop(), []
+    (tmp_path / "other").mkdir()
+    # In its order the vectors of `green` are those of `blue`.
+    other = following(tmp_path / "other", AGAIN, ("red", "blue", "green"))
+
+    def heard(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Transition) and event.epoch == 0 and event.to == "green":
+            bundle.rename(tmp_path / "before")
+            other.rename(bundle)
+            stop.reload_asked = True
+        elif isinstance(event, Deviation):
+            stop.ask()
+
+    run(RunOptions(bundle, camera(tmp_path, "seed=1", rows), ANY_PORT, seconds=50), on_event=heard, stop=stop)
+    (gap,) = [event for event in events if isinstance(event, Gap)]
+    assert gap.reason == "reload" and gap.resumed is not None and gap.resumed["done"] == ["blue", "green"]
+    assert deviations(events) == [(1, "repeated", ("green",), "blue")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rules", "before", "after", "told"),
+    [
+        (AGAIN, ((0, 1.5), (1, 60)), ((1, 1.5), (0, 60)), ("repeated", ["green"], "blue")),
+        (LACKING, ((0, 60),), ((0, 1.5), (2, 60)), ("skipped", ["green"], "red")),
+    ],
+)
+def test_a_killed_run_goes_on_with_the_cycle(
+    tmp_path: Path, rules: dict[str, dict[str, Any]], before: Any, after: Any, told: tuple[str, list[str], str]
+) -> None:
+    bundle, last = following(tmp_path, rules), LABELS[before[-1][0]]
+    done = [LABELS[label] for label, _ in before]
+    (tmp_path / "after").mkdir()
+    killed(tmp_path, camera(tmp_path, "seed=1", seconds(*before)), bundle, f'"going_on": {{"label": "{last}"'.encode())
+    first = len(kept(tmp_path / "j"))
+    source = camera(tmp_path / "after", "seed=1", seconds(*after))
+    arguments = ("run", "--bundle", bundle, "--journal", tmp_path / "j", "--pub", f"ipc://{tmp_path}/s")
+    record = ("--seconds", "5", "--record", tmp_path / "rec", "--resume", "9m", "--json")
+    code, _, err = edge_hal(*arguments, "--camera", source, *record)
+    assert code == 0, err
+    events = [json.loads(body) for body in kept(tmp_path / "j")][first:]
+    assert events[0]["resumed"]["action"] == last and events[0]["resumed"]["done"] == done
+    assert [(event["kind"], event["expected"], event["seen"]) for event in events if event["type"] == "deviation"] == [
+        told
+    ]
+    (cycle,) = [event for event in events if event["type"] == "cycle"]
+    assert cycle["before"] == done[:-1] and not cycle["complete"]
+    assert [step["action"] for step in cycle["steps"]] == [last, told[2]]
+    assert cycle["steps"][0]["begin_t_ns"] == 0
+    recording = read_recording(tmp_path / "rec")
+    _, replayed = recorded(recording.options(bundle))
+    assert recording.difference([comparable(encode(event)) for event in replayed]) is None
+
+
+@pytest.mark.slow
+def test_progress_goes_on_after_kill_9(tmp_path: Path) -> None:
+    bundle = following(tmp_path, AGAIN)
+    killed(tmp_path, camera(tmp_path, "seed=1", seconds((0, 1.5), (1, 60))), bundle, b'"going_on": {"label": "green"')
+    (tmp_path / "after").mkdir()
+    source = camera(tmp_path / "after", "seed=1", seconds((1, 60)))
+    options = RunOptions(bundle, source, f"ipc://{tmp_path}/s", seconds=2, journal=tmp_path / "j")
+    found = []
+    for resume_s in (540.0, 0.0):
+        heard = received(dataclasses.replace(options, resume_s=resume_s))
+        found.append(next(event.progress for event in heard if isinstance(event, Now) and event.action == "green"))
+    # `blue` is over, which is a third of the usual time.
+    assert found[0] is not None and found[0] >= 0.33 and found[1] is not None and found[1] < 0.1

@@ -112,6 +112,8 @@ export class Stream {
       if (open) open.end = Math.max(open.begin, at);
       open = null;
     };
+    // The actions of a pass that goes on over a pause; the next event `cycle` ends them.
+    const resumed = (event) => (event.resumed?.done ?? []).map((action) => ({action, t_ns: -1}));
     for (const event of this.events) {
       const name = event.run?.session ?? "";
       const moment = event.decision ?? (event.type === "gap" || event.type === "cycle" ? event.end : event.last);
@@ -154,13 +156,14 @@ export class Stream {
       } else if (event.type === "gap") {
         if (event.reset) {
           close(at(event.begin));
-          pass = {actions: [], missing: new Map(), deviations: []};
+          pass = {actions: resumed(event), missing: new Map(), deviations: []};
         }
         this.gaps.push({begin: at(event.begin), end: at(event.end), event});
       } else if (event.type === "end") {
         close(at(event.last));
         this.ended = event;
       } else if (event.type === "start") {
+        pass.actions.push(...resumed(event));
         this.starts.push({at: anchor, event});
       } else if (event.type === "lost") {
         this.lost += event.to - event.from + 1;
