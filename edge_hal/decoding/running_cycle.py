@@ -140,12 +140,11 @@ class RunningCycle:
         return self.count > self.before or bool((self.steps[: self.count, 1] > BEFORE).any())
 
     def seen(self) -> RunningCycle:
-        """As if nothing were known of it from before the epoch."""
+        """As if nothing were known of it from before the epoch. A step that went on may be of the cycle before."""
         other = RunningCycle.empty(len(self.done), from_begin=False)
-        for label, begin, end in self.steps[: min(self.count, MOST_STEPS)].tolist():
-            if begin != BEFORE:
-                other.add(label, begin)
-                other.end_step(end)
+        for label, begin, end in self.steps[self.before : min(self.count, MOST_STEPS)].tolist():
+            other.add(label, begin)
+            other.end_step(end)
         other.skipped[:], other.numbers[:], other.deviations = self.skipped, self.numbers, self.deviations
         return other
 

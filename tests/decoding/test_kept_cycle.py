@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from edge_hal.decoding.conformance import Conformance, Cycle, Deviation
@@ -120,8 +120,8 @@ def test_after_a_pause_for_the_rest_and_another_begin_it_may_be_another_cycle(pa
     if not told:  # from here on it is a cycle of which only this is known
         stream.play(*long(IDLE, PRESS, TAKE)).finish()
         assert stream.kinds == [] and [cycle.complete for cycle in stream.cycles] == [False, False]
-        assert [s.label for s in stream.cycles[0].steps] == [WIPE, FOLD, IDLE, PRESS]
-        assert stream.kinds == [] and stream.cycles[0].before is None
+        assert [s.label for s in stream.cycles[0].steps] == [FOLD, IDLE, PRESS]
+        assert stream.cycles[0].before is None
 
 
 def test_a_cycle_that_the_epoch_saw_nothing_of_has_an_end_and_no_steps() -> None:
@@ -276,6 +276,8 @@ legal = st.lists(
 )
 
 
+# The first decision after the pause is a flicker, and names the step that went on before it.
+@example([(6, True, 6, 1, 0, True, 6), (6, True, 6, 1, 3, True, 6), (6, True, 6, 1, 0, True, 6)], 0.3046875, 23, 3)
 @given(legal, st.floats(0, 1), st.integers(0, 600), st.integers(0, 10))
 @settings(max_examples=400, deadline=None)
 def test_no_pause_makes_a_deviation_of_a_procedure_that_was_followed(

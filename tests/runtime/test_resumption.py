@@ -14,19 +14,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_hal.decoding.belief import BeliefTracker
 from edge_hal.decoding.conformance import Conformance
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.forward_filter import filter_tables
 from edge_hal.decoding.kept_cycle import KeptCycle
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Cycle, Deviation, Event, Gap, Now, Start, Transition, encode
 from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.delivery.stream_delivery import StreamDelivery
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable, read_recording
 from edge_hal.runtime.resumption import LiveResumption, pause_ns
 from edge_hal.runtime.runner import run
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.stop import Stop
+from edge_hal.runtime.stream.latency import Latency
 from edge_hal.runtime.stream.resumed import Instant, Noted, Resumed, read_row
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.deliveries import edge_hal, kept, spawn
@@ -182,6 +186,22 @@ def test_a_journal_keeps_the_newest_belief_and_events_beside_it(tmp_path: Path) 
         assert db.execute("SELECT count(*) FROM belief").fetchone() == (1,)
         assert db.execute("PRAGMA user_version").fetchone() == (1,)  # earlier versions open it too
     assert len(kept(tmp_path / "j")) == 1
+
+
+def test_a_row_is_kept_after_the_events_that_it_names(tmp_path: Path) -> None:
+    """Else the next run would give their numbers to other events."""
+    procedure = Procedure({name: Step(1 / 3, 1 / 3, 2.0, 1.3, AFTER[name]) for name in LABELS})
+    tracker = BeliefTracker(filter_tables(procedure, HZ, 0.05), (0.3,), (0,))
+    belief = tracker.follow(0, {0: np.log(np.full((1, 3), 1 / 3))}).now
+    with Journal(tmp_path / "j", STREAM) as journal:
+        delivery = StreamDelivery(STREAM, journal, Latency())
+        delivery.noted = Noted(belief, LABELS, HZ, NOW, 0, dataclasses.replace(CYCLE, called={"red": 0}))
+        delivery.keep_belief()
+        assert journal.kept_belief() is None
+        delivery.held.put(start(), "", wait=False)
+        delivery.send_batch(lambda event, body: None)  # and the row at once, not with the next heartbeat
+        found = journal.kept_belief()
+        assert found is not None and read_row(found)[2] == delivery.noted.cycle
 
 
 @pytest.mark.parametrize(
