@@ -91,6 +91,17 @@ def test_a_step_that_is_longer_than_the_pause_is_skipped_and_corrected_in_a_thir
     assert again.cycles[0].before == (TAKE,) and again.cycles[0].deviations == (1,)
 
 
+def test_a_step_that_was_believed_for_long_before_the_pause_is_not_called_skipped() -> None:
+    rules = lasting().steps
+    rules = {**rules, "fold": replace(rules["fold"], doubt_s=1.0)}
+    for believed_ticks, told in ((9, [("skipped", FOLD, PRESS)]), (10, [])):
+        stream = Stream(Procedure(rules)).play(*long(TAKE))
+        stream.tracker.passed(stream.tick - 1 + believed_ticks, np.eye(5)[FOLD])
+        kept = stream.tracker.kept()
+        assert kept.believed_s["fold"] == pytest.approx(believed_ticks / HZ)
+        assert resumed(kept, rules=Procedure(rules)).play(*long(TAKE, PRESS)).kinds == told
+
+
 @pytest.mark.parametrize(("pause_s", "told"), [(1.9, [("skipped", FOLD, PRESS)]), (2.0, [])])
 def test_a_step_that_fits_into_the_pause_is_not_called_skipped(pause_s: float, told: Any) -> None:
     """1 s more was not seen: until a decision, on both sides."""
@@ -140,11 +151,14 @@ def test_a_step_that_had_begun_is_judged_if_it_goes_on_and_else_may_have_occurre
     assert stream.kinds == [] and stream.cycles[0].missing == ()
 
 
-@pytest.mark.parametrize(("pause_s", "at"), [(0.2, 0), (30.0, 80)])
-def test_a_step_is_overdue_by_its_time_before_a_short_pause(pause_s: float, at: int) -> None:
-    stream = resumed(after(TAKE, FOLD, last_s=7.9), pause_s).play((FOLD, 12))
+@pytest.mark.parametrize(("pause_s", "at", "decided_at"), [(0.2, 0, 5), (30.0, 80, 85)])
+def test_a_step_is_overdue_by_its_time_before_a_short_pause(pause_s: float, at: int, decided_at: int) -> None:
+    kept = after(TAKE, FOLD, last_s=7.9)
+    stream = resumed(kept, pause_s)
+    assert [stream.tracker.passed(tick) for tick in range(200)] == [[]] * 200  # nobody knows whether it goes on
+    stream = resumed(kept, pause_s).play((FOLD, 12))
     [told] = stream.deviations
-    assert (told.kind, told.boundary_tick) == ("overdue", at)
+    assert (told.kind, told.boundary_tick, told.decision_tick) == ("overdue", at, decided_at)
     assert resumed(stream.tracker.kept()).play((FOLD, 12)).kinds == []  # once
 
 
