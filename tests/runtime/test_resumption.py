@@ -37,11 +37,10 @@ from tests.helpers.deliveries import edge_hal, kept, spawn
 from tests.helpers.loops import check_stream, received, recorded
 from tests.helpers.processes import TIMEOUT_S
 from tests.helpers.sample_events import ANY_PORT, STREAM, start
+from tests.helpers.steps_once import AFTER, AGAIN, HZ, LACKING, following, seconds
 
 S = 10**9
 NOW = Instant(1_800_000_000 * S, "boot", 5000 * S)
-AFTER = {"blue": {"green": 1.0}, "green": {"red": 1.0}, "red": {"blue": 1.0}}
-HZ = 20
 UNSURE = np.zeros((1, 3), np.float32)
 """All labels are equally probable."""
 
@@ -359,28 +358,6 @@ def test_a_reload_carries_the_belief_over(tmp_path: Path) -> None:
 
 
 # --- the running cycle ---------------------------------------------------------------------------
-
-SURE = {"shortest_s": 0.2, "optional": False, "repeatable": False}
-AGAIN: dict[str, dict[str, Any]] = {"blue": {}, "green": {}, "red": {"ends_cycle": True}}
-"""Each step once in a cycle. Nothing says where a cycle begins, so after no pause it may be another one."""
-LACKING: dict[str, dict[str, Any]] = {
-    "blue": {"begins_cycle": True},
-    "green": {"shortest_s": 590.0},
-    "red": {"requires": {"green": 0.9}, "ends_cycle": True},
-}
-"""`red` needs `green`, which lasts longer than any pause."""
-
-
-def following(folder: Path, rules: dict[str, dict[str, Any]], labels: tuple[str, ...] = LABELS) -> Path:
-    """A bundle that follows the steps by these rules."""
-    steps = {name: Step(1 / 3, 1 / 3, 60.0, 1.3, AFTER[name], **{**SURE, **rules[name]}) for name in labels}
-    decoder = DecoderConfig(decide_at=0.6, min_duration_s=0.2, procedure=Procedure(steps))
-    return known_bundle(folder / "bundle", HZ, decoder=decoder, labels=labels).path
-
-
-def seconds(*parts: tuple[int, float]) -> Any:
-    """(T, 3) vectors: each label for so many seconds."""
-    return vectors([label for label, lasts_s in parts for _ in range(round(lasts_s * HZ))])
 
 
 def deviations(events: list[Event]) -> list[tuple[int, str, tuple[str, ...], str | None]]:

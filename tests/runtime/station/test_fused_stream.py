@@ -17,7 +17,7 @@ from edge_hal.bundle import load_bundle
 from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.fusion import fused_fingerprint, fused_spec, in_order, label_order, pooled
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import End, Gap, Start, Transition, encode
+from edge_hal.events import Deviation, End, Gap, Start, Transition, encode
 from edge_hal.runtime.model import Model
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable
@@ -30,6 +30,8 @@ from tests.helpers.bundles import known_bundle, vectors
 from tests.helpers.loops import check_laws, segments
 from tests.helpers.running_station import Heard, options_of, running
 from tests.helpers.station_streams import endless, stream
+from tests.helpers.steps_once import AGAIN, following, seconds
+from tests.helpers.steps_once import HZ as STEPS_HZ
 
 TURNED = ("red", "blue", "green")
 
@@ -204,6 +206,24 @@ def test_without_any_view_it_tells_a_gap_and_goes_on(tmp_path: Path, bundle: Pat
     assert gone.reset and all(gap.reason == "overload" for gap in gaps if gap is not gone)  # a busy machine cuts ticks
     begun = sum(event.from_ is None for event in heard.events["bench"] if isinstance(event, Transition))
     assert 2 <= begun <= 1 + sum(gap.reset for gap in gaps)
+
+
+@pytest.mark.slow
+def test_its_cycle_goes_on_over_a_short_gap(tmp_path: Path) -> None:
+    views, rules = [], following(tmp_path, AGAIN)
+    for name in ("left", "right"):
+        each = endless(tmp_path, rules, name, seconds=7)
+        np.save(tmp_path / f"{name}.npy", seconds((0, 1.5), (1, 3.5), (0, 60)))
+        views.append(replace(each, camera=f"fault:unplug@2500ms+1s:features:{tmp_path}/{name}.npy@{STEPS_HZ}"))
+    bench = fused(*views)
+    heard = Heard()
+    run_station(
+        lambda: with_fused(options_of(*views), replace(bench, run=replace(bench.run, seconds=None))), on_event=heard
+    )
+    [gone] = [event for event in heard.events["bench"] if isinstance(event, Gap) and event.reason == "source"]
+    assert gone.resumed is not None and gone.resumed["done"] == ["blue", "green"]
+    told = [event for event in heard.events["bench"] if isinstance(event, Deviation)]
+    assert [(event.kind, event.seen) for event in told] == [("repeated", "blue")] and told[0].epoch > 0
 
 
 def test_a_reload_adds_and_removes_it_and_touches_no_view(tmp_path: Path, bundle: Path) -> None:
