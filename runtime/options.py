@@ -49,7 +49,7 @@ class RunOptions:
             source as well.
         journal: None keeps no events.
         resume_s: the longest pause of a camera, within a run or between two with the same journal, after which the
-            belief is resumed; 0 resumes nothing.
+            belief and the running cycle are resumed; 0 resumes nothing.
         trusted: a folder of public signing keys. A bundle that none of them signed is refused.
         preview: an address to publish small pictures of the source on.
     """

@@ -90,8 +90,9 @@ Still = Annotated[
 Resume = Annotated[
     str,
     source(
-        help="After a pause of a camera that is no longer than this, go on with what was believed before it: after a "
-        "gap, and after a restart with the same journal. At most 10m; 0 resumes nothing."
+        help="After a pause of a camera that is no longer than this, go on with what was believed before it, and with "
+        "the steps that were done: after a gap, and after a restart with the same journal. At most 10m; 0 resumes "
+        "nothing."
     ),
 ]
 

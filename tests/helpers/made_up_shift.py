@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_hal.events import Cycle, Deviation, End, Event, Moment, Now, Start, Transition, encode
+from edge_hal.events import Cycle, Deviation, End, Event, Gap, Moment, Now, Start, Transition, encode
 from edge_hal.runtime.delivery.journal import Journal
 from tests.helpers.processes import REPOSITORY
 
@@ -109,6 +109,12 @@ class Shift:
         self.steps, self.found = [], []
         end = moment(t_s)
         return Cycle(self.stream, 0, number, begin, end, steps, deviations, missing, not missing, "d", run=run)
+
+    def gap(self, done: list[str], t_s: float) -> Gap:
+        """A pause, over which a pass goes on whose steps are `done`."""
+        resumed = {"action": done[-1], "since_utc_ns": self.begin_ns, "age_s": 1.0, "done": done}
+        begin, end, run = moment(t_s - 1), moment(t_s), self.run(t_s)
+        return Gap(self.stream, 0, next(self.numbers), "source", begin, end, 0, True, "b", "d", resumed, run=run)
 
     def end(self, t_s: float) -> End:
         return End(self.stream, 0, next(self.numbers), "signal", moment(t_s), COUNTERS, run=self.run(t_s))
@@ -199,6 +205,8 @@ def main(endpoint: str, stream: str, path: str, transitions: int, preview: str |
                     publisher.publish(event)
             elif command == "skipped":
                 publisher.publish(shift.skipped(words[0], t_s - DECIDED_S))
+            elif command == "gap":
+                publisher.publish(shift.gap(words, t_s))
             elif command == "now":
                 publisher.publish(shift.now(words[0], float(words[1]), t_s))
             elif command == "burst":

@@ -92,6 +92,20 @@ def test_what_happens_is_shown_at_once(page: Browser, bench: Bench, viewer: View
     assert viewer.token not in page.driver.current_url
 
 
+def test_a_pass_that_goes_on_over_a_pause_shows_what_was_done_before_it(page: Browser, bench: Bench) -> None:
+    begin_pass(bench)
+    page.until("document.querySelectorAll('.procedure .done').length === 2")
+    bench.tell("gap place_base insert_gear fit_cover")
+    page.until("document.querySelectorAll('.procedure .done').length === 3")
+    bench.tell("transition inspect")
+    bench.tell("now inspect 0.9")
+    page.until("text('.procedure .now').includes('inspect')")
+    assert page.run("return document.querySelectorAll('.procedure .done').length") == 3
+    bench.tell("transition place_base")
+    bench.tell("now place_base 0.9")
+    page.until("document.querySelectorAll('.procedure .done').length === 0")
+
+
 def test_the_page_connects_again_after_the_run_and_after_the_server(
     page: Browser, bench: Bench, viewer: Viewer, tmp_path: Path
 ) -> None:
