@@ -5,8 +5,8 @@
 A server in a process of its own sends a rendered session, 640 x 480 at 30 frames a second, to each camera, from another
 frame on. `edge-hal run --station` reads them all. Several numbers of cameras show the limit: `--cameras 8 16 24`.
 
-    cut            ticks that did not take place, of all ticks
-    lost           frames that a reading process dropped because the station did not take them in time
+    cut, held      ticks that did not take place; ticks without a new frame
+    lost           frames that were replaced by a newer one before the station took them
     age p50, p99   from the capture of a frame to the socket of the publisher, ms, over all transitions
     cores          processor seconds a second: station, reading processes, server
     station, reader  PSS in MB; of the reading processes the largest
@@ -171,7 +171,6 @@ def measured(bundle: Path, count: int, seconds: float, port: int, server: int, f
         "lost": grown(lambda c: c["dropped"]["superseded"] + c["dropped"]["overload"]),
         "frames": grown(lambda c: c["captured"]),
         "gaps": gaps,
-        "frames_per_s": grown(lambda c: c["captured"]) / wall_s / count,
         "age_p50_ms": float(p50),
         "age_p99_ms": float(p99),
         "cores_station": (after[0] - used_s) / wall_s,

@@ -27,8 +27,6 @@ Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=0)]
 Components = Annotated[int, Field(ge=0)]
 Lists = Literal["exact", "noisy", "sets"]
-BASELINE_S = 8.0
-"""Of the vectors of a frame encoder (docs/encoders.md)."""
 
 
 class Section(BaseModel):
@@ -95,9 +93,8 @@ class Model(Section):
     (`learning/data/rates.py`). `lag_s`: the posteriors at tick t describe time t - lag_s. `other_lags_s`: lags of
     further heads; those that round to the same tick as another are left out. `projected`: the number of principal
     components that the front end keeps of a vector; 0 keeps the vector. `baseline_s`: the seconds whose mean and
-    deviation standardise the vectors once more (`model/front_end.py`); 0 for none, None for BASELINE_S with a
-    frame encoder. The other fields are those of `spec.PyramidSpec`; `front_end_window_s` is the front end's window
-    in seconds."""
+    deviation standardise the vectors once more (`model/front_end.py`); 0 for none. The other fields are those of
+    `spec.PyramidSpec`; `front_end_window_s` is the front end's window in seconds."""
 
     model_hz: Positive | None = 10.0
     front_end_window_s: Positive = 0.5
@@ -107,7 +104,7 @@ class Model(Section):
     lag_s: Weight = 0.6
     other_lags_s: tuple[Weight, ...] = (0.0, 0.3)
     projected: Components = 0
-    baseline_s: Weight | None = None
+    baseline_s: Weight = 0.0
     encoder: Encoder | None = None
     levels: tuple[Level, ...]
 
@@ -127,9 +124,7 @@ class Model(Section):
 
     @property
     def baseline_ticks(self) -> int:
-        default = 0.0 if self.encoder is None else BASELINE_S
-        baseline_s = default if self.baseline_s is None else self.baseline_s
-        return max(2, round(baseline_s * self.hz)) if baseline_s > 0 else 0
+        return max(2, round(self.baseline_s * self.hz)) if self.baseline_s > 0 else 0
 
     def spec(self, labels: tuple[str, ...], background: str | None, size: int) -> PyramidSpec:
         """The table of shapes for these labels and for input vectors of `size` numbers."""

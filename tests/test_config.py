@@ -223,11 +223,11 @@ def test_words_that_yaml_takes_for_something_else_are_text(tmp_path: Path, word:
     assert load_config("kinematics", ["data.background=~"]).data.background is None
 
 
-def test_vectors_of_a_frame_encoder_have_a_baseline_by_default() -> None:
+def test_a_baseline_is_asked_for_in_seconds() -> None:
     def ticks(preset: str, *given: str) -> int:
         return load_config(preset, given).model.baseline_ticks
 
-    assert ticks("tiny") == 80 and ticks("tiny", "model.model_hz=5") == 40
-    assert ticks("tiny", "model.baseline_s=0") == 0 and ticks("tiny", "model.baseline_s=4") == 40
+    assert ticks("tiny") == ticks("kinematics") == 0
+    assert ticks("tiny", "model.baseline_s=4") == ticks("kinematics", "model.baseline_s=4") == 40
+    assert ticks("tiny", "model.baseline_s=4", "model.model_hz=5") == 20
     assert ticks("tiny", "model.baseline_s=0.01") == 2  # one tick alone has no deviation
-    assert ticks("kinematics") == 0 and ticks("kinematics", "model.baseline_s=4") == 40

@@ -41,7 +41,7 @@ encoder: {encoder}
 
 # Keys of the configuration that are replaced, as with `edge-hal train --set`.
 # settings:
-#   learning.restarts: 64
+#   model.baseline_s: 8    # the stream comes from another place or camera than these videos
 """
 
 README = """\

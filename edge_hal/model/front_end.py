@@ -5,7 +5,7 @@ has state but nothing that is learned by gradients. Since it is in the graph, th
 
 With a *baseline*, z-scores are standardised once more by their own mean and deviation over some seconds before. What
 stays the same for so long then has no influence: the bench, the light, the clothes, the view, and the state that the
-earlier steps have left behind. What moves remains.
+earlier steps have left behind. What moves remains. A hand that rests for so long is lost too.
 """
 
 from __future__ import annotations
