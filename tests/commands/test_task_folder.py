@@ -86,7 +86,7 @@ def test_every_key_that_task_yaml_shows_is_valid(tmp_path: Path) -> None:
     from edge_hal.commands.init import TASK
     from edge_hal.task_file import TaskFile
 
-    keys = (*TaskFile.model_fields, "  learning")
+    keys = (*TaskFile.model_fields, "  model")
     lines = [line.removeprefix("# ") for line in TASK.format(encoder="own", why="").splitlines()]
     lines = [line for line in lines if line.startswith(keys) and ":" in line]
     (tmp_path / "task.yaml").write_text("\n".join(lines))
