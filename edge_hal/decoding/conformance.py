@@ -15,7 +15,6 @@ breaks a rule.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .cycle_rules import CycleRules
 from .kept_belief import LONGEST_AGE_S
 from .kept_cycle import KeptCycle, KeptStep
 from .procedure import Procedure
@@ -30,8 +30,6 @@ from .running_cycle import LARGEST, Cycle, CycleStep, Deviation, RunningCycle
 
 __all__ = ["Conformance", "Cycle", "CycleStep", "Deviation"]
 
-RARE = 0.05
-"""A step that follows the last step of a cycle less often than this is not waited for before the cycle is closed."""
 RESTART = 2
 """So many repeated steps in a row, beginning with a step that begins a cycle, are a new cycle."""
 
@@ -71,33 +69,13 @@ class Conformance:
     """
 
     def __init__(self, procedure: Procedure, model_hz: float) -> None:
-        steps, names = list(procedure.steps.values()), list(procedure.steps)
-        index = {name: label for label, name in enumerate(names)}
-        self._steps, self._labels, self._names, self._hz = steps, len(steps), tuple(names), model_hz
-        self._overdue = [None if s.overdue_s is None else max(1, round(s.overdue_s * model_hz)) for s in steps]
-        self._doubt = [None if s.doubt_s is None else s.doubt_s * model_hz for s in steps]
-        self._shortest = np.array([math.ceil(step.shortest_s * model_hz) for step in steps])
-        begins = [self._shortest[label] for label, step in enumerate(steps) if step.begins_cycle]
-        self._shortest_begin = min(begins, default=math.inf)
-        self._follower = [index[max(step.then, key=lambda to: step.then[to])] if step.then else None for step in steps]
-        self._needs = [{index[to]: sure for to, sure in step.requires.items()} for step in steps]
-        self._closed_by = [{index[to]: sure for to, sure in step.not_after.items()} for step in steps]
-        ends = [step.ends_cycle for step in steps]
-        self._has_ends = any(ends)
-        self._last = [
-            ends[label]
-            and all(
-                chance < RARE or steps[index[to]].begins_cycle or steps[index[to]].background
-                for to, chance in step.then.items()
-            )
-            for label, step in enumerate(steps)
-        ]
+        self._rules, self._hz = CycleRules(procedure, model_hz), model_hz
         self.reset()
 
     def reset(self, *, mid_cycle: bool = False) -> None:
         """Start a new epoch. `mid_cycle`: the stream may begin within a cycle, as that of a camera does. Then what its
         first cycle lacks is not reported."""
-        self._cycle = RunningCycle.empty(self._labels, from_begin=not mid_cycle)
+        self._cycle = RunningCycle.empty(self._rules.labels, from_begin=not mid_cycle)
         self._current: _Segment | None = None
         self._candidate: _Segment | None = None
         self._number = 0
@@ -106,7 +84,7 @@ class Conformance:
 
     def resume(self, kept: KeptCycle, pause_s: float) -> None:
         """The epoch begins `pause_s` after what was kept of an earlier one. Before its first decision."""
-        names, going_on, hz = self._names, kept.going_on, self._hz
+        names, going_on, hz = self._rules.names, kept.going_on, self._hz
         self._cycle = kept.running(names, hz)
         self._number = len(kept.called)
         self._unseen = round((kept.unseen_s + pause_s) * hz)
@@ -123,14 +101,14 @@ class Conformance:
         going_on, begun, unseen = None, self._begun, self._tick
         if current is not None:
             age_s = min(LONGEST_AGE_S, max(0, self._tick - current.watched_from) / hz)
-            going_on = KeptStep(self._names[current.label], age_s, current.confidence, current.told)
+            going_on = KeptStep(self._rules.names[current.label], age_s, current.confidence, current.told)
             unseen = current.delay_ticks
         if candidate is not None:
             begun, unseen = candidate.label, candidate.delay_ticks
         elif self._unseen >= 0:
             unseen = self._unseen + self._tick
-        name = None if begun < 0 else self._names[begun]
-        return KeptCycle.of(self._cycle, self._names, hz, going_on, name, unseen / hz)
+        name = None if begun < 0 else self._rules.names[begun]
+        return KeptCycle.of(self._cycle, self._rules.names, hz, going_on, name, unseen / hz)
 
     def decided(self, label: int, boundary_tick: int, decision_tick: int, confidence: float) -> list[Deviation | Cycle]:
         """A decision of the decoder; see `Decision`."""
@@ -159,8 +137,8 @@ class Conformance:
         found = [*self._settle(self._tick, self._tick), *self._advance(self._tick)]
         cycle = self._cycle
         if cycle.shown:
-            sure = not cycle.before or any(s.ends_cycle and cycle.done[n] for n, s in enumerate(self._steps))
-            found += self._close(self._tick, self._tick, None, report=sure and self._ended())
+            sure = not cycle.before or self._rules.surely_ended(cycle)
+            found += self._close(self._tick, self._tick, None, report=sure and self._rules.ended(cycle))
             self._cycle = cycle
         return found
 
@@ -178,15 +156,15 @@ class Conformance:
         if self._begun not in (-1, label):
             cycle.doubtful[self._begun] = 1
         self._begun = -1
-        rest = sum(self._shortest[step] for step in self._missing())
-        cycle.another = cycle.another or bool(hidden >= rest + self._shortest_begin)
-        fit = self._shortest <= hidden
+        rest = sum(self._rules.shortest[step] for step in self._rules.missing(cycle))
+        cycle.another = cycle.another or bool(hidden >= rest + self._rules.shortest_begin)
+        fit = self._rules.shortest <= hidden
         cycle.doubtful[fit & (cycle.done == 0)] = 1
         if current is not None:
             if label == current.label:
                 cycle.go_on(label, boundary_tick)
                 current.delay_ticks = decision_tick - boundary_tick
-            if fit[np.arange(self._labels) != current.label].any():  # it may have begun anew
+            if fit[np.arange(self._rules.labels) != current.label].any():  # it may have begun anew
                 current.watched_from = boundary_tick
 
     def _settle(self, boundary_tick: int, tick: int) -> Iterator[Deviation | Cycle]:
@@ -199,7 +177,10 @@ class Conformance:
         else:
             self._cycle.doubtful[candidate.label] = 1
             # It was not only a flicker, so what goes on now may have begun anew.
-            if self._current is not None and boundary_tick - candidate.begin_tick >= self._shortest[candidate.label]:
+            if (
+                self._current is not None
+                and boundary_tick - candidate.begin_tick >= self._rules.shortest[candidate.label]
+            ):
                 self._current.watched_from = boundary_tick
 
     def _advance(self, tick: int) -> Iterator[Deviation | Cycle]:
@@ -209,29 +190,29 @@ class Conformance:
             yield from self._confirm(candidate, tick)
         current = self._current
         if self._unseen < 0 and self._candidate is None and current is not None and not current.told:
-            limit, lasted = self._overdue[current.label], tick - current.delay_ticks - current.watched_from
-            if limit is not None and lasted >= limit and not self._steps[current.label].background:
+            limit, lasted = self._rules.overdue[current.label], tick - current.delay_ticks - current.watched_from
+            if limit is not None and lasted >= limit and not self._rules.steps[current.label].background:
                 current.told = True
-                follower, evidence = self._follower[current.label], {"ticks": lasted, "limit_ticks": limit}
+                follower, evidence = self._rules.follower[current.label], {"ticks": lasted, "limit_ticks": limit}
                 at_tick = max(0, current.watched_from + limit)
                 yield self._deviation("overdue", follower, current, tick, 1.0, evidence, boundary_tick=at_tick)
 
     def _counts(self, segment: _Segment, end_tick: int) -> bool:
-        long = bool(end_tick - segment.begin_tick >= self._shortest[segment.label])
-        return long and segment.confidence >= self._steps[segment.label].least_confidence
+        long = bool(end_tick - segment.begin_tick >= self._rules.shortest[segment.label])
+        return long and segment.confidence >= self._rules.steps[segment.label].least_confidence
 
     def _confirm(self, segment: _Segment, tick: int) -> Iterator[Deviation | Cycle]:
         """The segment counts: what was before it has ended, and it is judged."""
         self._current = segment
         self._cycle.end_step(segment.begin_tick)
-        step = self._steps[segment.label]
-        if self._cycle.count and self._begins_another(segment.label):
+        step = self._rules.steps[segment.label]
+        if self._cycle.count and self._rules.begins_another(self._cycle, segment.label):
             yield from self._close(segment.begin_tick, tick, segment, report=self._cycle.from_begin)
-        elif self._cycle.count and step.background and self._over():
+        elif self._cycle.count and step.background and self._rules.over(self._cycle):
             yield from self._close(segment.begin_tick, tick, None, report=True)
         if not step.background:
             if not self._cycle.count and step.begins_cycle:  # the stream began where a cycle does
-                self._cycle = RunningCycle.empty(self._labels)
+                self._cycle = RunningCycle.empty(self._rules.labels)
             yield from self._judge(segment, tick)
             self._cycle.add(segment.label, segment.begin_tick)
 
@@ -239,88 +220,42 @@ class Conformance:
 
     def _judge(self, segment: _Segment, tick: int) -> Iterator[Deviation | Cycle]:
         seen = segment.label
-        if self._cycle.another and self._contradicts(seen):
+        if self._cycle.another and self._rules.contradicts(self._cycle, seen):
             self._cycle = self._cycle.seen()
         cycle = self._cycle
         again = bool(cycle.done[seen])
         cycle.repeats = cycle.repeats + 1 if again else 0
-        if again and not self._steps[seen].repeatable:
+        if again and not self._rules.steps[seen].repeatable:
             closed = self._restart(segment, tick)
             if closed is not None:
                 yield closed
                 return
             evidence = {"times_before": float(cycle.done[seen])}
-            yield self._deviation("repeated", self._follower[seen], segment, tick, 1.0, evidence)
+            yield self._deviation("repeated", self._rules.follower[seen], segment, tick, 1.0, evidence)
             return
-        for before, sure in self._needs[seen].items():
-            if not again and self._lacks(before) and cycle.skipped[before] < 0:
+        for before, sure in self._rules.needs[seen].items():
+            if not again and self._rules.lacks(cycle, before) and cycle.skipped[before] < 0:
                 cycle.skipped[before] = self._number
                 yield self._deviation("skipped", before, segment, tick, sure, {"sure": sure})
-        late = self._late(seen)
+        late = self._rules.late(cycle, seen)
         if late:
             step, told = max(late, key=lambda step: late[step]), int(cycle.skipped[seen])
             corrects = None if told < 0 else told
             evidence = {"sure": late[step]}
             yield self._deviation("out_of_order", step, segment, tick, late[step], evidence, corrects=corrects)
 
-    def _late(self, seen: int) -> dict[int, float]:
-        """The steps of the cycle that `seen` should have come before, and how sure that is."""
-        cycle = self._cycle
-        late = {step: sure for step, sure in self._closed_by[seen].items() if cycle.done[step]}
-        if not cycle.done[seen] and not cycle.doubtful[seen]:
-            late |= {step: needs[seen] for step, needs in enumerate(self._needs) if seen in needs and cycle.done[step]}
-        return late
-
-    def _contradicts(self, seen: int) -> bool:
-        """Whether this step breaks the rules of the cycle."""
-        again = bool(self._cycle.done[seen]) and not self._steps[seen].repeatable
-        return again or bool(self._late(seen))
-
-    def _lacks(self, label: int) -> bool:
-        """Whether the cycle lacks a step that it must have, for certain."""
-        optional = self._steps[label].optional or self._steps[label].background
-        doubt = self._doubt[label] is not None and self._cycle.believed[label] >= self._doubt[label]
-        return not optional and not self._cycle.done[label] and not self._cycle.doubtful[label] and not doubt
-
-    def _missing(self) -> tuple[int, ...]:
-        return tuple(label for label in range(self._labels) if self._lacks(label))
-
-    def _ended(self) -> bool:
-        """Whether a step that ends a cycle has occurred, or may have."""
-        cycle = self._cycle
-        return any(s.ends_cycle and (cycle.done[n] or cycle.doubtful[n]) for n, s in enumerate(self._steps))
-
-    def _over(self) -> bool:
-        """Whether nothing of the cycle can follow: its last step is one after which only a new cycle begins."""
-        cycle = self._cycle
-        return cycle.count <= len(cycle.steps) and bool(self._last[cycle.steps[cycle.count - 1, 0]])
-
-    def _begins_another(self, label: int) -> bool:
-        """Whether this step belongs to the next cycle. After the end of a cycle, a step that begins cycles does, unless
-        it is optional and the cycle has been without it. If the end was not seen, it does if that explains what was
-        seen with fewer deviations than a repeated step: at most one step is missing."""
-        step, cycle = self._steps[label], self._cycle
-        if not step.begins_cycle:
-            return False
-        if not cycle.from_begin:
-            return True
-        done = bool(cycle.done[label])
-        if self._ended():
-            return done or not step.optional
-        return done and not step.repeatable and len(self._missing()) <= 1
-
     def _restart(self, segment: _Segment, tick: int) -> Cycle | None:
         """If the cycle was given up and begun again, close it: its last steps, all repeated, begin the next one."""
         cycle, first = self._cycle, self._cycle.count - self._cycle.repeats + 1
         if cycle.repeats < RESTART or cycle.count > len(cycle.steps):
             return None
-        if not self._steps[int(cycle.steps[first, 0])].begins_cycle:
+        if not self._rules.steps[int(cycle.steps[first, 0])].begins_cycle:
             return None
         moved = cycle.steps[first : cycle.count].copy()
         cycle.steps[first : cycle.count] = -1
         cycle.count = first
-        closed = cycle.closed(max(0, int(moved[0, 1])), tick, self._missing(), False)
-        self._cycle = RunningCycle.empty(self._labels)
+        closed = cycle.closed(max(0, int(moved[0, 1])), tick, self._rules.missing(cycle), False)
+        self._cycle = RunningCycle.empty(self._rules.labels)
         for label, begin, end in moved.tolist():
             self._cycle.add(label, begin)
             self._cycle.end_step(end)
@@ -329,14 +264,14 @@ class Conformance:
 
     def _close(self, end_tick: int, tick: int, seen: _Segment | None, *, report: bool) -> Iterator[Deviation | Cycle]:
         """The cycle ends. With `report`, what it lacks was skipped."""
-        cycle, missing = self._cycle, self._missing()
+        cycle, missing = self._cycle, self._rules.missing(self._cycle)
         for label in missing:
             if report and cycle.skipped[label] < 0:
                 cycle.skipped[label] = self._number
                 at = seen or _Segment(-1, end_tick, 1.0)
                 yield self._deviation("skipped", label, at, tick, 1.0, {"cycle_ended": 1.0})
-        yield cycle.closed(end_tick, tick, missing, self._ended() or not self._has_ends)
-        self._cycle = RunningCycle.empty(self._labels)
+        yield cycle.closed(end_tick, tick, missing, self._rules.ended(cycle) or not self._rules.has_ends)
+        self._cycle = RunningCycle.empty(self._rules.labels)
 
     def _deviation(
         self,
@@ -388,12 +323,12 @@ class Conformance:
             for (label, begin, delay, told, watched, samples), sure in zip(rows, confidence, strict=True)
         ]
         if not (
-            len(cycle.done) == self._labels
+            len(cycle.done) == self._rules.labels
             and 0 <= number < LARGEST
             and 0 <= tick < LARGEST
             and -1 <= unseen < LARGEST
-            and -1 <= begun < self._labels
-            and all(s is None or s.label < self._labels for s in held)
+            and -1 <= begun < self._rules.labels
+            and all(s is None or s.label < self._rules.labels for s in held)
             and state["segments"].min() > -LARGEST
             and state["segments"].max() < LARGEST
             and all(0 <= sure <= 1 for sure in confidence)

@@ -1,0 +1,101 @@
+"""What a procedure says of a running cycle: what it lacks, whether it is over, which step comes too late.
+
+Times are in ticks. These rules only look; `conformance.py` follows the stream and reports.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .procedure import Procedure
+from .running_cycle import RunningCycle
+
+RARE = 0.05
+"""A step that follows the last step of a cycle less often than this is not waited for before the cycle is closed."""
+
+
+class CycleRules:
+    """The rules of a procedure, whose steps are in the order of the labels, at `model_hz` ticks a second.
+
+    Attributes:
+        steps: the entries of the procedure, by label. `names`: their names.
+        shortest: (K,) the ticks after which a segment counts. `shortest_begin`: the least of the steps that begin a
+            cycle.
+        overdue: the ticks that a step may last, by label; None without a limit.
+        follower: the step that mostly follows, by label; None if nothing is known.
+        needs: by label: the steps that come before it -> how sure that is.
+        has_ends: whether there are steps that end a cycle.
+    """
+
+    def __init__(self, procedure: Procedure, model_hz: float) -> None:
+        steps, names = list(procedure.steps.values()), list(procedure.steps)
+        index = {name: label for label, name in enumerate(names)}
+        self.steps, self.names, self.labels = steps, tuple(names), len(steps)
+        self.overdue = [None if s.overdue_s is None else max(1, round(s.overdue_s * model_hz)) for s in steps]
+        self.shortest = np.array([math.ceil(step.shortest_s * model_hz) for step in steps])
+        begins = [self.shortest[label] for label, step in enumerate(steps) if step.begins_cycle]
+        self.shortest_begin = min(begins, default=math.inf)
+        self.follower = [index[max(step.then, key=lambda to: step.then[to])] if step.then else None for step in steps]
+        self.needs = [{index[to]: sure for to, sure in step.requires.items()} for step in steps]
+        ends = [step.ends_cycle for step in steps]
+        self.has_ends = any(ends)
+        self._doubt = [None if s.doubt_s is None else s.doubt_s * model_hz for s in steps]
+        self._closed_by = [{index[to]: sure for to, sure in step.not_after.items()} for step in steps]
+        self._last = [
+            ends[label]
+            and all(
+                chance < RARE or steps[index[to]].begins_cycle or steps[index[to]].background
+                for to, chance in step.then.items()
+            )
+            for label, step in enumerate(steps)
+        ]
+
+    def late(self, cycle: RunningCycle, seen: int) -> dict[int, float]:
+        """The steps of the cycle that `seen` should have come before, and how sure that is."""
+        late = {step: sure for step, sure in self._closed_by[seen].items() if cycle.done[step]}
+        if not cycle.done[seen] and not cycle.doubtful[seen]:
+            late |= {step: needs[seen] for step, needs in enumerate(self.needs) if seen in needs and cycle.done[step]}
+        return late
+
+    def contradicts(self, cycle: RunningCycle, seen: int) -> bool:
+        """Whether the step breaks the rules of the cycle."""
+        again = bool(cycle.done[seen]) and not self.steps[seen].repeatable
+        return again or bool(self.late(cycle, seen))
+
+    def lacks(self, cycle: RunningCycle, label: int) -> bool:
+        """Whether the cycle lacks a step that it must have, for certain."""
+        optional, limit = self.steps[label].optional or self.steps[label].background, self._doubt[label]
+        doubt = limit is not None and cycle.believed[label] >= limit
+        return not optional and not cycle.done[label] and not cycle.doubtful[label] and not doubt
+
+    def missing(self, cycle: RunningCycle) -> tuple[int, ...]:
+        """All steps that it lacks."""
+        return tuple(label for label in range(self.labels) if self.lacks(cycle, label))
+
+    def ended(self, cycle: RunningCycle) -> bool:
+        """Whether a step that ends a cycle has occurred, or may have."""
+        return any(s.ends_cycle and (cycle.done[n] or cycle.doubtful[n]) for n, s in enumerate(self.steps))
+
+    def surely_ended(self, cycle: RunningCycle) -> bool:
+        """Whether a step that ends a cycle has occurred."""
+        return any(step.ends_cycle and cycle.done[label] for label, step in enumerate(self.steps))
+
+    def over(self, cycle: RunningCycle) -> bool:
+        """Whether nothing of the cycle can follow: its last step is one after which only a new cycle begins."""
+        return cycle.count <= len(cycle.steps) and bool(self._last[cycle.steps[cycle.count - 1, 0]])
+
+    def begins_another(self, cycle: RunningCycle, label: int) -> bool:
+        """Whether this step belongs to the next cycle. After the end of a cycle, a step that begins cycles does, unless
+        it is optional and the cycle has been without it. If the end was not seen, it does if that explains what was
+        seen with fewer deviations than a repeated step: at most one step is missing."""
+        step = self.steps[label]
+        if not step.begins_cycle:
+            return False
+        if not cycle.from_begin:
+            return True
+        done = bool(cycle.done[label])
+        if self.ended(cycle):
+            return done or not step.optional
+        return done and not step.repeatable and len(self.missing(cycle)) <= 1
