@@ -30,6 +30,8 @@ import cv2
 import numpy as np
 import yaml
 import zmq
+from bundles import random_bundle
+from station import STAGES, processor_s, pss_mb, tree
 
 from edge_hal.workbench.dataset import render_video
 from edge_hal.workbench.schedule import sample_session
@@ -38,8 +40,6 @@ FPS, WIDTH, HEIGHT, QUALITY = 30, 640, 480, 85
 NOISE = 2.0
 """Standard deviation of the noise of the sensor, in levels of 255."""
 BOUNDARY = b"--frame"
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-STAGES = ("capture_to_tick", "encode", "step", "decide", "publish")
 BEGIN_S = 180.0
 """All cameras deliver within this time."""
 
@@ -87,27 +87,6 @@ def serve(port: Any, frames: list[bytes]) -> None:
     asyncio.run(run())
 
 
-def children(pid: int) -> list[int]:
-    found = [pid]
-    for each in found:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            found += [int(child) for child in task.read_text().split()]
-    return found[1:]
-
-
-def processor_s(pids: list[int]) -> float:
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS_PER_S
-
-
-def pss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
 def measured(bundle: Path, count: int, seconds: float, port: int, server: int, folder: Path) -> dict[str, float]:
     """One station of `count` cameras, for `seconds` after the last one has begun."""
     endpoint = f"ipc://{folder}/events"
@@ -139,7 +118,7 @@ def measured(bundle: Path, count: int, seconds: float, port: int, server: int, f
                         first.setdefault(name, event["counters"])
                     last[name] = event["counters"]
                 if not end_s and len(last) == count:
-                    readers = children(child.pid)
+                    readers = tree([child.pid])[1:]
                     begin_s = time.monotonic()
                     used_s, read_s, served_s = (processor_s(p) for p in ([child.pid], readers, [server]))
                     end_s = begin_s + seconds
@@ -152,7 +131,8 @@ def measured(bundle: Path, count: int, seconds: float, port: int, server: int, f
                     age_ms.append(sum(stages.get(stage, 0.0) for stage in STAGES))
             wall_s = time.monotonic() - begin_s
             after = [processor_s(p) for p in ([child.pid], readers, [server])]
-            memory = pss_mb(child.pid), max(pss_mb(pid) for pid in readers)
+            each_mb = [pss_mb([pid]) for pid in readers]
+            station_mb = pss_mb([child.pid]) - sum(each_mb)
     finally:
         child.terminate()
         child.wait()
@@ -173,11 +153,11 @@ def measured(bundle: Path, count: int, seconds: float, port: int, server: int, f
         "gaps": gaps,
         "age_p50_ms": float(p50),
         "age_p99_ms": float(p99),
-        "cores_station": (after[0] - used_s) / wall_s,
+        "cores_station": (after[0] - used_s - after[1] + read_s) / wall_s,
         "cores_readers": (after[1] - read_s) / wall_s,
         "cores_server": (after[2] - served_s) / wall_s,
-        "station_mb": memory[0],
-        "reader_mb": memory[1],
+        "station_mb": station_mb,
+        "reader_mb": max(each_mb),
     }
 
 
@@ -189,8 +169,6 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="in place of random weights of --preset")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    from bundles import random_bundle
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         frames = pictures(folder)

@@ -20,7 +20,7 @@ class CycleRules:
     """The rules of a procedure, whose steps are in the order of the labels, at `model_hz` ticks a second.
 
     Attributes:
-        steps: the entries of the procedure, by label. `names`: their names.
+        steps: the entries of the procedure, by label. `names`: their names. `labels`: how many there are.
         shortest: (K,) the ticks after which a segment counts. `shortest_begin`: the least of the steps that begin a
             cycle.
         overdue: the ticks that a step may last, by label; None without a limit.

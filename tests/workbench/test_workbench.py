@@ -26,7 +26,7 @@ from edge_hal.workbench.dataset import video_name, video_session  # noqa: E402
 from edge_hal.workbench.gearbox import GEARBOX  # noqa: E402
 from edge_hal.workbench.motion import HandTrack, hand_track  # noqa: E402
 from edge_hal.workbench.nuisance import sample_light, sample_occlusions  # noqa: E402
-from edge_hal.workbench.place import ELSEWHERE, HOME, View  # noqa: E402
+from edge_hal.workbench.place import ELSEWHERE, HOME, Place, View  # noqa: E402
 from edge_hal.workbench.render import _generator  # noqa: E402
 from edge_hal.workbench.scene import sample_scene  # noqa: E402
 from edge_hal.workbench.schedule import MAX_STEP_S, MIN_STEP_S, Segment, Session, is_valid_order  # noqa: E402
@@ -428,3 +428,12 @@ def test_bad_requests_are_one_clear_error(tmp_path: Path) -> None:
         render_dataset(full / "mine.txt" / "data", 0)
     with pytest.raises(EdgeHalError, match="at least one"):
         render_dataset(tmp_path / "none", 0, train=0)
+
+
+def test_a_drawn_place_is_that_of_its_seed() -> None:
+    one, again, other = (Place.drawn(np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one == again and one.varied
+    assert not set(one.bench + one.mat + one.sleeve + one.skin) & set(
+        other.bench + other.mat + other.sleeve + other.skin
+    )
+    assert [len(part) for part in (one.bench, one.mat, one.sleeve, one.skin)] == [3, 3, 4, 4]
