@@ -124,6 +124,14 @@ def made_once(of_the_run: Path) -> Callable[[str, Callable[[Path], object]], Pat
     return made
 
 
+@pytest.fixture
+def devices_of_this_machine(of_the_run: Path) -> Iterator[Path]:
+    """/dev for one test at a time: a test that makes a node there would change what another test lists."""
+    with (of_the_run / "dev.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path("/dev")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def kept_graphs(of_the_run: Path) -> Iterator[None]:
     """A run of the tests exports each graph once, in whichever worker process needs it first."""

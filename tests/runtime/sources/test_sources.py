@@ -319,11 +319,11 @@ def test_the_slot_accounts_for_every_frame(actions: list[str]) -> None:
 
 def test_no_such_camera_says_what_is_there() -> None:
     try:
-        with nothing_left_behind(), opened("97", limits=Limits(give_up_s=0.1)) as source:
+        with nothing_left_behind(), opened("96", limits=Limits(give_up_s=0.1)) as source:
             drain(source)
         raise AssertionError
     except EdgeHalError as error:
-        assert "no camera 97" in str(error) and "/dev/video" in str(error) and "--camera FILE" in error.todo
+        assert "no camera 96" in str(error) and "/dev/video" in str(error) and "--camera FILE" in error.todo
 
 
 def test_cameras_cannot_wait_and_odd_schemes_are_named() -> None:
