@@ -16,45 +16,22 @@ breaks a rule.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .cycle_reports import Cycle, CycleStep, Deviation
 from .cycle_rules import CycleRules
 from .kept_belief import LONGEST_AGE_S
 from .kept_cycle import KeptCycle, KeptStep
 from .procedure import Procedure
-from .running_cycle import LARGEST, Cycle, CycleStep, Deviation, RunningCycle
+from .running_cycle import BEGUN, GLIMPSED, LARGEST, RunningCycle, Segment
 
 __all__ = ["Conformance", "Cycle", "CycleStep", "Deviation"]
 
 RESTART = 2
 """So many repeated steps in a row, beginning with a step that begins a cycle, are a new cycle."""
-
-
-@dataclass
-class _Segment:
-    """A segment of decided labels. `delay_ticks`: from its begin to its decision. The next segment will be decided so
-    late too: at a tick it is known to have lasted until so long before. `watched_from`: since when nothing else may
-    have occurred. `confidence`: the mean over `samples` of what was believed since the decision. `told`: it was called
-    overdue."""
-
-    label: int
-    begin_tick: int
-    confidence: float
-    delay_ticks: int = 0
-    told: bool = False
-    watched_from: int = -LARGEST
-    samples: int = 1
-
-    def __post_init__(self) -> None:
-        self.watched_from = max(self.watched_from, self.begin_tick)
-
-    def believe(self, confidence: float) -> None:
-        self.samples += 1
-        self.confidence += (confidence - self.confidence) / self.samples
 
 
 class Conformance:
@@ -76,11 +53,12 @@ class Conformance:
         """Start a new epoch. `mid_cycle`: the stream may begin within a cycle, as that of a camera does. Then what its
         first cycle lacks is not reported."""
         self._cycle = RunningCycle.empty(self._rules.labels, from_begin=not mid_cycle)
-        self._current: _Segment | None = None
-        self._candidate: _Segment | None = None
+        self._current: Segment | None = None
+        self._candidate: Segment | None = None
         self._number = 0
         self._tick = 0
         self._unseen, self._begun = -1, -1
+        self._open_confidence = 1.0
 
     def resume(self, kept: KeptCycle, pause_s: float) -> None:
         """The epoch begins `pause_s` after what was kept of an earlier one. Before its first decision."""
@@ -91,9 +69,10 @@ class Conformance:
         self._begun = -1 if kept.begun is None else names.index(kept.begun)
         if going_on is not None:
             began = -round((going_on.age_s + pause_s) * hz)
-            self._current = _Segment(
+            self._current = Segment(
                 names.index(going_on.label), began, going_on.confidence, self._unseen, told=going_on.told
             )
+            self._open_confidence = going_on.confidence if kept.open else 1.0
 
     def kept(self) -> KeptCycle:
         """What is known of the cycle now, for another epoch. Deviations have their numbers."""
@@ -117,7 +96,7 @@ class Conformance:
             self._see_again(label, boundary_tick, decision_tick)
         found = list(self._settle(boundary_tick, decision_tick))
         if self._current is None or label != self._current.label:
-            self._candidate = _Segment(label, boundary_tick, confidence, decision_tick - boundary_tick)
+            self._candidate = Segment(label, boundary_tick, confidence, decision_tick - boundary_tick)
         return [*found, *self._advance(decision_tick)]
 
     def passed(self, tick: int, probability: NDArray[np.floating] | None = None) -> list[Deviation | Cycle]:
@@ -137,9 +116,12 @@ class Conformance:
         found = [*self._settle(self._tick, self._tick), *self._advance(self._tick)]
         cycle = self._cycle
         if cycle.shown:
+            steps = cycle.steps.copy(), cycle.count, cycle.open
             sure = not cycle.before or self._rules.surely_ended(cycle)
             found += self._close(self._tick, self._tick, None, report=sure and self._rules.ended(cycle))
-            self._cycle = cycle
+            if self._cycle.shown:  # steps that may belong to the next cycle
+                found += self._close(self._tick, self._tick, None, report=False)
+            self._cycle, (cycle.steps, cycle.count, cycle.open) = cycle, steps
         return found
 
     def done(self) -> NDArray[np.int64]:
@@ -154,12 +136,12 @@ class Conformance:
         cycle, current, hidden = self._cycle, self._current, self._unseen + decision_tick
         self._unseen = -1
         if self._begun not in (-1, label):
-            cycle.doubtful[self._begun] = 1
+            cycle.doubtful[self._begun] = GLIMPSED
         self._begun = -1
         rest = sum(self._rules.shortest[step] for step in self._rules.missing(cycle))
         cycle.another = cycle.another or bool(hidden >= rest + self._rules.shortest_begin)
         fit = self._rules.shortest <= hidden
-        cycle.doubtful[fit & (cycle.done == 0)] = 1
+        cycle.doubtful[fit] = np.maximum(cycle.doubtful[fit], GLIMPSED)  # in this cycle or in the next one
         if current is not None:
             if label == current.label:
                 cycle.go_on(label, boundary_tick)
@@ -175,7 +157,8 @@ class Conformance:
         if self._counts(candidate, boundary_tick):
             yield from self._confirm(candidate, tick)
         else:
-            self._cycle.doubtful[candidate.label] = 1
+            begun = self._rules.steps[candidate.label].begins_cycle and self._rules.ended(self._cycle)
+            self._cycle.doubtful[candidate.label] = BEGUN if begun else GLIMPSED
             # It was not only a flicker, so what goes on now may have begun anew.
             if (
                 self._current is not None
@@ -197,11 +180,11 @@ class Conformance:
                 at_tick = max(0, current.watched_from + limit)
                 yield self._deviation("overdue", follower, current, tick, 1.0, evidence, boundary_tick=at_tick)
 
-    def _counts(self, segment: _Segment, end_tick: int) -> bool:
+    def _counts(self, segment: Segment, end_tick: int) -> bool:
         long = bool(end_tick - segment.begin_tick >= self._rules.shortest[segment.label])
         return long and segment.confidence >= self._rules.steps[segment.label].least_confidence
 
-    def _confirm(self, segment: _Segment, tick: int) -> Iterator[Deviation | Cycle]:
+    def _confirm(self, segment: Segment, tick: int) -> Iterator[Deviation | Cycle]:
         """The segment counts: what was before it has ended, and it is judged."""
         self._current = segment
         self._cycle.end_step(segment.begin_tick)
@@ -211,14 +194,19 @@ class Conformance:
         elif self._cycle.count and step.background and self._rules.over(self._cycle):
             yield from self._close(segment.begin_tick, tick, None, report=True)
         if not step.background:
-            if not self._cycle.count and step.begins_cycle:  # the stream began where a cycle does
-                self._cycle = RunningCycle.empty(self._rules.labels)
+            if not self._cycle.count and self._rules.surely_begins[segment.label]:
+                self._cycle = self._cycle.next()  # the stream began where a cycle does
+            if self._rules.may_begin_another(self._cycle, segment.label):
+                self._cycle.add(segment.label, segment.begin_tick, open=True)
+                self._open_confidence = min(self._open_confidence, segment.confidence)
+                return
+            yield from self._judge_open(tick)
             yield from self._judge(segment, tick)
-            self._cycle.add(segment.label, segment.begin_tick)
+            self._cycle.add(segment.label, segment.begin_tick, ends=step.ends_cycle)
 
     # --- the rules ------------------------------------------------------------------------------
 
-    def _judge(self, segment: _Segment, tick: int) -> Iterator[Deviation | Cycle]:
+    def _judge(self, segment: Segment, tick: int) -> Iterator[Deviation | Cycle]:
         seen = segment.label
         if self._cycle.another and self._rules.contradicts(self._cycle, seen):
             self._cycle = self._cycle.seen()
@@ -237,6 +225,17 @@ class Conformance:
             if not again and self._rules.lacks(cycle, before) and cycle.skipped[before] < 0:
                 cycle.skipped[before] = self._number
                 yield self._deviation("skipped", before, segment, tick, sure, {"sure": sure})
+        yield from self._judge_late(segment, tick)
+
+    def _judge_open(self, tick: int) -> Iterator[Deviation]:
+        """The steps that might have belonged to the next cycle belong to this one."""
+        cycle, confidence = self._cycle, self._open_confidence
+        for label, begin, _ in cycle.steps[cycle.count - cycle.open : cycle.count].tolist():
+            yield from self._judge_late(Segment(label, max(0, begin), confidence), tick)
+        cycle.open, self._open_confidence = 0, 1.0
+
+    def _judge_late(self, segment: Segment, tick: int) -> Iterator[Deviation]:
+        cycle, seen = self._cycle, segment.label
         late = self._rules.late(cycle, seen)
         if late:
             step, told = max(late, key=lambda step: late[step]), int(cycle.skipped[seen])
@@ -244,40 +243,36 @@ class Conformance:
             evidence = {"sure": late[step]}
             yield self._deviation("out_of_order", step, segment, tick, late[step], evidence, corrects=corrects)
 
-    def _restart(self, segment: _Segment, tick: int) -> Cycle | None:
+    def _restart(self, segment: Segment, tick: int) -> Cycle | None:
         """If the cycle was given up and begun again, close it: its last steps, all repeated, begin the next one."""
         cycle, first = self._cycle, self._cycle.count - self._cycle.repeats + 1
         if cycle.repeats < RESTART or cycle.count > len(cycle.steps):
             return None
         if not self._rules.steps[int(cycle.steps[first, 0])].begins_cycle:
             return None
-        moved = cycle.steps[first : cycle.count].copy()
-        cycle.steps[first : cycle.count] = -1
-        cycle.count = first
-        closed = cycle.closed(max(0, int(moved[0, 1])), tick, self._rules.missing(cycle), False)
-        self._cycle = RunningCycle.empty(self._rules.labels)
-        for label, begin, end in moved.tolist():
-            self._cycle.add(label, begin)
-            self._cycle.end_step(end)
-        self._cycle.before = max(0, cycle.before - first)
-        return closed
+        begin = int(cycle.steps[first, 1])
+        self._cycle = cycle.next(cycle.count - first)
+        return cycle.closed(max(0, begin), tick, self._rules.missing(cycle), False)
 
-    def _close(self, end_tick: int, tick: int, seen: _Segment | None, *, report: bool) -> Iterator[Deviation | Cycle]:
-        """The cycle ends. With `report`, what it lacks was skipped."""
+    def _close(self, end_tick: int, tick: int, seen: Segment | None, *, report: bool) -> Iterator[Deviation | Cycle]:
+        """The cycle ends, where its open steps begin if there are some. With `report`, what it lacks was skipped."""
         cycle, missing = self._cycle, self._rules.missing(self._cycle)
+        if cycle.open:
+            end_tick = max(0, int(cycle.steps[cycle.count - cycle.open, 1]))
+        following = cycle.next(cycle.open)
         for label in missing:
             if report and cycle.skipped[label] < 0:
                 cycle.skipped[label] = self._number
-                at = seen or _Segment(-1, end_tick, 1.0)
+                at = seen or Segment(-1, end_tick, 1.0)
                 yield self._deviation("skipped", label, at, tick, 1.0, {"cycle_ended": 1.0})
         yield cycle.closed(end_tick, tick, missing, self._rules.ended(cycle) or not self._rules.has_ends)
-        self._cycle = RunningCycle.empty(self._rules.labels)
+        self._cycle, self._open_confidence = following, 1.0
 
     def _deviation(
         self,
         kind: str,
         expected: int | None,
-        segment: _Segment,
+        segment: Segment,
         tick: int,
         sure: float,
         evidence: Mapping[str, float],
@@ -304,7 +299,7 @@ class Conformance:
 
     def state(self) -> dict[str, Any]:
         """A copy of all that later reports depend on, besides the procedure: arrays of constant shape."""
-        segments, confidence = np.full((2, 6), -1, np.int64), np.zeros(2)
+        segments, confidence = np.full((2, 6), -1, np.int64), np.array([0.0, 0.0, self._open_confidence])
         for row, segment in enumerate((self._current, self._candidate)):
             if segment is not None:
                 more = (segment.told, segment.watched_from, segment.samples)
@@ -317,9 +312,9 @@ class Conformance:
         """Continue from a `state` with the same procedure. Raises ValueError if a number is out of range."""
         cycle = RunningCycle.of_state(state["cycle"])
         number, tick, unseen, begun = state["counts"].tolist()
-        rows, confidence = state["segments"].tolist(), state["confidence"].tolist()
+        rows, [*confidence, of_open] = state["segments"].tolist(), state["confidence"].tolist()
         held = [
-            None if label < 0 else _Segment(label, begin, sure, delay, told > 0, watched, max(1, samples))
+            None if label < 0 else Segment(label, begin, sure, delay, told > 0, watched, max(1, samples))
             for (label, begin, delay, told, watched, samples), sure in zip(rows, confidence, strict=True)
         ]
         if not (
@@ -331,9 +326,9 @@ class Conformance:
             and all(s is None or s.label < self._rules.labels for s in held)
             and state["segments"].min() > -LARGEST
             and state["segments"].max() < LARGEST
-            and all(0 <= sure <= 1 for sure in confidence)
+            and all(0 <= sure <= 1 for sure in (*confidence, of_open))
             and max(cycle.skipped.max(), cycle.numbers.max()) < max(number, 1)
         ):
             raise ValueError("the state of the procedure is out of range")
         self._cycle, self._number, self._tick, self._unseen, self._begun = cycle, number, tick, unseen, begun
-        self._current, self._candidate = held
+        self._current, self._candidate, self._open_confidence = *held, of_open

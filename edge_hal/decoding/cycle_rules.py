@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .procedure import Procedure
-from .running_cycle import RunningCycle
+from .running_cycle import BEGUN, GLIMPSED, MOST_STEPS, RunningCycle
 
 RARE = 0.05
 """A step that follows the last step of a cycle less often than this is not waited for before the cycle is closed."""
@@ -26,6 +26,8 @@ class CycleRules:
         overdue: the ticks that a step may last, by label; None without a limit.
         follower: the step that mostly follows, by label; None if nothing is known.
         needs: by label: the steps that come before it -> how sure that is.
+        surely_begins: by label: whether a cycle begins with it for certain. Steps that are optional or repeatable occur
+            within a cycle too; they count only if no other step begins cycles.
         has_ends: whether there are steps that end a cycle.
     """
 
@@ -39,6 +41,8 @@ class CycleRules:
         self.shortest_begin = min(begins, default=math.inf)
         self.follower = [index[max(step.then, key=lambda to: step.then[to])] if step.then else None for step in steps]
         self.needs = [{index[to]: sure for to, sure in step.requires.items()} for step in steps]
+        sure = [step.begins_cycle and not step.optional and not step.repeatable for step in steps]
+        self.surely_begins = sure if any(sure) else [step.begins_cycle for step in steps]
         ends = [step.ends_cycle for step in steps]
         self.has_ends = any(ends)
         self._doubt = [None if s.doubt_s is None else s.doubt_s * model_hz for s in steps]
@@ -86,16 +90,45 @@ class CycleRules:
         """Whether nothing of the cycle can follow: its last step is one after which only a new cycle begins."""
         return cycle.count <= len(cycle.steps) and bool(self._last[cycle.steps[cycle.count - 1, 0]])
 
+    def may_begin_another(self, cycle: RunningCycle, label: int) -> bool:
+        """Whether the step may belong to this cycle or to the next one: this one may be complete, and the step begins
+        cycles, but is optional or repeatable. Only if it occurred before, or breaks a rule of this one."""
+        step, done = self.steps[label], bool(cycle.done[label])
+        free = step.begins_cycle and (step.repeatable if done else step.optional)
+        listed = 0 < cycle.count < MOST_STEPS
+        complete = self.ended(cycle) and not self.missing(cycle)
+        return free and listed and complete and (done or self.contradicts(cycle, label))
+
     def begins_another(self, cycle: RunningCycle, label: int) -> bool:
-        """Whether this step belongs to the next cycle. After the end of a cycle, a step that begins cycles does, unless
-        it is optional and the cycle has been without it. If the end was not seen, it does if that explains what was
-        seen with fewer deviations than a repeated step: at most one step is missing."""
-        step = self.steps[label]
+        """Whether this step shows that another cycle has begun.
+
+        After the end of a cycle, a step that begins cycles does, unless it can belong to this one too: it is optional
+        or repeatable. If the end was not seen, it does if that explains what was seen with fewer deviations than a
+        repeated step: at most one step is missing.
+
+        Any other step does if a begin was seen before it, which may be that of the next cycle or did not count, and if
+        it breaks more rules of this cycle than of the next one."""
+        step, done, ended = self.steps[label], bool(cycle.done[label]), self.ended(cycle)
         if not step.begins_cycle:
-            return False
+            begun = cycle.open > 0 or bool((cycle.doubtful == BEGUN).any())
+            return begun and ended and self._broken(cycle, label) > self._broken_in_next(cycle, label)
         if not cycle.from_begin:
-            return True
-        done = bool(cycle.done[label])
-        if self.ended(cycle):
-            return done or not step.optional
+            return self.surely_begins[label]
+        if ended:
+            return not (step.repeatable if done else step.optional)
         return done and not step.repeatable and len(self.missing(cycle)) <= 1
+
+    def _broken(self, cycle: RunningCycle, label: int) -> int:
+        """How many rules of the cycle are broken if the step, and the open ones before it, belong to it. A step that
+        may have occurred before those that need it is late, or comes again."""
+        needed = any(cycle.done[n] and label in needs for n, needs in enumerate(self.needs))
+        late = [n for n in cycle.open_steps if self.late(cycle, n)]
+        return (needed or self.contradicts(cycle, label)) + len(late)
+
+    def _broken_in_next(self, cycle: RunningCycle, label: int) -> int:
+        """How many steps lack before it if it belongs to the next cycle."""
+        there = set(cycle.open_steps)
+        return sum(
+            not (n in there or cycle.doubtful[n] >= GLIMPSED or self.steps[n].optional or self.steps[n].background)
+            for n in self.needs[label]
+        )

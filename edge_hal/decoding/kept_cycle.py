@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .kept_belief import LONGEST_AGE_S, MOST_LABELS
-from .running_cycle import BEFORE, LARGEST, MOST_STEPS, RunningCycle
+from .running_cycle import BEFORE, BEGUN, LARGEST, MOST_STEPS, RunningCycle
 
 NOT_KNOWN = -1
 """Instead of the number of a deviation."""
@@ -36,10 +36,10 @@ class KeptCycle:
     Attributes:
         done: how often each label occurred. All labels are in it.
         believed_s: for how long each label was believed, in sum of its probability.
-        doubtful: the labels that may have occurred.
+        doubtful: the labels that may have occurred, and how, as in `RunningCycle`.
         called: the labels that were called skipped, each with the number of that deviation.
         steps: the steps in their order, at most `MOST_STEPS`. `count`: how many there were.
-        from_begin, repeats, another: as in `RunningCycle`.
+        from_begin, repeats, another, open: as in `RunningCycle`.
         going_on: the step that went on, also background; None before the first.
         begun: a step that had begun, but for too short a time to count.
         unseen_s: for so long before, what went on was not decided yet.
@@ -47,13 +47,14 @@ class KeptCycle:
 
     done: Mapping[str, int]
     believed_s: Mapping[str, float]
-    doubtful: frozenset[str]
+    doubtful: Mapping[str, int]
     called: Mapping[str, int]
     steps: tuple[str, ...]
     count: int
     from_begin: bool
     repeats: int
     another: bool
+    open: int
     going_on: KeptStep | None
     begun: str | None
     unseen_s: float
@@ -73,13 +74,14 @@ class KeptCycle:
         return cls(
             done=dict(zip(names, cycle.done.tolist(), strict=True)),
             believed_s=dict(zip(names, believed_s.tolist(), strict=True)),
-            doubtful=frozenset(names[label] for label in np.flatnonzero(cycle.doubtful).tolist()),
+            doubtful={name: how for name, how in zip(names, cycle.doubtful.tolist(), strict=True) if how},
             called={names[label]: number for label, number in enumerate(cycle.skipped.tolist()) if number >= 0},
             steps=tuple(names[label] for label in listed),
             count=cycle.count,
             from_begin=cycle.from_begin,
             repeats=cycle.repeats,
             another=cycle.another,
+            open=cycle.open,
             going_on=going_on,
             begun=begun,
             unseen_s=min(unseen_s, LONGEST_AGE_S),
@@ -92,17 +94,17 @@ class KeptCycle:
         cycle = RunningCycle.empty(len(names), from_begin=self.from_begin)
         cycle.done[:] = [self.done[name] for name in names]
         cycle.believed[:] = [self.believed_s[name] * model_hz for name in names]
-        cycle.doubtful[:] = [name in self.doubtful for name in names]
+        cycle.doubtful[:] = [self.doubtful.get(name, 0) for name in names]
         for number, name in enumerate(self.called):
             cycle.skipped[index[name]] = number
         cycle.steps[: len(self.steps), 0] = [index[name] for name in self.steps]
         cycle.steps[: len(self.steps), 1:] = BEFORE
         cycle.count = cycle.before = self.count
-        cycle.repeats, cycle.another = self.repeats, self.another
+        cycle.repeats, cycle.another, cycle.open = self.repeats, self.another, self.open
         return cycle
 
     def to_dict(self) -> dict[str, Any]:
-        labels = {name: [self.done[name], self.believed_s[name], name in self.doubtful] for name in self.done}
+        labels = {name: [self.done[name], self.believed_s[name], self.doubtful.get(name, 0)] for name in self.done}
         own = {name: value for name, value in vars(self).items() if name not in ("done", "believed_s", "doubtful")}
         going_on = None if self.going_on is None else asdict(self.going_on)
         return {**own, "labels": labels, "steps": list(self.steps), "called": dict(self.called), "going_on": going_on}
@@ -121,7 +123,8 @@ class KeptCycle:
                 and len(known) == 3
                 and _whole(known[0], 0)
                 and _seconds(known[1])
-                and type(known[2]) is bool
+                and _whole(known[2], 0)
+                and known[2] <= BEGUN
             ):
                 raise ValueError(f"what the cycle has of '{name:.40}' is out of range")
         steps, called, going_on, count = (data[name] for name in ("steps", "called", "going_on", "count"))
@@ -134,6 +137,8 @@ class KeptCycle:
             and all(isinstance(name, str) and name in labels and labels[name][0] > 0 for name in steps)
             and _whole(data["repeats"], 0)
             and data["repeats"] <= count
+            and _whole(data["open"], 0)
+            and data["open"] <= len(steps)
             and isinstance(called, Mapping)
             and all(name in labels and _whole(number, NOT_KNOWN) for name, number in called.items())
             and (data["begun"] is None or (isinstance(data["begun"], str) and data["begun"] in labels))
@@ -143,13 +148,14 @@ class KeptCycle:
         return cls(
             done={name: done for name, (done, _, _) in labels.items()},
             believed_s={name: float(believed_s) for name, (_, believed_s, _) in labels.items()},
-            doubtful=frozenset(name for name, (_, _, doubtful) in labels.items() if doubtful),
+            doubtful={name: how for name, (_, _, how) in labels.items() if how},
             called=dict(called),
             steps=tuple(steps),
             count=count,
             from_begin=data["from_begin"],
             repeats=data["repeats"],
             another=data["another"],
+            open=data["open"],
             going_on=None if going_on is None else _step(going_on, labels),
             begun=data["begun"],
             unseen_s=float(data["unseen_s"]),

@@ -1,4 +1,4 @@
-"""What is known of one pass of a procedure while it goes on, and what is reported of it at its end. Bounded memory."""
+"""What is known of one pass of a procedure while it goes on. Bounded memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .cycle_reports import Cycle, CycleStep
+
 MOST_STEPS = 256
 """Steps, and deviations, that a cycle lists. What comes after them is judged and counted, but not listed."""
 LARGEST = 1 << 60
@@ -16,68 +18,32 @@ OPEN = -1
 """Instead of a tick: not yet."""
 BEFORE = -2
 """Instead of a tick: before the epoch, whose clock does not reach there."""
+GLIMPSED, BEGUN = 2, 3
+"""In `doubtful`: the step was seen, too short or too uncertain to count, since the last step that counted; or it begins
+cycles, and was seen so after this one had ended. If a cycle begins now, it may belong to that one."""
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """The procedure was left. Labels are indices, ticks are of one epoch.
-
-    Attributes:
-        kind: `skipped`, `out_of_order`, `repeated` or `overdue`.
-        expected: the step that was missing (`skipped`), that should have come after `seen` (`out_of_order`), or that
-            mostly follows (`repeated`, `overdue`); None if nothing is known.
-        seen: the step that showed it; None for the end of a cycle.
-        evidence: why it is believed, in numbers: ticks, counts or chances by name.
-        boundary_tick: where `seen` begins, or for `overdue` where its limit was reached.
-        decision_tick: when it was decided.
-        confidence: of the decision on `seen`, times that of the rule.
-        number: counts the deviations of an epoch from 0.
-        corrects: the number of the deviation that this one replaces: a step that was called skipped has come after all.
-    """
-
-    kind: str
-    expected: int | None
-    seen: int | None
-    evidence: Mapping[str, float]
-    boundary_tick: int
-    decision_tick: int
-    confidence: float
-    number: int
-    corrects: int | None = None
-
-
-@dataclass(frozen=True)
-class CycleStep:
-    """A step of a cycle: `begin_tick` up to but without `end_tick`."""
+@dataclass
+class Segment:
+    """A segment of decided labels. `delay_ticks`: from its begin to its decision. The next segment will be decided so
+    late too: at a tick it is known to have lasted until so long before. `watched_from`: since when nothing else may
+    have occurred. `confidence`: the mean over `samples` of what was believed since the decision. `told`: it was called
+    overdue."""
 
     label: int
     begin_tick: int
-    end_tick: int
+    confidence: float
+    delay_ticks: int = 0
+    told: bool = False
+    watched_from: int = -LARGEST
+    samples: int = 1
 
+    def __post_init__(self) -> None:
+        self.watched_from = max(self.watched_from, self.begin_tick)
 
-@dataclass(frozen=True)
-class Cycle:
-    """One pass of the procedure.
-
-    Attributes:
-        begin_tick, end_tick: of its first and after its last step, background left out.
-        decision_tick: when its end was decided.
-        steps: what was done, in order; at most `MOST_STEPS`. `omitted`: how many more there were.
-        deviations: the numbers of its deviations, at most `MOST_STEPS`.
-        missing: the steps that are not optional and did not occur.
-        complete: nothing was missing, and both its begin and its end were seen in this epoch.
-        before: the steps that were over before the epoch, in order; None for a cycle that began in it.
-    """
-
-    begin_tick: int
-    end_tick: int
-    decision_tick: int
-    steps: tuple[CycleStep, ...]
-    omitted: int
-    deviations: tuple[int, ...]
-    missing: tuple[int, ...]
-    complete: bool
-    before: tuple[int, ...] | None = None
+    def believe(self, confidence: float) -> None:
+        self.samples += 1
+        self.confidence += (confidence - self.confidence) / self.samples
 
 
 @dataclass
@@ -86,8 +52,8 @@ class RunningCycle:
 
     Attributes:
         done: (K,) how often each step occurred. `seen`: its last begin, as a tick.
-        doubtful: (K,) 1 where a step may have occurred: it was seen too short or with too little confidence to count,
-            or it lies before what was seen.
+        doubtful: (K,) not 0 where a step may have occurred: it was seen too short or with too little confidence to
+            count (see `GLIMPSED`), or it lies before what was seen.
         skipped: (K,) the number of the deviation that called the step skipped, or -1.
         steps: (MOST_STEPS, 3) label, begin and end of the steps; `count` of them were there, `before` of them began
             before the epoch.
@@ -96,6 +62,7 @@ class RunningCycle:
         from_begin: whether the stream saw it from its begin on.
         repeats: repeated steps in a row, up to now.
         another: in a pause, which nothing was seen of, this cycle may have ended and another begun.
+        open: so many of its last steps may belong to the next cycle. They are judged when the next step shows which.
     """
 
     done: NDArray[np.int64]
@@ -110,6 +77,7 @@ class RunningCycle:
     believed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     before: int = 0
     another: bool = False
+    open: int = 0
 
     @classmethod
     def empty(cls, labels: int, *, from_begin: bool = True) -> RunningCycle:
@@ -117,12 +85,34 @@ class RunningCycle:
         zeros = np.zeros(labels, np.int64)
         return cls(zeros, zeros + (not from_begin), zeros - 1, from_begin=from_begin, believed=np.zeros(labels))
 
-    def add(self, label: int, begin_tick: int) -> None:
-        """A step begins."""
+    def next(self, steps: int = 0) -> RunningCycle:
+        """The cycle that begins now, with so many of the last steps of this one, which loses them. What was seen since
+        the last step that counted may belong to it."""
+        other, first = RunningCycle.empty(len(self.done)), self.count - steps
+        for label, begin, end in self.steps[first : self.count].tolist():
+            other.add(label, begin)
+            other.end_step(end)
+        other.doubtful[self.doubtful >= GLIMPSED] = GLIMPSED
+        other.before = max(0, self.before - first) if steps else 0
+        self.steps[first : self.count] = -1
+        self.count, self.open = first, 0
+        return other
+
+    def add(self, label: int, begin_tick: int, *, open: bool = False, ends: bool = False) -> None:
+        """A step begins. `open`: it may belong to the next cycle. `ends`: it ends this one."""
         self.done[label] += 1
         if self.count < MOST_STEPS:
             self.steps[self.count] = (label, begin_tick, OPEN)
         self.count += 1
+        self.open = self.open + 1 if open else 0
+        if not open:
+            self.doubtful[(self.doubtful == GLIMPSED) | (ends & (self.doubtful == BEGUN))] = 1
+
+    @property
+    def open_steps(self) -> list[int]:
+        """Labels of the steps that may belong to the next cycle."""
+        labels: list[int] = self.steps[self.count - self.open : self.count, 0].tolist()
+        return labels
 
     def end_step(self, tick: int) -> None:
         """The last step ends. Called again it moves the end: background in between belongs to no step."""
@@ -179,7 +169,11 @@ class RunningCycle:
             "numbers": self.numbers.copy(),
             "believed": self.believed.copy(),
             "counts": np.array(
-                [self.count, self.deviations, self.from_begin, self.repeats, self.before, self.another], np.int64
+                [
+                    *(self.count, self.deviations, self.from_begin, self.repeats, self.before, self.another),
+                    self.open,
+                ],
+                np.int64,
             ),
         }
 
@@ -187,13 +181,14 @@ class RunningCycle:
     def of_state(cls, state: Mapping[str, Any]) -> RunningCycle:
         """Inverse of `state`. Raises ValueError if a number is out of range."""
         done, doubtful, skipped = np.array(state["labels"])
-        count, deviations, from_begin, repeats, seen_before, another = state["counts"].tolist()
+        count, deviations, from_begin, repeats, seen_before, another, open_steps = state["counts"].tolist()
         steps, numbers, believed = state["steps"].copy(), state["numbers"].copy(), state["believed"].copy()
         arrays = (done, doubtful, skipped, steps[:, 0], numbers)
         if not (
             all(array.min() >= -1 and array.max() < LARGEST for array in arrays)
             and BEFORE <= steps.min() <= steps.max() < LARGEST
             and min(done.min(), doubtful.min(), count, deviations, from_begin, repeats, seen_before, another) >= 0
+            and 0 <= open_steps <= min(count, MOST_STEPS)
             and max(count, deviations, repeats) < LARGEST
             and seen_before <= count
             and (steps[: min(count, MOST_STEPS), 0] >= 0).all()
@@ -206,4 +201,5 @@ class RunningCycle:
             *(done, doubtful, skipped, steps, numbers, count, deviations, bool(from_begin), repeats, believed),
             before=seen_before,
             another=bool(another),
+            open=open_steps,
         )

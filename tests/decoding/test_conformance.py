@@ -16,7 +16,19 @@ from edge_hal.decoding.conformance import Conformance
 from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.decoding.running_cycle import MOST_STEPS
 from edge_hal.runtime.recording.state_file import check_like
-from tests.helpers.followed_procedure import FOLD, HZ, IDLE, NAMES, PRESS, TAKE, WIPE, Stream, procedure, step
+from tests.helpers.followed_procedure import (
+    FOLD,
+    HZ,
+    IDLE,
+    NAMES,
+    PRESS,
+    TAKE,
+    WIPE,
+    Stream,
+    procedure,
+    step,
+    wiped_at_first,
+)
 
 
 def test_a_procedure_that_is_followed_gives_cycles_and_no_deviation() -> None:
@@ -201,3 +213,57 @@ def test_a_damaged_state_is_refused(change: Any) -> None:
     change(state)
     with pytest.raises(ValueError, match="out of range"):
         Conformance(procedure(), HZ).restore(state)
+
+
+COUNTS, SHORT, UNCERTAIN = (2.0,), (0.4,), (2.0, 0.3)
+length = st.sampled_from([COUNTS, COUNTS, SHORT, UNCERTAIN])
+one_cycle = st.tuples(*(st.booleans() for _ in range(4)), *(length for _ in range(7)))
+
+
+@given(st.lists(one_cycle, min_size=1, max_size=4), st.booleans(), st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_doubt_makes_no_deviation_of_cycles_that_are_right(cycles: Sequence[Any], wiped: bool, mid_cycle: bool) -> None:
+    stream = Stream(wiped_at_first() if wiped else None, mid_cycle=mid_cycle)
+    labels = (WIPE, TAKE, WIPE, FOLD, WIPE, PRESS, IDLE)
+    for first, second, third, rest, *lengths in cycles:
+        there = (first and wiped, True, second, True, third, True, rest)
+        played = zip(labels, there, lengths, strict=True)
+        stream.play(*((label, *length) for label, occurs, length in played if occurs))
+    # A step that goes on after all that was too short may be overdue: nothing else has occurred for certain.
+    assert [told for told in stream.finish().kinds if told[0] != "overdue"] == []
+
+
+def test_a_step_that_begins_cycles_may_come_again_within_one() -> None:
+    stream = Stream(wiped_at_first()).play(
+        (WIPE, 2), (TAKE, 2), (FOLD, 2), (PRESS, 0.4), (WIPE, 2), (PRESS, 2), (TAKE, 2)
+    )
+    assert [cycle.missing for cycle in stream.cycles] == [()]
+
+
+def test_a_step_that_may_begin_another_cycle_belongs_where_the_next_one_does() -> None:
+    after = Stream(wiped_at_first()).steps(TAKE, FOLD, PRESS, WIPE)
+    assert after.kinds == [] and after.cycles == []  # nothing shows yet where the wipe belongs
+    another = Stream(wiped_at_first()).steps(TAKE, FOLD, PRESS, WIPE, TAKE, FOLD, PRESS, IDLE)
+    assert another.kinds == [] and [cycle.complete for cycle in another.cycles] == [True, True]
+    assert [[s.label for s in cycle.steps] for cycle in another.cycles] == [
+        [TAKE, FOLD, PRESS],
+        [WIPE, TAKE, FOLD, PRESS],
+    ]
+    assert [(cycle.begin_tick, cycle.end_tick) for cycle in another.cycles] == [(0, 60), (60, 140)]
+    seal = step(optional=True, ends_cycle=True, requires={"press": 0.9})
+    rules = Procedure({**wiped_at_first().steps, "seal": seal})
+    this = Stream(rules).steps(TAKE, FOLD, PRESS, WIPE, 5, IDLE)
+    assert this.kinds == [("out_of_order", PRESS, WIPE)]
+    assert [[s.label for s in cycle.steps] for cycle in this.cycles] == [[TAKE, FOLD, PRESS, WIPE, 5]]
+    [told] = this.deviations
+    assert (told.boundary_tick, told.decision_tick) == (60, 89)
+
+
+def test_a_stream_that_ends_on_a_step_that_may_begin_another_cycle() -> None:
+    stream = Stream(wiped_at_first()).steps(TAKE, FOLD, PRESS, WIPE).finish()
+    assert stream.kinds == [] and [cycle.complete for cycle in stream.cycles] == [True, False]
+    assert [[s.label for s in cycle.steps] for cycle in stream.cycles] == [[TAKE, FOLD, PRESS], [WIPE]]
+
+
+def test_only_a_certain_begin_shows_where_a_stream_stands() -> None:
+    assert Stream(wiped_at_first(), mid_cycle=True).steps(WIPE, PRESS, IDLE, TAKE, FOLD, PRESS).finish().kinds == []

@@ -29,14 +29,16 @@ from tests.helpers.followed_procedure import (
     WIPE,
     Stream,
     procedure,
+    wiped_at_first,
 )
 
 LASTING = 3.0
 """Seconds that a step needs to count: longer than a short pause and two decisions."""
 
 
-def lasting() -> Procedure:
-    return Procedure({name: replace(rules, shortest_s=LASTING) for name, rules in procedure().steps.items()})
+def lasting(rules: Procedure | None = None) -> Procedure:
+    steps = (rules or procedure()).steps
+    return Procedure({name: replace(each, shortest_s=LASTING) for name, each in steps.items()})
 
 
 def resumed(
@@ -249,9 +251,9 @@ anything = st.lists(
 )
 
 
-@given(anything, st.floats(0, 1), st.integers(0, 3))
+@given(anything, st.floats(0, 1), st.integers(0, 3), st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_a_short_pause_changes_no_deviation(played: Segments, where: float, pause: int) -> None:
+def test_a_short_pause_changes_no_deviation(played: Segments, where: float, pause: int, wiped: bool) -> None:
     """Unless it hides a flicker, which would have made a step doubtful, or halves a step that then is too short."""
     cut = round(where * (total(played) - 1))
     begin = 0
@@ -259,7 +261,7 @@ def test_a_short_pause_changes_no_deviation(played: Segments, where: float, paus
         hidden = begin < cut + pause + 2 * DELAY and begin + ticks > cut - 2 * DELAY
         assume(not (hidden and ticks < 2 * LASTING * HZ + 2 * DELAY))
         begin += ticks
-    rules = without_limit(lasting())
+    rules = without_limit(lasting(wiped_at_first() if wiped else None))
     uncut = Conformance(rules, HZ)
     whole = follow(uncut, played, 0, total(played))
     tracker = Conformance(rules, HZ)
@@ -277,6 +279,7 @@ def test_a_short_pause_changes_no_deviation(played: Segments, where: float, paus
 
 legal = st.lists(
     st.tuples(
+        st.booleans(),
         st.integers(6, 60),
         st.booleans(),
         st.integers(6, 90),
@@ -291,7 +294,7 @@ legal = st.lists(
 
 
 # The first decision after the pause is a flicker, and names the step that went on before it.
-@example([(6, True, 6, 1, 0, True, 6), (6, True, 6, 1, 3, True, 6), (6, True, 6, 1, 0, True, 6)], 0.3046875, 23, 3)
+@example([(False, 6, True, 6, 1, step, True, 6) for step in (0, 3, 0)], 0.3046875, 23, 3)
 @given(legal, st.floats(0, 1), st.integers(0, 600), st.integers(0, 10))
 @settings(max_examples=400, deadline=None)
 def test_no_pause_makes_a_deviation_of_a_procedure_that_was_followed(
@@ -299,12 +302,16 @@ def test_no_pause_makes_a_deviation_of_a_procedure_that_was_followed(
 ) -> None:
     """Of any length, also over several cycles, and with what was kept up to a second before."""
     played: list[tuple[int, int, float]] = []
-    for take, wiped, fold, flicker, flickered, idle, press in cycles:
-        played += [(TAKE, take, 0.9), *([(WIPE, 10, 0.9)] if wiped else [])]
+    for wiped_first, take, wiped, fold, flicker, flickered, idle, press in cycles:
+        played += [
+            *([(WIPE, 10, 0.9)] if wiped_first else []),
+            (TAKE, take, 0.9),
+            *([(WIPE, 10, 0.9)] if wiped else []),
+        ]
         played += [(FOLD, fold // 2 + 3, 0.9)]
         played += [] if flickered == FOLD else [(flickered, flicker, 0.9), (FOLD, fold // 2 + 3, 0.9)]
         played += [(PRESS, press, 0.9), *([(IDLE, 15, 0.9)] if idle else [])]
-    rules = without_limit(procedure())
+    rules = without_limit(wiped_at_first() if any(cycle[0] for cycle in cycles) else procedure())
     cut = round(where * (total(played) - 1))
     tracker = Conformance(rules, HZ)
     assert kinds(follow(tracker, played, 0, max(0, cut - age))) == []
@@ -364,7 +371,7 @@ GOING_ON = {"label": "press", "age_s": 1.0, "confidence": 0.9, "told": False}
     "data",
     [
         *(None, 7, "text", [], {}, {**text(), "more": 1}, text(labels={}), text(labels=[]), text(labels={"a": [1, 2]})),
-        *(text(labels={name: [0, 0.0, False] for name in NAMES}), text(count=99), text(count=-1), text(count=3.0)),
+        *(text(labels={name: [0, 0.0, 0] for name in NAMES}), text(count=99), text(count=-1), text(count=3.0)),
         *(
             text(steps=["take"]),
             text(steps=["take", "wipe", "idle"]),
@@ -376,7 +383,8 @@ GOING_ON = {"label": "press", "age_s": 1.0, "confidence": 0.9, "told": False}
         *(text(begun=[]), text(unseen_s=-1), text(unseen_s=float("nan")), text(unseen_s=1e9), text(unseen_s=True)),
         *(text(going_on="press"), text(going_on=[]), text(going_on={}), going_on(more=1), going_on(age_s=-1)),
         *(going_on(confidence=2), going_on(told=1), going_on(label=[]), going_on(label="other")),
-        *map(take, ([1, -1, False], [1, 0, 0], [True, 0, False], 1)),
+        *map(take, ([1, -1, 0], [1, 0, 4], [1, 0, False], [True, 0, 0], 1)),
+        *(text(open=4), text(open=-1), text(open=True)),
     ],
     ids=lambda data: str(data)[-40:],
 )

@@ -29,6 +29,11 @@ def procedure(**changed: Step) -> Procedure:
     return Procedure({**steps, **changed})
 
 
+def wiped_at_first() -> Procedure:
+    """As `procedure`, but a cycle may begin with wipe, which may come within one too."""
+    return procedure(wipe=step(optional=True, repeatable=True, begins_cycle=True, not_after={"press": 0.9}))
+
+
 DELAY = 5
 """Ticks from the begin of a segment to its decision."""
 
