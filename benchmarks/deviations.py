@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from step_graph import Assembly, AssemblyState, Candidates, Step, StepCounts, likeness
+from step_model import StepModel, correct_and_wrong, fit, judge
 
-from benchmarks.step_graph import Assembly, AssemblyState, Candidates, Step, StepCounts, likeness
-from benchmarks.step_model import StepModel, correct_and_wrong, fit, judge
 from edge_hal.calib.learn_rules import SURE, learn_rules
 from edge_hal.decoding.conformance import Conformance, Deviation
 from edge_hal.decoding.procedure import Procedure

@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from deviations import EVEN, FOLDS, Judge, Row, Sequence_, _balanced_limit, _judge, _procedure, read
+from step_graph import Assembly, Candidates, Step, StepCounts
+from step_model import correct_and_wrong, fit
 
-from benchmarks.deviations import EVEN, FOLDS, Judge, Row, Sequence_, _balanced_limit, _judge, _procedure, read
-from benchmarks.step_graph import Assembly, Candidates, Step, StepCounts
-from benchmarks.step_model import correct_and_wrong, fit
 from edge_hal.calib.learn_rules import SURE
 from edge_hal.errors import EdgeHalError
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from benchmarks.step_graph import MISSING, Array, Assembly, AssemblyState, Candidates, Step, StepCounts, walk
+from step_graph import MISSING, Array, Assembly, AssemblyState, Candidates, Step, StepCounts, walk
 
 RIDGE = 2.0
 FLOOR = 1e-4

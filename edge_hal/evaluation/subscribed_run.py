@@ -57,7 +57,8 @@ def watch_run(
     finally:
         process.kill()
         process.wait()
-        socket.unlink(missing_ok=True)
+        for path in (socket, socket.with_name(f"{socket.name}.lock")):
+            path.unlink(missing_ok=True)
     if process.returncode:
         raise EdgeHalError(f"the run over {camera} failed", errors.strip())
     return heard

@@ -43,7 +43,7 @@ def made(path: Path, seed: int, count: int = 30) -> Path:
 
 def run(*arguments: object) -> Any:
     command = [sys.executable, REPOSITORY / "benchmarks/deviations.py", *arguments]
-    environment = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    environment = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

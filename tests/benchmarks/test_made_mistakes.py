@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from benchmarks.deviations import Sequence_, _procedure
-from benchmarks.made_mistakes import KINDS, mistake, score
-from benchmarks.step_graph import Assembly, Step
+from deviations import Sequence_, _procedure
+from made_mistakes import KINDS, mistake, score
+from step_graph import Assembly, Step
 
 PARTS = ("frame", "axle", "wheel", "roof", "lamp", "door")
 STEPS = [Step(part, "body") for part in PARTS]

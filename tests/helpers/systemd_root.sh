@@ -7,7 +7,7 @@
 set -eu
 scratch=$1 files=$2 prefix=$3 python=$4
 shift 4
-packages=$(IFS=: && echo "$*")
+packages=$(seq -s : -f /opt/edge-hal/packages/%.0f $#)
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$scratch"
 mkdir "$scratch"/{upper,work,root}
@@ -26,6 +26,11 @@ chmod -R go+rX,go-w opt/edge-hal
 chmod 755 opt/edge-hal/bin/edge-hal
 mount --bind "$prefix" opt/edge-hal/python # it may be in a home, which the unit hides
 mount -o remount,bind,ro opt/edge-hal/python
+for number in $(seq $#); do # so may these
+    mkdir -p "opt/edge-hal/packages/$number"
+    mount --bind "${!number}" "opt/edge-hal/packages/$number"
+    mount -o remount,bind,ro "opt/edge-hal/packages/$number"
+done
 cp opt/edge-hal/package/configs/edge-hal@.service etc/systemd/system/
 mv opt/edge-hal/bench-1.env etc/edge-hal/
 getent group video >/dev/null || echo 'video:x:44:' >>etc/group

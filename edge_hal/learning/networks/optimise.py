@@ -81,7 +81,10 @@ class Stage:
         done = self._load(module, optimiser, memory)
         network: nn.Module = Loss(module, self.world)
         if self.world.size > 1:
-            network = DistributedDataParallel(network, find_unused_parameters=True)
+            # All processes compute the same running statistics, so nothing but gradients is exchanged.
+            network = DistributedDataParallel(
+                network, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
         for number in range(done, epochs):
             seed = zlib.crc32(f"{self.seed}/{self.name}/{number}".encode())
             torch.manual_seed(seed)  # dropout and latent samples draw from the global generator
