@@ -32,7 +32,7 @@ from edge_hal.evaluation.scores import frame_labels, frame_rates_hz
 from edge_hal.learning.alignment_file import first_alignment_from, read_alignment
 from edge_hal.learning.data.dataset import VideoSet, with_labels_of
 from edge_hal.learning.data.recordings import read_recordings
-from edge_hal.learning.train import FITTED_VIDEOS
+from edge_hal.learning.outcome import fitted_videos
 from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec
 from edge_hal.ticks import expand_labels
@@ -41,7 +41,7 @@ from edge_hal.ticks import expand_labels
 def older_decoders(run: Path, data: Path, split: int | None, spec: PyramidSpec) -> dict[str, DecoderConfig]:
     """Hysteresis and the Viterbi filter, fitted on the training videos of the run."""
     videos = load_videos(data, run_config(run, []), split, "train", with_labels=False)
-    some = np.linspace(0, len(videos) - 1, min(FITTED_VIDEOS, len(videos))).round().astype(int)
+    some = fitted_videos(len(videos))
     few = VideoSet(videos.labels, tuple(videos.videos[i] for i in some), videos.rate_hz, videos.background)
     recordings = read_recordings(few, spec.model_hz, spec.encoder)
     labels = first_alignment_from(read_alignment(run / "alignment.json"), recordings, videos.labels).labels

@@ -75,7 +75,7 @@ def say_if_unfitted(videos: int, given: Mapping[str, float]) -> None:
     """Print that the settings of `--decide` are defaults, if no video was held out to fit them on."""
     from edge_hal.calib.fit_decoder import older_asked_for
     from edge_hal.calib.fit_patience import UNFITTED
-    from edge_hal.learning.train import LEAST_HELD_OUT
+    from edge_hal.learning.training import LEAST_HELD_OUT
 
     if videos < LEAST_HELD_OUT and "decide_at" not in given and older_asked_for(given) is None:
         settings = ", ".join(f"{name} {value:g}" for name, value in UNFITTED.items())

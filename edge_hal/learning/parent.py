@@ -46,6 +46,16 @@ SAME = "the model is that of the run: leave out --config, --encoder and --set mo
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What the student learns from; see `learn_student`."""
+
+    features: Sequence[Tensor]
+    labels: Sequence[Labels]
+    teacher: Sequence[NDArray[np.float32]] | None
+    copies: Sequence[Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
 class Recalled:
     """What a run says of videos whose steps it knows.
 
@@ -59,18 +69,16 @@ class Recalled:
     log_posteriors: list[NDArray[np.float32]]
     rehearsed: tuple[Tensor, NDArray[np.float32]] | None
 
-    def shown(
-        self, features: Sequence[Tensor], labels: Sequence[Labels], copies: Sequence[Sequence[Tensor]]
-    ) -> dict[str, Any]:
-        """What the student learns from, as arguments of `learn_student`: the videos, and what is rehearsed."""
+    def with_rehearsed(self, shown: Shown) -> Shown:
+        """With what is rehearsed. The posteriors are those of the run."""
         known = [] if self.rehearsed is None else [self.rehearsed]
         seen = [x for x, _ in known]
-        return {
-            "features": [*features, *seen],
-            "labels": [*labels, *(log_p.argmax(1) for _, log_p in known)],
-            "teacher": [*self.log_posteriors, *(log_p for _, log_p in known)],
-            "copies": [[*views, *seen] for views in copies],
-        }
+        return Shown(
+            [*shown.features, *seen],
+            [*shown.labels, *(log_p.argmax(1) for _, log_p in known)],
+            [*self.log_posteriors, *(log_p for _, log_p in known)],
+            [[*views, *seen] for views in shown.copies],
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 
 from edge_hal.calib.fit_patience import UNFITTED
 from edge_hal.commands.train_report import say_if_unfitted
-from edge_hal.learning.train import LEAST_HELD_OUT
+from edge_hal.learning.training import LEAST_HELD_OUT
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import frame_labels
 from edge_hal.learning.data.dataset import Video, VideoSet, load_dataset
-from edge_hal.learning.train import labels_of_whole, train
+from edge_hal.learning.train import train
+from edge_hal.learning.training import labels_of_whole
 from edge_hal.metrics import TransitionPoint, score_transitions, transitions_of
 from edge_hal.model.model_file import load_checkpoint
 from tests.helpers.processes import TIMEOUT_S, call, contents, finish, start, until_exists

@@ -1,0 +1,297 @@
+"""The steps of a training. `train.py` says in which order they follow each other."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_hal.calib.fit_decoder import fit_decoder
+from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, PER_H, fit_familiarity
+from edge_hal.config import Config, Learning
+from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.familiarity import Familiarity
+from edge_hal.errors import EdgeHalError
+from edge_hal.metrics import IntArray, transcript_of
+from edge_hal.model.front_end import FrontEnd
+from edge_hal.model.model_file import ENCODER_FILE
+from edge_hal.model.pyramid import Pyramid
+from edge_hal.parallel import Workers
+from edge_hal.progress import Progress
+from edge_hal.spec import FrontEndSpec, PyramidSpec
+
+from .alignment_file import StoredAlignment, first_alignment_from
+from .data.check_features import check_features
+from .data.dataset import VideoSet
+from .data.extraction import Sampling
+from .data.recordings import Labels, SampledRecording
+from .data.video_cache import VideoCache
+from .encoders.int8_encoder import quantise_encoder
+from .encoders.pretrained import PretrainedEncoder
+from .encoders.train_encoder import learn_encoder
+from .hmm.first_alignment import thumbnail_vectors
+from .hmm.trust import Evidence
+from .inputs import copies_of, encode_together, read_together
+from .label_worth import LabelWorth
+from .networks.held_out import held_out_posteriors, streamed_posteriors
+from .networks.optimise import Stage
+from .networks.student import learn_student
+from .networks.teacher import learn_alignment
+from .networks.world import World
+from .outcome import fitted_videos
+from .parent import Parent, Recalled, Shown, slower
+from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
+from .run_directory import RunDirectory
+from .starter import Starter
+
+log = logging.getLogger("edge_hal.data")
+
+LEAST_HELD_OUT = 4
+"""With fewer videos none is held out, and the settings of `--decide` are not fitted."""
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model sees of the training videos.
+
+    Attributes:
+        recordings: pictures, or vectors, at the ticks of the model.
+        starter: finds the first alignment of them.
+        vectors: (T, D) per video. features: (T, 3 D) of the front end per video.
+        familiarity: the model of these vectors; None if it could not be fitted.
+    """
+
+    recordings: Sequence[SampledRecording]
+    spec: PyramidSpec
+    starter: Starter
+    vectors: list[Vectors]
+    front_end: FrontEnd
+    features: list[Tensor]
+    familiarity: Familiarity | None
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The steps of the training videos.
+
+    Attributes:
+        labels: (T,) per video.
+        log_posteriors: (T, K) per video, of the teacher or of `recalled`; None if all labels were given.
+        evidence: how well each video was aligned.
+        worth: what labels would add.
+        recalled: what the parent says of these videos, if it knows their steps.
+    """
+
+    labels: list[Labels]
+    log_posteriors: list[Vectors] | None
+    evidence: Sequence[Evidence]
+    worth: LabelWorth | None
+    recalled: Recalled | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training. Each step takes what the earlier ones found.
+
+    Attributes:
+        config: complete, see `settled`.
+        pretrained: the encoder that was given, which may be that of `parent`; None if it is trained here, or if there
+            is none.
+        The others: as for `train`.
+    """
+
+    videos: VideoSet
+    config: Config
+    run: RunDirectory
+    seed: int
+    progress: Progress
+    cache: VideoCache | None
+    world: World
+    workers: Workers | None
+    pretrained: PretrainedEncoder | None
+    parent: Parent | None
+
+    def stage(self, name: str) -> Stage:
+        return Stage(name, self.run.last, self.seed, self.progress, world=self.world)
+
+    # --- what the model sees --------------------------------------------------------------------
+
+    def look(self, alignment: StoredAlignment | None, *, accept_damaged: bool) -> Seen:
+        """Read the videos, begin the run, and compute the vectors. Our own encoder is trained for that, on the labels
+        of a first alignment of thumbnails."""
+        recordings, spec, starter = self._read(alignment, accept_damaged=accept_damaged)
+        vectors = self._vectors(recordings, starter)
+        familiarity = self._familiarity(recordings, vectors)
+        parent = self.parent
+        front_end = fitted_front_end(spec.front_end, vectors) if parent is None else parent.front_end
+        features = [front_end(torch.from_numpy(x)) for x in vectors]
+        return Seen(recordings, spec, starter, vectors, front_end, features, familiarity)
+
+    def _read(
+        self, alignment: StoredAlignment | None, *, accept_damaged: bool
+    ) -> tuple[list[SampledRecording], PyramidSpec, Starter]:
+        videos, config, world, encoder = self.videos, self.config, self.world, self.config.model.encoder
+        picture, graph = None if encoder is None else encoder.spec(), None
+        with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
+            if self.pretrained is not None:
+                graph = Path(folder, ENCODER_FILE)
+                self.pretrained.write(graph)
+                if self.parent is None and encoder is not None and encoder.int8:
+                    quantise_encoder(graph, self.pretrained.spec, videos.videos, config.model.hz)
+            recordings = read_together(
+                *(videos, config.model.hz, picture, graph, self.cache, self.progress, world, self.workers),
+                accept_damaged=accept_damaged,
+            )
+            if picture is None:
+                for note in check_features(videos, recordings):
+                    log.warning(note)
+            background = None if videos.background is None else videos.labels[videos.background]
+            size = recordings[0].inputs.shape[1] if picture is None else picture.size
+            spec = config.model.spec(videos.labels, background, size)
+            if self.parent is not None:
+                self.parent.check(spec)
+            stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
+            count, more = len(videos.labels), (self.progress, world, self.workers)
+            starter = Starter.of(recordings, stored, count, config, self.seed, *more)
+            world.from_first(self.run.begin)
+            self.run.check_begun()
+            if graph is not None and world.first:
+                shutil.copyfile(graph, self.run.path / ENCODER_FILE)
+        return recordings, spec, starter
+
+    def _vectors(self, recordings: list[SampledRecording], starter: Starter) -> list[Vectors]:
+        encoder, world, graph = self.config.model.encoder, self.world, self.run.path / ENCODER_FILE
+        if encoder is None or self.pretrained is not None:
+            return [np.asarray(recording.inputs, np.float32) for recording in recordings]
+        if self.parent is not None:
+            own = self.parent.encoder(encoder.kind)
+            world.from_first(lambda: own.write(graph))
+        else:
+            from edge_hal.export.graphs import export_encoder  # needs onnx, which features do not
+
+            picture, thumbnails = encoder.spec(), thumbnail_vectors(recordings)
+            rough = starter.align(thumbnails, self._unscaled(thumbnails), learned=False).labels
+            rest = (starter.count, self.config.model.hz, self.config.learning, self.stage("encoder"))
+            module = learn_encoder(recordings, rough, picture, *rest)
+            world.from_first(lambda: export_encoder(module, picture, graph))
+        return encode_together(recordings, graph, self.progress, world)
+
+    def _unscaled(self, vectors: list[Vectors]) -> FrontEnd:
+        return FrontEnd(FrontEndSpec(vectors[0].shape[1], self.config.model.front_end_ticks))
+
+    def _familiarity(self, recordings: Sequence[SampledRecording], vectors: Sequence[Vectors]) -> Familiarity | None:
+        """Raises EdgeHalError if its rate is given and nothing can be fitted."""
+        named = {r.name: x for r, x in zip(recordings, vectors, strict=True)}
+        found = fit_familiarity(named, self.config.model.hz)
+        if found is None:
+            why = f"it needs {LEAST_VIDEOS} videos that are long enough"
+            if self.config.decoder.unfamiliar_per_h:
+                what = "decoder.unfamiliar_per_h has no effect here"
+                raise EdgeHalError(what, why, "leave it out", exit_code=2)
+            log.warning("unfamiliar input will not be reported: %s", why)
+        return found
+
+    # --- which step it is -----------------------------------------------------------------------
+
+    def align(self, seen: Seen) -> Aligned:
+        """The steps at each tick. The parent says them, if it knows all steps. Otherwise they are searched, and the
+        teacher improves them."""
+        learning, starter, recalled = self.config.learning, seen.starter, None
+        searched = starter.stored is None and learning.lists == "exact" and not starter.fully_labelled
+        if self.parent is not None and searched:
+            lists = starter.transcripts
+            recalled = self.parent.recalled(seen.vectors, self.videos.labels, lists, starter.known_segments)
+        if recalled is not None:
+            starter = replace(starter, stored=recalled.alignment)
+        if self.pretrained is not None and recalled is None:  # the starter sees what the model sees
+            components = leading_components(seen.vectors, STARTER_COMPONENTS)
+            rough = starter.align(components, self._unscaled(components), learned=False).labels
+            shown = discriminants(seen.vectors, rough)
+            scaled, change = self._unscaled(shown), False
+        else:
+            # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
+            shown, change = seen.vectors, True
+            scaled = seen.front_end if self.config.model.encoder is None else self._unscaled(shown)
+        found = starter.align(shown, scaled, learned=True, change=change)
+        worth = starter.worth(self.videos.videos, found, shown, scaled, change=change)
+        labels, posteriors = found.labels, None if recalled is None else recalled.log_posteriors
+        if recalled is None and not starter.fully_labelled:
+            if learning.lists != "exact" or starter.stored is not None:
+                starter = replace(starter, transcripts=[transcript_of(label) for label in labels])
+            known, stage = starter.known_segments, self.stage("teacher")
+            taught = learn_alignment(seen.features, starter.transcripts, labels, seen.spec, learning, stage, known)
+            labels, posteriors = starter.with_user_labels(taught.labels), taught.log_posteriors
+        return Aligned(labels, posteriors, found.evidence, worth, recalled)
+
+    # --- the model ------------------------------------------------------------------------------
+
+    def copies(self, seen: Seen) -> list[list[Tensor]]:
+        """Features (T, 3 D) of each video in each of its augmented copies."""
+        encoder, config = self.config.model.encoder, self.config
+        if encoder is None:
+            return []
+        picture, graph = encoder.spec(), self.run.path / ENCODER_FILE
+        sampling = Sampling(config.model.hz, picture.height, picture.width, graph)
+        more = (self.cache, self.progress, self.world, self.workers)
+        made = copies_of(self.videos, seen.recordings, sampling, config.copies, *more)
+        return [[seen.front_end(torch.from_numpy(x)) for x in copy] for copy in made]
+
+    def learn(self, seen: Seen, aligned: Aligned, copies: list[list[Tensor]]) -> Pyramid:
+        """The student, trained."""
+        learning, begin = self._taught(aligned)
+        shown = Shown(seen.features, aligned.labels, aligned.log_posteriors, copies)
+        if aligned.recalled is not None:
+            shown = aligned.recalled.with_rehearsed(shown)
+        rest = (seen.spec, learning, self.stage("student"))
+        return learn_student(shown.features, shown.labels, shown.teacher, *rest, shown.copies, begin)
+
+    def stream(self, pyramid: Pyramid, seen: Seen, aligned: Aligned, copies: list[list[Tensor]]) -> list[Vectors]:
+        """Log posteriors (T, H K) of each video, of students that have not seen it; with few videos, of `pyramid`."""
+        if not self.holds_out:
+            return streamed_posteriors(pyramid, seen.features, self.world)
+        learning, begin = self._taught(aligned)
+        known = (aligned.labels, aligned.log_posteriors, seen.spec, learning, self.stage)
+        return held_out_posteriors(seen.features, *known, copies, begin)
+
+    def decide(self, seen: Seen, aligned: Aligned, streamed: Sequence[Vectors]) -> DecoderConfig:
+        """The decoder, fitted on what the model says of `fitted_videos`."""
+        some = fitted_videos(len(streamed))
+        decoder = fit_decoder(
+            [streamed[i] for i in some],
+            [aligned.labels[i] for i in some],
+            seen.spec,
+            self.config.decoder.given(),
+            procedure=labels_of_whole(aligned.labels, self.videos),
+            held_out=self.holds_out,
+        )
+        if seen.familiarity is None:
+            return decoder
+        return replace(decoder, unfamiliar_per_h=self.config.decoder.given().get("unfamiliar_per_h", PER_H))
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether videos are held out for the decoder."""
+        return len(self.videos.videos) >= LEAST_HELD_OUT
+
+    def _taught(self, aligned: Aligned) -> tuple[Learning, Callable[[Pyramid], None] | None]:
+        """How students learn, and the weights that they begin with."""
+        learning = self.config.learning if aligned.recalled is None else slower(self.config.learning)
+        return learning, None if self.parent is None else self.parent.begin
+
+
+def labels_of_whole(labels: Sequence[IntArray], videos: VideoSet) -> list[IntArray]:
+    """The labels of the whole videos, from which the procedure is learned; all labels, if those lack a step."""
+    whole = [found for found, video in zip(labels, videos.videos, strict=True) if video.whole]
+    if not whole or set(np.unique(np.concatenate(list(labels)))) - set(np.unique(np.concatenate(whole))):
+        return list(labels)
+    return whole
