@@ -71,6 +71,7 @@ def fit_decoder(
     procedure: Sequence[IntArray] | None = None,
     *,
     held_out: bool = True,
+    normal: Sequence[NDArray[np.float32]] | None = None,
 ) -> DecoderConfig:
     """The thresholds and the procedure.
 
@@ -84,6 +85,8 @@ def fit_decoder(
         procedure: labels (T,) of the videos that the procedure is learned from; by default `labels`.
         held_out: whether the network was not trained on these videos. If it was, its settings are `UNFITTED`, because
             posteriors of its own videos are too good.
+        normal: the posteriors of more videos, for the limits of deviations; by default `log_posteriors`. False
+            deviations are rare, so few videos say little of them.
     """
     check_given(given)
     if older_asked_for(given):
@@ -101,7 +104,7 @@ def fit_decoder(
     fitted = base.changed(given)
     if held_out and fitted.believes:
         assert fitted.procedure is not None
-        followed = [follow(p, fitted, spec) for p in log_posteriors]
+        followed = [follow(p, fitted, spec) for p in normal or log_posteriors]
         fitted = replace(fitted, procedure=fit_rules(fitted.procedure, followed, spec.model_hz))
     return fitted
 

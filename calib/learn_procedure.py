@@ -15,7 +15,7 @@ from .learn_rules import SURE, learn_rules
 PRIOR_SEGMENTS = 2.0
 """The durations of all steps together are a prior for each step, with the weight of this many segments. A step that
 occurs once says little about its own spread."""
-OVERDUE_SPREADS = 3.0
+OVERDUE_SPREADS = 3.5
 OVERDUE_FACTOR = 1.25
 """A step is overdue beyond this many spreads above its median, and beyond its longest example times this factor."""
 SHORTEST_FACTOR = 0.5

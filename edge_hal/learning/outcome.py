@@ -29,11 +29,13 @@ REFERENCE_TICKS = 3000
 REFERENCE_PICTURES = 64
 FITTED_VIDEOS = 24
 """The thresholds are fitted on at most this many training videos. The procedure is learned from all."""
+NORMAL_VIDEOS = 96
+"""The limits of deviations are fitted on at most this many: false ones are rare, and a limit is on their number."""
 
 
-def fitted_videos(count: int) -> list[int]:
-    """The videos, of so many, that the thresholds are fitted on."""
-    numbers: list[int] = np.linspace(0, count - 1, min(FITTED_VIDEOS, count)).round().astype(int).tolist()
+def fitted_videos(count: int, most: int = FITTED_VIDEOS) -> list[int]:
+    """The videos, of `count`, that the thresholds are fitted on."""
+    numbers: list[int] = np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()
     return numbers
 
 

@@ -46,7 +46,7 @@ from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import learn_alignment
 from .networks.world import World
-from .outcome import fitted_videos
+from .outcome import NORMAL_VIDEOS, fitted_videos
 from .parent import Parent, Recalled, Shown, slower
 from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
 from .run_directory import RunDirectory
@@ -264,7 +264,7 @@ class Training:
         return held_out_posteriors(seen.features, *known, copies, begin)
 
     def decide(self, seen: Seen, aligned: Aligned, streamed: Sequence[Vectors]) -> DecoderConfig:
-        """The decoder, fitted on what the model says of `fitted_videos`."""
+        """The decoder, fitted on what the model says of some of the videos."""
         some = fitted_videos(len(streamed))
         decoder = fit_decoder(
             [streamed[i] for i in some],
@@ -273,6 +273,7 @@ class Training:
             self.config.decoder.given(),
             procedure=labels_of_whole(aligned.labels, self.videos),
             held_out=self.holds_out,
+            normal=[streamed[i] for i in fitted_videos(len(streamed), NORMAL_VIDEOS)],
         )
         if seen.familiarity is None:
             return decoder
