@@ -275,10 +275,8 @@ class Session:
 
     def _close_cycle(self) -> None:
         """The epoch ends: publish what is to be said of its cycle, which may go on in another."""
-        events = self.recognizer.close_cycle()
-        self._publish_all(events)
-        if events:
-            self._keep(self._resumption.close(self.recognizer))
+        self._publish_all(self.recognizer.close_cycle())
+        self._keep(self._resumption.close(self.recognizer))
 
     def _keep(self, noted: Noted | None) -> None:
         if noted is not None:
