@@ -123,14 +123,15 @@ def trend_s(durations_s: Sequence[float]) -> float | None:
 
 
 def waiting_share(cycles: Sequence[CycleRun], steps: Sequence[StepRun], waiting: Collection[str]) -> float | None:
-    """Share of the time of the cycles in which a waiting step went on, by stream time within each run."""
+    """Share of the time of the cycles in which a waiting step went on, by stream time within each run. Cycles that went
+    on in another run are left out."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for step in steps:
         if step.action in waiting:
             found[step.begin.session].append((step.begin.t_s, step.begin.t_s + step.duration_s))
     intervals = {session: np.array(sorted(pairs)).reshape(-1, 2) for session, pairs in found.items()}
     total_s = waited_s = 0.0
-    for cycle in cycles:
+    for cycle in (each for each in cycles if each.begin.session == each.end.session):
         total_s += cycle.duration_s
         begins, ends = intervals.get(cycle.begin.session, np.empty((0, 2))).T
         first, last = np.searchsorted(begins, (cycle.begin.t_s, cycle.end.t_s))

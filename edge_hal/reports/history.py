@@ -34,7 +34,8 @@ class StepRun:
 
 @dataclass(frozen=True)
 class CycleRun:
-    """A pass of the procedure. It belongs to the time of its end."""
+    """A pass of the procedure. It belongs to the time of its end. One that went on over a gap or a restart is one pass,
+    with the pause in it."""
 
     begin: Place
     end: Place
@@ -81,6 +82,7 @@ class _Reader:
         self._clock = (0, 0)  # a stream time and the wall clock then, nanoseconds
         self._current: Transition | None = None
         self._deviations: dict[int, DeviationRun] = {}
+        self._last_cycle: tuple[Cycle, CycleRun] | None = None
 
     def take(self, event: Event) -> None:
         utc_ns = event.run.get("utc_ns")
@@ -100,11 +102,7 @@ class _Reader:
             self._clock = (event.decision.t_ns, utc_ns)
             self._note(event)
         elif isinstance(event, Cycle):
-            duration_s = (event.end.t_ns - event.begin.t_ns) / 1e9
-            if duration_s > 0:
-                place, end = self._place(event.begin), self._place(event.end)
-                found = CycleRun(place, end, duration_s, event.complete, event.missing, len(event.deviations))
-                self._history.cycles.append(found)
+            self._end_cycle(event)
         elif isinstance(event, (End, Lost)) or (isinstance(event, Gap) and event.reset):
             self._cut()
             if isinstance(event, Lost):
@@ -122,6 +120,21 @@ class _Reader:
         if duration_s > 0:
             self._history.steps.append(StepRun(before.to, self._place(before.boundary), duration_s))
 
+    def _end_cycle(self, event: Cycle) -> None:
+        begin, end = self._place(event.begin), self._place(event.end)
+        complete, deviations = event.complete, len(event.deviations)
+        if self._last_cycle is not None and _goes_on(self._last_cycle[0], event):
+            first = self._last_cycle[1]
+            if self._history.cycles and self._history.cycles[-1] is first:
+                self._history.cycles.pop()
+            begin, complete, deviations = first.begin, not event.missing, deviations + first.deviations
+        same_clock = begin.session == end.session
+        duration_s = end.t_s - begin.t_s if same_clock else (end.utc_ns - begin.utc_ns) / 1e9
+        found = CycleRun(begin, end, duration_s, complete, event.missing, deviations)
+        self._last_cycle = event, found
+        if duration_s > 0:
+            self._history.cycles.append(found)
+
     def _note(self, event: Deviation) -> None:
         if event.corrects is not None:
             self._deviations.pop(event.corrects, None)
@@ -138,6 +151,13 @@ class _Reader:
         t_ns, then_ns = self._clock
         utc_ns = min(LARGEST_NS, max(0, then_ns - (t_ns - moment.t_ns)))
         return Place(self._session, self._source, utc_ns, moment.t_ns / 1e9, moment.frame)
+
+
+def _goes_on(earlier: Cycle, event: Cycle) -> bool:
+    """Whether the pass of `event` began with that of `earlier`. The last step of that one may have gone on."""
+    done = [*(earlier.before or ()), *(str(step["action"]) for step in earlier.steps)]
+    before = event.before
+    return before is not None and len(done) - 1 <= len(before) <= len(done) and list(before) == done[: len(before)]
 
 
 def histories(journals: Iterable[Iterable[Event]]) -> list[History]:

@@ -38,12 +38,21 @@ class Bench:
         self.current = action
         self.t_ns += round(duration_s * 1e9)
 
-    def cycle(self, steps: Sequence[tuple[str, float]], *, complete: bool = True, missing: Sequence[str] = ()) -> None:
+    def cycle(
+        self,
+        steps: Sequence[tuple[str, float]],
+        *,
+        complete: bool = True,
+        missing: Sequence[str] = (),
+        before: Sequence[str] | None = None,
+    ) -> None:
         begin = self._moment()
         for action, duration_s in steps:
             self.step(action, duration_s)
-        told = {"steps": (), "deviations": (), "missing": tuple(missing), "complete": complete, "decoder": "d"}
-        self._add(Cycle, 2.0, {"begin": begin, "end": self._moment(), **told})
+        told = {"deviations": (), "missing": tuple(missing), "complete": complete, "decoder": "d"}
+        done = tuple({"action": action, "begin_t_ns": 0, "end_t_ns": 0} for action, _ in steps)
+        kept = None if before is None else tuple(before)
+        self._add(Cycle, 2.0, {"begin": begin, "end": self._moment(), "steps": done, "before": kept, **told})
 
     def deviation(self, kind: str, corrects: int | None = None, seen: str | None = "turn") -> int:
         moments = {"boundary": self._moment(), "decision": self._moment(2.0)}

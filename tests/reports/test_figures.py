@@ -49,6 +49,35 @@ def test_times_of_day_are_those_of_boundaries_and_not_of_decisions() -> None:
     assert report.history.steps[0].begin.utc_ns == utc_ns("2026-05-01T03:59:59")
 
 
+def test_a_pass_that_goes_on_over_a_gap_is_one_pass() -> None:
+    bench = Bench(utc_ns("2026-05-01T05:00"))
+    bench.cycle([("reach", 10), ("wait", 5), ("turn", 20)])
+    bench.cycle([("reach", 10), ("wait", 4)], complete=False, missing=["turn"])
+    bench.gap(3)
+    bench.cycle([("wait", 2), ("turn", 20)], complete=False, before=["reach"])  # the wait went on
+    bench.cycle([("reach", 10), ("wait", 5)], complete=False, missing=["turn"])
+    bench.gap(3)
+    bench.cycle([], complete=False, missing=["turn"], before=["reach", "wait"])
+    bench.gap(3)
+    bench.cycle([("turn", 20)], complete=False, before=["reach", "wait"])
+    report = figures(bench)
+    assert report.cycles.count == 3 and report.incomplete == 0
+    assert [cycle.duration_s for cycle in report.history.cycles] == [35.0, 39.0, 41.0]
+
+
+def test_a_pass_that_goes_on_in_another_run_is_one_pass() -> None:
+    bench = Bench(utc_ns("2026-05-01T05:00"))
+    bench.cycle([("reach", 10), ("wait", 5)], complete=False, missing=["turn"])
+    bench.end()
+    later = Bench(utc_ns("2026-05-01T05:00:17"), session="s2", seq=bench.seq)
+    later.cycle([("turn", 20)], complete=False, before=["reach", "wait"])
+    later.cycle([("reach", 10), ("turn", 20)], complete=False, before=["wait"])  # of a pass that was killed
+    [history] = histories([[*bench, *later]])
+    report = report_of(history, PLAN, ("wait",))
+    assert [(cycle.duration_s, cycle.complete) for cycle in history.cycles] == [(37.0, True), (30.0, False)]
+    assert report.incomplete == 1 and report.waiting_share is None
+
+
 def test_a_cycle_over_midnight_belongs_to_the_shift_of_its_end() -> None:
     bench = Bench(utc_ns("2026-05-01T19:50"))  # ten to ten in Berlin
     bench.cycle([("reach", 300), ("turn", 240)])
