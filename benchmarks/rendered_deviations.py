@@ -1,6 +1,6 @@
 """Mistakes in rendered videos, as a subscriber of `edge-hal run` hears of them, and false ones in normal videos.
 
-    python benchmarks/rendered_deviations.py --bundle BUNDLE [--each 15] [--normal-min 120] [--json]
+    python benchmarks/rendered_deviations.py --bundle BUNDLE [--each 15] [--normal-min 120] [--in-a-row 1] [--json]
 
 The bundle is one of the rendered procedure, for example that of the demo. Each video with a mistake has one: a required
 step is left out (`skipped`), two steps are in the wrong order (`out_of_order`), a step is done again (`repeated`) or
@@ -17,11 +17,12 @@ import itertools
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from edge_hal.bundle import Bundle, load_bundle
@@ -29,8 +30,11 @@ from edge_hal.calib.fit_rules import EVERY_TICKS, Followed, deviations
 from edge_hal.decoding.decoder import Decision
 from edge_hal.evaluation.subscribed_run import of_type, watch_run
 from edge_hal.events import Cycle, Deviation
-from edge_hal.workbench.dataset import render_video
+from edge_hal.workbench.dataset import HEIGHT_PX, WIDTH_PX, render_video
+from edge_hal.workbench.place import HOME
+from edge_hal.workbench.render import iter_frames
 from edge_hal.workbench.schedule import Segment, Session, is_valid_order, sample_session
+from edge_hal.workbench.viewpoint import ABOVE
 
 SEED = 7_000
 REQUIRED = ("place_base", "insert_gear", "fit_cover")
@@ -151,10 +155,23 @@ def found_by_rules(bundle: Bundle, mistake: Mistake) -> bool:
     )
 
 
-def hear(bundle: Path, folder: Path, session: Session, look: list[int]) -> tuple[list[Deviation], list[Cycle]]:
-    """What a subscriber hears of a rendered session, but for `unfamiliar`: `rendered_unfamiliar.py` measures that."""
+def render(path: Path, sessions: Sequence[Session], look: list[int]) -> None:
+    """One video of all sessions, in the same light and from the same camera."""
+    if len(sessions) == 1:
+        return render_video(path, sessions[0], np.random.SeedSequence(look))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), sessions[0].fps, (WIDTH_PX, HEIGHT_PX))
+    for session in sessions:
+        for frame in iter_frames(session, np.random.SeedSequence(look), WIDTH_PX, HEIGHT_PX, HOME, ABOVE):
+            writer.write(frame)
+    return writer.release()
+
+
+def hear(
+    bundle: Path, folder: Path, sessions: Sequence[Session], look: list[int]
+) -> tuple[list[Deviation], list[Cycle]]:
+    """What a subscriber hears of rendered sessions, but for `unfamiliar`: `rendered_unfamiliar.py` measures that."""
     video = folder / "video.mp4"
-    render_video(video, session, np.random.SeedSequence(look))
+    render(video, sessions, look)
     events = watch_run(bundle, str(video), folder / "events.sock", "deviations")
     return [each for each in of_type(events, Deviation) if each.kind != "unfamiliar"], of_type(events, Cycle)
 
@@ -164,6 +181,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--each", type=int, default=15, help="videos for each kind of mistake")
     parser.add_argument("--normal-min", type=float, default=120, help="minutes of normal video")
+    parser.add_argument("--in-a-row", type=int, default=1, help="passes in each normal video")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows: dict[str, Any] = {}
@@ -176,7 +194,7 @@ def main() -> None:
             for number in range(arguments.each):
                 mistake = sample_mistake(kind, number)
                 by_rules += found_by_rules(bundle, mistake)
-                heard, _ = hear(arguments.bundle, folder, mistake.session, [SEED, hash_of(kind), number])
+                heard, _ = hear(arguments.bundle, folder, [mistake.session], [SEED, hash_of(kind), number])
                 found = [each for each in heard if right(each.kind, each.expected, each.seen, mistake)]
                 hits += bool(found)
                 replaced = {each.corrects for each in found}
@@ -196,19 +214,22 @@ def main() -> None:
             }
         rows["false_by_kind"] = dict(others)
         seconds, normal, cycles, complete = 0.0, Counter[str](), 0, 0
-        number = 0
+        number = passes = 0
         while seconds < 60 * arguments.normal_min:
-            session = sample_session(np.random.default_rng([SEED, 99, number]))
-            heard, passes = hear(arguments.bundle, folder, session, [SEED, 98, number])
+            numbers = range(passes, passes + arguments.in_a_row)
+            sessions = [sample_session(np.random.default_rng([SEED, 99, each])) for each in numbers]
+            heard, found_cycles = hear(arguments.bundle, folder, sessions, [SEED, 98, number])
             normal.update(each.kind for each in heard)
-            cycles, complete = cycles + len(passes), complete + sum(each.complete for each in passes)
-            seconds, number = seconds + session.duration_s, number + 1
+            cycles, complete = cycles + len(found_cycles), complete + sum(each.complete for each in found_cycles)
+            seconds += sum(session.duration_s for session in sessions)
+            number, passes = number + 1, passes + len(sessions)
             if not arguments.json:
                 told = ", ".join(f"{d.kind} {d.expected} {d.seen}" for d in heard)
                 print(f"normal {number}: {told or 'nothing'}", flush=True)
         rows["normal"] = {
             "minutes": seconds / 60,
             "videos": number,
+            "passes": passes,
             "false_per_10_min": 600 * sum(normal.values()) / max(seconds, 1),
             "by_kind": dict(normal),
             "cycles": cycles,
