@@ -72,9 +72,7 @@ def fit_rules(procedure: Procedure, videos: Sequence[Followed], model_hz: float)
         for least, longer, doubt in itertools.product(LEAST_CONFIDENCE, LONGER, DOUBT)
     ]
     counts = [false(rules, overdue=False) for rules in tried]
-    # The limits are chosen for what they do in these videos, so one more is expected in others. If the videos are too
-    # few to allow any, those with the fewest are allowed.
-    most = max(MOST_FALSE * minutes / 10 - 1, min(counts))
+    most = max(MOST_FALSE * minutes / 10, min(counts))
     allowed = [rules for rules, count in zip(tried, counts, strict=True) if count <= most]
     some = [video for number, video in enumerate(videos) if number % -(-len(videos) // MOST_SPOILED) == 0]
     spoiled = [mistake for number, video in enumerate(some) for mistake in mistakes(procedure, video, number)]

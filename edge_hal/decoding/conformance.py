@@ -191,6 +191,8 @@ class Conformance:
         step = self._rules.steps[segment.label]
         if self._cycle.count and self._rules.begins_another(self._cycle, segment.label):
             yield from self._close(segment.begin_tick, tick, segment, report=self._cycle.from_begin)
+            if not self._rules.surely_begins[segment.label]:  # its begin was not seen for certain
+                self._cycle.doubtful[:] = np.maximum(self._cycle.doubtful, 1)
         elif self._cycle.count and step.background and self._rules.over(self._cycle):
             yield from self._close(segment.begin_tick, tick, None, report=True)
         if not step.background:
