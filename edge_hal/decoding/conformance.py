@@ -250,7 +250,8 @@ class Conformance:
         cycle, first = self._cycle, self._cycle.count - self._cycle.repeats + 1
         if cycle.repeats < RESTART or cycle.count > len(cycle.steps):
             return None
-        if not self._rules.steps[int(cycle.steps[first, 0])].begins_cycle:
+        labels = [*cycle.steps[first : cycle.count, 0].tolist(), segment.label]
+        if not self._rules.steps[labels[0]].begins_cycle or not any(self._rules.surely_begins[n] for n in labels):
             return None
         begin = int(cycle.steps[first, 1])
         self._cycle = cycle.next(cycle.count - first)

@@ -267,3 +267,8 @@ def test_a_stream_that_ends_on_a_step_that_may_begin_another_cycle() -> None:
 
 def test_only_a_certain_begin_shows_where_a_stream_stands() -> None:
     assert Stream(wiped_at_first(), mid_cycle=True).steps(WIPE, PRESS, IDLE, TAKE, FOLD, PRESS).finish().kinds == []
+
+
+def test_repeated_steps_are_no_new_cycle_without_a_certain_begin() -> None:
+    again = Stream(wiped_at_first()).steps(WIPE, TAKE, FOLD, WIPE, FOLD, PRESS).finish()
+    assert again.kinds == [("repeated", PRESS, FOLD)] and len(again.cycles) == 1
