@@ -158,9 +158,9 @@ def _without_scheme(text: str) -> str:
 
 
 def _features(text: str) -> str:
-    """`FILE.npy@HZ`; a file name may hold `:` and `@`."""
+    """`FILE.npy@HZ`, also in these very words, as hints have them; a file name may hold `:` and `@`."""
     path, _, rate = text.rpartition("@")
-    if re.fullmatch(r"[\d.eE+-]{1,12}", rate) is None:
+    if re.fullmatch(r"[\d.eE+-]{1,12}|HZ", rate) is None:
         return redact(text)
     plain = path.endswith(".npy") and not re.search(r":[/\\]|[/\\]{2}|[?#]", path)
     return f"{path if plain else redact(path)}@{rate}"

@@ -185,6 +185,8 @@ def run_config(ckpt: Path, overrides: list[str]) -> Config:
     """The configuration that a run was trained with, some keys replaced."""
     from edge_hal.config import load_config
 
+    if not ckpt.exists():
+        raise EdgeHalError(f"there is no run {ckpt}", "", "give the folder that edge-hal train wrote")
     path = (ckpt if ckpt.is_dir() else ckpt.parent) / "config.yaml"
     if not path.is_file():
         raise EdgeHalError(f"{path} is missing", "it holds how the data were read", "give the run directory")

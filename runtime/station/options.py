@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ class StationOptions:
             users: dict[str, str] = {}
             for name, options in self.runs.items():
                 given = getattr(options, key)
-                place = str(given.absolute()) if isinstance(given, Path) else given
+                place = os.path.realpath(given) if isinstance(given, Path) else given
                 if place is None or place.endswith(":*") or (other := users.setdefault(place, name)) == name:
                     continue
                 what = f"the streams '{other}' and '{name}' have the same {key}"

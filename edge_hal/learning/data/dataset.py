@@ -45,6 +45,7 @@ from .mstcn_files import (
     only_suggested,
     read_mapping,
     read_names,
+    read_step_list,
     read_timestamps,
 )
 
@@ -228,7 +229,7 @@ def load_dataset(
     for name in names:
         written, per_frame = label_paths(root, name)
         if written.is_file():
-            transcripts[name] = tuple(read_names(written, ids))
+            transcripts[name] = tuple(read_step_list(written, ids))
         stamped = timestamps and name in labelled
         if name in own:
             found = own[name]

@@ -11,15 +11,15 @@ import numpy as np
 
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
-from edge_hal.media.names import composed
+from edge_hal.media.names import composed, printable
 from edge_hal.task_file import read_task
 
 from .check_videos import Problem, check_before_training, check_splits, errors_first
 from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
-from .labels.folder import read_own_labels
+from .labels.folder import READERS, read_own_labels
 from .labels.segments import FoundLabels
-from .mstcn_files import Kind, count_of, index_media, names_in
+from .mstcn_files import Kind, count_of, index_media, names_in, text_files
 from .rates import with_model_rate
 from .training_cost import Cost, extraction_speed, training_cost
 from .video_cache import cache_of
@@ -125,10 +125,17 @@ def _readable(
 def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:
     found = []
     for folder in ("transcripts", "labels"):
-        alone = sorted(path.stem for path in (root / folder).glob("*.txt") if composed(path.stem) not in files)
+        texts, others = text_files(root / folder)
+        alone = sorted(path.stem for path in texts if composed(path.stem) not in files)
         if alone:
             todo = "check the names: VIDEO.txt belongs to VIDEO.mp4"
             found.append(Problem("warning", f"{count_of(alone, 'file')} in {folder}/ without a video", todo))
+        if folder == "labels":
+            others = [path for path in others if path.suffix.lower() not in READERS]
+        if others:
+            types = ".txt" if folder == "transcripts" else ", ".join((".txt", *READERS))
+            what = f"{count_of([printable(path.name) for path in others], 'file')} in {folder}/ ignored"
+            found.append(Problem("warning", f"{what}: of another type than {types}", "save them as one of these"))
     return found
 
 

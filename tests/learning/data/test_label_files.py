@@ -245,6 +245,8 @@ def test_formats_are_mixed_freely_and_replace_the_frame_labels(tmp_path: Path, d
         ("a.csv", f"{ROW}video0,2,1,reach\n", ["line 2", "ends before it begins"]),
         ("a.csv", f"{ROW}video0,soon,1,reach\n", ["line 2", "begin_s is 'soon'"]),
         ("a.csv", f"{ROW}video0,0,1\n", ["line 2", "3 columns instead of 4"]),
+        ("a.csv", "video,start,end,step\nvideo0,0,1,reach\n", ["no column 'begin_s'", "video, start, end, step"]),
+        ("a.csv", "", ["no column 'begin_s'", "it is empty"]),
         ("video0.eaf", "<ANNOTATION_DOCUMENT><TIER", ["cannot read the labels", "video0.eaf"]),
         ("video0.eaf", '<!DOCTYPE a [<!ENTITY b "c">]><ANNOTATION_DOCUMENT/>', ["document type"]),
         ("video0.eaf", "<svg/>", ["it is a document svg"]),
