@@ -131,6 +131,8 @@ def hide_arguments(words: list[str]) -> None:
 def _after(scheme: re.Match[str], text: str) -> str:
     """What is shown of an address."""
     rest, start = text[scheme.end() :], f"{scheme[1]}://" if scheme[1] else "//"
+    if scheme[0] == f"{scheme[1]}:///":  # a path, as in sqlite:///FILE
+        start += "/"
     ends = [*AT.finditer(rest)]
     tail = rest[ends[-1].end() :] if ends else rest
     query = QUERY.search(rest)

@@ -124,6 +124,7 @@ def test_no_argument_keeps_its_secret_in_the_process_list(spelling: Any, option:
         "/data/me@home/x=3/clip.mp4",
         "features:a:b@c.npy@12.5",
         "features:FILE.npy@HZ",
+        "sqlite:///events.db",
         "tcp://127.0.0.1:*",
         "tcp://[::1]:5570",
         "tcp://*:5570",
