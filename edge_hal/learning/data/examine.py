@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,6 +75,7 @@ def examine(root: Path, config: Config, split: int | None, graph: Path | None = 
         config = with_model_rate(config, videos)
         cost, told = _cost(root, videos, config, graph)
         rows |= {"ticks of the model": f"{config.model.hz:g} a second", **told}
+        problems += too_much(cost, root)
     except EdgeHalError as error:
         problems.append(Problem("error", _text(error), error.todo))
     return Examined(rows, errors_first(problems), cost)
@@ -194,6 +197,19 @@ def _cost(root: Path, videos: VideoSet, config: Config, graph: Path | None) -> t
     rows["training (estimate)"] = f"{_duration(cost.train_s)} on two cores without a GPU, to a factor of three"
     rows["memory (estimate)"] = f"{cost.memory_bytes / 1e9:.1f} GB"
     return cost, rows
+
+
+def too_much(cost: Cost, root: Path) -> list[Problem]:
+    """A warning for what the disk of `root` or the memory of this machine does not hold."""
+    found = []
+    free, memory = shutil.disk_usage(root).free, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if cost.cache_bytes > free:
+        what = f"extraction writes about {cost.cache_bytes / 1e9:.1f} GB into {root}, and {free / 1e9:.1f} GB are free"
+        found.append(Problem("warning", what, "make room, or take out videos that are too long"))
+    if cost.memory_bytes > memory:
+        what = f"training takes about {cost.memory_bytes / 1e9:.1f} GB of memory, and {memory / 1e9:.1f} GB are here"
+        found.append(Problem("warning", what, "take out videos that are too long, or use a machine with more"))
+    return found
 
 
 def _span(values: Sequence[float], form: str) -> str:
