@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 
 from edge_hal.errors import EdgeHalError
 
+LARGEST_SEED = (1 << 32) - 1
+
 
 def parse_duration(text: object) -> float:
     """`30s`, `10m`, `2h`, `500ms` or a number of seconds -> seconds. Raises EdgeHalError for other texts and values."""

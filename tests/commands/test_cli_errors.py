@@ -181,6 +181,7 @@ CASES = {
         ("c.yaml", "model.levls", "'levels'"),
         both(data, lambda root: (root / "c.yaml").write_text("model: {levls: []}")),
     ),
+    "a seed below 0": Case(f"{TRAIN} --seed -1", 2, ("--seed",), data),
     "unknown preset": Case("train data --out run --config tinny", 2, ("tinny", "kinematics"), data),
     "impossible value": Case(f"{TRAIN} --set learning.student.batch=0", 2, ("learning.student.batch",), data),
     "unknown supervision": Case(f"{TRAIN} --supervision both", 2, ("learning.supervision", "frames"), data),

@@ -36,6 +36,7 @@ from .mstcn_files import (
     Kind,
     Layout,
     check_present,
+    check_steps,
     count_of,
     find_kind,
     index_media,
@@ -217,6 +218,7 @@ def load_dataset(
     if task is not None and split is None and part == "test" and not task.file.test:
         notes.append("task.yaml names no test videos: the model may have been trained on those that are scored")
     labels = read_mapping(root, notes) if task is None or task.file.steps is None else task.file.steps
+    check_steps(labels, root)
     ids = {name: i for i, name in enumerate(labels)}
     if background is not None and background not in ids:
         raise EdgeHalError(f"background {background!r} is no action of {root}", nearest(background, labels))

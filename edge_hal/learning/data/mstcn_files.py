@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.media.names import VIDEO_SUFFIXES, composed, printable, with_suffix
+from edge_hal.spec_limits import LARGEST_LABELS, LONGEST_LABEL
 from edge_hal.task_file import Task, read_task
 from edge_hal.task_folder import SUGGESTIONS, TASK_FILE, is_task
 from edge_hal.untrusted import MB, read_regular
@@ -290,6 +291,17 @@ def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
     if sorted(by_id) != list(range(len(by_id))) or not by_id:
         raise _bad_mapping(path, f"its ids are {sorted(by_id)[:12]}, not 0 .. K-1")
     return tuple(by_id[i] for i in range(len(by_id)))
+
+
+def check_steps(steps: Sequence[str], root: Path) -> None:
+    """Raises EdgeHalError if no model can have these steps."""
+    if len(steps) > LARGEST_LABELS:
+        todo = f"is each line of transcripts/ a step? the first are {', '.join(printable(s[:40]) for s in steps[:3])}"
+        raise EdgeHalError(f"{root} has {len(steps)} different steps", f"a model has at most {LARGEST_LABELS}", todo)
+    long = next((step for step in steps if len(step) > LONGEST_LABEL), None)
+    if long is not None:
+        what = f"{root} has a step whose name has {len(long)} characters: {printable(long[:40])}..."
+        raise EdgeHalError(what, f"at most {LONGEST_LABEL} are possible", "write one step in each line")
 
 
 def _bad_mapping(path: Path, why: str) -> EdgeHalError:

@@ -235,6 +235,14 @@ FAULTS = {
         lambda r: (r / "groundTruth" / "v0.txt").write_bytes(b"\xff\xfe\x00\x9f"),
         ["v0.txt"],
     ),
+    "a text for a step": (
+        lambda r: (r / "mapping.txt").write_text(f"0 none\n1 drive\n2 {'x' * 3000}\n"),
+        ["name has 3000 characters", "1000"],
+    ),
+    "a step for each frame": (
+        lambda r: (r / "mapping.txt").write_text("".join(f"{i} s{i}\n" for i in range(2000))),
+        ["2000 different steps", "1024", "s0, s1, s2"],
+    ),
     "labels with a gap": (
         lambda r: write_labels(r, "v1", [*true_names(r, "v1")[:4], "", *true_names(r, "v1")[5:]]),
         ["v1", "line 5", "is empty"],
