@@ -129,7 +129,7 @@ def _user(number: int) -> str:
 def _closed_folder(path: Path) -> Path | None:
     """The first folder above `path` that this process may not enter. A file in its place is not denied."""
     above = reversed(Path(os.path.abspath(path)).parents)
-    return next((folder for folder in above if not _may(folder, os.X_OK) and not os.path.isfile(folder)), None)
+    return next((folder for folder in above if os.path.isdir(folder) and not _may(folder, os.X_OK)), None)
 
 
 def _not_readable(path: Path) -> Path | None:

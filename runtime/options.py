@@ -15,6 +15,7 @@ from edge_hal.rate import FPS_RANGE
 from .delivery.curve_keys import ServerKeys
 from .delivery.endpoint import DEFAULT_ENDPOINT
 from .delivery.journal import Retention
+from .delivery.prometheus import parse_address
 from .sources.source_spec import SourceKind, SourceSpec
 from .sources.watchdog import Limits
 from .stream.resumed import LONGEST_RESUME_S
@@ -135,6 +136,11 @@ class RunOptions:
         if self.decide_every is not None and not 1 <= self.decide_every <= MOST_TICKS:
             why = f"it must be 1 to {MOST_TICKS} ticks"
             raise EdgeHalError(f"decide_every = {self.decide_every}", why, "correct --decide-every", exit_code=2)
+        if self.metrics is not None:
+            parse_address(self.metrics)
+        if self.journal is not None and self.journal.is_dir():
+            todo = f"name a file in it: --journal {self.journal}/{self.stream}.journal"
+            raise EdgeHalError(f"the journal {self.journal} is a folder", "", todo, exit_code=2)
         if self.decide is not None and "decide_at" in self.decoder:
             why = "both say how probable another step must be"
             raise EdgeHalError("--decide with --set decoder.decide_at", why, "leave one of them out", exit_code=2)

@@ -313,6 +313,10 @@ CASES = {
     "odd procedure": Case(RUN, 1, ("procedure.json", "red", "delete it"), odd_procedure),
     "a procedure is no threshold": Case(f"{RUN} --set decoder.procedure=1", 2, ("decoder.procedure",), bundle),
     "more threads than cores": Case(f"{RUN} --threads 100000", 2, ("threads", "512"), bundle),
+    "a folder for a journal": Case(
+        f"{RUN} --journal bundle", 2, ("journal bundle is a folder", "--journal bundle/default.journal"), bundle
+    ),
+    "no address for metrics": Case(f"{RUN} --metrics 5570 --check", 2, ("--metrics 5570", "127.0.0.1:9570"), bundle),
     "no frame rate": Case(f"{RUN} --fps 0", 2, ("fps = 0", "0.01..1000"), bundle),
     # sources and listeners
     "no such file": Case(RUN.replace("f.npy", "g.npy"), 1, ("g.npy", "no such file"), bundle),

@@ -26,6 +26,9 @@ from .rates import with_model_rate
 from .training_cost import Cost, extraction_speed, training_cost
 from .video_cache import cache_of
 
+OF_TOOLS = (".xml", ".pfsx", ".etf", ".bak")
+"""What annotation tools keep beside labels."""
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -134,7 +137,7 @@ def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:
             todo = "check the names: VIDEO.txt belongs to VIDEO.mp4"
             found.append(Problem("warning", f"{count_of(alone, 'file')} in {folder}/ without a video", todo))
         if folder == "labels":
-            others = [path for path in others if path.suffix.lower() not in READERS]
+            others = [path for path in others if path.suffix.lower() not in (*READERS, *OF_TOOLS)]
         if others:
             types = ".txt" if folder == "transcripts" else ", ".join((".txt", *READERS))
             what = f"{count_of([printable(path.name) for path in others], 'file')} in {folder}/ ignored"

@@ -213,7 +213,7 @@ def test_what_cannot_run_is_refused_before_anything_starts(tmp_path: Path, bundl
         (options_of(replace(one, stream="a b")), "cannot name a stream"),
         (options_of(replace(one, bundle=tmp_path / "none")), "stream 'one'"),
         (options_of(replace(one, decoder={"margin": 7.0})), "stream 'one'"),
-        (options_of(one, metrics="nowhere"), "metrics"),
+        (options_of(one, metrics="nowhere"), "--metrics nowhere: it is not an address"),
     ]
     threads = set(threading.enumerate())
     for options, expected in cases:
