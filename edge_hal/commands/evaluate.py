@@ -204,7 +204,7 @@ def print_table(scores: dict[str, Scores], title: str) -> None:
     for key, text in ROWS:
         values = [column.get(key) for column in scores.values()]
         table.add_row(text, *("-" if value is None else f"{value:.2f}" for value in values))
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
     for name, column in scores.items():
         if column.get("decide"):
