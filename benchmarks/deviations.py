@@ -2,8 +2,8 @@
 
     python benchmarks/deviations.py CSV [--train CSV2] > deviations.json
 
-The CSV has one row a step: sequence, toy, start_s, end_s, verb, this, that, label (correct, mistake, correction) and
-remark. It learns from CSV2 if it is given, otherwise from CSV itself. Two protocols:
+The CSV (UTF-8, commas) has one row a step: sequence, toy, start_s, end_s, verb, this, that, label (correct, mistake,
+correction) and remark. It learns from CSV2 if it is given, otherwise from CSV itself. Two protocols:
 
 - `one_class`, as in PREGO (arXiv 2404.01933): it learns from sequences without a mistake. The others are cut after
   their first mistake. Precision is balanced: recall / (recall + false alarm rate), as if half of the steps were wrong.
@@ -18,6 +18,9 @@ No threshold is chosen on tested sequences. In `one_class` it is the one with th
 learns from: their own steps, each judged by the others, against steps that are certainly or probably wrong (a part
 taken off, a step from later in the sequence, a step of any sequence). In `leave_one_out` mistakes are rare, so the
 threshold is that of `FALSE_ALARMS` on the correct steps.
+
+A protocol that the files cannot give is `{"not_measured": why}`. A figure that is not defined, such as the precision
+among no correct step, is null. The exit code is 1 if neither protocol can be measured.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from edge_hal.decoding.conformance import Conformance, Deviation
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.decoding.procedure import Step as ProcedureStep
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 
 FALSE_ALARMS = 0.05
 """Share of correct steps that may be called wrong, in `leave_one_out`."""
@@ -51,7 +55,8 @@ this probability."""
 FAMILY = 1
 """Products of this `likeness` or closer are variants. The product's rules are learned from all of them. This and `EVEN`
 are the best choices in `made_mistakes.py`, which reads no real mistake."""
-COLUMNS = {"sequence", "toy", "verb", "this", "that", "label", "remark"}
+COLUMNS = ("sequence", "toy", "verb", "this", "that", "label", "remark")
+LABELS = ("correct", "mistake", "correction")
 
 
 @dataclass(frozen=True)
@@ -84,33 +89,50 @@ Judge = Callable[[Sequence_], tuple[list[bool], list[bool]]]
 
 
 def read(path: Path) -> list[Sequence_]:
-    """The sequences of a file, in its order. Raises EdgeHalError for another file."""
+    """The sequences of a file, in its order. Raises EdgeHalError for another file, with the line of a bad row."""
     rows: OrderedDict[tuple[str, str], list[Row]] = OrderedDict()
     try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            if not set(reader.fieldnames or ()) >= COLUMNS:
-                missing = sorted(COLUMNS - set(reader.fieldnames or ()))
-                raise EdgeHalError(f"cannot read {path}", f"it has no column '{missing[0]}'", exit_code=2)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                why = f"it has no column '{missing[0]}', but {', '.join(reader.fieldnames or ()) or 'none'}"
+                raise EdgeHalError(f"cannot read {path}", why, "separate columns by commas", exit_code=2)
             for row in reader:
-                step = Step(row["this"], row["that"], row["verb"] == "detach")
-                rows.setdefault((row["sequence"], row["toy"]), []).append(Row(step, row["label"], row["remark"]))
-    except (OSError, ValueError) as error:
-        raise EdgeHalError(f"cannot read {path}", str(error), exit_code=2) from error
+                _add(rows, row, f"{path}, line {reader.line_num}")
+    except (OSError, ValueError, csv.Error) as error:
+        raise file_error(f"cannot read {path}", error, path=path, exit_code=2) from error
+    if not rows:
+        raise EdgeHalError(f"cannot read {path}", "it has no steps", exit_code=2)
     return [Sequence_(name, toy, found) for (name, toy), found in rows.items()]
+
+
+def _add(rows: OrderedDict[tuple[str, str], list[Row]], row: dict[str, str | None], place: str) -> None:
+    cells = {name: (row[name] or "").strip() for name in COLUMNS}
+    label = cells["label"].lower()
+    empty = next((name for name in ("sequence", "toy", "this") if not cells[name]), None)
+    if empty is not None or label not in LABELS:
+        why = f"the label is '{cells['label']}'" if empty is None else f"'{empty}' is empty"
+        raise EdgeHalError(f"{place}: {why}", "", f"labels are {', '.join(LABELS)}", exit_code=2)
+    step = Step(cells["this"], cells["that"], cells["verb"].lower() == "detach")
+    rows.setdefault((cells["sequence"], cells["toy"]), []).append(Row(step, label, cells["remark"].lower()))
 
 
 # --- protocol (a) -------------------------------------------------------------------------------------
 
 
 def one_class(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> dict[str, Any]:
-    """Recall, balanced precision and their F1 of each method."""
-    clean = [s.correct() for s in training if all(row.label == "correct" for row in s.rows)]
+    """Recall, balanced precision and their F1 of each method. Raises EdgeHalError if that is impossible."""
+    clean = [s.correct() for s in training if _clean(s)]
+    if (usable := sum(bool(one.steps) for one in clean)) < 2:
+        raise EdgeHalError("it learns from sequences without a mistake", f"there are {usable}, two are needed")
     cut = []
     for sequence in tests:
         first = next((n for n, row in enumerate(sequence.rows) if row.label != "correct"), None)
         if first is not None:
             cut.append(Sequence_(sequence.name, sequence.toy, sequence.rows[: first + 1]))
+    if not cut:
+        raise EdgeHalError("it tests sequences with a mistake", "there are none")
     counts = StepCounts(clean)
     model = fit(counts, clean)
     limit = _balanced_limit(*correct_and_wrong(model, counts, clean))
@@ -141,26 +163,37 @@ def _balanced_limit(correct: Sequence[Any], wrong: Sequence[float]) -> float:
     own, false = np.array([one.surprise for one in correct]), np.array(wrong)
 
     def score(limit: float) -> float:
-        recall, alarms = (1 + 2 * float((false >= limit).mean())) / 3, float((own >= limit).mean())
+        recall, alarms = (1 + 2 * (_share(false >= limit) or 0.0)) / 3, _share(own >= limit) or 0.0
         precision = recall / (recall + alarms)
         return 2 * precision * recall / (precision + recall)
 
     return float(max(np.arange(0.2, 8.0, 0.1), key=score))
 
 
-def _balanced(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> dict[str, float]:
-    recall, alarms = float(called[truth].mean()), float(called[~truth].mean())
+Scores = dict[str, float | None]
+"""In percent; None where it is not defined."""
+
+
+def _balanced(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> Scores:
+    recall, alarms = _share(called[truth]), _share(called[~truth])
+    if recall is None or alarms is None:
+        return {"precision": None, "recall": None if recall is None else round(100 * recall, 1), "f1": None}
     precision = recall / (recall + alarms) if recall + alarms else 0.0
     f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
     return {name: round(100 * value, 1) for name, value in (("precision", precision), ("recall", recall), ("f1", f1))}
+
+
+def _share(called: np.ndarray[Any, Any]) -> float | None:
+    """The share of steps that are called wrong; None of no step."""
+    return float(called.mean()) if len(called) else None
 
 
 def _spread(
     called: np.ndarray[Any, Any],
     truth: np.ndarray[Any, Any],
     lengths: Sequence[int],
-    score: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], dict[str, float]],
-) -> dict[str, float]:
+    score: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], Scores],
+) -> Scores:
     """90 % interval of F1 over 1,000 bootstrap samples of the sequences."""
     rng, ends = np.random.default_rng(0), np.cumsum(lengths)
     parts = [np.arange(end - length, end) for end, length in zip(ends, lengths, strict=True)]
@@ -168,7 +201,10 @@ def _spread(
     for _ in range(1000):
         chosen = np.concatenate([parts[n] for n in rng.integers(len(parts), size=len(parts))])
         values.append(score(called[chosen], truth[chosen])["f1"])
-    return {f"f1_p{percent}": round(float(np.quantile(values, percent / 100)), 1) for percent in (5, 95)}
+    known = [value for value in values if value is not None]
+    return {
+        f"f1_p{percent}": round(float(np.quantile(known, percent / 100)), 1) if known else None for percent in (5, 95)
+    }
 
 
 # --- protocol (b) -------------------------------------------------------------------------------------
@@ -176,8 +212,12 @@ def _spread(
 
 def leave_one_out(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> dict[str, Any]:
     """Precision, recall and F1 for wrong order, and for all mistakes. The weights of the model are fitted without the
-    fold of the tested sequence, the counts without the sequence itself."""
+    fold of the tested sequence, the counts without the sequence itself. Raises EdgeHalError if nothing can be
+    learned."""
     lists = [s.correct() for s in training]
+    if (usable := sum(bool(one.steps) for one in lists)) < 2:
+        why = f"there are {usable} sequences with correct steps, two are needed"
+        raise EdgeHalError("it learns from the correct steps of other sequences", why)
     same = {(s.name, s.toy): n for n, s in enumerate(training)}
     counts = StepCounts(lists)
     calls: dict[str, list[tuple[list[bool], list[bool]]]] = {}
@@ -188,7 +228,7 @@ def leave_one_out(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> 
         model = fit(fold_counts, kept)
         correct, _ = correct_and_wrong(model, fold_counts, kept)
         limit, order_limit = (
-            float(np.quantile([getattr(one, name) for one in correct], 1 - FALSE_ALARMS))
+            float(np.quantile([getattr(one, name) for one in correct] or [np.inf], 1 - FALSE_ALARMS))
             for name in ("surprise", "order")
         )
         for number, sequence in enumerate(tests):
@@ -221,7 +261,7 @@ def leave_one_out(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> 
     return {"tested": tested, "scores": scores, "spread_of_wrong_order": spread}
 
 
-def _plain(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> dict[str, float]:
+def _plain(called: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> Scores:
     hits = int((called & truth).sum())
     precision, recall = hits / max(int(called.sum()), 1), hits / max(int(truth.sum()), 1)
     f1 = 2 * hits / max(int(called.sum() + truth.sum()), 1)
@@ -339,9 +379,20 @@ def main() -> None:
         tests = read(options.csv)
         training = tests if options.train is None else read(options.train)
     except EdgeHalError as error:
-        sys.exit(str(error))
-    found = {"one_class": one_class(tests, training), "leave_one_out": leave_one_out(tests, training)}
+        sys.exit(f"error: {error}")
+    found = {protocol.__name__: _measured(protocol, tests, training) for protocol in (one_class, leave_one_out)}
     print(json.dumps({"csv": options.csv.name, "train": (options.train or options.csv).name, **found}, indent=1))
+    sys.exit(all("not_measured" in scores for scores in found.values()))
+
+
+def _measured(
+    protocol: Callable[..., dict[str, Any]], tests: Sequence[Sequence_], training: Sequence[Sequence_]
+) -> dict[str, Any]:
+    try:
+        return protocol(tests, training)
+    except EdgeHalError as error:
+        print(f"warning: {protocol.__name__} is not measured: {error}", file=sys.stderr)
+        return {"not_measured": str(error)}
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a file, Python looks only in its folder
+
 from benchmarks.station import processor_s, pss_mb
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.decoding.decoder_config import DecoderConfig

@@ -27,6 +27,7 @@ MIXED = (8.0, 4.0, 2.0, 1.0)
 """Weights of a list of the same product, family, series, or none of these."""
 OTHER_STEP = 0.3
 """A list that lacks a step that was done has this much less weight."""
+FEATURES = 12
 MISSING = (3, 4)
 """The features that say how much of what comes before a step is missing, as steps and as parts."""
 
@@ -127,7 +128,7 @@ class Candidates:
         self._follow = [counts.follow_counts(w) for w in (same, alike)]
 
     def features(self, state: AssemblyState) -> Array:
-        """(E, 12) after what was done."""
+        """(E, FEATURES) after what was done."""
         counts, size = self._counts, len(self._counts.pairs)
         done = np.zeros(size, bool)
         done[[counts.index[pair] for pair in state.joined if pair in counts.index]] = True

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from step_graph import MISSING, Array, Assembly, AssemblyState, Candidates, Step, StepCounts, walk
+from step_graph import FEATURES, MISSING, Array, Assembly, AssemblyState, Candidates, Step, StepCounts, walk
 
 RIDGE = 2.0
 FLOOR = 1e-4
@@ -57,6 +57,8 @@ def fit(counts: StepCounts, lists: Sequence[Assembly]) -> StepModel:
                 rows.append(candidates.features(state))
                 choices.append(index)
                 known.append(candidates.known)
+    if not rows:  # no step is in two lists, so there is nothing to weigh features by
+        return StepModel(np.zeros(FEATURES), np.ones(FEATURES), np.zeros(FEATURES))
     features, chosen, allowed = np.array(rows), np.array(choices), np.array(known)
     mean = features.mean(axis=(0, 1))
     scale = features.std(axis=(0, 1)) + 1e-9
@@ -131,6 +133,7 @@ def correct_and_wrong(
             if later:
                 early = later[int(rng.integers(len(later)))]
                 wrong.append(judge(model, counts, candidates, state, early).surprise)
-            surprise = model.surprise(candidates, candidates.features(state))
-            wrong.append(float(surprise[rng.choice(len(often), p=often / often.sum())]))
+            if often.any():
+                surprise = model.surprise(candidates, candidates.features(state))
+                wrong.append(float(surprise[rng.choice(len(often), p=often / often.sum())]))
     return correct, wrong

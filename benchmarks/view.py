@@ -31,6 +31,8 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a file, Python looks only in its folder
+
 from tests.helpers.browser import Browser, opened
 from tests.helpers.made_up_shift import STEPS, Bench, store
 from tests.helpers.processes import REPOSITORY

@@ -5,6 +5,7 @@ Each command imports numpy, torch, ZeroMQ and the like inside its function, so t
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from types import TracebackType
@@ -96,6 +97,8 @@ def main() -> None:
     """Run the command. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. Bad input shows no traceback."""
     streams.protect()
     _hide_secrets()
+    if os.environ.get("COLUMNS", "").strip() == "0":  # some terminals say so; tables would have no width
+        del os.environ["COLUMNS"]
     try:
         app(prog_name="edge-hal")
     except EdgeHalError as error:
@@ -104,6 +107,8 @@ def main() -> None:
         if error.errno not in (*DENIED, *FULL):
             raise  # a fault of ours
         fail(file_error(f"cannot use {error.filename}" if error.filename else "cannot write a file", error))
+    except MemoryError:
+        fail(EdgeHalError("there is not enough memory", "", "end other programs, or use a machine with more"))
     except KeyboardInterrupt:
         sys.exit(130)
 

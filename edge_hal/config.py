@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edge_hal.config_keys import PlainLoader, nearest_key, replace_key
+from edge_hal.config_keys import in_words, nearest_key, replace_key
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.encoder_kind import OWN, parse_kind
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import file_error
 from edge_hal.spec import EncoderSpec, FrontEndSpec, LevelSpec, PyramidSpec, lag_in_ticks
+from edge_hal.yaml_file import read_yaml
 
 PRESETS = Path(__file__).parent / "configs"
 
@@ -294,12 +294,7 @@ def load_config(source: str, overrides: Iterable[str] = (), model: Model | None 
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise EdgeHalError(f"no preset and no file '{source}'", "", f"presets: {names}", exit_code=2)
-    try:
-        data = yaml.load(path.read_text(), PlainLoader) or {}
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise file_error(f"cannot read {path}", error, path=path, exit_code=2) from error
-    if not isinstance(data, dict):
-        raise EdgeHalError(f"cannot read {path}", "it is not a mapping of keys to values", exit_code=2)
+    data, _ = read_yaml(path, "learning: {restarts: 4}")
     if model is not None:
         data["model"] = model.model_dump(mode="json")
     overrides = list(overrides)
@@ -319,7 +314,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
         if first["type"] == "extra_forbidden":
             todo = nearest_key(Config, first["loc"])
             raise EdgeHalError(f"{where}: unknown key '{key}'", "", todo, exit_code=2) from error
-        raise EdgeHalError(f"{where}: '{key}'", first["msg"], exit_code=2) from error
+        raise EdgeHalError(f"{where}: '{key}'", in_words(first["msg"]), exit_code=2) from error
     # No default stride above level 0: a forgotten stride would silently be 1.
     for name, levels in (("model", config.model.levels), ("learning.teacher", config.learning.teacher.levels)):
         for index, level in enumerate(levels[1:], 1):

@@ -46,6 +46,26 @@ def replace_key(model: type[BaseModel], data: dict[str, Any], override: str) -> 
         raise EdgeHalError(f"--set {override}", str(error), exit_code=2) from error
 
 
+WORDS = {
+    "Input should be": "it must be",
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+    "a valid dictionary": "keys with values",
+    "a valid string": "a text",
+    "a valid number": "a number",
+    "a valid integer": "a whole number",
+    "a valid boolean": "true or false",
+}
+
+
+def in_words(message: str) -> str:
+    """A message of pydantic in the words of a YAML file: `Input should be a valid tuple` -> `it must be a list`."""
+    message = message.partition(", unable to ")[0]
+    for theirs, ours in WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
+
+
 def _holds_text(section: Any, path: list[str], last: str) -> bool:
     for part in path:
         field = section.model_fields.get(part) if section is not None else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from edge_hal.redaction import mask
+from edge_hal.redaction import mask, visible
 
 
 class EdgeHalError(Exception):
     """A failure the user can act on. The command line prints it and exits; it never shows a traceback. Its texts hold
-    no password and no token of an address.
+    no password and no token of an address, and nothing that a terminal would obey.
 
     Args:
         what: what happened, in one clause that names the file, key or address.
@@ -17,7 +17,8 @@ class EdgeHalError(Exception):
     """
 
     def __init__(self, what: str, why: str = "", todo: str = "", *, exit_code: int = 1) -> None:
-        self.what, self.why, self.todo, self.exit_code = mask(what), mask(why), mask(todo), exit_code
+        self.what, self.why, self.todo = (visible(mask(text)) for text in (what, why, todo))
+        self.exit_code = exit_code
         super().__init__(self.__str__())
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_regular
 
 LEAST_BITS = 10
 """Fewer significant bits of a deviation than this are told."""
@@ -30,6 +31,7 @@ def open_features(path: Path, todo: str = "") -> NDArray[Any]:
     Raises:
         EdgeHalError: the file cannot be read, or is no array of real numbers with two axes.
     """
+    check_regular(path, f"cannot read the features {path}")
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:

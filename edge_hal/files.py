@@ -17,6 +17,7 @@ CONTINUE = "run the same command again: it continues where this one stopped"
 
 DENIED = (errno.EACCES, errno.EPERM)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_TEXT = "it is no text in UTF-8: saved in another encoding (UTF-16, Latin-1), or no text at all"
 
 
 def write_file(path: Path, data: str | bytes, *, what: str = "", todo: str = "") -> None:
@@ -60,6 +61,15 @@ def check_readable(path: Path, what: str = "", todo: str = "") -> None:
         raise _denied(what or f"cannot read {path}", culprit, todo)
 
 
+def check_regular(path: Path, what: str = "") -> None:
+    """Raises EdgeHalError for a pipe, a device or a socket, without opening it: reading one can wait for ever. One that
+    is missing passes."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            why = "it is a pipe, a device or a socket"
+            raise EdgeHalError(what or f"cannot read {path}", why, "copy what it gives into a file, and name that file")
+
+
 def check_writable(path: Path, what: str = "", todo: str = "") -> None:
     """Raises EdgeHalError if this process may not write the file, or create it with the folders that are missing."""
     culprit = _not_writable(path)
@@ -77,6 +87,8 @@ def file_error(
         error: an OSError, or what a parser raised.
         path: the file, if the error does not name it.
     """
+    if isinstance(error, UnicodeDecodeError):
+        return EdgeHalError(what, NO_TEXT, todo or "open it in an editor and save it as UTF-8", exit_code=exit_code)
     if not isinstance(error, OSError):
         return EdgeHalError(what, str(error), todo, exit_code=exit_code)
     name = error.filename if isinstance(error.filename, (str, bytes)) else path
@@ -115,9 +127,9 @@ def _user(number: int) -> str:
 
 
 def _closed_folder(path: Path) -> Path | None:
-    """The first folder above `path` that this process may not enter."""
+    """The first folder above `path` that this process may not enter. A file in its place is not denied."""
     above = reversed(Path(os.path.abspath(path)).parents)
-    return next((folder for folder in above if not _may(folder, os.X_OK)), None)
+    return next((folder for folder in above if os.path.isdir(folder) and not _may(folder, os.X_OK)), None)
 
 
 def _not_readable(path: Path) -> Path | None:
@@ -136,9 +148,10 @@ def _not_writable(path: Path) -> Path | None:
 
 
 def _may(path: Path, need: int) -> bool:
-    """Whether this process has the rights, by its effective user. What does not exist is not denied."""
+    """Whether this process has the rights, by its effective user. What does not exist is not denied, and a link to
+    nothing neither."""
     try:
-        return os.access(path, need, effective_ids=True) or not os.path.lexists(path)
+        return os.access(path, need, effective_ids=True) or not os.path.exists(path)
     except OSError:
         return False
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.redaction import mask, mask_all
+from edge_hal.redaction import mask, mask_all, visible
 
 KINDS = ("auto", "human", "json")
 
@@ -27,7 +27,7 @@ class Human(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}  "
         stream = "" if (name := of_stream.get()) is None else f"[{name}] "
-        text = f"{clock} {stream}{level}{mask(record.getMessage())}"
+        text = f"{clock} {stream}{level}{visible(mask(record.getMessage()))}"
         return text if not record.exc_info else f"{text}\n{mask(self.formatException(record.exc_info))}"
 
 

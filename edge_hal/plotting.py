@@ -6,7 +6,8 @@ import colorsys
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -53,17 +54,23 @@ def _pyplot() -> ModuleType:
 
 @contextmanager
 def drawing(
-    path: Path, rows: int, columns: int, size_inch: tuple[float, float], **how: Any
+    path: Path,
+    rows: int,
+    columns: int,
+    size_inch: tuple[float, float],
+    *,
+    style: Mapping[str, Any] | None = None,
+    **how: Any,
 ) -> Iterator[tuple[Any, Any]]:
     """A figure and its array (rows, columns) of axes, which are written to `path` at the end of the `with` block. The
-    suffix of the path is one of `FORMATS`. `how`: for `matplotlib.pyplot.subplots`.
+    suffix of the path is one of `FORMATS`. `style`: besides `STYLE`. `how`: for `matplotlib.pyplot.subplots`.
 
     Raises:
         ImportError: matplotlib is not installed.
         OSError: the file cannot be written.
     """
     plt = pyplot()
-    with plt.rc_context({**STYLE, "axes.prop_cycle": plt.cycler(color=COLOURS)}):
+    with plt.rc_context({**STYLE, "axes.prop_cycle": plt.cycler(color=COLOURS), **(style or {})}), _boxes_told():
         figure, axes = plt.subplots(rows, columns, figsize=size_inch, squeeze=False, **how)
         try:
             yield figure, axes
@@ -71,6 +78,18 @@ def drawing(
             figure.savefig(path, metadata=metadata)
         finally:
             plt.close(figure)
+
+
+@contextmanager
+def _boxes_told() -> Iterator[None]:
+    """Tells once, in plain words, if the font lacks characters."""
+    with warnings.catch_warnings(record=True) as found:
+        yield
+    for each in found:
+        if "missing from" not in str(each.message):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if any("missing from" in str(each.message) for each in found):
+        print("note: the font lacks characters of some names; they are drawn as boxes", file=sys.stderr)
 
 
 def colours(count: int) -> list[tuple[float, float, float]]:

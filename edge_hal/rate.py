@@ -20,7 +20,7 @@ def checked_rate(fps: float, what: str, todo: str = "give the frame rate: --fps 
     """The exact rate of `what`. Raises EdgeHalError outside `FPS_RANGE`, with `todo` as the next step."""
     if not (math.isfinite(fps) and FPS_RANGE[0] <= fps <= FPS_RANGE[1]):
         why = f"possible are {FPS_RANGE[0]:g} to {FPS_RANGE[1]:g}"
-        raise EdgeHalError(f"{what} claims {fps:g} frames per second", why, todo)
+        raise EdgeHalError(f"{what}: {fps:g} frames per second", why, todo)
     return exact_rate(fps)
 
 

@@ -32,6 +32,7 @@ SECRET_KEY = r"[\w-]*(?:passw|passphrase|pwd|-pw|secret|token|api[_-]?key|signat
 SETTING = re.compile(rf"(?i)\b({SECRET_KEY}=)(\"[^\"]*\"|'[^']*'|[^\s,;&]+)")
 BEARER = re.compile(r"(?i)\b(basic|bearer|digest)\s+[\w+/=.~-]{6,}")
 QUOTED = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'")
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 TOKEN = re.compile(r"\S+")
 QUOTES, ENDS = "'\"([{<`", "'\")]}>`,.;:"
 SHORTEST = 4
@@ -68,6 +69,12 @@ def mask(text: str) -> str:
         text = text.replace(secret, _known[secret])
     text = SETTING.sub(rf"\1{HIDDEN}", BEARER.sub(rf"\1 {HIDDEN}", text))
     return TOKEN.sub(lambda token: _masked_token(token[0]), text)
+
+
+def visible(text: str) -> str:
+    """The text with escapes for characters that a terminal would obey: control characters but line ends and tabs, and
+    those that change the direction of writing."""
+    return CONTROL.sub(lambda odd: ascii(odd[0])[1:-1], text)
 
 
 def mask_all(value: Any) -> Any:
@@ -131,6 +138,8 @@ def hide_arguments(words: list[str]) -> None:
 def _after(scheme: re.Match[str], text: str) -> str:
     """What is shown of an address."""
     rest, start = text[scheme.end() :], f"{scheme[1]}://" if scheme[1] else "//"
+    if scheme[0] == f"{scheme[1]}:///":  # a path, as in sqlite:///FILE
+        start += "/"
     ends = [*AT.finditer(rest)]
     tail = rest[ends[-1].end() :] if ends else rest
     query = QUERY.search(rest)
@@ -158,9 +167,9 @@ def _without_scheme(text: str) -> str:
 
 
 def _features(text: str) -> str:
-    """`FILE.npy@HZ`; a file name may hold `:` and `@`."""
+    """`FILE.npy@HZ`, also in these very words, as hints have them; a file name may hold `:` and `@`."""
     path, _, rate = text.rpartition("@")
-    if re.fullmatch(r"[\d.eE+-]{1,12}", rate) is None:
+    if re.fullmatch(r"[\d.eE+-]{1,12}|HZ", rate) is None:
         return redact(text)
     plain = path.endswith(".npy") and not re.search(r":[/\\]|[/\\]{2}|[?#]", path)
     return f"{path if plain else redact(path)}@{rate}"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edge_hal.spec import PyramidSpec
 
 LARGEST_LABELS = 1024
+LONGEST_LABEL = 1000
 MOST_LAGS = 8
 LARGEST_BYTES = 1 << 30
 """Of the state and the buffers of one stream."""
@@ -36,7 +37,8 @@ def check_spec(spec: PyramidSpec) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         require(number and low <= value <= high, name, f"{value!r} is not in {low:g}..{high:g}")
     require(0 < len(spec.labels) <= LARGEST_LABELS, "labels", f"there must be 1 to {LARGEST_LABELS}")
-    require(all(0 < len(label) <= 1000 for label in spec.labels), "labels", "a name has 1 to 1000 characters")
+    named = all(0 < len(label) <= LONGEST_LABEL for label in spec.labels)
+    require(named, "labels", f"a name has 1 to {LONGEST_LABEL} characters")
     require(len(set(spec.labels)) == len(spec.labels), "labels", "a name appears twice")
     require(
         spec.background is None or spec.background in spec.labels,

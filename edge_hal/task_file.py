@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge_hal.config import Positive, load_config
-from edge_hal.config_keys import nearest_key
+from edge_hal.config_keys import in_words, nearest_key
 from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import TASK_FILE
 from edge_hal.yaml_file import Lines, line_of, read_yaml
@@ -93,7 +93,7 @@ def read_task(root: Path) -> Task | None:
             todo = nearest_key(TaskFile, first["loc"])
             raise EdgeHalError(f"{at}: unknown key '{first['loc'][-1]}'", "", todo, exit_code=2) from error
         key = ".".join(map(str, first["loc"]))
-        raise EdgeHalError(f"{at}: '{key}'", first["msg"], exit_code=2) from error
+        raise EdgeHalError(f"{at}: '{key}'", in_words(first["msg"]), exit_code=2) from error
     for key in ("steps", "test"):
         listed: Sequence[str] = getattr(task.file, key) or ()
         for index, name in enumerate(listed):

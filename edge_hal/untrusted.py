@@ -47,7 +47,9 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: it is no JSON, it is nested more than `DEEPEST` levels, a number is not finite or does not fit 64
             bits, or a text has half of a surrogate pair, which cannot be written as UTF-8.
     """
-    text = text if isinstance(text, str) else text.decode()
+    text = text if isinstance(text, str) else text.decode("utf-8-sig")  # some editors write a byte order mark
+    if not text.strip():
+        raise ValueError("it is empty")
     try:
         value = json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_constant)
         _check_depth(value, 0)

@@ -10,10 +10,12 @@ from typing import Any
 
 from edge_hal.bundle import DEFAULT_PATH, Bundle, require_precision
 from edge_hal.errors import EdgeHalError
+from edge_hal.rate import FPS_RANGE
 
 from .delivery.curve_keys import ServerKeys
 from .delivery.endpoint import DEFAULT_ENDPOINT
 from .delivery.journal import Retention
+from .delivery.prometheus import parse_address
 from .sources.source_spec import SourceKind, SourceSpec
 from .sources.watchdog import Limits
 from .stream.resumed import LONGEST_RESUME_S
@@ -24,6 +26,8 @@ MOST_TICKS = 100_000
 """Between two decisions. So many ticks may wait to be stepped at once."""
 
 MOST_NOW_HZ = 1000.0
+MOST_THREADS = 512
+"""More would only take memory: no machine has more cores for one model."""
 DEFAULT_RESUME_S = 30.0
 
 
@@ -118,13 +122,25 @@ class RunOptions:
         for name, value in numbers.items():
             if value is not None and not 0 < value < 1e9:
                 option = name.removesuffix("_s").replace("_", "-")
-                raise EdgeHalError(f"{name} = {value}", "it must be positive", f"correct --{option}", exit_code=2)
+                why = "it must be a number above 0 and below 1e9"
+                raise EdgeHalError(f"{name} = {value}", why, f"correct --{option}", exit_code=2)
+        if self.threads > MOST_THREADS:
+            why = f"it can be at most {MOST_THREADS}"
+            raise EdgeHalError(f"threads = {self.threads}", why, "correct --threads", exit_code=2)
+        if self.fps is not None and not FPS_RANGE[0] <= self.fps <= FPS_RANGE[1]:
+            why = f"it must lie in {FPS_RANGE[0]:g}..{FPS_RANGE[1]:g}"
+            raise EdgeHalError(f"fps = {self.fps}", why, "correct --fps", exit_code=2)
         if not self.max_hold_ms <= LONGEST_HOLD_MS:
             why = f"it can be at most {LONGEST_HOLD_MS:g}"
             raise EdgeHalError(f"max_hold_ms = {self.max_hold_ms}", why, "correct --max-hold-ms", exit_code=2)
         if self.decide_every is not None and not 1 <= self.decide_every <= MOST_TICKS:
             why = f"it must be 1 to {MOST_TICKS} ticks"
             raise EdgeHalError(f"decide_every = {self.decide_every}", why, "correct --decide-every", exit_code=2)
+        if self.metrics is not None:
+            parse_address(self.metrics)
+        if self.journal is not None and self.journal.is_dir():
+            todo = f"name a file in it: --journal {self.journal}/{self.stream}.journal"
+            raise EdgeHalError(f"the journal {self.journal} is a folder", "", todo, exit_code=2)
         if self.decide is not None and "decide_at" in self.decoder:
             why = "both say how probable another step must be"
             raise EdgeHalError("--decide with --set decoder.decide_at", why, "leave one of them out", exit_code=2)

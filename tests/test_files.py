@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import replacing, write_file
+from edge_hal.files import check_readable, file_error, replacing, write_file
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -43,3 +43,23 @@ def test_the_path_to_write_to_keeps_the_suffix_and_goes_if_the_block_fails(tmp_p
 def test_a_folder_that_is_missing_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(EdgeHalError, match="cannot write the cursor"):
         write_file(tmp_path / "none" / "cursor", "", what="cannot write the cursor")
+
+
+def test_what_is_missing_or_of_another_kind_is_not_called_denied(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "link", tmp_path / "loop", tmp_path / "file" / "manifest.json"):
+        check_readable(path)
+        with pytest.raises(OSError) as caught:
+            path.read_bytes()
+        told = str(file_error("cannot read it", caught.value, path=path))
+        assert "denied" not in told and "cannot read it: " in told
+
+
+def test_a_file_in_another_encoding_is_told_in_plain_words(tmp_path: Path) -> None:
+    for encoding in ("utf-16", "latin-1"):
+        with pytest.raises(UnicodeDecodeError) as caught:
+            "\u00e9\u00e8".encode(encoding).decode()
+        told = file_error("cannot read it", caught.value)
+        assert "no text in UTF-8" in told.why and "save it as UTF-8" in told.todo

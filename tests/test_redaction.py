@@ -123,6 +123,8 @@ def test_no_argument_keeps_its_secret_in_the_process_list(spelling: Any, option:
         "a b/c@d.mp4",
         "/data/me@home/x=3/clip.mp4",
         "features:a:b@c.npy@12.5",
+        "features:FILE.npy@HZ",
+        "sqlite:///events.db",
         "tcp://127.0.0.1:*",
         "tcp://[::1]:5570",
         "tcp://*:5570",
@@ -229,3 +231,11 @@ def test_a_traceback_is_masked() -> None:
     )
     status, out, err = call(f"rtsp:/tom:{SECRET}@h/x", code=code)
     assert status == 1 and "RuntimeError" in err and SECRET not in out + err
+
+
+@pytest.mark.parametrize("odd", ["\x1b[31m", "\x1b]0;title\x07", "\x9b2J", "\b\b", "\u202e"])
+def test_no_error_and_no_log_line_controls_a_terminal(odd: str) -> None:
+    error = EdgeHalError(f"cannot read {odd}x", odd, f"rename\n\t{odd}")
+    record = logging.LogRecord("edge_hal", logging.INFO, "", 0, "lost %s\nline", (odd,), None)
+    for text in (str(error), logs.Human().format(record)):
+        assert not any(c in text for c in odd if not c.isprintable()) and "\n" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,34 @@ def test_its_keys_reach_the_configuration_and_the_command_line_comes_last(tmp_pa
     assert (config.learning.restarts, config.learning.dropout) == (3, 0.1)
     assert config.model == choose_config(root, "jetson", []).model != choose_config(root, "tiny", []).model
     assert choose_config(root, None, ["learning.restarts=5"]).learning.restarts == 5
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in itertools.pairwise("abcdefghijklm")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (LAUGHS, "stands for more than"),
+        (LAUGHS.replace("[", "{k: [").replace("]", "]}"), "stands for more than"),
+        ("test: !!binary aGVsbG8=\n", "line 1: a value with the tag !!binary"),
+        ("test: [!!timestamp 2026-01-01]\n", "tag !!timestamp"),
+        ("settings: !!set {a}\n", "tag !!set"),
+        ("# " + "x" * 2_000_000, "has more than"),
+        ("test: 5\n", "'test': it must be a list"),
+        ("steps: {a: b}\n", "'steps': it must be a list"),
+        ("rate_hz: fast\n", "'rate_hz': it must be a number"),
+        ("settings: {learning.restarts: many}\n", "it must be a whole number"),
+    ],
+)
+def test_a_hostile_or_odd_file_is_one_error_at_once(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(EdgeHalError) as caught:
+        read_task(write(tmp_path, text))
+    assert told in str(caught.value) and caught.value.exit_code == 2
+
+
+def test_an_anchor_may_be_used_twice(tmp_path: Path) -> None:
+    task = read_task(write(tmp_path, "steps: &all [a, b]\ntest: *all\n"))
+    assert task is not None and task.file.steps == task.file.test == ("a", "b")

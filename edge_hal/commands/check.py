@@ -13,6 +13,7 @@ import typer
 from edge_hal.commands.extras import require
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
+from edge_hal.redaction import visible
 
 if TYPE_CHECKING:
     from edge_hal.learning.data.check_videos import Problem
@@ -78,10 +79,10 @@ def print_table(rows: Mapping[str, str], problems: Sequence[Problem]) -> None:
 
     table = Table(show_header=False)
     for name, value in rows.items():
-        table.add_row(name, str(value))
-    console = Console(highlight=False)
+        table.add_row(name, visible(str(value)))
+    console = Console(highlight=False, markup=False, emoji=False)  # steps and paths may hold square brackets
     console.print(table)
     for problem in problems:
-        console.print(f"{problem.level}: {problem.what}", markup=False, soft_wrap=True)
+        console.print(f"{problem.level}: {visible(problem.what)}", soft_wrap=True)
         if problem.todo:
-            console.print(f"  -> {problem.todo}", markup=False, soft_wrap=True)
+            console.print(f"  -> {visible(problem.todo)}", soft_wrap=True)

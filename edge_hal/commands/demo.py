@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.parsing import LARGEST_SEED
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.subscribed_run import of_type, reported_labels, timeline_of_events, watch_run
 from edge_hal.files import write_file
@@ -27,7 +28,10 @@ def demo(
     out: Annotated[Path, typer.Option(readable=False, help="New folder for videos, runs, bundle and scores.")] = Path(
         "demo"
     ),
-    seed: Annotated[int, typer.Option(help="Random seed of the rendered videos and of the training.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=LARGEST_SEED, help="Random seed of the rendered videos and of the training."),
+    ] = 0,
     procedure: Annotated[str, typer.Option(help="What is assembled: gearbox or circuit_board.")] = "gearbox",
 ) -> None:
     """Render videos, learn from their step lists, export, recognise unseen videos live, and print the scores."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edge_hal.decoding.procedure import Procedure
-from edge_hal.plotting import pyplot
+from edge_hal.plotting import drawing, shown
 
 LIKELY = 0.1
 """Smaller chances to follow are not drawn."""
@@ -24,10 +25,21 @@ def draw(procedure: Procedure, requires: Mapping[str, Sequence[str]], path: Path
     Args:
         requires: what each step requires, without what follows from the others.
     """
-    plt = pyplot()
     at = layout(procedure, requires)
     columns, rows = (int(max(place[axis] for place in at.values()) + 1) for axis in (0, 1))
-    figure, axis = plt.subplots(figsize=(WIDTH * columns + 0.6, HEIGHT * rows + 1.1))
+    size_inch, style = (WIDTH * columns + 0.6, HEIGHT * rows + 1.1), {"savefig.dpi": 130, "savefig.bbox": "tight"}
+    with drawing(path, 1, 1, size_inch, style=style) as (figure, axes):
+        _draw(procedure, requires, at, figure, axes[0, 0])
+
+
+def _draw(
+    procedure: Procedure,
+    requires: Mapping[str, Sequence[str]],
+    at: Mapping[str, tuple[int, float]],
+    figure: Any,
+    axis: Any,
+) -> None:
+    columns, rows = (int(max(place[axis_] for place in at.values()) + 1) for axis_ in (0, 1))
     for name, step in procedure.steps.items():
         for to, chance in step.then.items():
             if chance >= LIKELY and name not in requires[to]:
@@ -37,7 +49,7 @@ def draw(procedure: Procedure, requires: Mapping[str, Sequence[str]], path: Path
     for name, step in procedure.steps.items():
         marks = [word for word, holds in (("begins", step.begins_cycle), ("ends", step.ends_cycle)) if holds]
         marks += ["repeatable"] if step.repeatable and not step.background else []
-        text = f"{name}\n{step.median_s:.1f} s" + (f", {', '.join(marks)}" if marks else "")
+        text = f"{shown(name)}\n{step.median_s:.1f} s" + (f", {', '.join(marks)}" if marks else "")
         box = {
             "boxstyle": "round,pad=0.35",
             "facecolor": "0.92" if step.background else "white",
@@ -52,8 +64,6 @@ def draw(procedure: Procedure, requires: Mapping[str, Sequence[str]], path: Path
     axis.set_axis_off()
     note = "solid: must come before; dashed arrow: may follow; dashed frame: optional"
     figure.text(0.01, 0.01, note, fontsize=7, color="0.35")
-    figure.savefig(path, dpi=130, bbox_inches="tight")
-    plt.close(figure)
 
 
 def layout(procedure: Procedure, requires: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, float]]:

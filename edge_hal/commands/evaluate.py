@@ -185,6 +185,8 @@ def run_config(ckpt: Path, overrides: list[str]) -> Config:
     """The configuration that a run was trained with, some keys replaced."""
     from edge_hal.config import load_config
 
+    if not ckpt.exists():
+        raise EdgeHalError(f"there is no run {ckpt}", "", "give the folder that edge-hal train wrote")
     path = (ckpt if ckpt.is_dir() else ckpt.parent) / "config.yaml"
     if not path.is_file():
         raise EdgeHalError(f"{path} is missing", "it holds how the data were read", "give the run directory")
@@ -202,7 +204,7 @@ def print_table(scores: dict[str, Scores], title: str) -> None:
     for key, text in ROWS:
         values = [column.get(key) for column in scores.values()]
         table.add_row(text, *("-" if value is None else f"{value:.2f}" for value in values))
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
     for name, column in scores.items():
         if column.get("decide"):

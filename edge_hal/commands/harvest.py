@@ -85,6 +85,8 @@ def harvest(
         left.append(f"{len(found.stretches) - most} stretches more: run it again, or give a larger --most")
     for text in left:
         print(f"left: {text}")
+    if not found.stretches and not left:
+        print(f"nothing in the recordings was doubtful: --below {(1 + below) / 2:.2g} takes what is less certain")
     if count:
         print(
             f"next: correct {into / SUGGESTIONS}/VIDEO.csv and move it to {into / 'labels'}, or write "

@@ -8,10 +8,12 @@ from collections.abc import Collection, Sequence
 
 from edge_hal.errors import EdgeHalError
 
+LARGEST_SEED = (1 << 32) - 1
 
-def parse_duration(text: str) -> float:
-    """`30s`, `10m`, `2h`, `500ms` or a number of seconds -> seconds. Raises EdgeHalError for other texts."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
+
+def parse_duration(text: object) -> float:
+    """`30s`, `10m`, `2h`, `500ms` or a number of seconds -> seconds. Raises EdgeHalError for other texts and values."""
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d+)?)(ms|s|m|h)?", str(text).strip())
     if match is None:
         raise EdgeHalError(f"'{text}' is no duration", "", "write 30s, 10m or 2h", exit_code=2)
     return float(match[1]) * {"ms": 0.001, "m": 60.0, "h": 3600.0}.get(match[2], 1.0)

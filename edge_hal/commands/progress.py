@@ -30,15 +30,15 @@ class Stages:
     prints a JSON object a line instead, at most `LINES_HZ` a second."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._bars = Progress(
-            TextColumn("{task.description:>10}"),
+            TextColumn("{task.description:>10}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[remark]}"),
+            TextColumn("{task.fields[remark]}", style="dim", markup=False),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -55,7 +55,7 @@ class Stages:
         self._bars.update(self._tasks[stage], completed=done, total=total, remark=remark)
         if self._bars.disable and done >= total and stage not in self._printed:
             self._printed.add(stage)
-            self._console.print(f"{stage}: {done}/{total} {remark}".rstrip(), markup=False)
+            self._console.print(f"{stage}: {done}/{total} {remark}".rstrip())
 
     def _print_json(self, stage: str, done: int, total: int, remark: str) -> None:
         now_s = time.monotonic()

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.parsing import LARGEST_SEED
 from edge_hal.commands.task import tell
 from edge_hal.commands.train_inputs import (
     check_own_labels,
@@ -74,7 +75,12 @@ def train(
             help="Replace a key of the configuration, for example data.rate_hz=30. Repeat the option for several keys.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed: the same seed on the same machine gives the same model.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Random seed: the same seed on the same machine gives the same model."
+        ),
+    ] = 0,
     supervision: Annotated[
         str | None,
         typer.Option(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import file_error
+from edge_hal.files import check_regular, file_error
 from edge_hal.rate import FPS_RANGE, checked_rate, exact_rate, instant_ns
 
 from .names import printable
@@ -226,14 +226,14 @@ class VideoFile:
 
     def _open(self, path: Path) -> tuple[Any, Any]:
         shown = printable(path)
+        check_regular(path, f"cannot open the video {shown}")
         try:
             # Opened here, so that any name works: the library takes some names for addresses, patterns or options.
             self._file = open(path, "rb")  # noqa: SIM115 - closed by `close`
         except OSError as error:
             if isinstance(error, FileNotFoundError):
-                raise EdgeHalError(
-                    f"cannot open the video {shown}", "there is no such file", "check the path"
-                ) from error
+                why = "it is a link to a file that is missing" if path.is_symlink() else "there is no such file"
+                raise EdgeHalError(f"cannot open the video {shown}", why, "check the path") from error
             raise file_error(f"cannot open the video {shown}", error, path=path) from error
         try:
             container = self._av.open(self._file, metadata_errors="replace")
@@ -243,8 +243,10 @@ class VideoFile:
             why = "the file is empty" if empty else "it is of another kind, or it was cut off and its index is missing"
             raise EdgeHalError(f"{shown} is not a video that can be opened", why, f"try: ffprobe {shown}") from error
         stream = container.streams.best("video")
-        if stream is None or stream.codec_context is None:
+        cover = stream is not None and bool(stream.disposition & ATTACHED_PICTURE)
+        if stream is None or cover or stream.codec_context is None:
             why = "it holds no video" if stream is None else "its codec is not known"
+            why = "it holds sound with a cover picture, no video" if cover else why
             container.close()
             self._file.close()
             raise EdgeHalError(f"{shown} is not a video that can be decoded", why, f"try: ffprobe {shown}")
@@ -303,6 +305,7 @@ class VideoFile:
         return duration_s - max(0.0, float(self._base.origin * self._base.unit))
 
 
+ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 NO_TIMESTAMPS = 128  # AVFMT_NOTIMESTAMPS
 
 

@@ -24,7 +24,7 @@ def cycle_times(cycles: Sequence[CycleRun], local: LocalTime) -> str:
     times = np.array([cycle.end.utc_ns for cycle in cycles], float)
     durations = np.array([cycle.duration_s for cycle in cycles])
     complete = np.array([cycle.complete for cycle in cycles])
-    first, last = times[0], max(times[-1], times[0] + 1)
+    first, last = times[0], max(times[-1], times[0] + 1e9)  # nanoseconds: a float64 has steps of 256 of them
     top = _round_up(float(np.percentile(durations, 99)) * 1.15)
     x = LEFT + (WIDTH - LEFT - 10) * (times - first) / (last - first)
     y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - np.minimum(durations, top) / top)

@@ -42,6 +42,10 @@ ANSWER_S = 10.0
 UNCONFIRMED = 20
 """Messages in flight. paho sends all of them at once after a reconnect, whatever the broker allows, so this is bounded
 here."""
+HEADER = 32
+"""Bytes of a message beside topic and payload, and some to spare."""
+LOSSES = 3
+"""So many connections that end without a confirmed event are told."""
 WAKE_S = 0.2
 """How soon a stop ends the wait for a confirmation."""
 LONGEST_LEVEL = 100
@@ -95,6 +99,8 @@ class MqttBroker:
         self._in_flight: deque[MQTTMessageInfo] = deque()
         self._online: MQTTMessageInfo | None = None
         self._window = UNCONFIRMED
+        self._largest: int | None = None
+        self._losses = 0
         self._states: dict[str, StreamState] = {}
 
     def open(self) -> None:
@@ -159,6 +165,10 @@ class MqttBroker:
     def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         assert self._client is not None
         self._wait_for_fewer_than(self._window)
+        if self._largest is not None and len(topic.encode()) + len(payload) + HEADER > self._largest:
+            what = f"the broker {self.shown} takes messages of {self._largest} bytes, and one to {topic} is larger"
+            todo = "raise its limit (mosquitto: max_packet_size, message_size_limit)"
+            raise EdgeHalError(what, f"it has {len(payload)} bytes", todo)
         message = self._client.publish(topic, payload, qos=1, retain=retain)
         message.rc = MQTTErrorCode.MQTT_ERR_SUCCESS  # also without a connection: paho keeps it, and sends it later
         self._in_flight.append(message)
@@ -172,6 +182,7 @@ class MqttBroker:
         while True:
             while self._in_flight and self._in_flight[0].is_published():  # they are confirmed in order
                 self._in_flight.popleft()
+                self._losses = 0
             if self._refused is not None:
                 raise self._refused
             if len(self._in_flight) < count:
@@ -212,6 +223,7 @@ class MqttBroker:
             else:
                 self._connected = True
                 self._window = max(1, min(UNCONFIRMED, getattr(properties, "ReceiveMaximum", UNCONFIRMED) - 1))
+                self._largest = getattr(properties, "MaximumPacketSize", None)
                 if self._online is None or self._online.is_published():  # else paho sends the old one again
                     self._online = client.publish(f"{self._root}/status", b"online", qos=1, retain=True)
                 log.info("connected to the broker %s", self.shown)
@@ -221,6 +233,14 @@ class MqttBroker:
         with self._changed:
             if self._connected and reason.is_failure:
                 log.warning("the connection to the broker %s is lost: %s; connecting again", self.shown, reason)
+                self._losses += bool(self._in_flight)
+                if self._losses == LOSSES:
+                    log.warning(
+                        "the broker %s has ended %d connections and confirmed no event: does it limit the size of "
+                        "messages (mosquitto: message_size_limit), or has another bridge the same --station?",
+                        self.shown,
+                        LOSSES,
+                    )
             self._connected = False
             self._changed.notify_all()
 
@@ -243,7 +263,7 @@ class MqttBroker:
         except ValueError as error:
             raise self._malformed(str(error)) from error
         if parts.scheme not in PORTS or not host or parts.path not in ("", "/") or parts.query:
-            raise self._malformed("it is no mqtt://host:port and no mqtts://host:port")
+            raise self._malformed("it must begin with mqtt:// or mqtts://, and name a host and nothing after it")
         if parts.username is not None:
             raise self._malformed("user and password belong into a file: --auth FILE")
         return host, port or PORTS[parts.scheme], parts.scheme == "mqtts"

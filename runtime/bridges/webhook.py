@@ -13,9 +13,11 @@ import hashlib
 import hmac
 import http.client
 import logging
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -31,6 +33,8 @@ from .tls import client_context
 log = logging.getLogger("edge_hal")
 
 TIMEOUT_S = 10.0
+LONGEST_S = 30.0
+"""For the whole of a request. `TIMEOUT_S` is only for each part of an answer, however small."""
 LONGEST_ANSWER = 1 << 16
 LONGEST_RETRY_AFTER_S = 300
 TRY_AGAIN = (408, 425, 429)
@@ -136,14 +140,38 @@ class Webhook:
             "Edge-Hal-Timestamp": stamp,
             "Edge-Hal-Signature": signature(self.secret, stamp, delivery.raw),
         }
-        self._connection.request("POST", self._path, delivery.raw, headers)
-        answer = self._connection.getresponse()
-        if len(answer.read(LONGEST_ANSWER)) == LONGEST_ANSWER or answer.will_close:
+        with _ended_after(self._connection, LONGEST_S):
+            self._connection.request("POST", self._path, delivery.raw, headers)
+            answer = self._connection.getresponse()
+            ends_s, left = time.monotonic() + TIMEOUT_S, LONGEST_ANSWER
+            while left and time.monotonic() < ends_s and (part := answer.read1(left)):
+                left -= len(part)
+            if answer.length == 0:
+                answer.read()  # tells the connection that the answer is whole
+        if not answer.isclosed() or answer.will_close:  # there is more, which nobody needs
             self.close()
         return answer.status, answer
 
     def _malformed(self, why: str) -> EdgeHalError:
         return EdgeHalError(f"cannot post to '{redact(self.url)}'", why, "write https://host/path", exit_code=2)
+
+
+@contextlib.contextmanager
+def _ended_after(connection: http.client.HTTPConnection, longest_s: float) -> Iterator[None]:
+    """Ends the connection when the block takes longer, so that what waits for it fails."""
+
+    def end() -> None:
+        if connection.sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # that of TLS would change what is read
+
+    timer = threading.Timer(longest_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def signature(secret: str, stamp: str, body: bytes) -> str:

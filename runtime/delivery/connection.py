@@ -33,6 +33,8 @@ PATIENCE = 10
 """Requests without an answer before a warning is logged."""
 RETRY_S = 1.0
 """A request without an answer is sent again: the publisher may have been restarted."""
+SILENT_S = 10.0
+"""A run sends a heartbeat each second. So long without any message after the start is told, once."""
 LARGEST_SEQ = 2**62
 
 
@@ -89,6 +91,8 @@ class Connection:
         self._timeout_s = timeout_s
         self._asked = 0
         self._heard_s = time.monotonic()
+        self._silent_until_s: float | None = self._heard_s + SILENT_S  # None: it was told, or something came
+        self._stream = stream
         self._address = replay or _replay_of(endpoint)
         self._live, self._past = _open(zmq.SUB, keys), _open(zmq.DEALER, keys)
         self._refused = RefusedHere(endpoint, keys is not None)
@@ -113,6 +117,12 @@ class Connection:
         """Whether a live message is here already."""
         return bool(self._live.poll(0))
 
+    def _tell_silence(self) -> None:
+        if self._silent_until_s is not None and time.monotonic() > self._silent_until_s:
+            self._silent_until_s = None
+            of = "" if self._stream is None else f" of the stream '{self._stream}'"
+            log.warning("nothing%s comes from %s so far: does a run publish there? still waiting", of, self.endpoint)
+
     def receive(self) -> LiveMessage:
         """The next live message.
 
@@ -124,6 +134,8 @@ class Connection:
         while event is None or _is_unknown_report(event):
             while self._live not in dict(self._poller.poll(self._patience_ms(RETRY_S))):
                 self._follow_connection()
+                self._tell_silence()
+            self._silent_until_s = None
             parts = _receive_parts(self._live, 2)
             self._heard_s = time.monotonic()
             if len(parts) != 2:

@@ -58,8 +58,9 @@ def read_cursor(path: Path) -> dict[str, Position]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        todo = "delete it to begin anew"
-        raise EdgeHalError(f"cannot read the cursor {path}", f"{type(error).__name__}: {error}", todo) from error
+        why = f"{error.strerror or error}" if isinstance(error, OSError) else "it is no cursor, or it is damaged"
+        todo = "choose another --cursor; if it is a damaged one, delete it to begin anew"
+        raise EdgeHalError(f"cannot read the cursor {path}", why, todo) from error
 
 
 def _position(stream: str, body: Mapping[str, Any]) -> Position:

@@ -39,6 +39,14 @@ class Vitals:
     state: dict[str, Any] | None = None
 
 
+def parse_address(address: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[HOST]:PORT`. Raises EdgeHalError (exit code 2) for another text."""
+    match = re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})", address)
+    if match is None or int(match[2]) > 65535:
+        raise EdgeHalError(f"--metrics {address}", "it is not an address", "write 127.0.0.1:9570", exit_code=2)
+    return match[1], int(match[2])
+
+
 class MetricsServer:
     """Serves `HOST:PORT` in threads of its own until it is closed.
 
@@ -48,10 +56,8 @@ class MetricsServer:
     """
 
     def __init__(self, address: str, vitals: Callable[[], Sequence[Vitals]], *, insecure: bool = False) -> None:
-        match = re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]+):(\d{1,5})", address)
-        if match is None or int(match[2]) > 65535:
-            raise EdgeHalError(f"--metrics {address}", "it is not an address", "write 127.0.0.1:9570", exit_code=2)
-        host, port = match[1].strip("[]"), int(match[2])
+        shown, port = parse_address(address)
+        host = shown.strip("[]")
         if not (is_loopback(host) or insecure):
             todo = "use 127.0.0.1, or add --insecure on a trusted network"
             why = "other machines could read it"
@@ -63,7 +69,7 @@ class MetricsServer:
         except OSError as error:
             what, other = f"cannot serve metrics on {address}", "--metrics 127.0.0.1:9570"
             raise bind_error(what, error.errno, address, other) from error
-        self.address = f"{match[1]}:{listener.getsockname()[1]}"
+        self.address = f"{shown}:{listener.getsockname()[1]}"
         self._server = _serve(app, listener)
         self._closing = False
         self._thread = threads.Worker(self._run, "metrics", restarts=RESTARTS)

@@ -6,12 +6,15 @@ it uses is the choice of whoever replays it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from edge_hal import __version__
 from edge_hal.decoding.decoder_config import PATIENCE, THRESHOLDS
+from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.stream.clock import LONGEST_NS, LONGEST_PERIOD_NS
 from edge_hal.runtime.stream.resumed import Resumed
 from edge_hal.untrusted import parse_json
@@ -28,6 +31,18 @@ SESSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 Entry = dict[str, Any]
 Check = Callable[[Any], bool]
+
+
+def not_readable(folder: Path, error: Exception) -> EdgeHalError:
+    """The error that the user reads where a file of a recording could not be read or parsed."""
+    if isinstance(error, FileNotFoundError):
+        why = f"it has no {Path(os.fsdecode(error.filename)).name}" if error.filename else "a file is missing"
+    elif isinstance(error, OSError):
+        why = error.strerror or str(error)
+    else:
+        why = "one of its files is damaged" + ("" if isinstance(error, UnicodeDecodeError) else f" ({error})")
+    todo = "give a folder that edge-hal run --record wrote"
+    return EdgeHalError(f"{folder} is no recording that can be read", why, todo)
 
 
 def _whole(most: int) -> Check:

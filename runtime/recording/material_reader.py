@@ -19,7 +19,7 @@ from edge_hal.files import check_readable
 from edge_hal.runtime.stream.clock import LONGEST_NS
 from edge_hal.untrusted import MB, parse_json, read_regular
 
-from .log_file import parse_head
+from .log_file import not_readable, parse_head
 from .material import BELIEF, INDEX, PICTURES
 from .reader import LARGEST_LOG
 from .writer import EVENTS, LOG, WITH_PICTURES
@@ -98,8 +98,7 @@ def read_material(folder: Path) -> Material:
             being_written,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        todo = "give a folder that edge-hal run --record wrote"
-        raise EdgeHalError(f"{folder} is no recording", f"{type(error).__name__}: {error}", todo) from error
+        raise not_readable(folder, error) from error
 
 
 def _is_locked(log: Path) -> bool:

@@ -30,7 +30,7 @@ from edge_hal.runtime.stream.resumed import Resumed
 from edge_hal.untrusted import MB, parse_json, read_regular
 
 from .event_ring import NAME, pieces
-from .log_file import parse_entries, parse_head, repeated_options
+from .log_file import not_readable, parse_entries, parse_head, repeated_options
 from .state_file import State, check_like, load
 from .writer import CUT, EVENTS, FRAMES, LOG, STATE
 
@@ -134,10 +134,10 @@ def read_recording(folder: Path) -> Recording:
         if state is not None:
             check_like(SOURCE_STATE, state.get("source"), "source")
     except (OSError, ValueError, AttributeError) as error:
-        todo = "give a folder that edge-hal run --record wrote"
         if pieces(folder):
             todo = f"it holds pieces: edge-hal replay {folder}"
-        raise EdgeHalError(f"{folder} is no recording", f"{type(error).__name__}: {error}", todo) from error
+            raise EdgeHalError(f"{folder} is no recording of its own", "", todo) from error
+        raise not_readable(folder, error) from error
     return Recording(folder, head, entries, rows, state)
 
 

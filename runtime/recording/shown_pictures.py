@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_readable
 from edge_hal.media.jpeg import jpeg
 from edge_hal.untrusted import parse_json, read_regular
 
-from .log_file import parse_entries, parse_head
+from .log_file import not_readable, parse_entries, parse_head
 from .material import INDEX, PICTURES
 from .material_reader import read_pictures
 from .reader import LARGEST_LOG, frame_rows
@@ -64,8 +63,7 @@ def read_shown(folder: Path) -> ShownPictures:
             pictures = _small(folder, tuple(head["shape"]), entries)
         return ShownPictures(_session(folder / EVENTS), head.get("session"), of_source, pictures)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        todo = "give a folder that edge-hal run --record wrote"
-        raise EdgeHalError(f"{folder} is no recording", f"{type(error).__name__}: {error}", todo) from error
+        raise not_readable(folder, error) from error
 
 
 def _small(folder: Path, shape: tuple[int, ...], entries: Sequence[dict[str, Any]]) -> list[ShownPicture]:

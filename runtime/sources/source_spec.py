@@ -96,6 +96,8 @@ class SourceSpec:
 def _parse_plain(text: str) -> SourceSpec:
     if device := DEVICE.fullmatch(text):
         return SourceSpec(SourceKind.DEVICE, device[1], text)
+    if not text.strip():
+        raise EdgeHalError("the source is empty", "", f"use {KNOWN}", exit_code=2)
     shown = printable(redact(text))
     if ADDRESS.match(text):
         scheme, _, rest = text.partition("://")

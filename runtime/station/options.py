@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from edge_hal.decoding.fusion import LARGEST_WEIGHT, check_fusable
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery.curve_keys import ServerKeys
 from edge_hal.runtime.delivery.endpoint import DEFAULT_ENDPOINT, check_endpoint
+from edge_hal.runtime.delivery.prometheus import parse_address
 from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.runtime.runner import check_run
 
@@ -98,13 +100,15 @@ class StationOptions:
         address = self.address
         for endpoint in filter(None, (address.endpoint, address.replay)):
             check_endpoint(endpoint, insecure=address.insecure, encrypted=address.keys is not None)
+        if address.metrics is not None:
+            parse_address(address.metrics)
         for name in self.runs:
             check_name(name)
         for key in ("journal", "record", "preview"):
             users: dict[str, str] = {}
             for name, options in self.runs.items():
                 given = getattr(options, key)
-                place = str(given.absolute()) if isinstance(given, Path) else given
+                place = os.path.realpath(given) if isinstance(given, Path) else given
                 if place is None or place.endswith(":*") or (other := users.setdefault(place, name)) == name:
                     continue
                 what = f"the streams '{other}' and '{name}' have the same {key}"

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deviations import _measured, leave_one_out, one_class, read
 
+from edge_hal.errors import EdgeHalError
 from tests.helpers.processes import REPOSITORY
 
 ORDER = ("frame", "axle", "wheel", "roof", "lamp", "door")
@@ -75,12 +77,66 @@ def test_other_toys_are_judged_by_what_was_learned_elsewhere(tmp_path: Path) -> 
     assert found["one_class"]["scores"]["procedure"]["f1"] > 85
 
 
-def test_another_file_is_one_error(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    command = [sys.executable, str(REPOSITORY / "benchmarks/deviations.py"), str(tmp_path / "x.csv")]
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode != 0 and "no column" in done.stderr and "Traceback" not in done.stderr
+HEADER = "sequence,toy,verb,this,that,label,remark"
+JOINED = [("attach", part, "correct", "") for part in ORDER]
+FALSE = ("attach", "roof", "mistake", "wrong order")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a,b\n1,2\n", "no column 'sequence', but a, b"),
+        ("", "no column"),
+        (HEADER + "\n", "no steps"),
+        (HEADER + "\ns0,t\n", "line 2: 'this' is empty"),
+        (HEADER + "\ns0,t,attach,a,b,fine,\n", "line 2: the label is 'fine'"),
+        (HEADER + '\ns0,t,attach,"a,b,correct,', "cannot read"),
+    ],
+)
+def test_another_file_is_one_error(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(EdgeHalError, match=what):
+        read(tmp_path / "x.csv")
+
+
+def test_a_byte_order_mark_capitals_and_blanks_change_nothing(tmp_path: Path) -> None:
+    plain = read(made(tmp_path / "a.csv", 0))
+    text = (tmp_path / "a.csv").read_text().replace(",correct,", ", Correct ,").replace("attach", "Attach")
+    (tmp_path / "b.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read(tmp_path / "b.csv") == plain
+
+
+@pytest.mark.parametrize(
+    ("sequences", "measured"),
+    [
+        ([JOINED], []),  # one sequence
+        ([JOINED, JOINED], ["leave_one_out"]),  # no mistake
+        ([[*JOINED, FALSE]] * 3, ["leave_one_out"]),  # none without a mistake
+        ([JOINED, JOINED, [FALSE]], ["one_class", "leave_one_out"]),  # no correct step is tested
+        ([[("detach", "roof", "correct", "")]] * 4, []),
+    ],
+)
+def test_what_cannot_be_measured_is_said_and_json_has_no_nan(
+    tmp_path: Path, sequences: list[list[tuple[str, str, str, str]]], measured: list[str]
+) -> None:
+    lines = ["sequence,toy,start_s,end_s,verb,this,that,label,remark"]
+    for number, steps in enumerate(sequences):
+        lines += rows(f"s{number}", f"toy{number}", steps)
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    given = read(tmp_path / "x.csv")
+    found = {protocol.__name__: _measured(protocol, given, given) for protocol in (one_class, leave_one_out)}
+    json.dumps(found, allow_nan=False)
+    assert [name for name, scores in found.items() if "not_measured" not in scores] == measured
+
+
+def test_lists_without_a_common_step_are_judged(tmp_path: Path) -> None:
+    lines = ["sequence,toy,start_s,end_s,verb,this,that,label,remark"]
+    for number in range(4):
+        steps = [("attach", f"{part}{number}", "mistake" if number == 3 else "correct", "") for part in ORDER]
+        lines += rows(f"s{number}", f"toy{number}", steps)
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    given = read(tmp_path / "x.csv")
+    json.dumps([one_class(given, given), leave_one_out(given, given)], allow_nan=False)
 
 
 @pytest.mark.slow

@@ -181,6 +181,7 @@ CASES = {
         ("c.yaml", "model.levls", "'levels'"),
         both(data, lambda root: (root / "c.yaml").write_text("model: {levls: []}")),
     ),
+    "a seed below 0": Case(f"{TRAIN} --seed -1", 2, ("--seed",), data),
     "unknown preset": Case("train data --out run --config tinny", 2, ("tinny", "kinematics"), data),
     "impossible value": Case(f"{TRAIN} --set learning.student.batch=0", 2, ("learning.student.batch",), data),
     "unknown supervision": Case(f"{TRAIN} --supervision both", 2, ("learning.supervision", "frames"), data),
@@ -311,6 +312,12 @@ CASES = {
     ),
     "odd procedure": Case(RUN, 1, ("procedure.json", "red", "delete it"), odd_procedure),
     "a procedure is no threshold": Case(f"{RUN} --set decoder.procedure=1", 2, ("decoder.procedure",), bundle),
+    "more threads than cores": Case(f"{RUN} --threads 100000", 2, ("threads", "512"), bundle),
+    "a folder for a journal": Case(
+        f"{RUN} --journal bundle", 2, ("journal bundle is a folder", "--journal bundle/default.journal"), bundle
+    ),
+    "no address for metrics": Case(f"{RUN} --metrics 5570 --check", 2, ("--metrics 5570", "127.0.0.1:9570"), bundle),
+    "no frame rate": Case(f"{RUN} --fps 0", 2, ("fps = 0", "0.01..1000"), bundle),
     # sources and listeners
     "no such file": Case(RUN.replace("f.npy", "g.npy"), 1, ("g.npy", "no such file"), bundle),
     "truncated input": Case(

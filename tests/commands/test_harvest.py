@@ -174,7 +174,8 @@ def test_older_and_broken_recordings_are_told_and_the_others_are_used(
     nothing = command("harvest", str(broken), "--into", "task")
     assert nothing.returncode == 1 and "is no recording" in nothing.stderr
     missing = command("harvest", "nowhere", "--into", "task")
-    assert missing.returncode == 1 and "is no recording" in missing.stderr
+    assert missing.returncode == 1 and "is no recording that can be read: it has no log.jsonl" in missing.stderr
+    assert "Error" not in missing.stderr
     no_task = command("harvest", "ring", "--into", "old")
     assert no_task.returncode == 2 and "edge-hal init old" in no_task.stderr
     assert contents(task) == before

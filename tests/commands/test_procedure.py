@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.cli import app
-from edge_hal.commands.draw_procedure import layout
+from edge_hal.commands.draw_procedure import draw, layout
 from edge_hal.commands.procedure import reduced_requires
 from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
@@ -67,6 +67,17 @@ def test_plot_writes_the_picture(bundle: Path, tmp_path: Path, name: str, magic:
     assert call("plot", bundle, "--out", tmp_path / name).exit_code == 0
     content = (tmp_path / name).read_bytes()
     assert content.startswith(magic) and len(content) > 2000
+
+
+def test_a_step_is_drawn_as_it_is_called_and_characters_without_a_shape_are_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    pytest.importorskip("matplotlib")
+    names = ["a $\\frac$", "\u65e5\u672c", "\x1b[31m"]
+    steps = learn_procedure([np.repeat([0, 1, 2], 20)] * 8, names, 10.0)
+    draw(steps, {name: [] for name in names}, tmp_path / "p.svg")
+    assert capfd.readouterr().err.count("the font lacks characters") == 1 and not recwarn.list
+    assert "$" in (tmp_path / "p.svg").read_text()
 
 
 def test_plot_refuses_other_kinds_of_files(bundle: Path, tmp_path: Path) -> None:

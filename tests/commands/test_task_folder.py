@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_hal.commands.check import print_table
+from edge_hal.commands.progress import Stages
 from edge_hal.commands.run_values import _bundle
 from edge_hal.commands.task import tell
 from edge_hal.config import load_config
@@ -369,3 +371,12 @@ def test_from_an_empty_folder_to_events(tmp_path: Path) -> None:
     )
     live = in_a_child(tmp_path, *run)
     assert live.returncode == 0 and "ticks:" in live.stdout, live.stderr
+
+
+def test_names_with_brackets_and_colons_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "[/x], tighten [M4], a:smile:b"
+    print_table({"steps": odd}, [Problem("warning", f"steps {odd}", f"see {odd}")])
+    with Stages() as report:
+        report("stage [/x]", 1, 1, "[M4] :smile:")
+    out, err = capsys.readouterr()
+    assert out.count(odd) == 3 and "stage [/x]: 1/1 [M4] :smile:" in err

@@ -286,6 +286,22 @@ def test_any_name_can_be_opened(tmp_path: Path, name: Any) -> None:
     assert len(read(path)[0]) == 60
 
 
+def test_the_cover_picture_of_a_song_is_no_video(tmp_path: Path) -> None:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "cover.png"), picture)
+    with av.open(str(tmp_path / "song.mp3"), "w") as out:
+        sound, cover = out.add_stream("mp3", rate=44100), out.add_stream("png", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 8, 8, "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic
+        silence = av.AudioFrame.from_ndarray(np.zeros((2, 1152), np.float32), format="fltp", layout="stereo")
+        silence.sample_rate = 44100
+        packets = [*cover.encode(av.VideoFrame.from_ndarray(picture)), *cover.encode(None)]
+        for packet in [*packets, *sound.encode(silence), *sound.encode(None)]:
+            out.mux(packet)
+    with pytest.raises(EdgeHalError, match="cover picture, no video"):
+        VideoFile(tmp_path / "song.mp3")
+
+
 @pytest.mark.parametrize("angle", [90, 180, 270])
 def test_pictures_of_phones_are_turned_upright(tmp_path: Path, angle: int) -> None:
     """The rotation is a matrix in the header of the track (ISO/IEC 14496-12, tkhd)."""

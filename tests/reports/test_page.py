@@ -104,6 +104,11 @@ def test_a_page_of_many_cycles_stays_small() -> None:
     assert len(text) < 150_000
 
 
+def test_the_chart_of_a_single_cycle_has_a_place_for_it() -> None:
+    text = page([report(cycles=1)], LOCAL, "UTC", 0)
+    assert "nan" not in text and 'class="hollow"' in text
+
+
 def test_no_cell_is_a_formula() -> None:
     for start in ("=", "+", "-", "@", "\t", "\r"):
         for text in as_csv([report(f"{start}1+1", cycles=6)], LOCAL).values():

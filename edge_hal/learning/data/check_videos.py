@@ -21,6 +21,8 @@ from .rates import FIRST_ALIGN_HZ, choose_align_hz, with_model_rate
 from .video_cache import content_hash
 
 SEEN_OFTEN_ENOUGH = 2
+MOST_SHOWN = 12
+"""Steps of a chain."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def check_lists(videos: VideoSet, config: Config) -> list[Problem]:
         found.append(Problem("warning", what, todo))
     else:
         for chain in inseparable(lists):
-            what = f"the lists never show these steps apart: {' -> '.join(names[step] for step in chain)}"
+            shown = [names[step] for step in chain[:MOST_SHOWN]]
+            shown += [f"... ({len(chain)} steps)"] if len(chain) > MOST_SHOWN else []
+            what = f"the lists never show these steps apart: {' -> '.join(shown)}"
             found.append(Problem("warning", f"{what}; only looks and durations tell where one ends", todo))
     return found
 

@@ -36,6 +36,7 @@ from .mstcn_files import (
     Kind,
     Layout,
     check_present,
+    check_steps,
     count_of,
     find_kind,
     index_media,
@@ -45,6 +46,7 @@ from .mstcn_files import (
     only_suggested,
     read_mapping,
     read_names,
+    read_step_list,
     read_timestamps,
 )
 
@@ -216,6 +218,7 @@ def load_dataset(
     if task is not None and split is None and part == "test" and not task.file.test:
         notes.append("task.yaml names no test videos: the model may have been trained on those that are scored")
     labels = read_mapping(root, notes) if task is None or task.file.steps is None else task.file.steps
+    check_steps(labels, root)
     ids = {name: i for i, name in enumerate(labels)}
     if background is not None and background not in ids:
         raise EdgeHalError(f"background {background!r} is no action of {root}", nearest(background, labels))
@@ -228,7 +231,7 @@ def load_dataset(
     for name in names:
         written, per_frame = label_paths(root, name)
         if written.is_file():
-            transcripts[name] = tuple(read_names(written, ids))
+            transcripts[name] = tuple(read_step_list(written, ids))
         stamped = timestamps and name in labelled
         if name in own:
             found = own[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,18 +13,21 @@ import numpy as np
 
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
-from edge_hal.media.names import composed
+from edge_hal.media.names import composed, printable
 from edge_hal.task_file import read_task
 
 from .check_videos import Problem, check_before_training, check_splits, errors_first
 from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
-from .labels.folder import read_own_labels
+from .labels.folder import READERS, read_own_labels
 from .labels.segments import FoundLabels
-from .mstcn_files import Kind, count_of, index_media, names_in
+from .mstcn_files import Kind, count_of, index_media, names_in, text_files
 from .rates import with_model_rate
 from .training_cost import Cost, extraction_speed, training_cost
 from .video_cache import cache_of
+
+OF_TOOLS = (".xml", ".pfsx", ".etf", ".bak")
+"""What annotation tools keep beside labels."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def examine(root: Path, config: Config, split: int | None, graph: Path | None = 
         config = with_model_rate(config, videos)
         cost, told = _cost(root, videos, config, graph)
         rows |= {"ticks of the model": f"{config.model.hz:g} a second", **told}
+        problems += too_much(cost, root)
     except EdgeHalError as error:
         problems.append(Problem("error", _text(error), error.todo))
     return Examined(rows, errors_first(problems), cost)
@@ -125,10 +131,17 @@ def _readable(
 def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:
     found = []
     for folder in ("transcripts", "labels"):
-        alone = sorted(path.stem for path in (root / folder).glob("*.txt") if composed(path.stem) not in files)
+        texts, others = text_files(root / folder)
+        alone = sorted(path.stem for path in texts if composed(path.stem) not in files)
         if alone:
             todo = "check the names: VIDEO.txt belongs to VIDEO.mp4"
             found.append(Problem("warning", f"{count_of(alone, 'file')} in {folder}/ without a video", todo))
+        if folder == "labels":
+            others = [path for path in others if path.suffix.lower() not in (*READERS, *OF_TOOLS)]
+        if others:
+            types = ".txt" if folder == "transcripts" else ", ".join((".txt", *READERS))
+            what = f"{count_of([printable(path.name) for path in others], 'file')} in {folder}/ ignored"
+            found.append(Problem("warning", f"{what}: of another type than {types}", "save them as one of these"))
     return found
 
 
@@ -187,6 +200,19 @@ def _cost(root: Path, videos: VideoSet, config: Config, graph: Path | None) -> t
     rows["training (estimate)"] = f"{_duration(cost.train_s)} on two cores without a GPU, to a factor of three"
     rows["memory (estimate)"] = f"{cost.memory_bytes / 1e9:.1f} GB"
     return cost, rows
+
+
+def too_much(cost: Cost, root: Path) -> list[Problem]:
+    """A warning for what the disk of `root` or the memory of this machine does not hold."""
+    found = []
+    free, memory = shutil.disk_usage(root).free, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if cost.cache_bytes > free:
+        what = f"extraction writes about {cost.cache_bytes / 1e9:.1f} GB into {root}, and {free / 1e9:.1f} GB are free"
+        found.append(Problem("warning", what, "make room, or take out videos that are too long"))
+    if cost.memory_bytes > memory:
+        what = f"training takes about {cost.memory_bytes / 1e9:.1f} GB of memory, and {memory / 1e9:.1f} GB are here"
+        found.append(Problem("warning", what, "take out videos that are too long, or use a machine with more"))
+    return found
 
 
 def _span(values: Sequence[float], form: str) -> str:

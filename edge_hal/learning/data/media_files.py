@@ -23,6 +23,9 @@ from edge_hal.rate import instant_ns
 
 from .mstcn_files import Layout, count_of
 
+TOLD_SHARE = 0.1
+"""Of the frames of a video. Fewer that are missing are told when they are decoded."""
+
 
 def open_array(path: Path) -> NDArray[Any]:
     """The array of the feature file of a video, memory-mapped."""
@@ -150,5 +153,7 @@ def read_times(path: Path, unstamped_hz: float | None) -> VideoTimes:
         times_ns = video.times_ns()
         if not len(times_ns):
             raise EdgeHalError(f"{video.name} holds no frame", "it was cut off", "take it out of the split")
-        notes = [f"{video.name}: {note}" for note in video.notes]
-        return VideoTimes(video.rate, times_ns, video.missing().announced, video.constant_rate, notes)
+        notes, missing = [f"{video.name}: {note}" for note in video.notes], video.missing()
+        if missing.share > TOLD_SHARE:
+            notes.append(f"{video.name}: {missing}; is it damaged, or did the recording pause?")
+        return VideoTimes(video.rate, times_ns, missing.announced, video.constant_rate, notes)

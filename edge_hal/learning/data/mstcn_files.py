@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -17,22 +17,40 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.media.names import VIDEO_SUFFIXES, composed, printable, with_suffix
+from edge_hal.spec_limits import LARGEST_LABELS, LONGEST_LABEL
 from edge_hal.task_file import Task, read_task
 from edge_hal.task_folder import SUGGESTIONS, TASK_FILE, is_task
+from edge_hal.untrusted import MB, read_regular
 
 ACCEPT = f"correct and move {SUGGESTIONS}/VIDEO.csv to labels/, or write transcripts/VIDEO.txt (docs/growing.md)"
+
+CONTROL = re.compile(r"[\0-\x08\x0e-\x1b\x7f]")
+"""Characters that separate neither words nor lines."""
 
 Kind = Literal["features", "video"]
 Layout = Literal["DT", "TD"]
 
 
+LARGEST_TEXT = 256 * MB
+"""Bytes of a file of lines. The frame labels of a day at 30 frames a second have 50."""
+
+
 def read_lines(path: Path, errors: str = "strict") -> list[str]:
     """Stripped lines in the Unicode form NFC, without blank ones at the end. A byte order mark and CRLF are accepted.
-    `errors`: see `bytes.decode`."""
+    `errors`: see `bytes.decode`.
+
+    Raises:
+        EdgeHalError: the file cannot be read, or a line has a control character, which a terminal would obey.
+    """
     try:
-        lines = [composed(line.strip()) for line in path.read_text("utf-8-sig", errors).splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path, LARGEST_TEXT).decode("utf-8-sig", errors)
+    except (OSError, ValueError) as error:
         raise file_error(f"cannot read {path}", error, path=path) from error
+    lines = [composed(line.strip()) for line in text.splitlines()]
+    if (odd := CONTROL.search(text)) is not None:
+        number = text.count("\n", 0, odd.start()) + 1
+        why = f"it has the control character {odd[0]!r}"
+        raise EdgeHalError(f"cannot read line {number} of {path}", why, "is it a text file? write the line again")
     while lines and not lines[-1]:
         lines.pop()
     return lines
@@ -188,12 +206,20 @@ def label_paths(root: Path, name: str) -> tuple[Path, Path]:
     return _text_file(root / "transcripts", name), per_frame
 
 
+def text_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The text files of a folder, and what else is there; nothing if it is missing. Hidden files are in neither."""
+    return with_suffix(list_folder(folder), (".txt",)) if folder.is_dir() else ([], [])
+
+
 def _text_file(folder: Path, name: str) -> Path:
-    """The file of a video, in whichever Unicode form its name is written."""
+    """The file of a video, in whichever Unicode form its name is written; `.TXT` counts as well."""
     path = folder / f"{name}.txt"
-    if name.isascii() or path.is_file() or not folder.is_dir():
+    if path.is_file() or not folder.is_dir():
         return path
-    return next((other for other in list_folder(folder) if composed(other.name) == path.name), path)
+    if name.isascii():
+        capital = path.with_suffix(".TXT")
+        return capital if capital.is_file() else path
+    return next((other for other in text_files(folder)[0] if composed(other.stem) == name), path)
 
 
 def check_present(
@@ -237,9 +263,9 @@ def count_of(names: Sequence[str], noun: str) -> str:
 def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
     path = root / "mapping.txt"
     if not path.is_file():
-        written = sorted((root / "transcripts").glob("*.txt"))
-        named = {file.name for file in written}
-        own = sorted(file for file in (root / "labels").glob("*.txt") if file.name not in named)
+        written = text_files(root / "transcripts")[0]
+        named = {composed(file.stem) for file in written}
+        own = [file for file in text_files(root / "labels")[0] if composed(file.stem) not in named]
         written += [file for file in own if stamps_in(file) is None]
         if not written:
             raise EdgeHalError(
@@ -267,22 +293,46 @@ def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
     return tuple(by_id[i] for i in range(len(by_id)))
 
 
+def check_steps(steps: Sequence[str], root: Path) -> None:
+    """Raises EdgeHalError if no model can have these steps."""
+    if len(steps) > LARGEST_LABELS:
+        todo = f"is each line of transcripts/ a step? the first are {', '.join(printable(s[:40]) for s in steps[:3])}"
+        raise EdgeHalError(f"{root} has {len(steps)} different steps", f"a model has at most {LARGEST_LABELS}", todo)
+    long = next((step for step in steps if len(step) > LONGEST_LABEL), None)
+    if long is not None:
+        what = f"{root} has a step whose name has {len(long)} characters: {printable(long[:40])}..."
+        raise EdgeHalError(what, f"at most {LONGEST_LABEL} are possible", "write one step in each line")
+
+
 def _bad_mapping(path: Path, why: str) -> EdgeHalError:
     return EdgeHalError(f"{path} is malformed", why, "write one line `id name` for each action, ids from 0")
 
 
+def read_step_list(path: Path, ids: dict[str, int]) -> list[int]:
+    """Ids of the actions of a step list, one a line. Blank lines are skipped."""
+    return _ids_of({number: line for number, line in enumerate(read_lines(path), 1) if line}, path, ids)
+
+
 def read_names(path: Path, ids: dict[str, int]) -> list[int]:
-    """Ids of the action names in a file with one name per line."""
+    """Ids of the action names in a file with one name per line, for each frame."""
     lines = read_lines(path)
+    if "" in lines:
+        why = "a file of frame labels has one action in each line"
+        raise EdgeHalError(f"video {path.stem}: line {lines.index('') + 1} of {path} is empty", why, "correct the line")
+    return _ids_of(dict(enumerate(lines, 1)), path, ids)
+
+
+def _ids_of(lines: Mapping[int, str], path: Path, ids: dict[str, int]) -> list[int]:
+    """`lines`: by their number."""
     if not lines:
         raise EdgeHalError(
             f"video {path.stem} has no action: {path} is empty",
             todo="write its actions there, or take the video out of the split",
         )
     try:
-        return [ids[line] for line in lines]
+        return [ids[line] for line in lines.values()]
     except KeyError:
-        number, name = next((i, x) for i, x in enumerate(lines, 1) if x not in ids)
+        number, name = next((i, x) for i, x in lines.items() if x not in ids)
         raise EdgeHalError(
             f"video {path.stem}: line {number} of {path} names the unknown action {name!r}",
             nearest(name, tuple(ids)),

@@ -18,11 +18,12 @@ from edge_hal.config import Encoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.graphs import without_traces
 from edge_hal.export.lint import lint_encoder
-from edge_hal.files import check_readable, replacing
+from edge_hal.files import check_readable, check_regular, file_error, replacing
 from edge_hal.spec import EncoderSpec
 
 from .pretrained import PretrainedEncoder
 
+LARGEST_SIDE = 4096
 PROBES = 4
 FIX = "python -m onnxruntime.tools.make_dynamic_shape_fixed --dim_param NAME --dim_value 1 FILE FIXED"
 
@@ -65,12 +66,17 @@ def with_static_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _read(path: Path) -> onnx.ModelProto:
+    what, todo = f"cannot read the encoder {path}", "give the path of an ONNX file: onnx:FILE"
     check_readable(path)
+    check_regular(path, what)
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
+    except OSError as error:
+        raise file_error(what, error, todo, path=path) from error
     except Exception as error:  # onnx raises protobuf's and its own types
-        raise EdgeHalError(f"cannot read the encoder {path}", str(error).splitlines()[0]) from error
+        why = f"it is no ONNX file, or it is damaged ({str(error).splitlines()[0]})"
+        raise EdgeHalError(what, why, todo) from error
     return with_static_shapes(model)
 
 
@@ -98,6 +104,13 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
+def _possible(height: int, width: int, path: Path) -> tuple[int, int]:
+    """Both as they are. Raises EdgeHalError before a picture of that size is made to try the graph."""
+    if not (1 <= height <= LARGEST_SIDE and 1 <= width <= LARGEST_SIDE):
+        raise _refused(path, f"it takes pictures of {width} x {height}", f"a side has 1 to {LARGEST_SIDE} pixels")
+    return height, width
+
+
 def _takes_pictures(
     model: onnx.ModelProto, source: onnx.ValueInfoProto, result: onnx.ValueInfoProto, path: Path
 ) -> EncoderSpec:
@@ -106,7 +119,7 @@ def _takes_pictures(
         raise _refused(path, f"it takes uint8 {shape}", "a graph for uint8 pictures takes (H, W, 3), blue first")
     if len(vector) != 2 or vector[0] != 1:
         raise _refused(path, f"it gives {vector}", "an encoder gives (1, D)")
-    spec = EncoderSpec(shape[0], shape[1], vector[1])
+    spec = EncoderSpec(*_possible(shape[0], shape[1], path), vector[1])
     _rename(model, {source.name: spec.image.name, result.name: spec.vector.name})
     return spec
 
@@ -120,6 +133,7 @@ def _wrap(
 ) -> EncoderSpec:
     """Put layout, order of channels and normalisation before the graph, and the mean over a map after it."""
     height, width, layout = _layout(source, settings, path)
+    _possible(height, width, path)
     shape, first = _shape(result), layout == "NCHW"
     if len(shape) not in (2, 4) or shape[0] != 1:
         raise _refused(path, f"it gives {shape}", "an encoder gives (1, D), or a feature map of one picture")

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from edge_hal.config import load_config
 from edge_hal.learning.data.check_videos import inseparable
-from edge_hal.learning.data.examine import examine
+from edge_hal.learning.data.examine import examine, too_much
+from edge_hal.learning.data.media_files import read_times
+from edge_hal.learning.data.training_cost import Cost
 from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
+from tests.helpers.videos import write_video
 
 LISTS = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=5)
 
@@ -123,3 +126,17 @@ def test_the_estimate_grows_with_the_work(tmp_path: Path) -> None:
     costs = [examine(*given, 1).cost for given in ((few, config), (many, config), (many, longer))]
     times = [cost.train_s for cost in costs if cost is not None]
     assert len(times) == 3 and times[0] < times[1] < times[2]
+
+
+def test_what_no_disk_and_no_memory_holds_is_told(tmp_path: Path) -> None:
+    assert too_much(Cost(0.0, 0.0, 1 << 20, 1 << 20), tmp_path) == []
+    memory, disk = sorted(problem.what for problem in too_much(Cost(0.0, 0.0, 1 << 60, 1 << 60), tmp_path))[::-1]
+    assert "GB of memory" in memory and "extraction writes about" in disk
+
+
+def test_a_video_of_which_most_is_missing_is_told(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mkv", [100 * i for i in range(60)])
+    paused = write_video(tmp_path / "paused.mkv", [100 * i + 600_000 * (i > 30) for i in range(60)])
+    assert read_times(whole, None).notes == []
+    [note] = read_times(paused, None).notes
+    assert "frames are missing" in note and "did the recording pause?" in note

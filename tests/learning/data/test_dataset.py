@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,27 @@ FAULTS = {
         lambda r: (r / "groundTruth" / "v0.txt").write_bytes(b"\xff\xfe\x00\x9f"),
         ["v0.txt"],
     ),
+    "a text for a step": (
+        lambda r: (r / "mapping.txt").write_text(f"0 none\n1 drive\n2 {'x' * 3000}\n"),
+        ["name has 3000 characters", "1000"],
+    ),
+    "a step for each frame": (
+        lambda r: (r / "mapping.txt").write_text("".join(f"{i} s{i}\n" for i in range(2000))),
+        ["2000 different steps", "1024", "s0, s1, s2"],
+    ),
+    "labels with a gap": (
+        lambda r: write_labels(r, "v1", [*true_names(r, "v1")[:4], "", *true_names(r, "v1")[5:]]),
+        ["v1", "line 5", "is empty"],
+    ),
+    "UTF-16": (
+        lambda r: (r / "groundTruth" / "v0.txt").write_text("none\n", encoding="utf-16"),
+        ["v0.txt", "no text in UTF-8", "save it as UTF-8"],
+    ),
+    "escape sequence": (
+        lambda r: (r / "groundTruth" / "v0.txt").write_text("none\n\x1b[31mdrive\n"),
+        ["line 2", "v0.txt", "control character"],
+    ),
+    "pipe": (lambda r: ((r / "mapping.txt").unlink(), os.mkfifo(r / "mapping.txt")), ["mapping.txt"]),
     "no mapping": (lambda r: (r / "mapping.txt").unlink(), ["mapping.txt"]),
     "bad mapping": (lambda r: (r / "mapping.txt").write_text("none 0\n"), ["line 1", "none 0"]),
     "ids from 1": (
@@ -367,3 +389,15 @@ def test_real_sets_load(shared_data: Path, name: str) -> None:
     assert all(video.labels is not None and len(video.labels) == video.length for video in got.videos)
     first = got.videos[0].read()
     assert first.shape == (got.videos[0].length, {"vts": 36, "mocap6": 12}[name])
+
+
+def test_step_lists_as_people_write_them(root: Path) -> None:
+    given = load(root, with_labels=False)
+    folder = root / "transcripts"
+    folder.mkdir()
+    for name, suffix, end in (("v0", ".txt", "\n\n"), ("v1", ".TXT", "\r\n \t\r\n")):
+        steps = next(video.transcript for video in given.videos if video.name == name)
+        text = end.join(given.labels[step] for step in steps)
+        (folder / f"{name}{suffix}").write_bytes(b"\xef\xbb\xbf" + text.encode())
+        (root / "groundTruth" / f"{name}.txt").unlink()
+    assert [v.transcript for v in load(root, with_labels=False).videos] == [v.transcript for v in given.videos]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,10 @@ def segmented(
     return SegmentedVideo(name, path, "video" if video else "features", len(labels), rate_hz, segments, confidences)
 
 
-def write(folder: Path, files: dict[str, str]) -> Path:
+def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
     folder.mkdir(exist_ok=True)
     for name, text in files.items():
-        (folder / name).write_text(text, "utf-8")
+        (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
     return folder
 
 
@@ -245,8 +245,12 @@ def test_formats_are_mixed_freely_and_replace_the_frame_labels(tmp_path: Path, d
         ("a.csv", f"{ROW}video0,2,1,reach\n", ["line 2", "ends before it begins"]),
         ("a.csv", f"{ROW}video0,soon,1,reach\n", ["line 2", "begin_s is 'soon'"]),
         ("a.csv", f"{ROW}video0,0,1\n", ["line 2", "3 columns instead of 4"]),
+        ("a.csv", "video,start,end,step\nvideo0,0,1,reach\n", ["no column 'begin_s'", "video, start, end, step"]),
+        ("a.csv", "", ["no column 'begin_s'", "it is empty"]),
         ("video0.eaf", "<ANNOTATION_DOCUMENT><TIER", ["cannot read the labels", "video0.eaf"]),
         ("video0.eaf", '<!DOCTYPE a [<!ENTITY b "c">]><ANNOTATION_DOCUMENT/>', ["document type"]),
+        ("video0.eaf", '<!DOCTYPE a [<!ENTITY b "c">]><ANNOTATION_DOCUMENT/>'.encode("utf-16"), ["document type"]),
+        ("video0.eaf", '<ANNOTATION_DOCUMENT><HEADER TIME_UNITS="PAL-frames"/></ANNOTATION_DOCUMENT>', ["PAL-frames"]),
         ("video0.eaf", "<svg/>", ["it is a document svg"]),
         ("a.json", '{"tasks": []}', ["no list of tasks"]),
         ("a.json", '[{"data": {"video": "video0.mp4"}, "predictions": [{"result": [{}]}]}]', ["cannot read", "type"]),
@@ -257,12 +261,20 @@ def test_formats_are_mixed_freely_and_replace_the_frame_labels(tmp_path: Path, d
     ],
 )
 def test_a_broken_file_of_labels_is_one_error_that_names_the_place(
-    tmp_path: Path, data: Path, name: str, text: str, expected: list[str]
+    tmp_path: Path, data: Path, name: str, text: str | bytes, expected: list[str]
 ) -> None:
     folder = write(tmp_path / "labels", {name: text})
     with pytest.raises(EdgeHalError) as caught:
         load(data, folder)
     assert [part for part in expected if part not in str(caught.value)] == [], str(caught.value)
+
+
+def test_an_annotation_without_a_name_labels_nothing(tmp_path: Path, data: Path) -> None:
+    whole = write_eaf([segmented(truth(data, "video0"))])
+    first = truth(data, "video0")[0]
+    emptied = whole["video0.eaf"].replace(f"<ANNOTATION_VALUE>{ACTIONS[first]}<", "<ANNOTATION_VALUE> <", 1)
+    labels = load(data, write(tmp_path / "labels", {"video0.eaf": emptied})).videos[0].labels
+    assert labels is not None and labels[0] == -1 and (labels >= 0).sum() > 0
 
 
 def test_two_files_for_one_video_are_refused(tmp_path: Path, data: Path) -> None:

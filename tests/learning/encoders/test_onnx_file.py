@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,16 @@ def test_numbers_for_pixels_of_0_to_1_are_noticed(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_graph_or_not_there_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no graph")
-    for name in ("text.onnx", "missing.onnx"):
-        assert name in refused(tmp_path / name).what
+    os.mkfifo(tmp_path / "pipe.onnx")
+    told = {"text.onnx": "no ONNX file", "missing.onnx": "No such file", "pipe.onnx": "it is a pipe"}
+    for name, why in told.items():
+        error = refused(tmp_path / name)
+        assert name in error.what and why in error.why and error.todo
+
+
+def test_pictures_of_a_size_that_no_memory_holds_are_refused_before_one_is_made(tmp_path: Path) -> None:
+    error = refused(mean_net(tmp_path / "n.onnx", [1, 3, 1 << 20, 1 << 20]))
+    assert "1048576 x 1048576" in error.what and "4096" in error.why
 
 
 def test_the_lint_is_that_of_every_graph(tmp_path: Path) -> None:

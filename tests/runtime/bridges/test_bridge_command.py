@@ -47,7 +47,7 @@ def test_wrong_use_is_one_error_that_shows_no_password(
     common = ("--cursor", str(tmp_path / "cursor"))
     hook = ("webhook", "https://host/x", *common, "--secret-file")
     cases: dict[tuple[str, ...], tuple[int, str]] = {
-        ("mqtt", "http://h", *common): (2, "no mqtt://"),
+        ("mqtt", "http://h", *common): (2, "must begin with mqtt://"),
         ("mqtt", f"mqtt://u:{WORD}@h", *common): (2, "--auth"),
         ("mqtt", "mqtt://h", "--auth", str(auth), *common): (1, "user:password"),
         ("mqtt", "mqtt://h", "--auth", str(tmp_path / "none"), *common): (1, "cannot read the credentials"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import threading
@@ -58,10 +59,10 @@ def test_the_state_follows_the_events() -> None:
 @pytest.mark.parametrize(
     ("url", "how", "why"),
     [
-        ("http://host", {}, "no mqtt://"),
-        ("mqtt://", {}, "no mqtt://"),
+        ("http://host", {}, "must begin with mqtt://"),
+        ("mqtt://", {}, "must begin with mqtt://"),
         ("mqtt://host:port", {}, "ort"),
-        ("mqtt://host/path", {}, "no mqtt://"),
+        ("mqtt://host/path", {}, "must begin with mqtt://"),
         ("mqtt://user:secret-word@host", {}, "--auth"),
         ("mqtt://host", {"station": "a/b"}, "name a station"),
         ("mqtt://host", {"station": "a#"}, "name a station"),
@@ -224,6 +225,33 @@ def test_who_may_not_is_told_so(tmp_path: Path) -> None:
         writer.open()
         writer.deliver(batch(mixed(1)))
         writer.close()
+
+
+@pytest.mark.slow
+def test_a_limit_of_the_size_of_messages_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One broker announces its limit, the other ends the connection."""
+    (tmp_path / "announced").mkdir()
+    with Mosquitto(tmp_path / "announced", "allow_anonymous true\nmax_packet_size 150") as broker:
+        target = MqttBroker(f"mqtt://127.0.0.1:{broker.port}", "here")
+        target.open()
+        with pytest.raises(EdgeHalError, match="takes messages of 150 bytes"):
+            target.deliver(batch(mixed(1)))
+        target.close()
+    (tmp_path / "silent").mkdir()
+    with Mosquitto(tmp_path / "silent", "allow_anonymous true\nmessage_size_limit 150") as broker:
+        target = MqttBroker(f"mqtt://127.0.0.1:{broker.port}", "here")
+        target.open()
+
+        def send() -> None:
+            with contextlib.suppress(Stopped):
+                target.deliver(batch(mixed(1)))
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        until(lambda: "limit the size of messages" in caplog.text, lambda: caplog.text)
+        target.stop.ask()
+        sending.join()
+        target.close()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import ssl
@@ -135,6 +136,12 @@ class Strange(BaseHTTPRequestHandler):
             self.wfile.write(b"\x00\x01 garbage\r\n\r\n")
         elif self.path == "/endless":
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * (1 << 17))
+        elif self.path in ("/slow-answer", "/slow-head"):
+            if self.path == "/slow-answer":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while not self.server.released.wait(0.05):
+                    self.wfile.write(b"x")
         self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
@@ -162,9 +169,19 @@ def test_no_answer_is_tried_again(strange: HTTPServer, path: str, monkeypatch: p
     target.close()
 
 
-def test_an_answer_without_end_is_not_read(strange: HTTPServer) -> None:
-    target = Webhook(f"http://127.0.0.1:{strange.server_port}/endless", SECRET)
+@pytest.mark.parametrize("path", ["endless", "slow-answer"])
+def test_an_answer_without_end_is_not_read(strange: HTTPServer, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.3)
+    target = Webhook(f"http://127.0.0.1:{strange.server_port}/{path}", SECRET)
     target.deliver(batch(1))
+    target.close()
+
+
+def test_a_head_that_comes_byte_by_byte_is_not_waited_for(strange: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_S", 0.3)
+    target = Webhook(f"http://127.0.0.1:{strange.server_port}/slow-head", SECRET)
+    with pytest.raises(Unavailable):
+        target.deliver(batch(1))
     target.close()
 
 

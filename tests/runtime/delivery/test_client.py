@@ -376,3 +376,17 @@ def test_subscriptions_left_open_hold_nothing_up(endpoint: str, journal: Journal
             subscribe(endpoint, timeout_s=TIMEOUT_S)  # dropped while it connects
         with subscribe(endpoint, begin="oldest", timeout_s=TIMEOUT_S) as events:
             assert durable(events, 5) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("stream", [None, "elsewhere"])
+def test_an_address_that_gives_nothing_is_told_once(
+    endpoint: str, stream: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "SILENT_S", 0.05)
+    monkeypatch.setattr(module, "RETRY_S", 0.02)
+    with Publisher(endpoint, STREAM) as publisher:
+        publisher.publish(start(), wait=True)
+        with subscribe(f"{endpoint}.none" if stream is None else endpoint, stream, timeout_s=0.3) as events:
+            assert list(events) == []
+    assert caplog.text.count("so far: does a run publish there?") == 1
+    assert ("of the stream 'elsewhere'" in caplog.text) == (stream is not None)

@@ -384,7 +384,7 @@ def test_a_text_is_parsed_into_what_it_names(
     "text",
     [
         *("ftp://h/x", "features:f.npy", "features:@", "fault:0", "fault:dup", "fault:dup:", "fault:party:0"),
-        *("fault:dup:fault:dup:0", "fault:dup:replay:folder"),
+        *("fault:dup:fault:dup:0", "fault:dup:replay:folder", "", " "),
     ],
 )
 def test_a_text_that_names_no_source_is_wrong_use(text: Any) -> None:
@@ -457,3 +457,10 @@ def test_pictures_and_videos_may_have_names_that_are_not_utf8(tmp_path: Path) ->
         with opened(str(path), "asap", fps=fps) as source:
             assert len(drain(source)) == count
             assert source.name.encode() and "\ufffd" in source.name
+
+
+@pytest.mark.parametrize("text", ["{pipe}", "features:{pipe}@10", "/dev/zero"])
+def test_a_pipe_or_a_device_is_no_file_and_nobody_waits_for_it(tmp_path: Path, text: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    error = refused(text.format(pipe=tmp_path / "pipe"))
+    assert "it is a pipe, a device or a socket" in error.why and error.todo

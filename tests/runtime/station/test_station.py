@@ -208,11 +208,12 @@ def test_what_cannot_run_is_refused_before_anything_starts(tmp_path: Path, bundl
     two = replace(one, stream="two")
     cases = [
         (options_of(one, two), "same journal"),
+        (options_of(one, replace(two, journal=tmp_path / "x" / ".." / Path(str(one.journal)).name)), "same journal"),
         (options_of(*(replace(each, journal=None, preview="ipc://p") for each in (one, two))), "same preview"),
         (options_of(replace(one, stream="a b")), "cannot name a stream"),
         (options_of(replace(one, bundle=tmp_path / "none")), "stream 'one'"),
         (options_of(replace(one, decoder={"margin": 7.0})), "stream 'one'"),
-        (options_of(one, metrics="nowhere"), "metrics"),
+        (options_of(one, metrics="nowhere"), "--metrics nowhere: it is not an address"),
     ]
     threads = set(threading.enumerate())
     for options, expected in cases:

@@ -17,6 +17,7 @@ from .segments import Mark, SegmentedVideo
 
 FILE = "segments.csv"
 NEEDED = ("begin_s", "end_s", "step")
+OF_BOUNDARIES = ("time_s", "from", "to")
 DECIMALS = 6
 """Of a time: exact for up to 500,000 frames a second."""
 
@@ -61,15 +62,22 @@ def with_rows_of(path: Path, name: str, video: SegmentedVideo | None) -> str:
 
 def read_csv(path: Path) -> dict[str, list[Mark]]:
     """Marks by video. Separated by commas, semicolons or tabs; with the last two, a decimal comma is accepted. Without
-    a column `video` the file is of the video that it is named after. A table of other columns holds no marks.
+    a column `video` the file is of the video that it is named after. The table of boundaries that `edge-hal label`
+    writes beside the segments holds no marks.
 
     Raises:
-        EdgeHalError: the file cannot be read, or a row is malformed.
+        EdgeHalError: the file cannot be read, it has other columns, or a row is malformed.
     """
     rows, separator = _rows(path)
     columns = [name.strip() for name in rows[0]] if rows else []
-    if not set(NEEDED) <= set(columns):
+    if set(OF_BOUNDARIES) <= set(columns):
         return {}
+    missing = next((name for name in NEEDED if name not in columns), None)
+    if missing is not None:
+        what = f"cannot read the labels {path}: it has no column '{missing}'"
+        why = f"its first line reads {', '.join(columns)[:80]}" if any(columns) else "it is empty"
+        todo = f"call the columns video, {', '.join(NEEDED)}, or take the file out of the folder"
+        raise EdgeHalError(what, why, todo)
     found: dict[str, list[Mark]] = {}
     for number, row in enumerate(rows[1:], 2):
         if not any(cell.strip() for cell in row):

@@ -80,7 +80,8 @@ def _document(video: SegmentedVideo) -> str:
 
 
 def read_eaf(path: Path) -> dict[str, list[Mark]]:
-    """The marks of the tier `steps`, or of the only tier with times, for the video that the file is named after.
+    """The marks of the tier `steps`, or of the only tier with times, for the video that the file is named after. Empty
+    annotations label nothing.
 
     Raises:
         EdgeHalError: the file is no EAF file or declares entities, it has several tiers and none called `steps`, or an
@@ -88,11 +89,16 @@ def read_eaf(path: Path) -> dict[str, list[Mark]]:
     """
     try:
         data = read_regular(path)
-        if b"<!DOCTYPE" in data or b"<!ENTITY" in data:  # an entity can blow up memory
+        plain = data.replace(b"\0", b"")  # as the parser reads UTF-16
+        if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:  # an entity can blow up memory
             raise ValueError("it declares a document type, which ELAN never writes")
         root = ElementTree.fromstring(data)
         if root.tag != "ANNOTATION_DOCUMENT":
             raise ValueError(f"it is a document {root.tag[:40]}, not ANNOTATION_DOCUMENT")
+        header = root.find("HEADER")
+        unit = "milliseconds" if header is None else header.attrib.get("TIME_UNITS", "milliseconds")
+        if unit != "milliseconds":
+            raise ValueError(f"its times are in {unit[:40]}, not in milliseconds")
         slots = {slot.attrib["TIME_SLOT_ID"]: slot.attrib.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
         medium = root.find("HEADER/MEDIA_DESCRIPTOR")
         origin_ms = int("0" if medium is None else medium.attrib.get("TIME_ORIGIN", "0"))
@@ -107,6 +113,8 @@ def read_eaf(path: Path) -> dict[str, list[Mark]]:
             if begin is None or end is None:
                 raise ValueError(f"annotation {annotation.attrib['ANNOTATION_ID']} has no time")
             step = composed((annotation.findtext("ANNOTATION_VALUE") or "").strip())
+            if not step:  # drawn, and not yet named
+                continue
             begin_s, end_s = ((origin_ms + int(time)) / 1000 for time in (begin, end))
             marks.append(Mark(begin_s, end_s, "s", step, place))
     except (OSError, ValueError, KeyError, ElementTree.ParseError, RecursionError) as error:
