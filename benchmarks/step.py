@@ -1,6 +1,6 @@
 """One tick of the pyramid: ONNX Runtime, torch eager, and recomputing the receptive field each frame.
 
-    python benchmarks/step.py [--preset tiny] [--rounds 40]
+    python benchmarks/step.py [--preset tiny] [--set KEY=VALUE ...] [--rounds 40]
 
 Random weights; microseconds per tick at chunk 1, upper levels included; ratios against our engine in the same run.
 The three take turns in blocks of twenty cycles of the slowest level, so that each sees its own caches as a stream does;
@@ -31,11 +31,12 @@ from edge_hal.runtime.stream.pyramid import PyramidStream
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--rounds", type=int, default=40)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    config = load_config(arguments.preset)
+    config = load_config(arguments.preset, arguments.settings)
     size = config.model.encoder.size if config.model.encoder else 36
     spec = config.model.spec(tuple(f"step{i}" for i in range(8)), None, size)
     pyramid, front_end = Pyramid(spec).eval(), FrontEnd(spec.front_end)

@@ -74,10 +74,11 @@ class FrontEnd(nn.Module):
         y = torch.cat([y, z], 0)
         m = torch.cat([m, torch.ones_like(z[:, :1])], 0)
         rows, exist = self._windows(y, chunk, window), self._windows(m, chunk, window)
-        count = exist.sum(1)
-        mean = (rows * exist).sum(1) / count
-        variance = ((rows - mean.unsqueeze(1)) ** 2 * exist).sum(1) / count
-        relative = (z - mean) / torch.sqrt(variance + STILL)
+        weights = (exist / exist.sum(1, keepdim=True)).transpose(1, 2)
+        mean = weights @ rows  # (C, 1, Z); a product reads the window once
+        rest = rows - mean
+        variance = (weights @ (rest * rest)).squeeze(1)
+        relative = (z - mean.squeeze(1)) / torch.sqrt(variance + STILL)
         return relative.clamp(-self.spec.clip, self.spec.clip), y[chunk:], m[chunk:]
 
     def step(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
