@@ -12,15 +12,25 @@ from edge_hal.bundle import Bundle, encoder_name, write_bundle
 from edge_hal.config import load_config
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.export.graphs import export_encoder, export_level
+from edge_hal.learning.encoders.pretrained import open_pretrained, with_sizes
 from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
 
 
-def random_bundle(path: Path, preset: str, model_hz: float | None = None, *, pictures: bool = True) -> Bundle:
-    """All graphs of a preset; `pictures` false leaves the encoder out, for feature vectors."""
+def random_bundle(
+    path: Path, preset: str, model_hz: float | None = None, *, pictures: bool = True, encoder: str | None = None
+) -> Bundle:
+    """All graphs of a preset; `pictures` false leaves the encoder out, for feature vectors. `encoder`: one that is
+    given, by its name; its weights are not random."""
     torch.manual_seed(0)
-    config = load_config(preset, [] if model_hz is None else [f"model.model_hz={model_hz}"])
+    settings = [] if model_hz is None else [f"model.model_hz={model_hz}"]
+    config = load_config(preset, settings if encoder is None else [*settings, f"model.encoder.kind={encoder}"])
+    given = None
+    if encoder is not None:
+        assert config.model.encoder is not None
+        given = open_pretrained(config.model.encoder)
+        config = with_sizes(config, given)
     size = config.model.encoder.size if config.model.encoder else 36
     spec = config.model.spec(tuple(f"step{i}" for i in range(8)), None, size)
     if not pictures and spec.encoder is not None:
@@ -33,7 +43,9 @@ def random_bundle(path: Path, preset: str, model_hz: float | None = None, *, pic
         for level in range(len(spec.levels)):
             for chunk in spec.chunks(level):
                 export_level(pyramid, front_end, level, chunk, "fp32", folder)
-        if spec.encoder is not None:
+        if given is not None:
+            given.write(folder / encoder_name("fp32"))
+        elif spec.encoder is not None:
             export_encoder(FrameEncoder(spec.encoder), spec.encoder, folder / encoder_name("fp32"))
 
     certificate = {"passed": True, "checks": [{"name": "random weights, for timing only", "passed": True}]}

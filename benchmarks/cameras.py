@@ -1,6 +1,6 @@
 """How many cameras one station carries: MJPEG over HTTP, decoded for real, a reading process each.
 
-    python benchmarks/cameras.py [--cameras 24] [--seconds 300] [--preset tiny | --bundle BUNDLE] [--json]
+    python benchmarks/cameras.py [--cameras 24] [--seconds 300] [--preset tiny [--encoder NAME] | --bundle BUNDLE]
 
 A server in a process of its own sends a rendered session, 640 x 480 at 30 frames a second, to each camera, from another
 frame on. `edge-hal run --station` reads them all. Several numbers of cameras show the limit: `--cameras 8 16 24`.
@@ -166,13 +166,16 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, nargs="+", default=[24])
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--preset", default="tiny")
+    parser.add_argument(
+        "--encoder", help="a given encoder, for example efficientnet-lite2@160, before the pyramid of --preset"
+    )
     parser.add_argument("--bundle", type=Path, help="in place of random weights of --preset")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         frames = pictures(folder)
-        bundle = arguments.bundle or random_bundle(folder / "bundle", arguments.preset).path
+        bundle = arguments.bundle or random_bundle(folder / "bundle", arguments.preset, encoder=arguments.encoder).path
         ours, theirs = multiprocessing.Pipe()
         server = multiprocessing.Process(target=serve, args=(theirs, frames), daemon=True)
         server.start()

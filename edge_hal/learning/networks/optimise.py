@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +23,11 @@ from edge_hal.progress import Progress
 from .share import Batch, Loss
 from .world import ALONE, World
 
+SYNC_BUFFERS = next(  # torch 2.13 has another name
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
 WARM_UP = 0.1
 """Share of the steps over which the learning rate rises, before the cosine decay."""
 
@@ -82,9 +89,8 @@ class Stage:
         network: nn.Module = Loss(module, self.world)
         if self.world.size > 1:
             # All processes compute the same running statistics, so nothing but gradients is exchanged.
-            network = DistributedDataParallel(
-                network, find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            only_gradients: dict[str, Any] = {SYNC_BUFFERS: False, "gradient_as_bucket_view": True}
+            network = DistributedDataParallel(network, find_unused_parameters=True, **only_gradients)
         for number in range(done, epochs):
             seed = zlib.crc32(f"{self.seed}/{self.name}/{number}".encode())
             torch.manual_seed(seed)  # dropout and latent samples draw from the global generator
