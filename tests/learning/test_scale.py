@@ -86,7 +86,7 @@ def test_a_constant_feature_changes_nothing_and_is_ignored_later(recordings: Rec
     assert torch.equal(front_end(torch.from_numpy(with_constant[0])), front_end(torch.from_numpy(moved)))
 
 
-@pytest.mark.parametrize("exponent", [-66, 40])
+@pytest.mark.parametrize("exponent", [-66, pytest.param(40, marks=pytest.mark.slow)])
 def test_training_is_bit_for_bit_the_same_at_any_power_of_two(tmp_path: Path, exponent: int) -> None:
     """float32 scales by powers of two without rounding, so any difference is a constant that has a scale."""
     one, two = write_small_data(tmp_path / "one"), write_small_data(tmp_path / "two")

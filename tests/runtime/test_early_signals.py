@@ -30,9 +30,11 @@ main()
 """
 
 
-@pytest.mark.parametrize(
-    "module", ["typer", "edge_hal.logs", "numpy", "zmq", "onnxruntime", "edge_hal.runtime.engines.onnxruntime_engine"]
-)
+FIRST, LAST = "typer", "edge_hal.runtime.engines.onnxruntime_engine"
+BETWEEN = ("edge_hal.logs", "numpy", "zmq", "onnxruntime")
+
+
+@pytest.mark.parametrize("module", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in BETWEEN), LAST])
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_start_loses_nothing(tmp_path: Path, module: str, number: Any) -> None:
     bundle = known_bundle(tmp_path / "bundle", 20.0).path
