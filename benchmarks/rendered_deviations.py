@@ -158,12 +158,13 @@ def found_by_rules(bundle: Bundle, mistake: Mistake) -> bool:
 def render(path: Path, sessions: Sequence[Session], look: list[int]) -> None:
     """One video of all sessions, in the same light and from the same camera."""
     if len(sessions) == 1:
-        return render_video(path, sessions[0], np.random.SeedSequence(look))
+        render_video(path, sessions[0], np.random.SeedSequence(look))
+        return
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), sessions[0].fps, (WIDTH_PX, HEIGHT_PX))
     for session in sessions:
         for frame in iter_frames(session, np.random.SeedSequence(look), WIDTH_PX, HEIGHT_PX, HOME, ABOVE):
             writer.write(frame)
-    return writer.release()
+    writer.release()
 
 
 def hear(

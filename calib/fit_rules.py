@@ -58,7 +58,7 @@ def follow(log_posteriors: NDArray[np.float32], config: DecoderConfig, spec: Pyr
 
 
 def fit_rules(procedure: Procedure, videos: Sequence[Followed], model_hz: float) -> Procedure:
-    """The procedure with `least_confidence`, `shortest_s` and `overdue_s` fitted; each by one factor for all steps."""
+    """The procedure with `least_confidence`, `shortest_s`, `doubt_s` and `overdue_s` fitted, alike for all steps."""
     minutes = sum(len(video.probability) for video in videos) * EVERY_TICKS / model_hz / 60
     if not minutes:
         return procedure
@@ -72,6 +72,7 @@ def fit_rules(procedure: Procedure, videos: Sequence[Followed], model_hz: float)
         for least, longer, doubt in itertools.product(LEAST_CONFIDENCE, LONGER, DOUBT)
     ]
     counts = [false(rules, overdue=False) for rules in tried]
+    # If nothing keeps the limit, the fewest false deviations do.
     most = max(MOST_FALSE * minutes / 10, min(counts))
     allowed = [rules for rules, count in zip(tried, counts, strict=True) if count <= most]
     some = [video for number, video in enumerate(videos) if number % -(-len(videos) // MOST_SPOILED) == 0]

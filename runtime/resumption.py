@@ -67,7 +67,6 @@ class LiveResumption:
         self._limit_ns, self._live = round(limit_s * 1e9), source.live
         self._row = row if self._live and limit_s > 0 else None
         self._noted: Noted | None = None
-        self._noted_of: Recognizer | None = None
         self._before: Resumed | None = None
         self._began_ns = 0
 
@@ -78,13 +77,12 @@ class LiveResumption:
         spec = recognizer.spec
         # The journal needs the cycle. A file needs it at the end of an epoch only, see `close`.
         at, cycle = Instant.now(), recognizer.cycle() if self._live else None
-        self._noted_of = recognizer
         self._noted = Noted(belief, spec.labels, spec.model_hz, at, recognizer.belief_t_ns, cycle)
         return self._noted if self._live else None
 
     def close(self, recognizer: Recognizer) -> Noted | None:
-        # Another bundle has just taken over, or the epoch had no tick.
-        if self._noted is None or recognizer is not self._noted_of or recognizer.belief is None:
+        # Without a belief another bundle has just taken over, or the epoch had no tick.
+        if self._noted is None or recognizer.belief is None:
             return None
         self._noted = replace(self._noted, cycle=recognizer.cycle())
         return self._noted if self._live else None

@@ -272,3 +272,29 @@ def test_only_a_certain_begin_shows_where_a_stream_stands() -> None:
 def test_repeated_steps_are_no_new_cycle_without_a_certain_begin() -> None:
     again = Stream(wiped_at_first()).steps(WIPE, TAKE, FOLD, WIPE, FOLD, PRESS).finish()
     assert again.kinds == [("repeated", PRESS, FOLD)] and len(again.cycles) == 1
+
+
+def test_a_begin_that_was_glimpsed_before_the_end_begins_nothing() -> None:
+    stream = Stream().steps(TAKE, FOLD).play((PRESS, 0.4), (TAKE, 0.4)).steps(PRESS, FOLD)
+    assert stream.kinds == [("repeated", PRESS, FOLD)]
+
+
+def test_a_cycle_whose_begin_was_only_glimpsed_lacks_nothing() -> None:
+    wiped = procedure(
+        wipe=step(repeatable=True), press=step(requires={"fold": 0.9, "wipe": 0.9}, ends_cycle=True, then={"idle": 1.0})
+    )
+    stream = Stream(wiped).steps(TAKE, WIPE, FOLD, PRESS).play((TAKE, 0.4)).steps(FOLD, PRESS, IDLE)
+    assert stream.kinds == [] and len(stream.cycles) == 2
+
+
+def test_a_step_that_was_glimpsed_before_the_begin_counts_for_the_cycle() -> None:
+    rules = procedure(
+        take=step(begins_cycle=True, repeatable=True),
+        wipe=step(begins_cycle=True, repeatable=True),
+        press=step(requires={"fold": 0.9, "wipe": 0.9}, ends_cycle=True),
+    )
+    assert Stream(rules).play((WIPE, 0.4)).steps(TAKE, FOLD, PRESS, IDLE).kinds == []
+
+
+def test_a_step_that_may_come_within_a_cycle_ends_none_of_which_the_begin_is_not_known() -> None:
+    assert len(Stream(wiped_at_first(), mid_cycle=True).steps(FOLD, WIPE, PRESS, IDLE).cycles) == 1

@@ -164,6 +164,15 @@ def test_a_step_is_overdue_by_its_time_before_a_short_pause(pause_s: float, at: 
     assert resumed(stream.tracker.kept()).play((FOLD, 12)).kinds == []  # once
 
 
+def test_a_begin_that_fits_into_the_pause_may_be_that_of_the_next_cycle() -> None:
+    steps = {**wiped_at_first().steps}
+    rules = lasting(Procedure({**steps, "wipe": replace(steps["wipe"], not_after={})}))
+    kept = Stream(rules).play(*long(TAKE, WIPE, FOLD, PRESS, WIPE)).tracker.kept()
+    assert kept.open == 1
+    stream = resumed(kept, 4.0, rules).play(*long(FOLD, PRESS, IDLE)).finish()
+    assert stream.kinds == [] and [cycle.missing for cycle in stream.cycles] == [(), ()]
+
+
 def test_what_was_said_at_the_end_of_an_epoch_is_not_said_again() -> None:
     rules = lasting().steps
     rules = {**rules, "wipe": replace(rules["wipe"], optional=False)}
@@ -295,6 +304,8 @@ legal = st.lists(
 
 # The first decision after the pause is a flicker, and names the step that went on before it.
 @example([(False, 6, True, 6, 1, step, True, 6) for step in (0, 3, 0)], 0.3046875, 23, 3)
+# The pause hides the second step of the next cycle, whose first one may have belonged to the one before.
+@example([(first, 6, False, 6, 1, 0, False, 6) for first in (False, True)], 0.5625, 2, 0)
 @given(legal, st.floats(0, 1), st.integers(0, 600), st.integers(0, 10))
 @settings(max_examples=400, deadline=None)
 def test_no_pause_makes_a_deviation_of_a_procedure_that_was_followed(

@@ -65,6 +65,13 @@ def test_a_pass_that_goes_on_over_a_gap_is_one_pass() -> None:
     assert [cycle.duration_s for cycle in report.history.cycles] == [35.0, 39.0, 41.0]
 
 
+def test_a_pass_after_one_that_was_left_is_another_pass() -> None:
+    bench = Bench(utc_ns("2026-05-01T05:00"))
+    bench.cycle([("reach", 10), ("wait", 5), ("turn", 2)], complete=False, missing=["turn"])
+    bench.cycle([("wait", 5), ("turn", 20)], complete=False, before=["reach"])  # it was killed after its first step
+    assert [cycle.duration_s for cycle in figures(bench).history.cycles] == [17.0, 25.0]
+
+
 def test_a_pass_that_goes_on_in_another_run_is_one_pass() -> None:
     bench = Bench(utc_ns("2026-05-01T05:00"))
     bench.cycle([("reach", 10), ("wait", 5)], complete=False, missing=["turn"])
