@@ -113,6 +113,28 @@ def check_run(options: RunOptions) -> Bundle:
     return bundle
 
 
+def check_source(options: RunOptions, bundle: Bundle) -> None:
+    """Open the source of a run and close it again. A camera is not opened.
+
+    Raises:
+        EdgeHalError: it cannot be opened, for example because the file does not exist.
+    """
+    _open_source(options, bundle).close()
+
+
+def _open_source(options: RunOptions, bundle: Bundle) -> Source:
+    return open_source(
+        options.source,
+        options.pace,
+        vector_size=bundle.spec.front_end.size,
+        fps=options.fps,
+        size=options.size,
+        fourcc=options.fourcc,
+        auth=read_auth(options.camera_auth),
+        limits=options.limits,
+    )
+
+
 @contextmanager
 def open_run(options: RunOptions, models: Models, stop: Stop, *, reload_same: bool = True) -> Iterator[OpenedRun]:
     """Open what one run of one stream needs, and close it afterwards.
@@ -126,16 +148,7 @@ def open_run(options: RunOptions, models: Models, stop: Stop, *, reload_same: bo
         EdgeHalError: something cannot be opened; then nothing stays open.
     """
     bundle = check_run(options)
-    source = open_source(
-        options.source,
-        options.pace,
-        vector_size=bundle.spec.front_end.size,
-        fps=options.fps,
-        size=options.size,
-        fourcc=options.fourcc,
-        auth=read_auth(options.camera_auth),
-        limits=options.limits,
-    )
+    source = _open_source(options, bundle)
     try:
         with open_journal(options) as journal, ExitStack() as closing:
             next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__

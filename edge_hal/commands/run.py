@@ -115,9 +115,9 @@ def _run(options: RunOptions, as_json: bool) -> None:
 
 
 def _check(options: RunOptions) -> None:
-    from edge_hal.runtime.runner import check_run
+    from edge_hal.runtime.runner import check_run, check_source
 
-    check_run(options)
+    check_source(options, check_run(options))
     print(f"'{options.stream}' can run: {_what(options)}")
 
 
@@ -130,7 +130,7 @@ def _run_station(ctx: typer.Context, path: Path, check: bool, as_json: bool) -> 
     read = partial(read_station, path, run, given)
     if check:
         options = read()
-        options.check()
+        options.check(sources=True)
         for name, each in options.streams.items():
             print(f"'{name}' can run: {_what(each)}")
         for name, fused in options.fused.items():

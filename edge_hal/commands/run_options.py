@@ -348,5 +348,7 @@ Station = Annotated[
 
 Check = Annotated[
     bool,
-    service("--check", help="Check the options, or the file of --station, and the bundles, and run nothing."),
+    service(
+        "--check", help="Check the options, or the file of --station, the bundles and video files, and run nothing."
+    ),
 ]

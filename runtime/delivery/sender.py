@@ -132,6 +132,9 @@ class Sender:
             found.append(str(stream.held.failure))
         if stream.held.ailing is not None:
             found.append(f"journal: {stream.held.ailing.why}")
+        source = stream.status.health.get("source", {})
+        if source.get("state") == "lost":
+            found.append(f"source: {source['lost']}")
         if now_s - stream.reported_s > SILENCE_S:
             found.append(f"the loop has made no progress for {SILENCE_S:g} s")
         if now_s - self._sent_s > UNSENT_S:

@@ -16,7 +16,7 @@ from edge_hal.runtime.delivery.curve_keys import ServerKeys
 from edge_hal.runtime.delivery.endpoint import DEFAULT_ENDPOINT, check_endpoint
 from edge_hal.runtime.delivery.prometheus import parse_address
 from edge_hal.runtime.options import RunOptions, Summary
-from edge_hal.runtime.runner import check_run
+from edge_hal.runtime.runner import check_run, check_source
 
 DEFAULT_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
 
@@ -91,8 +91,11 @@ class StationOptions:
         """The options of all streams, fused ones last."""
         return {**self.streams, **{name: each.run for name, each in self.fused.items()}}
 
-    def check(self) -> None:
+    def check(self, *, sources: bool = False) -> None:
         """Refuse before anything is opened what cannot work.
+
+        Args:
+            sources: look at files and folders too. A station that runs waits for one that is missing.
 
         Raises:
             EdgeHalError: what and why, and in which stream.
@@ -115,9 +118,11 @@ class StationOptions:
                 raise EdgeHalError(what, str(given), f"give each a {key} of its own", exit_code=2)
         for name, options in self.runs.items():
             try:
-                check_run(options)
+                bundle = check_run(options)
                 if name in self.fused:
                     self.fused[name].check(self.streams)
+                elif sources:
+                    check_source(options, bundle)
             except EdgeHalError as error:
                 what = f"stream '{name}': {error.what}"
                 raise EdgeHalError(what, error.why, error.todo, exit_code=error.exit_code) from error

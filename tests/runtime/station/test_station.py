@@ -147,12 +147,16 @@ def test_one_address_tells_health_and_metrics_of_each_stream(
     with socket.create_server(("127.0.0.1", 0)) as free:
         metrics = f"127.0.0.1:{free.getsockname()[1]}"
     heard, stop = Heard(), Stop()
-    with running([options_of(endless(tmp_path, bundle, "good"), bad, metrics=metrics)], heard, stop):
+    with socket.create_server(("127.0.0.1", 0)) as free:  # closed below: nothing answers there
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/cam"
+    gone = replace(stream(tmp_path, picture_bundle, "gone"), camera=address, pace="realtime")
+    with running([options_of(endless(tmp_path, bundle, "good"), bad, gone, metrics=metrics)], heard, stop):
         heard.until(lambda events: any(isinstance(event, Transition) for event in events.get("good", ())))
         code, text = get(metrics, "/health")
-        while json.loads(text)["streams"]["bad"]["state"] != "waiting":
+        while json.loads(text)["streams"]["bad"]["state"] != "waiting" or "source:" not in text:
             code, text = get(metrics, "/health")
         told = json.loads(text)["streams"]
+        assert told["gone"]["state"] == "running" and "the camera" in told["gone"]["troubles"][0]
         assert code == 503 and told["bad"]["failures"] == 1 and "none.mp4" in told["bad"]["why"]
         assert told["good"]["state"] == "running" and told["good"]["troubles"] == []
         _, text = get(metrics, "/metrics")
