@@ -12,6 +12,7 @@ from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
     from edge_hal.events import Event
+    from edge_hal.runtime.recording.reader import Recording
 
 
 def replay(
@@ -35,12 +36,15 @@ def replay(
 ) -> None:
     """Run a recording again, with the same frames at the same times. The exit code is 1 if an event differs."""
     from edge_hal.bundle import load_bundle
-    from edge_hal.runtime.recording.reader import recordings
+    from edge_hal.runtime.recording.reader import read_recording, recordings
 
     fingerprint = load_bundle(bundle, allow_uncertified=True).fingerprint
     count, foreign = 0, 0
     for piece in recordings(folder):
-        events, same = _replay(piece, bundle, fingerprint, pub, stream, as_json)
+        recording = read_recording(piece)
+        if recording.ended is None:
+            typer.echo(f"{piece} has no end: its run was killed, had no room, or the files were cut off", err=True)
+        events, same = _replay(recording, bundle, fingerprint, pub, stream, as_json)
         count += events
         foreign += not same
     if foreign:
@@ -49,16 +53,18 @@ def replay(
         typer.echo(f"{count} events, all as recorded", err=True)
 
 
-def _replay(folder: Path, bundle: Path, fingerprint: str, pub: str, stream: str, as_json: bool) -> tuple[int, bool]:
+def _replay(
+    recording: Recording, bundle: Path, fingerprint: str, pub: str, stream: str, as_json: bool
+) -> tuple[int, bool]:
     """(durable events compared, whether the recording was made with this bundle)."""
     from dataclasses import replace
 
     from edge_hal.commands.listen import describe
     from edge_hal.events import encode
     from edge_hal.runtime import runner
-    from edge_hal.runtime.recording.reader import comparable, read_recording
+    from edge_hal.runtime.recording.reader import comparable
 
-    recording = read_recording(folder)
+    folder = recording.folder
     found: list[bytes] = []
 
     def show(event: Event) -> None:

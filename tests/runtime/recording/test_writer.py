@@ -175,3 +175,8 @@ def test_the_command_compares(tmp_path: Path, bundle: Path) -> None:
     (record / "events.jsonl").write_text(events.replace('"to":"green"', '"to":"red"'))
     code, _, err = call("replay", record, "--json")
     assert code == 1 and "event 3 of" in err and "differs" in err and "Traceback" not in err
+    (record / "events.jsonl").write_text(events)
+    text = (record / LOG).read_text()
+    (record / LOG).write_text(text[: len(text) // 2])
+    code, _, err = call("replay", record)
+    assert code == 0 and "has no end" in err and "all as recorded" in err, err
