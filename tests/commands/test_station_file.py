@@ -207,9 +207,9 @@ def test_a_station_is_checked_and_run_from_the_command_line(call: Call, tmp_path
     assert code == 0 and out.startswith("'default' can run"), err
     assert call("run", "--bundle", "none", "--camera", "features:left.npy@10", "--check")[0] == 1
     (tmp_path / "left.npy").unlink()
-    for words, what in (
-        (("--station", "s.yaml"), "stream 'left': "),
-        (("--bundle", str(bundle), "--camera", "features:left.npy@10"), "left.npy"),
+    for source, what in (
+        (["--station", "s.yaml"], "stream 'left': "),
+        (["--bundle", str(bundle), "--camera", "features:left.npy@10"], "left.npy"),
     ):
-        code, out, err = call("run", *words, "--check")
+        code, out, err = call("run", *source, "--check")
         assert code == 1 and what in err and "left.npy" in err and not out, err
