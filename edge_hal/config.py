@@ -51,7 +51,8 @@ class Encoder(Section):
     `kind` is `own` or the name of a pretrained one, which has its own sizes. `weights`: the file of the weights, for a
     model of torchvision or timm. For an ONNX file that does not read uint8 BGR pictures: `layout` of its input (None
     finds it from the shape), `channels`, and `mean` and `std` of pixels in 0..255. `int8`: the convolutions of a
-    pretrained one run in 8 bits, for CPUs. The student learns from their vectors, so export changes no event."""
+    pretrained one run in 8 bits, for CPUs. The student learns from their vectors, so export changes no event.
+    `moving_s`: what has rested for some such seconds is greyed before (`moving.py`); 0 for never."""
 
     kind: str = OWN
     height: int = 48
@@ -63,6 +64,7 @@ class Encoder(Section):
     mean: tuple[float, ...] = (0.0,)
     std: tuple[Positive, ...] = (1.0,)
     int8: bool = False
+    moving_s: Weight = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -84,8 +86,9 @@ class Encoder(Section):
     def pretrained(self) -> bool:
         return self.kind != OWN
 
-    def spec(self) -> EncoderSpec:
-        return EncoderSpec(self.height, self.width, self.size)
+    def spec(self, hz: float) -> EncoderSpec:
+        moving = max(2, round(self.moving_s * hz)) if self.moving_s > 0 else 0
+        return EncoderSpec(self.height, self.width, self.size, moving)
 
 
 class Model(Section):
@@ -135,7 +138,7 @@ class Model(Section):
             background=background,
             front_end=FrontEndSpec(size, self.front_end_ticks, self.clip, self.projected, self.baseline_ticks),
             levels=tuple(level.spec() for level in self.levels),
-            encoder=None if encoder is None else encoder.spec(),
+            encoder=None if encoder is None else encoder.spec(hz),
             change_window_s=self.change_window_s,
             lookback_s=self.lookback_s,
             lag_s=self.lag_s,

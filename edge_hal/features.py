@@ -15,8 +15,10 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import printable
 from edge_hal.media.stamps import Missing
 from edge_hal.media.video_file import VideoFile
+from edge_hal.moving import MovingParts
 from edge_hal.preprocess import resize
 from edge_hal.rate import exact_rate, instant_ns
+from edge_hal.spec import EncoderSpec
 
 
 def each_picture(
@@ -27,6 +29,7 @@ def each_picture(
     take: Callable[[NDArray[np.uint8]], None],
     unstamped_hz: float | None = None,
     seen: Callable[[int], None] | None = None,
+    moving: int = 0,
 ) -> Missing:
     """Call `take` with what a video file shows at each tick, resized to (height, width, 3) uint8 BGR: the newest frame
     that is not later, as the runtime's ticks see it. Before the first frame that can be decoded, that one. The last
@@ -35,6 +38,7 @@ def each_picture(
     Args:
         unstamped_hz: frames per second of a file without time stamps.
         seen: called with the time of each frame in nanoseconds; what it raises ends the reading.
+        moving: as in `spec.EncoderSpec`: what rests is grey.
 
     Returns:
         What the file lacks.
@@ -43,6 +47,7 @@ def each_picture(
         EdgeHalError: the file cannot be opened or decodes to nothing.
     """
     rate = exact_rate(model_hz)
+    parts = MovingParts(height, width, moving) if moving else None
     shown: Any = None
     picture: NDArray[np.uint8] | None = None
     tick = 0
@@ -50,7 +55,9 @@ def each_picture(
     def show_until(end_ns: int) -> None:
         nonlocal picture, tick
         while instant_ns(tick, rate) < end_ns:
-            picture = resize(video.picture(shown), height, width) if picture is None else picture
+            if picture is None:
+                picture = resize(video.picture(shown), height, width)
+                picture = picture if parts is None else parts(picture)
             take(picture)
             tick += 1
 
@@ -83,9 +90,9 @@ class _Enough(Exception):
 
 
 def first_pictures(
-    path: Path, model_hz: float, height: int, width: int, count: int, unstamped_hz: float | None = None
+    path: Path, model_hz: float, encoder: EncoderSpec, count: int, unstamped_hz: float | None = None
 ) -> NDArray[np.uint8]:
-    """(count or fewer, height, width, 3) uint8 BGR: what `each_picture` shows first. No more of the file is read."""
+    """(count or fewer, height, width, 3) uint8 BGR: what `encoder` sees first. No more of the file is read."""
     found: list[NDArray[np.uint8]] = []
 
     def take(picture: NDArray[np.uint8]) -> None:
@@ -94,7 +101,7 @@ def first_pictures(
             raise _Enough
 
     with contextlib.suppress(_Enough):
-        each_picture(path, model_hz, height, width, take, unstamped_hz)
+        each_picture(path, model_hz, encoder.height, encoder.width, take, unstamped_hz, moving=encoder.moving)
     return np.stack(found)
 
 

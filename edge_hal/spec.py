@@ -37,11 +37,13 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """The frame encoder: uint8 BGR (height, width, 3) in, one float vector of `size` out."""
+    """The frame encoder: uint8 BGR (height, width, 3) in, one float vector of `size` out. `moving`: the pictures after
+    which what rests is greyed before (`moving.py`); 0 for never."""
 
     height: int
     width: int
     size: int
+    moving: int = 0
 
     @property
     def image(self) -> TensorSpec:

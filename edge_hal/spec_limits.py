@@ -98,6 +98,8 @@ def check_spec(spec: PyramidSpec) -> None:
             "encoder",
             f"images of {spec.encoder.width} x {spec.encoder.height}",
         )
+        moving = spec.encoder.moving
+        require(moving == 0 or 2 <= moving <= 4096, "encoder.moving", f"{moving} is not 0 or in 2..4096")
     field_ticks, size = spec.receptive_field, spec.state_bytes + spec.ring_bytes
     require(field_ticks <= LONGEST_FIELD, "receptive field", f"{field_ticks} ticks are more than {LONGEST_FIELD}")
     require(size <= LARGEST_BYTES, "size", f"a stream would need {size >> 20} MB, possible are 1024")

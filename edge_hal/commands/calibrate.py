@@ -299,7 +299,7 @@ def _read_videos(
     videos = [Video(name, files[name], "video", (), found.length, found.rate_hz) for name, found in times.items()]
     spec, cache = checkpoint.spec, cache_of(folder)
     assert spec.encoder is not None
-    seen = Sampling(spec.model_hz, spec.encoder.height, spec.encoder.width)
+    seen = Sampling.of(spec.model_hz, spec.encoder)
     pictures = extract(videos, seen, cache, lambda done, total: report("decode", done, total, ""))
     with_graph = replace(seen, graph=checkpoint.encoder)
     vectors = extract(videos, with_graph, cache, lambda done, total: report("encode", done, total, ""))

@@ -89,7 +89,7 @@ def extract(
         why = "train makes the int8 encoder from its training videos, so its vectors cannot be known before"
         raise EdgeHalError("model.encoder.int8 with extract", why, "run train, which keeps them", exit_code=2)
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
-        sampling = Sampling(chosen.model.hz, eye.height, eye.width)
+        sampling = Sampling.of(chosen.model.hz, eye.spec(chosen.model.hz))
         if eye.pretrained:
             sampling = _sampling(chosen, Path(folder))
         try:
@@ -140,4 +140,5 @@ def _sampling(config: Config, folder: Path) -> Sampling:
     found = open_pretrained(config.model.encoder)
     graph = folder / "encoder.onnx"
     found.write(graph)
-    return Sampling(config.model.hz, found.spec.height, found.spec.width, graph)
+    seen = replace(config.model.encoder.spec(config.model.hz), height=found.spec.height, width=found.spec.width)
+    return Sampling.of(config.model.hz, seen, graph)

@@ -51,7 +51,7 @@ def measure(settings: Encoder) -> EncoderCosts:
             encoder.write(graph)
             spec, licence = encoder.spec, encoder.licence
         else:
-            spec, licence = settings.spec(), "Apache-2.0, trained on your videos"
+            spec, licence = settings.spec(1.0), "Apache-2.0, trained on your videos"
             export_encoder(FrameEncoder(spec), spec, graph)
         opened = OnnxEncoder.open(graph, spec)
         pictures = np.random.default_rng(0).integers(0, 256, (8, *spec.image.shape), dtype=np.uint8)

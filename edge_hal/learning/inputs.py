@@ -41,7 +41,7 @@ def read_together(
 ) -> list[SampledRecording]:
     """The recordings, in each process. Arguments and errors: as for `read_recordings`."""
     if picture is not None:
-        _extract_together(videos, Sampling(model_hz, picture.height, picture.width, graph), cache, world, workers)
+        _extract_together(videos, Sampling.of(model_hz, picture, graph), cache, world, workers)
     return read_recordings(
         videos,
         model_hz,

@@ -66,8 +66,8 @@ def reference_of(
     if recordings[0].inputs.ndim == 4:
         reference["pictures"] = recordings[0].inputs[:REFERENCE_PICTURES]
     elif config.model.encoder is not None:
-        eye, first = config.model.encoder, videos.videos[0]
-        pictures = first_pictures(first.path, config.model.hz, eye.height, eye.width, REFERENCE_PICTURES, first.rate_hz)
+        hz, first = config.model.hz, videos.videos[0]
+        pictures = first_pictures(first.path, hz, config.model.encoder.spec(hz), REFERENCE_PICTURES, first.rate_hz)
         reference["pictures"] = pictures[: len(vectors[0])]
     return reference
 

@@ -141,7 +141,7 @@ class Training:
         self, alignment: StoredAlignment | None, *, accept_damaged: bool
     ) -> tuple[list[SampledRecording], PyramidSpec, Starter]:
         videos, config, world, encoder = self.videos, self.config, self.world, self.config.model.encoder
-        picture, graph = None if encoder is None else encoder.spec(), None
+        picture, graph = None if encoder is None else encoder.spec(config.model.hz), None
         with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
             if self.pretrained is not None:
                 graph = Path(folder, ENCODER_FILE)
@@ -179,7 +179,7 @@ class Training:
         else:
             from edge_hal.export.graphs import export_encoder  # needs onnx, which features do not
 
-            picture, thumbnails = encoder.spec(), thumbnail_vectors(recordings)
+            picture, thumbnails = encoder.spec(self.config.model.hz), thumbnail_vectors(recordings)
             rough = starter.align(thumbnails, self._unscaled(thumbnails), learned=False).labels
             rest = (starter.count, self.config.model.hz, self.config.learning, self.stage("encoder"))
             module = learn_encoder(recordings, rough, picture, *rest)
@@ -240,8 +240,7 @@ class Training:
         encoder, config = self.config.model.encoder, self.config
         if encoder is None:
             return []
-        picture, graph = encoder.spec(), self.run.path / ENCODER_FILE
-        sampling = Sampling(config.model.hz, picture.height, picture.width, graph)
+        sampling = Sampling.of(config.model.hz, encoder.spec(config.model.hz), self.run.path / ENCODER_FILE)
         more = (self.cache, self.progress, self.world, self.workers)
         made = copies_of(self.videos, seen.recordings, sampling, config.copies, *more)
         return [[seen.front_end(torch.from_numpy(x)) for x in copy] for copy in made]

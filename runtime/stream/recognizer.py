@@ -25,6 +25,7 @@ from edge_hal.decoding.kept_cycle import KeptCycle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
 from edge_hal.feature_file import as_float32
+from edge_hal.moving import MovingParts
 from edge_hal.preprocess import resize
 from edge_hal.runtime.engines.engine import Engines
 
@@ -80,6 +81,9 @@ class Recognizer:
         self.spec = spec = bundle.spec
         self.pyramid = PyramidStream(spec, engines.levels)
         self._encoder, self._decoder, self._tracker = engines.encoder, decoder, tracker
+        self._moving: MovingParts | None = None
+        if spec.encoder is not None and spec.encoder.moving:
+            self._moving = MovingParts(spec.encoder.height, spec.encoder.width, spec.encoder.moving)
         self.belief: Belief | None = None
         self._believed_at = Moment(0, 0, 0)
         self._decoder_hash = decoder.config.fingerprint()
@@ -139,7 +143,8 @@ class Recognizer:
         if data.ndim == 1:
             return as_float32(data)
         assert self._encoder is not None and self.spec.encoder is not None
-        return self._encoder.encode(resize(data, self.spec.encoder.height, self.spec.encoder.width))
+        picture = resize(data, self.spec.encoder.height, self.spec.encoder.width)
+        return self._encoder.encode(picture if self._moving is None else self._moving(picture))
 
     def check(self, data: NDArray[Any]) -> None:
         """Raises EdgeHalError if `encode` would, but does not run the encoder."""
@@ -256,6 +261,8 @@ class Recognizer:
             self._procedure.reset(mid_cycle=True)
         if self._familiarity is not None:
             self._familiarity.reset()
+        if self._moving is not None:
+            self._moving.reset()
         self._recent.reset()
         self._posteriors.reset()
         self.since, self.belief, self._decided = None, None, 0
@@ -291,6 +298,7 @@ class Recognizer:
             "since": None if self.since is None else asdict(self.since),
             "spoiled": self._posteriors.state(),
             **({} if self._familiarity is None else {"familiarity": self._familiarity.state()}),
+            **({} if self._moving is None else {"moving": self._moving.state()}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -320,6 +328,8 @@ class Recognizer:
             self._procedure.restore(state["procedure"])
         if self._familiarity is not None:
             self._familiarity.restore(state["familiarity"])
+        if self._moving is not None:
+            self._moving.restore(state["moving"])
         self._recent.restore(state, ticks - ticks % self._decide_every)
         self.since = None if state["since"] is None else restored_moment(state["since"])
         self._posteriors.restore(state["spoiled"])

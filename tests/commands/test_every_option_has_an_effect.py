@@ -701,7 +701,7 @@ def costs_of(settings: Any) -> Any:
     """Without the time, which differs between two runs."""
     from edge_hal.evaluation.encoder_costs import EncoderCosts
 
-    return EncoderCosts(settings.kind, settings.spec(), "none", 1000, 1.0, 10**6)
+    return EncoderCosts(settings.kind, settings.spec(10.0), "none", 1000, 1.0, 10**6)
 
 
 def stand_ins(command: str) -> dict[str, Callable[..., Any]]:

@@ -498,9 +498,9 @@ def test_each_key_of_the_frame_encoder_has_an_effect(tmp_path: Path) -> None:
     plain = learn("plain", None)
     assert learn("again", None) == plain
     assert [name for name, value in ENCODER.items() if learn(name, value) == plain] == []
-    for name in ("height", "width", "size"):
+    for name in ("height", "width", "size", "moving_s"):  # `tests/test_moving.py`: what a run sees is greyed
         plain_spec, changed_spec = (
-            encoder.spec()
+            encoder.spec(HZ)
             for settings in ([], [f"model.encoder.{name}=32"])
             if (encoder := load_config("tiny", settings).model.encoder) is not None
         )

@@ -23,14 +23,19 @@ AT_ONCE = DecoderConfig(smooth_s=0.0, confirm_s=0.0, min_duration_s=0.0)
 
 
 def known_spec(
-    model_hz: float = 10.0, *, pictures: bool = False, lag_s: float = 0.0, labels: tuple[str, ...] = LABELS
+    model_hz: float = 10.0,
+    *,
+    pictures: bool = False,
+    lag_s: float = 0.0,
+    labels: tuple[str, ...] = LABELS,
+    moving: int = 0,
 ) -> PyramidSpec:
     return PyramidSpec(
         model_hz=model_hz,
         labels=labels,
         front_end=FrontEndSpec(size=len(LABELS), window=1),
         levels=(LevelSpec(1, 2, 4, 1, 1), LevelSpec(STRIDE, 2, 4, 1, 1)),
-        encoder=EncoderSpec(16, 16, len(LABELS)) if pictures else None,
+        encoder=EncoderSpec(16, 16, len(LABELS), moving) if pictures else None,
         lookback_s=20.0,
         lag_s=lag_s,
     )
@@ -46,9 +51,11 @@ def known_bundle(
     lag_s: float = 0.0,
     familiarity: Familiarity | None = None,
     labels: tuple[str, ...] = LABELS,
+    moving: int = 0,
 ) -> Bundle:
-    """With `lag_s`, what it says of a tick is meant of one so long before. `labels`: names of the entries."""
-    spec = known_spec(model_hz, pictures=pictures, lag_s=lag_s, labels=labels)
+    """With `lag_s`, what it says of a tick is meant of one so long before. `labels`: names of the entries. `moving`:
+    as in `EncoderSpec`."""
+    spec = known_spec(model_hz, pictures=pictures, lag_s=lag_s, labels=labels, moving=moving)
 
     def write(directory: Path) -> None:
         for level in range(len(spec.levels)):

@@ -112,7 +112,7 @@ def test_the_pictures_are_encoded_by_the_graph_of_the_run(tmp_path: Path) -> Non
     parent.encoder("own").write(tmp_path / "copy.onnx")
     assert (tmp_path / "copy.onnx").read_bytes() == (tmp_path / "run" / "encoder.onnx").read_bytes()
     model = parent.model
-    assert model.encoder is not None and model.encoder.spec() == parent.spec.encoder
+    assert model.encoder is not None and model.encoder.spec(parent.spec.model_hz) == parent.spec.encoder
 
 
 def test_the_model_of_the_configuration_is_that_of_the_run(first: Path, more: Path) -> None:

@@ -178,7 +178,7 @@ def _cost(root: Path, videos: VideoSet, config: Config, graph: Path | None) -> t
     """The estimate, and its rows."""
     speed, uncached = None, list[Video]()
     if config.model.encoder is not None:
-        sampling = Sampling(config.model.hz, config.model.encoder.height, config.model.encoder.width, graph)
+        sampling = Sampling.of(config.model.hz, config.model.encoder.spec(config.model.hz), graph)
         cache = cache_of(root)
         copies = 0 if graph is None else config.copies  # those of our own encoder come with its training
         looks = [replace(sampling, copy=copy) for copy in range(1 + copies)]

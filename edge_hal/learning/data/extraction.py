@@ -26,6 +26,7 @@ from edge_hal.features import EncoderGraph, each_picture
 from edge_hal.media.stamps import Missing
 from edge_hal.parallel import Workers, mapped
 from edge_hal.progress import ProgressCount
+from edge_hal.spec import EncoderSpec
 from edge_hal.ticks import ticks_of
 
 from .augmentation import Augmentation
@@ -39,13 +40,18 @@ REPORT_S = 0.2
 class Sampling:
     """How a model sees videos: `model_hz` ticks per second, pictures of `height` x `width` pixels. With `graph`, the
     vectors of this encoder are wanted, else the pictures. `copy`: 0 for the video as it is, else the number of an
-    augmented copy."""
+    augmented copy. `moving`: as in `spec.EncoderSpec`."""
 
     model_hz: float
     height: int
     width: int
     graph: Path | None = None
     copy: int = 0
+    moving: int = 0
+
+    @classmethod
+    def of(cls, model_hz: float, encoder: EncoderSpec, graph: Path | None = None) -> Sampling:
+        return cls(model_hz, encoder.height, encoder.width, graph, moving=encoder.moving)
 
     def key(self, video: Video) -> str:
         """The name of the cached file of `video`. Raises EdgeHalError if the video or the graph cannot be read."""
@@ -53,6 +59,8 @@ class Sampling:
         parts = {"model_hz": self.model_hz, "height": self.height, "width": self.width, "encoder": encoder}
         if self.copy:
             parts["copy"] = self.copy
+        if self.moving:
+            parts["moving"] = self.moving
         return cache_key({**parts, "video": content_hash(video.path), "unstamped_hz": video.rate_hz})
 
 
@@ -224,7 +232,7 @@ class Job:
                 take(picture)
             return kept.missing
         return each_picture(
-            video.path, seen.model_hz, seen.height, seen.width, take, video.rate_hz, lambda _: self.go_on()
+            video.path, seen.model_hz, seen.height, seen.width, take, video.rate_hz, lambda _: self.go_on(), seen.moving
         )
 
     def go_on(self) -> None:

@@ -82,7 +82,7 @@ def read_recordings(
             if progress is not None:
                 progress(number + 1, len(videos))
         return recordings
-    sampling = Sampling(model_hz, encoder.height, encoder.width, graph)
+    sampling = Sampling.of(model_hz, encoder, graph)
     found = extract(videos.videos, sampling, cache, progress, workers=workers)
     for video, sampled in zip(videos.videos, found, strict=True):
         recordings.append(_recording(video, model_hz, sampled))

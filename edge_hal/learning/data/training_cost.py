@@ -64,7 +64,8 @@ def extraction_speed(video: Video, sampling: Sampling) -> float:
             raise _Enough
 
     with contextlib.suppress(_Enough):
-        each_picture(video.path, sampling.model_hz, sampling.height, sampling.width, take, video.rate_hz, seen)
+        size = sampling.height, sampling.width
+        each_picture(video.path, sampling.model_hz, *size, take, video.rate_hz, seen, sampling.moving)
     return max(seen_ns / 1e9, 1e-3) / max(time.monotonic() - began_s, 1e-3)
 
 

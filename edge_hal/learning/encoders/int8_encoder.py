@@ -39,7 +39,7 @@ def quantise_encoder(graph: Path, spec: EncoderSpec, videos: Sequence[Video], mo
     count = max(1, round(SEEN_S * model_hz))
     every = max(1, count * len(some) // PICTURES)  # copied, so that the pictures of one video at a time are in memory
     pictures = [
-        first_pictures(video.path, model_hz, spec.height, spec.width, count, video.rate_hz)[::every].copy()
+        first_pictures(video.path, model_hz, spec, count, video.rate_hz)[::every].copy()
         for video in (videos[i] for i in some)
     ]
     onnx.save(quantise_convolutions(graph, pictures), graph)

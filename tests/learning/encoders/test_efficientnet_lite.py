@@ -112,7 +112,7 @@ def test_sizes_and_projection_follow_from_the_encoder(lite: None) -> None:
     encoder = open_pretrained(Encoder(kind=f"efficientnet-lite0@{PIXELS}x96/2x2"))
     assert encoder.spec == EncoderSpec(PIXELS, 96, 4 * 1280) and encoder.licence == "Apache-2.0"
     config = with_sizes(load_config("tiny", [f"model.encoder.kind={encoder.kind}"]), encoder)
-    assert config.model.encoder is not None and config.model.encoder.spec() == encoder.spec
+    assert config.model.encoder is not None and config.model.encoder.spec(10.0) == encoder.spec
     assert config.model.spec(("a", "b"), None, encoder.spec.size).front_end.width == 4 * 1280
     chosen = with_sizes(load_config("tiny", ["model.projected=64"]), encoder)
     assert chosen.model.spec(("a", "b"), None, encoder.spec.size).front_end.width == 64

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,6 +84,22 @@ def test_every_piece_replays_exactly_wherever_it_begins(
     assert [event for piece in found for event in piece.events()] == [comparable(encode(event)) for event in events]
     assert any(isinstance(event, Gap) for event in events) == ("unplug" in script)
     assert read_recording(found[-1].folder).ended == summary.reason == "eof"
+
+
+def test_pieces_begin_with_the_background_of_what_moves(tmp_path: Path) -> None:
+    rng, bundle = np.random.default_rng(0), known_bundle(tmp_path / "b", pictures=True, moving=16).path
+    (tmp_path / "film").mkdir()
+    for number in range(120):
+        picture = np.full((16, 16, 3), 90, np.uint8)
+        picture[:, 4 * (number // 7 % 4) :][:, :4] = rng.integers(0, 256, 3)
+        cv2.imwrite(str(tmp_path / "film" / f"{number:03}.png"), picture)
+    camera, record = str(tmp_path / "film"), tmp_path / "rec"
+    around = Retention(1.7, 10**9)
+    _, events = played(RunOptions(bundle, camera, fps=7.0, pace="asap", record=record, record_around=around))
+    found = check_pieces(record, bundle)
+    assert len(found) > 3 and sum(isinstance(event, Transition) for event in events) > 3
+    state = found[2].state
+    assert state is not None and state["recognizer"]["moving"]["count"] > 16
 
 
 @pytest.mark.slow
