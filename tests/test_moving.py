@@ -43,7 +43,7 @@ def is_grey(picture: NDArray[np.uint8]) -> bool:
 
 def random_pictures(seed: int, count: int) -> Pictures:
     rng, scene = np.random.default_rng(seed), bench(seed)
-    found = []
+    found: list[NDArray[np.uint8]] = []
     for _ in range(count):
         picture = filmed(scene, rng)
         row, column = rng.integers(0, HEIGHT - 9), rng.integers(0, WIDTH - 9)
