@@ -75,7 +75,9 @@ def optimise(part: str, out: Path) -> None:
             pictures = np.broadcast_to(picture, (ticks, *picture.shape[1:]))
             frames = np.arange(ticks)
             films = [SampledRecording(str(i), (), pictures, frames, None) for i in range(2 * VIDEOS)]
-            learn_encoder(films, 2 * found, eye.spec(), len(labels), config.model.hz, config.learning, stage)
+            learn_encoder(
+                films, 2 * found, eye.spec(config.model.hz), len(labels), config.model.hz, config.learning, stage
+            )
         (out / str(world.rank)).write_text(json.dumps(clock.after_the_first()))
 
 

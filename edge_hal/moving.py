@@ -25,8 +25,9 @@ SHRINK = 2
 SHAKE, NOISE, MARGIN = 3, 2, 5
 """Sides of squares in those pictures: how far a camera may shake, what is too small to move, what is seen around a
 thing that moves."""
-COARSE = 16
-"""The light is compared in so many rows and columns."""
+COARSE, LIGHT = 16, 1.6
+"""The light is compared in so many rows and columns. A larger ratio is no lamp and no exposure: the lens is covered, or
+the camera was moved, and that is seen."""
 WHOLE = GREY
 """The weight of a pixel that moves; the rest of it is grey."""
 
@@ -93,7 +94,8 @@ class MovingParts:
 
         coarse = cv2.resize(small, (COARSE, COARSE), interpolation=cv2.INTER_AREA).astype(np.float32)
         # A lamp, or the camera itself, changes the whole picture.
-        light: Any = (*np.median((coarse + 1) / (self._coarse + 1), axis=(0, 1)).tolist(), 0.0)
+        ratio = np.median((coarse + 1) / (self._coarse + 1), axis=(0, 1))
+        light: Any = (*np.clip(ratio, 1 / LIGHT, LIGHT).tolist(), 0.0)
         low, high = cv2.multiply(self._low, light), cv2.multiply(self._high, light)
         blue, green, red = cv2.split(cv2.max(cv2.subtract(small, high), cv2.subtract(low, small)))
         differs = (np.asarray(cv2.max(cv2.max(blue, green), red)) > DIFFERENCE).astype(np.uint8) * WHOLE

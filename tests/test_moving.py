@@ -78,6 +78,15 @@ def test_a_thing_is_seen_while_it_moves_and_grey_when_it_has_rested(seed: int) -
     assert (seen[14:22, 42:50] == GREY).all()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_covered_lens_is_seen_until_it_has_rested(seed: int) -> None:
+    rng, moving = np.random.default_rng(seed), MovingParts(HEIGHT, WIDTH, WINDOW)
+    for _ in range(WINDOW):
+        moving(filmed(bench(seed), rng))
+    covered = [moving(filmed(np.full((HEIGHT, WIDTH, 3), 12, np.uint8), rng)) for _ in range(WINDOW)]
+    assert (np.mean(covered[0] < 40) > 0.9) and is_grey(covered[-1])
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(0, 60))
 def test_its_state_is_all_that_later_pictures_depend_on(seed: int, window: int, at: int) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
+from edge_hal.moving import MovingParts
 from edge_hal.runtime.engines.engine import Engines, FrameEncoder, StepEngine
 from edge_hal.runtime.stream.pyramid import PyramidStream
 
@@ -83,6 +84,9 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
         pictures = rng.integers(0, 256, (16, *spec.encoder.image.shape), dtype=np.uint8)
     levels = [Timed(engine) for engine in engines.levels]
     eye = None if engines.encoder is None else TimedEncoder(engines.encoder)
+    parts = None
+    if spec.encoder is not None and spec.encoder.moving:
+        parts = MovingParts(spec.encoder.height, spec.encoder.width, spec.encoder.moving)
     stream = PyramidStream(spec, levels)
     spent_us: list[float] = []
 
@@ -91,7 +95,8 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
         number = stream.ticks
         x = vectors[number % len(vectors)][None]
         if eye is not None and pictures is not None:
-            x = eye.encode(pictures[number % len(pictures)])[None]
+            picture = pictures[number % len(pictures)]
+            x = eye.encode(picture if parts is None else parts(picture))[None]
         stream.step(x, (number,))
         stream.settle()
         spent_us.append((time.perf_counter_ns() - began_ns) / 1e3)
