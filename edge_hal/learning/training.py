@@ -213,10 +213,11 @@ class Training:
             recalled = self.parent.recalled(seen.vectors, self.videos.labels, lists, starter.known_segments)
         if recalled is not None:
             starter = replace(starter, stored=recalled.alignment)
-        if self.pretrained is not None and recalled is None:  # the starter sees what the model sees
-            components = leading_components(seen.vectors, STARTER_COMPONENTS)
+        if self.pretrained is not None and recalled is None:
+            vectors = self._with_bench(seen)
+            components = leading_components(vectors, STARTER_COMPONENTS)
             rough = starter.align(components, self._unscaled(components), learned=False).labels
-            shown = discriminants(seen.vectors, rough)
+            shown = discriminants(vectors, rough)
             scaled, change = self._unscaled(shown), False
         else:
             # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
@@ -232,6 +233,18 @@ class Training:
             taught = learn_alignment(seen.features, starter.transcripts, labels, seen.spec, learning, stage, known)
             labels, posteriors = starter.with_user_labels(taught.labels), taught.log_posteriors
         return Aligned(labels, posteriors, found.evidence, worth, recalled)
+
+    def _with_bench(self, seen: Seen) -> list[Vectors]:
+        """The vectors of the pictures as they are. The list says which step comes next, so here the state of the bench
+        does not mislead: it tells when a step was done."""
+        encoder, hz = self.config.model.encoder, self.config.model.hz
+        assert encoder is not None
+        picture = encoder.spec(hz)
+        if not picture.moving:
+            return seen.vectors
+        rest = (self.run.path / ENCODER_FILE, self.cache, self.progress, self.world, self.workers)
+        recordings = read_together(self.videos, hz, replace(picture, moving=0), *rest, accept_damaged=True)
+        return [np.asarray(recording.inputs, np.float32) for recording in recordings]
 
     # --- the model ------------------------------------------------------------------------------
 

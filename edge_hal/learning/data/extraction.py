@@ -24,6 +24,7 @@ from edge_hal.cores import cores
 from edge_hal.errors import EdgeHalError
 from edge_hal.features import EncoderGraph, each_picture
 from edge_hal.media.stamps import Missing
+from edge_hal.moving import MovingParts
 from edge_hal.parallel import Workers, mapped
 from edge_hal.progress import ProgressCount
 from edge_hal.spec import EncoderSpec
@@ -212,27 +213,36 @@ class Job:
         if seen.copy:  # the same for each seed of a training, so that the cache serves all
             rng = np.random.default_rng([seen.copy, int(content_hash(self.video.path)[:16], 16)])
             augmentation = Augmentation.sample(rng, seen.height, seen.width)
+        kept = self._kept()
+        parts = MovingParts(seen.height, seen.width, seen.moving) if seen.moving and (seen.copy or not kept) else None
         with self.cache.adding(self.key) as rows:
 
             def take(picture: NDArray[np.uint8]) -> None:
                 if augmentation is not None:
                     picture = augmentation.of(picture)
+                if parts is not None:  # after the augmentation: a copy is a film of another place, which is then greyed
+                    picture = parts(picture)
                 rows.append(picture if self.encoder is None else self.encoder(picture)[0])
                 self.done[self.index] += 1
                 self.go_on()
 
-            rows.missing = self._each(take)
+            rows.missing = self._each(kept, take)
 
-    def _each(self, take: Callable[[NDArray[np.uint8]], None]) -> Missing:
+    def _kept(self) -> Sampled | None:
+        """Pictures of the cache: greyed ones, if there are any to be, but for a copy, which is greyed last."""
+        seen = self.sampling
+        plain = replace(seen, graph=None, copy=0, moving=0 if seen.copy else seen.moving)
+        return None if seen.graph is None else self.cache.get(plain.key(self.video))
+
+    def _each(self, kept: Sampled | None, take: Callable[[NDArray[np.uint8]], None]) -> Missing:
         """Call `take` with each picture: of the cache, if it has them, else of the video."""
         seen, video = self.sampling, self.video
-        kept = None if seen.graph is None else self.cache.get(replace(seen, graph=None, copy=0).key(video))
         if kept is not None:
             for picture in kept.values:
                 take(picture)
             return kept.missing
         return each_picture(
-            video.path, seen.model_hz, seen.height, seen.width, take, video.rate_hz, lambda _: self.go_on(), seen.moving
+            video.path, seen.model_hz, seen.height, seen.width, take, video.rate_hz, lambda _: self.go_on()
         )
 
     def go_on(self) -> None:
