@@ -21,6 +21,7 @@ from edge_hal.learning.data.dataset import Video
 from edge_hal.learning.data.extraction import Sampling, extract
 from edge_hal.learning.data.media_files import read_times
 from edge_hal.learning.data.video_cache import SUFFIX, VideoCache, cache_of, content_hash
+from edge_hal.moving import MovingParts
 from tests.helpers.bundles import known_bundle
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.videos import number_of, write_video
@@ -101,6 +102,27 @@ def test_a_copy_is_another_view_of_the_same_ticks(films: list[Video], tmp_path: 
         assert np.array_equal(one.values, expected) and np.array_equal(two.values, expected)
 
 
+@pytest.mark.parametrize("copy", [0, 1])
+def test_a_copy_is_greyed_after_it_was_made(
+    films: list[Video], tmp_path: Path, picture_bundle: Path, copy: int
+) -> None:
+    """As a run greys what it sees of another place: also with a cache that holds the pictures, greyed or not."""
+    graph, window = picture_bundle / "encoder.fp32.onnx", 16
+    shown = extract(films, Sampling(10.0, 16, 16), None)
+    made = [extract(films, Sampling(10.0, 16, 16, graph, copy, window), None)]
+    for moving in (0, window):
+        cache = VideoCache(tmp_path / str(moving))
+        cache.folder.mkdir()
+        extract(films, Sampling(10.0, 16, 16, moving=moving), cache)
+        made.append(extract(films, Sampling(10.0, 16, 16, graph, copy, window), cache))
+    for number, (film, pictures) in enumerate(zip(films, shown, strict=True)):
+        rng, parts = np.random.default_rng([1, int(content_hash(film.path)[:16], 16)]), MovingParts(16, 16, window)
+        view = Augmentation.sample(rng, 16, 16)
+        greyed = [parts(view.of(picture) if copy else picture) for picture in pictures.values]
+        for each in made:
+            assert np.array_equal(each[number].values, encode_pictures(graph, np.stack(greyed)))
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([(48, 64), (160, 160), (16, 24)]))
 def test_a_view_keeps_shape_and_most_of_the_picture(seed: int, size: tuple[int, int]) -> None:
@@ -124,12 +146,13 @@ def test_another_video_rate_size_or_encoder_is_another_file(films: list[Video], 
     keys = {SEEN.key(film), Sampling(5.0, 48, 64).key(film), Sampling(10.0, 24, 64).key(film)}
     keys |= {Sampling(10.0, 48, 32).key(film), Sampling(10.0, 48, 64, graph).key(film)}
     keys |= {Sampling(10.0, 48, 64, graph, copy).key(film) for copy in (1, 2)}
+    keys |= {Sampling(10.0, 48, 64, graph, copy, moving).key(film) for copy in (0, 1) for moving in (8, 16)}
     graph.write_bytes(graph.read_bytes() + b"\x92\x03\x00")
     keys.add(Sampling(10.0, 48, 64, graph).key(film))
     before = path.stat()
     write_video(path, [100 * i for i in range(40)], options={"qscale": "9"})
     keys.add(SEEN.key(film))
-    assert len(keys) == 9
+    assert len(keys) == 13
     assert before.st_ino == path.stat().st_ino  # the file was written to, not replaced
 
 
