@@ -146,8 +146,8 @@ class Training:
             if self.pretrained is not None:
                 graph = Path(folder, ENCODER_FILE)
                 self.pretrained.write(graph)
-                if self.parent is None and encoder is not None and encoder.int8:
-                    quantise_encoder(graph, self.pretrained.spec, videos.videos, config.model.hz)
+                if self.parent is None and picture is not None and encoder is not None and encoder.int8:
+                    quantise_encoder(graph, picture, videos.videos, config.model.hz)
             recordings = read_together(
                 *(videos, config.model.hz, picture, graph, self.cache, self.progress, world, self.workers),
                 accept_damaged=accept_damaged,
