@@ -283,8 +283,8 @@ class PyramidSpec:
     # --- files ----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON holds them. Later ones (other lags, projection, baseline) are left out where they are unused,
-        so that fingerprints stay."""
+        """Fields as JSON holds them. Later ones (other lags, projection, baseline, moving parts) are left out if they
+        are unused, so that fingerprints stay."""
         fields = dataclasses.asdict(self)
         fields["other_lags_s"] = list(self.other_lags_s)
         if not self.other_lags_s:
@@ -292,6 +292,8 @@ class PyramidSpec:
         for name in ("projected", "baseline"):
             if not fields["front_end"][name]:
                 del fields["front_end"][name]
+        if self.encoder is not None and not self.encoder.moving:
+            del fields["encoder"]["moving"]
         return fields
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.spec import PyramidSpec
+from edge_hal.spec import EncoderSpec, PyramidSpec
 from tests.helpers.small_models import small_spec
 
 SPEC = replace(small_spec(), lag_s=0.6)
@@ -65,3 +65,11 @@ def test_a_spec_without_them_is_written_as_before() -> None:
         *("model_hz", "labels", "front_end", "levels", "encoder", "background", "change_window_s"),
         *("lookback_s", "lag_s"),
     ]
+    seeing = replace(SPEC, front_end=replace(SPEC.front_end, size=4), encoder=EncoderSpec(8, 8, 4))
+    assert seeing.to_dict()["encoder"] == {"height": 8, "width": 8, "size": 4}
+    assert list(seeing.to_dict()["front_end"]) == ["size", "window", "clip"]
+    greyed = replace(seeing, encoder=EncoderSpec(8, 8, 4, moving=80))
+    assert PyramidSpec.from_dict(json.loads(json.dumps(greyed.to_dict()))) == greyed
+    assert greyed.fingerprint() != seeing.fingerprint()
+    with pytest.raises(EdgeHalError, match="moving"):
+        PyramidSpec.from_dict({**seeing.to_dict(), "encoder": {**seeing.to_dict()["encoder"], "moving": 5000}})
