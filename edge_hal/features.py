@@ -29,7 +29,6 @@ def each_picture(
     take: Callable[[NDArray[np.uint8]], None],
     unstamped_hz: float | None = None,
     seen: Callable[[int], None] | None = None,
-    moving: int = 0,
 ) -> Missing:
     """Call `take` with what a video file shows at each tick, resized to (height, width, 3) uint8 BGR: the newest frame
     that is not later, as the runtime's ticks see it. Before the first frame that can be decoded, that one. The last
@@ -38,7 +37,6 @@ def each_picture(
     Args:
         unstamped_hz: frames per second of a file without time stamps.
         seen: called with the time of each frame in nanoseconds; what it raises ends the reading.
-        moving: as in `spec.EncoderSpec`: what rests is grey.
 
     Returns:
         What the file lacks.
@@ -47,7 +45,6 @@ def each_picture(
         EdgeHalError: the file cannot be opened or decodes to nothing.
     """
     rate = exact_rate(model_hz)
-    parts = MovingParts(height, width, moving) if moving else None
     shown: Any = None
     picture: NDArray[np.uint8] | None = None
     tick = 0
@@ -55,9 +52,7 @@ def each_picture(
     def show_until(end_ns: int) -> None:
         nonlocal picture, tick
         while instant_ns(tick, rate) < end_ns:
-            if picture is None:
-                picture = resize(video.picture(shown), height, width)
-                picture = picture if parts is None else parts(picture)
+            picture = resize(video.picture(shown), height, width) if picture is None else picture
             take(picture)
             tick += 1
 
@@ -94,14 +89,15 @@ def first_pictures(
 ) -> NDArray[np.uint8]:
     """(count or fewer, height, width, 3) uint8 BGR: what `encoder` sees first. No more of the file is read."""
     found: list[NDArray[np.uint8]] = []
+    moving = MovingParts.of(encoder)
 
     def take(picture: NDArray[np.uint8]) -> None:
-        found.append(picture.copy())
+        found.append(picture.copy() if moving is None else moving(picture))
         if len(found) == count:
             raise _Enough
 
     with contextlib.suppress(_Enough):
-        each_picture(path, model_hz, encoder.height, encoder.width, take, unstamped_hz, moving=encoder.moving)
+        each_picture(path, model_hz, encoder.height, encoder.width, take, unstamped_hz)
     return np.stack(found)
 
 

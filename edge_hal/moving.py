@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.spec import EncoderSpec
+
 KEPT = 8
 """The background is the median of so many pictures, at equal distances over the window."""
 GREY = 128
@@ -49,6 +51,13 @@ class MovingParts:
         self._count = 0  # pictures so far that differed from the one before
         self._small = self._kept[0]
         self._find_background()
+
+    @classmethod
+    def of(cls, encoder: EncoderSpec | None) -> MovingParts | None:
+        """For the pictures of an encoder; None if it sees whole ones."""
+        if encoder is None or not encoder.moving:
+            return None
+        return cls(encoder.height, encoder.width, encoder.moving)
 
     def reset(self) -> None:
         self._kept[:], self._last[:], self._count = 0, 0, 0

@@ -84,9 +84,7 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
         pictures = rng.integers(0, 256, (16, *spec.encoder.image.shape), dtype=np.uint8)
     levels = [Timed(engine) for engine in engines.levels]
     eye = None if engines.encoder is None else TimedEncoder(engines.encoder)
-    parts = None
-    if spec.encoder is not None and spec.encoder.moving:
-        parts = MovingParts(spec.encoder.height, spec.encoder.width, spec.encoder.moving)
+    moving = MovingParts.of(spec.encoder)
     stream = PyramidStream(spec, levels)
     spent_us: list[float] = []
 
@@ -96,7 +94,7 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
         x = vectors[number % len(vectors)][None]
         if eye is not None and pictures is not None:
             picture = pictures[number % len(pictures)]
-            x = eye.encode(picture if parts is None else parts(picture))[None]
+            x = eye.encode(picture if moving is None else moving(picture))[None]
         stream.step(x, (number,))
         stream.settle()
         spent_us.append((time.perf_counter_ns() - began_ns) / 1e3)

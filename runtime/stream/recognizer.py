@@ -81,9 +81,7 @@ class Recognizer:
         self.spec = spec = bundle.spec
         self.pyramid = PyramidStream(spec, engines.levels)
         self._encoder, self._decoder, self._tracker = engines.encoder, decoder, tracker
-        self._moving: MovingParts | None = None
-        if spec.encoder is not None and spec.encoder.moving:
-            self._moving = MovingParts(spec.encoder.height, spec.encoder.width, spec.encoder.moving)
+        self._moving = MovingParts.of(spec.encoder)
         self.belief: Belief | None = None
         self._believed_at = Moment(0, 0, 0)
         self._decoder_hash = decoder.config.fingerprint()

@@ -213,15 +213,18 @@ class Job:
         if seen.copy:  # the same for each seed of a training, so that the cache serves all
             rng = np.random.default_rng([seen.copy, int(content_hash(self.video.path)[:16], 16)])
             augmentation = Augmentation.sample(rng, seen.height, seen.width)
-        kept = self._kept()
-        parts = MovingParts(seen.height, seen.width, seen.moving) if seen.moving and (seen.copy or not kept) else None
+        kept, moving = self._kept(), None
+        if seen.moving and (seen.copy or kept is None):
+            moving = MovingParts(seen.height, seen.width, seen.moving)
         with self.cache.adding(self.key) as rows:
 
             def take(picture: NDArray[np.uint8]) -> None:
                 if augmentation is not None:
                     picture = augmentation.of(picture)
-                if parts is not None:  # after the augmentation: a copy is a film of another place, which is then greyed
-                    picture = parts(picture)
+                if (
+                    moving is not None
+                ):  # after the augmentation: a copy is a film of another place, which is then greyed
+                    picture = moving(picture)
                 rows.append(picture if self.encoder is None else self.encoder(picture)[0])
                 self.done[self.index] += 1
                 self.go_on()

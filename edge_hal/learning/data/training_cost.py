@@ -64,8 +64,7 @@ def extraction_speed(video: Video, sampling: Sampling) -> float:
             raise _Enough
 
     with contextlib.suppress(_Enough):
-        size = sampling.height, sampling.width
-        each_picture(video.path, sampling.model_hz, *size, take, video.rate_hz, seen, sampling.moving)
+        each_picture(video.path, sampling.model_hz, sampling.height, sampling.width, take, video.rate_hz, seen)
     return max(seen_ns / 1e9, 1e-3) / max(time.monotonic() - began_s, 1e-3)
 
 
