@@ -221,6 +221,7 @@ class Job:
             def take(picture: NDArray[np.uint8]) -> None:
                 if augmentation is not None:
                     picture = augmentation.of(picture)
+                # A copy is a film of another place. It is greyed last, as a run greys what it sees there.
                 if (
                     moving is not None
                 ):  # after the augmentation: a copy is a film of another place, which is then greyed
