@@ -222,9 +222,7 @@ class Job:
                 if augmentation is not None:
                     picture = augmentation.of(picture)
                 # A copy is a film of another place. It is greyed last, as a run greys what it sees there.
-                if (
-                    moving is not None
-                ):  # after the augmentation: a copy is a film of another place, which is then greyed
+                if moving is not None:
                     picture = moving(picture)
                 rows.append(picture if self.encoder is None else self.encoder(picture)[0])
                 self.done[self.index] += 1
