@@ -52,7 +52,7 @@ class Encoder(Section):
     model of torchvision or timm. For an ONNX file that does not read uint8 BGR pictures: `layout` of its input (None
     finds it from the shape), `channels`, and `mean` and `std` of pixels in 0..255. `int8`: the convolutions of a
     pretrained one run in 8 bits, for CPUs. The student learns from their vectors, so export changes no event.
-    `moving_s`: what has rested for some such seconds is greyed before (`moving.py`); 0 for never."""
+    `moving_s`: what has rested for most of these seconds is greyed before (`moving.py`); 0 for never."""
 
     kind: str = OWN
     height: int = 48
@@ -87,7 +87,7 @@ class Encoder(Section):
         return self.kind != OWN
 
     def spec(self, hz: float) -> EncoderSpec:
-        moving = max(2, round(self.moving_s * hz)) if self.moving_s > 0 else 0
+        moving = max(1, round(self.moving_s * hz)) if self.moving_s > 0 else 0
         return EncoderSpec(self.height, self.width, self.size, moving)
 
 

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.spec import EncoderSpec
+from edge_hal.spec_limits import BACKGROUND
 
-KEPT = 8
-"""The background is the median of so many pictures, at equal distances over the window."""
 GREY = 128
 DIFFERENCE = 16
 """Levels of a channel by which a pixel that moves differs from its background."""
@@ -40,13 +39,13 @@ class MovingParts:
     A picture that equals the last one changes nothing, so a frame that is held counts once.
 
     Args:
-        window: pictures after which a thing that was put down counts as background; at least `KEPT`.
+        window: the background is the median of `BACKGROUND` pictures, at equal distances over so many.
     """
 
     def __init__(self, height: int, width: int, window: int) -> None:
-        self._every = max(1, window // KEPT)
+        self._every = max(1, round(window / BACKGROUND))
         shape = (max(1, height // SHRINK), max(1, width // SHRINK), 3)
-        self._kept = np.zeros((KEPT, *shape), np.uint8)
+        self._kept = np.zeros((BACKGROUND, *shape), np.uint8)
         self._last = np.zeros((height, width, 3), np.uint8)
         self._count = 0  # pictures so far that differed from the one before
         self._small = self._kept[0]
@@ -70,12 +69,10 @@ class MovingParts:
         if not self._count or not np.array_equal(picture, self._last):
             self._last[:] = picture
             self._small = self._shrunk(picture)
-            if self._count % self._every == 0:
-                self._kept[self._count // self._every % KEPT] = self._small
-                self._count += 1
+            number, self._count = self._count, self._count + 1
+            if number % self._every == 0:
+                self._kept[number // self._every % BACKGROUND] = self._small
                 self._find_background()
-            else:
-                self._count += 1
         moving = cv2.resize(self._moving(self._small), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         weight = cv2.merge([moving, moving, moving])
         seen = cv2.multiply(picture, weight, scale=1 / WHOLE)
@@ -91,7 +88,7 @@ class MovingParts:
         """The median, and its least and greatest neighbours: a camera that shakes shows these."""
         import cv2
 
-        some = self._kept[: min(KEPT, -(-self._count // self._every))] if self._count else self._kept[:1]
+        some = self._kept[: min(BACKGROUND, -(-self._count // self._every))] if self._count else self._kept[:1]
         background = np.sort(some, axis=0)[len(some) // 2]
         near = np.ones((SHAKE, SHAKE), np.uint8)
         self._low, self._high = cv2.erode(background, near), cv2.dilate(background, near)

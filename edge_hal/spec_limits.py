@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 LARGEST_LABELS = 1024
 LONGEST_LABEL = 1000
 MOST_LAGS = 8
+BACKGROUND = 8
+"""Pictures that a stream keeps to know what rests (`moving.py`); the window of them is at least as long."""
 LARGEST_BYTES = 1 << 30
 """Of the state and the buffers of one stream."""
 LONGEST_FIELD = 1 << 24
@@ -99,7 +101,8 @@ def check_spec(spec: PyramidSpec) -> None:
             f"images of {spec.encoder.width} x {spec.encoder.height}",
         )
         moving = spec.encoder.moving
-        require(moving == 0 or 2 <= moving <= 4096, "encoder.moving", f"{moving} is not 0 or in 2..4096")
+        allowed = moving == 0 or BACKGROUND <= moving <= 4096
+        require(allowed, "encoder.moving", f"{moving} ticks are not 0 or in {BACKGROUND}..4096")
     field_ticks, size = spec.receptive_field, spec.state_bytes + spec.ring_bytes
     require(field_ticks <= LONGEST_FIELD, "receptive field", f"{field_ticks} ticks are more than {LONGEST_FIELD}")
     require(size <= LARGEST_BYTES, "size", f"a stream would need {size >> 20} MB, possible are 1024")

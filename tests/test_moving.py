@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from edge_hal.learning.data.dataset import Video
 from edge_hal.learning.data.extraction import Sampling, extract
 from edge_hal.learning.data.media_files import read_times
-from edge_hal.moving import GREY, KEPT, MovingParts
+from edge_hal.moving import GREY, MovingParts
 from edge_hal.runtime import runner
 from edge_hal.runtime.observer import Observer
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.stream.pyramid import PyramidStream
+from edge_hal.spec_limits import BACKGROUND
 from tests.helpers.bundles import known_bundle
 from tests.helpers.loops import ANY_PORT
 
@@ -88,7 +89,7 @@ def test_a_covered_lens_is_seen_until_it_has_rested(seed: int) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 40), st.integers(0, 60))
+@given(st.integers(0, 10_000), st.integers(BACKGROUND, 40), st.integers(0, 60))
 def test_its_state_is_all_that_later_pictures_depend_on(seed: int, window: int, at: int) -> None:
     pictures = random_pictures(seed, 80)
     moving = MovingParts(HEIGHT, WIDTH, window)
@@ -107,7 +108,7 @@ def test_its_state_is_all_that_later_pictures_depend_on(seed: int, window: int, 
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 39), max_size=20))
 def test_a_picture_that_is_held_counts_once(seed: int, held: list[int]) -> None:
     pictures = random_pictures(seed, 40)
-    once, twice = MovingParts(HEIGHT, WIDTH, KEPT), MovingParts(HEIGHT, WIDTH, KEPT)
+    once, twice = MovingParts(HEIGHT, WIDTH, BACKGROUND), MovingParts(HEIGHT, WIDTH, BACKGROUND)
     for number, picture in enumerate(pictures):
         expected = once(picture)
         for _ in range(1 + held.count(number)):

@@ -95,9 +95,9 @@ def extract(
         try:
             with workers_of(workers) as others, Stages() as report:
                 found = read(videos, sampling, cache, partial(report, "extract", remark="ticks"), workers=others)
-                for copy in range(1, 1 + chosen.copies if eye.pretrained else 1):
-                    tell = partial(report, "augment", remark=f"copy {copy}")
-                    read(videos, replace(sampling, copy=copy), cache, tell, workers=others)
+                for look in sampling.looks(chosen.copies)[1:]:
+                    stage, remark = ("augment", f"copy {look.copy}") if look.copy else ("extract", "whole pictures")
+                    read(videos, look, cache, partial(report, stage, remark=remark), workers=others)
         except KeyboardInterrupt:
             again = shlex.join(["edge-hal", *sys.argv[1:]])
             print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)

@@ -85,6 +85,11 @@ class Starter:
                 found[index] = with_known(found[index], self.transcripts[index], known)
         return found
 
+    @property
+    def searches(self) -> bool:
+        """Whether `align` looks at the vectors: not all labels are known, and no alignment was given."""
+        return self.stored is None and not self.fully_labelled
+
     def align(
         self, vectors: list[NDArray[np.float32]], front_end: FrontEnd, *, learned: bool, change: bool = True
     ) -> FirstAlignment:

@@ -207,13 +207,12 @@ class Training:
         """The steps at each tick. The parent says them, if it knows all steps. Otherwise they are searched, and the
         teacher improves them."""
         learning, starter, recalled = self.config.learning, seen.starter, None
-        searched = starter.stored is None and learning.lists == "exact" and not starter.fully_labelled
-        if self.parent is not None and searched:
+        if self.parent is not None and starter.searches and learning.lists == "exact":
             lists = starter.transcripts
             recalled = self.parent.recalled(seen.vectors, self.videos.labels, lists, starter.known_segments)
         if recalled is not None:
             starter = replace(starter, stored=recalled.alignment)
-        if self.pretrained is not None and recalled is None:
+        if self.pretrained is not None and starter.searches:
             vectors = self._with_bench(seen)
             components = leading_components(vectors, STARTER_COMPONENTS)
             rough = starter.align(components, self._unscaled(components), learned=False).labels

@@ -71,5 +71,6 @@ def test_a_spec_without_them_is_written_as_before() -> None:
     greyed = replace(seeing, encoder=EncoderSpec(8, 8, 4, moving=80))
     assert PyramidSpec.from_dict(json.loads(json.dumps(greyed.to_dict()))) == greyed
     assert greyed.fingerprint() != seeing.fingerprint()
-    with pytest.raises(EdgeHalError, match="moving"):
-        PyramidSpec.from_dict({**seeing.to_dict(), "encoder": {**seeing.to_dict()["encoder"], "moving": 5000}})
+    for moving in (-1, 7, 5000, 8.5, None):
+        with pytest.raises(EdgeHalError):
+            PyramidSpec.from_dict({**seeing.to_dict(), "encoder": {**seeing.to_dict()["encoder"], "moving": moving}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +180,7 @@ def _cost(root: Path, videos: VideoSet, config: Config, graph: Path | None) -> t
     if config.model.encoder is not None:
         sampling = Sampling.of(config.model.hz, config.model.encoder.spec(config.model.hz), graph)
         cache = cache_of(root)
-        copies = 0 if graph is None else config.copies  # those of our own encoder come with its training
-        looks = [replace(sampling, copy=copy) for copy in range(1 + copies)]
+        looks = sampling.looks(config.copies)
         uncached = [v for look in looks for v in videos.videos if cache is None or cache.get(look.key(v)) is None]
         if uncached:
             middle = sorted(uncached, key=lambda video: video.length)[len(uncached) // 2]

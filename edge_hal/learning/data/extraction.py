@@ -54,6 +54,14 @@ class Sampling:
     def of(cls, model_hz: float, encoder: EncoderSpec, graph: Path | None = None) -> Sampling:
         return cls(model_hz, encoder.height, encoder.width, graph, moving=encoder.moving)
 
+    def looks(self, copies: int) -> list[Sampling]:
+        """All that a training reads of its videos: this first, augmented copies, and whole pictures for the alignment
+        if the model sees moving parts. Without a graph the encoder is trained on the pictures, and nothing is added."""
+        if self.graph is None:
+            return [self]
+        whole = [replace(self, moving=0)] if self.moving else []
+        return [self, *whole, *(replace(self, copy=copy) for copy in range(1, 1 + copies))]
+
     def key(self, video: Video) -> str:
         """The name of the cached file of `video`. Raises EdgeHalError if the video or the graph cannot be read."""
         encoder = None if self.graph is None else content_hash(self.graph)

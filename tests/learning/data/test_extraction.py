@@ -102,6 +102,14 @@ def test_a_copy_is_another_view_of_the_same_ticks(films: list[Video], tmp_path: 
         assert np.array_equal(one.values, expected) and np.array_equal(two.values, expected)
 
 
+def test_what_a_training_reads() -> None:
+    given, graph = Sampling(10.0, 16, 16, Path("graph")), Path("graph")
+    assert given.looks(2) == [Sampling(10.0, 16, 16, graph, copy) for copy in (0, 1, 2)]
+    greyed = [Sampling(10.0, 16, 16, graph, copy, moving) for copy, moving in ((0, 16), (0, 0), (1, 16))]
+    assert greyed[0].looks(1) == greyed
+    assert SEEN.looks(1) == [SEEN]  # our own encoder is trained on the pictures
+
+
 @pytest.mark.parametrize("copy", [0, 1])
 def test_a_copy_is_greyed_after_it_was_made(
     films: list[Video], tmp_path: Path, picture_bundle: Path, copy: int

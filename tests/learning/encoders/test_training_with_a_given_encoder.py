@@ -146,12 +146,10 @@ def test_the_bundle_holds_the_graph_of_the_training_and_is_certified_on_pixels(t
 def test_a_model_of_moving_parts_is_certified_calibrated_and_run(trained: Path) -> None:
     """The vectors of the training, the pictures of the certificate and what `calibrate` reads are greyed alike."""
     given = (*BRIEF, "learning.workers=1", "learning.teacher.realign_every=~", "model.encoder.moving_s=2")
-    code, _, err = call(
-        *("train", "data", "--out", "moving", "--encoder", "onnx:net.onnx"),
-        *(part for each in given for part in ("--set", each)),
-        cwd=trained,
-    )
-    assert code == 0, err
+    chosen = ("--encoder", "onnx:net.onnx", *(part for each in given for part in ("--set", each)))
+    for command in (["extract", "data"], ["check", "data"], ["train", "data", "--out", "moving"]):
+        code, out, err = call(*command, *chosen, cwd=trained)
+        assert code == 0 and ("all videos are in the cache" in out) == (command[0] == "check"), out + err
     whole, greyed = load_checkpoint(trained / "run"), load_checkpoint(trained / "moving")
     assert greyed.spec.encoder is not None and greyed.spec.encoder.moving == 20
     seen = greyed.reference["x"]
