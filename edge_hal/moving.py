@@ -3,8 +3,8 @@
 An encoder then sees the hand, the tool and the part in motion, and not the state of the bench. So a step is not taken
 for another one because the bench looks as it usually does then, and another place is less strange (docs/encoders.md).
 
-The background is the median of the last pictures, the classic estimate of a scene behind moving objects (Piccardi,
-"Background subtraction techniques: a review", 2004, section 2.3). Training, calibration and runtime use this module.
+The background is the median of the last pictures (the temporal median filter of M. Piccardi, "Background subtraction
+techniques: a review", 2004). Training, calibration and runtime use this module.
 """
 
 from __future__ import annotations

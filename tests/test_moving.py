@@ -17,6 +17,7 @@ from edge_hal.learning.data.extraction import Sampling, extract
 from edge_hal.learning.data.media_files import read_times
 from edge_hal.moving import GREY, MovingParts
 from edge_hal.runtime import runner
+from edge_hal.runtime.model import Model
 from edge_hal.runtime.observer import Observer
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.stream.pyramid import PyramidStream
@@ -79,6 +80,28 @@ def test_a_thing_is_seen_while_it_moves_and_grey_when_it_has_rested(seed: int) -
     assert (seen[14:22, 42:50] == GREY).all()
 
 
+@pytest.mark.parametrize("window", [8, 32, 80])
+def test_a_thing_that_was_put_down_is_seen_for_about_half_the_window(window: int) -> None:
+    rng, moving = np.random.default_rng(window), MovingParts(HEIGHT, WIDTH, window)
+    for _ in range(window):
+        moving(filmed(bench(0), rng))
+    scene = bench(0)
+    scene[12:24, 20:32] = (255, 255, 0)
+    seen = [not (moving(filmed(scene, rng))[14:22, 22:30] == GREY).all() for _ in range(window)]
+    assert seen == sorted(seen, reverse=True) and 3 * window // 8 <= sum(seen) <= 5 * window // 8
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_camera_that_shakes_and_a_speck_move_nothing(seed: int) -> None:
+    rng, moving, scene = np.random.default_rng(seed), MovingParts(HEIGHT, WIDTH, WINDOW), bench(seed)
+    for number in range(3 * WINDOW):
+        picture = filmed(np.roll(scene, rng.integers(-1, 2, 2), (0, 1)), rng)
+        if number % 2:
+            row, column = 2 * rng.integers(2, 16, 2)
+            picture[row : row + 2, column : column + 2] = 255
+        assert is_grey(moving(picture)[10:-10, 10:-10])  # `roll` brings the other side into the picture
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_covered_lens_is_seen_until_it_has_rested(seed: int) -> None:
     rng, moving = np.random.default_rng(seed), MovingParts(HEIGHT, WIDTH, WINDOW)
@@ -119,6 +142,16 @@ def test_a_count_out_of_range_is_refused() -> None:
     moving = MovingParts(HEIGHT, WIDTH, WINDOW)
     with pytest.raises(ValueError, match="out of range"):
         moving.restore({**moving.state(), "count": -1})
+
+
+def test_a_new_epoch_begins_without_a_background(tmp_path: Path) -> None:
+    stream = Model(known_bundle(tmp_path / "bundle", pictures=True, moving=WINDOW)).stream("default")
+    rng = np.random.default_rng(0)
+    pictures = [np.kron(rng.integers(0, 256, (2, 2, 3), np.uint8), np.ones((8, 8, 1), np.uint8)) for _ in range(30)]
+    first = [stream.encode(picture).copy() for picture in pictures]
+    assert len({vector.tobytes() for vector in first}) > 10
+    stream.reset()
+    assert np.array_equal(first, [stream.encode(picture).copy() for picture in pictures])
 
 
 class Vectors(Observer):
