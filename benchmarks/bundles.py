@@ -12,7 +12,8 @@ from edge_hal.bundle import Bundle, encoder_name, write_bundle
 from edge_hal.config import load_config
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.export.graphs import export_encoder, export_level
-from edge_hal.learning.encoders.pretrained import open_pretrained, with_sizes
+from edge_hal.learning.encoders.choose import open_pretrained
+from edge_hal.learning.encoders.pretrained import with_sizes
 from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid

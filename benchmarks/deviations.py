@@ -40,11 +40,11 @@ from step_graph import Assembly, AssemblyState, Candidates, Step, StepCounts, li
 from step_model import StepModel, correct_and_wrong, fit, judge
 
 from edge_hal.calib.learn_rules import SURE, learn_rules
-from edge_hal.decoding.conformance import Conformance, Deviation
-from edge_hal.decoding.procedure import Procedure
-from edge_hal.decoding.procedure import Step as ProcedureStep
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
+from edge_hal.procedure.conformance import Conformance, Deviation
+from edge_hal.procedure.rules import Procedure
+from edge_hal.procedure.rules import Step as ProcedureStep
 
 FALSE_ALARMS = 0.05
 """Share of correct steps that may be called wrong, in `leave_one_out`."""

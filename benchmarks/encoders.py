@@ -19,7 +19,8 @@ from edge_hal.config import load_config
 from edge_hal.features import encode_pictures
 from edge_hal.learning.data.dataset import VideoSet, load_dataset
 from edge_hal.learning.data.recordings import Labels, read_recordings
-from edge_hal.learning.encoders.pretrained import open_pretrained, with_sizes
+from edge_hal.learning.encoders.choose import open_pretrained
+from edge_hal.learning.encoders.pretrained import with_sizes
 from edge_hal.learning.hmm.align import align_with_hmm
 from edge_hal.learning.hmm.em import HmmConfig
 from edge_hal.learning.hmm.first_alignment import FIRST_ALIGN_HZ, binned_features

@@ -5,7 +5,7 @@ three times: weighted towards the same product, over all products alike, and wei
 done so far. Products are alike by their name: `c09b` and `c09c` are of one family, `c09b` and `c10a` of one series.
 
 The counts give features of each candidate step: how often it occurs, how much of what comes before it is still missing
-(`edge_hal.decoding.precedence`), what it follows, which parts are new, which are connected already. `step_model.py`
+(`edge_hal.procedure.precedence`), what it follows, which parts are new, which are connected already. `step_model.py`
 weighs them.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.precedence import Precedence
+from edge_hal.procedure.precedence import Precedence
 
 Array = NDArray[np.float64]
 Pair = tuple[str, str]

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from edge_hal.decoding.decode import decode_posteriors, split_heads
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure
 from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitions, score_videos, transitions_of
+from edge_hal.procedure.rules import Procedure
 from edge_hal.spec import PyramidSpec
 
 from .fit_patience import UNFITTED, choose, fit_curve

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.conformance import Conformance, Deviation
 from edge_hal.decoding.decode import follow_posteriors
 from edge_hal.decoding.decoder import Decision
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure
+from edge_hal.procedure.conformance import Conformance, Deviation
+from edge_hal.procedure.rules import Procedure
 from edge_hal.spec import PyramidSpec
 
 MOST_FALSE = 0.7

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.metrics import IntArray, runs_of
+from edge_hal.procedure.rules import Procedure, Step
 
 from .learn_rules import SURE, learn_rules
 

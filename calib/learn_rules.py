@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.precedence import Precedence, strictness
-from edge_hal.decoding.procedure_check import find_ring
+from edge_hal.procedure.check import find_ring
+from edge_hal.procedure.precedence import Precedence, strictness
 
 SURE = 0.85
 """A rule is stored if it is strict with at least this probability. In simulated sessions of the workbench's procedure

@@ -27,9 +27,9 @@ from edge_hal.bundle_certificate import certificate_problem, certificate_text
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.familiarity import FILE as FAMILIARITY_FILE
 from edge_hal.decoding.familiarity import Familiarity, check_unfamiliar
-from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_readable, check_writable, file_error
+from edge_hal.procedure.rules import Procedure
 from edge_hal.signature import copy_trusted
 from edge_hal.spec import PyramidSpec
 from edge_hal.untrusted import parse_json, read_regular

@@ -55,7 +55,8 @@ def check(
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
         if chosen.model.encoder is not None and chosen.model.encoder.pretrained:
             require("torch", "onnx", "onnxscript")
-            from edge_hal.learning.encoders.pretrained import open_pretrained, with_sizes
+            from edge_hal.learning.encoders.choose import open_pretrained
+            from edge_hal.learning.encoders.pretrained import with_sizes
 
             eye, graph = chosen.model.encoder, Path(folder, "encoder.onnx")
             pretrained = open_pretrained(eye) if parent is None else parent.encoder(eye.kind)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_hal.decoding.procedure import Procedure
 from edge_hal.plotting import drawing, shown
+from edge_hal.procedure.rules import Procedure
 
 LIKELY = 0.1
 """Smaller chances to follow are not drawn."""

@@ -134,7 +134,7 @@ def _sampling(config: Config, folder: Path) -> Sampling:
     vectors."""
     require("torch", "onnx", "onnxscript")
     from edge_hal.learning.data.extraction import Sampling
-    from edge_hal.learning.encoders.pretrained import open_pretrained
+    from edge_hal.learning.encoders.choose import open_pretrained
 
     assert config.model.encoder is not None
     found = open_pretrained(config.model.encoder)

@@ -13,8 +13,8 @@ from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
-    from edge_hal.decoding.procedure import Procedure
-    from edge_hal.decoding.procedure_check import Problem
+    from edge_hal.procedure.check import Problem
+    from edge_hal.procedure.rules import Procedure
 
 FILE = "procedure.json"
 
@@ -134,7 +134,7 @@ def file_of(bundle: Path) -> Path:
 
 def read(bundle: Path) -> Procedure:
     """The procedure of a bundle or of a file; in a bundle its steps must be the labels of the model."""
-    from edge_hal.decoding.procedure import Procedure
+    from edge_hal.procedure.rules import Procedure
 
     path = file_of(bundle)
     data, problems = _checked(path)
@@ -172,8 +172,8 @@ def reduced_requires(procedure: Procedure) -> dict[str, list[str]]:
 
 
 def _checked(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    from edge_hal.decoding.procedure_check import check_text
     from edge_hal.files import file_error
+    from edge_hal.procedure.check import check_text
     from edge_hal.untrusted import read_json, read_regular
 
     manifest = path.with_name("manifest.json")
@@ -188,7 +188,7 @@ def _checked(path: Path) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _all_fields(procedure: Procedure) -> dict[str, dict[str, Any]]:
-    from edge_hal.decoding.procedure import DEFAULTS
+    from edge_hal.procedure.rules import DEFAULTS
 
     return {name: {**DEFAULTS, **step} for name, step in procedure.to_dict().items()}
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.procedure.rules import Array
+
 from .forward_filter import FilterTables, ForwardFilter
-from .procedure import Array
 
 SMALLEST = 1e-300
 

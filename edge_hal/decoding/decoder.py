@@ -9,19 +9,13 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .belief import Belief
 from .decoder_config import DecoderConfig
-
-if TYPE_CHECKING:
-    from .belief import Belief
-
-LOG_RATIO_LIMIT = 4.0
-"""Nats. The log posteriors of one tick are clipped to this range before a boundary is placed, so that one wrong and
-very confident tick cannot move the boundary."""
 
 
 @dataclass(frozen=True)

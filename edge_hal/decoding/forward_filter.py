@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.procedure.rules import Array, Procedure
 
-from .decoder import LOG_RATIO_LIMIT
-from .procedure import Array, Procedure
-from .semi_markov import SHARE_POWER
+from .evidence import LOG_RATIO_LIMIT, SHARE_POWER
 
 NEGLIGIBLE = 1e-120
 """Smaller masses are dropped: they cannot matter again, and arithmetic on denormal numbers is slow."""

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .belief import Belief
-from .decoder import LOG_RATIO_LIMIT, Decision, Decoder
+from .decoder import Decision, Decoder
+from .evidence import LOG_RATIO_LIMIT
 
 
 class HysteresisDecoder(Decoder):

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .belief import Belief
-from .procedure import Array
+from edge_hal.procedure.kept_cycle import LONGEST_AGE_S, MOST_LABELS
+from edge_hal.procedure.rules import Array
 
-LONGEST_AGE_S = 1e6
-MOST_LABELS = 1 << 16
+from .belief import Belief
+
 SUM_TOLERANCE = 1e-3
 
 

@@ -14,22 +14,17 @@ published, with the boundary of the path.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 
-from .decoder import LOG_RATIO_LIMIT, Decision, Decoder
+from .belief import Belief
+from .decoder import Decision, Decoder
 from .decoder_config import DecoderConfig
-
-if TYPE_CHECKING:
-    from .belief import Belief
-
-SHARE_POWER = 0.5
-"""A posterior is proportional to likelihood times prior, and the prior is the share of time. Networks learn the prior
-only in part, so the posterior is divided by this power of it and not by the prior itself."""
+from .evidence import LOG_RATIO_LIMIT, SHARE_POWER
 
 MOST_SEGMENTS = 1 << 23
 """Segments that the path back through `confirm_s` may need: 128 MB."""

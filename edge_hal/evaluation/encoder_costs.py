@@ -14,7 +14,7 @@ from edge_hal.encoder_kind import OWN
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.compute import of_graph
 from edge_hal.export.graphs import export_encoder
-from edge_hal.learning.encoders.pretrained import open_pretrained
+from edge_hal.learning.encoders.choose import open_pretrained
 from edge_hal.model.encoder import FrameEncoder
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxEncoder
 from edge_hal.spec import EncoderSpec

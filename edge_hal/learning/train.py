@@ -18,7 +18,8 @@ from .alignment_file import StoredAlignment, alignment_entries
 from .data.dataset import VideoSet, without_order
 from .data.rates import with_model_rate
 from .data.video_cache import VideoCache
-from .encoders.pretrained import PretrainedEncoder, open_pretrained, with_sizes
+from .encoders.choose import open_pretrained
+from .encoders.pretrained import PretrainedEncoder, with_sizes
 from .networks.world import ALONE, World
 from .outcome import encoder_of, held_out_of, provenance_of, reference_of
 from .parent import Parent

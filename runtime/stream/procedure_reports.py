@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.conformance import Conformance, Cycle, Deviation
 from edge_hal.decoding.decoder import Decision
-from edge_hal.decoding.kept_cycle import NOT_KNOWN, KeptCycle
-from edge_hal.decoding.procedure import Procedure
 from edge_hal.events import Cycle as CycleEvent
 from edge_hal.events import Deviation as DeviationEvent
 from edge_hal.events import Event, Moment
+from edge_hal.procedure.conformance import Conformance, Cycle, Deviation
+from edge_hal.procedure.kept_cycle import NOT_KNOWN, KeptCycle
+from edge_hal.procedure.rules import Procedure
 
 KINDS = ("skipped", "out_of_order", "repeated", "overdue")
 REMEMBERED = 512

@@ -21,12 +21,12 @@ from edge_hal.decoding.decode import memory_ticks, split_heads
 from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.decoding.familiarity import check_unfamiliar
 from edge_hal.decoding.kept_belief import KeptBelief
-from edge_hal.decoding.kept_cycle import KeptCycle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
 from edge_hal.feature_file import as_float32
 from edge_hal.moving import MovingParts
 from edge_hal.preprocess import resize
+from edge_hal.procedure.kept_cycle import KeptCycle
 from edge_hal.runtime.engines.engine import Engines
 
 from .clock import Break

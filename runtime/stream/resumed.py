@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_hal.decoding.belief import Belief
 from edge_hal.decoding.kept_belief import KeptBelief
-from edge_hal.decoding.kept_cycle import KeptCycle
+from edge_hal.procedure.kept_cycle import KeptCycle
 from edge_hal.untrusted import parse_json
 
 SCHEMA = 1

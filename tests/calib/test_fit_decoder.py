@@ -30,7 +30,6 @@ from edge_hal.calib.fit_patience import UNFITTED
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.checkpoint_scores import stream_posteriors
@@ -38,6 +37,7 @@ from edge_hal.events import Transition
 from edge_hal.learning.networks.held_out import streamed_posteriors
 from edge_hal.metrics import mof, score_transitions, score_videos, transitions_of
 from edge_hal.model.step import TorchEngine
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import LevelSpec, PyramidSpec
 from tests.helpers.bundles import LABELS, SHARP, known_bundle

@@ -14,7 +14,7 @@ from edge_hal.calib.fit_patience import COST, DECIDE_HZ, TOLERANCE, USUAL, Curve
 from edge_hal.decoding.decision_scores import COLUMNS, DECIDE_AT, Row
 from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
+from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.small_models import small_spec
 
 SPEC = small_spec()

@@ -9,7 +9,7 @@ from edge_hal.calib.fit_decoder import fit_decoder
 from edge_hal.calib.fit_rules import EVERY_TICKS, MOST_FALSE, MOST_OVERDUE, Followed, deviations, fit_rules, mistakes
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.decoding.decoder import Decision
-from edge_hal.decoding.procedure import Procedure, Step
+from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.small_models import small_spec
 
 HZ = 10.0

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.calib.learn_rules import learn_rules, split_cycles
-from edge_hal.decoding.conformance import Conformance, Deviation
-from edge_hal.decoding.precedence import Precedence, strictness
-from edge_hal.decoding.procedure import Procedure
+from edge_hal.procedure.conformance import Conformance, Deviation
+from edge_hal.procedure.precedence import Precedence, strictness
+from edge_hal.procedure.rules import Procedure
 
 A, B, C, D, IDLE = range(5)
 

@@ -23,12 +23,12 @@ from edge_hal.bundle import load_bundle
 from edge_hal.commands.train import train
 from edge_hal.config import Config, Section, load_config
 from edge_hal.decoding.decoder_config import NEW_THRESHOLDS, THRESHOLDS, DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Now, encode
 from edge_hal.learning.data.recordings import SampledRecording
 from edge_hal.learning.encoders.train_encoder import learn_encoder
 from edge_hal.learning.networks.optimise import Stage
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime import model as model_room
 from edge_hal.runtime import open_source, runner
 from edge_hal.runtime.delivery import curve_keys

@@ -13,8 +13,8 @@ from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.cli import app
 from edge_hal.commands.draw_procedure import draw, layout
 from edge_hal.commands.procedure import reduced_requires
-from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
+from edge_hal.procedure.rules import Procedure
 from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle
 
 

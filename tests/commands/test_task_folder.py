@@ -247,7 +247,7 @@ def test_vectors_that_were_extracted_are_those_that_training_looks_for(
     from edge_hal.learning.data.dataset import Video
     from edge_hal.learning.data.extraction import Sampling
     from edge_hal.learning.data.video_cache import VideoCache
-    from edge_hal.learning.encoders.pretrained import open_pretrained
+    from edge_hal.learning.encoders.choose import open_pretrained
     from tests.helpers.videos import write_video
 
     (tmp_path / "task" / "videos").mkdir(parents=True)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from edge_hal.decoding.decoder_config import NEW_THRESHOLDS, PATIENCE, DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
+from edge_hal.procedure.rules import Procedure, Step
 
 PROCEDURE = Procedure({name: Step(0.5, 0.5, 2.0, 1.5, {other: 1.0}) for name, other in (("a", "b"), ("b", "a"))})
 SETTINGS = {"fast": 0.6, "balanced": 0.9, "sure": 0.99}

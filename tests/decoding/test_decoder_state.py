@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edge_hal.decoding.decode import open_decoder
 from edge_hal.decoding.decoder import Decoder
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
+from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.bundles import LABELS, known_spec
 
 SPEC = known_spec(10.0)

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_hal.decoding.belief import BeliefTracker
-from edge_hal.decoding.decoder import LOG_RATIO_LIMIT
+from edge_hal.decoding.evidence import LOG_RATIO_LIMIT, SHARE_POWER
 from edge_hal.decoding.forward_filter import FilterTables, ForwardFilter, filter_tables
-from edge_hal.decoding.procedure import Procedure, Step
-from edge_hal.decoding.semi_markov import SHARE_POWER
 from edge_hal.errors import EdgeHalError
+from edge_hal.procedure.rules import Procedure, Step
 
 
 def random_tables(rng: np.random.Generator, labels: int, longest: int) -> FilterTables:

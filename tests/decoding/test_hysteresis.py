@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_hal.decoding.decoder import LOG_RATIO_LIMIT, Decision
+from edge_hal.decoding.decoder import Decision
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.evidence import LOG_RATIO_LIMIT
 from edge_hal.decoding.hysteresis import HysteresisDecoder
 from edge_hal.errors import EdgeHalError
 

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.decoding import semi_markov as filter_module
 from edge_hal.decoding.decode import decode_posteriors, open_decoder
-from edge_hal.decoding.decoder import LOG_RATIO_LIMIT, Decision, Decoder
+from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.decoding.evidence import LOG_RATIO_LIMIT, SHARE_POWER
 from edge_hal.decoding.hysteresis import HysteresisDecoder
-from edge_hal.decoding.procedure import Procedure, Step
-from edge_hal.decoding.semi_markov import SHARE_POWER, SemiMarkovDecoder
+from edge_hal.decoding.semi_markov import SemiMarkovDecoder
 from edge_hal.learning.networks.student import lagging
 from edge_hal.metrics import runs_of
+from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.small_models import TWO, small_spec
 
 HZ = 10.0

@@ -29,11 +29,11 @@ from edge_hal.commands.station_file import read_station
 from edge_hal.config import load_config
 from edge_hal.decoding.decode import open_decoder
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.harvested import read_harvested
 from edge_hal.learning.data.video_cache import VideoCache
 from edge_hal.media.stamps import Missing
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.delivery import curve_keys
 from edge_hal.runtime.delivery.cursor import Position, read_cursor, write_cursor
 from edge_hal.runtime.delivery.journal import Journal, Retention

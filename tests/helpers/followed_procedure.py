@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_hal.decoding.conformance import Conformance, Cycle, Deviation
-from edge_hal.decoding.procedure import Procedure, Step
+from edge_hal.procedure.conformance import Conformance, Cycle, Deviation
+from edge_hal.procedure.rules import Procedure, Step
 
 HZ = 10.0
 NAMES = ("idle", "take", "fold", "press", "wipe")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
+from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 
 HZ = 20

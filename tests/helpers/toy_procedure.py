@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
+from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.toy_pyramid import toy_bundle, toy_spec
 
 HZ = 10.0

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 
 from edge_hal.commands.evaluate import run_config
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.model.model_file import MODEL_FILE, REFERENCE_FILE, load_checkpoint, save_model
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.spec import EncoderSpec
 from tests.helpers.familiar import familiar_input
 from tests.helpers.small_models import FLAT, THREE, TWO, random_input, random_model, save_run, small_spec

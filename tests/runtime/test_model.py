@@ -12,9 +12,9 @@ import pytest
 
 from edge_hal.bundle import expected_graphs, load_bundle
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Moment
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.api import EventStream, open_model, open_stream
 from edge_hal.runtime.engines import onnxruntime_engine
 from tests.helpers.bundles import LABELS, known_bundle

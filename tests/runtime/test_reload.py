@@ -21,9 +21,9 @@ import pytest
 
 from edge_hal.bundle import load_bundle
 from edge_hal.bundle_certificate import certificate_text
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.engines import choose

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from edge_hal.decoding.belief import BeliefTracker
-from edge_hal.decoding.conformance import Conformance
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.forward_filter import filter_tables
-from edge_hal.decoding.kept_cycle import KeptCycle
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Cycle, Deviation, Event, Gap, Now, Start, Transition, encode
+from edge_hal.procedure.conformance import Conformance
+from edge_hal.procedure.kept_cycle import KeptCycle
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.stream_delivery import StreamDelivery
 from edge_hal.runtime.options import RunOptions

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.events import Event, Start, Transition, encode
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.runner import RunOptions
 from edge_hal.runtime.stream.latency import STAGES
 from edge_hal.runtime.stream.recognizer import Recognizer

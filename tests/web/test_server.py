@@ -19,9 +19,9 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs the extra web")
 pytest.importorskip("wsproto", reason="needs the extra web")
 
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import encode
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.web import hub as hub_module
 from edge_hal.web.access import kept_token

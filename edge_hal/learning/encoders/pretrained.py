@@ -1,4 +1,4 @@
-"""Encoders that need no training. Each adapter gives one graph: uint8 BGR (H, W, 3) in, float vector (1, D) out."""
+"""An encoder that needs no training: one graph, uint8 BGR (H, W, 3) in, float vector (1, D) out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_hal.config import Config, Encoder
-from edge_hal.encoder_kind import LITE, parse_kind
+from edge_hal.config import Config
 from edge_hal.spec import EncoderSpec
 
 
@@ -23,26 +22,6 @@ class PretrainedEncoder:
     spec: EncoderSpec
     licence: str
     write: Callable[[Path], None]
-
-
-def open_pretrained(settings: Encoder) -> PretrainedEncoder:
-    """The encoder that `settings.kind` names. Nothing is downloaded.
-
-    Raises:
-        EdgeHalError: a package or the weights are missing, a hash differs, or the model cannot be used.
-    """
-    kind = parse_kind(settings.kind)
-    if kind.family in LITE:
-        from .efficientnet_lite import open_lite
-
-        return open_lite(settings.kind, kind)
-    if kind.family == "onnx":
-        from .onnx_file import open_onnx
-
-        return open_onnx(settings)
-    from .libraries import open_library_model
-
-    return open_library_model(settings, kind)
 
 
 def with_sizes(config: Config, encoder: PretrainedEncoder) -> Config:

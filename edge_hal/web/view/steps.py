@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_hal.bundle import load_bundle
-from edge_hal.decoding.procedure import Procedure
 from edge_hal.errors import EdgeHalError
+from edge_hal.procedure.rules import Procedure
 from edge_hal.task_folder import newest_bundle
 
 log = logging.getLogger("edge_hal.view")

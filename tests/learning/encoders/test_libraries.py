@@ -14,7 +14,7 @@ from edge_hal.config import Encoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.lint import lint_encoder
 from edge_hal.features import encode_pictures
-from edge_hal.learning.encoders.pretrained import open_pretrained
+from edge_hal.learning.encoders.choose import open_pretrained
 
 UNFIT = (ImportError, RuntimeError)
 """A build for another torch raises the second."""

@@ -24,7 +24,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import half_graph
 from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
-from edge_hal.learning.encoders.pretrained import open_pretrained
+from edge_hal.learning.encoders.choose import open_pretrained
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.runtime.engines.choose import choose_engines

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_hal.decoding.procedure import Procedure
 from edge_hal.events import Cycle, Deviation, Event, Transition, encode
+from edge_hal.procedure.rules import Procedure
 from edge_hal.runtime.delivery.journal import Retention
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import Recording, comparable, read_recording

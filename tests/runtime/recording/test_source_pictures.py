@@ -15,10 +15,10 @@ import pytest
 
 from edge_hal.bundle import load_bundle
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import Procedure, Step
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Transition, encode
 from edge_hal.media.video_file import VideoFile
+from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.delivery.journal import Retention
 from edge_hal.runtime.model import Model
 from edge_hal.runtime.options import RunOptions

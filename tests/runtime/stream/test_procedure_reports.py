@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 
 from edge_hal.decoding.decoder import Decision
-from edge_hal.decoding.procedure import Procedure
 from edge_hal.events import Cycle, Deviation, Event, Moment
+from edge_hal.procedure.rules import Procedure
 from edge_hal.runtime.stream.procedure_reports import ProcedureReports
 from tests.helpers.toy_procedure import step
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .kept_belief import LONGEST_AGE_S, MOST_LABELS
 from .running_cycle import BEFORE, BEGUN, LARGEST, MOST_STEPS, RunningCycle
 
+LONGEST_AGE_S = 1e6
+MOST_LABELS = 1 << 16
 NOT_KNOWN = -1
 """Instead of the number of a deviation."""
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.json_lines import lines_of
-from edge_hal.decoding.procedure import Procedure, Step
-from edge_hal.decoding.procedure_check import check_data, check_text, find_ring
 from edge_hal.errors import EdgeHalError
+from edge_hal.procedure.check import check_data, check_text, find_ring
+from edge_hal.procedure.json_lines import lines_of
+from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.processes import REPOSITORY
 
 PLAIN = '"first": 0, "share": 0.5, "median_s": 2, "spread": 1.5, "then": {}'

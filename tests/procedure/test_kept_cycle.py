@@ -12,10 +12,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from edge_hal.decoding.conformance import Conformance, Cycle, Deviation
-from edge_hal.decoding.kept_cycle import KeptCycle
-from edge_hal.decoding.procedure import Procedure
-from edge_hal.decoding.running_cycle import MOST_STEPS
+from edge_hal.procedure.conformance import Conformance, Cycle, Deviation
+from edge_hal.procedure.kept_cycle import KeptCycle
+from edge_hal.procedure.rules import Procedure
+from edge_hal.procedure.running_cycle import MOST_STEPS
 from edge_hal.runtime.recording.state_file import check_like
 from edge_hal.untrusted import parse_json
 from tests.helpers.followed_procedure import (

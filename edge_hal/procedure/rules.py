@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.untrusted import read_regular
 
-from .procedure_check import CHANCES, NEEDED, NUMBERS, check_data, check_text
+from .check import CHANCES, NEEDED, NUMBERS, check_data, check_text
 
 Array = NDArray[np.float64]
 

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from .cycle_reports import Cycle, CycleStep, Deviation
 from .cycle_rules import CycleRules
-from .kept_belief import LONGEST_AGE_S
-from .kept_cycle import KeptCycle, KeptStep
-from .procedure import Procedure
+from .kept_cycle import LONGEST_AGE_S, KeptCycle, KeptStep
+from .rules import Procedure
 from .running_cycle import BEGUN, GLIMPSED, LARGEST, RunningCycle, Segment
 
 __all__ = ["Conformance", "Cycle", "CycleStep", "Deviation"]

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from .procedure import Procedure
+from .rules import Procedure
 from .running_cycle import BEGUN, GLIMPSED, MOST_STEPS, RunningCycle
 
 RARE = 0.05

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from edge_hal.calib.learn_procedure import PRIOR_SEGMENTS, learn_procedure
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.procedure import LEAST_SHARE, MAX_TICKS, UNSEEN, Procedure, Step
 from edge_hal.errors import EdgeHalError
+from edge_hal.procedure.rules import LEAST_SHARE, MAX_TICKS, UNSEEN, Procedure, Step
 
 NAMES = ("reach", "grasp", "turn", "place")
 

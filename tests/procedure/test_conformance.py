@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_hal.decoding.conformance import Conformance
-from edge_hal.decoding.procedure import Procedure, Step
-from edge_hal.decoding.running_cycle import MOST_STEPS
+from edge_hal.procedure.conformance import Conformance
+from edge_hal.procedure.rules import Procedure, Step
+from edge_hal.procedure.running_cycle import MOST_STEPS
 from edge_hal.runtime.recording.state_file import check_like
 from tests.helpers.followed_procedure import (
     FOLD,
