@@ -38,6 +38,9 @@ def check(
         Path | None,
         typer.Option(readable=False, help="The run that the training will begin with, as in `edge-hal train`."),
     ] = None,
+    accept_damaged: Annotated[
+        bool, typer.Option("--accept-damaged", help="Accept video files that lack frames, as in `edge-hal train`.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """Check videos, step lists and settings, and estimate what a training costs.
@@ -62,7 +65,7 @@ def check(
             pretrained = open_pretrained(eye) if parent is None else parent.encoder(eye.kind)
             pretrained.write(graph)
             chosen = with_sizes(chosen, pretrained)
-        report = examine(data, chosen, split, graph)
+        report = examine(data, chosen, split, graph, accept_damaged=accept_damaged)
     if as_json:
         print(json.dumps(report.to_dict()))
         require_written()
@@ -70,7 +73,8 @@ def check(
         print_table(report.rows, report.problems)
     errors = [problem for problem in report.problems if problem.level == "error"]
     if errors:
-        more = "" if len(errors) == 1 else f", and {len(errors) - 1} more errors"
+        others = len(errors) - 1
+        more = "" if not others else f", and {others} more error{'' if others == 1 else 's'}"
         raise EdgeHalError("training cannot work", f"{errors[0].what}{more}", errors[0].todo)
 
 

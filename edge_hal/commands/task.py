@@ -39,10 +39,12 @@ def tell(problems: Sequence[Problem], data: Path) -> None:
     Raises:
         EdgeHalError: for the first error.
     """
-    for problem in problems:
-        if problem.level == "error":
-            raise EdgeHalError(problem.what, "", problem.todo)
+    errors = [problem for problem in problems if problem.level == "error"]
+    if errors:
+        more = f"{len(errors) - 1} more: edge-hal check {data}" if len(errors) > 1 else ""
+        raise EdgeHalError(errors[0].what, more, errors[0].todo)
     for problem in problems[:PRINTED]:
-        print(f"warning: {problem.what}", file=sys.stderr)
+        todo = f"\n  -> {problem.todo}" if problem.todo else ""
+        print(f"warning: {problem.what}{todo}", file=sys.stderr)
     if len(problems) > PRINTED:
         print(f"{len(problems) - PRINTED} more warnings: edge-hal check {data}", file=sys.stderr)

@@ -172,7 +172,7 @@ def train(
             data, chosen, split, "train", with_labels=with_labels, timestamps=chosen.learning.timestamps, own=own
         )
         check_own_labels(videos, own, chosen, labels)
-        tell(problems_of(videos, data, split, chosen), data)
+        tell(problems_of(videos, data, split, chosen, accept_damaged=accept_damaged), data)
         require("torch", "safetensors")
         if chosen.model.encoder is not None:
             require("onnx", "onnxscript")

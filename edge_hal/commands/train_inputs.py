@@ -145,9 +145,11 @@ def check_own_labels(videos: VideoSet, own: Mapping[str, FoundLabels], config: C
         print(f"labels: {whole} videos with labels of all frames, {len(partly)} with some{left_out}", file=sys.stderr)
 
 
-def problems_of(videos: VideoSet, data: Path, split: int | None, config: Config) -> list[Problem]:
+def problems_of(
+    videos: VideoSet, data: Path, split: int | None, config: Config, *, accept_damaged: bool
+) -> list[Problem]:
     from edge_hal.learning.data.check_videos import check_before_training
     from edge_hal.learning.data.mstcn_files import index_media
 
     files = index_media(data, config.model.reads)
-    return check_before_training(videos, data, files, split, config)
+    return check_before_training(videos, data, files, split, config, accept_damaged=accept_damaged)

@@ -33,7 +33,7 @@ def alignment_scores(run: Path, videos: VideoSet) -> Scores:
             starts, labels = [frame for _, frame in segments], [label for label, _ in segments]
             aligned.append(labels_from(starts, labels, len(truth)))
         except (KeyError, TypeError, ValueError) as error:
-            unknown = f"; {error.args[0]!r} is no action of the data" if isinstance(error, KeyError) else ""
+            unknown = f"; {error.args[0]!r} is no step of the data" if isinstance(error, KeyError) else ""
             why = f"its entry for '{video.name}' does not fit the data{unknown}"
             raise EdgeHalError(f"cannot use {path}", why, "train again") from error
     return offline_scores(aligned, videos)

@@ -84,13 +84,13 @@ def first_alignment_from(
 
 
 def _check_names(video: str, entry: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Raises EdgeHalError for a step that is no action of the data. Steps are matched by name."""
+    """Raises EdgeHalError for a step that is no step of the data. Steps are matched by name."""
     try:
         unknown = [str(name) for name, _ in entry["segments"] if str(name) not in names]
     except (LookupError, TypeError, ValueError) as error:
         raise _bad(video, str(error)) from error
     if unknown:
-        raise _bad(video, f"it names the unknown action {unknown[0]!r}; {nearest(unknown[0], names)}")
+        raise _bad(video, f"it names the unknown step {unknown[0]!r}; {nearest(unknown[0], names)}")
 
 
 def _bad(name: str, why: str) -> EdgeHalError:

@@ -164,7 +164,7 @@ def test_the_layout_is_read_as_the_field_means_it(name: str, tmp_path: Path, fie
 def test_a_background_of_another_name_is_told_at_once(tmp_path: Path) -> None:
     root = write_set(tmp_path / "data", "breakfast", train=1, test=1)
     (root / "mapping.txt").write_text((root / "mapping.txt").read_text().replace("SIL", "silence"))
-    with pytest.raises(EdgeHalError, match="background 'SIL' is no action"):
+    with pytest.raises(EdgeHalError, match="background 'SIL' is no step"):
         load_videos(root, load_config("breakfast"), 1, "train", with_labels=False)
 
 

@@ -279,7 +279,7 @@ CASES = {
     "labels of another set": Case(
         "eval data --ckpt run",
         1,
-        ("other actions", "dance"),
+        ("other steps", "dance"),
         both(data, run, dancing),
     ),
     "unknown stage": Case("eval data --ckpt run --stage all", 2, ("--stage all",), both(data, run)),

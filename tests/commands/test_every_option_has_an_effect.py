@@ -42,6 +42,7 @@ from tests.helpers.sample_events import start, transition
 from tests.helpers.shift_work import Bench, utc_ns
 from tests.helpers.small_data import ACTIONS, CONFIG, write_alignment, write_small_data
 from tests.helpers.small_models import random_input, random_model, small_spec
+from tests.helpers.videos import write_video
 
 RUN = "run --bundle bundle --camera features:f.npy@10"
 VIDEO = "run --bundle pictures --camera folder --fps 10"
@@ -56,6 +57,8 @@ EVAL_BELIEF = "eval data --ckpt believing --split 1 --json"
 CHECK = f"check data --config {CONFIG}"
 TINY = "--config tiny"
 EXTRACT = f"extract films {TINY}"
+REFUSED = ("--allow-uncertified", "--accept-damaged")
+"""Without them the command is refused."""
 CHECK_VIDEOS = f"check films {TINY}"
 LABEL = "label data --ckpt aligned --out new"
 HARVEST = "harvest tape --into task"
@@ -205,6 +208,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "--set": (CHECK, f"{CHECK} --set model.model_hz=5"),
         "--encoder": (CHECK_VIDEOS, f"{CHECK_VIDEOS} --encoder onnx:pictures/encoder.fp32.onnx"),
         "--init": ("check data --set data.rate_hz=20", "check data --set data.rate_hz=20 --init run"),
+        "--accept-damaged": (f"check paused {TINY}", f"check paused {TINY} --accept-damaged"),
         "--json": (CHECK, f"{CHECK} --json"),
     },
     "extract": {
@@ -541,6 +545,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_film(root / name / "videos" / f"{name}.mp4")
         (root / name / "transcripts").mkdir()
         (root / name / "transcripts" / f"{name}.txt").write_text("reach\ngrasp\n")
+    shutil.copytree(root / "films", root / "paused")
+    write_video(root / "paused" / "videos" / "films.mkv", [100 * i + 600_000 * (i > 30) for i in range(60)])
+    (root / "paused" / "videos" / "films.mp4").unlink()
     for name, source in (("lesson", "films"), ("lesson2", "films2")):
         shutil.copytree(root / source, root / name)
         (root / name / "task.yaml").write_text("encoder: own\n")
@@ -723,7 +730,7 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
             "edge_hal.web.correct.server.serve": served,
             "edge_hal.commands.page_options.opened_in_browser": lambda _: nullcontext(),
         },
-        "check": {"edge_hal.learning.data.examine.extraction_speed": lambda *_: 100.0},
+        "check": {"edge_hal.learning.data.training_cost.extraction_speed": lambda *_: 100.0},
         "extract": {"edge_hal.learning.data.extraction.extract": extract},
         "export": {"edge_hal.export.bundle.export_bundle": lambda *_, **__: load_bundle(Path("bundle"))},
         "calibrate": {"edge_hal.export.int8.calibrate": calibrated},
@@ -801,7 +808,7 @@ def test_an_option_has_an_effect(outcome: Callable[[str, str], Outcome], command
         assert KNOWN[plain_line] == again, (
             "the outcome is not a function of the command line: a difference shows nothing"
         )
-    assert KNOWN[plain_line].code in (None, 0, STOPPED) or option == "--allow-uncertified", KNOWN[plain_line].err
+    assert KNOWN[plain_line].code in (None, 0, STOPPED) or option in REFUSED, KNOWN[plain_line].err
     before, after = KNOWN[plain_line], outcome(command, changed_line)
     assert "Traceback" not in before.err + after.err
     assert before != after, f"{option} changes nothing"

@@ -134,7 +134,7 @@ def test_steps_of_task_yaml_decide_the_numbers(tmp_path: Path) -> None:
     videos = load_dataset(root, split=None, part="train")
     assert videos.labels == ("turn", "place", "reach", "grasp")
     (root / "task.yaml").write_text("steps: [turn, place, reach]\n")
-    with pytest.raises(EdgeHalError, match="unknown action 'grasp'"):
+    with pytest.raises(EdgeHalError, match="unknown step 'grasp'"):
         load_dataset(root, split=None, part="train")
 
 
@@ -311,7 +311,7 @@ def test_a_video_that_cannot_be_trained_on_is_no_test_video(tmp_path: Path, comm
     (root / "transcripts" / "video1.txt").unlink()
     found = json.loads(command("check", "task", "--config", str(CONFIG), "--json").stdout)["problems"]
     assert [each["what"] for each in found if each["level"] == "error"] == [
-        f"1 file (transcripts/video1.txt) missing under {Path('task')}: needed for 1 videos",
+        f"1 file (transcripts/video1.txt) missing under {Path('task')}: 1 of 3 videos cannot be used without",
     ]
 
 
@@ -319,9 +319,12 @@ def test_a_training_prints_the_first_warnings_and_stops_at_an_error(capsys: pyte
     warnings = [Problem("warning", f"fault {number}", "todo") for number in range(5)]
     tell(warnings, Path("task"))
     told = capsys.readouterr().err.splitlines()
-    assert told == [*(f"warning: fault {number}" for number in range(3)), "2 more warnings: edge-hal check task"]
+    shown = [line for number in range(3) for line in (f"warning: fault {number}", "  -> todo")]
+    assert told == [*shown, "2 more warnings: edge-hal check task"]
     with pytest.raises(EdgeHalError, match="worse"):
         tell([*warnings, Problem("error", "worse", "todo")], Path("task"))
+    with pytest.raises(EdgeHalError, match="worse: 1 more: edge-hal check task"):
+        tell([Problem("error", "worse", "todo"), Problem("error", "also bad", "todo")], Path("task"))
 
 
 def test_out_and_ckpt_are_asked_for_where_there_is_no_task_folder(tmp_path: Path, command: Command) -> None:

@@ -62,8 +62,8 @@ def test_actions_that_only_one_side_has_are_told(root: Path, capsys: pytest.Capt
     found = with_labels_of(load(root), ("reach", "sing", "grasp", "turn"), "the run")
     assert found.labels == ("reach", "sing", "grasp", "turn", "dance", "place")
     first, second = found.notes
-    assert "does not know 2 actions (dance, place)" in first and "wrong" in first
-    assert "do not have 1 action (sing)" in second
+    assert "does not know 2 steps (dance, place)" in first and "wrong" in first
+    assert "do not have 1 step (sing)" in second
     truth = [[ACTIONS[k] for k in video.labels] for video in with_labels_of(load(root), ACTIONS, "it").videos]
     assert [[found.labels[k] for k in video.labels] for video in found.videos] == truth
     labelled_evidence(root, load_checkpoint(root / "run"), 1, "valid", no_progress)
@@ -84,7 +84,7 @@ def test_frames_without_a_label_stay_without(root: Path) -> None:
 
 def test_no_common_name_is_an_error(root: Path) -> None:
     mapped(root, list(ACTIONS))
-    with pytest.raises(EdgeHalError, match="other actions"):
+    with pytest.raises(EdgeHalError, match="other steps"):
         with_labels_of(load(root), ("a", "b"), "the run")
 
 
@@ -98,5 +98,5 @@ def test_an_alignment_is_read_by_name_and_an_unknown_step_is_named(root: Path) -
         labels = first_alignment_from(json.loads(json.dumps(stored)), recordings, names).labels
         assert [[names[k] for k in y[[0, 19, 20, -1]]] for y in labels] == [["turn", "turn", "reach", "reach"]] * 3
     stored[recordings[1].name]["segments"][1][0] = "reaches"
-    with pytest.raises(EdgeHalError, match=r"unknown action 'reaches'.*'reach'"):
+    with pytest.raises(EdgeHalError, match=r"unknown step 'reaches'.*'reach'"):
         first_alignment_from(stored, recordings, names)

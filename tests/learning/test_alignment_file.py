@@ -67,7 +67,7 @@ def test_an_entry_of_an_earlier_version_has_less_evidence() -> None:
         ({"segments": [["a", 3], ["b", 9]]}, "in order"),
         ({"segments": [["a", 0], ["b", 9], ["c", 9]]}, "in order"),
         ({"segments": [["a", 0], ["b", 999]]}, "within 28 frames"),
-        ({"segments": [["a", 0], ["z", 9]]}, "unknown action 'z'"),
+        ({"segments": [["a", 0], ["z", 9]]}, "unknown step 'z'"),
         ({"segments": [["a"]]}, "unpack"),
         ({"segments": None}, "None"),
         ({"frames": 29}, "29 frames, not of 28"),

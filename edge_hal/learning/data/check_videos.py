@@ -16,6 +16,8 @@ from edge_hal.task_folder import TASK_FILE
 from edge_hal.ticks import ticks_of
 
 from .dataset import VideoSet, without_order
+from .list_habits import doubtful
+from .media_files import ACCEPTED_SHARE, lacking_frames
 from .mstcn_files import count_of, read_split, test_videos
 from .rates import FIRST_ALIGN_HZ, choose_align_hz, with_model_rate
 from .video_cache import content_hash
@@ -36,13 +38,16 @@ class Problem:
 
 
 def errors_first(problems: Iterable[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: problem.level != "error")
+    """Each problem once."""
+    return sorted(dict.fromkeys(problems), key=lambda problem: problem.level != "error")
 
 
 def check_lists(videos: VideoSet, config: Config) -> list[Problem]:
     """Steps that the lists of `videos` show too rarely, or that nothing tells apart."""
     found: list[Problem] = []
     names, lists = videos.labels, [video.transcript for video in videos.videos]
+    written = {video.name: [names[step] for step in video.transcript] for video in videos.videos}
+    found += [Problem("warning", what, todo) for what, todo in doubtful(written)]
     holders = Counter(step for steps in lists for step in set(steps))
     never = [name for step, name in enumerate(names) if not holders[step]]
     once = [name for step, name in enumerate(names) if 0 < holders[step] < SEEN_OFTEN_ENOUGH]
@@ -118,7 +123,7 @@ def too_short(
             yield EdgeHalError(
                 f"video {name} is too short for its {len(transcripts[name])} steps",
                 f"it lasts {count / model_hz:.1f} s, and the alignment looks {model_hz / period:g} times a second",
-                "correct its step list, or take it out of the split",
+                "correct its step list, or leave the video out",
             )
 
 
@@ -130,7 +135,7 @@ def _short(videos: VideoSet, config: Config) -> list[Problem]:
     config = with_model_rate(config, videos)
     ticks = {v.name: len(ticks_of(v.length, v.rate_hz or 1.0, config.model.hz)) for v in videos.videos}
     errors = too_short(ticks, {video.name: video.transcript for video in videos.videos}, config)
-    return [Problem("error", f"{error.what}: {error.why}", error.todo) for error in errors]
+    return [_problem(error) for error in errors]
 
 
 def check_parts(root: Path, files: Mapping[str, Path], split: int | None, training: Collection[str]) -> list[Problem]:
@@ -187,9 +192,25 @@ def _same_content(files: Mapping[str, Path]) -> list[list[str]]:
 
 
 def check_before_training(
-    videos: VideoSet, root: Path, files: Mapping[str, Path], split: int | None, config: Config
+    videos: VideoSet,
+    root: Path,
+    files: Mapping[str, Path],
+    split: int | None,
+    config: Config,
+    *,
+    accept_damaged: bool = False,
 ) -> list[Problem]:
     """All problems of videos that could be loaded. Errors come first."""
     training = [video.name for video in videos.videos]
     found = [*check_parts(root, files, split, training), *check_lists(videos, config), *_short(videos, config)]
-    return errors_first(found)
+    return errors_first([*found, *([] if accept_damaged else _damaged(videos))])
+
+
+def _damaged(videos: VideoSet) -> list[Problem]:
+    """What the time stamps tell of missing frames. Decoding may find more."""
+    most = [v.name for v in videos.videos if v.missing is not None and v.missing.share > ACCEPTED_SHARE]
+    return [_problem(lacking_frames(most))] if most else []
+
+
+def _problem(error: EdgeHalError) -> Problem:
+    return Problem("error", f"{error.what}: {error.why}", error.todo)

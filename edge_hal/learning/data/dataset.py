@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.feature_file import as_float32, columns
+from edge_hal.media.stamps import Missing
 from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.task_file import read_task
 from edge_hal.task_folder import is_task
@@ -35,7 +36,6 @@ from .mstcn_files import (
     ACCEPT,
     Kind,
     Layout,
-    check_present,
     check_steps,
     count_of,
     find_kind,
@@ -49,6 +49,7 @@ from .mstcn_files import (
     read_step_list,
     read_timestamps,
 )
+from .needed_files import check_present
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Video:
         length: number of frames. Those of a video file are counted at a constant rate (`media_files.VideoTimes`).
         rate_hz: frames per second; None if not known.
         labels: (length,) -1 for a frame without a label; None unless labels were asked for.
+        missing: what a video file lacks, by its stamps.
         whole: it shows the procedure from its begin to its end, as far as is known. The procedure is learned from such
             videos.
     """
@@ -71,6 +73,7 @@ class Video:
     rate_hz: float | None = None
     labels: IntArray | None = field(default=None, compare=False)
     layout: Layout = "TD"
+    missing: Missing | None = field(default=None, compare=False)
     whole: bool = field(default=True, compare=False)
 
     def read(self) -> NDArray[np.float32]:
@@ -90,7 +93,7 @@ class Video:
                 + (f"; {columns(never)} are never finite" if never.any() else ""),
                 "remove these columns from all videos, here and where the model will run"
                 if never.any()
-                else "extract the features of this video again, or take it out of the split",
+                else "extract the features of this video again, or leave it out",
             )
         return features
 
@@ -142,15 +145,15 @@ def with_labels_of(videos: VideoSet, labels: tuple[str, ...], knower: str) -> Vi
     only_model = [name for name in labels if name not in videos.labels]
     if len(only_data) == len(videos.labels):
         raise EdgeHalError(
-            f"{knower} knows other actions than the data",
+            f"{knower} knows other steps than the data",
             f"the data have {', '.join(videos.labels[:5])}, {knower} has {', '.join(labels[:5])}",
             "give the data it was trained for",
         )
     notes = list(videos.notes)
     if only_data:
-        notes.append(f"{knower} does not know {count_of(only_data, 'action')}: frames with this label count as wrong")
+        notes.append(f"{knower} does not know {count_of(only_data, 'step')}: frames with this label count as wrong")
     if only_model:
-        notes.append(f"the data do not have {count_of(only_model, 'action')} of {knower}")
+        notes.append(f"the data do not have {count_of(only_model, 'step')} of {knower}")
     every = (*labels, *only_data)
     number = np.array([every.index(name) for name in videos.labels] + [-1], np.int64)  # the last is for -1, unknown
     return replace(
@@ -221,7 +224,7 @@ def load_dataset(
     check_steps(labels, root)
     ids = {name: i for i, name in enumerate(labels)}
     if background is not None and background not in ids:
-        raise EdgeHalError(f"background {background!r} is no action of {root}", nearest(background, labels))
+        raise EdgeHalError(f"background {background!r} is no step of {root}", nearest(background, labels))
 
     # Frame labels are read if they are asked for, or if there is no transcript; the latter are not kept.
     transcripts: dict[str, tuple[int, ...]] = {}
@@ -300,6 +303,7 @@ def load_dataset(
                 rate_hz=hz,
                 labels=kept,
                 layout=layout or "TD",
+                missing=times[name].missing if name in times else None,
                 whole=name not in harvested,
             )
         )

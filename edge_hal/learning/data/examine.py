@@ -21,9 +21,17 @@ from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
 from .labels.folder import READERS, read_own_labels
 from .labels.segments import FoundLabels
-from .mstcn_files import Kind, count_of, index_media, names_in, text_files
+from .mstcn_files import (
+    Kind,
+    count_of,
+    index_media,
+    names_in,
+    read_lines,
+    text_files,
+)
+from .needed_files import missing_error, missing_files
 from .rates import with_model_rate
-from .training_cost import Cost, extraction_speed, training_cost
+from .training_cost import Cost, extraction_times, training_cost
 from .video_cache import cache_of
 
 OF_TOOLS = (".xml", ".pfsx", ".etf", ".bak")
@@ -44,11 +52,14 @@ class Examined:
         return {"rows": dict(self.rows), "estimate": cost, "problems": [asdict(each) for each in self.problems]}
 
 
-def examine(root: Path, config: Config, split: int | None, graph: Path | None = None) -> Examined:
+def examine(
+    root: Path, config: Config, split: int | None, graph: Path | None = None, *, accept_damaged: bool = False
+) -> Examined:
     """Check the training part of `split`, or of a task folder, or all videos.
 
     Args:
         graph: of a pretrained encoder, whose sizes are in `config`.
+        accept_damaged: video files may lack any share of their frames.
 
     Raises:
         EdgeHalError: the folder has no videos at all, or there is no such split.
@@ -61,14 +72,14 @@ def examine(root: Path, config: Config, split: int | None, graph: Path | None = 
     try:
         own = read_own_labels(root)
     except EdgeHalError as error:
-        problems.append(Problem("error", _text(error), error.todo))
+        problems.append(_error(error))
     training = names_in(root, files, split, "train", own)
-    videos, found = _readable(root, kind, training, config, split, own)
+    videos, found = _readable(root, kind, training, files, config, split, own)
     problems += [*found, *_without_video(root, files)]
     rows = {"videos": f"{len(files)} in {root}, {len(training)} to train on"}
     if videos is None:
         return Examined(rows, errors_first(problems), None)
-    problems += check_before_training(videos, root, files, split, config)
+    problems += check_before_training(videos, root, files, split, config, accept_damaged=accept_damaged)
     problems += check_splits(root) if split is None else []
     problems += _test_part(root, kind, config, split)
     problems += [_problem(note) for note in videos.notes]
@@ -80,16 +91,28 @@ def examine(root: Path, config: Config, split: int | None, graph: Path | None = 
         rows |= {"ticks of the model": f"{config.model.hz:g} a second", **told}
         problems += too_much(cost, root)
     except EdgeHalError as error:
-        problems.append(Problem("error", _text(error), error.todo))
+        problems.append(_error(error))
     return Examined(rows, errors_first(problems), cost)
 
 
 def _readable(
-    root: Path, kind: Kind, names: Sequence[str], config: Config, split: int | None, own: Mapping[str, FoundLabels]
+    root: Path,
+    kind: Kind,
+    names: Sequence[str],
+    files: Mapping[str, Path],
+    config: Config,
+    split: int | None,
+    own: Mapping[str, FoundLabels],
 ) -> tuple[VideoSet | None, list[Problem]]:
-    """The videos that can be loaded, and an error for each other one."""
+    """The videos that can be loaded, and an error for each other one; one for all that lack a file."""
     problems: list[Problem] = []
     labelled = set(names) if config.learning.supervision == "frames" else {name for name in names if name in own}
+    missing = missing_files(root, kind, names, files, labelled, own=own)
+    if missing:
+        problems.append(_error(missing_error(root, missing, len(names))))
+        names = [name for name in names if name not in missing]
+        if not names:
+            return None, problems
 
     def load(only: Collection[str]) -> VideoSet:
         return load_dataset(
@@ -112,7 +135,7 @@ def _readable(
             return list(some)
         except EdgeHalError as error:
             if len(some) == 1:
-                problems.append(Problem("error", _text(error), error.todo))
+                problems.append(_error(error))
                 return []
             return loadable(some[: len(some) // 2]) + loadable(some[len(some) // 2 :])
 
@@ -121,11 +144,22 @@ def _readable(
     except EdgeHalError as error:
         good = loadable(names)
         if not good or len(good) == len(names):  # it is not the fault of a video, or of each
-            return None, list(dict.fromkeys(problems)) or [Problem("error", _text(error), error.todo)]
+            return None, [*problems, *_unreadable_lists(root)] or [_error(error)]
     try:
         return load(good), problems
     except EdgeHalError as rest:
-        return None, [*problems, Problem("error", _text(rest), rest.todo)]
+        return None, [*problems, _error(rest)]
+
+
+def _unreadable_lists(root: Path) -> list[Problem]:
+    """An error for each: one of them is enough to hide the steps of all videos."""
+    found = []
+    for path in text_files(root / "transcripts")[0]:
+        try:
+            read_lines(path)
+        except EdgeHalError as error:
+            found.append(_error(error))
+    return found
 
 
 def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:
@@ -176,29 +210,32 @@ def _rows(videos: VideoSet) -> dict[str, str]:
 
 def _cost(root: Path, videos: VideoSet, config: Config, graph: Path | None) -> tuple[Cost, dict[str, str]]:
     """The estimate, and its rows."""
-    speed, uncached = None, list[Video]()
+    times, uncached = list[float](), list[Video]()
     if config.model.encoder is not None:
         sampling = Sampling.of(config.model.hz, config.model.encoder.spec(config.model.hz), graph)
         cache = cache_of(root)
         looks = sampling.looks(config.copies)
         uncached = [v for look in looks for v in videos.videos if cache is None or cache.get(look.key(v)) is None]
         if uncached:
-            middle = sorted(uncached, key=lambda video: video.length)[len(uncached) // 2]
-            speed = extraction_speed(middle, sampling)
-    cost = training_cost(videos.videos, uncached, config, speed)
+            times = extraction_times(uncached, sampling)
+    cost = training_cost(videos.videos, uncached, config, times)
     rows = {}
     if config.model.encoder is not None:
         eye = config.model.encoder
         rows["frame encoder"] = f"{eye.kind}: pictures of {eye.height} x {eye.width}, vectors of {eye.size}"
         rows["extraction (estimate)"] = (
             "nothing: all videos are in the cache"
-            if speed is None
-            else f"{_duration(cost.extract_s)} (measured: {speed:.0f} times as fast as the video), "
+            if not uncached
+            else f"{_duration(cost.extract_s)} (measured: {_speed(uncached, times):.0f} times as fast as the video), "
             f"{cost.cache_bytes / 1e6:.0f} MB of cache"
         )
     rows["training (estimate)"] = f"{_duration(cost.train_s)} on two cores without a GPU, to a factor of three"
     rows["memory (estimate)"] = f"{cost.memory_bytes / 1e9:.1f} GB"
     return cost, rows
+
+
+def _speed(videos: Sequence[Video], times: Sequence[float]) -> float:
+    return sum(video.length / (video.rate_hz or 1.0) for video in videos) / max(1e-9, sum(times))
 
 
 def too_much(cost: Cost, root: Path) -> list[Problem]:
@@ -227,6 +264,10 @@ def _duration(seconds: float) -> str:
 
 def _problem(note: str) -> Problem:
     return Problem("warning", note, "")
+
+
+def _error(error: EdgeHalError) -> Problem:
+    return Problem("error", _text(error), error.todo)
 
 
 def _text(error: EdgeHalError) -> str:

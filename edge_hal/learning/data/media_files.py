@@ -16,21 +16,32 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.feature_file import open_features
 from edge_hal.files import check_readable
-from edge_hal.media.stamps import newest
+from edge_hal.media.names import printable
+from edge_hal.media.stamps import Missing, newest
 from edge_hal.media.video_file import VideoFile
 from edge_hal.metrics import IntArray
 from edge_hal.rate import instant_ns
 
 from .mstcn_files import Layout, count_of
 
-TOLD_SHARE = 0.1
-"""Of the frames of a video. Fewer that are missing are told when they are decoded."""
+ACCEPTED_SHARE = 0.1
+"""A training video may lack this share of its frames. Fewer that are missing are told when they are decoded."""
+
+
+def lacking_frames(videos: Sequence[str]) -> EdgeHalError:
+    """The error for the named videos, which lack more than `ACCEPTED_SHARE`."""
+    return EdgeHalError(
+        f"{count_of([printable(name) for name in videos], 'video')} with more than {ACCEPTED_SHARE:.0%} of the frames "
+        "missing",
+        "steps could lie in what is missing, and the step lists would not fit",
+        "repair or leave out the videos, or use them as they are: --accept-damaged",
+    )
 
 
 def open_array(path: Path) -> NDArray[Any]:
     """The array of the feature file of a video, memory-mapped."""
     check_readable(path)
-    return open_features(path, "extract the features of this video again, or take it out of the split")
+    return open_features(path, "extract the features of this video again, or leave it out")
 
 
 def find_layout(root: Path, files: dict[str, Path], names: Sequence[str], lengths: dict[str, int]) -> Layout:
@@ -92,14 +103,14 @@ class VideoTimes:
 
     Attributes:
         times_ns: (frames,) sorted, since the first frame.
-        announced: number of frames that stamps or duration announce.
+        missing: frames that stamps or duration announce and that are not in the file.
         constant_rate: whether the frames are a period apart, but for gaps.
         notes: what the user should know.
     """
 
     rate: Fraction
     times_ns: NDArray[np.int64]
-    announced: int
+    missing: Missing
     constant_rate: bool
     notes: list[str]
 
@@ -126,7 +137,7 @@ class VideoTimes:
 
     def counts(self) -> tuple[int, ...]:
         """Numbers of frame labels that would fit: all frames at the rate, those of the file, those announced."""
-        return self.length, len(self.times_ns), self.announced
+        return self.length, len(self.times_ns), self.missing.announced
 
     def at_rate(self, labels: IntArray) -> IntArray:
         """Labels of the file's frames -> labels (length,) at the constant rate; -1 marks a frame without a label.
@@ -152,8 +163,8 @@ def read_times(path: Path, unstamped_hz: float | None) -> VideoTimes:
     with VideoFile(path, unstamped_hz=unstamped_hz) as video:
         times_ns = video.times_ns()
         if not len(times_ns):
-            raise EdgeHalError(f"{video.name} holds no frame", "it was cut off", "take it out of the split")
+            raise EdgeHalError(f"{video.name} holds no frame", "it was cut off", "copy it again, or leave it out")
         notes, missing = [f"{video.name}: {note}" for note in video.notes], video.missing()
-        if missing.share > TOLD_SHARE:
+        if missing.share > ACCEPTED_SHARE:
             notes.append(f"{video.name}: {missing}; is it damaged, or did the recording pause?")
-        return VideoTimes(video.rate, times_ns, missing.announced, video.constant_rate, notes)
+        return VideoTimes(video.rate, times_ns, missing, video.constant_rate, notes)

@@ -24,6 +24,8 @@ from edge_hal.untrusted import MB, read_regular
 
 ACCEPT = f"correct and move {SUGGESTIONS}/VIDEO.csv to labels/, or write transcripts/VIDEO.txt (docs/growing.md)"
 
+ADD_STEP = "correct it, or add the step to mapping.txt, to `steps` of task.yaml, or to a step list"
+
 CONTROL = re.compile(r"[\0-\x08\x0e-\x1b\x7f]")
 """Characters that separate neither words nor lines."""
 
@@ -167,7 +169,7 @@ def names_in(root: Path, files: Collection[str], split: int | None, part: str, o
     labelled = [name for name in sorted(files) if label_paths(root, name)[1].is_file()]
     if not test and not labelled:
         why = "task.yaml names no test videos, and no video has frame labels"
-        raise EdgeHalError(f"{root} has nothing to score", why, "write labels/<video>.txt: one action for each frame")
+        raise EdgeHalError(f"{root} has nothing to score", why, "write labels/<video>.txt: one step for each frame")
     return test or labelled
 
 
@@ -201,9 +203,9 @@ def stem_of(line: str) -> str:
 
 def label_paths(root: Path, name: str) -> tuple[Path, Path]:
     """Paths of the transcript and of the frame labels of a video. Those in `labels/` come before `groundTruth/`."""
-    own = _text_file(root / "labels", name)
-    per_frame = own if own.is_file() and stamps_in(own) is None else _text_file(root / "groundTruth", name)
-    return _text_file(root / "transcripts", name), per_frame
+    own = text_file(root / "labels", name)
+    per_frame = own if own.is_file() and stamps_in(own) is None else text_file(root / "groundTruth", name)
+    return text_file(root / "transcripts", name), per_frame
 
 
 def text_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -211,7 +213,7 @@ def text_files(folder: Path) -> tuple[list[Path], list[Path]]:
     return with_suffix(list_folder(folder), (".txt",)) if folder.is_dir() else ([], [])
 
 
-def _text_file(folder: Path, name: str) -> Path:
+def text_file(folder: Path, name: str) -> Path:
     """The file of a video, in whichever Unicode form its name is written; `.TXT` counts as well."""
     path = folder / f"{name}.txt"
     if path.is_file() or not folder.is_dir():
@@ -220,38 +222,6 @@ def _text_file(folder: Path, name: str) -> Path:
         capital = path.with_suffix(".TXT")
         return capital if capital.is_file() else path
     return next((other for other in text_files(folder)[0] if composed(other.stem) == name), path)
-
-
-def check_present(
-    root: Path,
-    kind: Kind,
-    names: Sequence[str],
-    files: dict[str, Path],
-    labelled: Collection[str],
-    timestamps: bool = False,
-    own: Collection[str] = (),
-) -> None:
-    """Raises EdgeHalError if a file of the videos `names` is missing. `own`: those whose labels were found already."""
-    missing, task = [], is_task(root)
-    for name in names:
-        if name not in files:
-            missing.append(f"features/{name}.npy" if kind == "features" else f"videos/{name}.mp4")
-        if name in own:
-            continue
-        written, per_frame = label_paths(root, name)
-        stamps = timestamps and name in labelled
-        if not per_frame.is_file() and ((name in labelled and not stamps) or not written.is_file()):
-            folder = "groundTruth" if not task else "labels" if name in labelled else "transcripts"
-            missing.append(f"{folder}/{name}.txt")
-        if stamps and not _text_file(root / "timestamps", name).is_file():
-            missing.append(f"timestamps/{name}.txt")
-    if missing:
-        raise EdgeHalError(
-            f"{count_of(missing, 'file')} missing under {root}",
-            f"needed for {len(names)} videos"
-            + ("" if labelled or task else " (transcripts/<video>.txt serves as well as groundTruth)"),
-            f"add the files, or take the videos out of the {'folder' if task else 'split'}",
-        )
 
 
 def count_of(names: Sequence[str], noun: str) -> str:
@@ -270,12 +240,12 @@ def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
         if not written:
             raise EdgeHalError(
                 f"{path} is missing",
-                "there are no transcripts to take the actions from either",
-                "write one line `id name` for each action, ids from 0",
+                "there are no transcripts to take the steps from either",
+                "write one line `id name` for each step, ids from 0",
             )
         found = sorted({line for file in written for line in read_lines(file) if line})
         if not is_task(root):  # the comments in task.yaml say so
-            numbered = f"{len(found)} actions numbered in alphabetical order, found in {len(written)} transcripts"
+            numbered = f"{len(found)} steps numbered in alphabetical order, found in {len(written)} transcripts"
             notes.append(f"no mapping.txt: {numbered}")
         return tuple(found)
     by_id: dict[int, str] = {}
@@ -305,7 +275,7 @@ def check_steps(steps: Sequence[str], root: Path) -> None:
 
 
 def _bad_mapping(path: Path, why: str) -> EdgeHalError:
-    return EdgeHalError(f"{path} is malformed", why, "write one line `id name` for each action, ids from 0")
+    return EdgeHalError(f"{path} is malformed", why, "write one line `id name` for each step, ids from 0")
 
 
 def read_step_list(path: Path, ids: dict[str, int]) -> list[int]:
@@ -317,7 +287,7 @@ def read_names(path: Path, ids: dict[str, int]) -> list[int]:
     """Ids of the action names in a file with one name per line, for each frame."""
     lines = read_lines(path)
     if "" in lines:
-        why = "a file of frame labels has one action in each line"
+        why = "a file of frame labels has one step in each line"
         raise EdgeHalError(f"video {path.stem}: line {lines.index('') + 1} of {path} is empty", why, "correct the line")
     return _ids_of(dict(enumerate(lines, 1)), path, ids)
 
@@ -326,17 +296,17 @@ def _ids_of(lines: Mapping[int, str], path: Path, ids: dict[str, int]) -> list[i
     """`lines`: by their number."""
     if not lines:
         raise EdgeHalError(
-            f"video {path.stem} has no action: {path} is empty",
-            todo="write its actions there, or take the video out of the split",
+            f"video {path.stem} has no step: {path} is empty",
+            todo="write its steps there, one a line, or leave the video out",
         )
     try:
         return [ids[line] for line in lines.values()]
     except KeyError:
         number, name = next((i, x) for i, x in lines.items() if x not in ids)
         raise EdgeHalError(
-            f"video {path.stem}: line {number} of {path} names the unknown action {name!r}",
+            f"video {path.stem}: line {number} of {path} names the unknown step {name!r}",
             nearest(name, tuple(ids)),
-            "correct the line, or add the action to mapping.txt",
+            ADD_STEP,
         ) from None
 
 
@@ -360,7 +330,7 @@ def read_timestamps(root: Path, name: str, ids: dict[str, int], length: int) -> 
     Raises:
         EdgeHalError: a line is not `frame step`, the step is unknown, or the frame lies outside the video.
     """
-    path = _text_file(root / "timestamps", name)
+    path = text_file(root / "timestamps", name)
     stamps = {}
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
@@ -378,7 +348,7 @@ def read_timestamps(root: Path, name: str, ids: dict[str, int], length: int) -> 
     return labels
 
 
-def nearest(name: str, known: Sequence[str], noun: str = "action") -> str:
+def nearest(name: str, known: Sequence[str], noun: str = "step") -> str:
     near = difflib.get_close_matches(name, known, 1, 0.5)
     if near:
         return f"the nearest known {noun} is {near[0]!r}"

@@ -21,13 +21,10 @@ from edge_hal.ticks import ticks_of
 
 from .dataset import Video, VideoSet
 from .extraction import Sampling, extract
-from .mstcn_files import count_of
+from .media_files import ACCEPTED_SHARE, lacking_frames
 from .video_cache import Sampled, VideoCache
 
 Labels = IntArray
-
-ACCEPTED_SHARE = 0.1
-"""A training video may lack this share of its frames."""
 
 log = logging.getLogger("edge_hal.data")
 
@@ -90,13 +87,9 @@ def read_recordings(
     for name, missing in lacking:
         if missing.share:
             log.warning("video %s: %s", printable(name), missing)
-    most = [printable(name) for name, missing in lacking if missing.share > ACCEPTED_SHARE]
+    most = [name for name, missing in lacking if missing.share > ACCEPTED_SHARE]
     if most and not accept_damaged:
-        raise EdgeHalError(
-            f"{count_of(most, 'video')} with more than {ACCEPTED_SHARE:.0%} of the frames missing",
-            "steps could lie in what is missing, and the step lists would not fit",
-            "repair or leave out the videos, or use them as they are: --accept-damaged",
-        )
+        raise lacking_frames(most)
     return recordings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from .extraction import Sampling
 
 MEASURED_S = 1.5
 """Extraction is measured for so long."""
+HEAVIER = 3.0
+"""So many times the bytes a second make a video one of another kind."""
 
 
 PIXELS, STEPS, WIDTH = 48 * 64, 8, 320
@@ -68,8 +71,20 @@ def extraction_speed(video: Video, sampling: Sampling) -> float:
     return max(seen_ns / 1e9, 1e-3) / max(time.monotonic() - began_s, 1e-3)
 
 
+def extraction_times(videos: Sequence[Video], sampling: Sampling) -> list[float]:
+    """Estimated seconds of one core for each video. The one of middle length is measured, and if another has far more
+    bytes a second, it too: pictures are then larger or more frequent. Each video counts as the nearer of the two."""
+    rates = [math.log(max(1.0, video.path.stat().st_size / max(1e-3, _seconds(video)))) for video in videos]
+    middle = sorted(range(len(videos)), key=lambda index: videos[index].length)[len(videos) // 2]
+    heaviest = max(range(len(videos)), key=lambda index: rates[index])
+    measured = [middle, heaviest] if rates[heaviest] > rates[middle] + math.log(HEAVIER) else [middle]
+    speeds = {index: extraction_speed(videos[index], sampling) for index in measured}
+    nearest = [min(measured, key=lambda other: abs(rates[other] - rate)) for rate in rates]
+    return [_seconds(video) / speeds[other] for video, other in zip(videos, nearest, strict=True)]
+
+
 def training_cost(
-    videos: Sequence[Video], uncached: Sequence[Video], config: Config, extraction_speed: float | None
+    videos: Sequence[Video], uncached: Sequence[Video], config: Config, extraction_times: Sequence[float]
 ) -> Cost:
     """The cost of a training on `videos`. `uncached` are those still to be extracted, once more for each copy.
 
@@ -77,7 +92,7 @@ def training_cost(
     two x86-64 cores without a GPU; on another machine the result may be wrong by a factor of three.
 
     Args:
-        extraction_speed: see the function of this name; None if nothing is to be extracted.
+        extraction_times: see the function of this name, of `uncached`.
     """
     learning, hz = config.learning, config.model.hz
     seconds = sum(_seconds(video) for video in videos)
@@ -106,7 +121,7 @@ def training_cost(
     if own:
         encoder_s += config.copies * ENCODE_S * ticks * pixels / PIXELS
     at_once = max(1, min(cores(), len(uncached)))
-    extract_s = 0.0 if extraction_speed is None else sum(map(_seconds, uncached)) / extraction_speed / at_once
+    extract_s = max(sum(extraction_times) / at_once, max(extraction_times, default=0.0))
     size = 0 if eye is None else eye.size
     held = BASE_BYTES + ticks * (
         12 * (1 + config.copies) * (size or FEATURES) + 16 * len({step for v in videos for step in v.transcript})

@@ -13,10 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_hal.config import load_config
+from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.check_videos import inseparable
+from edge_hal.learning.data.dataset import Video, load_dataset
 from edge_hal.learning.data.examine import examine, too_much
+from edge_hal.learning.data.extraction import Sampling
 from edge_hal.learning.data.media_files import read_times
-from edge_hal.learning.data.training_cost import Cost
+from edge_hal.learning.data.recordings import read_recordings
+from edge_hal.learning.data.training_cost import Cost, extraction_times
 from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
 from tests.helpers.videos import write_video
 
@@ -71,7 +75,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "warning",
         "only one training video shows 1 step (turn)",
     ),
-    "unknown step": (lines("transcripts/video1.txt", "reach", "grsp"), "error", "names the unknown action 'grsp'"),
+    "unknown step": (lines("transcripts/video1.txt", "reach", "grsp"), "error", "names the unknown step 'grsp'"),
     "no list": (
         lambda root: shutil.rmtree(root / "transcripts") or shutil.rmtree(root / "groundTruth"),
         "error",
@@ -118,6 +122,76 @@ def test_several_unreadable_videos_are_all_named_and_the_rest_is_still_checked(t
     errors = [problem.what for problem in found.problems if problem.level == "error"]
     assert len(errors) == 2 and "video1" in errors[0] and "video3" in errors[1]
     assert found.rows["steps"].startswith("4: ") and found.cost is not None
+
+
+def test_missing_lists_are_one_error_and_unreadable_ones_an_error_each(tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "data", train=5, test=1)
+    shutil.rmtree(root / "groundTruth")
+    for name in ("video1", "video2", "video4"):
+        (root / "transcripts" / f"{name}.txt").unlink()
+    [error] = [p for p in examine(root, load_config(str(CONFIG)), 1).problems if p.level == "error"]
+    assert error.what.startswith("3 files (") and "3 of 5 videos" in error.what and "one step" in error.todo
+    (root / "mapping.txt").unlink()  # now each list must be read to know the steps
+    for name in ("video0", "video3"):
+        (root / "transcripts" / f"{name}.txt").write_bytes("greifen über\n".encode("latin-1"))
+    errors = [p.what for p in examine(root, load_config(str(CONFIG)), 1).problems if p.level == "error"]
+    assert len(errors) == 3 and "video0.txt" in errors[1] and "video3.txt" in errors[2]
+
+
+def test_each_problem_is_told_once(tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "data", train=3, test=1)
+    (root / "features" / "notes.docx").write_text("x")
+    told = [p.what for p in examine(root, load_config(str(CONFIG)), 1).problems if "notes.docx" in p.what]
+    assert len(told) == 1
+
+
+def filmed_task(root: Path, stamps_ms: dict[str, list[int]]) -> Path:
+    (root / "videos").mkdir(parents=True)
+    (root / "transcripts").mkdir()
+    (root / "task.yaml").write_text("")
+    for number, (name, stamps) in enumerate(stamps_ms.items()):
+        write_video(root / "videos" / f"{name}.mkv", stamps)
+        steps = ("take", "place") if number % 2 else ("place", "take")
+        (root / "transcripts" / f"{name}.txt").write_text("".join(f"{step}\n" for step in steps))
+    return root
+
+
+def test_a_damaged_video_is_an_error_before_anything_is_decoded(tmp_path: Path) -> None:
+    """The same that training says after all videos were read, unless such files are accepted."""
+    whole = [100 * i for i in range(60)]
+    paused = [100 * i + 600_000 * (i > 30) for i in range(60)]
+    root = filmed_task(tmp_path / "task", {"whole": whole, "paused": paused})
+    config = load_config("tiny")
+    [error] = [p for p in examine(root, config, None).problems if p.level == "error"]
+    assert "1 video (paused) with more than 10% of the frames missing" in error.what
+    assert "--accept-damaged" in error.todo
+    assert not [p for p in examine(root, config, None, accept_damaged=True).problems if p.level == "error"]
+    videos = load_dataset(root, split=None, part="train")
+    with pytest.raises(EdgeHalError) as caught:
+        read_recordings(
+            videos, 10, config.model.encoder.spec(10) if config.model.encoder else None, accept_damaged=False
+        )
+    assert error.what == f"{caught.value.what}: {caught.value.why}"
+
+
+def test_a_video_of_another_kind_is_measured_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of small videos and a large one, the estimate is not that of small ones alone."""
+    stamps = [100 * i for i in range(20)]
+    root = filmed_task(tmp_path / "task", {name: stamps for name in ("a", "b", "c", "large")})
+    large = root / "videos" / "large.mkv"
+    large.write_bytes(large.read_bytes() + bytes(20 * large.stat().st_size))
+    measured = []
+
+    def speed(video: Video, _: Sampling) -> float:
+        measured.append(video.name)
+        return 1.0 if video.name == "large" else 100.0
+
+    monkeypatch.setattr("edge_hal.learning.data.training_cost.extraction_speed", speed)
+    videos = load_dataset(root, split=None, part="train").videos
+    times = extraction_times(videos, Sampling(10, 48, 64))
+    seconds = [video.length / (video.rate_hz or 1) for video in videos]
+    assert times == pytest.approx([seconds[0] / 100, seconds[1] / 100, seconds[2] / 100, seconds[3]])
+    assert len(measured) == 2 and "large" in measured
 
 
 def test_the_estimate_grows_with_the_work(tmp_path: Path) -> None:

@@ -311,7 +311,7 @@ def test_folders_that_are_none(root: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", root / "mapping.txt", root / "splits"):
         with pytest.raises(EdgeHalError):
             load(path)
-    with pytest.raises(EdgeHalError, match="nearest known action is 'inspect'"):
+    with pytest.raises(EdgeHalError, match="nearest known step is 'inspect'"):
         load(root, background="inspec")
 
 

@@ -255,7 +255,7 @@ def test_formats_are_mixed_freely_and_replace_the_frame_labels(tmp_path: Path, d
         ("a.json", '{"tasks": []}', ["no list of tasks"]),
         ("a.json", '[{"data": {"video": "video0.mp4"}, "predictions": [{"result": [{}]}]}]', ["cannot read", "type"]),
         ("a.json", "[", ["cannot read the labels"]),
-        ("video0.txt", "reach\nraech\n", ["line 2", "unknown action 'raech'"]),
+        ("video0.txt", "reach\nraech\n", ["line 2", "unknown step 'raech'"]),
         ("video0.txt", "reach\n" * 9, ["9 frame labels"]),
         ("notes.md", "later", ["holds no labels"]),
     ],

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.mstcn_files import Kind, nearest
+from edge_hal.learning.data.mstcn_files import ADD_STEP, Kind, nearest
 from edge_hal.media.names import printable
 from edge_hal.metrics import IntArray, runs_of
 
@@ -100,7 +100,7 @@ def frame_labels_of(
     for number, mark in enumerate(marks):
         if mark.step not in ids:
             what = f"{mark.place}: unknown step '{printable(mark.step)}' of video {printable(video)}"
-            raise EdgeHalError(what, nearest(mark.step, tuple(ids)), "correct it, or add the step to mapping.txt")
+            raise EdgeHalError(what, nearest(mark.step, tuple(ids)), ADD_STEP)
         first, stop = _frames(mark, video, rate_hz)
         late = max(LATE_SHARE * length, LATE_S * (rate_hz or 0.0))
         if first < 0 or stop > length + late or first >= length + (stop - first == 1):

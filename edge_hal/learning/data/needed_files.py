@@ -1,0 +1,74 @@
+"""The files that a data set needs of each video, and one error for all that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.media.names import printable
+from edge_hal.task_folder import is_task
+
+from .mstcn_files import Kind, count_of, label_paths, text_file
+
+
+def missing_files(
+    root: Path,
+    kind: Kind,
+    names: Sequence[str],
+    files: Collection[str],
+    labelled: Collection[str],
+    timestamps: bool = False,
+    own: Collection[str] = (),
+) -> dict[str, list[str]]:
+    """What is missing of each of the videos `names` that lacks a file. `own`: those whose labels were found already."""
+    missing: dict[str, list[str]] = {}
+    task = is_task(root)
+    for name in names:
+        lacks = []
+        if name not in files:
+            lacks.append(f"features/{name}.npy" if kind == "features" else f"videos/{name}.mp4")
+        if name not in own:
+            written, per_frame = label_paths(root, name)
+            stamps = timestamps and name in labelled
+            if not per_frame.is_file() and ((name in labelled and not stamps) or not written.is_file()):
+                folder = "groundTruth" if not task else "labels" if name in labelled else "transcripts"
+                lacks.append(f"{folder}/{name}.txt")
+            if stamps and not text_file(root / "timestamps", name).is_file():
+                lacks.append(f"timestamps/{name}.txt")
+        if lacks:
+            missing[name] = lacks
+    return missing
+
+
+def missing_error(root: Path, missing: Mapping[str, Sequence[str]], videos: int) -> EdgeHalError:
+    """The error for what `missing_files` found in so many `videos`: one for all of them."""
+    every = [file for lacks in missing.values() for file in lacks]
+    contents = {
+        "transcripts": "one step a line, in the order in which they happen",
+        "labels": "one step for each frame",
+        "groundTruth": "one step for each frame (or transcripts/VIDEO.txt: one step a line)",
+        "timestamps": "FRAME STEP in each line",
+    }
+    folder = every[0].partition("/")[0]
+    write = f"write {folder}/VIDEO.txt: {contents[folder]}" if folder in contents else "add the files"
+    return EdgeHalError(
+        f"{count_of([printable(file) for file in every], 'file')} missing under {root}",
+        f"{len(missing)} of {videos} videos cannot be used without",
+        f"{write}; or leave these videos out",
+    )
+
+
+def check_present(
+    root: Path,
+    kind: Kind,
+    names: Sequence[str],
+    files: Collection[str],
+    labelled: Collection[str],
+    timestamps: bool = False,
+    own: Collection[str] = (),
+) -> None:
+    """Raises EdgeHalError if a file of the videos `names` is missing, see `missing_files`."""
+    missing = missing_files(root, kind, names, files, labelled, timestamps, own)
+    if missing:
+        raise missing_error(root, missing, len(names))
