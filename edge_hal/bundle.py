@@ -124,7 +124,8 @@ def _load(path: Path, allow_uncertified: bool) -> Bundle:
     todo = REEXPORT.format(path=path)
     check_readable(path / "manifest.json")
     if not (path / "manifest.json").is_file():
-        raise EdgeHalError(f"{path} is no bundle", "it has no manifest.json", todo)
+        why = "it has no manifest.json" if path.is_dir() else "there is no such folder"
+        raise EdgeHalError(f"{path} is no bundle", why, "give a folder that edge-hal export wrote, or a task folder")
     for file in sorted(path.iterdir()):
         check_readable(file, f"cannot read the bundle {path}")
     _refuse_links_out(path, todo)

@@ -9,12 +9,12 @@ import os
 import sys
 import traceback
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from edge_hal import logs
+from edge_hal import __version__, logs
 from edge_hal.commands import streams
 from edge_hal.commands.bench import bench
 from edge_hal.commands.bridge import bridge
@@ -64,7 +64,25 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"edge-hal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _for_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("demo")(demo)
 app.command("cameras")(cameras)
 app.command("run")(run)

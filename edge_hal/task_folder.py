@@ -63,7 +63,7 @@ def newest_run(path: Path) -> Path:
 
 def newest_bundle(path: Path) -> Path:
     """`path`; if it has the link `current` of `model_folder.py`, this link; if it is a task folder, the bundle of its
-    newest run that has one.
+    newest run that has one; if it holds one bundle, as a run does, this one.
 
     Raises:
         EdgeHalError: no run has one, the link leads nowhere, or there are bundles in `path` and no link to one.
@@ -71,11 +71,12 @@ def newest_bundle(path: Path) -> Path:
     if is_model_folder(path):
         current_model(path)  # raises
         return path / CURRENT
-    if not is_task(path) and path.is_dir() and not (path / MANIFEST).exists() and models_in(path):
-        todo = f"edge-hal models use {shlex.quote(str(path))} NAME"
-        raise EdgeHalError(f"{path} has several bundles", f"none is in use: there is no link {CURRENT}", todo)
     if not is_task(path):
-        return path
+        found = models_in(path) if path.is_dir() and not (path / MANIFEST).exists() else []
+        if len(found) > 1:
+            todo = f"edge-hal models use {shlex.quote(str(path))} NAME"
+            raise EdgeHalError(f"{path} has several bundles", f"none is in use: there is no link {CURRENT}", todo)
+        return found[0].path if found else path
     run = newest(path, f"{BUNDLE}/manifest.json")
     if run is None:
         todo = f"edge-hal export {shlex.quote(str(path))}" if runs(path) else f"edge-hal train {shlex.quote(str(path))}"

@@ -14,9 +14,9 @@ from edge_hal.untrusted import read_json
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(readable=False, help="Folder that `edge-hal export` wrote.")] = Path(
-        "bundle"
-    ),
+    bundle: Annotated[
+        Path, typer.Argument(readable=False, help="Bundle that `edge-hal export` wrote, or a task folder.")
+    ] = Path("bundle"),
     compare: Annotated[
         Path | None,
         typer.Option(
@@ -54,8 +54,9 @@ def bench(
         from edge_hal.commands.progress import Stages
         from edge_hal.runtime.checks.bench import measure
         from edge_hal.runtime.engines.choose import choose_engines
+        from edge_hal.task_folder import newest_bundle
 
-        opened = load_bundle(path, allow_uncertified=allow_uncertified)
+        opened = load_bundle(newest_bundle(path), allow_uncertified=allow_uncertified)
         if path == bundle:
             require_precision(opened, precision)
         with Stages() as report:

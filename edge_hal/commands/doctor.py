@@ -17,9 +17,7 @@ DEFAULT = Path("bundle")
 def doctor(
     bundle: Annotated[
         list[Path] | None,
-        typer.Option(
-            readable=False, help="Folder that `edge-hal export` wrote; repeatable (default: ./bundle, if it exists)."
-        ),
+        typer.Option(readable=False, help="Bundle or task folder; repeatable (default: ./bundle, if it exists)."),
     ] = None,
     selftest: Annotated[
         bool,

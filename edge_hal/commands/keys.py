@@ -38,13 +38,15 @@ def new(
 
 @keys.command()
 def sign(
-    bundle: Annotated[Path, typer.Argument(help="Folder that `edge-hal export` wrote.")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle that `edge-hal export` wrote, or a task folder.")],
     key: Annotated[Path, typer.Option(help="Secret signing key, a .signer_secret file of `edge-hal keys new --sign`.")],
 ) -> None:
     """Sign every file of a bundle, for `edge-hal run --trusted`. After an edit the bundle must be signed again."""
     from edge_hal.bundle import load_bundle
     from edge_hal.signature import sign_bundle
+    from edge_hal.task_folder import newest_bundle
 
+    bundle = newest_bundle(bundle)
     load_bundle(bundle)
     print(sign_bundle(bundle, key))
 

@@ -15,6 +15,7 @@ from edge_hal.commands.parsing import parse_duration
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 from edge_hal.model_folder import CURRENT, KeptModel, current_model, is_model_folder, models_in, use_model
+from edge_hal.task_folder import newest_bundle
 
 if TYPE_CHECKING:
     from edge_hal.evaluation.bundle_difference import Difference, Told
@@ -87,6 +88,9 @@ def diff(
 
     within_s = parse_duration(within)
     found = _models(folder)
+    if before is None and current_model(folder) is None:
+        todo = "name one: --before NAME; edge-hal models list shows them"
+        raise EdgeHalError(f"{folder} has no bundle in use to compare with", "", todo, exit_code=2)
     one = _in_use(folder) if before is None else _named(folder, before)
     other = found[-1] if after is None else _named(folder, after)
     if one.path == other.path:
@@ -137,10 +141,9 @@ def _use(folder: Path, model: KeptModel) -> None:
 def _models(folder: Path) -> list[KeptModel]:
     found = models_in(folder)
     if not found:
-        why = "no subfolder has a manifest.json"
-        raise EdgeHalError(
-            f"{folder} has no bundle", why, f"edge-hal export --ckpt RUN --out {folder}/NAME", exit_code=2
-        )
+        newest_bundle(folder)  # raises for a task folder, with what to do there
+        todo = f"edge-hal export --ckpt RUN --out {shlex.quote(str(folder / 'NAME'))}"
+        raise EdgeHalError(f"{folder} has no bundle", "no subfolder has a manifest.json", todo, exit_code=2)
     return found
 
 
@@ -154,9 +157,11 @@ def _in_use(folder: Path) -> KeptModel:
 
 def _named(folder: Path, name: str) -> KeptModel:
     found = _models(folder)
-    for model in found:
-        if model.name == name.rstrip("/"):
-            return model
+    name = name.rstrip("/")
+    for written in (name, f"{name}/bundle", f"runs/{name}/bundle"):  # of a task folder the run will do
+        for model in found:
+            if model.name == written:
+                return model
     names = ", ".join(model.name for model in found)
     raise EdgeHalError(f"{folder} has no bundle {name}", f"it has {names}", exit_code=2)
 

@@ -22,7 +22,7 @@ procedure = typer.Typer(
     no_args_is_help=True,
     help="Show, check, draw or compare procedures: which steps follow, precede and repeat, and how long they last.",
 )
-Source = Annotated[Path, typer.Argument(readable=False, help=f"Folder that `edge-hal export` wrote, or a {FILE}.")]
+Source = Annotated[Path, typer.Argument(readable=False, help=f"Bundle, task folder, or a {FILE}.")]
 
 
 @procedure.command()
@@ -121,14 +121,17 @@ def diff(
 
 
 def file_of(bundle: Path) -> Path:
-    """The file of a bundle, or the file itself. Raises EdgeHalError if there is none."""
+    """The file of a bundle (see `newest_bundle`), or the file itself. Raises EdgeHalError if there is none."""
     from edge_hal.files import check_readable
+    from edge_hal.task_folder import newest_bundle
 
+    bundle = newest_bundle(bundle)
     path = bundle / FILE if bundle.is_dir() else bundle
     check_readable(path)
     if not path.exists():
-        why = f"it has no {FILE}, so the decoder uses hysteresis" if bundle.is_dir() else "there is no such file"
-        raise EdgeHalError(f"{bundle} has no procedure", why, "name a bundle of `edge-hal export`", exit_code=2)
+        why = f"it has no {FILE}" if bundle.is_dir() else "there is no such file or folder"
+        todo = "name a bundle of `edge-hal export`, or a task folder"
+        raise EdgeHalError(f"{bundle} has no procedure", why, todo, exit_code=2)
     return path
 
 

@@ -23,7 +23,8 @@ def replay(
         Path,
         typer.Option(
             readable=False,
-            help="Bundle to run. With another bundle than the recorded one, the events are printed and not compared.",
+            help="Bundle to run, or a task folder. With another bundle than the recorded one, the events are printed "
+            "and not compared.",
         ),
     ] = Path("bundle"),
     pub: Annotated[
@@ -37,11 +38,14 @@ def replay(
     """Run a recording again, with the same frames at the same times. The exit code is 1 if an event differs."""
     from edge_hal.bundle import load_bundle
     from edge_hal.runtime.recording.reader import read_recording, recordings
+    from edge_hal.task_folder import newest_bundle
 
-    fingerprint = load_bundle(bundle, allow_uncertified=True).fingerprint
-    count, foreign = 0, 0
+    count, foreign, fingerprint = 0, 0, ""
     for piece in recordings(folder):
         recording = read_recording(piece)
+        if not fingerprint:
+            bundle = newest_bundle(bundle)
+            fingerprint = load_bundle(bundle, allow_uncertified=True).fingerprint
         if recording.ended is None:
             typer.echo(f"{piece} has no end: its run was killed, had no room, or the files were cut off", err=True)
         events, same = _replay(recording, bundle, fingerprint, pub, stream, as_json)

@@ -88,6 +88,9 @@ def view(
     for folder in recording or ():
         if not folder.is_dir():
             raise EdgeHalError(f"--recording {folder}", "there is no such folder", "give that of --record", exit_code=2)
+    for folder in bundle or ():
+        if not folder.is_dir():
+            raise EdgeHalError(f"--bundle {folder}", "there is no such folder", "give that of the run", exit_code=2)
     connect = connect or ([] if journal else [DEFAULT_ENDPOINT])
     if replay is not None and len(connect) != 1:
         raise EdgeHalError("--replay", f"it belongs to one --connect, not to {len(connect)}", exit_code=2)

@@ -66,11 +66,12 @@ def prove(
     """
     from edge_hal.bundle import load_bundle
     from edge_hal.runtime.engines.choose import choose_engines
+    from edge_hal.task_folder import newest_bundle
 
     from .bench import measure
     from .compare import MAX_RMS, compare_encoders, compare_engines
 
-    bundle, choose = load_bundle(Path(path)), choose or choose_engines
+    bundle, choose = load_bundle(newest_bundle(Path(path))), choose or choose_engines
     trusted, tested = choose(bundle, "onnxruntime"), choose(bundle, engine, graphs=graphs, report=report)
     limit = MAX_RMS[bundle.precision]
     if graphs and not tested.captured:

@@ -38,11 +38,12 @@ def try_bundle(path: str, report: Progress) -> Iterator[dict[str, Any]]:
     from edge_hal.runtime.checks.bench import measure
     from edge_hal.runtime.engines.choose import choose_engines
     from edge_hal.runtime.stream.pyramid import PyramidStream
+    from edge_hal.task_folder import newest_bundle
 
     def told(what: str, state: State, found: str, todo: str = NOTHING) -> dict[str, Any]:
         return asdict(Finding(f"bundle {path}: {what}", state, found, todo if state != "ok" else NOTHING))
 
-    bundle = load_bundle(Path(path))
+    bundle = load_bundle(newest_bundle(Path(path)))
     spec = bundle.spec
     takes = "vectors" if spec.encoder is None else f"pictures {spec.encoder.width}x{spec.encoder.height}"
     text = f"{bundle.precision}, {len(spec.labels)} labels at {spec.model_hz:g} Hz, takes {takes}"
