@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from edge_hal.commands.parsing import one_of, only_with
 from edge_hal.commands.streams import require_written
 from edge_hal.commands.task import run_of
 from edge_hal.errors import EdgeHalError
+from edge_hal.task_folder import is_task
 
 if TYPE_CHECKING:
     from edge_hal.calib.calibration_set import CalibrationRecording
@@ -92,7 +94,10 @@ def calibrate(
     ] = False,
     part: Annotated[
         str | None,
-        typer.Option(help="With --confidence: the part of the split to fit on, valid or test (default: valid)."),
+        typer.Option(
+            help="With --confidence: the part of the split to fit on, valid or test (default: valid; of a task "
+            "folder test)."
+        ),
     ] = None,
     check: Annotated[
         str | None,
@@ -117,7 +122,8 @@ def calibrate(
                 raise EdgeHalError(f"{option} with --confidence", why, f"leave {option} out", exit_code=2)
     else:
         only_with("--confidence", {"--part": part is not None, "--check": check is not None})
-    target, part = target or "tensorrt", part or "valid"
+    tested = confidence and split is None and is_task(data)  # a task folder has no splits, and no valid part
+    target, part = target or "tensorrt", part or ("test" if tested else "valid")
     one_of("--target", target, INT8_TARGETS)
     one_of("--part", part, ("valid", "test"))
     if check is not None:
@@ -155,11 +161,15 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     from edge_hal.export.bundle import CONFIDENCE
     from edge_hal.files import check_writable, write_file
     from edge_hal.model.model_file import load_checkpoint
+    from edge_hal.task_file import read_task
 
-    if split is None:
-        raise EdgeHalError(
-            "--confidence needs --split", "the model must not have been trained on the videos", exit_code=2
+    task = read_task(data) if split is None else None
+    if split is None and (task is None or not task.file.test):
+        todo = (
+            "name videos in task.yaml, `test: [...]`, label them and train again" if is_task(data) else "give --split"
         )
+        why = "the model must not have been trained on the videos"
+        raise EdgeHalError("--confidence has no videos to fit on", why, todo, exit_code=2)
     checkpoint = load_checkpoint(ckpt)
     place = checkpoint.path / CONFIDENCE
     check_writable(place)
@@ -181,15 +191,14 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
     )
     if checked:
         text += f"on {len(others)} events of the {check} part: {before:.3f} -> {after:.3f}\n"
-    print(
-        json.dumps(fitted) if as_json else f"{text}written to {place}; the next edge-hal export --ckpt {ckpt} uses it"
-    )
+    again = shlex.join(["edge-hal", "export", "--ckpt", str(ckpt)])
+    print(json.dumps(fitted) if as_json else f"{text}written to {place}; the next {again} uses it")
     if as_json:
         require_written()
 
 
 def labelled_evidence(
-    data: Path, checkpoint: Checkpoint, split: int, part: str, report: Progress
+    data: Path, checkpoint: Checkpoint, split: int | None, part: str, report: Progress
 ) -> tuple[list[str], list[Evidence]]:
     """Names of the videos of a part, and each decision on them with whether it was right."""
     import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import SUGGESTIONS, is_task
 
 if TYPE_CHECKING:
+    from edge_hal.learning.data.dataset import Video
     from edge_hal.learning.data.labels.segments import SegmentedVideo
     from edge_hal.learning.suggestions import Boundary
 
@@ -82,6 +83,7 @@ def label(
     config = run_config(run, [])
     own = own_labels(data, config, labels)
     videos = load_videos(data, config, None, "train", with_labels=set(own), own=own)
+    _check_free(out, _files([_uncut(video) for video in videos.videos], format), overwrite)
     cache = None if config.model.encoder is None else cache_of(data)
     with Stages() as report:
         found = suggest_labels(run, videos, within_s, lambda n, of: report("label", n, of, ""), cache=cache)
@@ -100,10 +102,10 @@ def label(
         )
     else:
         print("confidences are not calibrated: correct two videos or more, and give them with --labels FOLDER")
-    print(
-        "correct some, put them into a folder of their own, then: "
-        f"edge-hal train {shlex.quote(str(data))} --labels FOLDER"
-    )
+    folder = shlex.quote(str(data))
+    print(f"correct some, put them into a folder of their own, then: edge-hal train {folder} --labels FOLDER")
+    if is_task(data):
+        print(f"or correct them in the browser, beside the pictures: edge-hal correct {folder}")
 
 
 def _folder(data: Path, out: Path | None) -> Path:
@@ -140,9 +142,17 @@ def _table(boundaries: Sequence[Boundary]) -> str:
     return text.getvalue()
 
 
-def _write(out: Path, files: dict[str, str], overwrite: bool) -> None:
-    """Write the files, each whole or not at all. Raises EdgeHalError if one is there, since it may hold corrections."""
-    from edge_hal.files import check_writable, file_error, write_file
+def _uncut(video: Video) -> SegmentedVideo:
+    """The video as one segment: its files have the names, and the limits, of the suggestions to come."""
+    from edge_hal.learning.data.labels.segments import Segment, SegmentedVideo
+
+    whole = (Segment(0, video.length, ""),)
+    return SegmentedVideo(video.name, video.path, video.kind, video.length, video.rate_hz or 1.0, whole, ())
+
+
+def _check_free(out: Path, files: Iterable[str], overwrite: bool) -> None:
+    """Raises EdgeHalError if a file is there, since it may hold corrections, or if none can be written."""
+    from edge_hal.files import check_writable
 
     check_writable(out, todo="choose another --out")
     there = [name for name in files if name != BOUNDARIES and (out / name).exists()]
@@ -151,6 +161,13 @@ def _write(out: Path, files: dict[str, str], overwrite: bool) -> None:
         raise EdgeHalError(
             f"nothing was written to {out}", why, "choose another --out, or add --overwrite", exit_code=2
         )
+
+
+def _write(out: Path, files: dict[str, str], overwrite: bool) -> None:
+    """Write the files, each whole or not at all. Raises EdgeHalError as `_check_free` does."""
+    from edge_hal.files import file_error, write_file
+
+    _check_free(out, files, overwrite)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

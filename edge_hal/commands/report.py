@@ -107,7 +107,11 @@ def read_events(path: Path) -> Iterator[Event]:
 
     check_readable(path)
     if not path.is_file():
-        raise EdgeHalError(f"cannot read the journal {path}", "there is no such file", "see --journal of edge-hal run")
+        from edge_hal.runtime.delivery.journal import default_path
+
+        why = "it is a folder" if path.is_dir() else "there is no such file"
+        todo = f"give the --journal of edge-hal run (of a camera, without the option: {default_path('default')})"
+        raise EdgeHalError(f"cannot read the journal {path}", why, todo)
     try:
         reader = JournalReader(path)
         try:

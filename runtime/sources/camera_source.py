@@ -76,8 +76,10 @@ class CameraSource(ThreadedSource):
                 delay_s = backoff.next_delay_s(max(0, self._last_frame_ns - opened_ns) / 1e9)
                 if give_up_s is not None:
                     delay_s = min(delay_s, give_up_s - silent_s)
+                told = self._health["lost"] is not None
                 self._report(state="lost", lost=f"{lost.what}: {lost.why}")
-                log.warning("%s: %s; opening it again in %.1f s", lost.what, lost.why, delay_s)
+                advice = "" if told or not lost.todo else f" ({lost.todo})"
+                log.warning("%s: %s; opening it again in %.1f s%s", lost.what, lost.why, delay_s, advice)
             self._stop.wait(delay_s)
         return "source"
 

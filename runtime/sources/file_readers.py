@@ -123,10 +123,6 @@ class FolderReader:
 
     def __init__(self, path: Path, fps: float | None) -> None:
         shown = printable(path)
-        todo = f"give the frame rate: --camera {shown} --fps 10"
-        if fps is None:
-            raise EdgeHalError(f"the folder {shown} has no frame rate", "pictures have none", todo, exit_code=2)
-        self.rate = checked_rate(fps, f"the folder {shown}")
         try:
             self._paths, others = with_suffix(path.iterdir(), PICTURE_SUFFIXES)
         except OSError as error:
@@ -134,6 +130,10 @@ class FolderReader:
         if not self._paths:
             why = f"known: {', '.join(sorted(PICTURE_SUFFIXES))}"
             raise EdgeHalError(f"the folder {shown} holds no picture", why, "check the path given to --camera")
+        if fps is None:
+            todo = f"give the frame rate: --camera {shown} --fps 10"
+            raise EdgeHalError(f"the folder {shown} has no frame rate", "pictures have none", todo, exit_code=2)
+        self.rate = checked_rate(fps, f"the folder {shown}")
         for picture in self._paths:
             check_readable(picture, f"cannot read the folder {shown}")
         names = ", ".join(printable(other.name) for other in others[:3]) + (", ..." if len(others) > 3 else "")

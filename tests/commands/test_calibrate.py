@@ -14,7 +14,7 @@ from edge_hal.commands.export import export
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import LevelSpec
 from tests.helpers.processes import completed as edge_hal
-from tests.helpers.small_data import RATE_HZ, SIZE, write_small_data
+from tests.helpers.small_data import CONFIG, RATE_HZ, SIZE, write_small_data
 from tests.helpers.small_models import save_run, small_spec
 
 SPEC = small_spec((LevelSpec(1, 4, 8, 2, 1), LevelSpec(2, 3, 12, 3, 1)), size=SIZE)
@@ -89,6 +89,22 @@ def test_folders_that_cannot_calibrate_are_one_error_each(run: Path, data: Path,
             wrong()
         assert caught.value.exit_code == code
     assert not (tmp_path / "b").exists()
+
+
+def test_the_confidence_of_a_task_folder_is_fitted_on_its_test_videos(run: Path, tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "task", train=3, test=1)
+    shutil.rmtree(root / "splits")
+    (root / "task.yaml").write_text(f"rate_hz: {RATE_HZ}\n")
+    with pytest.raises(EdgeHalError, match="no videos to fit on") as caught:
+        calibrate(root, run, confidence=True)
+    assert "test: [...]" in caught.value.todo and caught.value.exit_code == 2
+    (root / "task.yaml").write_text(f"rate_hz: {RATE_HZ}\ntest: [video3]\n")
+    shutil.copy(CONFIG, run / "config.yaml")
+    with pytest.raises(EdgeHalError, match=r"confidence cannot be calibrated: there are [0-9]+ events"):
+        calibrate(root, run, confidence=True)
+    with pytest.raises(EdgeHalError, match="no videos to fit on") as caught:
+        calibrate(write_small_data(tmp_path / "data", train=3, test=1), run, confidence=True)
+    assert "--split" in caught.value.todo
 
 
 def test_a_bounded_set_is_spread_over_all_of_it() -> None:

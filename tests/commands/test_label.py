@@ -78,6 +78,13 @@ def test_corrections_are_never_overwritten_unasked_and_the_folders_of_the_user_a
     before = contents(out)
     code, _, errors = called_here(monkeypatch, capsys, *arguments)
     assert code == 2 and "may hold corrections" in errors and contents(out) == before
+    with monkeypatch.context() as patched:  # it is known before anything is computed, for each format
+        patched.setattr("edge_hal.learning.suggestions.suggest_labels", lambda *_, **__: pytest.fail("computed"))
+        for format, name in (("csv", "segments.csv"), ("frames", "video0.txt"), ("label-studio", "label-studio.xml")):
+            (out / name).touch()
+            code, _, errors = called_here(monkeypatch, capsys, *arguments[:-1], format)
+            assert code == 2 and f"{name} is there" in errors
+            (out / name).unlink()
     assert called_here(monkeypatch, capsys, *arguments, "--overwrite")[0] == 0
     assert (out / "video1.eaf").read_bytes() == first
     for name in ("labels", "transcripts"):

@@ -129,7 +129,7 @@ def test_wrong_use_is_one_error_and_leaves_nothing(called: Callable[..., tuple[i
     before = set(contents(tmp_path))
     cases = {
         ("none",): (1, "no such file"),
-        (tmp_path,): (1, "no such file"),
+        (tmp_path,): (1, "it is a folder"),
         (tmp_path / "text",): (1, "not a database"),
         (tmp_path / "foreign",): (1, "no such table"),
         (path, "--timezone", "Nowhere"): (2, "no such time zone"),

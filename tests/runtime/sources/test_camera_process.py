@@ -132,6 +132,12 @@ def test_a_camera_that_dies_and_comes_back_is_read_again(protocol: str, caplog: 
     assert "opening it again in" in events_of(caplog)
 
 
+def test_what_to_do_without_a_camera_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with opened("63", limits=Limits()) as source:
+        until(source, lambda: events_of(caplog).count("opening it again in") >= 2)
+    assert events_of(caplog).count("see: edge-hal cameras") == 1
+
+
 def test_the_first_connect_may_take_as_long_as_it_takes(caplog: pytest.LogCaptureFixture) -> None:
     """The time of the stream begins with the first frame that was captured, which a later one may have replaced."""
     with serving("http") as (server, port):

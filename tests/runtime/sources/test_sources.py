@@ -54,7 +54,7 @@ def nothing_left_behind() -> Iterator[None]:
     assert len(os.listdir("/proc/self/fd")) == handles
 
 
-def refused(uri: str, pace: str = "asap", **options: float) -> EdgeHalError:
+def refused(uri: str, pace: str = "asap", **options: float | None) -> EdgeHalError:
     try:
         opened(uri, pace, **options)
     except EdgeHalError as error:  # not pytest.raises: what it keeps would hold handles open
@@ -431,7 +431,8 @@ def test_a_folder_of_pictures_is_a_video(tmp_path: Path, caplog: pytest.LogCaptu
     assert "ignored, no pictures: notes.txt" in caplog.text and "._" not in caplog.text
     assert refused(str(tmp_path)).exit_code == 2 and "--fps" in refused(str(tmp_path)).todo
     (tmp_path / "empty").mkdir()
-    assert "no picture" in str(refused(str(tmp_path / "empty"), fps=4.0))
+    for fps in (4.0, None):  # a rate is not asked for where there is nothing
+        assert "holds no picture" in str(refused(str(tmp_path / "empty"), fps=fps))
 
 
 @pytest.mark.parametrize("name", ["f_{}.png", "{}.JPEG", "Bild ({}).bmp", "f{}.jpe", "f{}.dib", "f{}.ppm", "f{}.webp"])
