@@ -20,13 +20,15 @@ from rich.progress import (
 )
 
 LINES_HZ = 5.0
+WAIT_S = 60.0
+"""A log file shows at least so often how far a stage is."""
 
 
 class Stages:
     """`with Stages() as report: work(report)`; report(stage, done, total, remark).
 
     It writes to standard error, so that results on standard output can be piped. If standard error is not a terminal,
-    it prints one line for each complete stage. With EDGE_HAL_PROGRESS=json, for programs that start a command, it
+    it prints one line for each complete stage, and one a minute while a stage lasts. With EDGE_HAL_PROGRESS=json, for programs that start a command, it
     prints a JSON object a line instead, at most `LINES_HZ` a second."""
 
     def __init__(self) -> None:
@@ -45,7 +47,7 @@ class Stages:
         self._tasks: dict[str, TaskID] = {}
         self._printed: set[str] = set()
         self._as_json = os.environ.get("EDGE_HAL_PROGRESS") == "json"
-        self._due_s = 0.0
+        self._due_s = 0.0 if self._as_json else time.monotonic() + WAIT_S
 
     def __call__(self, stage: str, done: int, total: int, remark: str) -> None:
         if self._as_json:
@@ -53,8 +55,10 @@ class Stages:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, total=total, remark=remark)
         self._bars.update(self._tasks[stage], completed=done, total=total, remark=remark)
-        if self._bars.disable and done >= total and stage not in self._printed:
-            self._printed.add(stage)
+        ended = done >= total and stage not in self._printed
+        if self._bars.disable and (ended or (done < total and time.monotonic() >= self._due_s)):
+            self._due_s = time.monotonic() + WAIT_S
+            self._printed |= {stage} if ended else set()
             self._console.print(f"{stage}: {done}/{total} {remark}".rstrip())
 
     def _print_json(self, stage: str, done: int, total: int, remark: str) -> None:

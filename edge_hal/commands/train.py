@@ -215,10 +215,10 @@ def train(
         of_parent = (
             parent is not None and alignment is None and parent.knows(videos) and chosen.learning.lists == "exact"
         )
-        say_whether_to_trust(out, videos, known=of_parent)
+        of_task = is_task(data) and out.parent == data / RUNS
+        say_whether_to_trust(out, videos, known=of_parent, task=data if of_task else None)
         say_what_labels_are_worth(out)
         say_if_unfitted(len(videos), chosen.decoder.given())
-        of_task = is_task(data) and out.parent == data / RUNS
         print(f"next: edge-hal export {shlex.quote(str(data)) if of_task else f'--ckpt {shlex.quote(str(out))}'}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +13,13 @@ if TYPE_CHECKING:
     from edge_hal.learning.data.dataset import VideoSet
 
 
-def say_whether_to_trust(run: Path, videos: VideoSet, *, known: bool = False) -> None:
-    """Print whether the alignment can be trusted, and if not, why and what to do. `known`: it comes from the run that
-    the training began with."""
+def say_whether_to_trust(run: Path, videos: VideoSet, *, known: bool = False, task: Path | None = None) -> None:
+    """Print whether the alignment can be trusted, and if not, why and what to do.
+
+    Args:
+        known: it comes from the run that the training began with.
+        task: the task folder that the run belongs to. Labels are then corrected on a page, and used without an option.
+    """
     from edge_hal.learning.hmm.known_labels import worth_labelling
     from edge_hal.learning.hmm.trust import Trust, evidence_in
 
@@ -50,12 +55,14 @@ def say_whether_to_trust(run: Path, videos: VideoSet, *, known: bool = False) ->
             "into their neighbours."
         )
     names = worth_labelling(videos.videos, 2)
+    then = f"then train with --labelled {','.join(names)}"
+    if task is not None:
+        then = f"with edge-hal correct {shlex.quote(str(task))}, then train again"
     lists = len({video.transcript for video in videos.videos})
     print(
         "CAUTION: the alignment of the videos with their step lists may be wrong on most frames:\n"
         + "".join(f"  - {reason}\n" for reason in reasons)
-        + f"label the frames of one or two videos, these first: {' and '.join(names)}; "
-        f"then train with --labelled {','.join(names)}\n"
+        + f"label the frames of one or two videos, these first: {' and '.join(names)}; {then}\n"
         f"or add videos whose steps have another order: the {len(videos)} videos have {lists} different "
         f"list{'s' if lists > 1 else ''}",
         file=sys.stderr,

@@ -194,7 +194,7 @@ class Training:
         named = {r.name: x for r, x in zip(recordings, vectors, strict=True)}
         found = fit_familiarity(named, self.config.model.hz)
         if found is None:
-            why = f"it needs {LEAST_VIDEOS} videos that are long enough"
+            why = f"too little video for its limit; it needs {LEAST_VIDEOS} videos or more, several minutes together"
             if self.config.decoder.unfamiliar_per_h:
                 what = "decoder.unfamiliar_per_h has no effect here"
                 raise EdgeHalError(what, why, "leave it out", exit_code=2)

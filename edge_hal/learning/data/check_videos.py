@@ -23,6 +23,7 @@ from .rates import FIRST_ALIGN_HZ, choose_align_hz, with_model_rate
 from .video_cache import content_hash
 
 SEEN_OFTEN_ENOUGH = 2
+MORE_STEPS = "name each part of the procedure that a transition shall begin or end, one a line"
 MOST_SHOWN = 12
 """Steps of a chain."""
 
@@ -52,11 +53,14 @@ def check_lists(videos: VideoSet, config: Config) -> list[Problem]:
     never = [name for step, name in enumerate(names) if not holders[step]]
     once = [name for step, name in enumerate(names) if 0 < holders[step] < SEEN_OFTEN_ENOUGH]
     if never:
-        todo = "remove them from `steps` or mapping.txt, or add videos that show them"
+        todo = "remove them from `steps`, mapping.txt or lists without a video, or add videos that show them"
         found.append(Problem("warning", f"no training video shows {count_of(never, 'step')}", todo))
     if once and len(lists) > 1:
         what = f"only one training video shows {count_of(once, 'step')}"
         found.append(Problem("warning", what, "add videos that show them; is a name misspelt?"))
+    if len(names) == 1:
+        found.append(Problem("warning", f"there is one step, {names[0]}: no transition can be learned", MORE_STEPS))
+        return found
     labelled = any(video.labels is not None for video in videos.videos)
     if labelled:
         return found
@@ -123,7 +127,7 @@ def too_short(
             yield EdgeHalError(
                 f"video {name} is too short for its {len(transcripts[name])} steps",
                 f"it lasts {count / model_hz:.1f} s, and the alignment looks {model_hz / period:g} times a second",
-                "correct its step list, or leave the video out",
+                "correct its step list (a line for each step, not for each frame), or leave the video out",
             )
 
 

@@ -51,6 +51,9 @@ from .mstcn_files import (
 )
 from .needed_files import check_present
 
+FEW_LABELS = 0.1
+"""Frame labels for less than this share of the frames are no frame labels, but a step list."""
+
 
 @dataclass(frozen=True)
 class Video:
@@ -269,11 +272,14 @@ def load_dataset(
             fitting = times[name].counts() if name in times else (length,)
             differ = min(abs(count - lengths[name]) for count in fitting)
             if differ > max(hz or 0.0, 0.02 * max(length, lengths[name])):
+                todo = "check that both are of the same recording at the same rate"
+                todo += "" if layout is None else f" (features were read as {layout})"
+                if lengths[name] < FEW_LABELS * length:
+                    todo = "write a step for each frame; a list of the steps belongs in transcripts/"
                 raise EdgeHalError(
                     f"video {name} has {length} frames but {lengths[name]} frame labels",
                     "they may differ by a second or by 2 %, not more",
-                    "check that both are of the same recording at the same rate"
-                    + ("" if layout is None else f" (features were read as {layout})"),
+                    todo,
                 )
             if differ:
                 cut[name] = differ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -25,8 +26,10 @@ from .mstcn_files import (
     Kind,
     count_of,
     index_media,
+    label_paths,
     names_in,
     read_lines,
+    stem_of,
     text_files,
 )
 from .needed_files import missing_error, missing_files
@@ -168,7 +171,7 @@ def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:
         texts, others = text_files(root / folder)
         alone = sorted(path.stem for path in texts if composed(path.stem) not in files)
         if alone:
-            todo = "check the names: VIDEO.txt belongs to VIDEO.mp4"
+            todo = f"check the names: VIDEO.txt belongs to VIDEO.mp4{_meant_for(alone, root, files)}"
             found.append(Problem("warning", f"{count_of(alone, 'file')} in {folder}/ without a video", todo))
         if folder == "labels":
             others = [path for path in others if path.suffix.lower() not in (*READERS, *OF_TOOLS)]
@@ -177,6 +180,16 @@ def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:
             what = f"{count_of([printable(path.name) for path in others], 'file')} in {folder}/ ignored"
             found.append(Problem("warning", f"{what}: of another type than {types}", "save them as one of these"))
     return found
+
+
+def _meant_for(alone: Sequence[str], root: Path, files: Collection[str]) -> str:
+    """'; is b.txt meant for B?': the first that has nearly the name of a video without a list."""
+    without = {name.casefold(): name for name in sorted(files) if not label_paths(root, name)[0].is_file()}
+    for name in alone:
+        near = difflib.get_close_matches(stem_of(name).casefold(), without, 1, 0.8)
+        if near:
+            return f"; is {printable(name)}.txt meant for {printable(without[near[0]])}?"
+    return ""
 
 
 def _test_part(root: Path, kind: Kind, config: Config, split: int | None) -> list[Problem]:

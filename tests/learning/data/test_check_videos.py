@@ -138,6 +138,33 @@ def test_missing_lists_are_one_error_and_unreadable_ones_an_error_each(tmp_path:
     assert len(errors) == 3 and "video0.txt" in errors[1] and "video3.txt" in errors[2]
 
 
+@pytest.mark.parametrize("written", ["VIDEO1.txt", "video1.mp4.txt", "video_1.txt"])
+def test_a_list_under_nearly_the_name_of_a_video_is_named_with_it(tmp_path: Path, written: str) -> None:
+    root = write_small_data(tmp_path / "data", train=3, test=1)
+    (root / "transcripts" / "video1.txt").rename(root / "transcripts" / written)
+    [told] = [p for p in examine(root, load_config(str(CONFIG)), 1).problems if "without a video" in p.what]
+    assert f"is {written} meant for video1?" in told.todo
+
+
+def test_a_step_list_among_the_frame_labels_is_recognised(tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "data", train=3, test=1)
+    shutil.copy(root / "transcripts" / "video1.txt", root / "groundTruth" / "video1.txt")
+    (root / "transcripts" / "video1.txt").unlink()
+    [error] = [p for p in examine(root, load_config(str(CONFIG)), 1).problems if p.level == "error"]
+    assert "frame labels" in error.what and "belongs in transcripts/" in error.todo
+
+
+def test_one_step_gives_no_transition(tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "data", train=3, test=1)
+    shutil.rmtree(root / "groundTruth")
+    (root / "mapping.txt").unlink()
+    for name in ("video0", "video1", "video2", "video3"):
+        (root / "transcripts" / f"{name}.txt").write_text("work\n")
+    told = [p.what for p in examine(root, load_config(str(CONFIG)), 1).problems]
+    assert "there is one step, work: no transition can be learned" in told
+    assert not [what for what in told if "looks and durations" in what]
+
+
 def test_each_problem_is_told_once(tmp_path: Path) -> None:
     root = write_small_data(tmp_path / "data", train=3, test=1)
     (root / "features" / "notes.docx").write_text("x")

@@ -110,13 +110,13 @@ REASONS = {
 }
 
 
-def advised(run: Path, evidence: Evidence, labels: list[int] | None = None) -> None:
+def advised(run: Path, evidence: Evidence, labels: list[int] | None = None, task: Path | None = None) -> None:
     """`labels`: those of one of the videos, of all its steps or of some."""
     videos = [listed(f"v{i}", (0, 1) if i else (1, 0), 10 + i) for i in range(5)]
     videos[3] = replace(videos[3], labels=None if labels is None else np.array(labels))
     found = {video.name: {**asdict(evidence), "labelled": video.labels is not None, "segments": []} for video in videos}
     (run / "alignment.json").write_text(json.dumps(found))
-    say_whether_to_trust(run, VideoSet(("a", "b"), tuple(videos)))
+    say_whether_to_trust(run, VideoSet(("a", "b"), tuple(videos)), task=task)
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -129,6 +129,9 @@ def test_a_run_that_may_be_wrong_says_why_and_what_to_do(
     assert [other for other in REASONS if other in told.err] == [reason]
     assert "these first: v4 and v3; then train with --labelled v4,v3" in told.err
     assert "the 5 videos have 2 different lists" in told.err
+    advised(tmp_path, replace(SURE, **REASONS[reason]), task=Path("my task"))
+    told = capsys.readouterr()  # in a task folder labels need no option, and there is a page for them
+    assert "edge-hal correct 'my task', then train again" in told.err and "--labelled" not in told.err
 
 
 def test_a_run_that_is_trusted_or_has_labels_gives_no_caution(
