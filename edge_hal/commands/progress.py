@@ -28,8 +28,8 @@ class Stages:
     """`with Stages() as report: work(report)`; report(stage, done, total, remark).
 
     It writes to standard error, so that results on standard output can be piped. If standard error is not a terminal,
-    it prints one line for each complete stage, and one a minute while a stage lasts. With EDGE_HAL_PROGRESS=json, for programs that start a command, it
-    prints a JSON object a line instead, at most `LINES_HZ` a second."""
+    it prints one line for each complete stage, and one a minute while a stage lasts. With EDGE_HAL_PROGRESS=json, for
+    programs that start a command, it prints a JSON object a line instead, at most `LINES_HZ` a second."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
