@@ -89,6 +89,7 @@ def listen(
     number, line = 0, StatusLine()
     going_on: set[str] = set()
     with subscribe(connect, stream, replay=replay, begin=begin, cursor=cursor, keys=keys) as events, closing(line):
+        line.show(f"waiting for events of {'any stream' if stream is None else stream} at {connect}")
         for event in events:
             if isinstance(event, Now) and not as_json:
                 line.show(describe(event))

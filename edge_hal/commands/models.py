@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,7 +77,9 @@ def diff(
     sources: Annotated[
         list[str], typer.Argument(help="Video files, feature vectors (features:FILE.npy@HZ), or recordings of runs.")
     ],
-    before: Annotated[str | None, typer.Option(help="Name of one bundle (default: the one in use).")] = None,
+    before: Annotated[
+        str | None, typer.Option(help="Name of one bundle (default: the one in use, else the one before --after).")
+    ] = None,
     after: Annotated[str | None, typer.Option(help="Name of the other one (default: the newest).")] = None,
     within: Annotated[
         str, typer.Option(help="Events of the same kind this close to each other are the same event.")
@@ -88,11 +91,8 @@ def diff(
 
     within_s = parse_duration(within)
     found = _models(folder)
-    if before is None and current_model(folder) is None:
-        todo = "name one: --before NAME; edge-hal models list shows them"
-        raise EdgeHalError(f"{folder} has no bundle in use to compare with", "", todo, exit_code=2)
-    one = _in_use(folder) if before is None else _named(folder, before)
     other = found[-1] if after is None else _named(folder, after)
+    one = _earlier(folder, found, other) if before is None else _named(folder, before)
     if one.path == other.path:
         raise EdgeHalError(
             f"{one.name} and {other.name}", "they are the same bundle", "give --before or --after", exit_code=2
@@ -153,6 +153,16 @@ def _in_use(folder: Path) -> KeptModel:
         todo = f"edge-hal models use {shlex.quote(str(folder))} NAME"
         raise EdgeHalError(f"{folder} has no bundle in use", f"there is no link {CURRENT}", todo, exit_code=2)
     return found
+
+
+def _earlier(folder: Path, found: Sequence[KeptModel], other: KeptModel) -> KeptModel:
+    """The bundle in use; if none is, the one before `other`."""
+    used = current_model(folder)
+    at = [model.path for model in found].index(other.path)
+    if used is None and at == 0:
+        why = "none is in use, and none is older"
+        raise EdgeHalError(f"{folder} has no bundle to compare {other.name} with", why, "give --before", exit_code=2)
+    return found[at - 1] if used is None else used
 
 
 def _named(folder: Path, name: str) -> KeptModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -79,7 +80,13 @@ def test_what_is_no_bundle_is_not_to_be_overwritten(tmp_path: Path, command: Com
 
 
 def test_models_of_a_task_folder(task: Path, tmp_path: Path, command: Command) -> None:
-    assert "--before NAME" in command("models", "diff", "task", "x.mp4").stderr
+    source = features(tmp_path, vectors([0] * 20 + [1] * 20), 10)
+    for number in (1, 2):
+        manifest = task / "runs" / str(number) / "bundle" / "manifest.json"
+        os.utime(manifest, (10**9 + number, 10**9 + number))
+    done = command("models", "diff", "task", source)  # none is in use: the newest against the one before it
+    assert done.returncode == 0 and "runs/1/bundle (-) and runs/2/bundle (+)" in done.stdout, done
+    assert "none is older" in command("models", "diff", "task", source, "--after", "1").stderr
     for name in ("1", "runs/2", "runs/1/bundle"):
         assert command("models", "use", "task", name).returncode == 0
     assert (task / "current").resolve() == (task / "runs" / "1" / "bundle").resolve()

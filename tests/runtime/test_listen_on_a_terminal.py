@@ -42,6 +42,7 @@ def test_reports_leave_nothing_behind(tmp_path: Path) -> None:
         run(RunOptions(tmp_path / "bundle", source, endpoint, pace="asap", journal=journal, wait_subscribers=1))
         text = read_terminal(ours)
         assert listener.wait(timeout=60) == 0
+    assert text.startswith("waiting for events of any stream at ")  # a wrong address would show nothing else
     durable = [describe(decode(body)) for body in kept(tmp_path / "j")]
     shown = [line for line in on_screen(text) if line and "] heartbeat: " not in line]  # of a slow machine
     assert shown == [line.rstrip() for line in durable]

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import Video
 from edge_hal.learning.data.labels.order import places_in_list
+from edge_hal.learning.data.mstcn_files import nearest
 from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.metrics import runs_of
 
@@ -36,7 +37,8 @@ def choose_labelled(names: Sequence[str], wanted: int | Collection[str], seed: i
         return frozenset(sorted(names)[i] for i in order[:wanted])
     unknown = sorted(set(wanted) - set(names))
     if unknown:
-        raise EdgeHalError(f"labelled video '{unknown[0]}' is not in the training part", exit_code=2)
+        what = f"labelled video '{unknown[0]}' is not in the training part"
+        raise EdgeHalError(what, nearest(unknown[0], sorted(names), "video"), exit_code=2)
     return frozenset(wanted)
 
 

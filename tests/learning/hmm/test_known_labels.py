@@ -121,7 +121,7 @@ def test_more_labelled_videos_include_the_fewer(a: int, b: int, seed: int) -> No
 
 
 def test_unknown_or_too_many_labelled_videos_are_refused() -> None:
-    with pytest.raises(EdgeHalError, match="'w' is not in the training part"):
+    with pytest.raises(EdgeHalError, match="'w' is not in the training part: known videos are"):
         choose_labelled(["v"], ["v", "w"], 0)
     with pytest.raises(EdgeHalError, match="there are 1"):
         choose_labelled(["v"], 2, 0)
