@@ -100,12 +100,16 @@ def index_media(root: Path, kind: Kind, notes: list[str] | None = None) -> dict[
                 "rename or remove one of them",
             )
         files[name] = path
+    ignored = count_of([printable(path.name) for path in others], "other file")
+    wanted = suffixes[0] if len(suffixes) == 1 else f"a type of video ({', '.join(suffixes[:4])}, ...)"
     if not files:
-        wanted = f"{suffixes[0]} file" if len(suffixes) == 1 else f"video file ({', '.join(suffixes[:4])}, ...)"
-        raise EdgeHalError(f"{root / folder} is empty", f"it has no {wanted}")
+        what, why = f"{root / folder} is empty", f"it has no file of {wanted}"
+        if others:
+            what = f"{root / folder} has no file of {wanted}"
+            why = f"it has {ignored}"
+        raise EdgeHalError(what, why, f"copy your recordings into {root / folder}")
     if others and notes is not None:
-        names = [printable(path.name) for path in others]
-        notes.append(f"{root / folder}: {count_of(names, 'other file')} ignored")
+        notes.append(f"{root / folder}: {ignored} ignored, not of {wanted}")
     return files
 
 

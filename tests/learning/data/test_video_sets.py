@@ -130,7 +130,11 @@ def test_hidden_files_are_ignored_and_others_named(tmp_path: Path) -> None:
         (root / "videos" / name).write_bytes(b"no video")
     got = load_dataset(root, split=None, part="train")
     assert [video.name for video in got.videos] == ["v"]
-    assert "2 other files (Thumbs.db, v.txt) ignored" in got.notes[-1]
+    assert "2 other files (Thumbs.db, v.txt) ignored, not of a type of video (.mp4, " in got.notes[-1]
+    (root / "videos" / "v.mkv").unlink()
+    with pytest.raises(EdgeHalError, match=r"has no file of a type of video .*: it has 2 other files") as caught:
+        load_dataset(root, split=None, part="train")
+    assert "copy your recordings into" in caught.value.todo
 
 
 def test_a_video_file_without_stamps_takes_the_configured_rate(tmp_path: Path) -> None:
