@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edge_hal.spec import PyramidSpec
 
 PRECISIONS, INT8_TARGETS = ("fp32", "fp16", "int8"), ("onnxruntime", "tensorrt")
+"""The first of each is the default, of `calibrate` as of `export`: what was calibrated is what is exported."""
 
 
 def calibrate(
@@ -58,7 +59,7 @@ def calibrate(
         str | None,
         typer.Option(
             help="Engine for the int8 graphs. onnxruntime: dynamic quantisation for CPUs. tensorrt: explicit Q/DQ "
-            "nodes for GPUs (default: tensorrt)."
+            "nodes for GPUs (default: onnxruntime, as for `edge-hal export`)."
         ),
     ] = None,
     work: Annotated[
@@ -123,7 +124,7 @@ def calibrate(
     else:
         only_with("--confidence", {"--part": part is not None, "--check": check is not None})
     tested = confidence and split is None and is_task(data)  # a task folder has no splits, and no valid part
-    target, part = target or "tensorrt", part or ("test" if tested else "valid")
+    target, part = target or INT8_TARGETS[0], part or ("test" if tested else "valid")
     one_of("--target", target, INT8_TARGETS)
     one_of("--part", part, ("valid", "test"))
     if check is not None:

@@ -104,7 +104,7 @@ def export(
     if precision == "fp32":
         budgets = {"--budget-f1": budget_f1, "--budget-within": budget_within}
         only_with("--precision fp16 or int8", {option: value is not None for option, value in budgets.items()})
-    target = target or "onnxruntime"
+    target = target or INT8_TARGETS[0]
     one_of("--target", target, INT8_TARGETS)
     if task is not None and ckpt is not None:
         raise EdgeHalError("TASK and --ckpt", "both name what to export", "give one of them", exit_code=2)

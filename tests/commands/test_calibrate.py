@@ -34,6 +34,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+def test_calibrate_and_export_have_the_same_engine_by_default(run: Path, data: Path, tmp_path: Path) -> None:
+    common = ("--ckpt", run, "--split", 1, "--rate-hz", RATE_HZ, "--work", tmp_path / "w", *GENEROUS)
+    assert edge_hal("calibrate", data, *common).returncode == 0
+    kept = {path.name for path in (tmp_path / "w").iterdir()}
+    done = edge_hal("export", *common, "--precision", "int8", "--calib", data, "--out", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    assert "search.onnxruntime.json" in kept and {path.name for path in (tmp_path / "w").iterdir()} == kept
+
+
+@pytest.mark.slow
 def test_calibrate_then_export_takes_what_was_found(run: Path, data: Path, tmp_path: Path) -> None:
     common = ("--ckpt", run, "--split", 1, "--rate-hz", RATE_HZ, *GENEROUS)
     done = edge_hal("calibrate", data, "--target", "tensorrt", "--json", *common)

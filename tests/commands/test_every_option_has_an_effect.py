@@ -284,7 +284,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "DATA": (CALIBRATE, CALIBRATE.replace("data", "data2")),
         "--ckpt": (CALIBRATE, f"{CALIBRATE} --ckpt run2"),
         "--split": (CALIBRATE, f"{CALIBRATE} --split 1"),
-        "--target": (CALIBRATE, f"{CALIBRATE} --target onnxruntime"),
+        "--target": (CALIBRATE, f"{CALIBRATE} --target tensorrt"),
         "--work": (CALIBRATE, f"{CALIBRATE} --work w"),
         "--rate-hz": (CALIBRATE, f"{CALIBRATE} --rate-hz 40"),
         "--budget-f1": (CALIBRATE, f"{CALIBRATE} --budget-f1 2"),
