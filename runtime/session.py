@@ -111,7 +111,9 @@ class Session:
             found = self._resumption.at_start()
             resumed = self._resumed(found)
             if found is not None and resumed is None:
-                log.warning("the belief in the journal is not resumed: the bundle has other labels, or follows no belief")
+                log.warning(
+                    "the belief in the journal is not resumed: the bundle has other labels, or follows no belief"
+                )
             self._publish(self.recognizer.start(self._source.name, None if resumed is None else resumed.told()))
             self._report()
             if not self._stop.asked:

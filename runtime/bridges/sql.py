@@ -6,12 +6,14 @@ again changes nothing.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from sqlalchemy import Engine, Table, create_engine, inspect
+from sqlalchemy import Connection, Engine, Table, create_engine, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -28,8 +30,17 @@ DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": 5.0},
     # A server that vanishes is noticed after half a minute. What the URL says takes precedence.
-    "postgresql": {"connect_timeout": 10, "tcp_user_timeout": 30_000, "application_name": "edge-hal"},
+    "postgresql": {
+        "connect_timeout": 10,
+        "tcp_user_timeout": 30_000,
+        "application_name": "edge-hal",
+        "client_encoding": "utf8",  # the server says what its own cannot hold
+    },
 }
+LOCK_S = 10.0
+"""A lock that another session holds is waited for so long at once. A wait in the server cannot be stopped."""
+WAIT_FOR_LOCKS = text("SELECT set_config('lock_timeout', :limit, true) WHERE current_setting('lock_timeout') = '0'")
+"""For one transaction of PostgreSQL, unless the address or the role limits it."""
 TEMPORARY = re.compile(r"locked|busy|disk is full|disk I/O error", re.IGNORECASE)
 """Of SQLite."""
 REFUSED = re.compile(
@@ -56,6 +67,7 @@ class SqlDatabase:
         EdgeHalError: the URL is malformed or names another kind of database; the driver is not installed.
     """
 
+    interruptible: ClassVar[bool] = True  # a transaction is committed or not
     url: str
     password: str | None = None
     _engine: Engine = field(init=False, repr=False)
@@ -63,6 +75,7 @@ class SqlDatabase:
     def __post_init__(self) -> None:
         url = self._parsed()
         self._kind = url.get_backend_name()
+        logging.getLogger("psycopg").setLevel(logging.ERROR)  # what goes wrong is told here, and once
         if self.password is not None:
             url = url.set(password=self.password)
         if url.password is not None:
@@ -79,7 +92,7 @@ class SqlDatabase:
     def open(self) -> None:
         """Create the tables that are missing, and check those that are there."""
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 METADATA.create_all(connection)
                 inspector = inspect(connection)
                 for table in METADATA.sorted_tables:
@@ -93,7 +106,7 @@ class SqlDatabase:
             for table, row in rows_of(delivery):
                 rows.setdefault(table, []).append(row)
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 for table, values in rows.items():
                     connection.execute(INSERT[self._kind](table).on_conflict_do_nothing(), values)
         except DBAPIError as error:
@@ -104,6 +117,13 @@ class SqlDatabase:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            if self._kind == "postgresql":
+                connection.execute(WAIT_FOR_LOCKS, {"limit": f"{LOCK_S * 1000:.0f}ms"})
+            yield connection
 
     def _check(self, table: Table, inspector: Any) -> None:
         found = {column["name"] for column in inspector.get_columns(table.name)}
@@ -116,14 +136,14 @@ class SqlDatabase:
 
     def _failure(self, error: DBAPIError, what: str) -> Exception:
         why = " ".join(str(error.orig).split())
-        text, code = f"{what} {self.shown}", getattr(error.orig, "sqlstate", None)
+        failed, code = f"{what} {self.shown}", getattr(error.orig, "sqlstate", None)
         if self._kind == "sqlite":
             passes = TEMPORARY.search(why) is not None
         elif code is None:
             passes = REFUSED.search(why) is None and (error.connection_invalidated or _operational(error))
         else:
             passes = PASSING.match(code) is not None
-        return Unavailable(f"{text}: {why}") if passes else EdgeHalError(text, why, "check the address and the rights")
+        return Unavailable(f"{failed}: {why}") if passes else EdgeHalError(failed, why, _todo(code))
 
     def _parsed(self) -> URL:
         try:
@@ -141,6 +161,15 @@ class SqlDatabase:
     def _malformed(self, why: str) -> EdgeHalError:
         todo = "write sqlite:///events.db or postgresql://user@host/database"
         return EdgeHalError(f"cannot use the database '{redact(self.url)}'", why, todo, exit_code=2)
+
+
+def _todo(code: str | None) -> str:
+    """What helps, by the code of PostgreSQL."""
+    if code in ("42P01", "42703"):
+        return "the tables were changed while it ran: start it again, which creates or checks them"
+    if code in ("22P05", "22021"):
+        return "the database cannot hold this text: use one with the encoding UTF8"
+    return "check the address and the rights"
 
 
 def _operational(error: DBAPIError) -> bool:

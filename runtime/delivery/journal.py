@@ -152,7 +152,9 @@ class Journal:
         """
         if len(row) > BELIEF_BYTES:
             why = f"it has {len(row)} bytes, the limit is {BELIEF_BYTES}"
-            raise EdgeHalError(f"cannot keep the belief in {self.path}", why, "fewer labels or shorter names would help")
+            raise EdgeHalError(
+                f"cannot keep the belief in {self.path}", why, "fewer labels or shorter names would help"
+            )
         self.check()
         with self._errors():
             self._db.execute("PRAGMA synchronous=NORMAL")
