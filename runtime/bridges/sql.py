@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, Table, create_engine, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event
+from edge_hal.events import Event, Lost
 from edge_hal.redaction import redact, remember_secret
 
 from .bridge import Delivery, Unavailable
-from .sql_tables import METADATA, Row, rows_of
+from .sql_tables import EVENTS, METADATA, Row, rows_of
 
 INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
@@ -108,7 +108,9 @@ class SqlDatabase:
         try:
             with self._transaction() as connection:
                 for table, values in rows.items():
-                    connection.execute(INSERT[self._kind](table).on_conflict_do_nothing(), values)
+                    written = connection.execute(INSERT[self._kind](table).on_conflict_do_nothing(), values).rowcount
+                    if table is EVENTS and written != len(values):
+                        self._check_known(connection, values)
         except DBAPIError as error:
             raise self._failure(error, "cannot write to") from error
 
@@ -117,6 +119,25 @@ class SqlDatabase:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _check_known(self, connection: Connection, values: list[Row]) -> None:
+        """Raises EdgeHalError if the identity of one of these events belongs to another event. What is lost, and how
+        much, may be told anew."""
+        names = EVENTS.c.journal, EVENTS.c.stream, EVENTS.c.seq
+        given = {tuple(row[name.name] for name in names): row for row in values if row["type"] != Lost.type}
+        for journal, stream in {(row["journal"], row["stream"]) for row in given.values()}:
+            seqs = [seq for of, name, seq in given if (of, name) == (journal, stream)]
+            query = select(EVENTS.c.seq, EVENTS.c.body).where(
+                *(EVENTS.c.journal == journal, EVENTS.c.stream == stream, EVENTS.c.type != Lost.type),
+                EVENTS.c.seq.between(min(seqs), max(seqs)),
+            )
+            known = {seq: body for seq, body in connection.execute(query)}
+            other = [seq for seq in sorted(seqs) if known.get(seq) not in (None, given[journal, stream, seq]["body"])]
+            if other:
+                what = f"{self.shown} has another event {other[0]} of the stream '{stream}', journal {journal}"
+                why = "numbers are given again: the journal was restored from a backup, or its -wal file was lost"
+                todo = f"delete the rows of that journal and stream with seq >= {other[0]}, and start it again"
+                raise EdgeHalError(what, why, todo)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

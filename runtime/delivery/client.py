@@ -2,11 +2,13 @@
 
 With a publisher that keeps journals, every durable event within retention arrives once, and those of each stream in the
 order of `seq`, across restarts and `kill -9` of either side. Only events that were not acknowledged arrive again, as
-the same bytes. Events that are no longer available are reported as `Lost`.
+the same bytes. Events that are no longer available are reported as `Lost`. A journal that has gone back, because it was
+restored from a backup or has lost its `-wal` file, gives numbers again; its new events arrive too, with a warning.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from .connection import Answer, Connection, LiveMessage, Silence, Unavailable
 from .cursor import Position, read_cursor, write_cursor
 from .curve_keys import ClientKeys
 from .endpoint import DEFAULT_ENDPOINT
+
+log = logging.getLogger("edge_hal")
 
 PAGE_EVENTS = 1000
 MOST_STREAMS = 1000
@@ -38,16 +42,27 @@ Begin = Literal["now", "oldest"] | int | Since
 """`now`; the `oldest` event stored; a `seq`; or a time."""
 
 
+LATE_NS = 10 * 10**9
+"""A message may come late over a connection that has ended, but was made before those that came already."""
 LONE_TRIES = 3
 """Answers that the journal of the only stream known cannot be read, before messages of others are received."""
 
 
 @dataclass
 class _Followed:
-    """The number of the next event of a stream, None before it is known, and what it counts in: see `LiveMessage`."""
+    """The number of the next event of a stream, None before it is known, and what it counts in: see `LiveMessage`.
+
+    Attributes:
+        began: an event was returned, or acknowledged earlier. Before, `next` may lie ahead of what is published.
+        newest_ns: when the newest message was made that was not behind `next`, wall clock of the publisher.
+        behind: the least number of the messages since then that were.
+    """
 
     next: int | None = None
     numbers: str = ""
+    began: bool = False
+    newest_ns: int = 0
+    behind: int | None = None
 
 
 class Subscription:
@@ -76,7 +91,7 @@ class Subscription:
         if stream is not None and self._last and stream not in self._last:
             why = f"it belongs to the stream '{', '.join(self._last)}'"
             raise EdgeHalError(f"cannot use the cursor {cursor}", why, "use one file for each", exit_code=2)
-        self._streams = {name: _Followed(at.seq + 1, at.journal) for name, at in self._last.items()}
+        self._streams = {name: _Followed(at.seq + 1, at.journal, True) for name, at in self._last.items()}
         self._live: LiveMessage | None = None  # received; it waits until everything before it was returned
         self._ready: deque[tuple[Event, bytes]] = deque()
         self._connection = Connection(endpoint, stream, replay, timeout_s, keys)
@@ -93,6 +108,7 @@ class Subscription:
         event, self.raw = self._ready.popleft()
         if event.durable or isinstance(event, Lost):
             seq = event.to if isinstance(event, Lost) else event.seq  # type: ignore[attr-defined]
+            self._streams[event.stream].began = True
             self._last[event.stream] = Position(self._streams[event.stream].numbers, event.stream, seq)
         return event
 
@@ -137,10 +153,26 @@ class Subscription:
         except Unavailable:  # the other streams go on; the next message of this one asks again
             self._live = None
             return
+        if live.until < followed.next and self._gone_back(live, followed):
+            return
         self._live = None
         if live.until == followed.next:  # else replay has returned it already, or something newer
+            followed.newest_ns, followed.behind = max(followed.newest_ns, _made_ns(live.event)), None
             followed.next += live.event.durable
             self._ready.append((live.event, live.raw))
+
+    def _gone_back(self, live: LiveMessage, followed: _Followed) -> bool:
+        """Whether numbers that were returned already belong to new events. Then `next` is the first known one."""
+        followed.behind = live.until if followed.behind is None else min(followed.behind, live.until)
+        if not followed.began or _made_ns(live.event) <= followed.newest_ns + LATE_NS:
+            return False
+        log.warning(
+            "the journal of '%s' has gone back from event %s to %d: was it restored from a backup, or its -wal file "
+            "lost? The events from there on are new ones; to give them numbers of their own, move the journal away",
+            *(live.event.stream, followed.next, followed.behind),
+        )
+        followed.next, followed.behind, followed.newest_ns = followed.behind, None, _made_ns(live.event)
+        return True
 
     def _receive(self) -> LiveMessage:
         """The next live message. Another journal, or another run without one, counts from 0 again."""
@@ -152,7 +184,7 @@ class Subscription:
             self._streams[name] = _Followed()
         followed = self._streams[name]
         if followed.numbers not in ("", live.numbers):
-            followed.next = 0
+            followed.next, followed.newest_ns, followed.behind = 0, 0, None
         followed.numbers = live.numbers
         return live
 
@@ -200,6 +232,12 @@ class Subscription:
         lost = Lost(live.event.stream, live.event.epoch, from_=followed.next, to=until - 1, run=run)
         followed.next = until
         return lost, encode(lost)
+
+
+def _made_ns(event: Event) -> int:
+    """When it was made, as it says; 0 if it does not."""
+    utc_ns = event.run.get("utc_ns")
+    return utc_ns if isinstance(utc_ns, int) else 0
 
 
 def subscribe(

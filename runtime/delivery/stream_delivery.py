@@ -141,7 +141,9 @@ class StreamDelivery:
         except EdgeHalError as error:
             why = error.why
             if why != self._unkept:
-                threads.log.warning("%s: %s; events go on, a restart begins without it", error.what, why)
+                threads.log.warning(
+                    "the belief of '%s' cannot be kept: %s; a restart would begin without it", self.stream, why
+                )
         self._unkept = why
 
     def prune(self) -> None:

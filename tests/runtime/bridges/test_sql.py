@@ -64,6 +64,28 @@ def test_an_event_that_comes_again_changes_nothing(file: Path) -> None:
         assert ask(file, f"SELECT count(*) FROM edge_hal_{table} WHERE journal = 'j1'") == [(count,)] != [(0,)]
 
 
+def check_numbers_given_again(url: str, password: str | None = None) -> None:
+    database = opened(url, password)
+    database.deliver([delivery(mixed(seq), "back") for seq in range(10)])
+    new = [delivery(replace(mixed(seq), epoch=1), "back") for seq in range(6, 20)]
+    with pytest.raises(EdgeHalError, match=f"has another event 6 of the stream '{STREAM}', journal back"):
+        database.deliver(new)
+    # What is lost may be told anew, and may be there after all.
+    database.deliver([delivery(Lost(STREAM, 0, from_=10, to=12, run={}), "back"), delivery(mixed(9), "back")])
+    database.deliver([delivery(Lost(STREAM, 0, from_=10, to=20, run={}), "back"), delivery(mixed(10), "back")])
+    database.close()
+
+
+def test_numbers_that_are_given_again_are_one_error_and_nothing_is_left_out(file: Path) -> None:
+    check_numbers_given_again(f"sqlite:///{file}")
+    assert ask(file, "SELECT seq FROM edge_hal_events ORDER BY seq") == [(seq,) for seq in range(11)]
+    ask(file, "DELETE FROM edge_hal_events WHERE seq >= 6")
+    database = opened(f"sqlite:///{file}")
+    database.deliver([delivery(replace(mixed(seq), epoch=1), "back") for seq in range(6, 20)])
+    database.close()
+    assert ask(file, "SELECT count(*), sum(epoch) FROM edge_hal_events") == [(20, 14)]
+
+
 def test_the_columns_are_the_fields_of_the_events(file: Path) -> None:
     database = opened(f"sqlite:///{file}")
     database.deliver([delivery(mixed(seq)) for seq in (3, 10, 25)])
@@ -215,6 +237,11 @@ def test_postgresql_stores_the_same(postgres: Postgres) -> None:
     assert named == [(HOSTILE.replace("\x00", "\ufffd"),)]
     [(utc,)] = postgres.ask("SELECT utc AT TIME ZONE 'UTC' FROM edge_hal_transitions WHERE journal='j3' AND seq = 3")
     assert str(utc) == "2026-01-01 00:00:03"
+
+
+@pytest.mark.slow
+def test_postgresql_leaves_out_no_event_whose_number_is_given_again(postgres: Postgres) -> None:
+    check_numbers_given_again(postgres.url, postgres.PASSWORD)
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ import contextlib
 import json
 import socket as tcp
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event, Lost, decode
+from edge_hal.events import Event, Lost, decode, encode
 from edge_hal.runtime.delivery import connection as module
-from edge_hal.runtime.delivery.client import Since, Subscription, subscribe
+from edge_hal.runtime.delivery.client import Since, Subscription, _Followed, subscribe
+from edge_hal.runtime.delivery.connection import LiveMessage
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.delivery.publisher import Publisher
@@ -234,6 +237,69 @@ def test_a_new_journal_is_told_from_its_beginning(endpoint: str, tmp_path: Path)
                 events = listener.finish(20)
     assert [event.seq for event in events] == [*range(10), *range(10)]
     assert len({event.run["journal"] for event in events}) == 2
+
+
+def dated(seq: int, utc_ns: int) -> Event:
+    event = transition(seq) if seq % 50 else start(seq)
+    return replace(event, run={**event.run, "utc_ns": utc_ns})
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_journal_that_has_gone_back_is_told_and_its_new_events_arrive(
+    endpoint: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, connected: bool
+) -> None:
+    """The subscriber keeps its connection, or comes with its cursor when some new events are published already."""
+    path, cursor, later_ns = tmp_path / "j", tmp_path / "cursor", time.time_ns() + 3600 * 10**9
+    with Journal(path, STREAM, FOREVER) as journal:
+        journal.append([(seq, encode(dated(seq, seq))) for seq in range(50)])
+        identity = journal.id
+    backup = path.read_bytes()
+    events = subscribe(endpoint, STREAM, begin="oldest", cursor=cursor, timeout_s=TIMEOUT_S)
+    with Journal(path, STREAM, FOREVER) as journal, Publisher(endpoint, STREAM, journal=journal) as publisher:
+        for seq in range(50, 100):
+            publisher.publish(dated(seq, seq), wait=True)
+        assert durable(events, 100) == list(range(100))
+        events.ack()
+    if not connected:
+        events.close()
+    path.write_bytes(backup)
+    with Journal(path, STREAM, FOREVER) as journal, Publisher(endpoint, STREAM, journal=journal) as publisher:
+        assert journal.id == identity
+        if not connected:
+            publisher.publish(dated(50, later_ns), wait=True)
+            settle(endpoint, 50)
+            events = subscribe(endpoint, STREAM, cursor=cursor, timeout_s=TIMEOUT_S)
+        new = range(50 if connected else 51, 70)
+        if not connected:
+            while "has gone back" not in caplog.text:
+                assert not next(events).durable
+
+        def publish_new() -> None:
+            publisher.wait_subscribers(1)
+            for seq in new:
+                publisher.publish(dated(seq, later_ns), wait=True)
+
+        publishing = threading.Thread(target=publish_new)
+        publishing.start()
+        assert durable(events, len(new)) == list(new)
+        publishing.join()
+    events.close()
+    assert caplog.text.count("the journal of 'bench' has gone back from event 100 to") == 1
+
+
+def test_messages_that_come_late_over_an_ended_connection_are_not_new_events(tmp_path: Path) -> None:
+    """They were made before those that came already, so the journal has not gone back."""
+    followed, subscription = _Followed(100, "j", began=True), Subscription.__new__(Subscription)
+    followed.newest_ns = 50 * 10**9
+
+    def late(seq: int, utc_ns: int) -> bool:
+        event = dated(seq, utc_ns)
+        return subscription._gone_back(LiveMessage(event, b"", seq, "j", True), followed)
+
+    assert not late(60, 40 * 10**9) and not late(40, 55 * 10**9) and followed.next == 100
+    assert late(61, 61 * 10**9) and followed.next == 40
+    ahead = _Followed(100, "j")  # asked for with `begin`
+    assert not subscription._gone_back(LiveMessage(dated(60, 10**18), b"", 60, "j", True), ahead)
 
 
 class Cable:
