@@ -2,8 +2,8 @@
 
 With a publisher that keeps journals, every durable event within retention arrives once, and those of each stream in the
 order of `seq`, across restarts and `kill -9` of either side. Only events that were not acknowledged arrive again, as
-the same bytes. Events that are no longer available are reported as `Lost`. A journal that has gone back, because it was
-restored from a backup or has lost its `-wal` file, gives numbers again; its new events arrive too, with a warning.
+the same bytes. Events that are no longer available are reported as `Lost`. A journal that was restored from a backup, or
+has lost its `-wal` file, gives numbers again; then all its events arrive again, with a warning.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ Begin = Literal["now", "oldest"] | int | Since
 
 
 LATE_NS = 10 * 10**9
-"""A message may come late over a connection that has ended, but was made before those that came already."""
+"""A message that comes late, over a connection that has ended, was made before those that came already. Within a run
+the order of making is not exact: an event waits while its journal cannot be written, a heartbeat does not."""
 LONE_TRIES = 3
 """Answers that the journal of the only stream known cannot be read, before messages of others are received."""
 
@@ -54,15 +55,15 @@ class _Followed:
 
     Attributes:
         began: an event was returned, or acknowledged earlier. Before, `next` may lie ahead of what is published.
-        newest_ns: when the newest message was made that was not behind `next`, wall clock of the publisher.
-        behind: the least number of the messages since then that were.
+        newest_ns: when the newest message was made that was not behind `next`, wall clock of the publisher. `session`:
+            the run that made it.
     """
 
     next: int | None = None
     numbers: str = ""
     began: bool = False
     newest_ns: int = 0
-    behind: int | None = None
+    session: object = None
 
 
 class Subscription:
@@ -147,31 +148,35 @@ class Subscription:
         try:
             if followed.next is None:
                 followed.next = self._first(live)
+            if live.until < followed.next and self._gone_back(live, followed):
+                return
             if followed.next < live.until:
                 self._ready.extend(self._fill(live, followed))
                 return
         except Unavailable:  # the other streams go on; the next message of this one asks again
             self._live = None
             return
-        if live.until < followed.next and self._gone_back(live, followed):
-            return
         self._live = None
         if live.until == followed.next:  # else replay has returned it already, or something newer
-            followed.newest_ns, followed.behind = max(followed.newest_ns, _made_ns(live.event)), None
+            followed.newest_ns = max(followed.newest_ns, _made_ns(live.event))
+            followed.session = live.event.run.get("session")
             followed.next += live.event.durable
             self._ready.append((live.event, live.raw))
 
     def _gone_back(self, live: LiveMessage, followed: _Followed) -> bool:
-        """Whether numbers that were returned already belong to new events. Then `next` is the first known one."""
-        followed.behind = live.until if followed.behind is None else min(followed.behind, live.until)
-        if not followed.began or _made_ns(live.event) <= followed.newest_ns + LATE_NS:
+        """Whether numbers that were returned already belong to new events. Nobody knows to which ones, so everything
+        comes again. Raises Unavailable."""
+        assert followed.next is not None
+        late_ns = LATE_NS if live.event.run.get("session") == followed.session else 0
+        if not followed.began or _made_ns(live.event) <= followed.newest_ns + late_ns:
             return False
+        first = self._ask(live, from_=0, limit=0).first if live.kept else live.until
         log.warning(
-            "the journal of '%s' has gone back from event %s to %d: was it restored from a backup, or its -wal file "
-            "lost? The events from there on are new ones; to give them numbers of their own, move the journal away",
-            *(live.event.stream, followed.next, followed.behind),
+            "the journal of '%s' has gone back: event %d came already, and now it ends before. Was it restored from a "
+            "backup, or its -wal file lost? All that it holds comes again, from event %d on, as some of it is new",
+            *(live.event.stream, followed.next - 1, first),
         )
-        followed.next, followed.behind, followed.newest_ns = followed.behind, None, _made_ns(live.event)
+        followed.next = first
         return True
 
     def _receive(self) -> LiveMessage:
@@ -184,7 +189,7 @@ class Subscription:
             self._streams[name] = _Followed()
         followed = self._streams[name]
         if followed.numbers not in ("", live.numbers):
-            followed.next, followed.newest_ns, followed.behind = 0, 0, None
+            followed.next, followed.newest_ns = 0, 0
         followed.numbers = live.numbers
         return live
 

@@ -18,7 +18,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost, decode, encode
 from edge_hal.runtime.delivery import connection as module
 from edge_hal.runtime.delivery.client import Since, Subscription, _Followed, subscribe
-from edge_hal.runtime.delivery.connection import LiveMessage
+from edge_hal.runtime.delivery.connection import Answer, LiveMessage
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.delivery.publisher import Publisher
@@ -269,37 +269,38 @@ def test_a_journal_that_has_gone_back_is_told_and_its_new_events_arrive(
             publisher.publish(dated(50, later_ns), wait=True)
             settle(endpoint, 50)
             events = subscribe(endpoint, STREAM, cursor=cursor, timeout_s=TIMEOUT_S)
-        new = range(50 if connected else 51, 70)
-        if not connected:
-            while "has gone back" not in caplog.text:
-                assert not next(events).durable
 
         def publish_new() -> None:
             publisher.wait_subscribers(1)
-            for seq in new:
+            for seq in range(50 if connected else 51, 70):
                 publisher.publish(dated(seq, later_ns), wait=True)
 
         publishing = threading.Thread(target=publish_new)
         publishing.start()
-        assert durable(events, len(new)) == list(new)
+        assert durable(events, 70) == list(range(70))
         publishing.join()
     events.close()
-    assert caplog.text.count("the journal of 'bench' has gone back from event 100 to") == 1
+    assert caplog.text.count("the journal of 'bench' has gone back: event 99 came already") == 1
 
 
-def test_messages_that_come_late_over_an_ended_connection_are_not_new_events(tmp_path: Path) -> None:
+def test_messages_that_come_late_over_an_ended_connection_are_not_new_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """They were made before those that came already, so the journal has not gone back."""
+    monkeypatch.setattr(Subscription, "_ask", lambda *_, **__: Answer("j", 7, 7, []))
     followed, subscription = _Followed(100, "j", began=True), Subscription.__new__(Subscription)
-    followed.newest_ns = 50 * 10**9
+    followed.newest_ns, followed.session = 50 * 10**9, "tests"
 
-    def late(seq: int, utc_ns: int) -> bool:
-        event = dated(seq, utc_ns)
-        return subscription._gone_back(LiveMessage(event, b"", seq, "j", True), followed)
+    def gone_back(utc_ns: int, session: str = "tests") -> bool:
+        followed.next = 100
+        event = dated(60, utc_ns)
+        event = replace(event, run={**event.run, "session": session})
+        found = subscription._gone_back(LiveMessage(event, b"", 60, "j", True), followed)
+        assert followed.next == (7 if found else 100)  # 7: the first that the journal still holds
+        return found
 
-    assert not late(60, 40 * 10**9) and not late(40, 55 * 10**9) and followed.next == 100
-    assert late(61, 61 * 10**9) and followed.next == 40
-    ahead = _Followed(100, "j")  # asked for with `begin`
-    assert not subscription._gone_back(LiveMessage(dated(60, 10**18), b"", 60, "j", True), ahead)
+    assert not gone_back(40 * 10**9) and not gone_back(55 * 10**9) and not gone_back(49 * 10**9, "earlier")
+    assert gone_back(61 * 10**9) and gone_back(51 * 10**9, "later")
+    followed.began = False  # so far ahead was asked for with `begin`
+    assert not gone_back(61 * 10**9)
 
 
 class Cable:
