@@ -2,8 +2,8 @@
 
 With a publisher that keeps journals, every durable event within retention arrives once, and those of each stream in the
 order of `seq`, across restarts and `kill -9` of either side. Only events that were not acknowledged arrive again, as
-the same bytes. Events that are no longer available are reported as `Lost`. A journal that was restored from a backup, or
-has lost its `-wal` file, gives numbers again; then all its events arrive again, with a warning.
+the same bytes. Events that are no longer available are reported as `Lost`. A journal that was restored from a backup,
+or has lost its `-wal` file, gives numbers again; then all its events arrive again, with a warning.
 """
 
 from __future__ import annotations
