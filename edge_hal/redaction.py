@@ -101,7 +101,8 @@ def remember(argument: str) -> None:
         ends = [*AT.finditer(address)]
         if ends:
             name, _, password = re.sub("(?i)%3a", ":", address[: ends[-1].start()]).partition(":")
-            remember_secret(password or name)
+            if password or not argument.startswith("postgresql"):  # elsewhere a name alone may be a token
+                remember_secret(password or name)
 
 
 def remember_secret(secret: str) -> None:

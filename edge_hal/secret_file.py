@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import EdgeHalError
-from .files import check_readable
+from .files import check_readable, file_error
 from .redaction import remember_secret
 
 
@@ -25,7 +25,7 @@ def read_secret_line(path: Path, name: str, form: str) -> str:
         text = path.read_text().strip()
         readable = path.stat().st_mode & 0o077
     except (OSError, ValueError) as error:
-        raise EdgeHalError(f"cannot read the {name} {path}", type(error).__name__, todo) from error
+        raise file_error(f"cannot read the {name} {path}", error, todo, path=path) from error
     if readable:
         raise EdgeHalError(f"will not use the {name} {path}", "others on this machine can read it", todo)
     if not text or "\n" in text or (":" in form and ":" not in text):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from .delivery.journal import OLDEST_NS
+from .delivery.journal import LARGEST_SEQ, OLDEST_NS
 from .sources.base import Source
 from .stream.clock import Break
 from .stream.recognizer import Recognizer
@@ -61,11 +61,12 @@ class LiveResumption:
 
     Args:
         limit_s: the longest pause.
+        next_seq: of the journal. A row that names a later event is of another journal.
     """
 
-    def __init__(self, limit_s: float, source: Source, row: bytes | None) -> None:
+    def __init__(self, limit_s: float, source: Source, row: bytes | None, next_seq: int = LARGEST_SEQ) -> None:
         self._limit_ns, self._live = round(limit_s * 1e9), source.live
-        self._row = row if self._live and limit_s > 0 else None
+        self._row, self._next_seq = row if self._live and limit_s > 0 else None, next_seq
         self._noted: Noted | None = None
         self._before: Resumed | None = None
         self._began_ns = 0
@@ -93,6 +94,8 @@ class LiveResumption:
         self._began_ns = time.monotonic_ns()
         try:
             at, belief, cycle = read_row(self._row)
+            if cycle is not None and cycle.newest_seq >= self._next_seq:
+                raise ValueError("it names events that are not in this journal")
         except ValueError as error:
             log.warning("the belief in the journal is not resumed: %s", error)
             return None

@@ -88,7 +88,7 @@ class Session:
         if isinstance(source, ReplaySource):
             self._resumption = ReplayedResumption(source.resumed)
         else:
-            self._resumption = LiveResumption(options.resume_s, source, publisher.kept_belief)
+            self._resumption = LiveResumption(options.resume_s, source, publisher.kept_belief, publisher.next_seq)
         self._now = NowReporter(0.0 if options.events == "core" else options.now_hz)
         self._clock = FrameClock(
             recognizer.spec.model_hz,
@@ -108,7 +108,12 @@ class Session:
         engines, bundle = self.recognizer.engines, self.recognizer.bundle.fingerprint
         log.info("bundle %s on %s, %s", bundle[:12], engines.kind, engines.why, extra={"fields": {"bundle": bundle}})
         try:
-            resumed = self._resumed(self._resumption.at_start())
+            found = self._resumption.at_start()
+            resumed = self._resumed(found)
+            if found is not None and resumed is None:
+                log.warning(
+                    "the belief in the journal is not resumed: the bundle has other labels, or follows no belief"
+                )
             self._publish(self.recognizer.start(self._source.name, None if resumed is None else resumed.told()))
             self._report()
             if not self._stop.asked:

@@ -141,6 +141,16 @@ def test_what_holds_no_secret_is_shown_whole(text: str) -> None:
     assert redact(text) == text and mask(f"cannot open {text}: gone") == f"cannot open {text}: gone"
 
 
+def test_the_user_of_a_database_is_hidden_in_its_address_only() -> None:
+    remember("postgresql://edge@db/plant")
+    remember("postgresql://writer:s3cret-word@db/plant")
+    assert (
+        mask("from postgresql://edge@db/plant to /var/lib/edge-hal")
+        == "from postgresql://db/plant to /var/lib/edge-hal"
+    )
+    assert mask("the writer has no s3cret-word") == "the writer has no ***"
+
+
 def test_free_text_shows_no_setting_that_is_secret() -> None:
     text = "POST https://hooks.example/T0?sig=abcdefgh failed, password='x y z' api_key=12345678 with Bearer abc.def"
     shown = mask(text)

@@ -88,6 +88,11 @@ class KeptCycle:
             unseen_s=min(unseen_s, LONGEST_AGE_S),
         )
 
+    @property
+    def newest_seq(self) -> int:
+        """Of the events that it names; -1 without any."""
+        return max(self.called.values(), default=NOT_KNOWN)
+
     def running(self, names: Sequence[str], model_hz: float) -> RunningCycle:
         """The cycle goes on in a new epoch. The deviations in `called` get the numbers 0, 1, ... of it, in their
         order."""
@@ -139,7 +144,8 @@ class KeptCycle:
             and _whole(data["repeats"], 0)
             and data["repeats"] <= count
             and _whole(data["open"], 0)
-            and data["open"] <= len(steps)
+            and data["open"] <= count
+            and (count <= MOST_STEPS or not data["open"])  # only listed steps are open
             and isinstance(called, Mapping)
             and all(name in labels and _whole(number, NOT_KNOWN) for name, number in called.items())
             and (data["begun"] is None or (isinstance(data["begun"], str) and data["begun"] in labels))
@@ -182,7 +188,7 @@ def _step(data: object, labels: Mapping[str, Any]) -> KeptStep:
 
 
 def _whole(value: Any, least: int) -> bool:
-    return type(value) is int and least <= value < LARGEST
+    return type(value) is int and least <= value < LARGEST // 2  # counting goes on from there
 
 
 def _number(value: Any) -> bool:

@@ -188,7 +188,8 @@ class RunningCycle:
             all(array.min() >= -1 and array.max() < LARGEST for array in arrays)
             and BEFORE <= steps.min() <= steps.max() < LARGEST
             and min(done.min(), doubtful.min(), count, deviations, from_begin, repeats, seen_before, another) >= 0
-            and 0 <= open_steps <= min(count, MOST_STEPS)
+            and 0 <= open_steps <= count
+            and (count <= MOST_STEPS or not open_steps)  # only listed steps are open
             and max(count, deviations, repeats) < LARGEST
             and seen_before <= count
             and (steps[: min(count, MOST_STEPS), 0] >= 0).all()

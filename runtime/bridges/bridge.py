@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,11 +27,14 @@ from ..delivery.client import Subscription, subscribe
 from ..delivery.curve_keys import ClientKeys
 from ..delivery.endpoint import DEFAULT_ENDPOINT
 from ..stop import Stop, signals
+from ..threads import Worker
 
 log = logging.getLogger("edge_hal")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LARGEST_BATCH = 1000
+LATE_S = 30.0
+"""A target that has not answered for so long is told."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,11 @@ class Stopped(BaseException):
 
 
 class Target(Protocol):
-    """What events are carried to. Each method is called from one thread."""
+    """What events are carried to. Each method is called from one thread.
+
+    With an attribute `interruptible` that is true, a signal ends `open` and `deliver` at any place, by `Stopped`.
+    Without it they end by themselves.
+    """
 
     def open(self) -> None:
         """Connect. Raises Unavailable, and EdgeHalError if trying again would not help."""
@@ -121,6 +128,40 @@ class Waits:
             raise Stopped
 
 
+class Lateness:
+    """Warns, once for each call of a target, that it takes long: nothing else tells of a target that keeps the
+    connection and never confirms."""
+
+    def __init__(self) -> None:
+        self._began_s: float | None = None
+        self._told = False
+        self._ended = threading.Event()
+        self._thread = Worker(self._watch, "bridge-lateness", restarts=2)
+
+    def __enter__(self) -> Lateness:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._thread.finish()
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        self._told, self._began_s = False, time.monotonic()
+        try:
+            yield
+        finally:
+            self._began_s = None
+
+    def _watch(self) -> None:
+        while not self._ended.wait(LATE_S / 10):
+            began_s = self._began_s
+            if began_s is not None and not self._told and time.monotonic() - began_s >= LATE_S:
+                self._told = True
+                log.warning("the target has not confirmed for %g s; still waiting, no event is lost", LATE_S)
+
+
 def bridge(source: Source, target: Target, stop: Stop | None = None, *, largest_batch: int = LARGEST_BATCH) -> None:
     """Carry events until SIGINT or SIGTERM. What was not confirmed by then comes again at the next call.
 
@@ -131,10 +172,15 @@ def bridge(source: Source, target: Target, stop: Stop | None = None, *, largest_
         EdgeHalError: the target or the publisher refuses; another bridge uses the cursor.
     """
     stop = stop or Stop()
-    with _lock(source.cursor), signals(stop):
+    with _lock(source.cursor), signals(stop), Lateness() as lateness:
         waits = Waits(stop)
+
+        def call(work: Callable[[], None]) -> None:
+            with lateness.call(), waits.interruptible() if getattr(target, "interruptible", False) else nullcontext():
+                work()
+
         try:
-            _until_available(target.open, waits)
+            _until_available(lambda: call(target.open), waits)
             with subscribe(
                 source.endpoint,
                 source.stream,
@@ -144,14 +190,16 @@ def bridge(source: Source, target: Target, stop: Stop | None = None, *, largest_
                 keys=source.keys,
             ) as events:
                 while True:
-                    _carry_once(events, target, waits, largest_batch)
+                    _carry_once(events, target, waits, call, largest_batch)
         except Stopped:
             log.info("the bridge was stopped")
         finally:
             target.close()
 
 
-def _carry_once(events: Subscription, target: Target, waits: Waits, largest_batch: int) -> None:
+def _carry_once(
+    events: Subscription, target: Target, waits: Waits, call: Callable[[Callable[[], None]], None], largest_batch: int
+) -> None:
     """Wait for an event, and carry it with those that are here already: a page of past events, or what came meanwhile.
     So a target that is slow for each batch is given larger ones."""
     batch: list[Delivery] = []
@@ -165,7 +213,7 @@ def _carry_once(events: Subscription, target: Target, waits: Waits, largest_batc
                 break
             event = next(events)
     if batch:
-        _until_available(lambda: target.deliver(batch), waits)
+        _until_available(lambda: call(lambda: target.deliver(batch)), waits)
         events.ack()
     if not (event.durable or isinstance(event, Lost)):
         target.report(event, events.raw)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import re
 import ssl
+import sys
 import threading
 import time
 from collections import deque
@@ -44,8 +45,8 @@ UNCONFIRMED = 20
 here."""
 HEADER = 32
 """Bytes of a message beside topic and payload, and some to spare."""
-LOSSES = 3
-"""So many connections that end without a confirmed event are told."""
+BRIEF_S, BRIEF = 30.0, 3
+"""So many connections in a row that each last for less than this are told, and those that follow are not."""
 WAKE_S = 0.2
 """How soon a stop ends the wait for a confirmation."""
 LONGEST_LEVEL = 100
@@ -100,7 +101,9 @@ class MqttBroker:
         self._online: MQTTMessageInfo | None = None
         self._window = UNCONFIRMED
         self._largest: int | None = None
-        self._losses = 0
+        self._connected_s = 0.0
+        self._brief = 0  # connections in a row that were lost soon
+        self._away = ""  # why the broker could not be reached the last time
         self._states: dict[str, StreamState] = {}
 
     def open(self) -> None:
@@ -182,7 +185,6 @@ class MqttBroker:
         while True:
             while self._in_flight and self._in_flight[0].is_published():  # they are confirmed in order
                 self._in_flight.popleft()
-                self._losses = 0
             if self._refused is not None:
                 raise self._refused
             if len(self._in_flight) < count:
@@ -212,6 +214,7 @@ class MqttBroker:
         if self._context is not None:
             client.tls_set_context(self._context)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_connect_fail = self._on_connect_fail
         client.on_publish = self._on_publish
         return client
 
@@ -221,28 +224,39 @@ class MqttBroker:
                 if str(reason) not in PASSING:
                     self._refuse(f"the broker {self.shown} refuses the connection", reason, "check user and password")
             else:
-                self._connected = True
+                self._connected, self._connected_s, self._away = True, time.monotonic(), ""
                 self._window = max(1, min(UNCONFIRMED, getattr(properties, "ReceiveMaximum", UNCONFIRMED) - 1))
                 self._largest = getattr(properties, "MaximumPacketSize", None)
                 if self._online is None or self._online.is_published():  # else paho sends the old one again
                     self._online = client.publish(f"{self._root}/status", b"online", qos=1, retain=True)
-                log.info("connected to the broker %s", self.shown)
+                if self._brief < BRIEF:
+                    log.info("connected to the broker %s", self.shown)
             self._changed.notify_all()
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         with self._changed:
             if self._connected and reason.is_failure:
-                log.warning("the connection to the broker %s is lost: %s; connecting again", self.shown, reason)
-                self._losses += bool(self._in_flight)
-                if self._losses == LOSSES:
+                self._brief = self._brief + 1 if time.monotonic() - self._connected_s < BRIEF_S else 0
+                if self._brief < BRIEF:
+                    log.warning("the connection to the broker %s is lost: %s; connecting again", self.shown, reason)
+                elif self._brief == BRIEF:
                     log.warning(
-                        "the broker %s has ended %d connections and confirmed no event: does it limit the size of "
-                        "messages (mosquitto: message_size_limit), or has another bridge the same --station?",
-                        self.shown,
-                        LOSSES,
+                        "the broker %s has ended %d connections, each within %g s: has another bridge the same "
+                        "--station '%s', or does the broker limit the size of messages (mosquitto: "
+                        "message_size_limit)? Connecting again each time; it is told again when a connection has "
+                        "lasted longer",
+                        *(self.shown, BRIEF, BRIEF_S, self.station),
                     )
             self._connected = False
             self._changed.notify_all()
+
+    def _on_connect_fail(self, _client: Client, _data: Any) -> None:
+        """paho tries again and tells nobody: a certificate may have expired since the first connection."""
+        error = sys.exc_info()[1]  # paho calls this while it handles the error
+        why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+        if why != self._away:
+            log.warning("cannot reach the broker %s: %s; trying again until it works", self.shown, why)
+        self._away = why
 
     def _on_publish(self, _client: Client, _data: Any, _mid: int, reason: Any, _properties: Any) -> None:
         if reason.is_failure:

@@ -6,30 +6,41 @@ again changes nothing.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from sqlalchemy import Engine, Table, create_engine, inspect
+from sqlalchemy import Connection, Engine, Table, create_engine, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event
+from edge_hal.events import Event, Lost
 from edge_hal.redaction import redact, remember_secret
 
 from .bridge import Delivery, Unavailable
-from .sql_tables import METADATA, Row, rows_of
+from .sql_tables import EVENTS, METADATA, Row, rows_of
 
 INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": 5.0},
     # A server that vanishes is noticed after half a minute. What the URL says takes precedence.
-    "postgresql": {"connect_timeout": 10, "tcp_user_timeout": 30_000, "application_name": "edge-hal"},
+    "postgresql": {
+        "connect_timeout": 10,
+        "tcp_user_timeout": 30_000,
+        "application_name": "edge-hal",
+        "client_encoding": "utf8",  # the server says what its own cannot hold
+    },
 }
+LOCK_S = 10.0
+"""A lock that another session holds is waited for so long at once. A wait in the server cannot be stopped."""
+WAIT_FOR_LOCKS = text("SELECT set_config('lock_timeout', :limit, true) WHERE current_setting('lock_timeout') = '0'")
+"""For one transaction of PostgreSQL, unless the address or the role limits it."""
 TEMPORARY = re.compile(r"locked|busy|disk is full|disk I/O error", re.IGNORECASE)
 """Of SQLite."""
 REFUSED = re.compile(
@@ -56,6 +67,7 @@ class SqlDatabase:
         EdgeHalError: the URL is malformed or names another kind of database; the driver is not installed.
     """
 
+    interruptible: ClassVar[bool] = True  # a transaction is committed or not
     url: str
     password: str | None = None
     _engine: Engine = field(init=False, repr=False)
@@ -63,6 +75,7 @@ class SqlDatabase:
     def __post_init__(self) -> None:
         url = self._parsed()
         self._kind = url.get_backend_name()
+        logging.getLogger("psycopg").setLevel(logging.ERROR)  # what goes wrong is told here, and once
         if self.password is not None:
             url = url.set(password=self.password)
         if url.password is not None:
@@ -79,7 +92,7 @@ class SqlDatabase:
     def open(self) -> None:
         """Create the tables that are missing, and check those that are there."""
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 METADATA.create_all(connection)
                 inspector = inspect(connection)
                 for table in METADATA.sorted_tables:
@@ -93,9 +106,11 @@ class SqlDatabase:
             for table, row in rows_of(delivery):
                 rows.setdefault(table, []).append(row)
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 for table, values in rows.items():
-                    connection.execute(INSERT[self._kind](table).on_conflict_do_nothing(), values)
+                    written = connection.execute(INSERT[self._kind](table).on_conflict_do_nothing(), values).rowcount
+                    if table is EVENTS and written != len(values):
+                        self._check_known(connection, values)
         except DBAPIError as error:
             raise self._failure(error, "cannot write to") from error
 
@@ -104,6 +119,32 @@ class SqlDatabase:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _check_known(self, connection: Connection, values: list[Row]) -> None:
+        """Raises EdgeHalError if the identity of one of these events belongs to another event. What is lost, and how
+        much, may be told anew."""
+        names = EVENTS.c.journal, EVENTS.c.stream, EVENTS.c.seq
+        given = {tuple(row[name.name] for name in names): row for row in values if row["type"] != Lost.type}
+        for journal, stream in {(row["journal"], row["stream"]) for row in given.values()}:
+            seqs = [seq for of, name, seq in given if (of, name) == (journal, stream)]
+            query = select(EVENTS.c.seq, EVENTS.c.body).where(
+                *(EVENTS.c.journal == journal, EVENTS.c.stream == stream, EVENTS.c.type != Lost.type),
+                EVENTS.c.seq.between(min(seqs), max(seqs)),
+            )
+            known = {seq: body for seq, body in connection.execute(query)}
+            other = [seq for seq in sorted(seqs) if known.get(seq) not in (None, given[journal, stream, seq]["body"])]
+            if other:
+                what = f"{self.shown} has another event {other[0]} of the stream '{stream}', journal {journal}"
+                why = "numbers are given again: the journal was restored from a backup, or its -wal file was lost"
+                todo = f"delete the rows of that journal and stream with seq >= {other[0]}, and start it again"
+                raise EdgeHalError(what, why, todo)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            if self._kind == "postgresql":
+                connection.execute(WAIT_FOR_LOCKS, {"limit": f"{LOCK_S * 1000:.0f}ms"})
+            yield connection
 
     def _check(self, table: Table, inspector: Any) -> None:
         found = {column["name"] for column in inspector.get_columns(table.name)}
@@ -116,14 +157,14 @@ class SqlDatabase:
 
     def _failure(self, error: DBAPIError, what: str) -> Exception:
         why = " ".join(str(error.orig).split())
-        text, code = f"{what} {self.shown}", getattr(error.orig, "sqlstate", None)
+        failed, code = f"{what} {self.shown}", getattr(error.orig, "sqlstate", None)
         if self._kind == "sqlite":
             passes = TEMPORARY.search(why) is not None
         elif code is None:
             passes = REFUSED.search(why) is None and (error.connection_invalidated or _operational(error))
         else:
             passes = PASSING.match(code) is not None
-        return Unavailable(f"{text}: {why}") if passes else EdgeHalError(text, why, "check the address and the rights")
+        return Unavailable(f"{failed}: {why}") if passes else EdgeHalError(failed, why, _todo(code))
 
     def _parsed(self) -> URL:
         try:
@@ -141,6 +182,15 @@ class SqlDatabase:
     def _malformed(self, why: str) -> EdgeHalError:
         todo = "write sqlite:///events.db or postgresql://user@host/database"
         return EdgeHalError(f"cannot use the database '{redact(self.url)}'", why, todo, exit_code=2)
+
+
+def _todo(code: str | None) -> str:
+    """What helps, by the code of PostgreSQL."""
+    if code in ("42P01", "42703"):
+        return "the tables were changed while it ran: start it again, which creates or checks them"
+    if code in ("22P05", "22021"):
+        return "the database cannot hold this text: use one with the encoding UTF8"
+    return "check the address and the rights"
 
 
 def _operational(error: DBAPIError) -> bool:

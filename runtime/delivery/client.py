@@ -2,11 +2,13 @@
 
 With a publisher that keeps journals, every durable event within retention arrives once, and those of each stream in the
 order of `seq`, across restarts and `kill -9` of either side. Only events that were not acknowledged arrive again, as
-the same bytes. Events that are no longer available are reported as `Lost`.
+the same bytes. Events that are no longer available are reported as `Lost`. A journal that was restored from a backup,
+or has lost its `-wal` file, gives numbers again; then all its events arrive again, with a warning.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from .connection import Answer, Connection, LiveMessage, Silence, Unavailable
 from .cursor import Position, read_cursor, write_cursor
 from .curve_keys import ClientKeys
 from .endpoint import DEFAULT_ENDPOINT
+
+log = logging.getLogger("edge_hal")
 
 PAGE_EVENTS = 1000
 MOST_STREAMS = 1000
@@ -38,16 +42,28 @@ Begin = Literal["now", "oldest"] | int | Since
 """`now`; the `oldest` event stored; a `seq`; or a time."""
 
 
+LATE_NS = 10 * 10**9
+"""A message that comes late, over a connection that has ended, was made before those that came already. Within a run
+the order of making is not exact: an event waits while its journal cannot be written, a heartbeat does not."""
 LONE_TRIES = 3
 """Answers that the journal of the only stream known cannot be read, before messages of others are received."""
 
 
 @dataclass
 class _Followed:
-    """The number of the next event of a stream, None before it is known, and what it counts in: see `LiveMessage`."""
+    """The number of the next event of a stream, None before it is known, and what it counts in: see `LiveMessage`.
+
+    Attributes:
+        began: an event was returned, or acknowledged earlier. Before, `next` may lie ahead of what is published.
+        newest_ns: when the newest message was made that was not behind `next`, wall clock of the publisher. `session`:
+            the run that made it.
+    """
 
     next: int | None = None
     numbers: str = ""
+    began: bool = False
+    newest_ns: int = 0
+    session: object = None
 
 
 class Subscription:
@@ -76,7 +92,7 @@ class Subscription:
         if stream is not None and self._last and stream not in self._last:
             why = f"it belongs to the stream '{', '.join(self._last)}'"
             raise EdgeHalError(f"cannot use the cursor {cursor}", why, "use one file for each", exit_code=2)
-        self._streams = {name: _Followed(at.seq + 1, at.journal) for name, at in self._last.items()}
+        self._streams = {name: _Followed(at.seq + 1, at.journal, True) for name, at in self._last.items()}
         self._live: LiveMessage | None = None  # received; it waits until everything before it was returned
         self._ready: deque[tuple[Event, bytes]] = deque()
         self._connection = Connection(endpoint, stream, replay, timeout_s, keys)
@@ -93,6 +109,7 @@ class Subscription:
         event, self.raw = self._ready.popleft()
         if event.durable or isinstance(event, Lost):
             seq = event.to if isinstance(event, Lost) else event.seq  # type: ignore[attr-defined]
+            self._streams[event.stream].began = True
             self._last[event.stream] = Position(self._streams[event.stream].numbers, event.stream, seq)
         return event
 
@@ -131,6 +148,8 @@ class Subscription:
         try:
             if followed.next is None:
                 followed.next = self._first(live)
+            if live.until < followed.next and self._gone_back(live, followed):
+                return
             if followed.next < live.until:
                 self._ready.extend(self._fill(live, followed))
                 return
@@ -139,8 +158,26 @@ class Subscription:
             return
         self._live = None
         if live.until == followed.next:  # else replay has returned it already, or something newer
+            followed.newest_ns = max(followed.newest_ns, _made_ns(live.event))
+            followed.session = live.event.run.get("session")
             followed.next += live.event.durable
             self._ready.append((live.event, live.raw))
+
+    def _gone_back(self, live: LiveMessage, followed: _Followed) -> bool:
+        """Whether numbers that were returned already belong to new events. Nobody knows to which ones, so everything
+        comes again. Raises Unavailable."""
+        assert followed.next is not None
+        late_ns = LATE_NS if live.event.run.get("session") == followed.session else 0
+        if not followed.began or _made_ns(live.event) <= followed.newest_ns + late_ns:
+            return False
+        first = self._ask(live, from_=0, limit=0).first if live.kept else live.until
+        log.warning(
+            "the journal of '%s' has gone back: event %d came already, and now it ends before. Was it restored from a "
+            "backup, or its -wal file lost? All that it holds comes again, from event %d on, as some of it is new",
+            *(live.event.stream, followed.next - 1, first),
+        )
+        followed.next = first
+        return True
 
     def _receive(self) -> LiveMessage:
         """The next live message. Another journal, or another run without one, counts from 0 again."""
@@ -152,7 +189,7 @@ class Subscription:
             self._streams[name] = _Followed()
         followed = self._streams[name]
         if followed.numbers not in ("", live.numbers):
-            followed.next = 0
+            followed.next, followed.newest_ns = 0, 0
         followed.numbers = live.numbers
         return live
 
@@ -200,6 +237,12 @@ class Subscription:
         lost = Lost(live.event.stream, live.event.epoch, from_=followed.next, to=until - 1, run=run)
         followed.next = until
         return lost, encode(lost)
+
+
+def _made_ns(event: Event) -> int:
+    """When it was made, as it says; 0 if it does not."""
+    utc_ns = event.run.get("utc_ns")
+    return utc_ns if isinstance(utc_ns, int) else 0
 
 
 def subscribe(

@@ -8,6 +8,7 @@ writes. Readers (`journal_reader.py`) do not block it. Another table has one row
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import re
@@ -37,6 +38,8 @@ LARGEST_SEQ = 2**62
 BELIEF_BYTES = 1 << 20
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 UNITS_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
+
+log = logging.getLogger("edge_hal.run")
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,13 @@ class Journal:
         disk does not have to write it at once: there is one each second, and a pause with a power cut is rarely short.
 
         Raises:
-            EdgeHalError: as `append`.
+            EdgeHalError: as `append`, or the row is too large to be read again.
         """
+        if len(row) > BELIEF_BYTES:
+            why = f"it has {len(row)} bytes, the limit is {BELIEF_BYTES}"
+            raise EdgeHalError(
+                f"cannot keep the belief in {self.path}", why, "fewer labels or shorter names would help"
+            )
         self.check()
         with self._errors():
             self._db.execute("PRAGMA synchronous=NORMAL")
@@ -161,13 +169,19 @@ class Journal:
                 self._db.execute("PRAGMA synchronous=FULL")
 
     def kept_belief(self) -> bytes | None:
-        """What `keep_belief` kept last; None if nothing, or nothing that can be read."""
-        query = f"SELECT CAST(body AS BLOB) FROM belief WHERE id = 0 AND length(body) <= {BELIEF_BYTES}"
+        """What `keep_belief` kept last; None if nothing. It is logged if there is something that cannot be read."""
+        fits = f"CASE WHEN length(body) <= {BELIEF_BYTES} THEN CAST(body AS BLOB) END"
         try:
-            found = self._db.execute(query).fetchone()
-        except sqlite3.Error:  # no such table, or a damaged page
-            return None
-        return None if found is None or not isinstance(found[0], bytes) else found[0]
+            if not self._db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'belief'").fetchone()[0]:
+                return None
+            found = self._db.execute(f"SELECT {fits} FROM belief WHERE id = 0").fetchone()
+            if found is None or isinstance(found[0], bytes):
+                return None if found is None else found[0]
+            why = f"it is larger than {BELIEF_BYTES} bytes"
+        except sqlite3.Error as error:  # a damaged page, or a table of another program
+            why = str(error)
+        log.warning("the belief in the journal is not resumed: %s", why)
+        return None
 
     def check(self) -> None:
         """Raises EdgeHalError if the files of the journal no longer have their names. What was written then would be

@@ -36,6 +36,9 @@ class LockedFile:
                 )
                 raise EdgeHalError(what, why, "choose another --journal, or chmod u+w")
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for beside in (Path(f"{os.path.realpath(path)}{suffix}") for suffix in ("-wal", "-shm")):
+                if os.path.lexists(beside) and not beside.is_file():  # SQLite would not say which file it cannot use
+                    raise EdgeHalError(what, f"{beside} is no regular file", "remove it: its place belongs to SQLite")
             self._check_other_names(path)
         except OSError as error:
             os.close(self._descriptor)

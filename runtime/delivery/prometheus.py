@@ -50,19 +50,29 @@ def parse_address(address: str) -> tuple[str, int]:
 class MetricsServer:
     """Serves `HOST:PORT` in threads of its own until it is closed.
 
+    Args:
+        more: what `/health` tells beside its streams.
+
     Raises:
         EdgeHalError: the address is malformed, taken, or open to others without `insecure`; prometheus-client is
             missing.
     """
 
-    def __init__(self, address: str, vitals: Callable[[], Sequence[Vitals]], *, insecure: bool = False) -> None:
+    def __init__(
+        self,
+        address: str,
+        vitals: Callable[[], Sequence[Vitals]],
+        *,
+        more: Callable[[], dict[str, Any]] = dict,
+        insecure: bool = False,
+    ) -> None:
         shown, port = parse_address(address)
         host = shown.strip("[]")
         if not (is_loopback(host) or insecure):
             todo = "use 127.0.0.1, or add --insecure on a trusted network"
             why = "other machines could read it"
             raise EdgeHalError(f"will not serve metrics on {address}", why, todo, exit_code=2)
-        app = _app(vitals)
+        app = _app(vitals, more)
         try:
             place = net.getaddrinfo(host, port, type=net.SOCK_STREAM)[0]
             listener = net.create_server(place[4][:2], family=place[0], backlog=BACKLOG)
@@ -140,7 +150,7 @@ def _serve(app: Callable[..., Iterable[bytes]], listener: net.socket) -> Any:
     return server
 
 
-def _app(vitals: Callable[[], Sequence[Vitals]]) -> Callable[..., Iterable[bytes]]:
+def _app(vitals: Callable[[], Sequence[Vitals]], more: Callable[[], dict[str, Any]]) -> Callable[..., Iterable[bytes]]:
     try:
         from prometheus_client import CollectorRegistry, make_wsgi_app
     except ImportError as error:
@@ -159,7 +169,7 @@ def _app(vitals: Callable[[], Sequence[Vitals]]) -> Callable[..., Iterable[bytes
         now = vitals()
         ailing = any(each.troubles for each in now)
         respond("503 Service Unavailable" if ailing else "200 OK", [("Content-Type", "application/json")])
-        return [json.dumps(_health(now)).encode()]
+        return [json.dumps({**_health(now), **more()}).encode()]
 
     return app
 

@@ -33,7 +33,7 @@ class Publisher:
         replay, keys, insecure: of an address of its own, see `SharedAddress`; `replay` is by default the next port, or
             `.replay`.
 
-    `kept_belief`: the row that an earlier run kept with the journal, if there is one.
+    `kept_belief`: the row that an earlier run kept with the journal, if there is one. `next_seq`: of the journal then.
 
     Raises:
         EdgeHalError: an endpoint is malformed, in use, or open to others without `keys` or `insecure`; `replay`
@@ -57,7 +57,7 @@ class Publisher:
             replay = replay_address(address, replay, kept=journal is not None)
             self._own = address = SharedAddress(address, (stream,), replay=replay, keys=keys, insecure=insecure)
         self.stream = stream
-        self.kept_belief = None if journal is None else journal.kept_belief()
+        self.kept_belief, self.next_seq = (None, 0) if journal is None else (journal.kept_belief(), journal.next_seq)
         self._address, self._closed = address, False
         self._delivery = StreamDelivery(stream, journal, latency or Latency())
         self._held = self._delivery.held

@@ -53,6 +53,7 @@ class StreamDelivery:
         self.leaving, self.left = threading.Event(), threading.Event()
         self._journal = journal
         self._kept: Noted | None = None
+        self._unkept: str | None = None  # why the newest belief could not be kept
         self._stored: deque[tuple[Event, bytes]] = deque()  # the oldest of those held: in the journal, not yet sent
         self._report = Report(stream, -1 if journal is None else journal.next_seq - 1)
 
@@ -128,15 +129,22 @@ class StreamDelivery:
 
     def keep_belief(self) -> None:
         """Keep the newest belief with the journal, if all events that it names are stored. Events are not held back
-        where that fails: the next one tells."""
+        where that fails; a change is logged."""
         noted = self.noted
         if self._journal is None or noted is None or noted is self._kept or self.held.ailing is not None:
             return
         if noted.newest_seq >= self._journal.next_seq:
             return
-        with contextlib.suppress(EdgeHalError):
+        try:
             self._journal.keep_belief(noted.row())
-            self._kept = noted
+            self._kept, why = noted, None
+        except EdgeHalError as error:
+            why = error.why
+            if why != self._unkept:
+                threads.log.warning(
+                    "the belief of '%s' cannot be kept: %s; a restart would begin without it", self.stream, why
+                )
+        self._unkept = why
 
     def prune(self) -> None:
         if self._journal is not None:

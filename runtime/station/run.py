@@ -7,6 +7,7 @@ import os
 import queue
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
@@ -67,7 +68,8 @@ def run_station(
         ):
             station = Station(options, shared, on_event)
             if address.metrics is not None:
-                closing.enter_context(MetricsServer(address.metrics, station.vitals, insecure=address.insecure))
+                served = MetricsServer(address.metrics, station.vitals, more=station.health, insecure=address.insecure)
+                closing.enter_context(served)
             if on_ready is not None:
                 on_ready(shared.endpoint)
             stop.on_ask(station.wake)
@@ -85,7 +87,7 @@ def run_station(
 
 
 class Station:
-    """The streams of a station. For the main thread, but for `wake` and `vitals`."""
+    """The streams of a station. For the main thread, but for `wake`, `vitals` and `health`."""
 
     def __init__(
         self, options: StationOptions, address: SharedAddress, on_event: Callable[[Event], None] | None
@@ -94,6 +96,7 @@ class Station:
         self._options, self._address, self._on_event = options, address, on_event
         self._models, self._turns = Models(), Turns(len(os.sched_getaffinity(0)))
         self._views: dict[str, Views] = {}  # by fused stream
+        self._reloaded: dict[str, Any] | None = None  # a new dict each time, because another thread reads it
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal handler may put into it at any time
 
     def begin(self) -> None:
@@ -114,6 +117,10 @@ class Station:
     def vitals(self) -> list[Vitals]:
         return [each.vitals() for each in list(self.streams.values())]
 
+    def health(self) -> dict[str, Any]:
+        """What concerns no stream: nothing before the first reload. `refused`: why the last one was, or None."""
+        return {} if self._reloaded is None else {"reload": self._reloaded}
+
     def reload(self, read: Callable[[], StationOptions]) -> None:
         """Begin the streams that are new, end those that are gone, and begin those that changed again. The others go on
         untouched, unless the files of their bundle changed. If anything is wrong, nothing changes at all."""
@@ -125,6 +132,7 @@ class Station:
                 raise EdgeHalError("the address of the station differs", why, "restart it: no event is lost")
         except EdgeHalError as error:
             log.error("the station goes on as it was: %s", error)
+            self._tell_reload(str(error))
             return
         before, after = ({**each.streams, **each.fused} for each in (self._options, options))
         ending = [name for name in before if after.get(name) != before[name]]
@@ -156,12 +164,17 @@ class Station:
         told = {"added": added, "removed": removed, "changed": changed}
         texts = [f"{what}: {', '.join(names)}" for what, names in told.items() if names]
         log.info("the station was read again, %s", "; ".join(texts) or "no stream changed", extra={"fields": told})
+        self._tell_reload(None)
 
     def end(self) -> None:
         for each in self.streams.values():
             each.stop()
         for each in self.streams.values():
             each.finish()
+
+    def _tell_reload(self, refused: str | None) -> None:
+        done = 0 if self._reloaded is None else self._reloaded["done"]
+        self._reloaded = {"done": done + (refused is None), "refused": refused}
 
     def _start(self, name: str) -> None:
         fused = self._options.fused.get(name)

@@ -60,7 +60,7 @@ class Noted:
     @property
     def newest_seq(self) -> int:
         """Of the events that it names; -1 without any."""
-        return -1 if self.cycle is None else max(self.cycle.called.values(), default=-1)
+        return -1 if self.cycle is None else self.cycle.newest_seq
 
     def kept(self) -> KeptBelief:
         return KeptBelief.of(self.belief, self.labels, self.model_hz)

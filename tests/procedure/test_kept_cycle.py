@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from edge_hal.procedure.conformance import Conformance, Cycle, Deviation
 from edge_hal.procedure.kept_cycle import KeptCycle
 from edge_hal.procedure.rules import Procedure
-from edge_hal.procedure.running_cycle import MOST_STEPS
+from edge_hal.procedure.running_cycle import LARGEST, MOST_STEPS
 from edge_hal.runtime.recording.state_file import check_like
 from edge_hal.untrusted import parse_json
 from tests.helpers.followed_procedure import (
@@ -403,3 +404,29 @@ def test_other_data_are_refused(data: Any) -> None:
     with pytest.raises(ValueError, match=r"cycle|step that went on"):
         KeptCycle.from_dict(data)
     assert KeptCycle.from_dict(text(going_on=GOING_ON)).going_on is not None
+
+
+def test_steps_that_are_not_listed_cannot_be_open() -> None:
+    """Whoever closes the cycle looks up where its open steps begin."""
+    many = Stream(lasting()).play(*long(TAKE, *[FOLD, WIPE] * MOST_STEPS)).tracker.kept().to_dict()
+    KeptCycle.from_dict(many)
+    with pytest.raises(ValueError, match="the cycle is out of range"):
+        KeptCycle.from_dict({**many, "open": 1})
+    state = resumed(KeptCycle.from_dict(many)).tracker.state()
+    state["cycle"]["counts"][-1] = 1
+    with pytest.raises(ValueError, match="the cycle is out of range"):
+        Stream(lasting()).tracker.restore(state)
+
+
+def test_a_count_that_is_accepted_can_grow() -> None:
+    """The state of the cycle that goes on has the same limits, and is recorded."""
+    accepted = []
+    for most in (LARGEST // 2 - 1, LARGEST - 1):
+        labels = {**text()["labels"], "wipe": [most - 2, 0.0, 0]}
+        kept = text(labels=labels, count=most, steps=["take", "press", *["wipe"] * (MOST_STEPS - 2)])
+        with contextlib.suppress(ValueError):
+            accepted.append(KeptCycle.from_dict(kept))
+    assert accepted
+    for each in accepted:
+        stream = resumed(each).play(*long(WIPE, FOLD, WIPE))
+        Stream(lasting()).tracker.restore(stream.tracker.state())

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.decoding.belief import BeliefTracker
+from edge_hal.decoding.belief import Belief, BeliefTracker
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.forward_filter import filter_tables
 from edge_hal.errors import EdgeHalError
@@ -22,7 +22,7 @@ from edge_hal.events import Cycle, Deviation, Event, Gap, Now, Start, Transition
 from edge_hal.procedure.conformance import Conformance
 from edge_hal.procedure.kept_cycle import KeptCycle
 from edge_hal.procedure.rules import Procedure, Step
-from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.delivery.journal import BELIEF_BYTES, Journal
 from edge_hal.runtime.delivery.stream_delivery import StreamDelivery
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable, read_recording
@@ -160,13 +160,21 @@ def test_a_row_of_anything_else_is_ignored_with_a_warning(found: bytes, caplog: 
     assert "is not resumed" in caplog.text
 
 
-def test_a_row_of_other_labels_is_not_resumed(tmp_path: Path) -> None:
+def test_a_row_that_names_events_of_another_journal_is_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    found = row(cycle=CYCLE.to_dict())  # it names the event 41
+    assert LiveResumption(30, Camera("c", None), found, 42).at_start() is not None and not caplog.text
+    assert LiveResumption(30, Camera("c", None), found, 41).at_start() is None
+    assert "it names events that are not in this journal" in caplog.text
+
+
+def test_a_row_of_other_labels_is_not_resumed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = np.repeat(UNSURE, 4 * HZ, 0)
     with Journal(tmp_path / "j", "default") as journal:
         journal.keep_belief(row(belief={"other": [1.0, 2.0]}))
     options = RunOptions(believing(tmp_path), camera(tmp_path, "seed=1", rows), journal=tmp_path / "j", seconds=1)
     _, events = recorded(options)
     assert isinstance(events[0], Start) and events[0].resumed is None
+    assert caplog.text.count("is not resumed: the bundle has other labels") == 1
 
 
 # --- the journal ---------------------------------------------------------------------------------
@@ -187,11 +195,16 @@ def test_a_journal_keeps_the_newest_belief_and_events_beside_it(tmp_path: Path) 
     assert len(kept(tmp_path / "j")) == 1
 
 
+def belief_of(labels: tuple[str, ...]) -> Belief:
+    """After one tick that tells nothing."""
+    procedure = Procedure({name: Step(1 / 3, 1 / 3, 2.0, 1.3, {}) for name in labels})
+    tracker = BeliefTracker(filter_tables(procedure, HZ, 0.05), (0.3,), (0,))
+    return tracker.follow(0, {0: np.log(np.full((1, 3), 1 / 3))}).now
+
+
 def test_a_row_is_kept_after_the_events_that_it_names(tmp_path: Path) -> None:
     """Else the next run would give their numbers to other events."""
-    procedure = Procedure({name: Step(1 / 3, 1 / 3, 2.0, 1.3, AFTER[name]) for name in LABELS})
-    tracker = BeliefTracker(filter_tables(procedure, HZ, 0.05), (0.3,), (0,))
-    belief = tracker.follow(0, {0: np.log(np.full((1, 3), 1 / 3))}).now
+    belief = belief_of(LABELS)
     with Journal(tmp_path / "j", STREAM) as journal:
         delivery = StreamDelivery(STREAM, journal, Latency())
         delivery.noted = Noted(belief, LABELS, HZ, NOW, 0, dataclasses.replace(CYCLE, called={"red": 0}))
@@ -204,16 +217,18 @@ def test_a_row_is_kept_after_the_events_that_it_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "told"),
     [
-        "UPDATE belief SET body = zeroblob(5000000)",
-        "UPDATE belief SET body = 7",
-        "DELETE FROM belief",
-        "DROP TABLE belief",
-        "DROP TABLE belief; CREATE VIEW belief AS SELECT 0 AS id, 'x' AS other",
+        ("UPDATE belief SET body = zeroblob(5000000)", "it is larger than"),
+        ("UPDATE belief SET body = 7", "it has another schema"),
+        ("DELETE FROM belief", ""),
+        ("DROP TABLE belief", ""),
+        ("DROP TABLE belief; CREATE VIEW belief AS SELECT 0 AS id, 'x' AS other", "no such column: body"),
     ],
 )
-def test_a_belief_that_cannot_be_read_is_none(tmp_path: Path, change: str) -> None:
+def test_a_belief_that_cannot_be_read_is_none_and_told(
+    tmp_path: Path, change: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with Journal(tmp_path / "j", STREAM) as journal:
         journal.keep_belief(row())
     with closing(sqlite3.connect(tmp_path / "j")) as db:
@@ -221,6 +236,31 @@ def test_a_belief_that_cannot_be_read_is_none(tmp_path: Path, change: str) -> No
     with Journal(tmp_path / "j", STREAM) as journal:
         found = journal.kept_belief()
         assert found is None or LiveResumption(30, Camera("c", None), found).at_start() is None
+    assert [record.getMessage().partition(" is not resumed: ")[2][: len(told)] for record in caplog.records] == (
+        [told] if told else []
+    )
+
+
+def test_a_belief_that_cannot_be_kept_is_told_once_and_events_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A table of that name has another layout. A row that is too large to be read again is not kept either."""
+    with Journal(tmp_path / "j", STREAM) as journal:
+        journal._db.execute("CREATE TABLE belief (other TEXT)")
+        delivery = StreamDelivery(STREAM, journal, Latency())
+        for seq in range(3):
+            delivery.noted = Noted(belief_of(LABELS), LABELS, HZ, NOW, seq)
+            delivery.held.put(start(seq), "", wait=False)
+            delivery.send_batch(lambda event, body: None)
+        assert journal.next_seq == 3 and caplog.text.count("a restart would begin without it") == 1
+        journal._db.execute("DROP TABLE belief")
+        delivery.noted = Noted(belief_of(LABELS), LABELS, HZ, NOW, 3)
+        delivery.keep_belief()
+        assert journal.kept_belief() == delivery.noted.row()
+        long = tuple(f"{name}{'x' * BELIEF_BYTES}" for name in LABELS)
+        delivery.noted = Noted(belief_of(long), long, HZ, NOW, 4)
+        delivery.keep_belief()
+    assert caplog.text.count("a restart would begin without it") == 2 and f"the limit is {BELIEF_BYTES}" in caplog.text
 
 
 def test_a_replaced_journal_takes_no_belief(tmp_path: Path) -> None:

@@ -115,6 +115,30 @@ def test_a_target_that_is_away_is_asked_again_and_gets_the_same_batch(
     assert any("can be reached again" in record.message for record in caplog.records)
 
 
+def test_a_target_that_keeps_silent_is_told_once_for_each_call(
+    endpoint: str,
+    tmp_path: Path,
+    published: Callable[[int], None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LATE_S", 0.05)
+
+    def told() -> int:
+        return caplog.text.count("the target has not confirmed")
+
+    class Silent(Remembering):
+        def deliver(self, batch: Sequence[Delivery]) -> None:
+            before = told()
+            until(lambda: told() > before)
+            super().deliver(batch)
+
+    published(30)
+    target = Silent(30)
+    bridge(Source(tmp_path / "cursor", endpoint), target, target.stop, largest_batch=10)
+    assert target.raws == kept(tmp_path / "journal") and told() == 3
+
+
 def test_pauses_grow_and_end(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Away(Remembering):
         def open(self) -> None:

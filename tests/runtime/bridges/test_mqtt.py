@@ -18,7 +18,7 @@ pytest.importorskip("paho.mqtt.client")
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Heartbeat, Moment, Now, Unknown, encode
 from edge_hal.runtime.bridges.bridge import Delivery, Stopped, Unavailable
-from edge_hal.runtime.bridges.mqtt import MqttBroker
+from edge_hal.runtime.bridges.mqtt import BRIEF, MqttBroker
 from edge_hal.runtime.bridges.stream_state import StreamState
 from tests.helpers.sample_events import STREAM, mixed, start
 from tests.helpers.services import Mosquitto, free_port, program, self_signed, until
@@ -251,6 +251,53 @@ def test_a_limit_of_the_size_of_messages_is_told(tmp_path: Path, caplog: pytest.
         until(lambda: "limit the size of messages" in caplog.text, lambda: caplog.text)
         target.stop.ask()
         sending.join()
+        target.close()
+
+
+@pytest.mark.slow
+def test_two_bridges_with_one_station_are_told_once_and_lose_nothing(
+    broker: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each takes the connection from the other, for ever."""
+    caplog.set_level("INFO", "edge_hal")
+    listener = Listener(broker)
+    first, second = (MqttBroker(f"mqtt://127.0.0.1:{broker.port}", "here") for _ in range(2))
+    for target in (first, second):
+        target.open()
+    until(lambda: min(first._brief, second._brief) >= BRIEF + 1, lambda: caplog.text)
+    told = [record.getMessage() for record in caplog.records]
+    assert sum("same --station 'here'" in text for text in told) == 2
+    assert sum("is lost" in text for text in told) == 2 * (BRIEF - 1) and len(told) <= 4 * BRIEF
+    for seq, target in ((3, first), (4, second)):
+        target.deliver(batch(mixed(seq)))
+        listener.until(f"edge-hal/here/{STREAM}/transition", encode(mixed(seq)))
+    for target in (first, second):
+        target.close()
+    listener.close()
+
+
+@pytest.mark.slow
+def test_a_certificate_that_is_exchanged_during_the_run_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pem, key = self_signed(tmp_path, "server", "localhost")
+    (tmp_path / "ca.pem").write_bytes(pem.read_bytes())
+    own = pem.read_bytes(), key.read_bytes()
+    with Mosquitto(tmp_path, f"allow_anonymous true\ncertfile {pem}\nkeyfile {key}") as broker:
+        target = MqttBroker(f"mqtts://localhost:{broker.port}", "here", None, tmp_path / "ca.pem")
+        target.open()
+        broker.kill()
+        self_signed(tmp_path, "server", "localhost")
+        broker.start()
+        delivered = threading.Thread(target=target.deliver, args=(batch(mixed(1)),))
+        delivered.start()
+        until(lambda: "self-signed certificate; trying again" in caplog.text, lambda: caplog.text)
+        broker.kill()
+        pem.write_bytes(own[0])
+        key.write_bytes(own[1])
+        broker.start()
+        delivered.join(60)
+        assert not delivered.is_alive() and caplog.text.count("self-signed certificate") == 1
         target.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Deviation, Lost, Transition, Unknown, encode
 from edge_hal.runtime.bridges.bridge import Delivery, Unavailable
 from edge_hal.runtime.bridges.sql import SqlDatabase
+from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.delivery.publisher import Publisher
 from tests.helpers.sample_events import STREAM, mixed
-from tests.helpers.services import Postgres
+from tests.helpers.services import Postgres, position, start_bridge, until
 
 
 def delivery(event: Any, journal: str | None = "j1") -> Delivery:
@@ -59,6 +62,28 @@ def test_an_event_that_comes_again_changes_nothing(file: Path) -> None:
     for table, kind in kinds.items():
         count = sum(each.event.type == kind for each in batch)
         assert ask(file, f"SELECT count(*) FROM edge_hal_{table} WHERE journal = 'j1'") == [(count,)] != [(0,)]
+
+
+def check_numbers_given_again(url: str, password: str | None = None) -> None:
+    database = opened(url, password)
+    database.deliver([delivery(mixed(seq), "back") for seq in range(10)])
+    new = [delivery(replace(mixed(seq), epoch=1), "back") for seq in range(6, 20)]
+    with pytest.raises(EdgeHalError, match=f"has another event 6 of the stream '{STREAM}', journal back"):
+        database.deliver(new)
+    # What is lost may be told anew, and may be there after all.
+    database.deliver([delivery(Lost(STREAM, 0, from_=10, to=12, run={}), "back"), delivery(mixed(9), "back")])
+    database.deliver([delivery(Lost(STREAM, 0, from_=10, to=20, run={}), "back"), delivery(mixed(10), "back")])
+    database.close()
+
+
+def test_numbers_that_are_given_again_are_one_error_and_nothing_is_left_out(file: Path) -> None:
+    check_numbers_given_again(f"sqlite:///{file}")
+    assert ask(file, "SELECT seq FROM edge_hal_events ORDER BY seq") == [(seq,) for seq in range(11)]
+    ask(file, "DELETE FROM edge_hal_events WHERE seq >= 6")
+    database = opened(f"sqlite:///{file}")
+    database.deliver([delivery(replace(mixed(seq), epoch=1), "back") for seq in range(6, 20)])
+    database.close()
+    assert ask(file, "SELECT count(*), sum(epoch) FROM edge_hal_events") == [(20, 14)]
 
 
 def test_the_columns_are_the_fields_of_the_events(file: Path) -> None:
@@ -215,6 +240,11 @@ def test_postgresql_stores_the_same(postgres: Postgres) -> None:
 
 
 @pytest.mark.slow
+def test_postgresql_leaves_out_no_event_whose_number_is_given_again(postgres: Postgres) -> None:
+    check_numbers_given_again(postgres.url, postgres.PASSWORD)
+
+
+@pytest.mark.slow
 def test_what_postgresql_refuses_is_one_error_and_what_passes_is_not(postgres: Postgres) -> None:
     cases = {
         "password authentication failed": (postgres.url, "wrong-password"),
@@ -237,12 +267,90 @@ def test_what_postgresql_refuses_is_one_error_and_what_passes_is_not(postgres: P
 
 
 @pytest.mark.slow
-def test_a_database_that_was_killed_is_found_again(postgres: Postgres) -> None:
+def test_a_table_that_another_session_locks_is_not_waited_for_without_end(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else neither the log nor a stop would get its turn. A limit in the address counts instead."""
+    import psycopg
+
+    from edge_hal.runtime.bridges import sql
+
+    monkeypatch.setattr(sql, "LOCK_S", 0.05)
+    database = opened(postgres.url, postgres.PASSWORD)
+    patient = opened(f"{postgres.url}?options=-c%20lock_timeout%3D60s", postgres.PASSWORD)
+    with psycopg.connect(postgres.url, password=postgres.PASSWORD) as other:
+        other.execute("LOCK TABLE edge_hal_events IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(Unavailable, match="lock timeout"):
+            database.deliver([delivery(mixed(1), "j5")])
+        waiting = threading.Thread(target=patient.deliver, args=([delivery(mixed(2), "j5")],))
+        waiting.start()
+        until(lambda: bool(postgres.ask("SELECT 1 FROM pg_locks WHERE NOT granted")))
+    waiting.join()
+    database.deliver([delivery(mixed(1), "j5")])
+    patient.close()
+    database.close()
+    assert postgres.ask("SELECT seq FROM edge_hal_events WHERE journal = 'j5' ORDER BY seq") == [(1,), (2,)]
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_wait_for_a_server_and_the_events_come_again(
+    postgres: Postgres, endpoint: str, tmp_path: Path
+) -> None:
+    import psycopg
+
+    cursor, secret = tmp_path / "cursor", tmp_path / "secret"
+    secret.write_text(postgres.PASSWORD)
+    secret.chmod(0o600)
+    patient = f"{postgres.url}?options=-c%20lock_timeout%3D600s"
+    arguments = ("sql", patient, "--password-file", secret, "--connect", endpoint, "--cursor", cursor)
+
+    def stored() -> list[tuple[object, ...]]:
+        return postgres.ask(f"SELECT seq FROM edge_hal_events WHERE journal = '{journal.id}' ORDER BY seq")
+
+    opened(postgres.url, postgres.PASSWORD).close()
+    with Journal(tmp_path / "j", STREAM) as journal, Publisher(endpoint, STREAM, journal=journal) as publisher:
+        with psycopg.connect(postgres.url, password=postgres.PASSWORD) as other:
+            other.execute("LOCK TABLE edge_hal_events IN ACCESS EXCLUSIVE MODE")
+            for seq in range(5):
+                publisher.publish(mixed(seq), wait=True)
+            with start_bridge(*arguments, log=tmp_path / "log") as process:
+                until(lambda: bool(postgres.ask("SELECT 1 FROM pg_locks WHERE NOT granted")))
+                process.terminate()
+                assert process.wait(60) == 0, (tmp_path / "log").read_text()
+        assert stored() == [] and position(cursor) == -1
+        with start_bridge(*arguments, log=tmp_path / "log") as process:
+            until(lambda: position(cursor) == 4)
+            process.terminate()
+    assert stored() == [(seq,) for seq in range(5)]
+
+
+@pytest.mark.slow
+def test_a_table_that_is_dropped_and_a_text_that_does_not_fit_have_their_own_advice(postgres: Postgres) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres.url, password=postgres.PASSWORD, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
+    url = postgres.url.replace("/postgres", "/latin")
+    database = opened(url, postgres.PASSWORD)
+    with pytest.raises(EdgeHalError, match="encoding UTF8"):
+        database.deliver([delivery(replace(mixed(1), to="\u7814"))])  # type: ignore[call-arg]
+    with psycopg.connect(url, password=postgres.PASSWORD) as other:
+        other.execute("DROP TABLE edge_hal_cycles")
+    with pytest.raises(EdgeHalError, match="start it again"):
+        database.deliver([delivery(mixed(25))])
+    database.open()
+    database.deliver([delivery(mixed(25))])
+    database.close()
+
+
+@pytest.mark.slow
+def test_a_database_that_was_killed_is_found_again(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
     database = opened(postgres.url, postgres.PASSWORD)
     database.deliver([delivery(mixed(1), "j4")])
     postgres.kill()
     with pytest.raises(Unavailable):
-        database.deliver([delivery(mixed(2), "j4")])
+        database.deliver([delivery(mixed(2), "j4"), delivery(mixed(3), "j4")])
+    assert not caplog.records  # who calls it tells it, and once
     postgres.start()
     while True:
         try:

@@ -4,7 +4,9 @@ import contextlib
 import json
 import socket as tcp
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event, Lost, decode
+from edge_hal.events import Event, Lost, decode, encode
 from edge_hal.runtime.delivery import connection as module
-from edge_hal.runtime.delivery.client import Since, Subscription, subscribe
+from edge_hal.runtime.delivery.client import Since, Subscription, _Followed, subscribe
+from edge_hal.runtime.delivery.connection import Answer, LiveMessage
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.delivery.publisher import Publisher
@@ -234,6 +237,70 @@ def test_a_new_journal_is_told_from_its_beginning(endpoint: str, tmp_path: Path)
                 events = listener.finish(20)
     assert [event.seq for event in events] == [*range(10), *range(10)]
     assert len({event.run["journal"] for event in events}) == 2
+
+
+def dated(seq: int, utc_ns: int) -> Event:
+    event = transition(seq) if seq % 50 else start(seq)
+    return replace(event, run={**event.run, "utc_ns": utc_ns})
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_journal_that_has_gone_back_is_told_and_its_new_events_arrive(
+    endpoint: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, connected: bool
+) -> None:
+    """The subscriber keeps its connection, or comes with its cursor when some new events are published already."""
+    path, cursor, later_ns = tmp_path / "j", tmp_path / "cursor", time.time_ns() + 3600 * 10**9
+    with Journal(path, STREAM, FOREVER) as journal:
+        journal.append([(seq, encode(dated(seq, seq))) for seq in range(50)])
+        identity = journal.id
+    backup = path.read_bytes()
+    events = subscribe(endpoint, STREAM, begin="oldest", cursor=cursor, timeout_s=TIMEOUT_S)
+    with Journal(path, STREAM, FOREVER) as journal, Publisher(endpoint, STREAM, journal=journal) as publisher:
+        for seq in range(50, 100):
+            publisher.publish(dated(seq, seq), wait=True)
+        assert durable(events, 100) == list(range(100))
+        events.ack()
+    if not connected:
+        events.close()
+    path.write_bytes(backup)
+    with Journal(path, STREAM, FOREVER) as journal, Publisher(endpoint, STREAM, journal=journal) as publisher:
+        assert journal.id == identity
+        if not connected:
+            publisher.publish(dated(50, later_ns), wait=True)
+            settle(endpoint, 50)
+            events = subscribe(endpoint, STREAM, cursor=cursor, timeout_s=TIMEOUT_S)
+
+        def publish_new() -> None:
+            publisher.wait_subscribers(1)
+            for seq in range(50 if connected else 51, 70):
+                publisher.publish(dated(seq, later_ns), wait=True)
+
+        publishing = threading.Thread(target=publish_new)
+        publishing.start()
+        assert durable(events, 70) == list(range(70))
+        publishing.join()
+    events.close()
+    assert caplog.text.count("the journal of 'bench' has gone back: event 99 came already") == 1
+
+
+def test_messages_that_come_late_over_an_ended_connection_are_not_new_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were made before those that came already, so the journal has not gone back."""
+    monkeypatch.setattr(Subscription, "_ask", lambda *_, **__: Answer("j", 7, 7, []))
+    followed, subscription = _Followed(100, "j", began=True), Subscription.__new__(Subscription)
+    followed.newest_ns, followed.session = 50 * 10**9, "tests"
+
+    def gone_back(utc_ns: int, session: str = "tests") -> bool:
+        followed.next = 100
+        event = dated(60, utc_ns)
+        event = replace(event, run={**event.run, "session": session})
+        found = subscription._gone_back(LiveMessage(event, b"", 60, "j", True), followed)
+        assert followed.next == (7 if found else 100)  # 7: the first that the journal still holds
+        return found
+
+    assert not gone_back(40 * 10**9) and not gone_back(55 * 10**9) and not gone_back(49 * 10**9, "earlier")
+    assert gone_back(61 * 10**9) and gone_back(51 * 10**9, "later")
+    followed.began = False  # so far ahead was asked for with `begin`
+    assert not gone_back(61 * 10**9)
 
 
 class Cable:

@@ -219,6 +219,20 @@ def test_a_read_only_journal_is_refused_at_the_start(tmp_path: Path) -> None:
         Journal(tmp_path / "pipe", STREAM)
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/none/there")])
+def test_what_lies_in_place_of_a_file_of_sqlite_is_named(tmp_path: Path, suffix: str, make: Any) -> None:
+    with Journal(tmp_path / "j", STREAM) as journal:
+        journal.append([(0, encode(start()))])
+    beside = tmp_path / f"j{suffix}"
+    make(beside)
+    with pytest.raises(EdgeHalError, match=f"{beside} is no regular file"):
+        Journal(tmp_path / "j", STREAM)
+    beside.rmdir() if beside.is_dir() else beside.unlink()
+    with Journal(tmp_path / "j", STREAM) as journal:
+        assert journal.next_seq == 1
+
+
 # --- clocks --------------------------------------------------------------------------------------
 
 DAY = 86400 * 10**9

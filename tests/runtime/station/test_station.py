@@ -27,6 +27,7 @@ from edge_hal.runtime.stream.recognizer import Recognizer
 from tests.helpers.bundles import known_bundle
 from tests.helpers.loops import ANY_PORT, check_laws
 from tests.helpers.running_station import TIMEOUT_S, Heard, options_of, running
+from tests.helpers.services import until
 from tests.helpers.station_streams import endless, stream
 
 
@@ -205,6 +206,27 @@ def test_a_reload_reads_the_bundle_of_a_stream_again_only_if_it_changed(tmp_path
     assert heard.count("same", Gap) == 0
     [gap] = [event for event in heard.events["other"] if isinstance(event, Gap)]
     assert gap.reason == "reload"
+
+
+def test_a_reload_that_is_refused_is_told_by_health_until_one_is_done(tmp_path: Path, bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        metrics = f"127.0.0.1:{free.getsockname()[1]}"
+    one = endless(tmp_path, bundle, "one")
+    heard, stop, options = Heard(), Stop(), [options_of(one, metrics=metrics)]
+
+    def told() -> Any:
+        return json.loads(get(metrics, "/health")[1]).get("reload")
+
+    with running(options, heard, stop):
+        heard.until(lambda events: "one" in events)
+        assert told() is None
+        options.append(options_of(replace(one, bundle=tmp_path / "none"), metrics=metrics))
+        stop.ask_reload()
+        until(lambda: told() is not None)
+        assert told()["done"] == 0 and "none is no bundle" in told()["refused"]
+        options.append(options[0])
+        stop.ask_reload()
+        until(lambda: told() == {"done": 1, "refused": None})
 
 
 def test_what_cannot_run_is_refused_before_anything_starts(tmp_path: Path, bundle: Path) -> None:
