@@ -21,7 +21,7 @@ from edge_hal.export.bundle import export_bundle
 from edge_hal.export.certificate import certify
 from edge_hal.export.compute import of_graph
 from edge_hal.export.int8 import Calibration, calibrate
-from edge_hal.export.layer_checks import check_age
+from edge_hal.export.layer_checks import AGE_TICKS, check_age
 from edge_hal.export.quantise import quantised_layers
 from edge_hal.model.model_file import load_checkpoint
 from edge_hal.runtime.engines.engine import StepEngine
@@ -84,7 +84,7 @@ def test_a_stream_that_ages_fails_its_certificate(bundles: dict[str, Path]) -> N
 
     x = random_input(300, seed=4)
     for path in bundles.values():
-        assert check_age(SPEC, open_engines(load_bundle(path)), x)["passed"]
+        assert check_age(SPEC, open_engines(load_bundle(path)), x, AGE_TICKS)["passed"]
     drifting = [Drifting(engine) for engine in open_engines(load_bundle(bundles["onnxruntime"]))]
     check = check_age(SPEC, drifting, x, ticks=2000)
     assert not check["passed"] and "frame" in check["wrong"]
