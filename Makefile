@@ -8,8 +8,10 @@ INSTALL := -m pip install -qq --disable-pip-version-check
 # One thread in each process, and one process more than there are cores, four at most: many tests wait for processes.
 WORKERS := $(shell n=$$(($$(getconf _NPROCESSORS_ONLN) + 1)); echo $$((n < 4 ? n : 4)))
 PYTEST := -m pytest -q -n $(WORKERS) --dist worksteal
+# Tests start many processes. Where PYTHONDONTWRITEBYTECODE is set, each would compile the package again.
+ENVIRONMENT := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 # Temporary files in memory where there is room.
-IN_MEMORY := OMP_NUM_THREADS=1 tests/in_memory.sh
+IN_MEMORY := $(ENVIRONMENT) tests/in_memory.sh
 
 .PHONY: venv services demo test test-slow test-pythons lint clean
 
@@ -35,7 +37,7 @@ test: .venv/for-tests
 
 # A test whose program is not installed is skipped, with the reason.
 test-slow: .venv/for-tests
-	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow
+	@$(ENVIRONMENT) $(BIN)/python $(PYTEST) -m slow
 
 # The programs that slow tests start, from Debian's packages.
 SERVICES := chromium chromium-driver ffmpeg fonts-dejavu-core mmdebstrap mosquitto postgresql qemu-user-static

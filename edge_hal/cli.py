@@ -5,6 +5,7 @@ Each command imports numpy, torch, ZeroMQ and the like inside its function, so t
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import traceback
@@ -13,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
 from edge_hal import __version__, logs
 from edge_hal.commands import streams
@@ -118,7 +120,7 @@ def main() -> None:
     if os.environ.get("COLUMNS", "").strip() == "0":  # some terminals say so; tables would have no width
         del os.environ["COLUMNS"]
     try:
-        app(prog_name="edge-hal")
+        command_line(sys.argv[1:2])(prog_name="edge-hal")
     except EdgeHalError as error:
         fail(error)
     except OSError as error:
@@ -129,6 +131,17 @@ def main() -> None:
         fail(EdgeHalError("there is not enough memory", "", "end other programs, or use a machine with more"))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def command_line(typed: list[str]) -> TyperGroup:
+    """The command that was typed, or all of them if it is none: to build them all takes as long as to import them.
+
+    `app()` would build all, and replace the hook that masks tracebacks.
+    """
+    one = copy.copy(app)
+    one.registered_commands = [each for each in app.registered_commands if each.name in typed]
+    one.registered_groups = [each for each in app.registered_groups if each.name in typed]
+    return get_group(one if one.registered_commands or one.registered_groups else app)
 
 
 def _hide_secrets() -> None:

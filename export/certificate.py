@@ -30,7 +30,7 @@ from edge_hal.runtime.engines.onnxruntime_engine import OnnxEncoder, open_engine
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec
 
-from .layer_checks import check_age, check_layers, check_state_moves
+from .layer_checks import AGE_TICKS, check_age, check_layers, check_state_moves
 from .quantise_convolutions import for_cpus_only
 from .tolerance import EXACT, TOLERANCES, Check, Tolerance, compare
 
@@ -93,7 +93,7 @@ def certify(
         same = EXACT if tolerance == EXACT else TOLERANCES["fp32"]
         add(compare(f"{name} from a fresh start", _from(spec, fresh, restart, after),
                     _from(spec, streamed[name], 0, after), same))  # fmt: skip
-    add(check_age(spec, kinds[1][1], x))
+    add(check_age(spec, kinds[1][1], x, AGE_TICKS))
     for chunk in spec.chunk_sizes:
         add(check_state_moves(spec, kinds[1][1], x, chunk))
     for check in check_layers(bundle, checkpoint, x):

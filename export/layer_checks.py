@@ -64,7 +64,7 @@ def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArr
     return {"name": f"states move by whole tokens in steps of {chunk}", "passed": not wrong, "wrong": wrong}
 
 
-def check_age(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], ticks: int = AGE_TICKS) -> Check:
+def check_age(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], ticks: int) -> Check:
     """After `ticks` ticks of `x`, repeated, states and last posterior equal those of a stream that began a receptive
     field earlier, bit for bit. So errors do not accumulate."""
     period = math.lcm(spec.period(spec.top), spec.chunk_sizes[-1])

@@ -134,17 +134,21 @@ def devices_of_this_machine(of_the_run: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def kept_graphs(of_the_run: Path) -> Iterator[None]:
-    """A run of the tests exports each graph once, in whichever worker process needs it first."""
+    """A run of the tests exports each graph once, in whichever worker process needs it first. Certificates follow a
+    stream for 1,000 ticks: the 10,000 of users take longer than all else in them (`test_export.py` has those)."""
     graphs = sys.modules.get("edge_hal.export.graphs")
     if graphs is None:  # no test of this run exports
         yield
         return
-    from tests.helpers.kept_graphs import keeping
+    from edge_hal.export import certificate
+    from tests.helpers.kept_graphs import keeping, keeping_operators
 
     folder = of_the_run / "graphs"
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphs, "_export", keeping(graphs._export, folder))
+        keeping_operators(patch)
+        patch.setattr(certificate, "AGE_TICKS", 1000)
         yield
 
 

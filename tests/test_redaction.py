@@ -235,8 +235,9 @@ def test_a_traceback_is_masked() -> None:
     code = (
         "import sys; sys.argv = ['edge-hal', 'run', '--camera', sys.argv[1]]\n"
         "from edge_hal import cli\n"
-        "def app(**_): raise RuntimeError(sys.argv[3])\n"
-        "cli.app = app\n"
+        "def run(camera: str = ''): raise RuntimeError(camera)\n"
+        "[command] = [each for each in cli.app.registered_commands if each.name == 'run']\n"
+        "command.callback = run\n"
         "cli.main()\n"
     )
     status, out, err = call(f"rtsp:/tom:{SECRET}@h/x", code=code)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import zmq
 
+from edge_hal.cli import command_line
 from edge_hal.learning.run_directory import RunDirectory
 from tests.helpers.bundles import known_bundle, vectors
 from tests.helpers.processes import call, contents, finish, start
@@ -413,6 +414,12 @@ finally:
     heavy = {"torch", "onnx", "onnxruntime", "zmq", "cv2", "numpy", "matplotlib", "safetensors", "yaml"}
     print("loaded:", *sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
+
+
+def test_only_the_command_that_was_typed_is_built() -> None:
+    every = set(command_line([]).commands)
+    assert {"run", "bridge", "report"} < every == set(command_line(["--help"]).commands)
+    assert all(set(command_line([name]).commands) == {name} for name in every)
 
 
 def test_help_imports_nothing_heavy_and_a_wrong_key_no_torch(tmp_path: Path) -> None:

@@ -138,13 +138,19 @@ def test_a_summary_that_cannot_be_printed_is_an_error(run: tuple[Path, str], str
         assert "could not" not in done.stderr
 
 
-@pytest.mark.parametrize("streams", [">/dev/full", ">&-", "2>&-", "2>/dev/full", "| true"])
-def test_a_replay_compares_all_events(run: tuple[Path, str], streams: str) -> None:
+@pytest.fixture(scope="module")
+def recording(run: tuple[Path, str]) -> str:
     folder, command = run
-    done = shell(f"rm -rf recording; {command} --record recording >/dev/null 2>&1", folder)
+    shell(f"{command} --record recording >/dev/null 2>&1", folder)
     assert ends(folder) == ["eof"]
+    return "recording"
+
+
+@pytest.mark.parametrize("streams", [">/dev/full", ">&-", "2>&-", "2>/dev/full", "| true"])
+def test_a_replay_compares_all_events(run: tuple[Path, str], recording: str, streams: str) -> None:
+    folder, command = run
     bundle = command.split("--bundle ")[1].split()[0]
-    done = shell(f"( {EDGE_HAL} replay recording --bundle {bundle}; echo code $? >code ) {streams}", folder)
+    done = shell(f"( {EDGE_HAL} replay {recording} --bundle {bundle}; echo code $? >code ) {streams}", folder)
     assert (folder / "code").read_text() == "code 0\n"
     if "2>" not in streams:
         assert "events, all as recorded" in done.stderr

@@ -40,10 +40,14 @@ def run_forked(arguments: list[str], out: Path, err: Path) -> int:
 
 
 if __name__ == "__main__":
+    import typer.rich_utils  # noqa: F401  typer imports it for an error, and pydantic for any value
+    from pydantic import TypeAdapter  # noqa: F401
+
     import edge_hal.cli
     import edge_hal.commands.listen
     import edge_hal.commands.run
-    import edge_hal.runtime.runner  # noqa: F401
+    import edge_hal.runtime.runner
+    import edge_hal.runtime.station.options  # noqa: F401
 
     folder = Path(sys.argv[1])
     codes = [

@@ -7,12 +7,14 @@ that the export reads: the modules with their weights and settings, the example 
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -53,3 +55,11 @@ def keeping(export: Export, folder: Path) -> Export:
         shutil.copyfile(kept, path)
 
     return copied
+
+
+def keeping_operators(patch: pytest.MonkeyPatch) -> None:
+    """Torch builds its table of all operators anew for each export, which takes about as long as a small export
+    itself. It is the same each time: no test registers an operator."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))

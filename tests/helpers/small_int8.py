@@ -19,7 +19,7 @@ GENEROUS = Budget(f1_points=60.0, within=0.4, ticks=5)
 """A random model wavers between labels at every tick: its events mean nothing, only that there is a budget."""
 
 
-def recordings(ticks: int = 700, seed: int = 0) -> list[CalibrationRecording]:
+def recordings(ticks: int = 300, seed: int = 0) -> list[CalibrationRecording]:
     return [CalibrationRecording(f"r{i}", random_input(ticks, seed=seed + i)) for i in range(2)]
 
 
@@ -36,7 +36,7 @@ TARGETS = ("tensorrt", "onnxruntime")
 
 
 def export_all(folder: Path) -> None:
-    run = save_run(folder / "run", SPEC, SEED, reference=random_input(700, seed=8))
+    run = save_run(folder / "run", SPEC, SEED, reference=random_input(200, seed=8))
     for precision in ("fp32", "fp16"):
         export_bundle(run, folder / precision, precision=precision)
     for target in TARGETS:

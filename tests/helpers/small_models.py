@@ -41,10 +41,9 @@ def small_spec(
     )
 
 
-# Models whose graphs the tests of several modules export: the same model is exported once (`kept_graphs`).
-PICTURES, PICTURE_SEED = small_spec(TWO, encoder=EncoderSpec(24, 32, 3)), 5
 MIDDLE = (LevelSpec(1, 4, 8, 2, 2), LevelSpec(2, 3, 12, 3, 1), LevelSpec(2, 4, 16, 4, 1))
 """Three levels, so that one has neighbours on both sides."""
+# The model whose graphs the tests of several modules export: each is exported once (`kept_graphs`).
 EXPORTED, EXPORTED_SEED = small_spec(MIDDLE, encoder=EncoderSpec(12, 16, 3)), 3
 
 
@@ -72,9 +71,9 @@ def save_run(path: Path, spec: PyramidSpec, seed: int = 0, reference: NDArray[np
 
 
 def save_picture_run(path: Path) -> Path:
-    """A run directory of `PICTURES`, with its frame encoder."""
-    run = save_run(path, PICTURES, PICTURE_SEED, reference=random_input(300))
-    save_encoder(run / "encoder.onnx", PICTURES)
+    """A run directory of `EXPORTED`, with its frame encoder."""
+    run = save_run(path, EXPORTED, EXPORTED_SEED, reference=random_input(300))
+    save_encoder(run / "encoder.onnx", EXPORTED)
     return run
 
 
@@ -83,7 +82,7 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def picture_bundles(made_once: MadeOnce) -> dict[str, Path]:
-    """Bundles of `PICTURES` by precision, fp32 and fp16. Nobody may write into them."""
+    """Bundles of `EXPORTED` by precision, fp32 and fp16. Nobody may write into them."""
 
     def make(folder: Path) -> None:
         run = save_picture_run(folder / "run")

@@ -89,7 +89,7 @@ def test_a_constant_feature_changes_nothing_and_is_ignored_later(recordings: Rec
 @pytest.mark.parametrize("exponent", [-66, pytest.param(40, marks=pytest.mark.slow)])
 def test_training_is_bit_for_bit_the_same_at_any_power_of_two(tmp_path: Path, exponent: int) -> None:
     """float32 scales by powers of two without rounding, so any difference is a constant that has a scale."""
-    one, two = write_small_data(tmp_path / "one"), write_small_data(tmp_path / "two")
+    one, two = (write_small_data(tmp_path / name, train=4) for name in ("one", "two"))
     for path in (two / "features").iterdir():
         np.save(path, np.ldexp(np.load(path), exponent))
     config = load_config(str(CONFIG), [*BRIEF, "learning.workers=1"])

@@ -175,7 +175,7 @@ def test_listening_stops_after_count_and_on_interrupt(place: Path, endpoint: str
 def test_bad_input_is_one_clear_error_without_a_traceback(place: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     bundle = ("--bundle", str(place / "bundle"))
-    pictures = ("--bundle", str(place / "pictures"))
+    pictures = ("--bundle", str(place / "pictures"), "--pub", "tcp://127.0.0.1:*")
     source = ("--camera", f"features:{place}/f.npy@10")
     changed = shutil.copytree(place / "bundle", tmp_path / "changed")
     (changed / "level0.c1.fp32.onnx").write_bytes((changed / "level0.c1.fp32.onnx").read_bytes() + b"\0")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import REPOSITORY, Command, Done, called_here
 
 VERSION = "0.1.0"
 
@@ -20,6 +20,17 @@ def frozen(tmp_path: Path) -> Path:
     for key in folder.rglob("*.key_secret"):
         key.chmod(0o600)  # git does not keep this mode
     return folder
+
+
+@pytest.fixture
+def command(frozen: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`edge-hal ARGUMENTS` in this process, in that copy."""
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.chdir(frozen)
+        return Done(*called_here(monkeypatch, capsys, *arguments))
+
+    return run
 
 
 @pytest.fixture(scope="session")

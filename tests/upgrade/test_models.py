@@ -14,7 +14,7 @@ import edge_hal
 from edge_hal.bundle import file_hash, load_bundle
 from edge_hal.bundle_certificate import certificate_text
 from edge_hal.events import encode
-from tests.helpers.processes import call
+from tests.helpers.processes import Command, call
 from tests.helpers.then_and_now import same
 
 OPTIONAL = {"encoder": None, "background": None, "change_window_s": 0.5, "lookback_s": 30.0, "lag_s": 0.0}
@@ -118,29 +118,29 @@ def test_a_run_is_exported_and_its_bundle_gives_the_events_of_then(
                 then["bundle"]["events"])  # fmt: skip
 
 
-def test_a_run_is_evaluated_to_the_scores_of_then(frozen: Path, expected: dict[str, Any]) -> None:
+def test_a_run_is_evaluated_to_the_scores_of_then(frozen: Path, expected: dict[str, Any], command: Command) -> None:
     pytest.importorskip("torch")
-    code, out, err = call("eval", "features", "--ckpt", "run", "--split", "1", "--json", cwd=frozen)
-    assert code == 0, err
-    assert same(json.loads(out), expected["run"]["scores"], tolerance=0.01)
+    done = command("eval", "features", "--ckpt", "run", "--split", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert same(json.loads(done.stdout), expected["run"]["scores"], tolerance=0.01)
 
 
-def test_training_begins_from_an_old_alignment(frozen: Path) -> None:
+def test_training_begins_from_an_old_alignment(frozen: Path, command: Command) -> None:
     pytest.importorskip("torch")
     few = [f"--set=learning.student.{what}" for what in ("epochs=1", "least_steps=0")]
     arguments = ("--split", "1", "--config", "features.yaml", "--alignment", "run/alignment.json", "--out", "again")
-    code, _, err = call("train", "features", *arguments, *few, cwd=frozen)
-    assert code == 0, err
+    done = command("train", "features", *arguments, *few)
+    assert done.returncode == 0, done.stderr
     again, before = (json.loads((frozen / run / "alignment.json").read_text()) for run in ("again", "run"))
     assert again.keys() == before.keys()
     assert all([s for s, _ in again[v]["segments"]] == [s for s, _ in before[v]["segments"]] for v in before)
 
 
-def test_a_run_suggests_labels(frozen: Path) -> None:
+def test_a_run_suggests_labels(frozen: Path, command: Command) -> None:
     """Its alignment holds less evidence, and its model has one head without lag."""
     alignment = json.loads((frozen / "run" / "alignment.json").read_text())
-    code, _, errors = call("label", "features", "--ckpt", "run", "--out", "found", "--format", "frames", cwd=frozen)
-    assert code == 0, errors
+    done = command("label", "features", "--ckpt", "run", "--out", "found", "--format", "frames")
+    assert done.returncode == 0, done.stderr
     for name, entry in alignment.items():
         lines = (frozen / "found" / f"{name}.txt").read_text().split()
         changes = [i for i, step in enumerate(lines) if i == 0 or step != lines[i - 1]]

@@ -290,7 +290,7 @@ def test_frames_alone_over_segment() -> None:
         looks /= np.linalg.norm(looks, axis=1, keepdims=True)
         return looks, np.array([STEPS.index(label) for label in session.labels()])
 
-    seen, unseen = [load(seed) for seed in range(5)], [load(seed) for seed in range(50, 53)]
+    seen, unseen = [load(seed) for seed in range(4)], [load(seed) for seed in range(50, 52)]
     looks, steps = (np.concatenate(part) for part in zip(*seen, strict=True))
     right = pieces = true_pieces = total = 0
     for picture, truth in unseen:

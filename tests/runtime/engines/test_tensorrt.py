@@ -37,8 +37,8 @@ from edge_hal.spec import PyramidSpec
 from tests.helpers.host_device import HOST, HostDevice, HostEngine
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.small_models import (
-    PICTURE_SEED,
-    PICTURES,
+    EXPORTED,
+    EXPORTED_SEED,
     MadeOnce,
     picture_bundles,
     random_input,
@@ -117,7 +117,7 @@ def check_build(trt: Any, path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_small_model_compiles_in_every_precision(trt: Any, precision: str, tmp_path: Path) -> None:
-    for path in write_graphs(PICTURES, *random_model(PICTURES, PICTURE_SEED), precision, tmp_path):
+    for path in write_graphs(EXPORTED, *random_model(EXPORTED, EXPORTED_SEED), precision, tmp_path):
         check_build(trt, path)
 
 
@@ -154,7 +154,7 @@ def test_every_preset_compiles_in_every_precision(trt: Any, name: str, precision
 def step(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One level-1 step graph in float32."""
     folder = tmp_path_factory.mktemp("step")
-    export_level(*random_model(PICTURES, PICTURE_SEED), 1, 1, "fp32", folder)
+    export_level(*random_model(EXPORTED, EXPORTED_SEED), 1, 1, "fp32", folder)
     return folder / graph_name(1, 1, "fp32")
 
 
@@ -403,7 +403,7 @@ def test_a_graph_outlives_neither_its_context_nor_its_engine(bundle: Any) -> Non
     encoder = TensorRtEncoder(HOST, HostEngine(bundle.encoder, device), spec.encoder, device)
     gc.collect()
     before = device.launches
-    vector = encoder.encode(np.zeros((24, 32, 3), np.uint8))
+    vector = encoder.encode(np.zeros(spec.encoder.image.shape, np.uint8))
     PyramidStream(spec, engines).push(random_input(40), range(40))
     assert np.isfinite(vector).all() and device.launches > before + 20
 
@@ -484,7 +484,7 @@ def test_the_encoder_encodes_as_onnx_runtime_does(bundle: Any) -> None:
     device = HostDevice()
     encoder = TensorRtEncoder(HOST, HostEngine(bundle.encoder, device), bundle.spec.encoder, device)
     other = OnnxEncoder.open(bundle.encoder, bundle.spec.encoder)
-    for picture in np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), dtype=np.uint8):
+    for picture in np.random.default_rng(0).integers(0, 256, (3, *bundle.spec.encoder.image.shape), dtype=np.uint8):
         np.testing.assert_allclose(encoder.encode(picture), other.encode(picture), atol=1e-6)
     with pytest.raises(EdgeHalError, match="resize"):
         encoder.encode(np.zeros((2, 2, 3), np.uint8))

@@ -41,7 +41,7 @@ def test_a_bundle_that_gives_no_numbers_is_refused(tmp_path: Path, value: float)
 
 
 def test_a_graph_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "WALL_LIMIT_S", 5.0)
+    monkeypatch.setattr(trial, "WALL_LIMIT_S", 2.0)
     bundle = with_graph(known_bundle(tmp_path / "bundle"), endless())
     with pytest.raises(EdgeHalError, match="failed its trial"):
         open_model(bundle.path)
