@@ -92,7 +92,8 @@ def wrong_orders(procedure: Procedure, labels: Sequence[int], seed: int) -> Iter
         (i, earlier)
         for i in range(2, len(labels) + 1)
         for earlier in range(i - 1)
-        if not steps[labels[earlier]].repeatable and labels[earlier] not in (labels[i - 1], *labels[i : i + 1])
+        if not (steps[labels[earlier]].repeatable or steps[labels[earlier]].begins_cycle)
+        and labels[earlier] not in (labels[i - 1], *labels[i : i + 1])
     ]
     if places:
         i, earlier = places[int(rng.integers(len(places)))]
