@@ -17,10 +17,10 @@ import zmq
 
 from edge_hal.media.jpeg import jpeg, small
 
-from .delivery.admission import Admission
-from .delivery.curve_keys import ServerKeys
-from .delivery.endpoint import check_endpoint, check_stream
 from .delivery.subscriptions import SubscriptionSocket
+from .network.admission import Admission
+from .network.curve_keys import ServerKeys
+from .network.endpoint import check_endpoint, check_stream
 from .observer import Observer
 from .sources.file_readers import opencv
 from .sources.frame import Frame

@@ -20,11 +20,11 @@ from edge_hal.events import Event
 from edge_hal.files import check_readable, check_writable
 
 from .checks.selfcheck import open_selfcheck
-from .delivery.descriptors import raise_limit
 from .delivery.journal import Journal, default_path
 from .delivery.prometheus import MetricsServer
 from .delivery.publisher import Publisher
 from .model import Models
+from .network.descriptors import raise_limit
 from .observer import EventCallback, Observer
 from .open_source import open_source
 from .options import RunOptions, Summary

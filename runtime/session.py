@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Moment, Transition
 
-from .delivery.descriptors import Descriptors
 from .delivery.publisher import Publisher
 from .delivery.report import Status
+from .network.descriptors import Descriptors
 from .observer import Checkpoint, Observer
 from .options import RunOptions
 from .recording.reader import SOURCE_STATE, ReplaySource

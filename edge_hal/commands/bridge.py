@@ -182,7 +182,7 @@ def _source(
 ) -> Source:
     from edge_hal.files import check_readable, check_writable
     from edge_hal.runtime.bridges.bridge import Source
-    from edge_hal.runtime.delivery.curve_keys import client_keys
+    from edge_hal.runtime.network.curve_keys import client_keys
 
     if (key is None) != (server_key is None):
         why = "encryption needs your secret key and the public key of the publisher"

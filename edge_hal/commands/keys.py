@@ -29,7 +29,7 @@ def new(
     ] = False,
 ) -> None:
     """Make a key pair. Keep the secret file on this machine, and give the public one (.key) to the other side."""
-    from edge_hal.runtime.delivery.curve_keys import default_folder, new_pair
+    from edge_hal.runtime.network.curve_keys import default_folder, new_pair
     from edge_hal.signature import new_signer
 
     for file in (new_signer if sign else new_pair)(folder or default_folder(), name):
@@ -61,7 +61,7 @@ def allow(
     folder: Folder = None,
 ) -> None:
     """Allow the owner of a public key to subscribe. It acts at once, without a restart."""
-    from edge_hal.runtime.delivery import curve_keys as files
+    from edge_hal.runtime.network import curve_keys as files
 
     print(files.allow(folder or files.default_folder(), public, name))
 
@@ -71,6 +71,6 @@ def revoke(
     name: Annotated[str, typer.Argument(help="Name under which the key was allowed.")], folder: Folder = None
 ) -> None:
     """Refuse new connections with this key. A subscriber that is connected stays until the run is restarted."""
-    from edge_hal.runtime.delivery import curve_keys as files
+    from edge_hal.runtime.network import curve_keys as files
 
     files.revoke(folder or files.default_folder(), name)

@@ -21,7 +21,7 @@ from edge_hal.errors import EdgeHalError
 if TYPE_CHECKING:
     from edge_hal.events import Event, Moment, Now
     from edge_hal.runtime.delivery.client import Begin
-    from edge_hal.runtime.delivery.curve_keys import ClientKeys
+    from edge_hal.runtime.network.curve_keys import ClientKeys
 
 
 def listen(
@@ -114,7 +114,7 @@ def encryption(key: Path | None, server_key: Path | None) -> ClientKeys | None:
     Raises:
         EdgeHalError: only one was given, or one cannot be used.
     """
-    from edge_hal.runtime.delivery.curve_keys import client_keys
+    from edge_hal.runtime.network.curve_keys import client_keys
 
     if (key is None) != (server_key is None):
         todo = "give both --key and --server-key"

@@ -12,7 +12,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import TASK_FILE, is_task, newest_bundle
 
 if TYPE_CHECKING:
-    from edge_hal.runtime.delivery.curve_keys import ServerKeys
+    from edge_hal.runtime.network.curve_keys import ServerKeys
     from edge_hal.runtime.options import RunOptions
     from edge_hal.runtime.station.options import AddressOptions
 
@@ -69,7 +69,7 @@ def address_options(given: Mapping[str, Any]) -> AddressOptions:
 
 
 def encryption(given: Mapping[str, Any]) -> ServerKeys | None:
-    from edge_hal.runtime.delivery.curve_keys import server_keys
+    from edge_hal.runtime.network.curve_keys import server_keys
 
     key, allowed = given["key"], given["allowed"]
     only_with("--key", {"--allowed": key is None and allowed is not None})
@@ -94,8 +94,8 @@ def _bundle(task: Path | None, bundle: Path | None) -> Path:
 
 def _journal(given: Path | None, none: bool, camera: str, stream: str) -> Path | None:
     """The journal file: always one for a camera, for a file only on request, since a file can be run again."""
-    from edge_hal.runtime.delivery.endpoint import check_stream
     from edge_hal.runtime.delivery.journal import default_path
+    from edge_hal.runtime.network.endpoint import check_stream
     from edge_hal.runtime.sources.source_spec import SourceSpec
 
     if given is not None and none:

@@ -81,7 +81,7 @@ def view(
     """
     require("starlette", "uvicorn", "wsproto", extra="web")
     from edge_hal.bundle import DEFAULT_PATH
-    from edge_hal.runtime.delivery.endpoint import DEFAULT_ENDPOINT
+    from edge_hal.runtime.network.endpoint import DEFAULT_ENDPOINT
     from edge_hal.web.view import server
 
     logging.basicConfig(format="%(levelname)s: %(message)s")

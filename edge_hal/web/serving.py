@@ -17,8 +17,8 @@ from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_readable
-from edge_hal.runtime.delivery.bind_errors import bind_error
-from edge_hal.runtime.delivery.endpoint import is_loopback
+from edge_hal.runtime.network.bind_errors import bind_error
+from edge_hal.runtime.network.endpoint import is_loopback
 
 CONNECTIONS, MESSAGE_BYTES = 128, 4096
 REST_S = 5

@@ -24,8 +24,8 @@ from edge_hal.events import Event, Lost
 from edge_hal.files import file_error
 
 from ..delivery.client import Subscription, subscribe
-from ..delivery.curve_keys import ClientKeys
-from ..delivery.endpoint import DEFAULT_ENDPOINT
+from ..network.curve_keys import ClientKeys
+from ..network.endpoint import DEFAULT_ENDPOINT
 from ..stop import Stop, signals
 from ..threads import Worker
 

@@ -28,7 +28,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Heartbeat, Now
 from edge_hal.redaction import redact
 
-from ..delivery.endpoint import is_loopback
+from ..network.endpoint import is_loopback
 from ..stop import Stop
 from .bridge import Delivery, Stopped, Unavailable
 from .stream_state import StreamState

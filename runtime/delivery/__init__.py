@@ -1,1 +1,1 @@
-"""From events to subscribers: journal, publisher, replay server, client, keys, metrics."""
+"""From events to subscribers: journal, publisher, replay server, client, metrics."""

@@ -18,11 +18,11 @@ from typing import Literal
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost, decode, encode
+from edge_hal.runtime.network.curve_keys import ClientKeys
+from edge_hal.runtime.network.endpoint import DEFAULT_ENDPOINT
 
 from .connection import Answer, Connection, LiveMessage, Silence, Unavailable
 from .cursor import Position, read_cursor, write_cursor
-from .curve_keys import ClientKeys
-from .endpoint import DEFAULT_ENDPOINT
 
 log = logging.getLogger("edge_hal")
 

@@ -17,11 +17,10 @@ from zmq.utils.monitor import recv_monitor_message
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Unknown, decode
-
-from .curve_keys import ClientKeys
-from .endpoint import DEFAULT_ENDPOINT, EVENT_BYTES, default_replay, keep_alive
-from .handshakes import MONITORED, RefusedHere
-from .monitored_socket import MonitoredSocket
+from edge_hal.runtime.network.curve_keys import ClientKeys
+from edge_hal.runtime.network.endpoint import DEFAULT_ENDPOINT, EVENT_BYTES, default_replay, keep_alive
+from edge_hal.runtime.network.handshakes import MONITORED, RefusedHere
+from edge_hal.runtime.network.monitored_socket import MonitoredSocket
 
 log = logging.getLogger("edge_hal")
 

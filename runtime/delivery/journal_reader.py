@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .endpoint import EVENT_BYTES
+from edge_hal.runtime.network.endpoint import EVENT_BYTES
 
 BUSY_S = 1.0
 TRIES = 10_000

@@ -12,10 +12,9 @@ from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime import threads
-
-from .bind_errors import bind_error
-from .descriptors import most_connections
-from .endpoint import is_loopback
+from edge_hal.runtime.network.bind_errors import bind_error
+from edge_hal.runtime.network.descriptors import most_connections
+from edge_hal.runtime.network.endpoint import is_loopback
 
 CONNECTIONS, BACKLOG = 64, 64
 """At once, and waiting. Prometheus needs one."""

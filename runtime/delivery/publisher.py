@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
+from edge_hal.runtime.network.curve_keys import ServerKeys
+from edge_hal.runtime.network.endpoint import check_stream, default_replay
 from edge_hal.runtime.stream.latency import Latency
 from edge_hal.runtime.stream.resumed import Noted
 
-from .curve_keys import ServerKeys
-from .endpoint import check_stream, default_replay
 from .journal import Journal
 from .prometheus import Vitals
 from .report import Status

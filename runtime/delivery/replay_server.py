@@ -23,12 +23,12 @@ import zmq
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import SCHEMA
 from edge_hal.runtime import threads
+from edge_hal.runtime.network.connections import REVIEW_S, Connections
+from edge_hal.runtime.network.curve_keys import ServerKeys
+from edge_hal.runtime.network.endpoint import bind, keep_alive
+from edge_hal.runtime.network.monitored_socket import MonitoredSocket
 
-from .connections import REVIEW_S, Connections
-from .curve_keys import ServerKeys
-from .endpoint import bind, keep_alive
 from .journal_reader import JournalReader, Page
-from .monitored_socket import MonitoredSocket
 
 REQUEST_BYTES = 4096
 REQUEST_PARTS = 4

@@ -9,10 +9,10 @@ import zmq
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime import threads
+from edge_hal.runtime.network.admission import Admission
+from edge_hal.runtime.network.curve_keys import ServerKeys
+from edge_hal.runtime.network.endpoint import check_endpoint, check_stream
 
-from .admission import Admission
-from .curve_keys import ServerKeys
-from .endpoint import check_endpoint, check_stream
 from .journal import Journal
 from .replay_server import Kept, ReplayServer
 from .sender import Sender

@@ -21,11 +21,10 @@ from collections.abc import Iterable
 import zmq
 
 from edge_hal.events import TYPES
-
-from .connections import Connections
-from .curve_keys import ServerKeys
-from .endpoint import BoundAddress, bind, keep_alive
-from .monitored_socket import MonitoredSocket
+from edge_hal.runtime.network.connections import Connections
+from edge_hal.runtime.network.curve_keys import ServerKeys
+from edge_hal.runtime.network.endpoint import BoundAddress, bind, keep_alive
+from edge_hal.runtime.network.monitored_socket import MonitoredSocket
 
 SEND_EVENTS = 10_000
 """Messages ZeroMQ keeps for one subscriber that does not read. Beyond it that subscriber loses messages."""

@@ -12,9 +12,9 @@ from typing import Any
 
 from edge_hal.decoding.fusion import LARGEST_WEIGHT, check_fusable
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.delivery.curve_keys import ServerKeys
-from edge_hal.runtime.delivery.endpoint import DEFAULT_ENDPOINT, check_endpoint
 from edge_hal.runtime.delivery.prometheus import parse_address
+from edge_hal.runtime.network.curve_keys import ServerKeys
+from edge_hal.runtime.network.endpoint import DEFAULT_ENDPOINT, check_endpoint
 from edge_hal.runtime.options import RunOptions, Summary
 from edge_hal.runtime.runner import check_run, check_source
 

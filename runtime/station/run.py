@@ -12,11 +12,11 @@ from typing import Any
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
-from edge_hal.runtime.delivery.descriptors import raise_limit
-from edge_hal.runtime.delivery.endpoint import default_replay
 from edge_hal.runtime.delivery.prometheus import MetricsServer, Vitals
 from edge_hal.runtime.delivery.shared_address import SharedAddress
 from edge_hal.runtime.model import Models
+from edge_hal.runtime.network.descriptors import raise_limit
+from edge_hal.runtime.network.endpoint import default_replay
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.runner import OpenedRun, open_run, quick_switches
 from edge_hal.runtime.stop import Stop, signals

@@ -34,10 +34,10 @@ from edge_hal.learning.data.harvested import read_harvested
 from edge_hal.learning.data.video_cache import VideoCache
 from edge_hal.media.stamps import Missing
 from edge_hal.procedure.rules import Procedure, Step
-from edge_hal.runtime.delivery import curve_keys
 from edge_hal.runtime.delivery.cursor import Position, read_cursor, write_cursor
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.delivery.journal_reader import JournalReader
+from edge_hal.runtime.network import curve_keys
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.material_reader import read_material

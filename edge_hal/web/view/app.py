@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.delivery.curve_keys import ClientKeys
+from edge_hal.runtime.network.curve_keys import ClientKeys
 from edge_hal.web.access import PROTOCOL
 from edge_hal.web.hub import Hub
 from edge_hal.web.site import NOTHING, TRY_LATER, Site, until_one_ends

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery.client import Since, Subscription, subscribe
-from edge_hal.runtime.delivery.curve_keys import ClientKeys
+from edge_hal.runtime.network.curve_keys import ClientKeys
 from edge_hal.runtime.threads import Worker
 
 from .history import History

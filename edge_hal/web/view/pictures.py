@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import zmq
 import zmq.asyncio
 
-from edge_hal.runtime.delivery.curve_keys import ClientKeys
-from edge_hal.runtime.delivery.endpoint import is_loopback, keep_alive
+from edge_hal.runtime.network.curve_keys import ClientKeys
+from edge_hal.runtime.network.endpoint import is_loopback, keep_alive
 
 PICTURE_BYTES = 2_000_000
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_hal.runtime.delivery.curve_keys import ClientKeys
+from edge_hal.runtime.network.curve_keys import ClientKeys
 from edge_hal.web.hub import Hub
 from edge_hal.web.serving import PageAddress, check_address, serve_page
 

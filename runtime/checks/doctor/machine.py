@@ -97,7 +97,7 @@ def check_clock() -> Iterator[Finding]:
 
 
 def check_ports() -> Iterator[Finding]:
-    from edge_hal.runtime.delivery.endpoint import DEFAULT_ENDPOINT, default_replay
+    from edge_hal.runtime.network.endpoint import DEFAULT_ENDPOINT, default_replay
 
     for what, endpoint in (("events", DEFAULT_ENDPOINT), ("replay", default_replay(DEFAULT_ENDPOINT))):
         host, _, port = endpoint.removeprefix("tcp://").rpartition(":")

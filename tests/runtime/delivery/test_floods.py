@@ -13,9 +13,9 @@ import pytest
 import zmq
 
 from edge_hal.runtime.delivery.client import subscribe
-from edge_hal.runtime.delivery.endpoint import BoundAddress
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.network.endpoint import BoundAddress
 from tests.helpers.sample_events import ANY_PORT, STREAM, start, transition
 
 EVENTS = 400

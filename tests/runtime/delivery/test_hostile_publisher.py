@@ -16,7 +16,7 @@ from edge_hal.commands.listen import describe, json_line
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import TYPES, Start, decode, encode
 from edge_hal.runtime.delivery.client import subscribe
-from edge_hal.runtime.delivery.endpoint import EVENT_BYTES
+from edge_hal.runtime.network.endpoint import EVENT_BYTES
 from tests.helpers.deliveries import edge_hal
 from tests.helpers.sample_events import start, transition
 

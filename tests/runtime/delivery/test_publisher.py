@@ -17,9 +17,9 @@ from edge_hal.events import Event, Gap, Moment, Start, Transition, decode
 from edge_hal.runtime import threads
 from edge_hal.runtime.delivery import held_events, sender
 from edge_hal.runtime.delivery.client import subscribe
-from edge_hal.runtime.delivery.endpoint import check_endpoint, check_stream
 from edge_hal.runtime.delivery.publisher import Publisher
 from edge_hal.runtime.delivery.report import Status
+from edge_hal.runtime.network.endpoint import check_endpoint, check_stream
 from tests.helpers.sample_events import ANY_PORT, start, transition
 
 

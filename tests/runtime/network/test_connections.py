@@ -20,12 +20,12 @@ from zmq.utils.monitor import recv_monitor_message
 from edge_hal.bundle import Bundle
 from edge_hal.events import Event, Heartbeat
 from edge_hal.runtime.delivery.client import Subscription, subscribe
-from edge_hal.runtime.delivery.connections import CONNECTIONS
-from edge_hal.runtime.delivery.curve_keys import ClientKeys, allow, client_keys, new_pair, server_keys
-from edge_hal.runtime.delivery.descriptors import RESERVED
 from edge_hal.runtime.delivery.journal import Journal
-from edge_hal.runtime.delivery.monitored_socket import MonitoredSocket
 from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.network.connections import CONNECTIONS
+from edge_hal.runtime.network.curve_keys import ClientKeys, allow, client_keys, new_pair, server_keys
+from edge_hal.runtime.network.descriptors import RESERVED
+from edge_hal.runtime.network.monitored_socket import MonitoredSocket
 from tests.helpers.bundles import vectors
 from tests.helpers.processes import completed
 from tests.helpers.processes import start as start_run

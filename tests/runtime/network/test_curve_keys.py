@@ -13,11 +13,11 @@ import zmq
 
 from edge_hal import key_files
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.delivery import curve_keys as module
 from edge_hal.runtime.delivery.client import subscribe
-from edge_hal.runtime.delivery.curve_keys import allow, allowed_keys, client_keys, new_pair, revoke, server_keys
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.network import curve_keys as module
+from edge_hal.runtime.network.curve_keys import allow, allowed_keys, client_keys, new_pair, revoke, server_keys
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.sample_events import ANY_PORT, STREAM, start, transition
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_hal.runtime.delivery.client import subscribe
-from edge_hal.runtime.delivery.curve_keys import allow, client_keys, new_pair
+from edge_hal.runtime.network.curve_keys import allow, client_keys, new_pair
 from tests.helpers.bundles import vectors
 from tests.helpers.processes import start
 
