@@ -26,8 +26,7 @@ import cv2
 import numpy as np
 
 from edge_hal.bundle import Bundle, load_bundle
-from edge_hal.calib.fit_rules import deviations
-from edge_hal.calib.followed import EVERY_TICKS, Followed
+from edge_hal.calib.fit_rules import EVERY_TICKS, Followed, deviations
 from edge_hal.decoding.decoder import Decision
 from edge_hal.evaluation.subscribed_run import of_type, watch_run
 from edge_hal.events import Cycle, Deviation

@@ -22,10 +22,8 @@ from edge_hal.procedure.rules import Procedure
 from edge_hal.spec import PyramidSpec
 
 from .fit_patience import UNFITTED, choose, fit_curve
-from .fit_rules import fit_rules
-from .followed import follow
+from .fit_rules import fit_rules, follow
 from .learn_procedure import learn_procedure
-from .mistakes import put_mistakes
 
 SMOOTH_S = (0.3, 0.6, 1.0)
 CONFIRM_S = (0.0, 0.3, 0.6, 1.0, 1.5)
@@ -106,10 +104,8 @@ def fit_decoder(
     fitted = base.changed(given)
     if held_out and fitted.believes:
         assert fitted.procedure is not None
-        normal = normal or log_posteriors
-        followed = [follow(p, fitted, spec) for p in normal]
-        mistakes = put_mistakes(normal, followed, fitted, spec)
-        fitted = replace(fitted, procedure=fit_rules(fitted.procedure, followed, mistakes, spec.model_hz))
+        followed = [follow(p, fitted, spec) for p in normal or log_posteriors]
+        fitted = replace(fitted, procedure=fit_rules(fitted.procedure, followed, spec.model_hz))
     return fitted
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from edge_hal.calib import fit_rules as limits_of_rules
 from edge_hal.calib.fit_decoder import fit_decoder
-from edge_hal.calib.fit_rules import MOST_FALSE, MOST_OVERDUE, deviations, fit_rules
-from edge_hal.calib.followed import EVERY_TICKS, Followed
+from edge_hal.calib.fit_rules import EVERY_TICKS, MOST_FALSE, MOST_OVERDUE, Followed, deviations, fit_rules, mistakes
 from edge_hal.calib.learn_procedure import learn_procedure
-from edge_hal.calib.mistakes import Mistake
 from edge_hal.decoding.decoder import Decision
 from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.small_models import small_spec
@@ -65,27 +61,24 @@ def fewer_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits_of_rules, name, getattr(limits_of_rules, name)[::2])
 
 
-WRONG_ORDERS = {"skipped": (2, [0, 1, 3, 4]), "out_of_order": (1, [0, 2, 1, 3, 4]), "repeated": (1, [0, 1, 2, 1, 3, 4])}
-
-
-def spoiled(rng: np.random.Generator, wrong: float, count: int) -> list[Mistake]:
-    orders = [(kind, *each) for kind, each in WRONG_ORDERS.items()] * count
-    return [Mistake(kind, label, simulated(rng, order, wrong=wrong)) for kind, label, order in orders]
+WRONG_ORDERS = {"skipped": [0, 1, 3, 4], "out_of_order": [0, 2, 1, 3, 4], "repeated": [0, 1, 2, 1, 3, 4]}
 
 
 @pytest.mark.usefixtures("fewer_limits")
-@pytest.mark.parametrize(("wrong", "least"), [(0.0, 1.0), (0.3, 0.4), (0.6, 0.15)])
+@pytest.mark.parametrize(("wrong", "least"), [(0.0, 1.0), (0.3, 0.6), (0.6, 0.2)])
 def test_false_deviations_stay_within_the_limits_and_mistakes_are_found(wrong: float, least: float) -> None:
     rng = np.random.default_rng(2)
     procedure, order = learned(), list(range(len(NAMES)))
     videos = [simulated(rng, order, wrong=wrong) for _ in range(16)]
-    fitted = fit_rules(procedure, videos, spoiled(rng, wrong, 8), HZ)
+    fitted = fit_rules(procedure, videos, HZ)
     minutes = sum(len(video.probability) for video in videos) * EVERY_TICKS / HZ / 60
     overdue = [each.kind == "overdue" for video in videos for each in deviations(fitted, video, HZ)]
     assert 10 * overdue.count(False) / minutes <= MOST_FALSE and 10 * overdue.count(True) / minutes <= MOST_OVERDUE
-    unseen = spoiled(rng, wrong, 40)
-    for kind in WRONG_ORDERS:
-        found = [each.named_by(deviations(fitted, each.followed, HZ)) for each in unseen if each.kind == kind]
+    for kind, wrong_order in WRONG_ORDERS.items():
+        found = [
+            kind in {each.kind for each in deviations(fitted, simulated(rng, wrong_order, wrong=wrong), HZ)}
+            for _ in range(40)
+        ]
         assert np.mean(found) >= least, kind
 
 
@@ -95,35 +88,30 @@ def test_limits_are_narrowed_until_few_deviations_are_false() -> None:
     procedure = learned()
     videos = [simulated(rng, [0, 1, 2, 3, 4], wrong=0.5, wrong_ticks=40) for _ in range(16)]
     before = [each for video in videos for each in deviations(procedure, video, HZ)]
-    fitted = fit_rules(procedure, videos, [], HZ)
+    fitted = fit_rules(procedure, videos, HZ)
     minutes = sum(len(video.probability) for video in videos) * EVERY_TICKS / HZ / 60
     after = [each for video in videos for each in deviations(fitted, video, HZ)]
     assert 10 * len(before) / minutes > MOST_FALSE + MOST_OVERDUE >= 10 * len(after) / minutes
 
 
-@pytest.mark.usefixtures("fewer_limits")
-def test_the_limits_that_are_chosen_are_those_that_lose_fewest_mistakes() -> None:
-    """False steps last two seconds. They are less certain than steps in the usual order, and as certain as mistakes."""
-    rng = np.random.default_rng(7)
+def test_mistakes_that_are_put_in_are_of_the_kind_that_they_name() -> None:
+    rng = np.random.default_rng(6)
     procedure = learned()
-    videos = [simulated(rng, [0, 1, 2, 3, 4], wrong=0.5, wrong_ticks=32) for _ in range(16)]
-
-    def hesitant(video: Followed, certainty: float) -> Followed:
-        return Followed(tuple(replace(each, confidence=certainty) for each in video.decisions), video.probability)
-
-    sure = spoiled(rng, 0.0, 8)
-    unsure = [replace(each, followed=hesitant(each.followed, 0.5)) for each in sure]
-    for mistakes in (sure, unsure):
-        fitted = fit_rules(procedure, videos, mistakes, HZ)
-        assert not any(deviations(fitted, video, HZ) for video in videos)
-        assert np.mean([each.named_by(deviations(fitted, each.followed, HZ)) for each in mistakes]) >= 0.9
+    kinds = {"skipped": [], "out_of_order": [], "repeated": []}  # type: dict[str, list[bool]]
+    for seed in range(12):
+        for kind, label, video in mistakes(procedure, simulated(rng, [0, 1, 2, 3, 4]), seed):
+            found = {each.kind for each in deviations(procedure, video, HZ)}
+            last = kind == "skipped" and label == 4  # that the last step is missing is not known before a new cycle
+            kinds[kind].append(kind in found or last)
+    assert all(len(found) == 12 for found in kinds.values())
+    assert np.mean(kinds["skipped"]) == np.mean(kinds["out_of_order"]) == 1.0 and np.mean(kinds["repeated"]) >= 0.5
 
 
 @pytest.mark.usefixtures("fewer_limits")
 def test_only_limits_change() -> None:
     procedure = learned()
     rng = np.random.default_rng(3)
-    fitted = fit_rules(procedure, [simulated(rng, [0, 1, 2, 3, 4], wrong=0.5) for _ in range(4)], [], HZ)
+    fitted = fit_rules(procedure, [simulated(rng, [0, 1, 2, 3, 4], wrong=0.5) for _ in range(4)], HZ)
     limits = ("shortest_s", "least_confidence", "overdue_s", "doubt_s")
     for name, step in fitted.steps.items():
         before = procedure.steps[name]
@@ -140,8 +128,8 @@ def test_one_video_no_rule_and_no_decision_can_be_fitted(order: list[int], rules
     plain = Procedure({name: Step(0.2, 0.2, 7.0, 1.3, {}) for name in NAMES})
     video = simulated(np.random.default_rng(4), order) if order else Followed((), np.full((20, len(NAMES)), 0.2))
     procedure = learned() if rules else plain
-    assert tuple(fit_rules(procedure, [video], [], HZ).steps) == NAMES
-    assert fit_rules(procedure, [], [], HZ) == procedure
+    assert tuple(fit_rules(procedure, [video], HZ).steps) == NAMES
+    assert fit_rules(procedure, [], HZ) == procedure
 
 
 def test_one_label_can_be_fitted() -> None:
