@@ -30,7 +30,8 @@ SETTLE_S, AFTER_S, LONGEST_S = 2.0, 10.0, 120.0
 PUBLISHER = """
 import sys, time, zmq
 from edge_hal.events import Moment, Start, Transition
-from edge_hal.runtime.delivery import admission, connections, subscriptions
+from edge_hal.runtime.delivery import subscriptions
+from edge_hal.runtime.network import admission, connections
 from edge_hal.runtime.delivery.publisher import Publisher
 
 if sys.argv[2] == "undefended":

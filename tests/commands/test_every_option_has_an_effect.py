@@ -570,7 +570,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     procedure = learn_procedure([np.repeat(range(len(ACTIONS)), 20)] * 3, ACTIONS, 10.0)
     write_run(root / "believing", 0, DecoderConfig(decide_at=0.5, procedure=procedure))
-    from edge_hal.runtime.delivery import curve_keys
+    from edge_hal.runtime.network import curve_keys
 
     for name in ("me", "you"):
         curve_keys.new_pair(root / "keys", name)
