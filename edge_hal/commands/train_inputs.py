@@ -128,7 +128,7 @@ def check_own_labels(videos: VideoSet, own: Mapping[str, FoundLabels], config: C
     Raises:
         EdgeHalError: none of the videos of `folder` is trained on, or labels of some frames cannot be used.
     """
-    from edge_hal.learning.data.mstcn_files import count_of
+    from edge_hal.learning.data.step_texts import count_of
 
     used = [video for video in videos.videos if video.name in own and video.labels is not None]
     if folder is not None and not used:

@@ -14,8 +14,8 @@ from edge_hal.files import file_error
 from edge_hal.metrics import runs_of
 from edge_hal.untrusted import read_json
 
-from .data.mstcn_files import nearest
 from .data.recordings import Labels, SampledRecording
+from .data.step_texts import nearest
 from .hmm.first_alignment import FirstAlignment
 from .hmm.trust import Evidence, evidence_in
 

@@ -26,8 +26,8 @@ from .data.dataset import Video, VideoSet
 from .data.labels.order import places_in_list
 from .data.labels.segments import SegmentedVideo, segments_of_labels
 from .data.media_files import read_times
-from .data.mstcn_files import count_of
 from .data.recordings import SampledRecording, read_recordings
+from .data.step_texts import count_of
 from .data.video_cache import VideoCache
 from .networks.held_out import streamed_posteriors
 

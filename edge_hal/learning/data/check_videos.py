@@ -18,8 +18,9 @@ from edge_hal.ticks import ticks_of
 from .dataset import VideoSet, without_order
 from .list_habits import doubtful
 from .media_files import ACCEPTED_SHARE, lacking_frames
-from .mstcn_files import count_of, read_split, test_videos
+from .mstcn_files import read_split, test_videos
 from .rates import FIRST_ALIGN_HZ, choose_align_hz, with_model_rate
+from .step_texts import count_of
 from .video_cache import content_hash
 
 SEEN_OFTEN_ENOUGH = 2

@@ -36,20 +36,16 @@ from .mstcn_files import (
     ACCEPT,
     Kind,
     Layout,
-    check_steps,
-    count_of,
     find_kind,
     index_media,
     label_paths,
     names_in,
-    nearest,
     only_suggested,
     read_mapping,
-    read_names,
-    read_step_list,
-    read_timestamps,
+    text_file,
 )
 from .needed_files import check_present
+from .step_texts import check_steps, count_of, nearest, read_names, read_step_list, read_timestamps
 
 FEW_LABELS = 0.1
 """Frame labels for less than this share of the frames are no frame labels, but a step list."""
@@ -287,7 +283,8 @@ def load_dataset(
         if name in own and kept is None:
             kept = labels_in(own[name], name, ids, length, hz, times.get(name))
         elif timestamps and name in labelled and name not in own:
-            kept = read_timestamps(root, name, ids, times[name].numbered if name in times else length)
+            path, frames = text_file(root / "timestamps", name), times[name].numbered if name in times else length
+            kept = read_timestamps(path, ids, frames)
         if name in times:
             kept = None if kept is None else times[name].at_rate(kept)
             length = length if kept is None else min(length, len(kept))

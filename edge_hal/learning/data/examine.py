@@ -22,18 +22,10 @@ from .dataset import Video, VideoSet, load_dataset
 from .extraction import Sampling
 from .labels.folder import READERS, read_own_labels
 from .labels.segments import FoundLabels
-from .mstcn_files import (
-    Kind,
-    count_of,
-    index_media,
-    label_paths,
-    names_in,
-    read_lines,
-    stem_of,
-    text_files,
-)
+from .mstcn_files import Kind, index_media, label_paths, names_in, stem_of, text_files
 from .needed_files import missing_error, missing_files
 from .rates import with_model_rate
+from .step_texts import count_of, read_lines
 from .training_cost import Cost, extraction_times, training_cost
 from .video_cache import cache_of
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from .mstcn_files import count_of
+from .step_texts import count_of
 
 BEFORE = re.compile(r"(?:\d+\s*[.):]|[-*•–])\s*")
 """The number or bullet of a line."""

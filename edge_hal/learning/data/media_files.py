@@ -22,7 +22,8 @@ from edge_hal.media.video_file import VideoFile
 from edge_hal.metrics import IntArray
 from edge_hal.rate import instant_ns
 
-from .mstcn_files import Layout, count_of
+from .mstcn_files import Layout
+from .step_texts import count_of
 
 ACCEPTED_SHARE = 0.1
 """A training video may lack this share of its frames. Fewer that are missing are told when they are decoded."""

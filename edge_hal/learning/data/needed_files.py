@@ -9,7 +9,8 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import printable
 from edge_hal.task_folder import is_task
 
-from .mstcn_files import Kind, count_of, label_paths, text_file
+from .mstcn_files import Kind, label_paths, text_file
+from .step_texts import count_of
 
 
 def missing_files(

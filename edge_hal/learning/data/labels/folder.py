@@ -15,7 +15,8 @@ import numpy as np
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.media_files import VideoTimes
-from edge_hal.learning.data.mstcn_files import list_folder, nearest, read_names, stamps_in
+from edge_hal.learning.data.mstcn_files import list_folder
+from edge_hal.learning.data.step_texts import nearest, read_names, stamps_in
 from edge_hal.media.names import composed, printable
 from edge_hal.metrics import IntArray
 

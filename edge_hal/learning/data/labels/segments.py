@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.mstcn_files import ADD_STEP, Kind, nearest
+from edge_hal.learning.data.mstcn_files import Kind
+from edge_hal.learning.data.step_texts import ADD_STEP, nearest
 from edge_hal.media.names import printable
 from edge_hal.metrics import IntArray, runs_of
 

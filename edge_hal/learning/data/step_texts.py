@@ -1,0 +1,141 @@
+"""The texts of a data set: step lists, frame labels, stamps. Every error names the file, the line and the fault."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
+from edge_hal.media.names import composed, printable
+from edge_hal.spec_limits import LARGEST_LABELS, LONGEST_LABEL
+from edge_hal.untrusted import MB, read_regular
+
+ADD_STEP = "correct it, or add the step to mapping.txt, to `steps` of task.yaml, or to a step list"
+
+CONTROL = re.compile(r"[\0-\x08\x0e-\x1b\x7f]")
+"""Characters that separate neither words nor lines."""
+
+
+LARGEST_TEXT = 256 * MB
+"""Bytes of a file of lines. The frame labels of a day at 30 frames a second have 50."""
+
+
+def read_lines(path: Path, errors: str = "strict") -> list[str]:
+    """Stripped lines in the Unicode form NFC, without blank ones at the end. A byte order mark and CRLF are accepted.
+    `errors`: see `bytes.decode`.
+
+    Raises:
+        EdgeHalError: the file cannot be read, or a line has a control character, which a terminal would obey.
+    """
+    try:
+        text = read_regular(path, LARGEST_TEXT).decode("utf-8-sig", errors)
+    except (OSError, ValueError) as error:
+        raise file_error(f"cannot read {path}", error, path=path) from error
+    lines = [composed(line.strip()) for line in text.splitlines()]
+    if (odd := CONTROL.search(text)) is not None:
+        number = text.count("\n", 0, odd.start()) + 1
+        why = f"it has the control character {odd[0]!r}"
+        raise EdgeHalError(f"cannot read line {number} of {path}", why, "is it a text file? write the line again")
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def check_steps(steps: Sequence[str], root: Path) -> None:
+    """Raises EdgeHalError if no model can have these steps."""
+    if len(steps) > LARGEST_LABELS:
+        todo = f"is each line of transcripts/ a step? the first are {', '.join(printable(s[:40]) for s in steps[:3])}"
+        raise EdgeHalError(f"{root} has {len(steps)} different steps", f"a model has at most {LARGEST_LABELS}", todo)
+    long = next((step for step in steps if len(step) > LONGEST_LABEL), None)
+    if long is not None:
+        what = f"{root} has a step whose name has {len(long)} characters: {printable(long[:40])}..."
+        raise EdgeHalError(what, f"at most {LONGEST_LABEL} are possible", "write one step in each line")
+
+
+def read_step_list(path: Path, ids: dict[str, int]) -> list[int]:
+    """Ids of the actions of a step list, one a line. Blank lines are skipped."""
+    return _ids_of({number: line for number, line in enumerate(read_lines(path), 1) if line}, path, ids)
+
+
+def read_names(path: Path, ids: dict[str, int]) -> list[int]:
+    """Ids of the action names in a file with one name per line, for each frame."""
+    lines = read_lines(path)
+    if "" in lines:
+        why = "a file of frame labels has one step in each line"
+        raise EdgeHalError(f"video {path.stem}: line {lines.index('') + 1} of {path} is empty", why, "correct the line")
+    return _ids_of(dict(enumerate(lines, 1)), path, ids)
+
+
+def _ids_of(lines: Mapping[int, str], path: Path, ids: dict[str, int]) -> list[int]:
+    """`lines`: by their number."""
+    if not lines:
+        raise EdgeHalError(
+            f"video {path.stem} has no step: {path} is empty",
+            todo="write its steps there, one a line, or leave the video out",
+        )
+    try:
+        return [ids[line] for line in lines.values()]
+    except KeyError:
+        number, name = next((i, x) for i, x in lines.items() if x not in ids)
+        raise EdgeHalError(
+            f"video {path.stem}: line {number} of {path} names the unknown step {name!r}",
+            nearest(name, tuple(ids)),
+            ADD_STEP,
+        ) from None
+
+
+STAMP = re.compile(r"([0-9]{1,12})\s+(\S.*)")
+
+
+def stamps_in(path: Path) -> list[tuple[int, int, str]] | None:
+    """The stamps of a file of lines `frame step`: line, frame and step of each. None for a file of frame labels, where
+    the numbers that begin the lines, if there are any, do not increase."""
+    lines = [(number, STAMP.fullmatch(line)) for number, line in enumerate(read_lines(path), 1) if line]
+    stamps = [(number, int(match[1]), match[2]) for number, match in lines if match is not None]
+    frames = [frame for _, frame, _ in stamps]
+    if not stamps or len(stamps) < len(lines) or any(b <= a for a, b in pairwise(frames)):
+        return None
+    return stamps
+
+
+def read_timestamps(path: Path, ids: dict[str, int], length: int) -> NDArray[np.int64]:
+    """Labels (length,): those of the labelled frames, -1 elsewhere. If `length` is 0 (not known), up to the last label.
+
+    Raises:
+        EdgeHalError: a line is not `frame step`, the step is unknown, or the frame lies outside the video.
+    """
+    stamps = {}
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        frame, _, step = line.strip().partition(" ")
+        if not frame.isdigit() or step not in ids or (length and int(frame) >= length):
+            raise EdgeHalError(
+                f"{path}, line {number}: '{line.strip()[:80]}' is no stamp",
+                f"it must read 'frame step', with a frame below {length or 'the length'} and a step of mapping.txt",
+                nearest(step, list(ids)) if step not in ids else "",
+            )
+        stamps[int(frame)] = ids[step]
+    labels = np.full(length or max(stamps, default=-1) + 1, -1, np.int64)
+    labels[list(stamps)] = list(stamps.values())
+    return labels
+
+
+def count_of(names: Sequence[str], noun: str) -> str:
+    """'7 videos (a, b, c, d, e, ...)'."""
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'} ({shown})"
+
+
+def nearest(name: str, known: Sequence[str], noun: str = "step") -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    if near:
+        return f"the nearest known {noun} is {near[0]!r}"
+    return f"known {noun}s are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
