@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_hal.commands.calibrate import INT8_TARGETS, PRECISIONS, make_budget, read_folder
+from edge_hal.commands.calibrate import INT8_TARGETS, PRECISIONS, make_budget
+from edge_hal.commands.calibration_inputs import read_folder
 from edge_hal.commands.extras import require
 from edge_hal.commands.parsing import one_of, only_with
 from edge_hal.commands.streams import require_written
