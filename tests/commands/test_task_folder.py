@@ -311,7 +311,7 @@ def test_a_video_that_cannot_be_trained_on_is_no_test_video(tmp_path: Path, comm
     (root / "transcripts" / "video1.txt").unlink()
     found = json.loads(command("check", "task", "--config", str(CONFIG), "--json").stdout)["problems"]
     assert [each["what"] for each in found if each["level"] == "error"] == [
-        f"1 file (transcripts/video1.txt) missing under {Path('task')}: 1 of 3 videos cannot be used without",
+        f"1 file (transcripts/video1.txt) missing under {Path('task')}: 1 of 3 videos cannot be used without that",
     ]
 
 

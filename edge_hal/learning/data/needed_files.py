@@ -55,7 +55,7 @@ def missing_error(root: Path, missing: Mapping[str, Sequence[str]], videos: int)
     write = f"write {folder}/VIDEO.txt: {contents[folder]}" if folder in contents else "add the files"
     return EdgeHalError(
         f"{count_of([printable(file) for file in every], 'file')} missing under {root}",
-        f"{len(missing)} of {videos} videos cannot be used without",
+        f"{len(missing)} of {videos} videos cannot be used without that",
         f"{write}; or leave these videos out",
     )
 
