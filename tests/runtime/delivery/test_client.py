@@ -329,9 +329,11 @@ class Cable:
                 self._threads[-1].start()
 
     def _pump(self, source: tcp.socket, sink: tcp.socket) -> None:
+        lost = False  # a connection that has lost bytes passes none on again: what follows would be garbled
         try:
             while data := source.recv(65536):
-                if self._whole.is_set():
+                lost = lost or not self._whole.is_set()
+                if not lost:
                     sink.sendall(data)
         except OSError:
             return
