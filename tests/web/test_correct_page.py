@@ -304,3 +304,26 @@ def test_a_wrong_token_shows_nothing(tmp_path: Path, server: Corrector) -> None:
         assert page.run("return document.querySelectorAll('#videos li').length") == 0
         page.driver.get(server.address)
         page.until("document.querySelectorAll('#videos li').length === 4")
+
+
+def test_an_answer_that_is_older_than_the_last_save_is_not_shown(page: Browser) -> None:
+    """The message of an earlier save lets the page ask anew, and a change is saved before that answer comes."""
+    found = page.driver.execute_async_script("""
+        const done = arguments[0];
+        (async () => {
+            const {Video} = await import("./video.js");
+            const body = (revision, begin) => ({name: "a", revision, segments: [["wipe", 0, 1], ["inspect", begin, 1]]});
+            const answer = (content) => ({ok: true, status: 200, json: async () => content});
+            let late;
+            const ask = (path, options) => options ? Promise.resolve(answer(body("3", 9)))
+                : new Promise((resolve) => { late = () => resolve(answer(body("2", 5))); });
+            const video = new Video(body("2", 5), ask, {changed: () => {}, told: () => {}});
+            const reloaded = (video.heard = "1", video.reload());
+            video.change([["wipe", 0], ["inspect", 9]]);
+            await video.idle();
+            late();
+            await reloaded;
+            done([video.revision, video.segments[1][1], video.unsaved]);
+        })();
+    """)
+    assert found == ["3", 9, False]

@@ -7,7 +7,7 @@ const MOST_UNDO = 500;
 export class Video {
   // on.changed(): draw anew. on.told(text): for the person. ask(path, options): an answer of the server.
   constructor(body, ask, on) {
-    Object.assign(this, {ask, on, undone: [], done: [], saving: false, failed: false, heard: null});
+    Object.assign(this, {ask, on, undone: [], done: [], saving: false, failed: false, heard: null, sent: 0});
     this.take(body);
   }
 
@@ -86,6 +86,7 @@ export class Video {
 
   async send(change) {
     this.heard = null;
+    this.sent += 1;
     const sent = this.segments;
     let answer, body;
     try {
@@ -127,10 +128,12 @@ export class Video {
   }
 
   async reload() {
+    const sent = this.sent;
     try {
       const answer = await this.ask(`/data/video?name=${encodeURIComponent(this.name)}`);
-      if (!answer.ok || this.saving || this.unsaved) return;
       const body = await answer.json();
+      // What was sent meanwhile is newer than this answer, and brought one of its own.
+      if (!answer.ok || this.saving || this.unsaved || this.sent !== sent) return;
       const changed = body.revision !== this.revision;
       this.take(body);
       if (changed) {
