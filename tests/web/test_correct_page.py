@@ -199,7 +199,8 @@ def test_steps_are_reassigned_split_and_removed_and_the_step_list_objects(page: 
     page.press_with(CONTROL, "z")
     page.press_with(CONTROL, "z")
     page.press_with(CONTROL, "z")
-    page.until("document.querySelector('#undo').disabled && text('#state') === 'as training found it'")
+    page.until("document.querySelector('#undo').disabled")
+    saved(page, "found")
     assert begins(server, name) == found and page.run("return document.querySelector('#note').hidden")
     assert page.errors() == []
 
@@ -312,7 +313,8 @@ def test_an_answer_that_is_older_than_the_last_save_is_not_shown(page: Browser) 
         const done = arguments[0];
         (async () => {
             const {Video} = await import("./video.js");
-            const body = (revision, begin) => ({name: "a", revision, segments: [["wipe", 0, 1], ["inspect", begin, 1]]});
+            const segments = (begin) => [["wipe", 0, 1], ["inspect", begin, 1]];
+            const body = (revision, begin) => ({name: "a", revision, segments: segments(begin)});
             const answer = (content) => ({ok: true, status: 200, json: async () => content});
             let late;
             const ask = (path, options) => options ? Promise.resolve(answer(body("3", 9)))
