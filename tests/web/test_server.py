@@ -48,6 +48,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def viewer(tmp_path_factory: pytest.TempPathFactory, bench: Bench) -> Iterator[Viewer]:
     with Viewer(tmp_path_factory.mktemp("state"), "--connect", bench.endpoint) as viewer:
         viewer.heard_of("bench-1")
+        while True:  # until it has received all that the journal holds
+            page = viewer.open()
+            events = page.until(type="hello")["streams"]["bench-1"]["events"]
+            page.close()
+            if events and events[-1]["seq"] >= STORED:
+                break
         yield viewer
 
 
