@@ -128,7 +128,7 @@ def test_no_argument_keeps_its_secret_in_the_process_list(spelling: Any, option:
         "tcp://127.0.0.1:*",
         "tcp://[::1]:5570",
         "tcp://*:5570",
-        "ipc:///tmp/a/b.sock",
+        "ipc:///run/bench/events.sock",
         "ipc://@abstract",
         "127.0.0.1:9570",
         "rtsp://10.0.0.7:554/stream/1",

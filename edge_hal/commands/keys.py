@@ -70,7 +70,7 @@ def allow(
 def revoke(
     name: Annotated[str, typer.Argument(help="Name under which the key was allowed.")], folder: Folder = None
 ) -> None:
-    """Refuse new connections with this key. A subscriber that is connected stays until the run is restarted."""
+    """Refuse this key. Connections with it are ended within two seconds, and the others stay."""
     from edge_hal.runtime.network import curve_keys as files
 
     files.revoke(folder or files.default_folder(), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,14 +41,15 @@ def replay(
     from edge_hal.runtime.recording.reader import read_recording, recordings
     from edge_hal.task_folder import newest_bundle
 
-    count, foreign, fingerprint = 0, 0, ""
-    for piece in recordings(folder):
-        recording = read_recording(piece)
-        if not fingerprint:
-            bundle = newest_bundle(bundle)
-            fingerprint = load_bundle(bundle, allow_uncertified=True).fingerprint
+    first, *others = recordings(folder)
+    found = itertools.chain([read_recording(first)], map(read_recording, others))  # one at a time in memory
+    bundle = newest_bundle(bundle)
+    fingerprint = load_bundle(bundle, allow_uncertified=True).fingerprint
+    count, foreign = 0, 0
+    for recording in found:
         if recording.ended is None:
-            typer.echo(f"{piece} has no end: its run was killed, had no room, or the files were cut off", err=True)
+            why = "its run was killed, had no room, or the files were cut off"
+            typer.echo(f"{recording.folder} has no end: {why}", err=True)
         events, same = _replay(recording, bundle, fingerprint, pub, stream, as_json)
         count += events
         foreign += not same

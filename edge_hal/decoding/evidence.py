@@ -1,4 +1,4 @@
-"""How much the log posteriors of one tick may count as evidence. All decoders and the belief share these limits."""
+"""How much the log posteriors of one tick count as evidence, in the decoders and in the belief."""
 
 LOG_RATIO_LIMIT = 4.0
 """Nats. The log posteriors of one tick are clipped to this range before a boundary is placed, so that one wrong and

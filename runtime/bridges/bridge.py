@@ -175,12 +175,16 @@ def bridge(source: Source, target: Target, stop: Stop | None = None, *, largest_
     with _lock(source.cursor), signals(stop), Lateness() as lateness:
         waits = Waits(stop)
 
-        def call(work: Callable[[], None]) -> None:
-            with lateness.call(), waits.interruptible() if getattr(target, "interruptible", False) else nullcontext():
-                work()
+        def ask(work: Callable[[], None]) -> None:
+            def once() -> None:
+                interruptible = getattr(target, "interruptible", False)
+                with lateness.call(), waits.interruptible() if interruptible else nullcontext():
+                    work()
+
+            _until_available(once, waits)
 
         try:
-            _until_available(lambda: call(target.open), waits)
+            ask(target.open)
             with subscribe(
                 source.endpoint,
                 source.stream,
@@ -190,7 +194,7 @@ def bridge(source: Source, target: Target, stop: Stop | None = None, *, largest_
                 keys=source.keys,
             ) as events:
                 while True:
-                    _carry_once(events, target, waits, call, largest_batch)
+                    _carry_once(events, target, waits, ask, largest_batch)
         except Stopped:
             log.info("the bridge was stopped")
         finally:
@@ -198,7 +202,7 @@ def bridge(source: Source, target: Target, stop: Stop | None = None, *, largest_
 
 
 def _carry_once(
-    events: Subscription, target: Target, waits: Waits, call: Callable[[Callable[[], None]], None], largest_batch: int
+    events: Subscription, target: Target, waits: Waits, ask: Callable[[Callable[[], None]], None], largest_batch: int
 ) -> None:
     """Wait for an event, and carry it with those that are here already: a page of past events, or what came meanwhile.
     So a target that is slow for each batch is given larger ones."""
@@ -213,7 +217,7 @@ def _carry_once(
                 break
             event = next(events)
     if batch:
-        _until_available(lambda: call(lambda: target.deliver(batch)), waits)
+        ask(lambda: target.deliver(batch))
         events.ack()
     if not (event.durable or isinstance(event, Lost)):
         target.report(event, events.raw)

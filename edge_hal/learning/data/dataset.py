@@ -44,7 +44,7 @@ from .mstcn_files import (
     read_mapping,
     text_file,
 )
-from .needed_files import check_present
+from .needed_files import missing_error, missing_files
 from .step_texts import check_steps, count_of, nearest, read_names, read_step_list, read_timestamps
 
 FEW_LABELS = 0.1
@@ -215,7 +215,9 @@ def load_dataset(
 
     labelled = set(names if with_labels is True else with_labels or ())
     own = {name: found for name, found in (own_labels or {}).items() if name in labelled and name in names}
-    check_present(root, kind, names, files, labelled, timestamps, own)
+    missing = missing_files(root, kind, names, files, labelled, timestamps, own)
+    if missing:
+        raise missing_error(root, missing, len(names))
     task = read_task(root)
     if task is not None and split is None and part == "test" and not task.file.test:
         notes.append("task.yaml names no test videos: the model may have been trained on those that are scored")

@@ -58,18 +58,3 @@ def missing_error(root: Path, missing: Mapping[str, Sequence[str]], videos: int)
         f"{len(missing)} of {videos} videos cannot be used without that",
         f"{write}; or leave these videos out",
     )
-
-
-def check_present(
-    root: Path,
-    kind: Kind,
-    names: Sequence[str],
-    files: Collection[str],
-    labelled: Collection[str],
-    timestamps: bool = False,
-    own: Collection[str] = (),
-) -> None:
-    """Raises EdgeHalError if a file of the videos `names` is missing, see `missing_files`."""
-    missing = missing_files(root, kind, names, files, labelled, timestamps, own)
-    if missing:
-        raise missing_error(root, missing, len(names))

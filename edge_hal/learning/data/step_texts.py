@@ -22,7 +22,6 @@ ADD_STEP = "correct it, or add the step to mapping.txt, to `steps` of task.yaml,
 CONTROL = re.compile(r"[\0-\x08\x0e-\x1b\x7f]")
 """Characters that separate neither words nor lines."""
 
-
 LARGEST_TEXT = 256 * MB
 """Bytes of a file of lines. The frame labels of a day at 30 frames a second have 50."""
 
@@ -60,12 +59,12 @@ def check_steps(steps: Sequence[str], root: Path) -> None:
 
 
 def read_step_list(path: Path, ids: dict[str, int]) -> list[int]:
-    """Ids of the actions of a step list, one a line. Blank lines are skipped."""
+    """Ids of the steps of a step list, one a line. Blank lines are skipped."""
     return _ids_of({number: line for number, line in enumerate(read_lines(path), 1) if line}, path, ids)
 
 
 def read_names(path: Path, ids: dict[str, int]) -> list[int]:
-    """Ids of the action names in a file with one name per line, for each frame."""
+    """Ids of the steps in a file of frame labels, one a line."""
     lines = read_lines(path)
     if "" in lines:
         why = "a file of frame labels has one step in each line"
@@ -113,12 +112,12 @@ def read_timestamps(path: Path, ids: dict[str, int], length: int) -> NDArray[np.
     """
     stamps = {}
     for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
+        if not line:
             continue
-        frame, _, step = line.strip().partition(" ")
+        frame, _, step = line.partition(" ")
         if not frame.isdigit() or step not in ids or (length and int(frame) >= length):
             raise EdgeHalError(
-                f"{path}, line {number}: '{line.strip()[:80]}' is no stamp",
+                f"{path}, line {number}: '{line[:80]}' is no stamp",
                 f"it must read 'frame step', with a frame below {length or 'the length'} and a step of mapping.txt",
                 nearest(step, list(ids)) if step not in ids else "",
             )

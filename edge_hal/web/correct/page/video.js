@@ -7,7 +7,7 @@ const MOST_UNDO = 500;
 export class Video {
   // on.changed(): draw anew. on.told(text): for the person. ask(path, options): an answer of the server.
   constructor(body, ask, on) {
-    Object.assign(this, {ask, on, undone: [], done: [], saving: false, failed: false, heard: null, sent: 0});
+    Object.assign(this, {ask, on, undone: [], done: [], saving: false, failed: false, heard: null, sends: 0});
     this.take(body);
   }
 
@@ -86,7 +86,7 @@ export class Video {
 
   async send(change) {
     this.heard = null;
-    this.sent += 1;
+    this.sends += 1;
     const sent = this.segments;
     let answer, body;
     try {
@@ -128,12 +128,12 @@ export class Video {
   }
 
   async reload() {
-    const sent = this.sent;
+    const sends = this.sends;
     try {
       const answer = await this.ask(`/data/video?name=${encodeURIComponent(this.name)}`);
       const body = await answer.json();
       // What was sent meanwhile is newer than this answer, and brought one of its own.
-      if (!answer.ok || this.saving || this.unsaved || this.sent !== sent) return;
+      if (!answer.ok || this.saving || this.unsaved || this.sends !== sends) return;
       const changed = body.revision !== this.revision;
       this.take(body);
       if (changed) {
