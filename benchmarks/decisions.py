@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge_hal.calib.fit_decoder import fit_older_decoder
 from edge_hal.commands.evaluate import run_config
-from edge_hal.commands.train_inputs import load_videos
+from edge_hal.commands.options.train_inputs import load_videos
 from edge_hal.decoding.decision_scores import COLUMNS, Column, decision_scores, shown
 from edge_hal.decoding.decode import follow_posteriors, split_heads
 from edge_hal.decoding.decoder import Decision

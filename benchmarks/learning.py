@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 
 from methods import METHODS, Method, flat_level
 
-from edge_hal.commands.train_inputs import choose_config
+from edge_hal.commands.options.train_inputs import choose_config
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file

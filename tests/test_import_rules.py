@@ -136,7 +136,7 @@ def test_nothing_imports_the_web_room_but_its_commands() -> None:
         for imported in imports_of(path)
         if imported[:2] == ["edge_hal", "web"] and room_of(module_of(path)) != "web"
     ]
-    assert set(found) <= {f"edge_hal/commands/{name}.py" for name in ("correct", "page_options", "view")}
+    assert set(found) <= {f"edge_hal/commands/{name}.py" for name in ("correct", "options/page", "view")}
 
 
 def test_the_runtime_and_the_numpy_rooms_name_nothing_heavy() -> None:

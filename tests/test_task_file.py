@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_hal.commands.train_inputs import choose_config
+from edge_hal.commands.options.train_inputs import choose_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.task_file import read_task
 

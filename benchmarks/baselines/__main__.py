@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
+from edge_hal.commands.options.train_inputs import choose_config, load_videos
 from edge_hal.commands.progress import Stages
-from edge_hal.commands.train_inputs import choose_config, load_videos
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import floor_scores

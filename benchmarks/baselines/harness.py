@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_hal.commands.train_inputs import load_videos
+from edge_hal.commands.options.train_inputs import load_videos
 from edge_hal.config import Config
 from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.decoder_config import DecoderConfig

@@ -12,7 +12,7 @@ import typer
 
 from edge_hal import logs
 from edge_hal.commands.extras import require
-from edge_hal.commands.subscriber_options import Key, ServerKey
+from edge_hal.commands.options.subscriber import Key, ServerKey
 from edge_hal.errors import EdgeHalError
 from edge_hal.secret_file import read_secret_line
 

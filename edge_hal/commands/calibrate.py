@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_hal.commands.calibration_inputs import labelled_evidence, read_folder
 from edge_hal.commands.extras import require
-from edge_hal.commands.parsing import one_of, only_with
+from edge_hal.commands.options.calibration_inputs import labelled_evidence, read_folder
+from edge_hal.commands.options.parsing import one_of, only_with
+from edge_hal.commands.options.task import run_of
 from edge_hal.commands.streams import require_written
-from edge_hal.commands.task import run_of
 from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import is_task
 

@@ -47,7 +47,7 @@ def check(
 
     The exit code is 1 if training cannot work, else 0, with warnings.
     """
-    from edge_hal.commands.train_inputs import choose_config, parent_of
+    from edge_hal.commands.options.train_inputs import choose_config, parent_of
     from edge_hal.learning.data.examine import examine
 
     overrides = [*(settings or []), *([] if encoder is None else [f"model.encoder.kind={encoder}"])]

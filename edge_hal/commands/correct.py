@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.page_options import (
+from edge_hal.commands.options.page import (
     Host,
     NoBrowser,
     Port,
@@ -20,7 +20,7 @@ from edge_hal.commands.page_options import (
     page_address,
     token_option,
 )
-from edge_hal.commands.parsing import one_of
+from edge_hal.commands.options.parsing import one_of
 from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import SUGGESTIONS, is_task
 
@@ -57,7 +57,7 @@ def correct(
         todo = "make one: edge-hal init, or write label files: edge-hal label"
         raise EdgeHalError(f"{task} is no task folder", "it has no task.yaml", todo, exit_code=2)
     require("starlette", "uvicorn", "wsproto", extra="web")
-    from edge_hal.commands.train_inputs import choose_config, load_videos, own_labels
+    from edge_hal.commands.options.train_inputs import choose_config, load_videos, own_labels
     from edge_hal.web.correct import server
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
@@ -81,7 +81,7 @@ def correct(
 def _suggested(task: Path, config: Config, own: Mapping[str, FoundLabels]) -> dict[str, FoundLabels]:
     """The suggestions of videos that have nothing else, as `edge-hal harvest` makes them. Those that cannot be used are
     printed."""
-    from edge_hal.commands.train_inputs import print_notes
+    from edge_hal.commands.options.train_inputs import print_notes
     from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.data.labels.folder import read_label_folder
     from edge_hal.learning.data.mstcn_files import index_media, only_suggested

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.parsing import LARGEST_SEED
+from edge_hal.commands.options.parsing import LARGEST_SEED
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.subscribed_run import of_type, reported_labels, timeline_of_events, watch_run
 from edge_hal.files import write_file

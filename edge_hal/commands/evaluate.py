@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.parsing import one_of
+from edge_hal.commands.options.parsing import one_of
+from edge_hal.commands.options.task import run_of
 from edge_hal.commands.streams import require_written
-from edge_hal.commands.task import run_of
 from edge_hal.errors import EdgeHalError
 from edge_hal.plotting import FORMATS
 
@@ -119,8 +119,8 @@ def evaluate(
         check_writable(curve.parent, f"cannot write {curve}", "choose another --curve")
     check_settings(settings, stage)
     require("torch", "safetensors")
+    from edge_hal.commands.options.train_inputs import load_videos, print_notes
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train_inputs import load_videos, print_notes
     from edge_hal.evaluation.alignment_scores import alignment_scores
     from edge_hal.evaluation.checkpoint_scores import stream_checkpoint, stream_scores
     from edge_hal.evaluation.decision_curve import decision_curve, draw_curve

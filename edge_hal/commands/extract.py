@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.workers import workers_of
+from edge_hal.commands.options.workers import workers_of
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def extract(
     augmented copies for training are extracted too. An interrupted extraction continues when the same command is run
     again. Memory does not grow with the length of a video.
     """
+    from edge_hal.commands.options.train_inputs import choose_config
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train_inputs import choose_config
     from edge_hal.learning.data.extraction import Sampling
     from edge_hal.learning.data.extraction import extract as read
     from edge_hal.learning.data.video_cache import cache_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_hal.commands.parsing import parse_duration
+from edge_hal.commands.options.parsing import parse_duration
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, replacing, write_file
 from edge_hal.task_folder import SUGGESTIONS, TASK_FILE, is_task

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.parsing import one_of, parse_duration
-from edge_hal.commands.task import run_of
+from edge_hal.commands.options.parsing import one_of, parse_duration
+from edge_hal.commands.options.task import run_of
 from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import SUGGESTIONS, is_task
 
@@ -75,8 +75,8 @@ def label(
     run = run_of(ckpt, data)
     require("torch", "safetensors")
     from edge_hal.commands.evaluate import run_config
+    from edge_hal.commands.options.train_inputs import load_videos, own_labels
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train_inputs import load_videos, own_labels
     from edge_hal.learning.data.video_cache import cache_of
     from edge_hal.learning.suggestions import calibrated, least_certain_first, suggest_labels
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_hal.commands import streams
-from edge_hal.commands.parsing import parse_time
-from edge_hal.commands.subscriber_options import Key, ServerKey
+from edge_hal.commands.options.parsing import parse_time
+from edge_hal.commands.options.subscriber import Key, ServerKey
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_hal.commands.parsing import parse_duration
+from edge_hal.commands.options.parsing import parse_duration
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 from edge_hal.model_folder import CURRENT, KeptModel, current_model, is_model_folder, models_in, use_model

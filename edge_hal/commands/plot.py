@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.parsing import one_of
+from edge_hal.commands.options.parsing import one_of
+from edge_hal.commands.options.task import run_of
 from edge_hal.commands.streams import require_written
-from edge_hal.commands.task import run_of
 from edge_hal.errors import EdgeHalError
 
 KINDS = ("timelines", "confusion", "delays", "curve", "reliability")
@@ -64,8 +64,8 @@ def plot(
     require("torch", "safetensors")
     require("matplotlib", extra="plot")
     from edge_hal.calib.confidence import calibration_error, reliability
+    from edge_hal.commands.options.train_inputs import load_videos, print_notes
     from edge_hal.commands.progress import Stages
-    from edge_hal.commands.train_inputs import load_videos, print_notes
     from edge_hal.evaluation import drawings, plot_data
     from edge_hal.evaluation.checkpoint_scores import stream_checkpoint
     from edge_hal.evaluation.decision_curve import decision_curve, draw_curve

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_hal.commands.parsing import parse_time
+from edge_hal.commands.options.parsing import parse_time
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 

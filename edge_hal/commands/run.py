@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from edge_hal import logs
-from edge_hal.commands import run_options as option
 from edge_hal.commands import streams
 from edge_hal.commands.listen import describe
-from edge_hal.commands.run_values import address_options, run_options
+from edge_hal.commands.options import run as option
+from edge_hal.commands.options.run_values import address_options, run_options
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _check(options: RunOptions) -> None:
 
 
 def _run_station(ctx: typer.Context, path: Path, check: bool, as_json: bool) -> None:
-    from edge_hal.commands.station_file import given_to_station, read_station
+    from edge_hal.commands.options.station_file import given_to_station, read_station
     from edge_hal.runtime.station.run import run_station
     from edge_hal.runtime.stop import early_stop
 

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.parsing import LARGEST_SEED
-from edge_hal.commands.task import tell
-from edge_hal.commands.train_inputs import (
+from edge_hal.commands.options.parsing import LARGEST_SEED
+from edge_hal.commands.options.task import tell
+from edge_hal.commands.options.train_inputs import (
     check_own_labels,
     choose_config,
     labelled_videos,
@@ -23,8 +23,8 @@ from edge_hal.commands.train_inputs import (
     parent_of,
     problems_of,
 )
+from edge_hal.commands.options.workers import workers_of
 from edge_hal.commands.train_report import say_if_unfitted, say_what_labels_are_worth, say_whether_to_trust
-from edge_hal.commands.workers import workers_of
 from edge_hal.encoder_kind import AUTO
 from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import composed

@@ -10,7 +10,7 @@ import typer
 
 from edge_hal.commands.extras import require
 from edge_hal.commands.listen import encryption
-from edge_hal.commands.page_options import (
+from edge_hal.commands.options.page import (
     Host,
     NoBrowser,
     Port,
@@ -20,7 +20,7 @@ from edge_hal.commands.page_options import (
     page_address,
     token_option,
 )
-from edge_hal.commands.subscriber_options import Key, ServerKey
+from edge_hal.commands.options.subscriber import Key, ServerKey
 from edge_hal.errors import EdgeHalError
 
 

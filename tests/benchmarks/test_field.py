@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from edge_hal.commands.train_inputs import load_videos
+from edge_hal.commands.options.train_inputs import load_videos
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.rates import FASTEST_ALIGN_HZ, SLOWEST_ALIGN_HZ

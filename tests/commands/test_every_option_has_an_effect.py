@@ -724,11 +724,11 @@ def stand_ins(command: str) -> dict[str, Callable[..., Any]]:
         },
         "view": {
             "edge_hal.web.view.server.serve": served,
-            "edge_hal.commands.page_options.opened_in_browser": lambda _: nullcontext(),
+            "edge_hal.commands.options.page.opened_in_browser": lambda _: nullcontext(),
         },
         "correct": {
             "edge_hal.web.correct.server.serve": served,
-            "edge_hal.commands.page_options.opened_in_browser": lambda _: nullcontext(),
+            "edge_hal.commands.options.page.opened_in_browser": lambda _: nullcontext(),
         },
         "check": {"edge_hal.learning.data.training_cost.extraction_speed": lambda *_: 100.0},
         "extract": {"edge_hal.learning.data.extraction.extract": extract},

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edge_hal.commands.check import print_table
+from edge_hal.commands.options.run_values import _bundle
+from edge_hal.commands.options.task import tell
 from edge_hal.commands.progress import Stages
-from edge_hal.commands.run_values import _bundle
-from edge_hal.commands.task import tell
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.check_videos import Problem
@@ -139,7 +139,7 @@ def test_steps_of_task_yaml_decide_the_numbers(tmp_path: Path) -> None:
 
 
 def test_labels_of_the_user_are_used_without_being_asked_for(tmp_path: Path) -> None:
-    from edge_hal.commands.train_inputs import labelled_videos, own_labels
+    from edge_hal.commands.options.train_inputs import labelled_videos, own_labels
 
     def labelled(*settings: str) -> object:
         config = load_config(str(CONFIG), settings)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.commands.calibration_inputs import labelled_evidence
+from edge_hal.commands.options.calibration_inputs import labelled_evidence
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
 from edge_hal.learning.alignment_file import first_alignment_from

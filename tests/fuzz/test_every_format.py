@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from edge_hal import redaction
 from edge_hal.bundle import load_bundle
+from edge_hal.commands.options.station_file import read_station
 from edge_hal.commands.run import run as run_command
-from edge_hal.commands.station_file import read_station
 from edge_hal.config import load_config
 from edge_hal.decoding.decode import open_decoder
 from edge_hal.decoding.decoder_config import DecoderConfig

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_hal.commands.train_inputs import choose_config, parent_of
+from edge_hal.commands.options.train_inputs import choose_config, parent_of
 from edge_hal.config import Config, load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import load_dataset

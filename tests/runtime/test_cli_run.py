@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from edge_hal.commands.listen import describe
-from edge_hal.commands.parsing import parse_duration, parse_settings, parse_size
+from edge_hal.commands.options.parsing import parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Gap, Heartbeat, Moment, Transition, decode
 from tests.helpers.bundles import LABELS, expected_transitions, known_bundle, vectors

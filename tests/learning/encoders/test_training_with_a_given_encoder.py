@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_hal.bundle import load_bundle
-from edge_hal.commands.calibration_inputs import read_folder
+from edge_hal.commands.options.calibration_inputs import read_folder
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle

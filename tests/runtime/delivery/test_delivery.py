@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_hal.commands.parsing import parse_time
-from edge_hal.commands.run_values import _journal
+from edge_hal.commands.options.parsing import parse_time
+from edge_hal.commands.options.run_values import _journal
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Lost, encode
 from edge_hal.runtime.delivery.client import subscribe

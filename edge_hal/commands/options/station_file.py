@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from edge_hal.commands.parsing import parse_duration
-from edge_hal.commands.run_values import address_options, run_options
+from edge_hal.commands.options.parsing import parse_duration
+from edge_hal.commands.options.run_values import address_options, run_options
 from edge_hal.errors import EdgeHalError
 from edge_hal.yaml_file import Lines, line_of, read_yaml
 

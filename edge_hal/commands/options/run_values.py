@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_hal import logs
-from edge_hal.commands.parsing import only_with, parse_duration, parse_settings, parse_size
+from edge_hal.commands.options.parsing import only_with, parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import TASK_FILE, is_task, newest_bundle
 

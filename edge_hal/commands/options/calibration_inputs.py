@@ -117,7 +117,7 @@ def labelled_evidence(
 
     from edge_hal.calib.confidence import collect
     from edge_hal.commands.evaluate import PARTS, run_config
-    from edge_hal.commands.train_inputs import load_videos, print_notes
+    from edge_hal.commands.options.train_inputs import load_videos, print_notes
     from edge_hal.learning.data.dataset import with_labels_of
     from edge_hal.learning.data.recordings import read_recordings
     from edge_hal.learning.data.video_cache import cache_of
