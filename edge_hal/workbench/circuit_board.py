@@ -200,7 +200,7 @@ CIRCUIT_BOARD = Procedure(
     },
     parts=("board", "chip_1", "chip_2", "case"),
     tools=("iron", "brush", "stamp", "scanner"),
-    spare="chip_2",
+    spares={"chip_1": "chip_2"},
     layout=_LAYOUT,
     pattern=_pattern,
     draw_item=_draw_item,

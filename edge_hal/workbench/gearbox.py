@@ -238,7 +238,7 @@ GEARBOX = Procedure(
     },
     parts=("base", "gear_1", "gear_2", "cover"),
     tools=("screwdriver", "tube", "cloth", "magnifier", "probe"),
-    spare="gear_2",
+    spares={"gear_1": "gear_2"},
     layout=_LAYOUT,
     pattern=_pattern,
     draw_item=_draw_item,

@@ -173,7 +173,7 @@ def _use_tool(show: _Choreography, use: Use, active_s: float) -> None:
 
 def _fit_part(show: _Choreography, step: str, fit: Fit, active_s: float) -> None:
     procedure = show.scene.procedure
-    part = procedure.spare if fit.part in show.world.fitted else fit.part
+    part = procedure.spares.get(fit.part, fit.part) if fit.part in show.world.fitted else fit.part
     slot = procedure.layout.slots.get(part, np.zeros(2))
     move_s = _transit_s(active_s, show.rng)
     show.take(part, move_s)

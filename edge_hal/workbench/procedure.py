@@ -47,7 +47,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Fit:
-    """A part is taken and fitted. If it is fitted already, the spare one is."""
+    """A part is taken and fitted. If it is fitted already, its spare one is, or else another one of the same kind."""
 
     part: str
 
@@ -86,7 +86,7 @@ class Procedure:
         occurrences: how likely each occurrence is; several entries of one step are repeats of it.
         same_tool: neighbours with one tool are separated by a rest.
         actions: what the hand does in each step.
-        parts, tools: the items, in the order in which they are drawn. `spare`: see `Fit`.
+        parts, tools: the items, in the order in which they are drawn. `spares`: see `Fit`.
         pattern: the motion of that name at this tempo, for work of so many seconds.
         draw_item: one item around the origin of the pen; in one colour for its shadow.
         draw_work: what was made so far, around the fixture. `draw_device`: what stands on the bench.
@@ -102,7 +102,7 @@ class Procedure:
     actions: Mapping[str, tuple[Use, ...] | Fit]
     parts: tuple[str, ...]
     tools: tuple[str, ...]
-    spare: str
+    spares: Mapping[str, str]
     layout: Layout = field(repr=False)
     pattern: Callable[[str, Tempo, float], Pattern] = field(repr=False)
     draw_item: Callable[[Pen, str, Scene, Colour | None], None] = field(repr=False)

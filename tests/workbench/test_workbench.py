@@ -27,6 +27,7 @@ from edge_hal.workbench.gearbox import GEARBOX  # noqa: E402
 from edge_hal.workbench.motion import HandTrack, hand_track  # noqa: E402
 from edge_hal.workbench.nuisance import sample_light, sample_occlusions  # noqa: E402
 from edge_hal.workbench.place import ELSEWHERE, HOME, Place, View  # noqa: E402
+from edge_hal.workbench.procedure import Fit, Procedure  # noqa: E402
 from edge_hal.workbench.render import _generator  # noqa: E402
 from edge_hal.workbench.scene import sample_scene  # noqa: E402
 from edge_hal.workbench.schedule import MAX_STEP_S, MIN_STEP_S, Segment, Session, is_valid_order  # noqa: E402
@@ -240,6 +241,20 @@ def test_a_circuit_board_is_assembled_in_its_own_order(seed: int) -> None:
     assert track.world[-1].count("joint") == 6
     held = np.array([name == "iron" for name in track.item])
     assert set(np.array(session.labels())[held]) == {"solder_pins"}
+
+
+@pytest.mark.parametrize("procedure", [GEARBOX, CIRCUIT_BOARD], ids=lambda procedure: procedure.name)
+def test_a_part_that_is_fitted_again_is_of_the_kind_that_the_step_is_named_after(procedure: Procedure) -> None:
+    fits = {step: action.part for step, action in procedure.actions.items() if isinstance(action, Fit)}
+    for step, part in fits.items():
+        session = Session(tuple(Segment(step, 6.0 * n, 6.0, 0.0) for n in range(3)), procedure=procedure)
+        rng = np.random.default_rng(0)
+        track = hand_track(session, sample_scene(rng, HOME, procedure), rng)
+        seconds = len(track.item) // 3
+        held = [set(track.item[n * seconds : (n + 1) * seconds]) - {None} for n in range(3)]
+        spare = procedure.spares.get(part, part)
+        assert held == [{part}, {spare}, {spare}]
+        assert spare.rstrip("12") == part.rstrip("12")
 
 
 def test_pictures_of_the_two_procedures_show_the_same_bench() -> None:
