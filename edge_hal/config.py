@@ -206,11 +206,16 @@ class TeacherLearning(Section):
     lr: Positive = 1e-3
 
 
+SHUFFLED = 0.5
+
+
 class StudentLearning(Section):
     """Training of the causal pyramid on crops of `crop_s` seconds, with the labels of the teacher's alignment. It runs
     for `epochs`, and longer if the optimiser has then made fewer than `least_steps` steps (few videos give few steps
-    per epoch). `noise` and `offset` augment the inputs. `copies`: how many augmented copies of each video it also sees
-    (`learning/data/augmentation.py`); None is 1 for a pretrained encoder and 0 for `own`."""
+    per epoch). `noise` and `offset` augment the inputs. `shuffled`: the share of crops from videos whose segments are
+    in random order; None is `SHUFFLED` for an encoder that sees moving parts, else 0. `copies`: how many augmented
+    copies of each video it also sees (`learning/data/augmentation.py`); None is 1 for a pretrained encoder and 0 for
+    `own`."""
 
     epochs: Epochs = 20
     least_steps: Epochs = 300
@@ -219,6 +224,7 @@ class StudentLearning(Section):
     lr: Positive = 2e-3
     noise: Weight = 0.5
     offset: Weight = 0.0
+    shuffled: Annotated[float, Field(ge=0, le=1)] | None = None
     copies: Components | None = None
 
 
@@ -278,6 +284,12 @@ class Config(Section):
         """How many augmented copies of each video the student also sees."""
         given, encoder = self.learning.student.copies, self.model.encoder
         return int(encoder is not None and encoder.pretrained) if given is None else given
+
+    @property
+    def shuffled(self) -> float:
+        """The share of the student's crops whose segments are in random order."""
+        given, encoder = self.learning.student.shuffled, self.model.encoder
+        return SHUFFLED * (encoder is not None and encoder.moving_s > 0) if given is None else given
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -6,6 +6,7 @@ If only transcripts are given, this module sees no true frame label.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -57,24 +58,24 @@ def learn_student(
     latents = Latents(spec)
     module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
     crop = max(2 * spec.period(spec.top), round(settings.crop_s * spec.model_hz))
-    # Outputs of tick t describe tick t - `lag_ticks`, so targets are delayed by that much.
-    others = [[lagging(y, ticks) for y in labels] for ticks in spec.other_lags_ticks]
-    labels = [lagging(y, spec.lag_ticks) for y in labels]
-    teacher = None if teacher is None else [lagging(p, spec.lag_ticks) for p in teacher]
-    changes = [_recent_change(y, max(1, round(spec.change_window_s * spec.model_hz))) for y in labels]
+    window = max(1, round(spec.change_window_s * spec.model_hz))
+
+    lags = (spec.lag_ticks, *spec.other_lags_ticks)
 
     def epoch(number: int, generator: torch.Generator) -> Iterator[Batch]:
         pieces = crops([len(x) for x in features], crop, generator)
         for batch in batches(len(pieces), settings.batch, generator):
-            where = [pieces[i] for i in batch]
-            x, exists = padded([features[i][part] for i, part in where])
+            chosen = (pieces[n] for n in batch)
+            where = [Crop(i, part, order_of(labels[i], settings.shuffled or 0.0, generator)) for i, part in chosen]
+            x, exists = padded([features[one.video][one.order[one.part]] for one in where])
             x = x + settings.noise * torch.randn(x.shape, generator=generator)
             moved = settings.offset * torch.randn(len(x), 1, spec.front_end.width, generator=generator)
             x[..., : spec.front_end.width] += moved
-            target, *late = (labels_padded([y[i][part] for i, part in where], x.shape[1]) for y in (labels, *others))
-            change, _ = padded([changes[i][part] for i, part in where])
-            known = [] if teacher is None else [padded([torch.from_numpy(teacher[i][part]) for i, part in where])[0]]
-            yield Batch(losses, (x, exists, target, change, *late, *known))
+            targets = [labels_padded([one.late(labels, lag)[one.part] for one in where], x.shape[1]) for lag in lags]
+            changes = [recent_change(one.late(labels, lags[0]), window)[one.part] for one in where]
+            rows = [changes] if teacher is None else [changes, [one.late(teacher, lags[0])[one.part] for one in where]]
+            change, *known = (padded([torch.from_numpy(row) for row in of_each])[0] for of_each in rows)
+            yield Batch(losses, (x, exists, targets[0], change, *targets[1:], *known))
 
     def losses(x: Tensor, exists: Tensor, target: Tensor, change: Tensor, *more: Tensor) -> list[Term]:
         outputs = pyramid(x, exists)
@@ -91,8 +92,8 @@ def learn_student(
             coarse = majority(target, spec.period(spec.top), len(spec.labels))
             terms.append(Term(weights.action, frame_loss(outputs.action, coarse[:, : outputs.action.shape[1]])))
         if outputs.lagged is not None:
-            for head, late in enumerate(more[: len(others)]):
-                terms.append(Term(weights.lagged / len(others), frame_loss(outputs.lagged[:, :, head], late)))
+            for head, late in enumerate(more[: len(lags) - 1]):
+                terms.append(Term(weights.lagged / (len(lags) - 1), frame_loss(outputs.lagged[:, :, head], late)))
         if teacher is not None:
             terms.append(Term(weights.distil, distil_loss(outputs.frame, more[-1], exists)))
         return terms
@@ -108,6 +109,19 @@ def learn_student(
         weight_decay=config.weight_decay,
     )
     return pyramid
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The ticks `part` of a video, after its ticks were put into this order."""
+
+    video: int
+    part: slice
+    order: NDArray[np.int64]
+
+    def late(self, rows: Sequence[Rows], ticks: int) -> Rows:
+        """The rows of the whole video in this order. Outputs of tick t describe tick t - `ticks`."""
+        return lagging(cast("Rows", rows[self.video][self.order]), ticks)
 
 
 def crops(lengths: Sequence[int], crop: int, generator: torch.Generator) -> list[tuple[int, slice]]:
@@ -127,10 +141,20 @@ def lagging(rows: Rows, ticks: int) -> Rows:
     return cast("Rows", rows[index])
 
 
-def _recent_change(labels: Labels, window: int) -> Tensor:
+def order_of(labels: Labels, shuffled: float, generator: torch.Generator) -> NDArray[np.int64]:
+    """(T,) the ticks of a video in their order; with the probability `shuffled`, its segments are in random order. A
+    network that sees only the usual order learns it, and does not see what breaks it."""
+    ticks = np.arange(len(labels))
+    if not shuffled or torch.rand((), generator=generator) >= shuffled:
+        return ticks
+    segments = np.split(ticks, np.flatnonzero(np.diff(labels)) + 1)
+    return np.concatenate([segments[k] for k in torch.randperm(len(segments), generator=generator).tolist()])
+
+
+def recent_change(labels: Labels, window: int) -> NDArray[np.float32]:
     """(T,): 1 if there is a boundary within the last `window` ticks."""
     change = np.flatnonzero(np.diff(labels)) + 1
     recent = np.zeros(len(labels), np.float32)
     for boundary in change:
         recent[boundary : boundary + window] = 1
-    return torch.from_numpy(recent)
+    return recent
