@@ -159,17 +159,21 @@ class _BatchNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, spread: Tensor, eps: float, *more: Any
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, mean, torch.rsqrt(spread + eps))
-        ctx.rows, ctx.total = more
+        ctx.save_for_backward(x, weight, mean, spread)
+        ctx.eps, ctx.rows, ctx.total = eps, *more
         return F.batch_norm(x, mean, spread, weight, bias, False, 0.0, eps)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
         gradient = given[0]
-        x, weight, mean, inverse = ctx.saved_tensors
-        inside = (None, slice(None), None, None)
-        centred = (x - mean[inside]) * inverse[inside]
-        sums = torch.stack([gradient.sum((0, 2, 3)), (gradient * centred).sum((0, 2, 3))])
+        x, weight, mean, spread = ctx.saved_tensors
+        rest = (weight, mean, spread, None, None, False, ctx.eps, [False, True, True])
+        _, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(gradient, x, *rest)
+        sums = torch.stack([to_bias, to_weight])
         of_all = ctx.rows.world.sum(sums * (not ctx.rows.idle)) / ctx.total
-        to_x = (gradient - of_all[0][inside] - centred * of_all[1][inside]) * (weight * inverse)[inside]
-        return to_x, sums[1], sums[0], None, None, None, None, None
+        inverse = torch.rsqrt(spread + ctx.eps)
+        # (gradient - of_all[0] - of_all[1] * (x - mean) * inverse) * weight * inverse, in two passes
+        scale, slope = weight * inverse, -of_all[1] * weight * inverse**2
+        inside = (None, slice(None), None, None)
+        to_x = torch.addcmul((-of_all[0] * scale - slope * mean)[inside], x, slope[inside])
+        return to_x.addcmul_(gradient, scale[inside]), to_weight, to_bias, None, None, None, None, None
