@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_hal.events import Moment
 
+from .restored import restored_moment
 from .ring import TIME, PyramidRing
 
 
@@ -71,11 +72,3 @@ class RecentTicks:
         self._frames[:] = state["shown"]
         self.first, self.last = restored_moment(state["_first"]), restored_moment(state["_last"])
         self.newest_due = newest_due
-
-
-def restored_moment(state: dict[str, Any]) -> Moment:
-    """Inverse of `asdict`. Raises ValueError if a number is out of range."""
-    moment = Moment(**state)
-    if not all(type(value) is int and 0 <= value < 1 << 62 for value in state.values()):
-        raise ValueError("a moment is out of range")
-    return moment

@@ -30,16 +30,15 @@ from edge_hal.procedure.kept_cycle import KeptCycle
 from edge_hal.runtime.engines.engine import Engines
 
 from .clock import Break
+from .durable_events import DurableEvents
 from .familiarity_reports import FamiliarityReports
 from .frame_check import check_frame
 from .now import now_event
 from .posterior_check import PosteriorCheck
 from .procedure_reports import ProcedureReports, has_rules
 from .pyramid import PyramidStream
-from .recent_ticks import RecentTicks, restored_moment
-
-LARGEST_TICK = 1 << 60
-
+from .recent_ticks import RecentTicks
+from .restored import check_decoder, restored_moment
 
 class Recognizer:
     """One stream of one bundle. `edge_hal.runtime.model.Model.stream` makes it.
@@ -84,21 +83,19 @@ class Recognizer:
         self._moving = MovingParts.of(spec.encoder)
         self.belief: Belief | None = None
         self._believed_at = Moment(0, 0, 0)
-        self._decoder_hash = decoder.config.fingerprint()
+        numbers, thresholds = next_seq or itertools.count().__next__, decoder.config.fingerprint()
+        self._events = DurableEvents(stream, spec.labels, spec.model_hz, bundle.fingerprint, thresholds, numbers)
         self._decide_every = decide_every or default_decide_every(decoder.config, spec)
         self._decided = 0  # ticks whose decision was taken, if one was due
-        self._next_seq = next_seq or itertools.count().__next__
         procedure = decoder.config.procedure
         self._procedure: ProcedureReports | None = None
         if procedure_events and procedure is not None and has_rules(procedure):
-            self._procedure = ProcedureReports(procedure, spec.model_hz, stream, self._decoder_hash, self._next_seq)
+            self._procedure = ProcedureReports(procedure, spec.model_hz, stream, thresholds, numbers)
         check_unfamiliar(decoder.config, bundle.familiarity)
         self._familiarity: FamiliarityReports | None = None
         per_h = decoder.config.unfamiliar_per_h
         if procedure_events and bundle.familiarity is not None and per_h > 0:
-            self._familiarity = FamiliarityReports(
-                bundle.familiarity, per_h, spec, stream, self._decoder_hash, self._next_seq
-            )
+            self._familiarity = FamiliarityReports(bundle.familiarity, per_h, spec, stream, thresholds, numbers)
         self._recent = RecentTicks(self.pyramid.ring, memory_ticks(spec))
         self.since: Moment | None = None
         self._posteriors = PosteriorCheck(
@@ -305,15 +302,8 @@ class Recognizer:
         Raises:
             ValueError: its numbers do not belong together.
         """
-        decoder, ticks = state["decoder"], state["pyramid"]["ring"]["written"][0]
-        if decoder.get("newest_tick", -1) >= ticks:
-            raise ValueError("the decoder is ahead of the model")
-        for name in ("label", "candidate"):
-            if decoder.get(name) is not None and decoder[name] not in range(len(self.spec.labels)):
-                raise ValueError(f"the decoder's {name} is out of range")
-        for name in ("since", "candidate_since", "newest_tick"):
-            if not -LARGEST_TICK < decoder.get(name, 0) < LARGEST_TICK:
-                raise ValueError(f"the decoder's {name} is out of range")
+        ticks = state["pyramid"]["ring"]["written"][0]
+        check_decoder(state["decoder"], len(self.spec.labels), ticks)
         self.pyramid.restore(state["pyramid"])
         self._decided = ticks
         self._decoder.restore(state["decoder"])
@@ -339,33 +329,11 @@ class Recognizer:
     # --- events ---------------------------------------------------------------------------------
 
     def start(self, source: str, resumed: dict[str, Any] | None = None) -> Start:
-        return Start(
-            self.stream,
-            self.epoch,
-            seq=self._next_seq(),
-            source=source,
-            labels=self.spec.labels,
-            model_hz=self.spec.model_hz,
-            bundle=self.bundle.fingerprint,
-            decoder=self._decoder_hash,
-            resumed=resumed,
-        )
+        return self._events.start(self.epoch, source, resumed)
 
     def gap(self, due: Break, resumed: dict[str, Any] | None = None) -> Gap:
         """The event of a break. If the break ended the epoch, a new one begins."""
-        gap = Gap(
-            self.stream,
-            self.epoch,
-            seq=self._next_seq(),
-            reason=due.reason,
-            begin=due.begin,
-            end=due.end,
-            lost_ticks=due.lost_ticks,
-            reset=due.reset,
-            bundle=self.bundle.fingerprint,
-            decoder=self._decoder_hash,
-            resumed=resumed,
-        )
+        gap = self._events.gap(self.epoch, due, resumed)
         if due.reset:
             self.reset()
             self._recent.last = due.end
@@ -373,29 +341,12 @@ class Recognizer:
 
     def end(self, reason: str, counters: dict[str, Any]) -> End:
         """`reason`: `eof`, `signal`, `source` or `error`."""
-        return End(
-            self.stream,
-            self.epoch,
-            seq=self._next_seq(),
-            reason=reason,
-            last=self._recent.last,
-            counters=counters,
-        )
+        return self._events.end(self.epoch, reason, self._recent.last, counters)
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _transition(self, decision: Decision) -> Transition:
-        labels, tick = self.spec.labels, decision.decision_tick
         self.since = self._recent.at(decision.boundary_tick)
-        return Transition(
-            self.stream,
-            self.epoch,
-            seq=self._next_seq(),
-            from_=None if decision.previous is None else labels[decision.previous],
-            to=labels[decision.label],
-            boundary=self.since,
-            decision=self._recent.at(tick),
-            confidence=decision.confidence,
-            warm=tick + 1 >= self.spec.receptive_field,
-            decoder=self._decoder_hash,
-        )
+        warm = decision.decision_tick + 1 >= self.spec.receptive_field
+        decided = self._recent.at(decision.decision_tick)
+        return self._events.transition(self.epoch, decision, self.since, decided, warm=warm)
