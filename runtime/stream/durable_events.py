@@ -14,8 +14,8 @@ from .clock import Break
 
 @dataclass(frozen=True)
 class DurableEvents:
-    """Makes them. `labels`, `model_hz`: of the model. `bundle`, `decoder`: fingerprints. `next_seq`: gives each event its
-    number."""
+    """Makes them. `labels`, `model_hz`: of the model. `bundle`, `decoder`: fingerprints. `next_seq`: gives each event
+    its number."""
 
     stream: str
     labels: tuple[str, ...]
@@ -52,7 +52,9 @@ class DurableEvents:
             resumed=resumed,
         )
 
-    def transition(self, epoch: int, decision: Decision, boundary: Moment, decided: Moment, *, warm: bool) -> Transition:
+    def transition(
+        self, epoch: int, decision: Decision, boundary: Moment, decided: Moment, *, warm: bool
+    ) -> Transition:
         """`boundary`, `decided`: the moments of the decision's ticks. `warm`: the model has seen as much as it can."""
         return Transition(
             self.stream,

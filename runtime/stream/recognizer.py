@@ -40,6 +40,7 @@ from .pyramid import PyramidStream
 from .recent_ticks import RecentTicks
 from .restored import check_decoder, restored_moment
 
+
 class Recognizer:
     """One stream of one bundle. `edge_hal.runtime.model.Model.stream` makes it.
 
