@@ -68,5 +68,7 @@ def augmented(
     columns = (columns + torch.arange(width, device=image.device)).clamp(0, width - 1)
     index = torch.arange(batch, device=image.device)[:, None, None]
     x = image[index, rows[:, :, None], columns[:, None, :]].float() * gain * tint + offset
-    draws = (torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist())
+    draws = (
+        torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds.cpu().tolist()
+    )
     return x.add_(torch.stack([*draws]).to(x.device), alpha=5).clamp_(0, 255).to(torch.uint8)

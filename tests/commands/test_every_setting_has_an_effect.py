@@ -400,6 +400,7 @@ VALUES: dict[str, str] = {
     "learning.student.lr": "1e-2",
     "learning.student.noise": "0.1",
     "learning.student.offset": "0.5",
+    "learning.student.shuffled": "1",
     **{f"decoder.{name}": str(value) for name, value in CHANGED.items() if name != "evidence_hz"},
     "decoder.evidence_hz": "0",
 }
