@@ -41,22 +41,21 @@ class FrameEncoder(nn.Module):
 
 
 def augmentation(image: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Random numbers for `augmented`, one entry for each picture of `image` (B, H, W, 3): gain, tint, offset, the seed
-    of its noise, and the rows and columns of a shift of a few pixels. Noise is drawn where it is used, so that several
-    processes draw that of their pictures only."""
+    """Random numbers for `augmented`, one entry for each picture of `image` (B, H, W, 3): gain, tint, offset, noise,
+    and the rows and columns of a shift of a few pixels."""
     batch, height, width, _ = image.shape
     gain = 1 + 0.25 * (2 * torch.rand(batch, 1, 1, 1, generator=generator) - 1)
     tint = 1 + 0.08 * torch.randn(batch, 1, 1, 3, generator=generator)
     offset = 12 * torch.randn(batch, 1, 1, 1, generator=generator)
-    seeds = torch.randint(0, 2**62, (batch,), generator=generator)
+    noise = torch.randn(image.shape, generator=generator)
     reach = (max(1, height // 24), max(1, width // 24))
     rows = torch.randint(-reach[0], reach[0] + 1, (batch, 1), generator=generator)
     columns = torch.randint(-reach[1], reach[1] + 1, (batch, 1), generator=generator)
-    return gain, tint, offset, seeds, rows, columns
+    return gain, tint, offset, noise, rows, columns
 
 
 def augmented(
-    image: Tensor, gain: Tensor, tint: Tensor, offset: Tensor, seeds: Tensor, rows: Tensor, columns: Tensor
+    image: Tensor, gain: Tensor, tint: Tensor, offset: Tensor, noise: Tensor, rows: Tensor, columns: Tensor
 ) -> Tensor:
     """Training pictures with the random numbers of `augmentation`.
 
@@ -64,11 +63,8 @@ def augmented(
         image: (B, H, W, 3) uint8.
     """
     batch, height, width, _ = image.shape
-    rows = (rows + torch.arange(height, device=image.device)).clamp(0, height - 1)
-    columns = (columns + torch.arange(width, device=image.device)).clamp(0, width - 1)
-    index = torch.arange(batch, device=image.device)[:, None, None]
-    x = image[index, rows[:, :, None], columns[:, None, :]].float() * gain * tint + offset
-    draws = (
-        torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds.cpu().tolist()
-    )
-    return x.add_(torch.stack([*draws]).to(x.device), alpha=5).clamp_(0, 255).to(torch.uint8)
+    x = image.float() * gain * tint + offset + 5 * noise
+    rows = (rows + torch.arange(height, device=x.device)).clamp(0, height - 1)
+    columns = (columns + torch.arange(width, device=x.device)).clamp(0, width - 1)
+    index = torch.arange(batch, device=x.device)[:, None, None]
+    return x[index, rows[:, :, None], columns[:, None, :]].clamp(0, 255).to(torch.uint8)
