@@ -2,14 +2,10 @@
 
 Means are weighted by their numbers of items. Random numbers of the network are drawn for the whole batch, and each
 process uses those of its rows. Batch normalisation uses the statistics of the whole batch.
-
-Dropout takes eight random bits for each number. With torch's own, which draws a random number for each, it took a sixth
-of a training on a CPU, and as long in each of several processes.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -23,9 +19,6 @@ from torch.overrides import TorchFunctionMode
 from edge_hal.model.latents import Mean
 
 from .world import World
-
-LEVELS = 256
-"""Dropout leaves out a multiple of a `LEVELS`th of the numbers."""
 
 
 class Term:
@@ -65,11 +58,11 @@ class Loss(nn.Module):
     def forward(self, batch: Batch, device: torch.device) -> Tensor:
         """The loss. With several processes: their mean is the loss of the whole batch, and the mean of their gradients
         is its gradient."""
+        if self.world.size == 1:
+            return _total(term.value() for term in batch.losses(*(x.to(device) for x in batch.tensors)))
         rows = Rows(len(batch.tensors[0]), self.world)
         with rows:
             terms = batch.losses(*(rows.of(x).to(device) for x in batch.tensors))
-        if self.world.size == 1:
-            return _total(term.value() for term in terms)
         here = torch.tensor([0 if rows.idle else mean.count for term in terms for mean in term.means])
         total = self.world.sum(here.clone())
         shares = iter((self.world.size * here / total.clamp_min(1)).float().to(device))
@@ -104,8 +97,6 @@ class Rows(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
-        if self.world.size == 1:
-            return func(*args, **kwargs)
         if func is torch.randn_like:
             return self.of(torch.randn(self._whole(*args), device=args[0].device, dtype=args[0].dtype))
         if func is F.batch_norm and kwargs.get("training", args[5] if len(args) > 5 else False):
@@ -119,10 +110,8 @@ class Rows(TorchFunctionMode):
     def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0:
             return x
-        shape, dropped = self._whole(x), min(round(LEVELS * p), LEVELS - 1)
-        draws = torch.empty(-(-math.prod(shape) // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        levels = draws.view(torch.uint8)[: math.prod(shape)].view(shape)
-        return x * (self.of(levels) >= dropped) * (LEVELS / (LEVELS - dropped))
+        kept = torch.empty(self._whole(x), dtype=torch.bool, device=x.device).bernoulli_(1 - p)
+        return x * self.of(kept).to(x.dtype).div_(1 - p)
 
     def _normalised(
         self,
