@@ -71,6 +71,7 @@ def train(
         out = world.from_first(partial(run_to_write, task, config, seed, videos, alignment, begun))
     world.check_same(f"{__version__} {torch.__version__} {identity_of(config, seed, videos, alignment, begun)}")
     run = RunDirectory(out, config, seed, videos, alignment, begun)
+    world.wait()  # all have looked at the directory before the first one writes into it
 
     training = Training(videos, config, run, seed, progress, cache, world, workers, pretrained, parent)
     seen = training.look(alignment, accept_damaged=accept_damaged)

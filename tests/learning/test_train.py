@@ -19,6 +19,8 @@ from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import frame_labels
 from edge_hal.learning.data.dataset import Video, VideoSet, load_dataset
+from edge_hal.learning.networks.world import World
+from edge_hal.learning.run_directory import RunDirectory
 from edge_hal.learning.train import train
 from edge_hal.learning.training import labels_of_whole
 from edge_hal.metrics import TransitionPoint, score_transitions, transitions_of
@@ -70,6 +72,33 @@ def test_what_the_input_looks_like_is_learned_from_four_videos_on(data: Path, tm
     with pytest.raises(EdgeHalError, match="unfamiliar_per_h has no effect"):
         learn(few, tmp_path / "without", "decoder.unfamiliar_per_h=3")
     assert not (tmp_path / "without" / "model.safetensors").exists()
+
+
+def test_all_processes_look_at_the_directory_before_the_first_one_writes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late process would find what the first one had begun to write, and refuse the directory."""
+    order: list[str] = []
+    look = RunDirectory.__init__
+
+    class Told(World):
+        def wait(self) -> None:
+            order.append("wait")
+
+    def looked(run: RunDirectory, *given: Any) -> None:
+        order.append("look")
+        look(run, *given)
+
+    def begun(run: RunDirectory) -> None:
+        order.append("begin")
+        raise Interrupted
+
+    monkeypatch.setattr(RunDirectory, "__init__", looked)
+    monkeypatch.setattr(RunDirectory, "begin", begun)
+    videos = load_dataset(data, split=1, part="train", rate_hz=RATE_HZ)
+    with pytest.raises(Interrupted):
+        train(videos, load_config(str(CONFIG), BRIEF), tmp_path / "run", 0, lambda *told: None, world=Told())
+    assert order == ["look", "wait", "begin"]
 
 
 class Interrupted(Exception):
