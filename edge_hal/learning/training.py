@@ -297,12 +297,11 @@ class Training:
 
     def _taught(self, aligned: Aligned) -> tuple[Learning, Callable[[Pyramid], None] | None]:
         """How students learn, and the weights that they begin with."""
-        learning = self.config.learning
-        student = learning.student.model_copy(update={"shuffled": self.config.shuffled})
-        learning = learning.model_copy(update={"student": student})
-        return learning if aligned.recalled is None else slower(
-            learning
-        ), None if self.parent is None else self.parent.begin
+        student = self.config.learning.student.model_copy(update={"shuffled": self.config.shuffled})
+        learning = self.config.learning.model_copy(update={"student": student})
+        if aligned.recalled is not None:
+            learning = slower(learning)
+        return learning, None if self.parent is None else self.parent.begin
 
 
 def labels_of_whole(labels: Sequence[IntArray], videos: VideoSet) -> list[IntArray]:

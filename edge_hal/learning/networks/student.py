@@ -59,7 +59,6 @@ def learn_student(
     module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
     crop = max(2 * spec.period(spec.top), round(settings.crop_s * spec.model_hz))
     window = max(1, round(spec.change_window_s * spec.model_hz))
-
     lags = (spec.lag_ticks, *spec.other_lags_ticks)
 
     def epoch(number: int, generator: torch.Generator) -> Iterator[Batch]:
@@ -67,13 +66,16 @@ def learn_student(
         for batch in batches(len(pieces), settings.batch, generator):
             chosen = (pieces[n] for n in batch)
             where = [Crop(i, part, order_of(labels[i], settings.shuffled or 0.0, generator)) for i, part in chosen]
-            x, exists = padded([features[one.video][one.order[one.part]] for one in where])
+            x, exists = padded([features[one.video][one.ticks()] for one in where])
             x = x + settings.noise * torch.randn(x.shape, generator=generator)
             moved = settings.offset * torch.randn(len(x), 1, spec.front_end.width, generator=generator)
             x[..., : spec.front_end.width] += moved
-            targets = [labels_padded([one.late(labels, lag)[one.part] for one in where], x.shape[1]) for lag in lags]
-            changes = [recent_change(one.late(labels, lags[0]), window)[one.part] for one in where]
-            rows = [changes] if teacher is None else [changes, [one.late(teacher, lags[0])[one.part] for one in where]]
+            # Outputs of tick t describe tick t - lag, so targets are delayed by that much.
+            steps = [[labels[one.video][one.ticks(lag)] for one in where] for lag in lags]
+            targets = [labels_padded(each, x.shape[1]) for each in steps]
+            before = [labels[one.video][one.ticks(lags[0], before=window)] for one in where]
+            rows = [[recent_change(each, window)[window:] for each in before]]
+            rows += [] if teacher is None else [[teacher[one.video][one.ticks(lags[0])] for one in where]]
             change, *known = (padded([torch.from_numpy(row) for row in of_each])[0] for of_each in rows)
             yield Batch(losses, (x, exists, targets[0], change, *targets[1:], *known))
 
@@ -119,9 +121,10 @@ class Crop:
     part: slice
     order: NDArray[np.int64]
 
-    def late(self, rows: Sequence[Rows], ticks: int) -> Rows:
-        """The rows of the whole video in this order. Outputs of tick t describe tick t - `ticks`."""
-        return lagging(cast("Rows", rows[self.video][self.order]), ticks)
+    def ticks(self, lag: int = 0, before: int = 0) -> NDArray[np.int64]:
+        """The ticks `lag` earlier, and so many before them. The first tick of the video is repeated."""
+        places = np.arange(self.part.start - before, min(self.part.stop, len(self.order))) - lag
+        return cast("NDArray[np.int64]", self.order[np.maximum(places, 0)])
 
 
 def crops(lengths: Sequence[int], crop: int, generator: torch.Generator) -> list[tuple[int, slice]]:

@@ -49,7 +49,7 @@ def batches_of(shuffled: float, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     given = [f"learning.student.{key}" for key in ("epochs=2", "least_steps=0", "noise=0", "offset=0", "crop_s=12")]
     learning = load_config(str(CONFIG), [*given, f"learning.student.shuffled={shuffled}"]).learning
     ticks = torch.arange(300.0)[:, None].expand(-1, spec.front_end.features)
-    labels = np.repeat(np.arange(300) // 30 % len(spec.labels), 1)
+    labels = np.arange(300) // 30 % len(spec.labels)
     seen: list[tuple[torch.Tensor, ...]] = []
 
     def told(losses: Any, tensors: tuple[torch.Tensor, ...]) -> Batch:
