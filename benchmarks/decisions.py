@@ -30,8 +30,8 @@ from edge_hal.evaluation.checkpoint_scores import Streamed, stream_checkpoint
 from edge_hal.evaluation.live_scores import now_labels, reported_scores
 from edge_hal.evaluation.scores import frame_labels, frame_rates_hz
 from edge_hal.learning.alignment_file import first_alignment_from, read_alignment
-from edge_hal.learning.data.dataset import VideoSet, with_labels_of
 from edge_hal.learning.data.recordings import read_recordings
+from edge_hal.learning.data.video_set import VideoSet, with_labels_of
 from edge_hal.learning.outcome import fitted_videos
 from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from edge_hal.config import load_config
 from edge_hal.features import encode_pictures
-from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import Labels, read_recordings
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.learning.encoders.choose import open_pretrained
 from edge_hal.learning.encoders.pretrained import with_sizes
 from edge_hal.learning.hmm.align import align_with_hmm

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_hal.events import Event, Transition
-from edge_hal.learning.data.dataset import Video, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.video_set import Video
 from edge_hal.runtime.recording.material_reader import read_material
 from edge_hal.runtime.recording.stretches import find_stretches
 from edge_hal.runtime.runner import RunOptions, run

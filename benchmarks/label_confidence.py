@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from edge_hal.calib.confidence import calibration_error
 from edge_hal.commands.evaluate import run_config
 from edge_hal.commands.options.train_inputs import load_videos
-from edge_hal.learning.data.dataset import VideoSet
 from edge_hal.learning.data.labels.segments import SegmentedVideo
 from edge_hal.learning.data.video_cache import cache_of
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.learning.suggestions import WITHIN_S, calibrated, suggest_labels
 from edge_hal.metrics import runs_of
 

@@ -17,7 +17,8 @@ from edge_hal.evaluation.live_scores import reported_scores
 from edge_hal.evaluation.scores import floor_scores, frame_labels, scores_of
 from edge_hal.evaluation.subscribed_run import of_type, reported_labels, timeline_of_events, watch_run
 from edge_hal.events import Now, Transition
-from edge_hal.learning.data.dataset import VideoSet, load_dataset, with_labels_of
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.video_set import VideoSet, with_labels_of
 
 
 def main() -> None:

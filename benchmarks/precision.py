@@ -38,8 +38,9 @@ from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import FrontEndInFloat32, half_step
 from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
 from edge_hal.features import encode_pictures
-from edge_hal.learning.data.dataset import load_dataset, with_labels_of
+from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import read_recordings
+from edge_hal.learning.data.video_set import with_labels_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import Checkpoint, load_checkpoint
 from edge_hal.model.one_pass import one_pass

@@ -113,9 +113,9 @@ def restarts(workers: int) -> tuple[float, float]:
 
 def extraction(films: Path) -> Callable[[int], tuple[float, float]]:
     def measure(workers: int) -> tuple[float, float]:
-        from edge_hal.learning.data.dataset import Video
         from edge_hal.learning.data.extraction import Sampling, extract
         from edge_hal.learning.data.media_files import read_times
+        from edge_hal.learning.data.video_set import Video
 
         videos = []
         for path in sorted(films.glob("*.mp4")):

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from edge_hal.calib.fit_decoder import lateness_s
 from edge_hal.config import Config, load_config
-from edge_hal.learning.data.dataset import Video, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.rates import with_model_rate
 from edge_hal.learning.data.recordings import Labels, SampledRecording, read_recordings
+from edge_hal.learning.data.video_set import Video
 from edge_hal.learning.hmm import first_alignment
 from edge_hal.learning.hmm.align import align_with_hmm, whitened
 from edge_hal.learning.hmm.em import Candidate, HmmConfig, anneal, evaluate, initialise, refine

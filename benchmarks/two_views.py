@@ -36,7 +36,8 @@ from edge_hal.evaluation.checkpoint_scores import Streamed, stream_checkpoint, s
 from edge_hal.events import Event, Transition
 from edge_hal.export.bundle import export_bundle
 from edge_hal.held_out_file import read_held_out
-from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.learning.train import train
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.station.options import AddressOptions, FusedOptions, StationOptions

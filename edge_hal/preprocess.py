@@ -7,6 +7,15 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 
+ALIKE = 1.15
+"""Two shapes are alike if their ratios of width to height differ by no more than this factor: 16:9 and 16:10 are, 16:9
+and 4:3 are not."""
+
+
+def same_shape(aspect: float, other: float) -> bool:
+    """Whether pictures of these ratios of width to height look alike after `resize`."""
+    return max(aspect, other) <= ALIKE * min(aspect, other)
+
 
 def resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """uint8 BGR (H, W, 3) of any size -> (height, width, 3). The aspect ratio is not kept; shrinking averages areas.

@@ -13,10 +13,10 @@ import pytest
 
 from edge_hal.cluster import Cluster
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import Video
 from edge_hal.learning.data.extraction import Sampling, extract
 from edge_hal.learning.data.media_files import read_times
 from edge_hal.learning.data.video_cache import VideoCache
+from edge_hal.learning.data.video_set import Video
 from edge_hal.learning.hmm.align import HmmAlignment, align_with_hmm
 from edge_hal.learning.hmm.em import HmmConfig
 from edge_hal.learning.hmm.transcript_chain import Counts

@@ -18,9 +18,9 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import Scores, frame_labels, frame_rates_hz, offline_scores, scores_of
-from edge_hal.learning.data.dataset import VideoSet
 from edge_hal.learning.data.rates import with_model_rate
 from edge_hal.learning.data.recordings import Labels, SampledRecording, read_recordings
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.learning.hmm.first_alignment import statistics
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.spec import PyramidSpec

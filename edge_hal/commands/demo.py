@@ -18,7 +18,7 @@ from edge_hal.files import write_file
 if TYPE_CHECKING:
     from edge_hal.decoding.timeline import Timeline
     from edge_hal.events import Transition
-    from edge_hal.learning.data.dataset import Video, VideoSet
+    from edge_hal.learning.data.video_set import Video, VideoSet
 
 STREAM = "demo"
 TRAIN_VIDEOS, TEST_VIDEOS = 64, 8

@@ -125,8 +125,8 @@ def evaluate(
     from edge_hal.evaluation.checkpoint_scores import stream_checkpoint, stream_scores
     from edge_hal.evaluation.decision_curve import decision_curve, draw_curve
     from edge_hal.evaluation.scores import floor_scores
-    from edge_hal.learning.data.dataset import with_labels_of
     from edge_hal.learning.data.video_cache import cache_of
+    from edge_hal.learning.data.video_set import with_labels_of
     from edge_hal.model.model_file import load_checkpoint
 
     ckpt = run_of(ckpt, data)

@@ -18,8 +18,8 @@ from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
     from edge_hal.config import Config
-    from edge_hal.learning.data.dataset import Video
     from edge_hal.learning.data.extraction import Sampling
+    from edge_hal.learning.data.video_set import Video
 
 
 def extract(
@@ -116,10 +116,11 @@ def extract(
 
 def _videos(data: Path, config: Config) -> tuple[list[Video], Config]:
     """All videos of the folder, whether they have step lists or not, and the configuration with the model's rate."""
-    from edge_hal.learning.data.dataset import Video, load_dataset
+    from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.data.media_files import read_times
     from edge_hal.learning.data.mstcn_files import index_media
     from edge_hal.learning.data.rates import with_model_rate
+    from edge_hal.learning.data.video_set import Video
 
     files = index_media(data, "video")
     if config.model.model_hz is None:

@@ -18,8 +18,8 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import SUGGESTIONS, is_task
 
 if TYPE_CHECKING:
-    from edge_hal.learning.data.dataset import Video
     from edge_hal.learning.data.labels.segments import SegmentedVideo
+    from edge_hal.learning.data.video_set import Video
     from edge_hal.learning.suggestions import Boundary
 
 FORMATS = ("csv", "frames", "eaf", "label-studio")

@@ -70,8 +70,8 @@ def plot(
     from edge_hal.evaluation.checkpoint_scores import stream_checkpoint
     from edge_hal.evaluation.decision_curve import decision_curve, draw_curve
     from edge_hal.files import check_writable, file_error, replacing
-    from edge_hal.learning.data.dataset import with_labels_of
     from edge_hal.learning.data.video_cache import cache_of
+    from edge_hal.learning.data.video_set import with_labels_of
     from edge_hal.model.model_file import load_checkpoint
 
     check_writable(out, f"cannot write to {out}", "choose another --out")

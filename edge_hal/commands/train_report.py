@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_hal.learning.data.dataset import VideoSet
+    from edge_hal.learning.data.video_set import VideoSet
 
 
 def say_whether_to_trust(run: Path, videos: VideoSet, *, known: bool = False, task: Path | None = None) -> None:

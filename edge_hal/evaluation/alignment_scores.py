@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_hal.decoding.timeline import labels_from
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import VideoSet
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.untrusted import read_json
 
 from .scores import Scores, frame_labels, offline_scores

@@ -14,9 +14,9 @@ from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import VideoSet
 from edge_hal.learning.data.recordings import SampledRecording, read_recordings
 from edge_hal.learning.data.video_cache import VideoCache
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.progress import ProgressCount
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import PyramidSpec

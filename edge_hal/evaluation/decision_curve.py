@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_hal.decoding.decision_scores import DECIDE_AT
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.learning.data.dataset import VideoSet
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.plotting import BLUE, QUIET, drawing
 
 from .checkpoint_scores import Streamed

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_hal.decoding.decode import beliefs_of, decode_posteriors
 from edge_hal.decoding.decoder import Decision
 from edge_hal.decoding.timeline import timeline_of
-from edge_hal.learning.data.dataset import VideoSet
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.metrics import IntArray, TransitionPoint, match_transitions, transitions_of
 from edge_hal.spec import PyramidSpec
 from edge_hal.ticks import expand_labels

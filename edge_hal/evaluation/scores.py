@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_hal.decoding.timeline import Timeline
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import VideoSet
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.metrics import IntArray, score_transitions, score_videos, transitions_of, uniform_split
 
 Scores = dict[str, Any]

@@ -18,10 +18,10 @@ from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 from edge_hal.spec import EncoderSpec
 
-from .data.dataset import VideoSet
 from .data.extraction import Sampling, extract
 from .data.recordings import SampledRecording, read_recordings
 from .data.video_cache import VideoCache
+from .data.video_set import VideoSet
 from .networks.world import World
 
 Vectors = NDArray[np.float32]

@@ -16,8 +16,8 @@ import numpy as np
 
 from edge_hal.metrics import runs_of
 
-from .data.dataset import Video
 from .data.recordings import Labels
+from .data.video_set import Video
 from .hmm.known_labels import KnownSegments, worth_labelling
 
 MINUTES = (1.0, 3.0, 10.0)

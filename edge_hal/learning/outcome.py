@@ -21,8 +21,9 @@ from edge_hal.metrics import IntArray
 from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.spec import PyramidSpec
 
-from .data.dataset import VideoSet
+from .data.aspects import usual_aspect
 from .data.recordings import SampledRecording
+from .data.video_set import VideoSet
 from .encoders.pretrained import PretrainedEncoder
 
 REFERENCE_TICKS = 3000
@@ -73,7 +74,8 @@ def reference_of(
 
 
 def provenance_of(config: Config, seed: int, videos: VideoSet, device: torch.device) -> dict[str, Any]:
-    """Versions, supervision, seed and the number of videos."""
+    """Versions, supervision, seed, the number of videos, and width over height of their pictures."""
+    aspect = usual_aspect(videos)
     return {
         "edge_hal": __version__,
         "torch": torch.__version__,
@@ -83,4 +85,5 @@ def provenance_of(config: Config, seed: int, videos: VideoSet, device: torch.dev
         "device": device.type,
         "videos": len(videos),
         "labelled": sum(video.labels is not None for video in videos.videos),
+        **({} if aspect is None else {"picture_aspect": round(aspect, 4)}),
     }

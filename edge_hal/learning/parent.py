@@ -27,8 +27,8 @@ from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import PyramidSpec
 from edge_hal.task_folder import MODEL_FILE
 
-from .data.dataset import VideoSet
 from .data.recordings import Labels
+from .data.video_set import VideoSet
 from .encoders.pretrained import PretrainedEncoder
 from .hmm.first_alignment import FirstAlignment
 from .hmm.known_labels import KnownSegments, align_between

@@ -33,7 +33,7 @@ from edge_hal.model.pyramid import Pyramid
 from edge_hal.task_folder import MODEL_FILE, next_run, runs
 
 from .alignment_file import StoredAlignment
-from .data.dataset import VideoSet
+from .data.video_set import VideoSet
 from .label_worth import LabelWorth
 
 TODO = "choose another --out"

@@ -14,8 +14,8 @@ from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 
 from .data.check_videos import check_lengths
-from .data.dataset import Video
 from .data.recordings import Labels, SampledRecording
+from .data.video_set import Video
 from .hmm.first_alignment import FirstAlignment, find_first_alignment
 from .hmm.known_labels import KnownSegments, known_segments_of, with_known
 from .hmm.trust import Evidence

@@ -22,13 +22,13 @@ from edge_hal.progress import ProgressCount
 
 from .alignment_file import StoredAlignment, first_alignment_from, read_alignment
 from .boundary_confidence import EVIDENCE_HZ, boundary_posteriors, mass_within, without_lag
-from .data.dataset import Video, VideoSet
 from .data.labels.order import places_in_list
 from .data.labels.segments import SegmentedVideo, segments_of_labels
 from .data.media_files import read_times
 from .data.recordings import SampledRecording, read_recordings
 from .data.step_texts import count_of
 from .data.video_cache import VideoCache
+from .data.video_set import Video, VideoSet
 from .networks.held_out import streamed_posteriors
 
 WITHIN_S = 0.5

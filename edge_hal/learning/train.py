@@ -15,9 +15,9 @@ from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 
 from .alignment_file import StoredAlignment, alignment_entries
-from .data.dataset import VideoSet, without_order
 from .data.rates import with_model_rate
 from .data.video_cache import VideoCache
+from .data.video_set import VideoSet, without_order
 from .encoders.choose import open_pretrained
 from .encoders.pretrained import PretrainedEncoder, with_sizes
 from .networks.world import ALONE, World

@@ -30,10 +30,10 @@ from edge_hal.spec import FrontEndSpec, PyramidSpec
 
 from .alignment_file import StoredAlignment, first_alignment_from
 from .data.check_features import check_features
-from .data.dataset import VideoSet
 from .data.extraction import Sampling
 from .data.recordings import Labels, SampledRecording
 from .data.video_cache import VideoCache
+from .data.video_set import VideoSet
 from .encoders.int8_encoder import quantise_encoder
 from .encoders.pretrained import PretrainedEncoder
 from .encoders.train_encoder import learn_encoder

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
-from .video_file import open_pyav
+from .open_video import open_pyav
 
 UNIT = Fraction(1, 90_000)
 """Of the time stamps: seconds."""

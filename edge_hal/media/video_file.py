@@ -12,22 +12,21 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.errors import EdgeHalError
-from edge_hal.files import check_regular, file_error
 from edge_hal.rate import FPS_RANGE, checked_rate, exact_rate, instant_ns
 
 from .names import printable
+from .open_video import open_pyav, open_video
 from .stamps import Gaps, Missing, TimeBase, steadied
 
 PROBED = 32
 """Packets read when a file is opened, to find its first stamp and to see whether it has stamps."""
 MOST_PROBED = 2000
+NO_TIMESTAMPS = 128  # AVFMT_NOTIMESTAMPS
 ATTEMPTS = 100
 """So many failed reads in a row end a file."""
 REPRODUCIBLE = 0x10 | 0x40000 | 0x80000
@@ -58,7 +57,7 @@ class VideoFile:
     def __init__(self, path: Path, fps: float | None = None, unstamped_hz: float | None = None) -> None:
         self.name = f"the video {printable(path)}"
         self._av = open_pyav()
-        self._container, self._stream = self._open(path)
+        self._file, self._container, self._stream = open_video(path)
         self._format = self._container.format.name
         self._stored_in_order = self._format == "avi"  # AVI has no presentation stamps, only an order
         try:
@@ -130,6 +129,18 @@ class VideoFile:
             return False
         self._probed, self._packets = [], self._demux()
         return True
+
+    def aspect(self) -> float | None:
+        """Width over height of the pictures, upright and with square pixels, from the first one that can be decoded.
+        None if the packets that were read when the file was opened give none. `frames` is not possible after this."""
+        for packet in self._probed:
+            try:
+                for frame in packet.decode():
+                    aspect = float(frame.width / frame.height * (self._stream.sample_aspect_ratio or 1))
+                    return 1 / aspect if round(frame.rotation / 90) % 2 else aspect
+            except self._av.error.FFmpegError:
+                continue
+        return None
 
     def missing(self) -> Missing:
         """What was missing, after the last frame was read."""
@@ -224,35 +235,6 @@ class VideoFile:
 
     # --- opening --------------------------------------------------------------------------------
 
-    def _open(self, path: Path) -> tuple[Any, Any]:
-        shown = printable(path)
-        check_regular(path, f"cannot open the video {shown}")
-        try:
-            # Opened here, so that any name works: the library takes some names for addresses, patterns or options.
-            self._file = open(path, "rb")  # noqa: SIM115 - closed by `close`
-        except OSError as error:
-            if isinstance(error, FileNotFoundError):
-                why = "it is a link to a file that is missing" if path.is_symlink() else "there is no such file"
-                raise EdgeHalError(f"cannot open the video {shown}", why, "check the path") from error
-            raise file_error(f"cannot open the video {shown}", error, path=path) from error
-        try:
-            container = self._av.open(self._file, metadata_errors="replace")
-        except (self._av.error.FFmpegError, OSError, ValueError) as error:
-            empty = not path.stat().st_size
-            self._file.close()
-            why = "the file is empty" if empty else "it is of another kind, or it was cut off and its index is missing"
-            raise EdgeHalError(f"{shown} is not a video that can be opened", why, f"try: ffprobe {shown}") from error
-        stream = container.streams.best("video")
-        cover = stream is not None and bool(stream.disposition & ATTACHED_PICTURE)
-        if stream is None or cover or stream.codec_context is None:
-            why = "it holds no video" if stream is None else "its codec is not known"
-            why = "it holds sound with a cover picture, no video" if cover else why
-            container.close()
-            self._file.close()
-            raise EdgeHalError(f"{shown} is not a video that can be decoded", why, f"try: ffprobe {shown}")
-        stream.thread_type = "SLICE"  # threads for whole frames return damaged frames without an error
-        return container, stream
-
     def _probe(self) -> list[Any]:
         probed: list[Any] = []
         count = 0
@@ -303,21 +285,3 @@ class VideoFile:
             return None
         # Some containers count from their first stamp, others from 0.
         return duration_s - max(0.0, float(self._base.origin * self._base.unit))
-
-
-ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
-NO_TIMESTAMPS = 128  # AVFMT_NOTIMESTAMPS
-
-
-def open_pyav() -> ModuleType:
-    """The av module, without its own messages. Raises EdgeHalError where it is not installed."""
-    try:
-        import av
-        import av.logging
-        import av.video.reformatter
-    except ImportError as error:
-        raise EdgeHalError(
-            "video files need PyAV, which is not installed", str(error), "pip install 'edge-hal[video]'"
-        ) from error
-    av.logging.set_level(av.logging.PANIC)
-    return av

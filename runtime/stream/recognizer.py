@@ -39,6 +39,7 @@ from .procedure_reports import ProcedureReports, has_rules
 from .pyramid import PyramidStream
 from .recent_ticks import RecentTicks
 from .restored import check_decoder, restored_moment
+from .shape_check import ShapeCheck
 
 
 class Recognizer:
@@ -82,6 +83,7 @@ class Recognizer:
         self.pyramid = PyramidStream(spec, engines.levels)
         self._encoder, self._decoder, self._tracker = engines.encoder, decoder, tracker
         self._moving = MovingParts.of(spec.encoder)
+        self._shape = ShapeCheck.of(bundle, stream)
         self.belief: Belief | None = None
         self._believed_at = Moment(0, 0, 0)
         numbers, thresholds = next_seq or itertools.count().__next__, decoder.config.fingerprint()
@@ -139,6 +141,7 @@ class Recognizer:
         if data.ndim == 1:
             return as_float32(data)
         assert self._encoder is not None and self.spec.encoder is not None
+        self._shape.look(data)
         picture = resize(data, self.spec.encoder.height, self.spec.encoder.width)
         return self._encoder.encode(picture if self._moving is None else self._moving(picture))
 

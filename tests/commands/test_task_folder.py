@@ -244,9 +244,9 @@ def test_vectors_that_were_extracted_are_those_that_training_looks_for(
 ) -> None:
     """A run directory holds a copy of the encoder without the notes of its exporter; eval reads by this copy."""
     from edge_hal.config import Encoder
-    from edge_hal.learning.data.dataset import Video
     from edge_hal.learning.data.extraction import Sampling
     from edge_hal.learning.data.video_cache import VideoCache
+    from edge_hal.learning.data.video_set import Video
     from edge_hal.learning.encoders.choose import open_pretrained
     from tests.helpers.videos import write_video
 

@@ -8,7 +8,7 @@ from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.timeline import Timeline, timeline_of
 from edge_hal.evaluation.checkpoint_scores import stream_checkpoint
 from edge_hal.evaluation.scores import frame_labels, frame_rates_hz
-from edge_hal.learning.data.dataset import VideoSet
+from edge_hal.learning.data.video_set import VideoSet
 
 
 def streamed_timelines(run: Path, videos: VideoSet) -> list[Timeline]:

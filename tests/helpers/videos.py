@@ -40,18 +40,22 @@ def write_video(
     rate: int = 10,
     container: str | None = None,
     options: dict[str, str] | None = None,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    pixel: Fraction = Fraction(1),
 ) -> Path:
     """Frame i at `times_ms[i]`, as exactly as the container stores it. `rate` is the rate that the file claims. The
-    times must be multiples of its period for containers that know nothing else."""
+    times must be multiples of its period for containers that know nothing else. `size`: width and height. `pixel`:
+    width over height of one pixel."""
     unit = Fraction(1, rate if path.suffix in (".avi", ".mpg") else 1000)
     with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=rate, options=options or {})
-        stream.width, stream.height = WIDTH, HEIGHT
+        stream.width, stream.height = size
+        stream.codec_context.sample_aspect_ratio = pixel
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.time_base = stream.codec_context.time_base = unit
         stream.bit_rate = 2_000_000
         for index, t_ms in enumerate(times_ms):
-            frame = av.VideoFrame.from_ndarray(numbered(index), format="bgr24")
+            frame = av.VideoFrame.from_ndarray(numbered(index, *size), format="bgr24")
             frame.pts, frame.time_base = round(Fraction(t_ms, 1000) / unit), unit
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edge_hal.config import load_config
-from edge_hal.learning.data.dataset import Video, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.video_set import Video
 from edge_hal.learning.hmm.known_labels import KnownSegments
 from edge_hal.learning.label_worth import label_worth, told
 from edge_hal.learning.train import train

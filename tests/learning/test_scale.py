@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from edge_hal.config import load_config
-from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.learning.hmm.align import whitened
 from edge_hal.learning.hmm.first_alignment import binned_features, find_first_alignment, statistics
 from edge_hal.learning.train import train

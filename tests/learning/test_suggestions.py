@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_hal.learning.data.dataset import Video, VideoSet
 from edge_hal.learning.data.labels.segments import SegmentedVideo, segments_of_labels
+from edge_hal.learning.data.video_set import Video, VideoSet
 from edge_hal.learning.suggestions import calibrated, least_certain_first
 
 STEPS = ("reach", "grasp", "turn")

@@ -18,7 +18,8 @@ from edge_hal.commands.evaluate import ROWS
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import frame_labels
-from edge_hal.learning.data.dataset import Video, VideoSet, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.video_set import Video, VideoSet
 from edge_hal.learning.networks.world import World
 from edge_hal.learning.run_directory import RunDirectory
 from edge_hal.learning.train import train

@@ -401,6 +401,33 @@ def test_frames_an_hour_apart_draw_one_warning_and_one_pause_draws_none(
         assert len([r for r in caplog.records if "nanoseconds" in r.message]) == expected
 
 
+@pytest.mark.parametrize(
+    ("aspect", "sizes", "told"),
+    [
+        (1.3333, [(640, 480), (320, 240)], None),
+        (1.7778, [(640, 400), (1280, 720)], None),  # 16:10 is near enough
+        (1.3333, [(1280, 720), (1280, 720)], "1280 x 720, and those of training were 1.33 times as wide as high"),
+        (1.7778, [(720, 1280)], "too wide"),
+        (1.3333, [(1280, 720)] * 3 + [(640, 480)], "too narrow"),
+        (1.3333, [(16, 16)], None),  # resized before, as in a recording
+        (None, [(1280, 720)], None),
+        *((odd, [(1280, 720)], None) for odd in ("1.3", -1.0, 0.0, [1.3], 1)),
+    ],
+)
+def test_pictures_of_another_shape_than_in_training_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, aspect: object, sizes: list[tuple[int, int]], told: str | None
+) -> None:
+    bundle = known_bundle(tmp_path / "bundle", pictures=True, aspect=aspect)
+    rng = np.random.default_rng(0)
+    with edge_hal.open_stream(bundle.path) as stream:
+        for number, (width, height) in enumerate(sizes):
+            for _ in range(2):
+                stream.push(rng.integers(0, 256, (height, width, 3), np.uint8), number * 10**8)
+    found = [record.message for record in caplog.records if "squeezed" in record.message]
+    assert len(found) == (told is not None)
+    assert told is None or told in found[0]
+
+
 def test_vectors_with_a_large_offset_are_told_once(toy: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(0)
     for offset, dtype, expected in ((1e6, "f4", 1), (0, "f4", 0), (50, "f2", 1), (50, "f4", 0)):

@@ -12,9 +12,10 @@ import pytest
 pytest.importorskip("av", reason="needs PyAV")
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.labels.folder import read_own_labels
 from edge_hal.learning.data.labels.one_video import SUFFIXES
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.web.correct.found import Found, read_confidences, read_found
 from edge_hal.web.correct.videos import StaleRevision, TaskVideos
 from tests.helpers.correction_task import LENGTH, STEPS, write_task

@@ -80,10 +80,10 @@ def _read_videos(
     from dataclasses import replace
 
     from edge_hal.calib.calibration_set import CalibrationRecording
-    from edge_hal.learning.data.dataset import Video
     from edge_hal.learning.data.extraction import Sampling, extract
     from edge_hal.learning.data.media_files import read_times
     from edge_hal.learning.data.video_cache import cache_of
+    from edge_hal.learning.data.video_set import Video
     from edge_hal.ticks import ticks_of
 
     times = {name: read_times(path, unstamped_hz) for name, path in files.items()}
@@ -118,9 +118,9 @@ def labelled_evidence(
     from edge_hal.calib.confidence import collect
     from edge_hal.commands.evaluate import PARTS, run_config
     from edge_hal.commands.options.train_inputs import load_videos, print_notes
-    from edge_hal.learning.data.dataset import with_labels_of
     from edge_hal.learning.data.recordings import read_recordings
     from edge_hal.learning.data.video_cache import cache_of
+    from edge_hal.learning.data.video_set import with_labels_of
     from edge_hal.model.one_pass import one_pass
 
     loaded = load_videos(data, run_config(checkpoint.path, []), split, PARTS[part], with_labels=True)

@@ -13,8 +13,8 @@ from edge_hal.errors import EdgeHalError
 if TYPE_CHECKING:
     from edge_hal.config import Config, Model
     from edge_hal.learning.data.check_videos import Problem
-    from edge_hal.learning.data.dataset import VideoSet
     from edge_hal.learning.data.labels.segments import FoundLabels
+    from edge_hal.learning.data.video_set import VideoSet
     from edge_hal.learning.parent import Parent
 
 
@@ -69,7 +69,8 @@ def load_videos(
     own: Mapping[str, FoundLabels] | None = None,
 ) -> VideoSet:
     """The videos as the configuration describes them. Assumptions about them are printed to standard error."""
-    from edge_hal.learning.data.dataset import load_dataset, without_order
+    from edge_hal.learning.data.dataset import load_dataset
+    from edge_hal.learning.data.video_set import without_order
 
     videos = load_dataset(
         data,

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.feature_file import LARGEST, coarse_note, columns, spread_of
 
-from .dataset import VideoSet
 from .media_files import open_array
 from .recordings import SampledRecording
+from .video_set import VideoSet
 
 
 def check_features(videos: VideoSet, recordings: Sequence[SampledRecording]) -> list[str]:

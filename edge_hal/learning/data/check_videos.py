@@ -15,13 +15,14 @@ from edge_hal.task_file import read_task
 from edge_hal.task_folder import TASK_FILE
 from edge_hal.ticks import ticks_of
 
-from .dataset import VideoSet, without_order
+from .aspects import other_shapes
 from .list_habits import doubtful
 from .media_files import ACCEPTED_SHARE, lacking_frames
 from .mstcn_files import read_split, test_videos
 from .rates import FIRST_ALIGN_HZ, choose_align_hz, with_model_rate
 from .step_texts import count_of
 from .video_cache import content_hash
+from .video_set import VideoSet, without_order
 
 SEEN_OFTEN_ENOUGH = 2
 MORE_STEPS = "name each part of the procedure that a transition shall begin or end, one a line"
@@ -208,6 +209,8 @@ def check_before_training(
     """All problems of videos that could be loaded. Errors come first."""
     training = [video.name for video in videos.videos]
     found = [*check_parts(root, files, split, training), *check_lists(videos, config), *_short(videos, config)]
+    if other := other_shapes(videos):
+        found.append(Problem("warning", other, "crop them to the shape of the others, or leave them out"))
     return errors_first([*found, *([] if accept_damaged else _damaged(videos))])
 
 

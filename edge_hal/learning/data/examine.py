@@ -18,7 +18,7 @@ from edge_hal.media.names import composed, printable
 from edge_hal.task_file import read_task
 
 from .check_videos import Problem, check_before_training, check_splits, errors_first
-from .dataset import Video, VideoSet, load_dataset
+from .dataset import load_dataset
 from .extraction import Sampling
 from .labels.folder import READERS, read_own_labels
 from .labels.segments import FoundLabels
@@ -28,6 +28,7 @@ from .rates import with_model_rate
 from .step_texts import count_of, read_lines
 from .training_cost import Cost, extraction_times, training_cost
 from .video_cache import cache_of
+from .video_set import Video, VideoSet
 
 OF_TOOLS = (".xml", ".pfsx", ".etf", ".bak")
 """What annotation tools keep beside labels."""

@@ -31,8 +31,8 @@ from edge_hal.spec import EncoderSpec
 from edge_hal.ticks import ticks_of
 
 from .augmentation import Augmentation
-from .dataset import Video
 from .video_cache import Sampled, VideoCache, cache_key, content_hash
+from .video_set import Video
 
 REPORT_S = 0.2
 

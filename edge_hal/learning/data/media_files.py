@@ -107,6 +107,7 @@ class VideoTimes:
         missing: frames that stamps or duration announce and that are not in the file.
         constant_rate: whether the frames are a period apart, but for gaps.
         notes: what the user should know.
+        aspect: width over height of the pictures as they are shown; None if it is not known.
     """
 
     rate: Fraction
@@ -114,6 +115,7 @@ class VideoTimes:
     missing: Missing
     constant_rate: bool
     notes: list[str]
+    aspect: float | None = None
 
     @property
     def rate_hz(self) -> float:
@@ -168,4 +170,4 @@ def read_times(path: Path, unstamped_hz: float | None) -> VideoTimes:
         notes, missing = [f"{video.name}: {note}" for note in video.notes], video.missing()
         if missing.share > ACCEPTED_SHARE:
             notes.append(f"{video.name}: {missing}; is it damaged, or did the recording pause?")
-        return VideoTimes(video.rate, times_ns, missing, video.constant_rate, notes)
+        return VideoTimes(video.rate, times_ns, missing, video.constant_rate, notes, video.aspect())

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
 
-from .dataset import VideoSet
+from .video_set import VideoSet
 
 TICKS_PER_STEP = 20.0
 SLOWEST_HZ, FASTEST_HZ = 4.0, 15.0

@@ -19,10 +19,10 @@ from edge_hal.progress import ProgressCount
 from edge_hal.spec import EncoderSpec
 from edge_hal.ticks import ticks_of
 
-from .dataset import Video, VideoSet
 from .extraction import Sampling, extract
 from .media_files import ACCEPTED_SHARE, lacking_frames
 from .video_cache import Sampled, VideoCache
+from .video_set import Video, VideoSet
 
 Labels = IntArray
 

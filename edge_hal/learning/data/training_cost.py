@@ -15,8 +15,8 @@ from edge_hal.config import Config
 from edge_hal.cores import cores
 from edge_hal.features import EncoderGraph, each_picture
 
-from .dataset import Video
 from .extraction import Sampling
+from .video_set import Video
 
 MEASURED_S = 1.5
 """Extraction is measured for so long."""

@@ -19,7 +19,7 @@ from edge_hal.export.quantise_convolutions import (
     quantise_convolutions,
 )
 from edge_hal.features import first_pictures
-from edge_hal.learning.data.dataset import Video
+from edge_hal.learning.data.video_set import Video
 from edge_hal.spec import EncoderSpec
 
 VIDEOS, SEEN_S = 8, 60.0

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import Video
 from edge_hal.learning.data.labels.order import places_in_list
 from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.learning.data.step_texts import nearest
+from edge_hal.learning.data.video_set import Video
 from edge_hal.metrics import runs_of
 
 from .viterbi import LOWEST_LOG_P, viterbi_align

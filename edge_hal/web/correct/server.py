@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_hal.learning.data.dataset import VideoSet
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.task_folder import MODEL_FILE, newest
 from edge_hal.web.hub import Hub
 from edge_hal.web.serving import PageAddress, check_address, serve_page

@@ -15,7 +15,6 @@ import numpy as np
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, write_file
-from edge_hal.learning.data.dataset import Video
 from edge_hal.learning.data.labels.csv_file import FILE, read_csv, write_csv
 from edge_hal.learning.data.labels.folder import labels_in, read_label_folder
 from edge_hal.learning.data.labels.one_video import remove_labels_of, write_labels_of
@@ -28,6 +27,7 @@ from edge_hal.learning.data.labels.segments import (
 )
 from edge_hal.learning.data.media_files import VideoTimes, read_times
 from edge_hal.learning.data.mstcn_files import list_folder
+from edge_hal.learning.data.video_set import Video
 from edge_hal.metrics import IntArray, runs_of
 
 DRAFTS, LABELS = "drafts", "labels"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_hal.learning.data.dataset import Video, VideoSet
 from edge_hal.learning.data.labels.folder import check_list
 from edge_hal.learning.data.labels.segments import FoundLabels, SegmentedVideo
 from edge_hal.learning.data.media_files import VideoTimes
+from edge_hal.learning.data.video_set import Video, VideoSet
 from edge_hal.learning.hmm.known_labels import worth_labelling
 from edge_hal.learning.hmm.trust import Trust
 from edge_hal.metrics import IntArray, runs_of

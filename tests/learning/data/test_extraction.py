@@ -17,10 +17,10 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.features import encode_pictures
 from edge_hal.learning.data import extraction
 from edge_hal.learning.data.augmentation import Augmentation
-from edge_hal.learning.data.dataset import Video
 from edge_hal.learning.data.extraction import Sampling, extract
 from edge_hal.learning.data.media_files import read_times
 from edge_hal.learning.data.video_cache import SUFFIX, VideoCache, cache_of, content_hash
+from edge_hal.learning.data.video_set import Video
 from edge_hal.moving import MovingParts
 from tests.helpers.bundles import known_bundle
 from tests.helpers.processes import REPOSITORY

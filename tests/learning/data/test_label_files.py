@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import VideoSet, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.labels.csv_file import write_csv
 from edge_hal.learning.data.labels.eaf import write_eaf
 from edge_hal.learning.data.labels.folder import labels_in, read_given_labels, read_label_folder
 from edge_hal.learning.data.labels.frames import write_frames
 from edge_hal.learning.data.labels.label_studio import write_label_studio
 from edge_hal.learning.data.labels.segments import SegmentedVideo, segments_of_labels
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.media.names import composed
 from edge_hal.metrics import transcript_of
 from tests.helpers.small_data import ACTIONS, RATE_HZ, write_small_data

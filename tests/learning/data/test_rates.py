@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.dataset import Video, VideoSet, load_dataset
+from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.rates import FASTEST_HZ, SLOWEST_HZ, TICKS_PER_STEP, with_model_rate
+from edge_hal.learning.data.video_set import Video, VideoSet
 from edge_hal.learning.networks import student
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.student import crops, lagging, learn_student

@@ -12,7 +12,7 @@ import torch
 
 from edge_hal.commands.train_report import say_whether_to_trust
 from edge_hal.config import load_config
-from edge_hal.learning.data.dataset import Video, VideoSet
+from edge_hal.learning.data.video_set import Video, VideoSet
 from edge_hal.learning.hmm import first_alignment
 from edge_hal.learning.hmm.first_alignment import find_first_alignment
 from edge_hal.learning.hmm.known_labels import worth_labelling

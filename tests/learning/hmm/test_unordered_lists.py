@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.learning.data.dataset import Video, VideoSet, without_order
+from edge_hal.learning.data.video_set import Video, VideoSet, without_order
 from edge_hal.learning.hmm.align import align_with_hmm
 from edge_hal.learning.hmm.em import HmmConfig
 from edge_hal.learning.hmm.unordered_lists import clustered, topics
