@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import importlib.util
 import os
@@ -30,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, seeded in (("seeded", True), ("random", False)):
         hypothesis.settings.register_profile(name, deadline=None, derandomize=seeded)
     hypothesis.settings.load_profile("random" if config.option.markexpr == "slow" else "seeded")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A slow test may take longer than `faulthandler_timeout`. The stacks that it prints then have ended a process:
+    they are read while its threads run."""
+    if item.get_closest_marker("slow") is not None:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Child(subprocess.Popen):  # type: ignore[type-arg]

@@ -185,7 +185,10 @@ class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:  # the sender ended within it
+            return
         answer = answers.pop(0) if answers else 200
         line = {"answer": answer, "headers": dict(self.headers), "body": body.decode(), "path": self.path}
         received.write(json.dumps(line).encode() + b"\\n")
