@@ -20,6 +20,8 @@ from tests.helpers.loops import segments
 
 FILES = ("a", "b", "c", "d")
 NAMES = (*FILES, "both")
+FEWEST = 5
+"""Events of each stream before a kill, at least."""
 
 
 def write_station(folder: Path, bundle: Path) -> Path:
@@ -52,10 +54,12 @@ def check_kills(folder: Path, bundle: Path, kills: int, seed: int) -> None:
     counting = threading.Thread(target=count)
     counting.start()
     try:
-        for _ in range(kills):  # each after so many events, with more of them on their way
+        for kill in range(kills):  # each after so many events, with more of them on their way
             with spawn("-m", "edge_hal", "run", "--station", station, stderr=subprocess.DEVNULL) as process:
                 assert process.stdout is not None
                 assert list(itertools.islice(process.stdout, rng.randrange(1, 300)))
+                while any(len(kept(folder / f"{name}.journal")) <= FEWEST * (kill + 1) for name in NAMES):
+                    assert process.stdout.readline(), "the station ended"
                 process.send_signal(signal.SIGKILL)
         everything = {name: kept(folder / f"{name}.journal") for name in NAMES}
         station.write_text(station.read_text().replace("asap", "realtime"))  # goes on while the subscriber catches up
@@ -70,7 +74,7 @@ def check_kills(folder: Path, bundle: Path, kills: int, seed: int) -> None:
         counting.join(timeout=TIMEOUT_S)
     for name in NAMES:
         assert received[name][: len(everything[name])] == everything[name], name
-        assert len(everything[name]) > 5 * kills
+        assert len(everything[name]) > FEWEST * kills
         assert [json.loads(body)["seq"] for body in received[name]] == list(range(len(received[name])))
 
 
