@@ -10,8 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edge_hal.config import Positive, load_config
-from edge_hal.config_keys import in_words, nearest_key
+from edge_hal.config import Positive, in_words, load_config, nearest_key
 from edge_hal.errors import EdgeHalError
 from edge_hal.task_folder import TASK_FILE
 from edge_hal.yaml_file import Lines, line_of, read_yaml

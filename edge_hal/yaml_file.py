@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from edge_hal.config_keys import PlainLoader
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.untrusted import MB, read_regular
@@ -20,6 +19,17 @@ MOST_VALUES = 100_000
 PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "null", "seq", "map", "int", "float", "bool")}
 
 Lines = dict[tuple[str | int, ...], int]
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML whose words stay text, except null: the type of a key says what its value is. Else an action called `off`
+    would be false, `1e3` text and `012` ten."""
+
+
+PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read_yaml(path: Path, example: str = "test: [VIDEO]") -> tuple[dict[str, Any], Lines]:

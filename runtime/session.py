@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Moment, Transition
 
+from . import saved_state
 from .delivery.publisher import Publisher
 from .delivery.report import Status
 from .network.descriptors import Descriptors
 from .observer import Checkpoint, Observer
 from .options import RunOptions
-from .recording.reader import SOURCE_STATE, ReplaySource
-from .recording.state_file import State, check_like
+from .overload_warning import OverloadWarning
+from .recording.reader import ReplaySource
 from .reload import Succession
 from .resumption import LiveResumption, ReplayedResumption, Resumption
 from .sources.base import Source
@@ -38,9 +39,6 @@ from .stream.latency import Latency
 from .stream.now import NowReporter
 from .stream.recognizer import Recognizer
 from .stream.resumed import Noted, Resumed
-
-OVERLOAD_WARNING_S = 10.0
-"""An overload later than this after the previous one is logged again."""
 
 log = logging.getLogger("edge_hal.run")
 
@@ -83,7 +81,7 @@ class Session:
         self._name = secrets.token_hex(8)
         self._vector: NDArray[np.float32] | None = None
         self._pending: list[_PendingTick] = []
-        self._overload_ns: int | None = None
+        self._overload = OverloadWarning()
         self._resumption: Resumption
         if isinstance(source, ReplaySource):
             self._resumption = ReplayedResumption(source.resumed)
@@ -100,7 +98,7 @@ class Session:
         if source.live:
             recognizer.begin_mid_cycle()
         if isinstance(source, ReplaySource) and source.state is not None:
-            self._restore(source.state, source)
+            self._vector = saved_state.restore(source.state, source, self._clock, recognizer)
 
     def run(self) -> tuple[str, dict[str, Any], float]:
         """Why it ended, the final counters, and how many seconds of wall time it took."""
@@ -246,16 +244,7 @@ class Session:
 
     def _publish_gap(self, broken: Break, last: bool) -> None:
         if broken.reason == "overload":
-            now_ns = time.monotonic_ns()
-            if self._overload_ns is None or now_ns - self._overload_ns > OVERLOAD_WARNING_S * 1e9:
-                log.warning(
-                    "%s: too slow for %g ticks a second, %d were cut; a smaller model, a lower model_hz or "
-                    "fewer streams would help",
-                    self.recognizer.stream,
-                    self.recognizer.spec.model_hz,
-                    broken.lost_ticks,
-                )
-            self._overload_ns = now_ns
+            self._overload.tell(self.recognizer.stream, self.recognizer.spec.model_hz, broken.lost_ticks)
         if broken.reset:
             self._close_cycle()
         resumed = self._resumed(self._resumption.at_break(broken)) if broken.reset and not last else None
@@ -306,25 +295,8 @@ class Session:
             observer.bundle_changed(successor, checkpoint)
 
     def _checkpoint(self, t_ns: int) -> Checkpoint:
-        recognizer = self.recognizer
-        state = {"clock": self._clock.state(), "recognizer": recognizer.state(), "vector": self._vector}
-        return Checkpoint(t_ns, self._source.intake(), recognizer.bundle, state)
-
-    def _restore(self, state: State, source: ReplaySource) -> None:
-        """Raises EdgeHalError if the state, which may come from anybody, does not fit the bundle and the options."""
-        fresh = {"clock": self._clock.state(), "recognizer": self.recognizer.state(), "vector": None}
-        try:
-            check_like({**fresh, "source": SOURCE_STATE}, state)
-            vector, size = state["vector"], (self.recognizer.spec.front_end.size,)
-            if vector is not None:
-                check_like(np.zeros(size, np.float32), vector, "state.vector")
-            frame = state["clock"]["frame"]
-            self._clock.restore(state["clock"], None if frame is None else source.frame(*frame), source.now_ns())
-            self.recognizer.restore(state["recognizer"])
-            self._vector = vector
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
-            what = f"the saved state of {source.name} cannot be used"
-            raise EdgeHalError(what, f"{type(error).__name__}: {error}", "replay another piece") from error
+        state = saved_state.state_of(self._clock, self.recognizer, self._vector)
+        return Checkpoint(t_ns, self._source.intake(), self.recognizer.bundle, state)
 
     # --- events and reports ---------------------------------------------------------------------
 

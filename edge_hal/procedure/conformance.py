@@ -6,7 +6,8 @@ corrected by a later one that names it.
 
 Recognition errs too. A segment that is shorter than `shortest_s` of its step, or less certain than its
 `least_confidence`, breaks no rule. The step it names may have occurred, so its absence breaks no rule either. If the
-step before goes on after it, nothing has happened. So doubt never makes a deviation.
+step before goes on after it, nothing has happened. So doubt never makes a deviation. What counts is decided here;
+`cycles.py` judges it.
 
 A cycle may go on over a pause that nothing was seen of. Steps that fit into the pause may have occurred in it. If all
 that the cycle lacks and the begin of another fit, another cycle may have begun; then only what was seen since the pause
@@ -23,14 +24,12 @@ from numpy.typing import NDArray
 
 from .cycle_reports import Cycle, CycleStep, Deviation
 from .cycle_rules import CycleRules
+from .cycles import Cycles
 from .kept_cycle import LONGEST_AGE_S, KeptCycle, KeptStep
 from .rules import Procedure
-from .running_cycle import BEGUN, GLIMPSED, LARGEST, RunningCycle, Segment
+from .running_cycle import GLIMPSED, LARGEST, RunningCycle, Segment
 
 __all__ = ["Conformance", "Cycle", "CycleStep", "Deviation"]
-
-RESTART = 2
-"""So many repeated steps in a row, beginning with a step that begins a cycle, are a new cycle."""
 
 
 class Conformance:
@@ -51,19 +50,16 @@ class Conformance:
     def reset(self, *, mid_cycle: bool = False) -> None:
         """Start a new epoch. `mid_cycle`: the stream may begin within a cycle, as that of a camera does. Then what its
         first cycle lacks is not reported."""
-        self._cycle = RunningCycle.empty(self._rules.labels, from_begin=not mid_cycle)
+        self._cycles = Cycles(self._rules, RunningCycle.empty(self._rules.labels, from_begin=not mid_cycle))
         self._current: Segment | None = None
         self._candidate: Segment | None = None
-        self._number = 0
         self._tick = 0
         self._unseen, self._begun = -1, -1
-        self._open_confidence = 1.0
 
     def resume(self, kept: KeptCycle, pause_s: float) -> None:
         """The epoch begins `pause_s` after what was kept of an earlier one. Before its first decision."""
         names, going_on, hz = self._rules.names, kept.going_on, self._hz
-        self._cycle = kept.running(names, hz)
-        self._number = len(kept.called)
+        self._cycles = Cycles(self._rules, kept.running(names, hz), len(kept.called))
         self._unseen = round((kept.unseen_s + pause_s) * hz)
         self._begun = -1 if kept.begun is None else names.index(kept.begun)
         if going_on is not None:
@@ -71,7 +67,7 @@ class Conformance:
             self._current = Segment(
                 names.index(going_on.label), began, going_on.confidence, self._unseen, told=going_on.told
             )
-            self._open_confidence = going_on.confidence if kept.open else 1.0
+            self._cycles.open_confidence = going_on.confidence if kept.open else 1.0
 
     def kept(self) -> KeptCycle:
         """What is known of the cycle now, for another epoch. Deviations have their numbers."""
@@ -86,7 +82,7 @@ class Conformance:
         elif self._unseen >= 0:
             unseen = self._unseen + self._tick
         name = None if begun < 0 else self._rules.names[begun]
-        return KeptCycle.of(self._cycle, self._rules.names, hz, going_on, name, unseen / hz)
+        return KeptCycle.of(self._cycles.running, self._rules.names, hz, going_on, name, unseen / hz)
 
     def decided(self, label: int, boundary_tick: int, decision_tick: int, confidence: float) -> list[Deviation | Cycle]:
         """A decision of the decoder; see `Decision`."""
@@ -102,7 +98,7 @@ class Conformance:
         """Time has passed up to `tick`, and the label is the same. `probability`: (K,) what is believed since the last
         call."""
         if probability is not None:
-            self._cycle.believed += probability * max(0, tick - self._tick)
+            self._cycles.running.believed += probability * max(0, tick - self._tick)
             if self._candidate is not None:
                 self._candidate.believe(float(probability[self._candidate.label]))
         self._tick = max(tick, self._tick)
@@ -112,27 +108,19 @@ class Conformance:
         """The epoch ends at `tick`. A cycle whose last step was seen is closed with what it lacks. Of one that was
         under way it is only said that it is not complete; nothing if the epoch saw none of it. It can be kept still."""
         self._tick = max(tick, self._tick)
-        found = [*self._settle(self._tick, self._tick), *self._advance(self._tick)]
-        cycle = self._cycle
-        if cycle.shown:
-            steps = cycle.steps.copy(), cycle.count, cycle.open
-            sure = not cycle.before or self._rules.surely_ended(cycle)
-            found += self._close(self._tick, self._tick, None, report=sure and self._rules.ended(cycle))
-            if self._cycle.shown:  # steps that may belong to the next cycle
-                found += self._close(self._tick, self._tick, None, report=False)
-            self._cycle, (cycle.steps, cycle.count, cycle.open) = cycle, steps
-        return found
+        now = self._tick
+        return [*self._settle(now, now), *self._advance(now), *self._cycles.finish(now)]
 
     def done(self) -> NDArray[np.int64]:
         """(K,) how often each step has occurred in the cycle that goes on."""
-        done: NDArray[np.int64] = self._cycle.done.copy()
+        done: NDArray[np.int64] = self._cycles.running.done.copy()
         return done
 
     # --- segments -------------------------------------------------------------------------------
 
     def _see_again(self, label: int, boundary_tick: int, decision_tick: int) -> None:
         """The first decision after a pause. What fits between the last one before it and this may have occurred."""
-        cycle, current, hidden = self._cycle, self._current, self._unseen + decision_tick
+        cycle, current, hidden = self._cycles.running, self._current, self._unseen + decision_tick
         self._unseen = -1
         if self._begun not in (-1, label):
             cycle.doubtful[self._begun] = GLIMPSED
@@ -156,8 +144,7 @@ class Conformance:
         if self._counts(candidate, boundary_tick):
             yield from self._confirm(candidate, tick)
         else:
-            begun = self._rules.steps[candidate.label].begins_cycle and self._rules.ended(self._cycle)
-            self._cycle.doubtful[candidate.label] = BEGUN if begun else GLIMPSED
+            self._cycles.glimpse(candidate.label)
             # It was not only a flicker, so what goes on now may have begun anew.
             if (
                 self._current is not None
@@ -170,145 +157,29 @@ class Conformance:
         if candidate is not None and self._counts(candidate, tick + 1 - candidate.delay_ticks):
             self._candidate = None
             yield from self._confirm(candidate, tick)
-        current = self._current
-        if self._unseen < 0 and self._candidate is None and current is not None and not current.told:
-            limit, lasted = self._rules.overdue[current.label], tick - current.delay_ticks - current.watched_from
-            if limit is not None and lasted >= limit and not self._rules.steps[current.label].background:
-                current.told = True
-                follower, evidence = self._rules.follower[current.label], {"ticks": lasted, "limit_ticks": limit}
-                at_tick = max(0, current.watched_from + limit)
-                yield self._deviation("overdue", follower, current, tick, 1.0, evidence, boundary_tick=at_tick)
+        if self._unseen < 0 and self._candidate is None and self._current is not None:
+            yield from self._cycles.check_duration(self._current, tick)
 
     def _counts(self, segment: Segment, end_tick: int) -> bool:
         long = bool(end_tick - segment.begin_tick >= self._rules.shortest[segment.label])
         return long and segment.confidence >= self._rules.steps[segment.label].least_confidence
 
     def _confirm(self, segment: Segment, tick: int) -> Iterator[Deviation | Cycle]:
-        """The segment counts: what was before it has ended, and it is judged."""
         self._current = segment
-        self._cycle.end_step(segment.begin_tick)
-        step = self._rules.steps[segment.label]
-        if self._cycle.count and self._rules.begins_another(self._cycle, segment.label):
-            yield from self._close(segment.begin_tick, tick, segment, report=self._cycle.from_begin)
-            if not self._rules.surely_begins[segment.label]:  # its begin was not seen for certain
-                self._cycle.doubtful[:] = np.maximum(self._cycle.doubtful, 1)
-        elif self._cycle.count and step.background and self._rules.over(self._cycle):
-            yield from self._close(segment.begin_tick, tick, None, report=True)
-        if not step.background:
-            if not self._cycle.count and self._rules.surely_begins[segment.label]:
-                self._cycle = self._cycle.next()  # the stream began where a cycle does
-            if self._rules.may_begin_another(self._cycle, segment.label):
-                self._cycle.add(segment.label, segment.begin_tick, open=True)
-                self._open_confidence = min(self._open_confidence, segment.confidence)
-                return
-            yield from self._judge_open(tick)
-            yield from self._judge(segment, tick)
-            self._cycle.add(segment.label, segment.begin_tick, ends=step.ends_cycle)
-
-    # --- the rules ------------------------------------------------------------------------------
-
-    def _judge(self, segment: Segment, tick: int) -> Iterator[Deviation | Cycle]:
-        seen = segment.label
-        if self._cycle.another and self._rules.contradicts(self._cycle, seen):
-            self._cycle = self._cycle.seen()
-        cycle = self._cycle
-        again = bool(cycle.done[seen])
-        cycle.repeats = cycle.repeats + 1 if again else 0
-        if again and not self._rules.steps[seen].repeatable:
-            closed = self._restart(segment, tick)
-            if closed is not None:
-                yield closed
-                return
-            evidence = {"times_before": float(cycle.done[seen])}
-            yield self._deviation("repeated", self._rules.follower[seen], segment, tick, 1.0, evidence)
-            return
-        for before, sure in self._rules.needs[seen].items():
-            if not again and self._rules.lacks(cycle, before) and cycle.skipped[before] < 0:
-                cycle.skipped[before] = self._number
-                yield self._deviation("skipped", before, segment, tick, sure, {"sure": sure})
-        yield from self._judge_late(segment, tick)
-
-    def _judge_open(self, tick: int) -> Iterator[Deviation]:
-        """The steps that might have belonged to the next cycle belong to this one."""
-        cycle, confidence = self._cycle, self._open_confidence
-        for label, begin, _ in cycle.steps[cycle.count - cycle.open : cycle.count].tolist():
-            yield from self._judge_late(Segment(label, max(0, begin), confidence), tick)
-        cycle.open, self._open_confidence = 0, 1.0
-
-    def _judge_late(self, segment: Segment, tick: int) -> Iterator[Deviation]:
-        cycle, seen = self._cycle, segment.label
-        late = self._rules.late(cycle, seen)
-        if late:
-            step, told = max(late, key=lambda step: late[step]), int(cycle.skipped[seen])
-            corrects = None if told < 0 else told
-            evidence = {"sure": late[step]}
-            yield self._deviation("out_of_order", step, segment, tick, late[step], evidence, corrects=corrects)
-
-    def _restart(self, segment: Segment, tick: int) -> Cycle | None:
-        """If the cycle was given up and begun again, close it: its last steps, all repeated, begin the next one."""
-        cycle, first = self._cycle, self._cycle.count - self._cycle.repeats + 1
-        if cycle.repeats < RESTART or cycle.count > len(cycle.steps):
-            return None
-        labels = [*cycle.steps[first : cycle.count, 0].tolist(), segment.label]
-        if not self._rules.steps[labels[0]].begins_cycle or not any(self._rules.surely_begins[n] for n in labels):
-            return None
-        begin = int(cycle.steps[first, 1])
-        self._cycle = cycle.next(cycle.count - first)
-        return cycle.closed(max(0, begin), tick, self._rules.missing(cycle), False)
-
-    def _close(self, end_tick: int, tick: int, seen: Segment | None, *, report: bool) -> Iterator[Deviation | Cycle]:
-        """The cycle ends, where its open steps begin if there are some. With `report`, what it lacks was skipped."""
-        cycle, missing = self._cycle, self._rules.missing(self._cycle)
-        if cycle.open:
-            end_tick = max(0, int(cycle.steps[cycle.count - cycle.open, 1]))
-        following = cycle.next(cycle.open)
-        for label in missing:
-            if report and cycle.skipped[label] < 0:
-                cycle.skipped[label] = self._number
-                at = seen or Segment(-1, end_tick, 1.0)
-                yield self._deviation("skipped", label, at, tick, 1.0, {"cycle_ended": 1.0})
-        yield cycle.closed(end_tick, tick, missing, self._rules.ended(cycle) or not self._rules.has_ends)
-        self._cycle, self._open_confidence = following, 1.0
-
-    def _deviation(
-        self,
-        kind: str,
-        expected: int | None,
-        segment: Segment,
-        tick: int,
-        sure: float,
-        evidence: Mapping[str, float],
-        *,
-        boundary_tick: int | None = None,
-        corrects: int | None = None,
-    ) -> Deviation:
-        number = self._number
-        self._number += 1
-        self._cycle.note(number)
-        return Deviation(
-            kind=kind,
-            expected=expected,
-            seen=None if segment.label < 0 else segment.label,
-            evidence=dict(evidence),
-            boundary_tick=segment.begin_tick if boundary_tick is None else boundary_tick,
-            decision_tick=tick,
-            confidence=round(min(1.0, segment.confidence * sure), 6),
-            number=number,
-            corrects=corrects,
-        )
+        yield from self._cycles.follow(segment, tick)
 
     # --- state ----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """A copy of all that later reports depend on, besides the procedure: arrays of constant shape."""
-        segments, confidence = np.full((2, 6), -1, np.int64), np.array([0.0, 0.0, self._open_confidence])
+        segments, confidence = np.full((2, 6), -1, np.int64), np.array([0.0, 0.0, self._cycles.open_confidence])
         for row, segment in enumerate((self._current, self._candidate)):
             if segment is not None:
                 more = (segment.told, segment.watched_from, segment.samples)
                 segments[row] = (segment.label, segment.begin_tick, segment.delay_ticks, *more)
                 confidence[row] = segment.confidence
-        counts = np.array([self._number, self._tick, self._unseen, self._begun], np.int64)
-        return {"cycle": self._cycle.state(), "segments": segments, "confidence": confidence, "counts": counts}
+        counts = np.array([self._cycles.number, self._tick, self._unseen, self._begun], np.int64)
+        return {"cycle": self._cycles.running.state(), "segments": segments, "confidence": confidence, "counts": counts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state` with the same procedure. Raises ValueError if a number is out of range."""
@@ -332,5 +203,6 @@ class Conformance:
             and max(cycle.skipped.max(), cycle.numbers.max()) < max(number, 1)
         ):
             raise ValueError("the state of the procedure is out of range")
-        self._cycle, self._number, self._tick, self._unseen, self._begun = cycle, number, tick, unseen, begun
-        self._current, self._candidate, self._open_confidence = *held, of_open
+        self._cycles = Cycles(self._rules, cycle, number, of_open)
+        self._tick, self._unseen, self._begun = tick, unseen, begun
+        self._current, self._candidate = held

@@ -1,6 +1,6 @@
 """What a procedure says of a running cycle: what it lacks, whether it is over, which step comes too late.
 
-Times are in ticks. These rules only look; `conformance.py` follows the stream and reports.
+Times are in ticks. These rules only look; `cycles.py` follows the steps and reports.
 """
 
 from __future__ import annotations

@@ -23,23 +23,19 @@ from edge_hal.decoding.familiarity import check_unfamiliar
 from edge_hal.decoding.kept_belief import KeptBelief
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
-from edge_hal.feature_file import as_float32
-from edge_hal.moving import MovingParts
-from edge_hal.preprocess import resize
 from edge_hal.procedure.kept_cycle import KeptCycle
 from edge_hal.runtime.engines.engine import Engines
 
 from .clock import Break
 from .durable_events import DurableEvents
 from .familiarity_reports import FamiliarityReports
-from .frame_check import check_frame
+from .frame_input import FrameInput
 from .now import now_event
 from .posterior_check import PosteriorCheck
 from .procedure_reports import ProcedureReports, has_rules
 from .pyramid import PyramidStream
 from .recent_ticks import RecentTicks
 from .restored import check_decoder, restored_moment
-from .shape_check import ShapeCheck
 
 
 class Recognizer:
@@ -81,9 +77,8 @@ class Recognizer:
         self.bundle, self.engines, self.stream = bundle, engines, stream
         self.spec = spec = bundle.spec
         self.pyramid = PyramidStream(spec, engines.levels)
-        self._encoder, self._decoder, self._tracker = engines.encoder, decoder, tracker
-        self._moving = MovingParts.of(spec.encoder)
-        self._shape = ShapeCheck.of(bundle, stream)
+        self._input = FrameInput(bundle, engines.encoder, stream)
+        self._decoder, self._tracker = decoder, tracker
         self.belief: Belief | None = None
         self._believed_at = Moment(0, 0, 0)
         numbers, thresholds = next_seq or itertools.count().__next__, decoder.config.fingerprint()
@@ -129,25 +124,12 @@ class Recognizer:
     # --- ticks ----------------------------------------------------------------------------------
 
     def encode(self, data: NDArray[Any]) -> NDArray[np.float32]:
-        """A frame as the input vector of level 0: (D,) float32.
-
-        Args:
-            data: a uint8 BGR picture (H, W, 3) of any size, or a vector (D,) of finite numbers.
-
-        Raises:
-            EdgeHalError: it is neither, or the bundle has no encoder for pictures.
-        """
-        self.check(data)
-        if data.ndim == 1:
-            return as_float32(data)
-        assert self._encoder is not None and self.spec.encoder is not None
-        self._shape.look(data)
-        picture = resize(data, self.spec.encoder.height, self.spec.encoder.width)
-        return self._encoder.encode(picture if self._moving is None else self._moving(picture))
+        """A picture, or a vector, as the input vector of level 0: (D,) float32. See `FrameInput.vector`."""
+        return self._input.vector(data)
 
     def check(self, data: NDArray[Any]) -> None:
         """Raises EdgeHalError if `encode` would, but does not run the encoder."""
-        check_frame(data, self.spec.front_end.size, pictures=self._encoder is not None)
+        self._input.check(data)
 
     @property
     def room(self) -> int:
@@ -260,8 +242,7 @@ class Recognizer:
             self._procedure.reset(mid_cycle=True)
         if self._familiarity is not None:
             self._familiarity.reset()
-        if self._moving is not None:
-            self._moving.reset()
+        self._input.reset()
         self._recent.reset()
         self._posteriors.reset()
         self.since, self.belief, self._decided = None, None, 0
@@ -297,7 +278,7 @@ class Recognizer:
             "since": None if self.since is None else asdict(self.since),
             "spoiled": self._posteriors.state(),
             **({} if self._familiarity is None else {"familiarity": self._familiarity.state()}),
-            **({} if self._moving is None else {"moving": self._moving.state()}),
+            **self._input.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -320,8 +301,7 @@ class Recognizer:
             self._procedure.restore(state["procedure"])
         if self._familiarity is not None:
             self._familiarity.restore(state["familiarity"])
-        if self._moving is not None:
-            self._moving.restore(state["moving"])
+        self._input.restore(state)
         self._recent.restore(state, ticks - ticks % self._decide_every)
         self.since = None if state["since"] is None else restored_moment(state["since"])
         self._posteriors.restore(state["spoiled"])

@@ -1,4 +1,5 @@
-"""Keys of a configuration as text: `--set a.b=c`, plain YAML, and the known key nearest to an unknown one."""
+"""Keys of a configuration as text: `--set a.b=c`, the known key nearest to an unknown one, and messages in the words of
+a YAML file."""
 
 from __future__ import annotations
 
@@ -9,17 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from edge_hal.errors import EdgeHalError
-
-
-class PlainLoader(yaml.SafeLoader):
-    """YAML whose words stay text, except null: the type of a key says what its value is. Else an action called `off`
-    would be false, `1e3` text and `012` ten."""
-
-
-PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+from edge_hal.yaml_file import PlainLoader
 
 
 def replace_key(model: type[BaseModel], data: dict[str, Any], override: str) -> None:

@@ -1,0 +1,64 @@
+"""A whole configuration: model, data, learning and decoder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import yaml
+
+from .learning import SHUFFLED, Learning
+from .model import Model
+from .section import Positive, Section
+
+
+class Data(Section):
+    """How the data are read. `rate_hz`: vectors per second of feature files (video files hold their own rate).
+    `background`: the label that means no step. `layout`: axes of the feature arrays, DT or TD (features, time); None
+    finds it from the shapes."""
+
+    rate_hz: Positive | None = None
+    background: str | None = None
+    layout: Literal["DT", "TD"] | None = None
+
+
+class Decoder(Section):
+    """Thresholds of the decoder, as in `decoding.decoder_config.DecoderConfig`. Those that are None are fitted on the
+    training alignment."""
+
+    smooth_s: float | None = None
+    confirm_s: float | None = None
+    margin: float | None = None
+    min_duration_s: float | None = None
+    lead_s: float | None = None
+    temperature: float | None = None
+    evidence_hz: float | None = None
+    decide_at: float | None = None
+    decide_hz: float | None = None
+    belief_hz: float | None = None
+    free_order: float | None = None
+    unfamiliar_per_h: float | None = None
+
+    def given(self) -> dict[str, float]:
+        return {key: value for key, value in self.model_dump().items() if value is not None}
+
+
+class Config(Section):
+    model: Model
+    data: Data = Data()
+    learning: Learning = Learning()
+    decoder: Decoder = Decoder()
+
+    @property
+    def copies(self) -> int:
+        """How many augmented copies of each video the student also sees."""
+        given, encoder = self.learning.student.copies, self.model.encoder
+        return int(encoder is not None and encoder.pretrained) if given is None else given
+
+    @property
+    def shuffled(self) -> float:
+        """The share of the student's crops whose segments are in random order."""
+        given, encoder = self.learning.student.shuffled, self.model.encoder
+        return SHUFFLED * (encoder is not None and encoder.moving_s > 0) if given is None else given
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
