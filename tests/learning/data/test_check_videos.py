@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
+from edge_hal.learning.data.aspects import other_shapes
 from edge_hal.learning.data.check_videos import inseparable
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.examine import examine, too_much
@@ -22,7 +22,7 @@ from edge_hal.learning.data.extraction import Sampling
 from edge_hal.learning.data.media_files import read_times
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.data.training_cost import Cost, extraction_times
-from edge_hal.learning.data.video_set import Video
+from edge_hal.learning.data.video_set import Video, VideoSet
 from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
 from tests.helpers.videos import write_video
 
@@ -203,29 +203,23 @@ def test_a_damaged_video_is_an_error_before_anything_is_decoded(tmp_path: Path) 
     assert error.what == f"{caught.value.what}: {caught.value.why}"
 
 
-@given(st.data())
-@settings(max_examples=15, deadline=None)
-def test_videos_of_another_shape_than_most_are_named(data: st.DataObject) -> None:
-    """Phones film upright, recorders 4:3 or 16:9."""
-    shapes = st.sampled_from([(64, 48), (64, 36), (64, 40), (36, 64)])
-    usual, other = data.draw(shapes), data.draw(shapes)
-    names = data.draw(st.permutations("abcde"))
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        (root / "videos").mkdir()
-        (root / "transcripts").mkdir()
-        (root / "task.yaml").write_text("")
-        for number, name in enumerate(names):
-            write_video(root / "videos" / f"{name}.mkv", [100 * i for i in range(20)], size=usual if number else other)
-            (root / "transcripts" / f"{name}.txt").write_text("take\nplace\n")
-        told = [p.what for p in examine(root, load_config("tiny"), None).problems if "another shape" in p.what]
-    ratio = usual[0] / usual[1] / (other[0] / other[1])
-    if 1 / 1.15 <= ratio <= 1.15:
-        assert told == []
-    else:
-        [what] = told
-        assert f"in 1 video ({names[0]} ({other[0] / other[1]:.2f}))" in what
-        assert f"{usual[0] / usual[1]:.2f} in most" in what
+@given(usual=st.floats(0.4, 2.5), factor=st.floats(0.5, 2), names=st.permutations("abcde"))
+def test_videos_of_another_shape_than_most_are_named(usual: float, factor: float, names: list[str]) -> None:
+    aspects = dict(zip(names, (usual * factor, usual, usual, usual, None), strict=True))
+    videos = tuple(Video(name, Path(name), "video", (0,), 20, aspect=aspects[name]) for name in "abcde")
+    found = other_shapes(VideoSet(("take",), videos))
+    if max(factor, 1 / factor) < 1.149:
+        assert found is None
+    elif max(factor, 1 / factor) > 1.151:
+        assert found is not None
+        assert f"in 1 video ({names[0]} ({usual * factor:.2f})): width over height is {usual:.2f} in most" in found
+
+
+def test_a_phone_that_was_turned_is_told_before_training(tmp_path: Path) -> None:
+    root = filmed_task(tmp_path / "task", {name: [100 * i for i in range(20)] for name in "abc"})
+    write_video(root / "videos" / "b.mkv", [100 * i for i in range(20)], size=(48, 64))
+    [told] = [p for p in examine(root, load_config("tiny"), None).problems if "another shape" in p.what]
+    assert told.level == "warning" and "b (0.75)" in told.what and "1.33 in most" in told.what
 
 
 def test_a_video_of_another_kind_is_measured_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
