@@ -167,7 +167,9 @@ def test_full_labels_beat_the_floor_streamed(small: Path, tmp_path: Path) -> Non
     assert scores["delay_s_median"] is not None and scores["delay_s_median"] > 0
 
 
-@pytest.mark.parametrize("discriminative", [False, True], ids=["viterbi-em", "cdfl"])
+@pytest.mark.parametrize(
+    "discriminative", [pytest.param(False, marks=pytest.mark.slow, id="viterbi-em"), pytest.param(True, id="cdfl")]
+)
 def test_hard_em_never_sees_a_frame_label_and_keeps_the_order(
     discriminative: bool, small: Path, tmp_path: Path
 ) -> None:

@@ -236,6 +236,7 @@ def benchmark() -> ModuleType:
         return importlib.import_module("identifiability")
 
 
+@pytest.mark.slow
 def test_the_benchmark_resumes_and_its_rows_say_what_they_are(
     benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

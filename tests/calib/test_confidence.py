@@ -48,7 +48,7 @@ def events(count: int, sharpness: float, seed: int) -> list[Evidence]:
     return found
 
 
-@pytest.mark.parametrize("sharpness", [0.5, 4.0])
+@pytest.mark.parametrize("sharpness", [pytest.param(0.5, marks=pytest.mark.slow), 4.0])
 def test_the_temperature_undoes_what_made_posteriors_too_sure(
     sharpness: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,7 +165,10 @@ def test_of_settings_as_good_as_the_best_the_steadiest_is_taken(seed: int) -> No
         assert got.smooth_s + got.confirm_s == max(good)
 
 
-@pytest.mark.parametrize(("seed", "tolerance"), [(0, FILTER_TOLERANCE), (1, 0.05), (2, 0.1)])
+@pytest.mark.parametrize(
+    ("seed", "tolerance"),
+    [(0, FILTER_TOLERANCE), *(pytest.param(*given, marks=pytest.mark.slow) for given in ((1, 0.05), (2, 0.1)))],
+)
 def test_of_filters_as_good_as_the_best_the_one_with_the_least_evidence_is_taken(
     seed: int, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,7 +362,7 @@ def test_decisions_off_line_are_the_events_of_the_runtime(tmp_path: Path, lag_s:
     assert seen > 25
 
 
-@pytest.mark.parametrize("late_ticks", [0, 3, 6])
+@pytest.mark.parametrize("late_ticks", [0, 3, pytest.param(6, marks=pytest.mark.slow)])
 def test_the_lead_is_how_late_the_posteriors_turn(late_ticks: int) -> None:
     rng = np.random.default_rng(late_ticks)
     truth = [segments(rng, 8, 40, 90) for _ in range(3)]

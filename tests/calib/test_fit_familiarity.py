@@ -22,7 +22,7 @@ def signal(rng: np.random.Generator, seconds: float, size: int = 6) -> NDArray[n
     return np.asarray(places[at] + noise, np.float32)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_rate_of_false_alarms_is_roughly_kept(seed: int) -> None:
     """Twenty minutes of training, limits for 1 and for 6 an hour, ten unseen hours."""
     rng = np.random.default_rng(seed)

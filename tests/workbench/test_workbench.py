@@ -293,6 +293,7 @@ def test_flicker_reaches_the_pixels() -> None:
     assert np.corrcoef(np.diff(corner), np.diff(light.fast * light.slow))[0, 1] > 0.7
 
 
+@pytest.mark.slow
 def test_frames_alone_over_segment() -> None:
     """What the slow level is for: labelled by their nearest neighbours, frame by frame, unseen
     videos come out better than chance, in far more pieces than there are steps."""

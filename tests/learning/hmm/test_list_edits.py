@@ -85,7 +85,9 @@ def test_only_what_is_allowed_is_inserted_and_required_steps_occur() -> None:
         assert found.count(2) == 1 and 3 not in found and 0 in found[found.index(2) :]
 
 
-@pytest.mark.parametrize("kind", ["swapped", "missing", "additional"])
+@pytest.mark.parametrize(
+    "kind", ["swapped", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("missing", "additional"))]
+)
 def test_errors_of_lists_are_corrected_where_the_steps_are_clear(kind: str) -> None:
     features, transcripts, truth = make_videos(3, videos=24, noise=0.7)
     rng = np.random.default_rng(1)

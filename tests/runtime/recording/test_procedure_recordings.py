@@ -42,7 +42,7 @@ def encoded(events: list[Event]) -> list[bytes]:
     return [comparable(encode(event)) for event in events]
 
 
-@pytest.mark.parametrize("events", ["all", "core"])
+@pytest.mark.parametrize("events", ["all", pytest.param("core", marks=pytest.mark.slow)])
 def test_a_run_that_continued_a_journal_replays_to_its_events(place: Path, tmp_path: Path, events: str) -> None:
     """Its numbers do not begin at 0, and deviations and cycles name some of them."""
     wanted = replace(options(place, "drop=5%,unplug@60s+2s,seed=1"), journal=tmp_path / "journal", events=events)
