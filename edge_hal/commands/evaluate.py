@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.options.labelled import LabelledData, RunOfTask
 from edge_hal.commands.options.parsing import one_of
 from edge_hal.commands.options.task import run_of
 from edge_hal.commands.streams import require_written
@@ -46,20 +47,8 @@ ROWS = (
 
 
 def evaluate(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            readable=False, help="Task folder, or another folder with features/ or videos/, and with frame labels."
-        ),
-    ],
-    ckpt: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            help="Run directory that `edge-hal train` wrote, or a task folder (default: the newest run of the task "
-            "folder).",
-        ),
-    ] = None,
+    data: LabelledData,
+    ckpt: RunOfTask = None,
     split: Annotated[
         int | None, typer.Option(help="Score a part of this split, for example 1 (default: all videos).")
     ] = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.options.labelled import LabelledData, RunOfTask
 from edge_hal.commands.options.parsing import one_of
 from edge_hal.commands.options.task import run_of
 from edge_hal.commands.streams import require_written
@@ -18,20 +19,8 @@ KINDS = ("timelines", "confusion", "delays", "curve", "reliability")
 
 
 def plot(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            readable=False, help="Task folder, or another folder with features/ or videos/, and with frame labels."
-        ),
-    ],
-    ckpt: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            help="Run directory that `edge-hal train` wrote, or a task folder (default: the newest run of the task "
-            "folder).",
-        ),
-    ] = None,
+    data: LabelledData,
+    ckpt: RunOfTask = None,
     out: Annotated[Path, typer.Option(readable=False, help="Folder to write the charts into.")] = Path("plots"),
     kinds: Annotated[
         str | None, typer.Option(help=f"Which charts, for example timelines,delays (default: {','.join(KINDS)}).")
