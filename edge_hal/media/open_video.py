@@ -28,6 +28,11 @@ def open_pyav() -> ModuleType:
     return av
 
 
+def _any_metadata(av: ModuleType) -> dict[str, str]:
+    """Arguments of `av.open` for a file whose metadata are not UTF-8. PyAV 19 opens it without any."""
+    return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
+
 def open_video(path: Path) -> tuple[BinaryIO, Any, Any]:
     """The file, its container and its video stream. Raises EdgeHalError: it cannot be opened, or holds no video."""
     av, shown = open_pyav(), printable(path)
@@ -41,7 +46,7 @@ def open_video(path: Path) -> tuple[BinaryIO, Any, Any]:
             raise EdgeHalError(f"cannot open the video {shown}", why, "check the path") from error
         raise file_error(f"cannot open the video {shown}", error, path=path) from error
     try:
-        container = av.open(file, metadata_errors="replace")
+        container = av.open(file, **_any_metadata(av))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         empty = not path.stat().st_size
         file.close()

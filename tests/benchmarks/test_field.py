@@ -186,6 +186,7 @@ def shares_right(text: str) -> list[float]:
 def test_the_starter_is_measured_three_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("torch")
     root, starter = write_small_data(tmp_path / "data"), program("starter")
     for name in ("LOOK_AHEAD_WINDOWS", "LABELLED_ITERATIONS"):  # which it sets
         monkeypatch.setattr(starter.first_alignment, name, getattr(starter.first_alignment, name))
@@ -217,6 +218,7 @@ def test_the_starter_is_measured_three_ways(
 
 
 def test_a_stamped_video_tells_one_frame_of_each_segment() -> None:
+    pytest.importorskip("torch")
     starter, rng = program("starter"), np.random.default_rng(0)
     labels = np.repeat([2, 0, 1, 0, 2], rng.integers(1, 30, 5))
     recording = SampledRecording(

@@ -20,6 +20,8 @@ from edge_hal.learning.encoders.choose import open_pretrained
 from edge_hal.learning.encoders.pretrained import PretrainedEncoder
 from edge_hal.spec import EncoderSpec
 
+pytest.importorskip("torch")
+
 H, W, D = 6, 9, 5
 PICTURES = np.random.default_rng(1).integers(0, 256, (4, H, W, 3), dtype=np.uint8)
 WEIGHTS = np.random.default_rng(2).normal(size=(3, D)).astype(np.float32)

@@ -64,9 +64,16 @@ def test_a_message_is_an_event_that_can_be_shown_or_one_error(body: Any) -> None
 
 @pytest.mark.parametrize("depth", [1000, 100_000])
 def test_deep_nesting_is_an_error(depth: int) -> None:
-    for body in (b"[" * depth, b'{"a":' * depth, encode(start())[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"):
+    for body in (b"[" * depth, b'{"a":' * depth):
         with pytest.raises(EdgeHalError):
             decode(body)
+    body = encode(start())[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"
+    try:
+        event = decode(body)
+    except EdgeHalError:
+        return
+    assert depth == 1000 and event == start()  # Python 3.12 and later read so many levels
+    assert describe(event).isprintable() and json_line(body).isprintable()
 
 
 class Hostile:
