@@ -175,7 +175,7 @@ def picture_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Torch on one thread: the same sums in the same order."""
-    import torch
+    torch = pytest.importorskip("torch")
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
