@@ -238,7 +238,7 @@ def test_an_interrupted_extraction_continues(films: list[Video], tmp_path: Path)
     )
 
     def run(kill: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", code, str(kill), "extract", str(task), "--config", "tiny", "--workers", "1"]
+        command = [sys.executable, "-c", code, f"{kill:d}", "extract", str(task), "--config", "tiny", "--workers", "1"]
         return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
 
     killed = run(signal.SIGKILL)
