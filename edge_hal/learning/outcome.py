@@ -21,7 +21,7 @@ from edge_hal.metrics import IntArray
 from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.spec import PyramidSpec
 
-from .data.aspects import usual_aspect
+from .data.aspects import known_aspects
 from .data.recordings import SampledRecording
 from .data.video_set import VideoSet
 from .encoders.pretrained import PretrainedEncoder
@@ -75,7 +75,7 @@ def reference_of(
 
 def provenance_of(config: Config, seed: int, videos: VideoSet, device: torch.device) -> dict[str, Any]:
     """Versions, supervision, seed, the number of videos, and width over height of their pictures."""
-    aspect = usual_aspect(videos)
+    aspects = known_aspects(videos)
     return {
         "edge_hal": __version__,
         "torch": torch.__version__,
@@ -85,5 +85,5 @@ def provenance_of(config: Config, seed: int, videos: VideoSet, device: torch.dev
         "device": device.type,
         "videos": len(videos),
         "labelled": sum(video.labels is not None for video in videos.videos),
-        **({} if aspect is None else {"picture_aspect": round(aspect, 4)}),
+        **({"picture_aspects": aspects} if aspects else {}),
     }

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,13 @@ pictures then differ between machines, by 2 of 255 and, for 10-bit video, by up 
 XVID_TAGS = {"XVID", "XVIX", "RMP4", "ZMP4", "SIPP"}
 STATES_DURATION = {"matroska", "webm", "flv", "asf", "avi", "mov", "mp4"}
 """Containers whose header holds a duration. Of others the library only guesses one from the file's size."""
+
+
+class Aspect(NamedTuple):
+    """Width over height of an upright picture: as it is shown, and of its array. Pixels need not be square."""
+
+    shown: float
+    stored: float
 
 
 class VideoFile:
@@ -130,14 +137,15 @@ class VideoFile:
         self._probed, self._packets = [], self._demux()
         return True
 
-    def aspect(self) -> float | None:
-        """Width over height of the pictures, upright and with square pixels, from the first one that can be decoded.
-        None if the packets that were read when the file was opened give none. `frames` is not possible after this."""
+    def aspect(self) -> Aspect | None:
+        """That of the first picture that can be decoded. None if the packets that were read when the file was opened
+        give none. `frames` is not possible after this."""
         for packet in self._probed:
             try:
                 for frame in packet.decode():
-                    aspect = float(frame.width / frame.height * (self._stream.sample_aspect_ratio or 1))
-                    return 1 / aspect if round(frame.rotation / 90) % 2 else aspect
+                    stored, pixel = frame.width / frame.height, float(self._stream.sample_aspect_ratio or 1)
+                    turned = -1 if round(frame.rotation / 90) % 2 else 1
+                    return Aspect((stored * pixel) ** turned, stored**turned)
             except self._av.error.FFmpegError:
                 continue
         return None

@@ -52,10 +52,10 @@ def known_bundle(
     familiarity: Familiarity | None = None,
     labels: tuple[str, ...] = LABELS,
     moving: int = 0,
-    aspect: object = None,
+    aspects: object = None,
 ) -> Bundle:
     """With `lag_s`, what it says of a tick is meant of one so long before. `labels`: names of the entries. `moving`:
-    as in `EncoderSpec`. `aspect`: what the provenance says of the pictures of training."""
+    as in `EncoderSpec`. `aspects`: what the provenance says of the pictures of training."""
     spec = known_spec(model_hz, pictures=pictures, lag_s=lag_s, labels=labels, moving=moving)
 
     def write(directory: Path) -> None:
@@ -66,7 +66,7 @@ def known_bundle(
             _write_encoder(directory / encoder_name("fp32"), spec.encoder)
 
     certificate = {"passed": passed, "checks": [{"name": "decree", "passed": passed}]}
-    provenance = {"by": "tests"} | ({} if aspect is None else {"picture_aspect": aspect})
+    provenance = {"by": "tests"} | ({} if aspects is None else {"picture_aspects": aspects})
     return write_bundle(path, spec, "fp32", decoder, provenance, write, lambda _: certificate, familiarity=familiarity)
 
 

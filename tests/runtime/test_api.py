@@ -402,22 +402,29 @@ def test_frames_an_hour_apart_draw_one_warning_and_one_pause_draws_none(
 
 
 @pytest.mark.parametrize(
-    ("aspect", "sizes", "told"),
+    ("aspects", "sizes", "told"),
     [
-        (1.3333, [(640, 480), (320, 240)], None),
-        (1.7778, [(640, 400), (1280, 720)], None),  # 16:10 is near enough
-        (1.3333, [(1280, 720), (1280, 720)], "1280 x 720, and those of training were 1.33 times as wide as high"),
-        (1.7778, [(720, 1280)], "too wide"),
-        (1.3333, [(1280, 720)] * 3 + [(640, 480)], "too narrow"),
-        (1.3333, [(16, 16)], None),  # resized before, as in a recording
+        ([1.3333], [(640, 480), (320, 240)], None),
+        ([1.7778], [(640, 400), (1280, 720)], None),  # 16:10 is near enough
+        (
+            [1.3333],
+            [(1280, 720), (1280, 720)],
+            "1280 x 720, 1.78 times as wide as high, and the nearest of training 1.33",
+        ),
+        ([1.7778], [(720, 1280)], "0.56 times as wide"),
+        ([1.3333], [(1280, 720), (720, 1280), (1280, 720)], "1280 x 720"),
+        ([1.3333, 0.75], [(1280, 720)] * 3 + [(640, 480)], "training 1.33 times"),
+        ([1.7778, 0.5625], [(1280, 720), (720, 1280)], None),
+        ([1.7778, 1.25], [(720, 576)], None),  # pixels that are not square, as in training
+        ([1.3333], [(16, 16)], None),  # resized before, as in a recording
         (None, [(1280, 720)], None),
-        *((odd, [(1280, 720)], None) for odd in ("1.3", -1.0, 0.0, [1.3], 1)),
+        *((odd, [(1280, 720)], None) for odd in ([], "1.3", 1.3, ["1.3"], [-1.0], [0.0], [1], [1.3, None], {"a": 1.3})),
     ],
 )
 def test_pictures_of_another_shape_than_in_training_are_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, aspect: object, sizes: list[tuple[int, int]], told: str | None
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, aspects: object, sizes: list[tuple[int, int]], told: str | None
 ) -> None:
-    bundle = known_bundle(tmp_path / "bundle", pictures=True, aspect=aspect)
+    bundle = known_bundle(tmp_path / "bundle", pictures=True, aspects=aspects)
     rng = np.random.default_rng(0)
     with edge_hal.open_stream(bundle.path) as stream:
         for number, (width, height) in enumerate(sizes):

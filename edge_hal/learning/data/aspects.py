@@ -1,8 +1,6 @@
-"""Videos whose pictures have another shape than most. All are squeezed to one size, so things look different there."""
+"""Shapes of the pictures of videos. All are squeezed to one size, so things look different in another shape."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from edge_hal.preprocess import same_shape
 
@@ -10,22 +8,19 @@ from .step_texts import count_of
 from .video_set import VideoSet
 
 
-def usual_aspect(videos: VideoSet) -> float | None:
-    """Width over height of most pictures, as the median of the videos; None if no video tells it."""
-    known = [video.aspect for video in videos.videos if video.aspect is not None]
-    return float(np.median(known)) if known else None
+def known_aspects(videos: VideoSet) -> list[float]:
+    """Width over height of all pictures, each value once: as shown, and of the arrays, which is all that is known of a
+    picture at run time."""
+    return sorted({round(aspect, 2) for video in videos.videos for aspect in video.aspect or ()})
 
 
 def other_shapes(videos: VideoSet) -> str | None:
-    """Names the videos of another shape; None if all are alike."""
-    usual = usual_aspect(videos)
-    if usual is None:
+    """Names the videos whose pictures are shown in another shape than most; None if all are alike."""
+    shown = {video.name: video.aspect.shown for video in videos.videos if video.aspect is not None}
+    if not shown:
         return None
-    other = [
-        f"{video.name} ({video.aspect:.2f})"
-        for video in videos.videos
-        if video.aspect is not None and not same_shape(video.aspect, usual)
-    ]
+    usual = max(shown.values(), key=lambda one: sum(same_shape(one, other) for other in shown.values()))
+    other = [f"{name} ({aspect:.2f})" for name, aspect in shown.items() if not same_shape(aspect, usual)]
     if not other:
         return None
     what = f"pictures of another shape in {count_of(other, 'video')}: width over height is {usual:.2f} in most"

@@ -18,7 +18,7 @@ from edge_hal.feature_file import open_features
 from edge_hal.files import check_readable
 from edge_hal.media.names import printable
 from edge_hal.media.stamps import Missing, newest
-from edge_hal.media.video_file import VideoFile
+from edge_hal.media.video_file import Aspect, VideoFile
 from edge_hal.metrics import IntArray
 from edge_hal.rate import instant_ns
 
@@ -107,7 +107,7 @@ class VideoTimes:
         missing: frames that stamps or duration announce and that are not in the file.
         constant_rate: whether the frames are a period apart, but for gaps.
         notes: what the user should know.
-        aspect: width over height of the pictures as they are shown; None if it is not known.
+        aspect: of the pictures; None if it is not known.
     """
 
     rate: Fraction
@@ -115,7 +115,7 @@ class VideoTimes:
     missing: Missing
     constant_rate: bool
     notes: list[str]
-    aspect: float | None = None
+    aspect: Aspect | None = None
 
     @property
     def rate_hz(self) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.feature_file import as_float32, columns
 from edge_hal.media.stamps import Missing
+from edge_hal.media.video_file import Aspect
 from edge_hal.metrics import IntArray
 
 from .media_files import open_array
@@ -27,7 +28,7 @@ class Video:
         rate_hz: frames per second; None if not known.
         labels: (length,) -1 for a frame without a label; None unless labels were asked for.
         missing: what a video file lacks, by its stamps.
-        aspect: width over height of its pictures as they are shown; None if it is not known.
+        aspect: of its pictures; None if it is not known.
         whole: it shows the procedure from its begin to its end, as far as is known. The procedure is learned from such
             videos.
     """
@@ -41,7 +42,7 @@ class Video:
     labels: IntArray | None = field(default=None, compare=False)
     layout: Layout = "TD"
     missing: Missing | None = field(default=None, compare=False)
-    aspect: float | None = field(default=None, compare=False)
+    aspect: Aspect | None = field(default=None, compare=False)
     whole: bool = field(default=True, compare=False)
 
     def read(self) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.data.aspects import other_shapes
+from edge_hal.learning.data.aspects import known_aspects, other_shapes
 from edge_hal.learning.data.check_videos import inseparable
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.examine import examine, too_much
@@ -23,6 +23,8 @@ from edge_hal.learning.data.media_files import read_times
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.data.training_cost import Cost, extraction_times
 from edge_hal.learning.data.video_set import Video, VideoSet
+from edge_hal.media.video_file import Aspect
+from edge_hal.preprocess import same_shape
 from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
 from tests.helpers.videos import write_video
 
@@ -203,16 +205,34 @@ def test_a_damaged_video_is_an_error_before_anything_is_decoded(tmp_path: Path) 
     assert error.what == f"{caught.value.what}: {caught.value.why}"
 
 
+def filmed(aspects: dict[str, Aspect | None]) -> VideoSet:
+    videos = [Video(name, Path(name), "video", (0,), 20, aspect=aspect) for name, aspect in sorted(aspects.items())]
+    return VideoSet(("take",), tuple(videos))
+
+
 @given(usual=st.floats(0.4, 2.5), factor=st.floats(0.5, 2), names=st.permutations("abcde"))
 def test_videos_of_another_shape_than_most_are_named(usual: float, factor: float, names: list[str]) -> None:
-    aspects = dict(zip(names, (usual * factor, usual, usual, usual, None), strict=True))
-    videos = tuple(Video(name, Path(name), "video", (0,), 20, aspect=aspects[name]) for name in "abcde")
-    found = other_shapes(VideoSet(("take",), videos))
+    shown = dict(zip(names, (usual * factor, usual, usual, usual), strict=False))
+    videos = filmed({name: Aspect(shown[name], 1.0) if name in shown else None for name in names})
+    found, aspects = other_shapes(videos), known_aspects(videos)
     if max(factor, 1 / factor) < 1.149:
         assert found is None
     elif max(factor, 1 / factor) > 1.151:
         assert found is not None
         assert f"in 1 video ({names[0]} ({usual * factor:.2f})): width over height is {usual:.2f} in most" in found
+    assert all(any(same_shape(x, y) for y in aspects) for x in (*shown.values(), 1.0))
+
+
+def test_of_two_shapes_in_equal_numbers_one_is_named_and_both_are_known() -> None:
+    videos = filmed({name: Aspect(*2 * ((9 / 16 if name in "cd" else 16 / 9),)) for name in "abcd"})
+    found = other_shapes(videos)
+    assert found is not None and "in 2 videos (c (0.56), d (0.56))" in found
+    assert known_aspects(videos) == [0.56, 1.78]
+    torch = pytest.importorskip("torch")
+    from edge_hal.learning.outcome import provenance_of
+
+    told = [provenance_of(load_config("tiny"), 0, each, torch.device("cpu")) for each in (videos, filmed({"a": None}))]
+    assert told[0]["picture_aspects"] == [0.56, 1.78] and "picture_aspects" not in told[1]
 
 
 def test_a_phone_that_was_turned_is_told_before_training(tmp_path: Path) -> None:
