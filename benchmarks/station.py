@@ -4,8 +4,8 @@
 
 Random weights. Each stream reads `features:` at the rate of the model (`--video`: a 640 x 480 MJPG file at 30 frames a
 second; `--camera`: the same in a reading process, as a camera is read), without a journal. It begins at a random moment
-within a period, as cameras do. Every decision is made to send an event, so that the whole path is measured for each
-tick.
+within a period of the model, as cameras do. Every decision is made to send an event, so that the whole path is measured
+for each tick.
 
 A station and N runs take turns, and ratios are those of the same call:
 
@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 import zmq
 
+from edge_hal.bundle import Bundle
+
 CHILD = """
 import random
 import sys
@@ -52,12 +54,12 @@ class Always(Decoder):
 start = RealtimeFileSource.start
 
 def start_apart(source):
-    time.sleep(random.random() / 30)
+    time.sleep(random.random() / float(hz))
     start(source)
 
 RealtimeFileSource.start = start_apart
 model.open_decoder = lambda config, spec: Always(config, spec.model_hz, spec.lag_ticks)
-bundle, camera, endpoint, *names = sys.argv[1:]
+bundle, hz, camera, endpoint, *names = sys.argv[1:]
 streams = {name: RunOptions(Path(bundle), camera, endpoint, stream=name, decide_every=1) for name in names}
 if len(names) > 1:
     run_station(lambda: StationOptions(streams, AddressOptions(endpoint)))
@@ -93,13 +95,13 @@ def pss_mb(processes: list[int]) -> float:
     return total / 1024
 
 
-def measured(bundle: Path, camera: str, groups: list[list[str]], folder: Path, seconds: float) -> dict[str, float]:
+def measured(bundle: Bundle, camera: str, groups: list[list[str]], folder: Path, seconds: float) -> dict[str, float]:
     """Streams in groups, a process for each group."""
     names = {name for group in groups for name in group}
-    children, endpoints = [], []
+    children, endpoints, hz = [], [], str(bundle.spec.model_hz)
     for number, group in enumerate(groups):
         endpoints.append(f"ipc://{folder}/s{number}")
-        arguments = [sys.executable, "-c", CHILD, str(bundle), camera, endpoints[-1], *group]
+        arguments = [sys.executable, "-c", CHILD, str(bundle.path), hz, camera, endpoints[-1], *group]
         children.append(subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}))
     processes = [child.pid for child in children]
     try:
@@ -167,7 +169,7 @@ def main() -> None:
         found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(arguments.rounds):
             for way, groups in ways.items():
-                found[way].append(measured(bundle.path, camera, groups, place, arguments.seconds))
+                found[way].append(measured(bundle, camera, groups, place, arguments.seconds))
                 print(way, {key: round(value, 3) for key, value in found[way][-1].items()}, flush=True)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{arguments.streams} streams, {arguments.preset} at {hz:g} Hz, {os.cpu_count()} cores, load {load}")

@@ -41,29 +41,28 @@ class FrameEncoder(nn.Module):
 
 
 def augmentation(image: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Random numbers for `augmented`, one entry for each picture of `image` (B, H, W, 3): gain, tint, offset, noise,
-    and the rows and columns of a shift of a few pixels."""
+    """Random numbers for `augmented`, one entry for each picture of `image` (B, H, W, 3): gain, tint, offset, and the
+    rows and columns of a shift of a few pixels."""
     batch, height, width, _ = image.shape
     gain = 1 + 0.25 * (2 * torch.rand(batch, 1, 1, 1, generator=generator) - 1)
     tint = 1 + 0.08 * torch.randn(batch, 1, 1, 3, generator=generator)
     offset = 12 * torch.randn(batch, 1, 1, 1, generator=generator)
-    noise = torch.randn(image.shape, generator=generator)
     reach = (max(1, height // 24), max(1, width // 24))
     rows = torch.randint(-reach[0], reach[0] + 1, (batch, 1), generator=generator)
     columns = torch.randint(-reach[1], reach[1] + 1, (batch, 1), generator=generator)
-    return gain, tint, offset, noise, rows, columns
+    return gain, tint, offset, rows, columns
 
 
-def augmented(
-    image: Tensor, gain: Tensor, tint: Tensor, offset: Tensor, noise: Tensor, rows: Tensor, columns: Tensor
-) -> Tensor:
-    """Training pictures with the random numbers of `augmentation`.
+def augmented(image: Tensor, gain: Tensor, tint: Tensor, offset: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Training pictures with the random numbers of `augmentation`, and with noise on each pixel from the global
+    generator.
 
     Args:
         image: (B, H, W, 3) uint8.
     """
     batch, height, width, _ = image.shape
-    x = image.float() * gain * tint + offset + 5 * noise
+    x = image.float() * gain * tint + offset
+    x = x + 5 * torch.randn_like(x)
     rows = (rows + torch.arange(height, device=x.device)).clamp(0, height - 1)
     columns = (columns + torch.arange(width, device=x.device)).clamp(0, width - 1)
     index = torch.arange(batch, device=x.device)[:, None, None]

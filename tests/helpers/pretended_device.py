@@ -37,6 +37,14 @@ class Elsewhere(Tensor):
         return _computed(func, args, kwargs or {})
 
 
+class _Generator(torch.Generator):
+    """For a device of the same name as its tensors. Unlike a GPU, nothing refuses a generator of another device."""
+
+    def __new__(cls, device: Any = "cpu") -> _Generator:
+        place = "cpu" if torch.device(device) == ELSEWHERE else device
+        return super().__new__(cls, place)  # type: ignore[call-arg]
+
+
 class _Everywhere(TorchDispatchMode):
     """Tensors that are made, or sent there, pass no tensor that lies there already."""
 
@@ -48,7 +56,11 @@ class _Everywhere(TorchDispatchMode):
 def pretended_device() -> Iterator[torch.device]:
     """Inside, tensors may be sent to the device that is yielded."""
     # Inference tensors can have no views of another kind of tensor: without gradients will do.
-    with mock.patch("torch.inference_mode", torch.no_grad), _Everywhere():
+    with (
+        mock.patch("torch.inference_mode", torch.no_grad),
+        mock.patch("torch.Generator", _Generator),
+        _Everywhere(),
+    ):
         yield ELSEWHERE
 
 

@@ -1,7 +1,7 @@
 """The share of a batch that one process computes, so that all shares together give what one process would compute.
 
-Means are weighted by their numbers of items. Random numbers of the network are drawn for the whole batch, and each
-process uses those of its rows. Batch normalisation uses the statistics of the whole batch.
+Means are weighted by their numbers of items. Each row of the batch has a generator of its own for the random numbers of
+the network, so a process draws those of its rows only. Batch normalisation uses the statistics of the whole batch.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Loss(nn.Module):
     def forward(self, batch: Batch, device: torch.device) -> Tensor:
         """The loss. With several processes: their mean is the loss of the whole batch, and the mean of their gradients
         is its gradient."""
-        if self.world.size == 1:
-            return _total(term.value() for term in batch.losses(*(x.to(device) for x in batch.tensors)))
-        rows = Rows(len(batch.tensors[0]), self.world)
+        rows = Rows(len(batch.tensors[0]), self.world, device)
         with rows:
             terms = batch.losses(*(rows.of(x).to(device) for x in batch.tensors))
+        if self.world.size == 1:
+            return _total(term.value() for term in terms)
         here = torch.tensor([0 if rows.idle else mean.count for term in terms for mean in term.means])
         total = self.world.sum(here.clone())
         shares = iter((self.world.size * here / total.clamp_min(1)).float().to(device))
@@ -77,16 +77,19 @@ class Rows(TorchFunctionMode):
     """The rows of a batch of `count` that this process computes. A process for which none is left computes the first
     and does not count it.
 
-    As a context it replaces what depends on the other rows: dropout, `randn_like`, and batch normalisation.
+    As a context it replaces what would depend on the number of processes: dropout, `randn_like`, and batch
+    normalisation. Each row has a generator, whose seed comes from the global one.
     """
 
-    def __init__(self, count: int, world: World) -> None:
+    def __init__(self, count: int, world: World, device: torch.device) -> None:
         super().__init__()
         self.count, self.world = count, world
         self.begin, self.end = (count * rank // world.size for rank in (world.rank, world.rank + 1))
         self.idle = self.begin == self.end
         if self.idle:
             self.begin, self.end = 0, 1
+        seeds = torch.randint(2**63 - 1, (count,)).tolist()
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds[self.begin : self.end]]
 
     def of(self, whole: Tensor) -> Tensor:
         """The entries of these rows. `whole` has the same number of entries for each row."""
@@ -98,20 +101,22 @@ class Rows(TorchFunctionMode):
         if func is F.dropout:
             return self._dropout(*args, **kwargs)
         if func is torch.randn_like:
-            return self.of(torch.randn(self._whole(*args), device=args[0].device, dtype=args[0].dtype))
-        if func is F.batch_norm and kwargs.get("training", args[5] if len(args) > 5 else False):
+            return self._drawn(torch.empty_like(*args), Tensor.normal_)
+        shared = self.world.size > 1 and func is F.batch_norm
+        if shared and kwargs.get("training", args[5] if len(args) > 5 else False):
             return self._normalised(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _whole(self, x: Tensor) -> tuple[int, ...]:
-        """The shape of `x` with all rows of the batch."""
-        return (len(x) // (self.end - self.begin) * self.count, *x.shape[1:])
+    def _drawn(self, x: Tensor, draw: Callable[..., Tensor], *settings: float) -> Tensor:
+        """`x`, filled by `draw` row by row."""
+        for row, generator in zip(x.chunk(len(self.generators)), self.generators, strict=True):
+            draw(row, *settings, generator=generator)
+        return x
 
     def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training or p == 0:
             return x
-        kept = torch.empty(self._whole(x), dtype=torch.bool, device=x.device).bernoulli_(1 - p)
-        return x * self.of(kept).to(x.dtype).div_(1 - p)
+        return x * self._drawn(torch.empty_like(x), Tensor.bernoulli_, 1 - p).div_(1 - p)
 
     def _normalised(
         self,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from torch.nn import functional as F
 from edge_hal.learning.networks.share import Rows
 from edge_hal.learning.networks.world import ALONE, World
 
+CPU = torch.device("cpu")
 SHARES = st.floats(0.01, 0.99)
 
 
@@ -19,17 +18,28 @@ SHARES = st.floats(0.01, 0.99)
 @settings(max_examples=30, deadline=None)
 def test_processes_keep_what_one_process_keeps(share: float, seed: int, count: int, processes: int) -> None:
     whole, parts = torch.randn(2 * count, 3, 7, generator=torch.Generator().manual_seed(seed)), []
-    torch.manual_seed(seed)
-    expected = [F.dropout(whole, share) for _ in range(2)]
-    for rank in range(processes):
-        rows = Rows(count, World(rank, processes))
+    for world in (ALONE, *(World(rank, processes) for rank in range(processes))):
         torch.manual_seed(seed)
+        rows = Rows(count, world, CPU)
         with rows:
-            found = [F.dropout(rows.of(whole), share) for _ in range(2)]
+            found = [F.dropout(rows.of(whole), share) for _ in range(2)] + [torch.randn_like(rows.of(whole))]
         if not rows.idle:
             parts.append(found)
-    for number, one in enumerate(expected):
-        torch.testing.assert_close(torch.cat([part[number] for part in parts]), one)
+    for one, *shares in zip(*parts, strict=True):
+        assert torch.equal(torch.cat(shares), one)
+
+
+def test_dropout_keeps_its_share_and_the_mean_and_no_two_rows_alike() -> None:
+    ones = torch.ones(8, 50, 50)
+    torch.manual_seed(0)
+    with Rows(len(ones), ALONE, CPU):
+        first, second = F.dropout(ones, 0.3), F.dropout(ones, 0.3)
+        assert torch.equal(F.dropout(ones, 0.3, training=False), ones)
+    for kept in (first, second):
+        assert set(kept.unique().tolist()) == {0.0, torch.tensor(1 / 0.7).item()}
+        assert abs(float((kept == 0).float().mean()) - 0.3) < 0.01
+    masks = torch.cat([first, second]).flatten(1)
+    assert len(masks.unique(dim=0)) == len(masks)
 
 
 @given(seed=st.integers(0, 1000), count=st.integers(2, 4), channels=st.integers(1, 5), height=st.integers(1, 6))
@@ -47,8 +57,8 @@ def test_batch_normalisation_and_its_gradient_are_those_of_torch(
     for shared in (False, True):
         leaves = [each.clone().requires_grad_() for each in (x, weight, bias)]
         running = [torch.zeros(channels), torch.ones(channels)]
-        with Rows(count, ALONE) if shared else nullcontext():
-            seen = F.batch_norm(leaves[0], running[0], running[1], leaves[1], leaves[2], True, 0.1, 1e-5)
+        normalised = Rows(count, ALONE, CPU)._normalised if shared else F.batch_norm
+        seen = normalised(leaves[0], running[0], running[1], leaves[1], leaves[2], True, 0.1, 1e-5)
         (seen * upstream).sum().backward()
         results.append([seen.detach(), *running, *(leaf.grad for leaf in leaves)])
     for expected, found in zip(*results, strict=True):
