@@ -113,11 +113,13 @@ rng = np.random.default_rng(0)
 made = [moving_dot(rng, 83) for _ in range(3)]
 recordings = [SampledRecording(str(i), (0, 1), x, np.arange(len(x)), None) for i, (x, _) in enumerate(made)]
 learning = load_config("tiny", ["learning.encoder.epochs=2", "learning.encoder.batch=20"]).learning
-with world_of_torchrun() as world:
-    stage = Stage("encoder", out.with_suffix(".last"), 0, lambda *told: None, world=world)
-    module = learn_encoder(recordings, [y for _, y in made], EncoderSpec(SIZE, SIZE, 8), 2, HZ, learning, stage)
-    if world.first:
-        torch.save(module.state_dict(), out)
+def learn():  # the groups of processes are gone before Python ends, as after `edge-hal train`
+    with world_of_torchrun() as world:
+        stage = Stage("encoder", out.with_suffix(".last"), 0, lambda *told: None, world=world)
+        module = learn_encoder(recordings, [y for _, y in made], EncoderSpec(SIZE, SIZE, 8), 2, HZ, learning, stage)
+        if world.first:
+            torch.save(module.state_dict(), out)
+learn()
 """
 
 
