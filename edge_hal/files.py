@@ -8,7 +8,7 @@ import os
 import pwd
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import EdgeHalError
@@ -75,6 +75,22 @@ def check_writable(path: Path, what: str = "", todo: str = "") -> None:
     culprit = _not_writable(path)
     if culprit is not None:
         raise _denied(what or f"cannot write {path}", culprit, todo, writing=True)
+
+
+def check_place(path: Path, what: str = "", todo: str = "", inputs: Iterable[Path] = ()) -> None:
+    """Raises EdgeHalError if no file can be written at `path`: a folder is there, its own folder is missing, this
+    process may not write it, or it is one of `inputs`, which would be lost."""
+    what = what or f"cannot write {path}"
+    check_writable(path, what, todo)
+    if path.is_dir():
+        raise EdgeHalError(what, "a folder is there", todo)
+    if not path.parent.is_dir():
+        raise EdgeHalError(what, f"there is no folder {path.parent}", todo)
+    check_writable(path.parent, what, todo)
+    for each in inputs:
+        with contextlib.suppress(OSError):
+            if path.samefile(each):
+                raise EdgeHalError(what, f"it is {each}, which is read", todo, exit_code=2)
 
 
 def file_error(

@@ -15,6 +15,7 @@ from edge_hal.commands.options.parsing import one_of
 from edge_hal.commands.options.task import run_of
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_place, replacing
 from edge_hal.plotting import FORMATS
 
 if TYPE_CHECKING:
@@ -103,9 +104,7 @@ def evaluate(
         if curve.suffix.lower() not in FORMATS:
             raise EdgeHalError(f"--curve {curve}", "the picture is .png or .svg", exit_code=2)
         require("matplotlib")
-        from edge_hal.files import check_writable
-
-        check_writable(curve.parent, f"cannot write {curve}", "choose another --curve")
+        check_place(curve, todo="choose another --curve")
     check_settings(settings, stage)
     require("torch", "safetensors")
     from edge_hal.commands.options.train_inputs import load_videos, print_notes
@@ -150,7 +149,8 @@ def evaluate(
                     if not streamed.decoder.believes:
                         why = "its decoder has no probability at which a change is decided"
                         raise EdgeHalError(f"{path} has no curve", why, "train it with this version", exit_code=2)
-                    draw_curve(curve, decision_curve(streamed, known), streamed.decoder)
+                    with replacing(curve, todo="choose another --curve") as beside:
+                        draw_curve(beside, decision_curve(streamed, known), streamed.decoder)
     print(json.dumps(scores)) if as_json else print_table(scores, f"{len(videos)} videos, {part}, {stage}")
     require_written()
 

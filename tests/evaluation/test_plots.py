@@ -104,6 +104,25 @@ def test_wrong_use_of_the_command_is_one_error(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_curve_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder.png").mkdir()
+    for place, told in {
+        "none/c.png": "there is no folder",
+        "folder.png": "a folder is there",
+        "file/c.png": "",
+    }.items():
+        # There are no data either, which only the work would notice.
+        arguments = ("eval", str(tmp_path / "nowhere"), "--curve", str(tmp_path / place))
+        code, out, err = called_here(monkeypatch, capsys, *arguments)
+        assert (code, out, err.count("error: ")) == (1, "", 1), err
+        assert "cannot write" in err and told in " ".join(err.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
 def test_colours_differ_and_labels_are_short() -> None:
     many = colours(24)
     assert len(set(many)) == 24 and all(0 <= part <= 1 for colour in many for part in colour)
