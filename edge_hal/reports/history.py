@@ -68,6 +68,8 @@ class History:
     cut: int = 0
     first_utc_ns: int = 0
     last_utc_ns: int = 0
+    seen: set[tuple[str, str, int]] = field(default_factory=set)
+    """The starts and cut steps that were counted, with session and time: a journal and its copy tell them twice."""
     steps: list[StepRun] = field(default_factory=list)
     cycles: list[CycleRun] = field(default_factory=list)
     deviations: list[DeviationRun] = field(default_factory=list)
@@ -94,7 +96,7 @@ class _Reader:
             self._cut()
             self._session, self._source = str(event.run.get("session") or ""), event.source
             self._clock = (0, utc_ns)
-            self._history.runs += 1
+            self._history.runs += self._new("start", utc_ns)
         elif isinstance(event, Transition):
             self._clock = (event.decision.t_ns, utc_ns)
             self._end_step(event)
@@ -144,8 +146,15 @@ class _Reader:
         )
 
     def _cut(self) -> None:
-        self._history.cut += self._current is not None
+        if self._current is not None:
+            self._history.cut += self._new("cut", self._current.boundary.t_ns)
         self._current = None
+
+    def _new(self, what: str, time_ns: int) -> bool:
+        key = what, self._session, time_ns
+        new = key not in self._history.seen
+        self._history.seen.add(key)
+        return new
 
     def _place(self, moment: Moment) -> Place:
         t_ns, then_ns = self._clock
@@ -164,7 +173,8 @@ def histories(journals: Iterable[Iterable[Event]]) -> list[History]:
     """The history of each stream, by name.
 
     Args:
-        journals: of each its events, in the order of `seq`; journals of one stream are joined.
+        journals: of each its events, in the order of `seq`; journals of one stream are joined. What two of them
+            hold, such as a journal and a copy of it, counts once.
     """
     found: dict[str, History] = {}
     for events in journals:
@@ -175,9 +185,9 @@ def histories(journals: Iterable[Iterable[Event]]) -> list[History]:
         for reader in readers.values():
             reader.finish()
     for history in found.values():
-        history.steps.sort(key=lambda step: step.begin.utc_ns)
-        history.cycles.sort(key=lambda cycle: cycle.end.utc_ns)
-        history.deviations.sort(key=lambda deviation: deviation.at.utc_ns)
+        history.steps = sorted(dict.fromkeys(history.steps), key=lambda step: step.begin.utc_ns)
+        history.cycles = sorted(dict.fromkeys(history.cycles), key=lambda cycle: cycle.end.utc_ns)
+        history.deviations = sorted(dict.fromkeys(history.deviations), key=lambda deviation: deviation.at.utc_ns)
     return [found[name] for name in sorted(found)]
 
 

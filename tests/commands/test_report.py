@@ -120,6 +120,15 @@ def test_a_background_step_of_a_procedure_is_waiting(
     assert json.loads(out)["streams"][0]["waiting_share"] == pytest.approx(5 / 35)
 
 
+def test_a_journal_and_a_copy_of_it_count_once(called: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    whole = journal(tmp_path / "a", work("2026-05-01"), work("2026-05-02", session="s2"))
+    shutil.copy(whole, tmp_path / "copy")
+    code, alone, err = called(whole, "--json", "--timezone", "UTC")
+    assert code == 0, err
+    for others in ((whole,), (tmp_path / "copy",), (tmp_path / "." / "a", tmp_path / "copy")):
+        assert called(whole, *others, "--json", "--timezone", "UTC") == (0, alone, ""), others
+
+
 def test_wrong_use_is_one_error_and_leaves_nothing(called: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     path = journal(tmp_path / "j", work("2026-05-01", 2))
     (tmp_path / "text").write_text("no journal" * 500)
