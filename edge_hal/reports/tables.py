@@ -12,6 +12,17 @@ from .figures import ShiftFigures, StreamReport
 from .history import Place
 from .local_time import LocalTime
 
+PLACE = ("begin", "source", "session", "t_s", "frame")
+COLUMNS = {
+    "cycles": ("stream", "end", "duration_s", "complete", "missing", "deviations", *PLACE),
+    "steps": ("stream", "action", "duration_s", *PLACE),
+    "deviations": ("stream", "kind", "seen", "expected", "evidence", "confidence", *PLACE),
+    "shifts": (
+        *("stream", "name", "hours", "cycles", "complete", "deviations"),
+        *("complete_per_hour", "p10_s", "median_s", "p90_s"),
+    ),
+}
+TABLES = tuple(f"{name}.csv" for name in COLUMNS)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for a formula."""
 
@@ -44,8 +55,9 @@ def as_json(report: StreamReport, local: LocalTime) -> dict[str, Any]:
 
 
 def as_csv(reports: Sequence[StreamReport], local: LocalTime) -> dict[str, str]:
-    """{name of the file: content}: a row for each cycle, step, deviation and shift."""
-    rows: dict[str, list[dict[str, Any]]] = {"cycles": [], "steps": [], "deviations": [], "shifts": []}
+    """{name of the file: content}: a row for each cycle, step, deviation and shift. A table without rows has a head, so
+    that it replaces that of an earlier report."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
     for report in reports:
         head = {"stream": report.history.stream}
         for cycle in report.history.cycles:
@@ -70,7 +82,7 @@ def as_csv(reports: Sequence[StreamReport], local: LocalTime) -> dict[str, str]:
             }
             rows["deviations"].append({**head, **told, **_place(deviation.at, local)})
         rows["shifts"] += [{**head, **_shift(shift)} for shift in report.shifts]
-    return {f"{name}.csv": _csv(found) for name, found in rows.items() if found}
+    return {f"{name}.csv": _csv(found, COLUMNS[name]) for name, found in rows.items()}
 
 
 def _shift(shift: ShiftFigures) -> dict[str, Any]:
@@ -97,10 +109,9 @@ def _iso(utc_ns: int, local: LocalTime) -> str:
     return local.at(utc_ns).isoformat(timespec="milliseconds")
 
 
-def _csv(rows: Iterable[dict[str, Any]]) -> str:
-    rows = list(rows)
+def _csv(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]))  # ends lines with CR LF (RFC 4180), and quotes texts that hold one
+    writer = csv.DictWriter(file, columns)  # ends lines with CR LF (RFC 4180), and quotes texts that hold one
     writer.writeheader()
     writer.writerows({name: _safe(value) for name, value in row.items()} for row in rows)
     return file.getvalue()

@@ -14,6 +14,7 @@ import pytest
 from edge_hal.commands.report import read_events
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Lost, encode
+from edge_hal.reports.tables import TABLES
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from tests.helpers.processes import called_here, contents
 from tests.helpers.shift_work import Bench, utc_ns
@@ -54,7 +55,7 @@ def test_a_report_in_all_forms(called: Callable[..., tuple[int, str, str]], tmp_
     )
     page = (tmp_path / "r.html").read_text()
     assert "left &lt;b&gt;" in page and "<b>" not in page
-    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == ["cycles.csv", "shifts.csv", "steps.csv"]
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == sorted(TABLES)
     code, text, err = called(first, second, "--json", "--since", "2026-05-02T00:00Z", "--until", "2026-05-03T00:00Z")
     bench, left = json.loads(text)["streams"]
     assert (bench["cycles"]["count"], left["cycles"]["count"], bench["runs"]) == (10, 0, 2)
@@ -127,6 +128,16 @@ def test_a_journal_and_a_copy_of_it_count_once(called: Callable[..., tuple[int, 
     assert code == 0, err
     for others in ((whole,), (tmp_path / "copy",), (tmp_path / "." / "a", tmp_path / "copy")):
         assert called(whole, *others, "--json", "--timezone", "UTC") == (0, alone, ""), others
+
+
+def test_tables_of_an_earlier_report_do_not_stay(called: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for name in TABLES:
+        (tables / name).write_text("stream\nof an earlier report\n")
+    code, _, err = called(journal(tmp_path / "j", work("2026-05-01")), "--csv", tables, "--until", "2026-01-01")
+    assert code == 0, err
+    assert [(tables / name).read_text().count("\n") for name in TABLES] == [1] * len(TABLES)
 
 
 def test_wrong_use_is_one_error_and_leaves_nothing(called: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

@@ -128,4 +128,4 @@ def test_tables_have_a_row_for_each_and_the_json_all_figures() -> None:
     told = as_json(made, LOCAL)
     assert told["cycles"]["count"] == 35 and told["shifts"][0]["complete"] == 35
     assert told["longest_steps"][0]["source"] == "turn" and told["first"].endswith("+02:00")
-    assert as_csv([], LOCAL) == {}
+    assert [text.count("\n") for text in as_csv([], LOCAL).values()] == [1, 1, 1, 1]  # the heads
