@@ -62,12 +62,12 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as one JSON object.")] = False,
 ) -> None:
     """Report cycle times, durations of steps, deviations and throughput by shift."""
-    from edge_hal.files import check_writable, write_file
+    from edge_hal.files import check_place, check_writable, write_file
     from edge_hal.reports.figures import report_of
     from edge_hal.reports.history import histories, within
     from edge_hal.reports.local_time import LocalTime, ShiftPlan
     from edge_hal.reports.page import page
-    from edge_hal.reports.tables import as_csv
+    from edge_hal.reports.tables import TABLES, as_csv
     from edge_hal.reports.tables import as_json as report_json
 
     local = LocalTime.named(timezone)
@@ -76,9 +76,13 @@ def report(
     from_ns = 0 if since is None else parse_time(since, now_ns)
     until_ns = 2**62 if until is None else parse_time(until, now_ns, "--until")
     names = _waiting(waiting, bundle)
-    for option, path in (("--html", html), ("--csv", csv)):
-        if path is not None:
-            check_writable(path, f"cannot write {path}", f"choose another {option}")
+    if html is not None:
+        check_place(html, todo="choose another --html", inputs=journals)
+    if csv is not None:
+        check_writable(csv, f"cannot write {csv}", "choose another --csv")
+        if csv.is_dir():
+            for name in TABLES:
+                check_place(csv / name, todo="choose another --csv", inputs=journals)
     found = histories(read_events(path) for path in journals)
     reports = [report_of(within(history, from_ns, until_ns), plan, names) for history in found]
     if html is not None:

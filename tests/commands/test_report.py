@@ -140,6 +140,16 @@ def test_tables_of_an_earlier_report_do_not_stay(called: Callable[..., tuple[int
     assert [(tables / name).read_text().count("\n") for name in TABLES] == [1] * len(TABLES)
 
 
+def test_a_report_never_replaces_its_journal(called: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    path = journal(tmp_path / "cycles.csv", work("2026-05-01"))
+    (tmp_path / "link.html").symlink_to(path)
+    data = path.read_bytes()
+    for option in (("--html", path), ("--html", tmp_path / "link.html"), ("--csv", tmp_path)):
+        code, _, err = called(path, *option)
+        assert (code, err.count("error: "), path.read_bytes()) == (2, 1, data), err
+        assert "which is read" in " ".join(err.split())
+
+
 def test_wrong_use_is_one_error_and_leaves_nothing(called: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     path = journal(tmp_path / "j", work("2026-05-01", 2))
     (tmp_path / "text").write_text("no journal" * 500)
@@ -157,7 +167,7 @@ def test_wrong_use_is_one_error_and_leaves_nothing(called: Callable[..., tuple[i
         (path, "--since", "soon"): (2, "not a time"),
         (path, "--until", "later"): (2, "--until later"),
         (path, "--bundle", tmp_path / "text"): (1, "text"),
-        (path, "--html", tmp_path / "no" / "r.html"): (1, "No such file"),
+        (path, "--html", tmp_path / "no" / "r.html"): (1, "there is no folder"),
         (path, "--csv", tmp_path / "file"): (1, "cannot write to"),
     }
     for arguments, (expected, told) in cases.items():
