@@ -12,6 +12,9 @@ from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 from edge_hal.untrusted import read_json
 
+LONGEST_S = 86400.0
+"""The longest time of `--paced`: its durations are kept in memory."""
+
 
 def bench(
     bundle: Annotated[
@@ -48,6 +51,12 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
 ) -> None:
     """Measure the latency of each level, back to back and at the model's rate, the memory, and the streams per core."""
+    from edge_hal.runtime.options import MOST_THREADS
+
+    for option, number, most in (("--threads", threads, MOST_THREADS), ("--paced", paced_s, LONGEST_S)):
+        if number > most:
+            raise EdgeHalError(f"{option} {number:g}", f"it can be at most {most:g}", exit_code=2)
+    other = None if compare is None or compare.is_dir() else read_figures(compare)
 
     def figures(path: Path) -> dict[str, Any]:
         from edge_hal.bundle import load_bundle, require_precision
@@ -63,9 +72,8 @@ def bench(
             return measure(opened, choose_engines(opened, engine, threads, report=report), ticks, paced_s)
 
     mine = figures(bundle)
-    other = None
-    if compare is not None:
-        other = figures(compare) if compare.is_dir() else read_figures(compare)
+    if compare is not None and other is None:
+        other = figures(compare)
     if as_json:
         print(json.dumps(mine if other is None else {"this": mine, "other": other}))
     else:
@@ -78,9 +86,10 @@ def read_figures(path: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = read_json(path)
         data = data.get("this", data)
-        _ = data["back_to_back_us"]["tick"]["mean"], data["weight_bytes"] / 1, data["bundle"], data["precision"]
-        _ = data["paced_us"].get("tick")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _ = data["back_to_back_us"]["tick"]["mean"], 1 / data["weight_bytes"], data["bundle"], data["precision"]
+        for part in (*data["back_to_back_us"].values(), *data["paced_us"].values()):
+            _ = part.get("p50", 0) / 1
+    except (OSError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError) as error:
         todo = "give a bundle, or a file that edge-hal bench --json printed"
         raise EdgeHalError(
             f"{path} holds no output of edge-hal bench", f"{type(error).__name__}: {error}", todo

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_hal.commands.bench import read_figures
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.checks import readings
 from edge_hal.runtime.checks.bench import PERCENTILES, measure, summary
@@ -95,3 +96,42 @@ def test_the_command_compares_with_a_bundle_and_with_an_earlier_bench(bundle: An
 def test_an_engine_that_cannot_be_is_one_error(bundle: Any) -> None:
     with pytest.raises(EdgeHalError, match="it is one of"):
         choose_engines(bundle, "cuda")
+
+
+GOOD = {
+    "bundle": "b",
+    "precision": "fp32",
+    "weight_bytes": 10,
+    "back_to_back_us": {"tick": {"mean": 2.0, "p50": 2.0}},
+    "paced_us": {},
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"weight_bytes": 0},
+        {"weight_bytes": "many"},
+        {"back_to_back_us": {"tick": {"mean": 1.0, "p50": "x"}}},
+        {"back_to_back_us": {"tick": {"mean": 1.0}, "level0": 3}},
+        {"paced_us": {"tick": []}},
+        {"paced_us": 1},
+    ],
+)
+def test_figures_to_compare_with_are_checked(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    path = tmp_path / "figures.json"
+    path.write_text(json.dumps(GOOD))
+    assert read_figures(path) == GOOD
+    path.write_text(json.dumps({**GOOD, **wrong}))
+    with pytest.raises(EdgeHalError, match="holds no output of edge-hal bench"):
+        read_figures(path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--paced", "inf"), ("--threads", "513")],
+)
+def test_what_no_machine_can_measure_is_refused(bundle: Any, options: tuple[str, str]) -> None:
+    done = edge_hal("bench", str(bundle.path), "--ticks", "1", *options)
+    assert (done.returncode, done.stderr.count("error: "), "Traceback" in done.stderr) == (2, 1, False), done.stderr
+    assert "it can be at most" in " ".join(done.stderr.split())
