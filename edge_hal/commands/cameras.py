@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from edge_hal.commands.streams import require_written
+
 
 def cameras(
     as_json: Annotated[bool, typer.Option("--json", help="Print the cameras as one JSON array.")] = False,
@@ -18,6 +20,7 @@ def cameras(
     devices = list_devices()
     if as_json:
         print(json.dumps([dataclasses.asdict(device) for device in devices]))
+        require_written()
         return
     for device in devices:
         print(f"--camera {device.index}  {device.name}" + (f"  ({device.why})" if device.why else ""))
@@ -27,3 +30,4 @@ def cameras(
     if not devices:
         print("no camera found: this machine has no /dev/video*")
         print("a network camera needs no device: edge-hal run --camera rtsp://HOST/PATH")
+    require_written()

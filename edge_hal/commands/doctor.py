@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 DEFAULT = Path("bundle")
@@ -47,6 +48,7 @@ def doctor(
                         print(f"      -> {finding.todo}", flush=True)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings]))
+    require_written()
     failed = [finding.check for finding in findings if finding.state == "fail"]
     if failed:
         more = "" if len(failed) == 1 else f" and {len(failed) - 1} more"

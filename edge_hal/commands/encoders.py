@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_hal.commands.extras import require
+from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def encoders(
             rows.append({"kind": f"{library}:NAME", "missing": todo})
     if as_json:
         print(json.dumps(rows))
+        require_written()
         return
     print(f"{'encoder':32s}{'picture':>10s}{'vector':>8s}{'MB':>7s}{'ms':>8s}{'M mult-adds':>13s}  licence")
     for each in rows:
@@ -66,6 +68,7 @@ def encoders(
                 f"{each['kind']:32s}{picture:>10s}{each['size']:8d}{each['mb']:7.1f}{each['ms']:8.2f}"
                 f"{each['multiply_adds'] / 1e6:13.1f}  {each['licence']}"
             )
+    require_written()
 
 
 def row(costs: EncoderCosts) -> dict[str, Any]:

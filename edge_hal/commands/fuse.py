@@ -48,3 +48,4 @@ def fuse(
     print(f"ticks right by the alignments of {fitted.videos} held out videos: {alone},")
     print(f"equal weights {100 * fitted.right_equal:.1f} %, these {100 * fitted.right_fitted:.1f} %")
     print(f"weights: {{{', '.join(f'{name}: {weight:g}' for name, weight in fitted.weights.items())}}}")
+    require_written()

@@ -69,6 +69,7 @@ def list_models(
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     if used is None:
         print(f"none is in use: edge-hal models use {shlex.quote(str(folder))} NAME")
+    require_written()
 
 
 @models.command()
@@ -105,9 +106,9 @@ def diff(
             _print_difference(each)
     if as_json:
         print(json.dumps({"before": one.name, "after": other.name, "sources": [asdict(each) for each in differences]}))
-        require_written()
     else:
         _print_sum(differences, one, other)
+    require_written()
 
 
 @models.command()

@@ -81,6 +81,7 @@ def check(bundle: Source) -> None:
         )
     rules = sum(len(step.get("requires", {})) + len(step.get("not_after", {})) for step in found.values())
     print(f"{path}: {len(found)} steps, {rules} rules of order, no fault")
+    require_written()
 
 
 @procedure.command()

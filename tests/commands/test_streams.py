@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,8 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.commands.streams import Output
 from tests.helpers.bundles import LABELS, vectors
+from tests.helpers.kept_posteriors import keep
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.small_data import CONFIG, write_small_data
 
@@ -136,6 +139,25 @@ def test_a_summary_that_cannot_be_printed_is_an_error(run: tuple[Path, str], str
         assert json.loads((folder / "out").read_text())["reason"] == "eof"
     else:
         assert "could not" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("models list .", "models list . --json", "procedure show a", "procedure check a", "doctor", "doctor --json"),
+        *("cameras", "cameras --json", "fuse left=l right=r", "fuse left=l right=r --json"),
+    ],
+)
+@pytest.mark.parametrize("streams", [">/dev/full", ">&-"])
+def test_a_command_whose_only_result_is_lost_fails(tmp_path: Path, bundle: Path, command: str, streams: str) -> None:
+    shutil.copytree(bundle, tmp_path / "a")
+    procedure = learn_procedure([np.repeat([0, 1, 2], 20)] * 8, LABELS, 10.0)
+    (tmp_path / "a" / "procedure.json").write_text(json.dumps(procedure.to_dict()))
+    keep(tmp_path / "l", 1, 1.5)
+    keep(tmp_path / "r", 2, 0.5)
+    done = shell(f"{EDGE_HAL} {command} {streams}", tmp_path)
+    assert done.returncode == 1
+    assert "the result could not be printed to standard output" in " ".join(done.stderr.split())
 
 
 @pytest.fixture(scope="module")
