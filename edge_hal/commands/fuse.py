@@ -29,6 +29,7 @@ def fuse(
     """
     from edge_hal.calib.fit_fusion import fit_fusion
     from edge_hal.held_out_file import read_held_out
+    from edge_hal.runtime.station.options import check_name
 
     runs: dict[str, Path] = {}
     for word in views:
@@ -36,6 +37,7 @@ def fuse(
         if not (name and given and run) or name in runs:
             why = "a view stands twice" if name in runs else "a view is NAME=RUN_DIR"
             raise EdgeHalError(f"'{word}'", why, f"write {EXAMPLE}", exit_code=2)
+        check_name(name)
         runs[name] = Path(run)
     if len(runs) < 2:
         raise EdgeHalError("one view has nothing to be combined with", "", f"write {EXAMPLE}", exit_code=2)

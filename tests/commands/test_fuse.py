@@ -33,6 +33,7 @@ def test_it_prints_the_line_for_the_station(command: Command, tmp_path: Path) ->
         (("left={}/l", "{}/r"), "a view is NAME=RUN_DIR"),
         (("left={}/l", "left={}/r"), "a view stands twice"),
         (("left={}/l", "right="), "a view is NAME=RUN_DIR"),
+        (("left={}/l", "a:b={}/r"), "'a:b' cannot name a stream"),
         (("left={}/l", "right={}/none"), "keeps no posteriors"),
         (("left={}/l", "right={}/other"), "their steps differ"),
     ],
