@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,7 +146,7 @@ def read(bundle: Path) -> Procedure:
     if problems:
         first = problems[0]
         line = "" if first.line is None else f", line {first.line}"
-        todo = f"edge-hal procedure check {bundle}"
+        todo = f"edge-hal procedure check {shlex.quote(str(bundle))}"
         raise EdgeHalError(f"cannot use {path}{line}", f"{first.where}: {first.why}", todo)
     return Procedure.from_dict(data)
 
@@ -186,7 +187,7 @@ def _checked(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise file_error(f"cannot read {manifest}", error, "export again", path=manifest) from error
     try:
-        return check_text(read_regular(path).decode(), labels)
+        return check_text(read_regular(path).decode("utf-8-sig"), labels)
     except (OSError, ValueError) as error:
         raise file_error(f"cannot read {path}", error, f"correct {path.name}", path=path) from error
 

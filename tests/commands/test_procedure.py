@@ -52,6 +52,14 @@ def test_check_names_each_line_and_fails(bundle: Path) -> None:
     assert isinstance(shown, EdgeHalError) and f"line {lines[0]}" in shown.what
 
 
+def test_a_byte_order_mark_is_no_fault_as_for_a_run(bundle: Path) -> None:
+    file = bundle / "procedure.json"
+    before = call("show", bundle).output
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert call("check", bundle).exit_code == 0
+    assert call("show", file).output == before
+
+
 def test_check_of_a_bundle_knows_the_labels_of_its_model(bundle: Path, tmp_path: Path) -> None:
     path = bundle / "procedure.json"
     path.write_text(path.read_text().replace('"red"', '"pink"'))
