@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Cycle, Deviation
-from edge_hal.files import check_readable
+from edge_hal.files import check_readable, file_error
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
@@ -76,7 +76,7 @@ class Recording:
             lines = read_regular(self.folder / EVENTS, LARGEST_LOG, links=False).decode().splitlines(keepends=True)
             return [comparable(line) for line in lines if line.endswith("\n")]
         except (OSError, ValueError) as error:
-            raise EdgeHalError(f"cannot read the events of {self.folder}", str(error), "") from error
+            raise file_error(f"cannot read the events of {self.folder}", error, path=self.folder / EVENTS) from error
 
     def difference(self, found: Sequence[bytes]) -> tuple[int, bytes, bytes] | None:
         """Number of the first event that differs, the recorded event and that of the replay; None if all are equal.

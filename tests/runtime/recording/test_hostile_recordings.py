@@ -136,6 +136,20 @@ def test_only_regular_files_of_the_folder_are_read(rec: Path, name: str, kind: s
         read_recording(rec).events()
 
 
+@pytest.mark.parametrize("how", ["missing", "a folder", "no text"])
+def test_events_that_cannot_be_read_are_told_in_words(rec: Path, how: str) -> None:
+    file = rec / "events.jsonl"
+    file.unlink()
+    if how == "a folder":
+        file.mkdir()
+    elif how == "no text":
+        file.write_bytes(b"\xb7\xff\n")
+    with pytest.raises(EdgeHalError, match="cannot read the events of") as caught:
+        read_recording(rec).events()
+    told = str(caught.value)
+    assert "Errno" not in told and "codec" not in told, told
+
+
 def test_frames_months_apart_make_no_ticks_in_between(rec: Path, bundle: Path) -> None:
     lines = [json.loads(line) for line in (rec / "log.jsonl").read_text().splitlines()]
     for line in lines:
