@@ -197,8 +197,11 @@ def test_a_station_is_checked_and_run_from_the_command_line(call: Call, tmp_path
     assert code == 0 and "[left] start" in out and "'right':\nframes: 40 captured" in out and " [left] bundle" in err
     for words, expected in (
         (("--camera", "0"), "--camera with --station"),
+        (("--camera", "0"), "write `camera: ...` in the file"),
         (("task",), "TASK with --station"),
+        (("task",), "write `bundle: TASK` in the file"),
         (("--stream", "x"), "--stream with --station"),
+        (("--stream", "x"), "its name in the file is its key"),  # `stream` is no key of the file
         (("--pub", "nowhere"), "cannot publish on 'nowhere'"),
     ):
         code, _, err = call("run", "--station", "s.yaml", *words)

@@ -31,6 +31,11 @@ OF_STATION = ("pub", "replay", "metrics", "key", "allowed", "insecure")
 """Of the whole station: at the top only. `--KEY` of the command line replaces them."""
 OF_COMMAND = ("stream", "station", "check", "log", "json", "task")
 """Options and arguments that are no keys."""
+INSTEAD = {
+    "stream": "its name in the file is its key: `streams: {NAME: ...}`",
+    "task": "write `bundle: TASK` in the file",
+}
+"""What a file has in place of them."""
 PRIORITY = "priority"
 """Of a stream among the others, a whole number: a key that is no option of `edge-hal run`."""
 FUSE, WEIGHTS, WAIT = "fuse", "weights", "wait"
@@ -238,6 +243,7 @@ def given_to_station(ctx: typer.Context) -> dict[str, Any]:
             continue
         if name not in OF_STATION:
             what = f"{parameter.opts[0] if parameter.opts[0].startswith('--') else 'TASK'} with --station"
-            raise EdgeHalError(what, "it belongs to a stream", f"write `{name}: ...` in the file", exit_code=2)
+            todo = INSTEAD.get(name, f"write `{name}: ...` in the file")
+            raise EdgeHalError(what, "it belongs to a stream", todo, exit_code=2)
         found[str(parameter.name)] = ctx.params[str(parameter.name)]
     return found
