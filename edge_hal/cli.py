@@ -6,6 +6,7 @@ Each command imports numpy, torch, ZeroMQ and the like inside its function, so t
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import sys
 import traceback
@@ -123,14 +124,23 @@ def main() -> None:
         command_line(sys.argv[1:2])(prog_name="edge-hal")
     except EdgeHalError as error:
         fail(error)
-    except OSError as error:
-        if error.errno not in (*DENIED, *FULL):
+    except (OSError, RuntimeError) as error:
+        if _is_out_of_processes(error):
+            why = "the system, the container or the service limits processes and threads"
+            fail(EdgeHalError("cannot start a process or a thread", why, "end others, or raise the limit"))
+        if not isinstance(error, OSError) or error.errno not in (*DENIED, *FULL):
             raise  # a fault of ours
         fail(file_error(f"cannot use {error.filename}" if error.filename else "cannot write a file", error))
     except MemoryError:
         fail(EdgeHalError("there is not enough memory", "", "end other programs, or use a machine with more"))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _is_out_of_processes(error: OSError | RuntimeError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.EAGAIN
+    return str(error) == "can't start new thread"
 
 
 def command_line(typed: list[str]) -> TyperGroup:

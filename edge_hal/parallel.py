@@ -55,8 +55,11 @@ def _forked(function: Callable[[Item], Result], items: Sequence[Item], workers: 
     while next_one < len(items):
         before = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(min(workers, len(items)), multiprocessing.get_context("fork"), _start_worker)
-        running = {n: pool.submit(_call_inherited, items[n]) for n in range(next_one, len(items)) if n not in found}
+        running: dict[int, Future[Result]] = {}
         try:
+            for n in range(next_one, len(items)):
+                if n not in found:
+                    running[n] = pool.submit(_call_inherited, items[n])
             while next_one < len(items):
                 if next_one not in found:
                     found[next_one] = running[next_one].result()
@@ -72,7 +75,7 @@ def _forked(function: Callable[[Item], Result], items: Sequence[Item], workers: 
             if next_one < len(items):  # interrupted: what still runs is not wanted
                 for process in set(multiprocessing.active_children()) - before:
                     process.terminate()
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=bool(running), cancel_futures=True)  # without a thread there is nothing to wait for
 
 
 def _is_whole(future: Future[Any]) -> bool:

@@ -433,3 +433,26 @@ def test_help_imports_nothing_heavy_and_a_wrong_key_no_torch(tmp_path: Path) -> 
     (tmp_path / "data" / "features").mkdir(parents=True)
     code, _, err = call("train", "data", "--out", "run", "--set", "dta.rate_hz=1", code=HELP, cwd=tmp_path)
     assert code == 2 and "did you mean 'data'?" in err and "torch" not in err.splitlines()[-1]
+
+
+NO_THREADS = """
+import threading
+from edge_hal.cli import main
+threading.stack_size(2**46)  # more than an address space holds: no thread can start, as where they are limited
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_a_machine_without_threads_is_one_error(command: str, tmp_path: Path) -> None:
+    if command == "train":
+        data = write_small_data(tmp_path / "data", train=3, test=1)
+        arguments = [str(data), "--workers", "2", "--config", str(CONFIG), "--out", str(tmp_path / "run")]
+    else:
+        np.save(tmp_path / "x.npy", vectors([0] * 30))
+        bundle = known_bundle(tmp_path / "bundle").path
+        camera = f"features:{tmp_path}/x.npy@10"
+        arguments = ["--bundle", str(bundle), "--camera", camera, "--pub", f"ipc://{tmp_path}/s"]
+    code, _, err = call(command, *arguments, code=NO_THREADS)
+    assert (code, err.count("cannot start a process or a thread")) == (1, 1), err
+    assert "raise the limit" in err and "Traceback" not in err
