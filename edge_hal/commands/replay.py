@@ -69,6 +69,7 @@ def _replay(
     from edge_hal.events import encode
     from edge_hal.runtime import runner
     from edge_hal.runtime.recording.reader import comparable
+    from edge_hal.runtime.recording.writer import EVENTS
 
     folder = recording.folder
     found: list[bytes] = []
@@ -87,7 +88,8 @@ def _replay(
         return 0, False
     difference = recording.difference(found)
     if difference is not None:
-        number, then, now = difference
+        number, *sides = difference
+        then, now = ("no event" if each is None else each.decode() for each in sides)
         todo = "another machine or version of ONNX Runtime may round differently; on the same ones please report it"
         if recording.version != __version__:
             todo = (
@@ -95,7 +97,11 @@ def _replay(
             )
         raise EdgeHalError(
             f"event {number} of {folder} differs from the recording",
-            f"recorded: {then.decode()}, now: {now.decode()}",
+            f"recorded: {then}, now: {now}",
             todo,
         )
-    return len(recording.events()), True
+    count = len(recording.compared(found)[0])
+    if recording.events_cut_off:
+        why = f"its log has the end of the run, {EVENTS} has not; its first {count} events are as recorded"
+        raise EdgeHalError(f"{folder} was cut off", why, "copy the whole recording again")
+    return count, True

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Cycle, Deviation
+from edge_hal.events import Cycle, Deviation, End
 from edge_hal.files import check_readable, file_error
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
@@ -78,21 +78,39 @@ class Recording:
         except (OSError, ValueError) as error:
             raise file_error(f"cannot read the events of {self.folder}", error, path=self.folder / EVENTS) from error
 
-    def difference(self, found: Sequence[bytes]) -> tuple[int, bytes, bytes] | None:
-        """Number of the first event that differs, the recorded event and that of the replay; None if all are equal.
+    @property
+    def events_cut_off(self) -> bool:
+        """Whether the log has the end of the run and the file of the events lacks it. Where a piece of a ring goes on
+        in the next one, its events have no end."""
+        if self.ended in (None, CUT):
+            return False
+        return not any(json.loads(event)["type"] == End.type for event in self.events()[-1:])
 
-        `found` are the durable events of the replay. The name of the stream may differ, because whoever replays chooses
-        it. A piece that is not the first has no `start`, and one that is not the last has no `end`. A run that was
-        killed may lack its last events, or the frames that they follow from.
+    def compared(self, found: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """The recorded events and those of the replay that must be equal.
+
+        A piece that is not the first has no `start`, and one that is not the last has no `end`. A run that was killed
+        may lack its last events, or the frames that they follow from; so may a recording that was cut off.
+
+        Args:
+            found: the durable events of the replay.
         """
         then, now = self.events(), list(found[self.state is not None :])
         if self.ended is None:
-            now = now[:-1][: len(then)]
-            then = then[: len(now)]
-        elif self.ended == CUT:
+            while now and _closes(now[-1]):
+                now.pop()
+            return then[: len(now)], now[: len(then)]
+        if self.events_cut_off:
+            return then, now[: len(then)]
+        if self.ended == CUT:
             now = [event for number, event in enumerate(now) if number < len(then) or not _closes(event)]
-        for number, (old, new) in enumerate(itertools.zip_longest(then, now, fillvalue=b"{}")):
-            if {**LATER, **json.loads(old), "stream": ""} != {**LATER, **json.loads(new), "stream": ""}:
+        return then, now
+
+    def difference(self, found: Sequence[bytes]) -> tuple[int, bytes | None, bytes | None] | None:
+        """Number of the first event that differs, the recorded event and that of the replay, None for one that is
+        missing; None if all are equal. The name of the stream may differ, because whoever replays chooses it."""
+        for number, (old, new) in enumerate(itertools.zip_longest(*self.compared(found))):
+            if old is None or new is None or _alike(old) != _alike(new):
                 return number, old, new
         return None
 
@@ -100,6 +118,10 @@ class Recording:
 def _version(head: Mapping[str, Any]) -> str:
     """Version 0.1 did not write its name."""
     return str(head.get("version", "0.1"))
+
+
+def _alike(event: bytes) -> dict[str, Any]:
+    return {**LATER, **json.loads(event), "stream": ""}
 
 
 def _closes(event: bytes) -> bool:

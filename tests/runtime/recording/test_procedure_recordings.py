@@ -13,7 +13,7 @@ from edge_hal.procedure.rules import Procedure
 from edge_hal.runtime.delivery.journal import Retention
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import Recording, comparable, read_recording
-from edge_hal.runtime.recording.writer import EVENTS
+from edge_hal.runtime.recording.writer import EVENTS, LOG
 from edge_hal.runtime.runner import RunOptions
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.loops import features, recorded
@@ -83,6 +83,20 @@ def test_what_is_near_a_deviation_stays(tmp_path: Path) -> None:
     assert kept.count(["deviation"]) == 1
     assert len(found) < 15  # of 40
     assert [piece.folder.name for piece in found if difference(piece, bundle) is not None] == []
+
+
+def test_a_log_that_was_cut_off_ends_the_replay_within_a_cycle(place: Path, tmp_path: Path) -> None:
+    """The replay tells the cycle at its own end, and the run told it later or otherwise."""
+    recorded(replace(options(place), record=tmp_path / "rec"))
+    log = (tmp_path / "rec" / LOG).read_text()
+    ends = []
+    for part in (0.31, 0.52, 0.77, 0.96):
+        (tmp_path / "rec" / LOG).write_text(log[: int(part * len(log))])
+        recording = read_recording(tmp_path / "rec")
+        _, told = recorded(recording.options(place / "bundle"))
+        assert recording.difference(encoded(told)) is None and len(recording.compared(encoded(told))[0]) > 1
+        ends.append(told[-2].type)
+    assert "cycle" in ends
 
 
 def test_an_event_that_differs_is_still_found(place: Path, tmp_path: Path) -> None:

@@ -175,6 +175,10 @@ def test_the_command_compares(tmp_path: Path, bundle: Path) -> None:
     (record / "events.jsonl").write_text(events.replace('"to":"green"', '"to":"red"'))
     code, _, err = call("replay", record, "--json")
     assert code == 1 and "event 3 of" in err and "differs" in err and "Traceback" not in err
+    for size in (len(events) - 1, len(events) // 2):
+        (record / "events.jsonl").write_text(events[:size])
+        code, _, err = call("replay", record)
+        assert code == 1 and "was cut off" in err and "events are as recorded" in err and "round" not in err, err
     (record / "events.jsonl").write_text(events)
     text = (record / LOG).read_text()
     (record / LOG).write_text(text[: len(text) // 2])
