@@ -29,7 +29,8 @@ def replay(
         ),
     ] = Path("bundle"),
     pub: Annotated[
-        str, typer.Option(help="ZeroMQ address to publish the events on. The port * chooses a free one.")
+        str,
+        typer.Option(help="ZeroMQ address of this machine to publish the events on. The port * chooses a free one."),
     ] = "tcp://127.0.0.1:*",
     stream: Annotated[str, typer.Option(help="Name of the stream in the events and topics.")] = "default",
     as_json: Annotated[
@@ -38,9 +39,11 @@ def replay(
 ) -> None:
     """Run a recording again, with the same frames at the same times. The exit code is 1 if an event differs."""
     from edge_hal.bundle import load_bundle
+    from edge_hal.runtime.network.endpoint import check_local
     from edge_hal.runtime.recording.reader import read_recording, recordings
     from edge_hal.task_folder import newest_bundle
 
+    check_local(pub)
     first, *others = recordings(folder)
     found = itertools.chain([read_recording(first)], map(read_recording, others))  # one at a time in memory
     bundle = newest_bundle(bundle)

@@ -17,6 +17,7 @@ from edge_hal.errors import EdgeHalError
 from .bind_errors import bind_error
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
+LOCAL = f"use {DEFAULT_ENDPOINT} or ipc:///tmp/edge-hal"
 EVENT_BYTES = 256_000
 """The largest event. A subscriber ends the connection to a publisher that sends more, and replay omits it."""
 
@@ -31,19 +32,33 @@ def check_stream(stream: str) -> None:
 def check_endpoint(endpoint: str, *, insecure: bool = False, encrypted: bool = False) -> None:
     """Raises EdgeHalError if `endpoint` is malformed, or if other machines can reach it and it is neither `encrypted`
     nor allowed by `insecure`."""
-    todo = f"use {DEFAULT_ENDPOINT} or ipc:///tmp/edge-hal"
+    if not (_reaches_this_machine_only(endpoint) or insecure or encrypted):
+        raise _open_to_others(
+            endpoint, f"{LOCAL}, encrypt with --key FILE (edge-hal keys new), or add --insecure on a trusted network"
+        )
+
+
+def check_local(endpoint: str) -> None:
+    """Raises EdgeHalError if `endpoint` is malformed, or if other machines can reach it. For a command that has neither
+    --key nor --insecure."""
+    if not _reaches_this_machine_only(endpoint):
+        raise _open_to_others(endpoint, LOCAL)
+
+
+def _reaches_this_machine_only(endpoint: str) -> bool:
+    """Raises EdgeHalError if `endpoint` is malformed."""
     if re.fullmatch(r"ipc://.+", endpoint):
-        return
+        return True
     match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}|\*)", endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
-        raise EdgeHalError(f"cannot publish on '{endpoint}'", "it is not an address", todo, exit_code=2)
-    if not (is_loopback(match[1].strip("[]")) or insecure or encrypted):
-        raise EdgeHalError(
-            f"will not publish on {endpoint}",
-            "other machines could read it, unencrypted",
-            f"{todo}, encrypt with --key FILE (edge-hal keys new), or add --insecure on a trusted network",
-            exit_code=2,
-        )
+        raise EdgeHalError(f"cannot publish on '{endpoint}'", "it is not an address", LOCAL, exit_code=2)
+    return is_loopback(match[1].strip("[]"))
+
+
+def _open_to_others(endpoint: str, todo: str) -> EdgeHalError:
+    return EdgeHalError(
+        f"will not publish on {endpoint}", "other machines could read it, unencrypted", todo, exit_code=2
+    )
 
 
 def default_replay(endpoint: str) -> str:

@@ -64,6 +64,9 @@ def test_a_replay_takes_it_and_names_a_wrong_recording_before_a_missing_bundle(
     recorded(RunOptions(task / "runs" / "2" / "bundle", source, pace="asap", record=tmp_path / "tape"))
     done = command("replay", "tape", "--bundle", "task")
     assert done.returncode == 0 and "all as recorded" in done.stderr
+    open_to_all = command("replay", "tape", "--bundle", "task", "--pub", "tcp://0.0.0.0:*")
+    assert open_to_all.returncode == 2 and "other machines" in open_to_all.stderr and "ipc://" in open_to_all.stderr
+    assert "--key" not in open_to_all.stderr and "--insecure" not in open_to_all.stderr  # it has no such options
     assert "task is no recording" in command("replay", "task").stderr
     missing = command("replay", "tape")
     assert missing.returncode == 1 and "bundle is no bundle: there is no such folder" in missing.stderr
