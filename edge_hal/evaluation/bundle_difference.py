@@ -94,6 +94,10 @@ def _events(source: str, bundle: Path) -> list[Event]:
             todo = "take videos out of it (edge-hal harvest), and compare on them"
             raise EdgeHalError(f"{source} cannot be streamed through two bundles", why, todo, exit_code=2)
         camera = f"replay:{source}"
+    elif folder.is_dir():
+        why = "it is a folder and no recording of a run"
+        todo = "give video files, features:FILE.npy@HZ, or folders that edge-hal run --record wrote"
+        raise EdgeHalError(f"{source} cannot be streamed through two bundles", why, todo, exit_code=2)
     else:
         camera = source
     run = runner.RunOptions(bundle=bundle, camera=camera, **options)

@@ -141,6 +141,14 @@ def test_diff_streams_videos_and_recordings(kept: Path, tmp_path: Path, command:
     for place in ("ring", f"ring/{sorted(os.listdir(tmp_path / 'ring'))[1]}"):
         refused = command("models", "diff", "models", place)
         assert refused.returncode == 2 and "edge-hal harvest" in refused.stderr
+    (tmp_path / "empty").mkdir()
+    picture = tmp_path / "pictures" / "1.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"")
+    for place in ("empty", "pictures"):
+        refused = command("models", "diff", "models", place)
+        assert refused.returncode == 2 and "no recording of a run" in refused.stderr, refused
+        assert "--camera" not in refused.stderr and "--fps" not in refused.stderr  # it has no such options
     camera = command("models", "diff", "models", "rtsp://user:secret@host/x")
     assert camera.returncode == 2 and "edge-hal run --record" in camera.stderr and "secret" not in camera.stderr
 
