@@ -46,8 +46,12 @@ def sign_bundle(folder: Path, secret_file: Path) -> Path:
         EdgeHalError: the file is no secret signing key, or the folder holds a link, a folder or an unreadable file.
     """
     _, serial, ed25519 = _cryptography()
-    todo = "give a .signer_secret file: edge-hal keys new --sign NAME makes one"
+    todo = f"give a {SECRET} file: edge-hal keys new --sign NAME makes one"
     try:
+        if b"PUBLIC KEY-----" in read_public(secret_file):  # before what others may do with a secret one
+            if secret_file.suffix == PUBLIC:
+                todo = f"give the secret file of this pair: {secret_file.with_suffix(SECRET)}"
+            raise ValueError("it is the public key")
         key = serial.load_pem_private_key(read_secret(secret_file), None)
         if not isinstance(key, ed25519.Ed25519PrivateKey):
             raise ValueError("it is not an Ed25519 key")

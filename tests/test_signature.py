@@ -46,6 +46,14 @@ def test_what_is_opened_cannot_be_changed_afterwards(signed: Path) -> None:
     assert not private.exists()
 
 
+def test_the_public_key_of_a_pair_signs_nothing_and_the_secret_one_is_named(signed: Path) -> None:
+    public = signed / "keys" / "maker.signer"
+    assert public.stat().st_mode & 0o077
+    with pytest.raises(EdgeHalError, match="holds no secret signing key: it is the public key") as error:
+        sign_bundle(signed / "bundle", public)
+    assert str(signed / "keys" / "maker.signer_secret") in error.value.todo and "chmod" not in error.value.todo
+
+
 CHANGES: dict[str, tuple[Change, str]] = {
     "an edited threshold": (lambda b: (b / "decoder.json").write_text('{"confirm_s": 9.0}'), "decoder.json"),
     "a procedure that was added": (lambda b: (b / "procedure.json").write_text("{}"), "procedure.json is not signed"),
@@ -111,8 +119,6 @@ def test_the_keys_are_those_of_openssl(signed: Path) -> None:
 def test_a_signature_needs_a_secret_key_that_is_secret(signed: Path) -> None:
     secret = signed / "keys" / "maker.signer_secret"
     assert secret.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(EdgeHalError, match="others can read it"):
-        sign_bundle(signed / "bundle", signed / "keys" / "maker.signer")
     secret.chmod(0o640)
     with pytest.raises(EdgeHalError, match="others can read it"):
         sign_bundle(signed / "bundle", secret)
