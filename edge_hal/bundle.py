@@ -28,7 +28,7 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.familiarity import FILE as FAMILIARITY_FILE
 from edge_hal.decoding.familiarity import Familiarity, check_unfamiliar
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import check_readable, check_writable, file_error
+from edge_hal.files import check_readable, check_writable, file_error, no_folder
 from edge_hal.procedure.rules import Procedure
 from edge_hal.signature import copy_trusted
 from edge_hal.spec import PyramidSpec
@@ -124,7 +124,7 @@ def _load(path: Path, allow_uncertified: bool) -> Bundle:
     todo = REEXPORT.format(path=path)
     check_readable(path / "manifest.json")
     if not (path / "manifest.json").is_file():
-        why = "it has no manifest.json" if path.is_dir() else "there is no such folder"
+        why = "it has no manifest.json" if path.is_dir() else no_folder(path)
         raise EdgeHalError(f"{path} is no bundle", why, "give a folder that edge-hal export wrote, or a task folder")
     for file in sorted(path.iterdir()):
         check_readable(file, f"cannot read the bundle {path}")

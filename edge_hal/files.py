@@ -93,6 +93,11 @@ def check_place(path: Path, what: str = "", todo: str = "", inputs: Iterable[Pat
                 raise EdgeHalError(what, f"it is {each}, which is read", todo, exit_code=2)
 
 
+def no_folder(path: Path) -> str:
+    """Why `path`, which is no folder, cannot be used as one."""
+    return "it is a file and no folder" if path.exists() else "there is no such folder"
+
+
 def file_error(
     what: str, error: Exception, todo: str = "", *, path: str | Path | None = None, exit_code: int = 1
 ) -> EdgeHalError:
@@ -116,6 +121,10 @@ def file_error(
         limit = "the largest file size is reached" if error.errno == errno.EFBIG else "the disk is full"
         place = "" if path is None or str(path) in what else f" at {path}"
         return EdgeHalError(what, limit + place, "; ".join(filter(None, ("make room", todo))), exit_code=exit_code)
+    if error.errno in (errno.EEXIST, errno.ENOTDIR) and path is not None:
+        inside = next((each for each in (path, *path.parents) if os.path.isfile(each)), None)
+        if inside is not None:
+            return EdgeHalError(what, f"{inside} is a file and no folder", todo, exit_code=exit_code)
     return EdgeHalError(what, error.strerror or str(error), todo, exit_code=exit_code)
 
 

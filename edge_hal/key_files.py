@@ -92,7 +92,7 @@ def write_pair(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> list[Pat
         for path in missing:
             with contextlib.suppress(OSError):
                 path.rmdir()
-        if isinstance(error, FileExistsError):
+        if isinstance(error, FileExistsError) and folder.is_dir():
             name = next(iter(files)).partition(".")[0]
             todo = "choose another name, or delete the old pair"
             raise EdgeHalError(f"there is a key '{name}' in {folder}", "", todo) from error

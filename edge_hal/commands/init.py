@@ -76,7 +76,7 @@ def init(
     if encoder != AUTO:
         parse_kind(encoder)
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.is_dir() and any(folder.iterdir()):
             todo = "name a new or an empty folder"
             raise EdgeHalError(f"{folder} is not empty", "init overwrites nothing", todo, exit_code=2)
         for name in ("videos", "transcripts", "labels"):

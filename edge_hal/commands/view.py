@@ -81,16 +81,17 @@ def view(
     """
     require("starlette", "uvicorn", "wsproto", extra="web")
     from edge_hal.bundle import DEFAULT_PATH
+    from edge_hal.files import no_folder
     from edge_hal.runtime.network.endpoint import DEFAULT_ENDPOINT
     from edge_hal.web.view import server
 
     logging.basicConfig(format="%(levelname)s: %(message)s")
     for folder in recording or ():
         if not folder.is_dir():
-            raise EdgeHalError(f"--recording {folder}", "there is no such folder", "give that of --record", exit_code=2)
+            raise EdgeHalError(f"--recording {folder}", no_folder(folder), "give that of --record", exit_code=2)
     for folder in bundle or ():
         if not folder.is_dir():
-            raise EdgeHalError(f"--bundle {folder}", "there is no such folder", "give that of the run", exit_code=2)
+            raise EdgeHalError(f"--bundle {folder}", no_folder(folder), "give that of the run", exit_code=2)
     connect = connect or ([] if journal else [DEFAULT_ENDPOINT])
     if replay is not None and len(connect) != 1:
         raise EdgeHalError("--replay", f"it belongs to one --connect, not to {len(connect)}", exit_code=2)

@@ -72,6 +72,28 @@ def test_a_replay_takes_it_and_names_a_wrong_recording_before_a_missing_bundle(
     assert missing.returncode == 1 and "bundle is no bundle: there is no such folder" in missing.stderr
 
 
+def test_a_file_in_place_of_a_folder_is_called_a_file(tmp_path: Path, command: Command) -> None:
+    file = tmp_path / "notes.md"
+    file.write_text("x")
+    for given in (
+        ("bench", "notes.md"),
+        ("doctor", "--bundle", "notes.md"),
+        ("keys", "sign", "notes.md", "--key", "no-such-key"),
+        ("view", "--bundle", "notes.md"),
+        ("view", "--recording", "notes.md"),
+        ("models", "list", "notes.md"),
+        ("keys", "new", "b", "--dir", "notes.md"),
+        ("keys", "new", "b", "--sign", "--dir", "notes.md"),
+        ("init", "notes.md", "--encoder", "own"),
+        ("check", "notes.md"),
+    ):
+        done = command(*given)
+        told = done.stdout + done.stderr
+        assert done.returncode != 0 and "is a file and no folder" in told, (given, told)
+        assert "no such folder" not in told and "Not a directory" not in told and "not empty" not in told, told
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.md"] and file.read_text() == "x"
+
+
 def test_what_is_no_bundle_is_not_to_be_overwritten(tmp_path: Path, command: Command) -> None:
     """The advice once was to export into the folder that was named by mistake."""
     (tmp_path / "films").mkdir()

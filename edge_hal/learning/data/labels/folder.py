@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import no_folder
 from edge_hal.learning.data.media_files import VideoTimes
 from edge_hal.learning.data.mstcn_files import list_folder
 from edge_hal.learning.data.step_texts import nearest, read_names, stamps_in
@@ -68,7 +69,7 @@ def read_given_labels(folder: Path, videos: Mapping[str, Path]) -> dict[str, Fou
             not among `videos`.
     """
     if not folder.is_dir():
-        raise EdgeHalError(f"--labels {folder}", "there is no such folder", exit_code=2)
+        raise EdgeHalError(f"--labels {folder}", no_folder(folder), exit_code=2)
     found = read_label_folder(folder)
     if not found:
         todo = "it takes .txt, .eaf, .csv and .json files, such as edge-hal label writes"
