@@ -168,7 +168,7 @@ def _write_all(folder: Path, texts: dict[str, str]) -> None:
 
 def _summary(report: StreamReport, local: LocalTime) -> Iterator[str]:
     history = report.history
-    span = " to ".join(f"{local.at(ns):%Y-%m-%d %H:%M}" for ns in (history.first_utc_ns, history.last_utc_ns))
+    span = local.span(history.first_utc_ns, history.last_utc_ns)
     lost = f", {history.lost} events lost" if history.lost else ""
     yield f"{history.stream}: {span}, {history.runs} run{'s' * (history.runs != 1)}{lost}"
     times = report.cycles

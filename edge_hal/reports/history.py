@@ -197,11 +197,14 @@ def within(history: History, from_ns: int, until_ns: int) -> History:
     def inside(utc_ns: int) -> bool:
         return from_ns <= utc_ns < until_ns
 
+    first_ns, last_ns = max(history.first_utc_ns, from_ns), min(history.last_utc_ns, until_ns)
+    if first_ns > last_ns:
+        first_ns = last_ns = 0
     kept: dict[str, Any] = {
         "steps": [step for step in history.steps if inside(step.begin.utc_ns)],
         "cycles": [cycle for cycle in history.cycles if inside(cycle.end.utc_ns)],
         "deviations": [deviation for deviation in history.deviations if inside(deviation.at.utc_ns)],
-        "first_utc_ns": max(history.first_utc_ns, from_ns),
-        "last_utc_ns": min(history.last_utc_ns, until_ns),
+        "first_utc_ns": first_ns,
+        "last_utc_ns": last_ns,
     }
     return History(**{**vars(history), **kept})

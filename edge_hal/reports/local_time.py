@@ -34,6 +34,12 @@ class LocalTime:
         """The local date and time of nanoseconds since 1970, to the microsecond."""
         return (EPOCH + timedelta(microseconds=utc_ns // 1000)).astimezone(self.zone)
 
+    def span(self, first_utc_ns: int, last_utc_ns: int) -> str:
+        """From when to when there were events, for people. 0 for none."""
+        if not last_utc_ns:
+            return "no events in this time"
+        return " to ".join(f"{self.at(ns):%Y-%m-%d %H:%M}" for ns in (first_utc_ns, last_utc_ns))
+
     def utc_ns(self, day: datetime, clock: time) -> int:
         """When the clocks show `clock` on this day; the first time if they show it twice, and if they never do, when
         they would have shown it."""

@@ -53,7 +53,7 @@ def page(reports: Sequence[StreamReport], local: LocalTime, zone: str, made_utc_
 
 def _stream(report: StreamReport, local: LocalTime) -> str:
     history = report.history
-    span = " to ".join(f"{local.at(ns):%Y-%m-%d %H:%M}" for ns in (history.first_utc_ns, history.last_utc_ns))
+    span = local.span(history.first_utc_ns, history.last_utc_ns)
     notes = [f"{span}, {_count(history.runs, 'run')}"]
     if history.lost:
         notes.append(f"{_count(history.lost, 'event')} lost")

@@ -30,10 +30,11 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def as_json(report: StreamReport, local: LocalTime) -> dict[str, Any]:
     """All figures, and no single step or cycle but the longest. Times are local, with their offset from UTC."""
     history = report.history
+    first, last = history.first_utc_ns, history.last_utc_ns
     return {
         "stream": history.stream,
-        "first": _iso(history.first_utc_ns, local),
-        "last": _iso(history.last_utc_ns, local),
+        "first": _iso(first, local) if first else None,
+        "last": _iso(last, local) if last else None,
         "runs": history.runs,
         "lost_events": history.lost,
         "steps_cut_off": history.cut,

@@ -130,6 +130,16 @@ def test_a_journal_and_a_copy_of_it_count_once(called: Callable[..., tuple[int, 
         assert called(whole, *others, "--json", "--timezone", "UTC") == (0, alone, ""), others
 
 
+def test_a_time_without_events_has_no_span(called: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    path, page = journal(tmp_path / "a", work("2026-05-01")), tmp_path / "page.html"
+    for given in (("--since", "2026-05-03T00:00"), ("--until", "2026-04-03T00:00")):
+        code, out, err = called(path, *given, "--timezone", "UTC", "--html", page)
+        assert code == 0 and out.startswith("bench: no events in this time, 1 run"), (out, err)
+        assert "no events in this time, 1 run" in page.read_text()
+        [stream] = json.loads(called(path, *given, "--json")[1])["streams"]
+        assert (stream["first"], stream["last"], stream["cycles"]["count"]) == (None, None, 0)
+
+
 def test_tables_of_an_earlier_report_do_not_stay(called: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     tables = tmp_path / "tables"
     tables.mkdir()
