@@ -8,6 +8,8 @@ from typing import Any
 
 from edge_hal.events import Cycle, Deviation, End, Event, Gap, Lost, Moment, Start, Transition
 
+from .lost_events import LostEvents
+
 LARGEST_NS = 2**62
 
 
@@ -59,8 +61,9 @@ class DeviationRun:
 
 @dataclass
 class History:
-    """Of one stream. `runs` counts its starts, `lost` the events that cannot be read or are no longer kept, `cut` the
-    steps that a gap or an end cut off. `first_utc_ns` and `last_utc_ns`: of its events; both 0 without any."""
+    """Of one stream. `runs` counts its starts, `lost` the events that cannot be read or are no longer kept in any of
+    its journals, `cut` the steps that a gap or an end cut off. `first_utc_ns` and `last_utc_ns`: of its events; both 0
+    without any."""
 
     stream: str
     runs: int = 0
@@ -68,6 +71,7 @@ class History:
     cut: int = 0
     first_utc_ns: int = 0
     last_utc_ns: int = 0
+    lost_events: LostEvents = field(default_factory=LostEvents)
     seen: set[tuple[str, str, int]] = field(default_factory=set)
     """The starts and cut steps that were counted, with session and time: a journal and its copy tell them twice."""
     steps: list[StepRun] = field(default_factory=list)
@@ -92,6 +96,10 @@ class _Reader:
         if utc_ns:
             self._history.first_utc_ns = min(self._history.first_utc_ns or utc_ns, utc_ns)
             self._history.last_utc_ns = max(self._history.last_utc_ns, utc_ns)
+        if isinstance(event, Lost):
+            self._history.lost_events.miss(self._session, event.from_, event.to)
+        elif isinstance(seq := getattr(event, "seq", None), int):  # reports have none; a journal should hold none
+            self._history.lost_events.hold(self._session, seq)
         if isinstance(event, Start):
             self._cut()
             self._session, self._source = str(event.run.get("session") or ""), event.source
@@ -107,8 +115,6 @@ class _Reader:
             self._end_cycle(event)
         elif isinstance(event, (End, Lost)) or (isinstance(event, Gap) and event.reset):
             self._cut()
-            if isinstance(event, Lost):
-                self._history.lost += event.to - event.from_ + 1
 
     def finish(self) -> None:
         self._history.deviations += self._deviations.values()
@@ -185,6 +191,7 @@ def histories(journals: Iterable[Iterable[Event]]) -> list[History]:
         for reader in readers.values():
             reader.finish()
     for history in found.values():
+        history.lost = history.lost_events.count()
         history.steps = sorted(dict.fromkeys(history.steps), key=lambda step: step.begin.utc_ns)
         history.cycles = sorted(dict.fromkeys(history.cycles), key=lambda cycle: cycle.end.utc_ns)
         history.deviations = sorted(dict.fromkeys(history.deviations), key=lambda deviation: deviation.at.utc_ns)

@@ -130,6 +130,29 @@ def test_a_journal_and_a_copy_of_it_count_once(called: Callable[..., tuple[int, 
         assert called(whole, *others, "--json", "--timezone", "UTC") == (0, alone, ""), others
 
 
+def test_what_a_copy_lacks_is_lost_once_and_not_where_the_other_holds_it(
+    called: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    def lost(*paths: Path) -> int:
+        code, out, err = called(*paths, "--json")
+        assert code == 0, err
+        count: int = json.loads(out)["streams"][0]["lost_events"]
+        return count
+
+    whole = journal(tmp_path / "whole", work("2026-05-01", 20), work("2026-05-02", 20, session="s2"))
+    begin = next(n for n, event in enumerate(read_events(whole)) if n and event.type == "start")
+    holes = {"one": (10, 11, 30), "copy": (10, 11, 30), "other": (11, 12, begin)}
+    for name, gone in holes.items():
+        shutil.copy(whole, tmp_path / name)
+        with sqlite3.connect(tmp_path / name) as database:
+            database.execute(f"DELETE FROM event WHERE seq IN {gone}")
+    one, copy, other = (tmp_path / name for name in holes)
+    assert (lost(one), lost(one, copy, one), lost(one, other)) == (3, 3, 1)  # 11 is in neither
+    assert lost(one, whole) == lost(whole, other) == 0
+    stranger = journal(tmp_path / "stranger", work("2026-05-03", 20, session="s3"))
+    assert lost(one, stranger) == 3  # it gave the same numbers to other events
+
+
 def test_a_time_without_events_has_no_span(called: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     path, page = journal(tmp_path / "a", work("2026-05-01")), tmp_path / "page.html"
     for given in (("--since", "2026-05-03T00:00"), ("--until", "2026-04-03T00:00")):
