@@ -115,7 +115,10 @@ WRONG = [
     ("streams:\n  left:\n    camra: 0", "line 3: unknown key 'camra'", "did you mean camera?"),
     ("max_hold_ms: 3\nstreams: {a: {}}", "line 1: unknown key 'max_hold_ms'", "did you mean max-hold-ms?"),
     ("streams:\n  a:\n    pub: ipc://x", "line 3: 'pub' belongs to the whole station", "at the top"),
-    ("streams:\n  a: {stream: b}", "line 2: unknown key 'stream'", ""),
+    ("streams:\n  a: {stream: b}", "line 2: unknown key 'stream'", "the keys under `streams:`"),
+    ("stream: x\nstreams: {a: {}}", "line 1: unknown key 'stream'", "the keys under `streams:`"),
+    ("streams:\n  a: {task: b}", "line 2: unknown key 'task'", "write `bundle: TASK`"),
+    ("json: true\nstreams: {a: {}}", "line 1: unknown key 'json'", "give --json on the command line"),
     ("streams:\n  a: {}\n  a: {}", "line 3: key 'a' twice", ""),
     ("streams:\n  a:\n    fps: many", "line 3: 'fps'", ""),
     ("threads: 0\nstreams: {a: {}}", "line 1: 'threads'", ""),
@@ -201,7 +204,7 @@ def test_a_station_is_checked_and_run_from_the_command_line(call: Call, tmp_path
         (("task",), "TASK with --station"),
         (("task",), "write `bundle: TASK` in the file"),
         (("--stream", "x"), "--stream with --station"),
-        (("--stream", "x"), "its name in the file is its key"),  # `stream` is no key of the file
+        (("--stream", "x"), "names of streams in the file are the keys"),  # `stream` is no key of the file
         (("--pub", "nowhere"), "cannot publish on 'nowhere'"),
     ):
         code, _, err = call("run", "--station", "s.yaml", *words)

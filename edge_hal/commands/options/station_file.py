@@ -32,7 +32,7 @@ OF_STATION = ("pub", "replay", "metrics", "key", "allowed", "insecure")
 OF_COMMAND = ("stream", "station", "check", "log", "json", "task")
 """Options and arguments that are no keys."""
 INSTEAD = {
-    "stream": "its name in the file is its key: `streams: {NAME: ...}`",
+    "stream": "names of streams in the file are the keys under `streams:`, as in `streams: {NAME: ...}`",
     "task": "write `bundle: TASK` in the file",
 }
 """What a file has in place of them."""
@@ -226,6 +226,8 @@ def _check_keys(path: Path, lines: Lines, place: tuple[str, ...], found: Values,
             raise EdgeHalError(f"{at}: '{key}' belongs to the whole station", "", "write it at the top", exit_code=2)
         near = difflib.get_close_matches(str(key).replace("_", "-"), known, n=1, cutoff=0.5)
         todo = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        if key in OF_COMMAND:
+            todo = INSTEAD.get(key, f"give --{key} on the command line")
         raise EdgeHalError(f"{at}: unknown key '{key}'", "", todo, exit_code=2)
 
 
