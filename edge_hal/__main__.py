@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import NoReturn
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    """End as at Ctrl-C, so that unfinished files are removed."""
+    sys.exit(128 + number)
 
 
 def main() -> None:
@@ -10,6 +17,8 @@ def main() -> None:
         from edge_hal.runtime.stop import listen_early
 
         listen_early()
+    else:
+        signal.signal(signal.SIGTERM, _end)
     from edge_hal import cli
 
     cli.main()

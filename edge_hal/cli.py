@@ -115,7 +115,8 @@ app.add_typer(procedure, name="procedure")
 
 
 def main() -> None:
-    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. Bad input shows no traceback."""
+    """Run the command. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 ended by SIGTERM. Bad input
+    shows no traceback."""
     streams.protect()
     _hide_secrets()
     if os.environ.get("COLUMNS", "").strip() == "0":  # some terminals say so; tables would have no width
