@@ -232,6 +232,17 @@ def test_formats_are_mixed_freely_and_replace_the_frame_labels(tmp_path: Path, d
     assert np.flatnonzero(at).tolist() == list(range(part.segments[1].first, part.segments[1].stop))
 
 
+EAF = (
+    '<ANNOTATION_DOCUMENT><TIME_ORDER><TIME_SLOT TIME_SLOT_ID="a" TIME_VALUE="0"/>'
+    '<TIME_SLOT TIME_SLOT_ID="b" TIME_VALUE="%s"/></TIME_ORDER><TIER TIER_ID="steps"><ANNOTATION>'
+    '<ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="a" TIME_SLOT_REF2="b">'
+    "<ANNOTATION_VALUE>reach</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER></ANNOTATION_DOCUMENT>"
+)
+TASK_JSON = '[{"data": {"video": "video0.mp4"}, "predictions": [{"result": [{"type": "%s", "value": %s}]}]}]'
+FRAMES_JSON = TASK_JSON % ("timelinelabels", '{"ranges": [{"start": 1, "end": %s}], "timelinelabels": ["reach"]}')
+SECONDS_JSON = TASK_JSON % ("timeserieslabels", '{"start": 0, "end": %s, "timeserieslabels": ["reach"]}')
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
@@ -256,6 +267,15 @@ def test_formats_are_mixed_freely_and_replace_the_frame_labels(tmp_path: Path, d
         ("a.json", '{"tasks": []}', ["no list of tasks"]),
         ("a.json", '[{"data": {"video": "video0.mp4"}, "predictions": [{"result": [{}]}]}]', ["cannot read", "type"]),
         ("a.json", "[", ["cannot read the labels"]),
+        *(
+            ("video0.eaf", EAF % value, ["cannot read the labels", "a time cannot be"])
+            for value in ("9" * 400, "9" * 30)
+        ),
+        *(
+            ("a.json", text % value, ["cannot read the labels", "a time cannot be"])
+            for text in (FRAMES_JSON, SECONDS_JSON)
+            for value in ("1e15", '"inf"', '"nan"')
+        ),
         ("video0.txt", "reach\nraech\n", ["line 2", "unknown step 'raech'"]),
         ("video0.txt", "reach\n" * 9, ["9 frame labels"]),
         ("notes.md", "later", ["holds no labels"]),

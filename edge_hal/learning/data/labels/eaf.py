@@ -15,7 +15,7 @@ from edge_hal.files import file_error
 from edge_hal.media.names import composed
 from edge_hal.untrusted import read_regular
 
-from .segments import Mark, SegmentedVideo
+from .segments import Mark, SegmentedVideo, time_of
 
 SUFFIX = ".eaf"
 STEPS, CONFIDENCE = "steps", "confidence"
@@ -115,7 +115,7 @@ def read_eaf(path: Path) -> dict[str, list[Mark]]:
             step = composed((annotation.findtext("ANNOTATION_VALUE") or "").strip())
             if not step:  # drawn, and not yet named
                 continue
-            begin_s, end_s = ((origin_ms + int(time)) / 1000 for time in (begin, end))
+            begin_s, end_s = (time_of(origin_ms + int(time)) / 1000 for time in (begin, end))
             marks.append(Mark(begin_s, end_s, "s", step, place))
     except (OSError, ValueError, KeyError, ElementTree.ParseError, RecursionError) as error:
         why = ValueError(f"there is no {error}") if isinstance(error, KeyError) else error

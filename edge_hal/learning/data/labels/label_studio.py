@@ -21,7 +21,7 @@ from edge_hal.learning.data.mstcn_files import stem_of
 from edge_hal.media.names import composed
 from edge_hal.untrusted import parse_json, read_regular
 
-from .segments import Mark, SegmentedVideo
+from .segments import Mark, SegmentedVideo, time_of
 
 FILE, CONFIG = "label-studio.json", "label-studio.xml"
 LOCAL = "/data/local-files/?d="
@@ -129,7 +129,7 @@ def _marks(result: Mapping[str, Any], place: str) -> Iterator[Mark]:
     step, place = composed(str(steps[0]).strip()), f"{place}, result {result.get('id')}"
     if kind == "timelinelabels":
         for each in value["ranges"]:
-            yield Mark(float(each["start"]) - 1, float(each["end"]), "frame", step, place)
+            yield Mark(time_of(each["start"]) - 1, time_of(each["end"]), "frame", step, place)
     else:
-        begin, end = float(value["start"]), float(value["end"])
+        begin, end = time_of(value["start"]), time_of(value["end"])
         yield Mark(begin, None if value.get("instant") else end, "s", step, place)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from edge_hal.learning.data.step_texts import ADD_STEP, nearest
 from edge_hal.media.names import printable
 from edge_hal.metrics import IntArray, runs_of
 
+LARGEST_TIME = 1e12
 LATE_S = 1.0
 LATE_SHARE = 0.02
 """Labels may end so much later than their video. What is later belongs to another video."""
@@ -40,6 +41,21 @@ class Mark:
     unit: Literal["s", "frame"]
     step: str
     place: str
+
+
+def time_of(value: Any) -> float:
+    """A begin or an end as a file holds it, text or a number of any size.
+
+    Raises:
+        ValueError: it is no number, or none that a time or a frame can have.
+    """
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not abs(number) < LARGEST_TIME:  # NaN is in no range
+        raise ValueError(f"a time cannot be {str(value)[:40]}")
+    return number
 
 
 @dataclass(frozen=True)
