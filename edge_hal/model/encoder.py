@@ -54,8 +54,8 @@ def augmentation(image: Tensor, generator: torch.Generator) -> tuple[Tensor, ...
 
 
 def augmented(image: Tensor, gain: Tensor, tint: Tensor, offset: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Training pictures with the random numbers of `augmentation`, and with noise on each pixel from the global
-    generator.
+    """Training pictures with the random numbers of `augmentation`, and with noise on each pixel. Noise is drawn here,
+    so that each of several processes draws that of its pictures only.
 
     Args:
         image: (B, H, W, 3) uint8.

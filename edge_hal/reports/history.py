@@ -61,13 +61,11 @@ class DeviationRun:
 
 @dataclass
 class History:
-    """Of one stream. `runs` counts its starts, `lost` the events that cannot be read or are no longer kept in any of
-    its journals, `cut` the steps that a gap or an end cut off. `first_utc_ns` and `last_utc_ns`: of its events; both 0
-    without any."""
+    """Of one stream. `runs` counts its starts, `cut` the steps that a gap or an end cut off. `first_utc_ns` and
+    `last_utc_ns`: of its events; both 0 without any."""
 
     stream: str
     runs: int = 0
-    lost: int = 0
     cut: int = 0
     first_utc_ns: int = 0
     last_utc_ns: int = 0
@@ -77,6 +75,11 @@ class History:
     steps: list[StepRun] = field(default_factory=list)
     cycles: list[CycleRun] = field(default_factory=list)
     deviations: list[DeviationRun] = field(default_factory=list)
+
+    @property
+    def lost(self) -> int:
+        """The events that cannot be read or are no longer kept in any of its journals."""
+        return self.lost_events.count()
 
 
 class _Reader:
@@ -191,7 +194,6 @@ def histories(journals: Iterable[Iterable[Event]]) -> list[History]:
         for reader in readers.values():
             reader.finish()
     for history in found.values():
-        history.lost = history.lost_events.count()
         history.steps = sorted(dict.fromkeys(history.steps), key=lambda step: step.begin.utc_ns)
         history.cycles = sorted(dict.fromkeys(history.cycles), key=lambda cycle: cycle.end.utc_ns)
         history.deviations = sorted(dict.fromkeys(history.deviations), key=lambda deviation: deviation.at.utc_ns)

@@ -225,9 +225,10 @@ def _check_keys(path: Path, lines: Lines, place: tuple[str, ...], found: Values,
         if place and key in OF_STATION:
             raise EdgeHalError(f"{at}: '{key}' belongs to the whole station", "", "write it at the top", exit_code=2)
         near = difflib.get_close_matches(str(key).replace("_", "-"), known, n=1, cutoff=0.5)
-        todo = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
         if key in OF_COMMAND:
             todo = INSTEAD.get(key, f"give --{key} on the command line")
+        else:
+            todo = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
         raise EdgeHalError(f"{at}: unknown key '{key}'", "", todo, exit_code=2)
 
 

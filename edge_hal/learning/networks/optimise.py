@@ -43,8 +43,8 @@ class Stage:
 
     Attributes:
         folder: holds the training state until the run is complete.
-        device: where the network and its inputs are. Random numbers come from the CPU, except those of dropout and of
-            the latent samples.
+        device: where the network and its inputs are. Random numbers come from the CPU, except those of dropout,
+            of noise on pictures and of the latent samples.
         world: the processes that share each batch. The first one keeps the training state.
     """
 
@@ -93,7 +93,7 @@ class Stage:
             network = DistributedDataParallel(network, find_unused_parameters=True, **only_gradients)
         for number in range(done, epochs):
             seed = zlib.crc32(f"{self.seed}/{self.name}/{number}".encode())
-            torch.manual_seed(seed)  # dropout and latent samples draw from the global generator
+            torch.manual_seed(seed)  # seeds the generators of the rows of each batch
             generator = torch.Generator().manual_seed(seed)
             module.train()
             losses = []
