@@ -4,12 +4,14 @@ name them. `section.py`: what all sections share."""
 
 from .config import Config
 from .keys import in_words, nearest_key
-from .learning import SHUFFLED, Learning, Lists, Weights
+from .learning import LEAST_MOVED, OFFSET, SHUFFLED, Learning, Lists, Weights
 from .load import PRESETS, load_config, parse_config
 from .model import Encoder, Level, Model
 from .section import Positive, Section
 
 __all__ = [
+    "LEAST_MOVED",
+    "OFFSET",
     "PRESETS",
     "SHUFFLED",
     "Config",

@@ -6,7 +6,7 @@ from typing import Literal
 
 import yaml
 
-from .learning import SHUFFLED, Learning
+from .learning import LEAST_MOVED, OFFSET, SHUFFLED, Learning
 from .model import Model
 from .section import Positive, Section
 
@@ -59,6 +59,15 @@ class Config(Section):
         """The share of the student's crops whose segments are in random order."""
         given, encoder = self.learning.student.shuffled, self.model.encoder
         return SHUFFLED * (encoder is not None and encoder.moving_s > 0) if given is None else given
+
+    def complete(self, videos: int) -> Config:
+        """With the settings of the student that depend on the encoder and the number of training videos."""
+        encoder, given = self.model.encoder, self.learning.student.offset
+        whole = encoder is not None and not encoder.moving_s and not self.model.baseline_s
+        moved = OFFSET * (whole and self.copies > 0 and videos >= LEAST_MOVED)
+        found = {"copies": self.copies, "shuffled": self.shuffled, "offset": moved if given is None else given}
+        student = self.learning.student.model_copy(update=found)
+        return self.model_copy(update={"learning": self.learning.model_copy(update={"student": student})})
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

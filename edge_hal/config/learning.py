@@ -54,16 +54,19 @@ class TeacherLearning(Section):
     lr: Positive = 1e-3
 
 
-SHUFFLED = 0.5
+SHUFFLED, OFFSET = 0.5, 1.5
+LEAST_MOVED = 4
 
 
 class StudentLearning(Section):
     """Training of the causal pyramid on crops of `crop_s` seconds, with the labels of the teacher's alignment. It runs
     for `epochs`, and longer if the optimiser has then made fewer than `least_steps` steps (few videos give few steps
-    per epoch). `noise` and `offset` augment the inputs. `shuffled`: the share of crops from videos whose segments are
-    in random order; None is `SHUFFLED` for an encoder that sees moving parts, else 0. `copies`: how many augmented
-    copies of each video it also sees (`learning/data/augmentation.py`); None is 1 for a pretrained encoder and 0 for
-    `own`."""
+    per epoch). `noise` and `offset` augment the inputs: deviations, in z-scores, of what is added to each tick, and to
+    a whole crop. At another place an encoder gives other vectors, and most of the difference stays the same, so None is
+    `OFFSET` with augmented copies of at least `LEAST_MOVED` videos, and whole pictures without a baseline; else 0.
+    `shuffled`: the share of crops from videos whose segments are in random order; None is `SHUFFLED` for an encoder
+    that sees moving parts, else 0. `copies`: how many augmented copies of each video it also sees
+    (`learning/data/augmentation.py`); None is 1 for a pretrained encoder and 0 for `own`."""
 
     epochs: Epochs = 20
     least_steps: Epochs = 300
@@ -71,7 +74,7 @@ class StudentLearning(Section):
     crop_s: Positive = 40.0
     lr: Positive = 2e-3
     noise: Weight = 0.5
-    offset: Weight = 0.0
+    offset: Weight | None = None
     shuffled: Annotated[float, Field(ge=0, le=1)] | None = None
     copies: Components | None = None
 

@@ -122,4 +122,4 @@ def settled(config: Config, videos: VideoSet, parent: Parent | None) -> tuple[Co
     if parent is not None:  # the length of feature vectors is not known yet
         size = parent.spec.front_end.size if config.model.encoder is None else config.model.encoder.size
         parent.check(config.model.spec(videos.labels, None, size))
-    return config, pretrained
+    return config.complete(len(videos.videos)), pretrained

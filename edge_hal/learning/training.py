@@ -297,8 +297,7 @@ class Training:
 
     def _taught(self, aligned: Aligned) -> tuple[Learning, Callable[[Pyramid], None] | None]:
         """How students learn, and the weights that they begin with."""
-        student = self.config.learning.student.model_copy(update={"shuffled": self.config.shuffled})
-        learning = self.config.learning.model_copy(update={"student": student})
+        learning = self.config.learning
         if aligned.recalled is not None:
             learning = slower(learning)
         return learning, None if self.parent is None else self.parent.begin

@@ -68,7 +68,7 @@ def learn_student(
             where = [Crop(i, part, order_of(labels[i], settings.shuffled or 0.0, generator)) for i, part in chosen]
             x, exists = padded([features[one.video][one.ticks()] for one in where])
             x = x + settings.noise * torch.randn(x.shape, generator=generator)
-            moved = settings.offset * torch.randn(len(x), 1, spec.front_end.width, generator=generator)
+            moved = (settings.offset or 0.0) * torch.randn(len(x), 1, spec.front_end.width, generator=generator)
             x[..., : spec.front_end.width] += moved
             # Outputs of tick t describe tick t - lag, so targets are delayed by that much.
             steps = [[labels[one.video][one.ticks(lag)] for one in where] for lag in lags]

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_hal.config import SHUFFLED, Config, load_config
+from edge_hal.config import LEAST_MOVED, OFFSET, SHUFFLED, Config, load_config
 from edge_hal.learning.networks import student
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.share import Batch
@@ -43,11 +43,16 @@ def test_the_share_of_videos_in_random_order_is_the_one_asked_for() -> None:
         assert kept == pytest.approx(1 - share, abs=0.05)
 
 
-def batches_of(shuffled: float, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.Tensor, ...]]:
-    """The tensors of each batch: features are the ticks of the video, without noise."""
+def batches_of(
+    shuffled: float, folder: Path, monkeypatch: pytest.MonkeyPatch, offset: float = 0.0
+) -> list[tuple[torch.Tensor, ...]]:
+    """The tensors of each batch: features are the ticks of the video, without noise. Labels are checked without an
+    offset."""
     spec = replace(small_spec(), lag_s=0.6, other_lags_s=(0.0, 0.3))
-    given = [f"learning.student.{key}" for key in ("epochs=2", "least_steps=0", "noise=0", "offset=0", "crop_s=12")]
-    learning = load_config(str(CONFIG), [*given, f"learning.student.shuffled={shuffled}"]).learning
+    given = [f"learning.student.{key}" for key in ("epochs=2", "least_steps=0", "noise=0", "crop_s=12")]
+    learning = load_config(
+        str(CONFIG), [*given, f"learning.student.shuffled={shuffled}", f"learning.student.offset={offset}"]
+    ).learning
     ticks = torch.arange(300.0)[:, None].expand(-1, spec.front_end.features)
     labels = np.arange(300) // 30 % len(spec.labels)
     seen: list[tuple[torch.Tensor, ...]] = []
@@ -59,7 +64,7 @@ def batches_of(shuffled: float, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(student, "Batch", told)
     learn_student([ticks], [labels], None, spec, learning, Stage("student", folder, 0, lambda *_: None))
     lags = (spec.lag_ticks, *spec.other_lags_ticks)
-    for x, exists, target, change, *others in seen:
+    for x, exists, target, change, *others in seen if not offset else []:
         for row in range(len(x)):
             shown = x[row, exists[row], 0].long().numpy()
             for late, lag in zip((target, *others), lags, strict=True):
@@ -88,3 +93,30 @@ def test_crops_are_shuffled_where_the_encoder_sees_moving_parts() -> None:
     assert share("model.encoder.moving_s=8") == SHUFFLED
     assert share("model.encoder.moving_s=8", "learning.student.shuffled=0.1") == 0.1
     assert load_config("kinematics").shuffled == 0
+
+
+def test_crops_are_moved_where_there_are_augmented_copies_of_several_videos() -> None:
+    def size(videos: int, *given: str) -> float | None:
+        return load_config("tiny", given).complete(videos).learning.student.offset
+
+    pretrained = "model.encoder.kind=efficientnet-lite0@160"
+    assert size(64) == 0
+    assert size(LEAST_MOVED, pretrained) == OFFSET
+    assert size(LEAST_MOVED - 1, pretrained) == 0
+    for without in ("learning.student.copies=0", "model.encoder.moving_s=8", "model.baseline_s=8"):
+        assert size(64, pretrained, without) == 0
+    assert size(64, "learning.student.copies=1") == OFFSET
+    assert size(1, "learning.student.copies=1", "learning.student.offset=0.1") == 0.1
+    assert load_config("kinematics").complete(64).learning.student.offset == 0.3
+
+
+def test_the_offset_of_a_crop_is_constant_and_spares_what_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width, added = small_spec().front_end.width, []
+    for x, exists, *_ in batches_of(0.0, tmp_path, monkeypatch, offset=1.5):
+        added += [(each - each[:, -1:])[there] for each, there in zip(x, exists, strict=True)]
+    assert all(torch.allclose(crop, crop[:1].expand_as(crop), atol=1e-3) for crop in added)
+    found = torch.stack([crop[0] for crop in added])
+    assert not found[:, width:].any()
+    assert float(found[:, :width].std()) == pytest.approx(1.5, rel=0.2)
