@@ -63,7 +63,7 @@ class Config(Section):
     def complete(self, videos: int) -> Config:
         """With the settings of the student that depend on the encoder and the number of training videos."""
         encoder, given = self.model.encoder, self.learning.student.offset
-        whole = encoder is not None and not encoder.moving_s and not self.model.baseline_s
+        whole = encoder is not None and encoder.pretrained and not encoder.moving_s and not self.model.baseline_s
         moved = OFFSET * (whole and self.copies > 0 and videos >= LEAST_MOVED)
         found = {"copies": self.copies, "shuffled": self.shuffled, "offset": moved if given is None else given}
         student = self.learning.student.model_copy(update=found)

@@ -62,8 +62,8 @@ class StudentLearning(Section):
     """Training of the causal pyramid on crops of `crop_s` seconds, with the labels of the teacher's alignment. It runs
     for `epochs`, and longer if the optimiser has then made fewer than `least_steps` steps (few videos give few steps
     per epoch). `noise` and `offset` augment the inputs: deviations, in z-scores, of what is added to each tick, and to
-    a whole crop. At another place an encoder gives other vectors, and most of the difference stays the same, so None is
-    `OFFSET` with augmented copies of at least `LEAST_MOVED` videos, and whole pictures without a baseline; else 0.
+    a whole crop. At another place a frozen encoder gives other vectors, and most of the difference stays the same, so
+    None is `OFFSET` for a pretrained one that sees whole pictures, with copies of `LEAST_MOVED` videos and no baseline.
     `shuffled`: the share of crops from videos whose segments are in random order; None is `SHUFFLED` for an encoder
     that sees moving parts, else 0. `copies`: how many augmented copies of each video it also sees
     (`learning/data/augmentation.py`); None is 1 for a pretrained encoder and 0 for `own`."""
