@@ -50,7 +50,8 @@ class Worker(threading.Thread):
         self._why: str | None = None
         self._failed_s = 0.0
         self._released = threading.Event()
-        _workers.add(self)
+        with _workers_lock:
+            _workers.add(self)
 
     @property
     def trouble(self) -> str | None:
@@ -91,17 +92,21 @@ class Worker(threading.Thread):
         ended = not self.is_alive()
         if not ended:
             log.error("the thread %s did not stop within %g s and is left behind", self.name, limit_s)
-        _workers.discard(self)
+        with _workers_lock:
+            _workers.discard(self)
         return ended
 
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+_workers_lock = threading.Lock()  # a WeakSet that changes while another thread goes through it raises an exception
 
 
 def troubles(stream: str | None = None) -> tuple[str, ...]:
     """One sentence for each thread of this process that failed and whose owner has not finished it, without the threads
     of other streams than `stream`."""
-    ours = [worker for worker in list(_workers) if worker.stream in (None, stream)]
+    with _workers_lock:
+        workers = list(_workers)
+    ours = [worker for worker in workers if worker.stream in (None, stream)]
     return tuple(sorted(worker.trouble for worker in ours if worker.trouble is not None))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -62,3 +63,34 @@ def test_a_stop_waits_for_progress_and_leaves_what_makes_none(caplog: pytest.Log
     stuck.start()
     assert not stuck.finish(limit_s=0.05) and "edge-hal-stuck did not stop" in caplog.text
     go.set()
+
+
+def test_threads_begin_and_end_while_others_ask_for_troubles() -> None:
+    """As the streams of a station do."""
+    kept = [Worker(lambda: None, f"kept-{number}") for number in range(200)]
+    asked, errors = threading.Event(), []
+
+    def begin_and_end() -> None:
+        while not asked.is_set():
+            assert Worker(lambda: None, "brief").finish()
+
+    def watched() -> None:
+        try:
+            begin_and_end()
+        except BaseException as error:
+            errors.append(error)
+
+    changing = [threading.Thread(target=watched) for _ in range(2)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in changing:
+            thread.start()
+        for _ in range(300):
+            assert not threads.troubles()
+    finally:
+        asked.set()
+        for thread in changing:
+            thread.join()
+        sys.setswitchinterval(before)
+    assert not errors and all(worker.finish() for worker in kept)
