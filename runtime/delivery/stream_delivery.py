@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import threading
 import time
 from collections import deque
@@ -38,7 +37,7 @@ class StreamDelivery:
     Attributes:
         held: events of the loop that were not sent yet.
         events: durable events sent.
-        status: what the loop reported last, at `reported_s` (monotonic clock).
+        status: what the loop reported last, at `reported_s` (monotonic clock); before, the time it was made.
         noted: the newest belief of the loop, for the journal.
         leaving: the loop has ended; `left` is set as soon as nothing is held any more.
     """
@@ -49,7 +48,7 @@ class StreamDelivery:
         self.events = 0
         self.status = Status()
         self.noted: Noted | None = None
-        self.reported_s = -math.inf
+        self.reported_s = time.monotonic()
         self.leaving, self.left = threading.Event(), threading.Event()
         self._journal = journal
         self._kept: Noted | None = None
