@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.config import load_config
-from edge_hal.features import encode_pictures
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import Labels, read_recordings
 from edge_hal.learning.data.video_set import VideoSet
@@ -28,6 +27,7 @@ from edge_hal.learning.hmm.first_alignment import FIRST_ALIGN_HZ, binned_feature
 from edge_hal.learning.projection import discriminants, leading_components
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.spec import FrontEndSpec
 
 Vectors = Sequence[NDArray[np.float32]]

@@ -37,7 +37,6 @@ from edge_hal.evaluation.scores import frame_labels, frame_rates_hz, scores_of
 from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import FrontEndInFloat32, half_step
 from edge_hal.export.quantise import layers_of, quantise_dynamic, quantise_static
-from edge_hal.features import encode_pictures
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.data.video_set import with_labels_of
@@ -46,6 +45,7 @@ from edge_hal.model.model_file import Checkpoint, load_checkpoint
 from edge_hal.model.one_pass import one_pass
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.model.step import LevelStep, TorchEngine
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.runtime.checks.bench import weight_bytes
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream

@@ -28,6 +28,7 @@ import torch
 
 from edge_hal.calib.fit_decoder import fit_decoder
 from edge_hal.calib.fit_fusion import fit_fusion
+from edge_hal.calib.held_out_file import read_held_out
 from edge_hal.config import load_config
 from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.fusion import EQUAL, pooled
@@ -35,7 +36,6 @@ from edge_hal.decoding.timeline import timeline_of
 from edge_hal.evaluation.checkpoint_scores import Streamed, stream_checkpoint, stream_scores
 from edge_hal.events import Event, Transition
 from edge_hal.export.bundle import export_bundle
-from edge_hal.held_out_file import read_held_out
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.learning.train import train

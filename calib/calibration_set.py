@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.feature_file import spread_of
+from edge_hal.files.feature_file import spread_of
 from edge_hal.spec import PyramidSpec
 
 MIN_TICKS = 500

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.calib.held_out_file import HeldOut
 from edge_hal.decoding.fusion import EQUAL, LARGEST_WEIGHT, label_order, pooled
 from edge_hal.errors import EdgeHalError
-from edge_hal.held_out_file import HeldOut
 
 ROUNDS = 200
 CLOSE = 1e-6

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.untrusted import read_json
+from edge_hal.files.untrusted import read_json
 
 SCHEMA = 1
 METHODS = ("max", "percentile", "entropy")

@@ -22,10 +22,10 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import labels_of, transition_points
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file
+from edge_hal.files.untrusted import read_json
 from edge_hal.metrics import IntArray, match_transitions, score_videos
 from edge_hal.progress import Progress
 from edge_hal.spec import PyramidSpec
-from edge_hal.untrusted import read_json
 
 Posteriors = Sequence[NDArray[np.float32]]
 Evaluate = Callable[[frozenset[str]], "Shift"]

@@ -38,7 +38,7 @@ class TensorSpec:
 @dataclass(frozen=True)
 class EncoderSpec:
     """The frame encoder: uint8 BGR (height, width, 3) in, one float vector of `size` out. `moving`: what has rested for
-    most of so many pictures is greyed before (`moving.py`); 0 for never."""
+    most of so many pictures is greyed before (`pictures/moving.py`); 0 for never."""
 
     height: int
     width: int

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge_hal.config import Positive, in_words, load_config, nearest_key
 from edge_hal.errors import EdgeHalError
+from edge_hal.files.yaml_file import Lines, line_of, read_yaml
 from edge_hal.task_folder import TASK_FILE
-from edge_hal.yaml_file import Lines, line_of, read_yaml
 
 
 class TaskFile(BaseModel):

@@ -20,12 +20,12 @@ from edge_hal.calib.calibration_set import CalibrationRecording
 from edge_hal.calib.sensitivity import Budget
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
-from edge_hal.feature_file import as_float32, is_real, open_features
+from edge_hal.files.feature_file import as_float32, is_real, open_features
+from edge_hal.files.untrusted import read_json
 from edge_hal.model.model_file import Checkpoint, load_checkpoint
 from edge_hal.progress import Progress, no_progress
 from edge_hal.spec import PyramidSpec
 from edge_hal.task_folder import MODEL_FILE
-from edge_hal.untrusted import read_json
 
 from .certificate import certify
 from .compute import multiply_adds

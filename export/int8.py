@@ -29,9 +29,9 @@ from edge_hal.calib.sensitivity import MIN_TRANSITIONS, Budget, Memory, Shift, V
 from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
-from edge_hal.features import encode_pictures
 from edge_hal.files import check_writable, file_error
 from edge_hal.model.model_file import Checkpoint
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.progress import Progress
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge_hal.runtime.stream.pyramid import PyramidStream

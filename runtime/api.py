@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Now
-from edge_hal.feature_file import coarse_note, spread_of
+from edge_hal.files.feature_file import coarse_note, spread_of
 from edge_hal.rate import exact_rate, instant_ns
 
 from .model import Model, open_model

@@ -16,7 +16,7 @@ import pytest
 
 from edge_hal import __version__
 from edge_hal.bundle import Bundle, expected_graphs, file_hash, load_bundle, write_bundle
-from edge_hal.bundle_certificate import certificate_text
+from edge_hal.bundle.certificate import certificate_text
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.procedure.rules import Procedure, Step

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_hal.cluster import Cluster
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.extraction import Sampling, extract
 from edge_hal.learning.data.media_files import read_times
@@ -21,6 +20,7 @@ from edge_hal.learning.hmm.align import HmmAlignment, align_with_hmm
 from edge_hal.learning.hmm.em import HmmConfig
 from edge_hal.learning.hmm.transcript_chain import Counts
 from edge_hal.parallel import Workers, mapped
+from edge_hal.parallel.cluster import Cluster
 from tests.helpers.dask_cluster import Killing, scheduler, workers
 from tests.helpers.hmm_videos import make_videos
 from tests.helpers.processes import REPOSITORY, call, finish, start
@@ -118,13 +118,13 @@ def test_a_scheduler_that_cannot_be_used_is_one_error(
 ) -> None:
     with pytest.raises(EdgeHalError, match="cannot reach the scheduler"):
         Cluster("tcp://127.0.0.1:1")
-    monkeypatch.setattr("edge_hal.cluster.START_S", 0.5)
+    monkeypatch.setattr("edge_hal.parallel.cluster.START_S", 0.5)
     with pytest.raises(EdgeHalError, match="has no workers"):
         Cluster(address)
 
 
 def test_work_whose_workers_all_went_ends_with_one_error(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_hal.cluster.ABSENT_S", 3.0)
+    monkeypatch.setattr("edge_hal.parallel.cluster.ABSENT_S", 3.0)
     with (
         workers(address, 1) as (victim,),
         Cluster(address) as cluster,
@@ -134,7 +134,7 @@ def test_work_whose_workers_all_went_ends_with_one_error(address: str, monkeypat
 
 
 def test_work_whose_scheduler_went_ends_with_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_hal.cluster.ABSENT_S", 3.0)
+    monkeypatch.setattr("edge_hal.parallel.cluster.ABSENT_S", 3.0)
     with (
         scheduler(tmp_path) as (own, process),
         workers(own, 1),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import read_reference
-from edge_hal.feature_file import as_float32, coarse_note, coarse_note_of, open_features, spread_of
+from edge_hal.files.feature_file import as_float32, coarse_note, coarse_note_of, open_features, spread_of
 from edge_hal.learning.data.media_files import open_array
 from edge_hal.learning.data.video_set import Video
 from edge_hal.runtime.sources.file_readers import FeatureReader

@@ -13,7 +13,7 @@ from tests.helpers.processes import REPOSITORY
 LEAVES = {"jetson", "stop", "threads"}
 BASE = {"observer", "options"}
 """Modules of runtime/ that its rooms use; leaves import no room. The others (session, runner, ...) use the rooms."""
-SHARED = {"config", "events", "metrics"}
+SHARED = {"bundle", "config", "events", "files", "metrics", "parallel", "pictures"}
 """Folders of edge_hal/ that belong to the modules that all rooms share."""
 
 MAY_IMPORT: dict[str, set[str]] = {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_hal.learning.data.extraction import Sampling, extract
 from edge_hal.learning.data.media_files import read_times
 from edge_hal.learning.data.video_set import Video
-from edge_hal.moving import GREY, MovingParts
+from edge_hal.pictures.moving import GREY, MovingParts
 from edge_hal.runtime import runner
 from edge_hal.runtime.model import Model
 from edge_hal.runtime.observer import Observer

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_hal import parallel
 from edge_hal.errors import EdgeHalError
 from edge_hal.parallel import ATTEMPTS, Workers, mapped
+from edge_hal.parallel import workers as module
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def test_an_executor_of_processes_gives_the_same() -> None:
 
 
 def test_a_worker_with_another_version_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = parallel.versions()
+    here = module.versions()
     answers = iter([here, {**here, "numpy": "0.1"}])  # of this process, then of the worker
-    monkeypatch.setattr(parallel, "versions", lambda: next(answers))
+    monkeypatch.setattr(module, "versions", lambda: next(answers))
     workers: Workers
     with ThreadPoolExecutor(1) as workers, pytest.raises(EdgeHalError, match=f"numpy 0.1 instead of {here['numpy']}"):
         list(mapped(squared, [1], workers))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge_hal.bundle import load_bundle
+from edge_hal.bundle.signature import SIGNATURE, new_signer, sign_bundle, signers
 from edge_hal.errors import EdgeHalError
-from edge_hal.signature import SIGNATURE, new_signer, sign_bundle, signers
 from tests.helpers.bundles import known_bundle
 
 Change = Callable[[Path], object]

@@ -10,7 +10,7 @@ import typer
 
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
-from edge_hal.untrusted import read_json
+from edge_hal.files.untrusted import read_json
 
 LONGEST_S = 86400.0
 """The longest time of `--paced`: its durations are kept in memory."""

@@ -14,7 +14,7 @@ from edge_hal import logs
 from edge_hal.commands.extras import require
 from edge_hal.commands.options.subscriber import Key, ServerKey
 from edge_hal.errors import EdgeHalError
-from edge_hal.secret_file import read_secret_line
+from edge_hal.files.secret_file import read_secret_line
 
 if TYPE_CHECKING:
     from edge_hal.runtime.bridges.bridge import Source

@@ -28,7 +28,7 @@ def fuse(
     those that were held out, with the labels of the alignments.
     """
     from edge_hal.calib.fit_fusion import fit_fusion
-    from edge_hal.held_out_file import read_held_out
+    from edge_hal.calib.held_out_file import read_held_out
     from edge_hal.runtime.station.options import check_name
 
     runs: dict[str, Path] = {}

@@ -29,8 +29,8 @@ def new(
     ] = False,
 ) -> None:
     """Make a key pair. Keep the secret file on this machine, and give the public one (.key) to the other side."""
+    from edge_hal.bundle.signature import new_signer
     from edge_hal.runtime.network.curve_keys import default_folder, new_pair
-    from edge_hal.signature import new_signer
 
     for file in (new_signer if sign else new_pair)(folder or default_folder(), name):
         print(file)
@@ -43,7 +43,7 @@ def sign(
 ) -> None:
     """Sign every file of a bundle, for `edge-hal run --trusted`. After an edit the bundle must be signed again."""
     from edge_hal.bundle import load_bundle
-    from edge_hal.signature import sign_bundle
+    from edge_hal.bundle.signature import sign_bundle
     from edge_hal.task_folder import newest_bundle
 
     bundle = newest_bundle(bundle)

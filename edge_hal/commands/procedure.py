@@ -178,8 +178,8 @@ def reduced_requires(procedure: Procedure) -> dict[str, list[str]]:
 
 def _checked(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     from edge_hal.files import file_error
+    from edge_hal.files.untrusted import read_json, read_regular
     from edge_hal.procedure.check import check_text
-    from edge_hal.untrusted import read_json, read_regular
 
     manifest = path.with_name("manifest.json")
     try:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.yaml_file import PlainLoader
+from edge_hal.files.yaml_file import PlainLoader
 
 
 def replace_key(model: type[BaseModel], data: dict[str, Any], override: str) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.encoder_kind import parse_kind
 from edge_hal.errors import EdgeHalError
-from edge_hal.yaml_file import read_yaml
+from edge_hal.files.yaml_file import read_yaml
 
 from .config import Config
 from .keys import in_words, nearest_key, replace_key

@@ -33,7 +33,7 @@ class Encoder(Section):
     model of torchvision or timm. For an ONNX file that does not read uint8 BGR pictures: `layout` of its input (None
     finds it from the shape), `channels`, and `mean` and `std` of pixels in 0..255. `int8`: the convolutions of a
     pretrained one run in 8 bits, for CPUs. The student learns from their vectors, so export changes no event.
-    `moving_s`: what has rested for most of these seconds is greyed before (`moving.py`); 0 for never."""
+    `moving_s`: what has rested for most of these seconds is greyed before (`pictures/moving.py`); 0 for never."""
 
     kind: str = OWN
     height: int = 48

@@ -12,8 +12,8 @@ from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
+from edge_hal.files.untrusted import read_json
 from edge_hal.procedure.rules import Procedure
-from edge_hal.untrusted import read_json
 
 PATIENCE = ("fast", "balanced", "sure")
 Scores = Mapping[str, float | None]

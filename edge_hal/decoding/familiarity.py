@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.untrusted import parse_json
+from edge_hal.files.untrusted import parse_json
 
 from .decoder_config import DecoderConfig
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from edge_hal.decoding.timeline import labels_from
 from edge_hal.errors import EdgeHalError
+from edge_hal.files.untrusted import read_json
 from edge_hal.learning.data.video_set import VideoSet
-from edge_hal.untrusted import read_json
 
 from .scores import Scores, frame_labels, offline_scores
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
+from edge_hal.files.untrusted import read_json
 from edge_hal.metrics import runs_of
-from edge_hal.untrusted import read_json
 
 from .data.recordings import Labels, SampledRecording
 from .data.step_texts import nearest

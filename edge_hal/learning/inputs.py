@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.cores import cores
-from edge_hal.features import encode_pictures
 from edge_hal.parallel import Workers
+from edge_hal.parallel.cores import cores
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.progress import Progress
 from edge_hal.spec import EncoderSpec
 

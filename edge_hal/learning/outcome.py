@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal import __version__
+from edge_hal.calib.held_out_file import HeldOut
 from edge_hal.config import Config
 from edge_hal.decoding.decode import split_heads
-from edge_hal.features import first_pictures
-from edge_hal.held_out_file import HeldOut
 from edge_hal.metrics import IntArray
 from edge_hal.model.model_file import ENCODER_FILE
+from edge_hal.pictures.encoding import first_pictures
 from edge_hal.spec import PyramidSpec
 
 from .data.aspects import known_aspects

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.calib.held_out_file import HELD_OUT_FILE, HeldOut
 from edge_hal.config import Config
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import CONTINUE, check_writable, file_error, replacing, write_file
-from edge_hal.held_out_file import HELD_OUT_FILE, HeldOut
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import REFERENCE_FILE, save_model
 from edge_hal.model.pyramid import Pyramid

@@ -19,9 +19,9 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_readable
+from edge_hal.files.untrusted import parse_json
 from edge_hal.spec import PyramidSpec
 from edge_hal.task_folder import MODEL_FILE
-from edge_hal.untrusted import parse_json
 
 from .front_end import FrontEnd
 from .pyramid import Pyramid

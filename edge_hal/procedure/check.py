@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_hal.untrusted import parse_json
+from edge_hal.files.untrusted import parse_json
 
 from .json_lines import Path, lines_of
 

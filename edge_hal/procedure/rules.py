@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.untrusted import read_regular
+from edge_hal.files.untrusted import read_regular
 
 from .check import CHANCES, NEEDED, NUMBERS, check_data, check_text
 

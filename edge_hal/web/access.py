@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, private
-from edge_hal.key_files import read_secret
+from edge_hal.files.key_files import read_secret
 
 PROTOCOL = "edge-hal"
 """The WebSocket protocol that the server accepts. The page offers it and the token, because a browser lets a page

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.moving import MovingParts
+from edge_hal.pictures.moving import MovingParts
 from edge_hal.runtime.engines.engine import Engines, FrameEncoder, StepEngine
 from edge_hal.runtime.stream.pyramid import PyramidStream
 

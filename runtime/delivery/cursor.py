@@ -11,7 +11,7 @@ from typing import Any
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file
-from edge_hal.untrusted import read_json
+from edge_hal.files.untrusted import read_json
 
 SCHEMA = 2
 """Of the file. A file about one stream has schema 1 and names its stream, so that earlier versions read it. 0.1.0 wrote

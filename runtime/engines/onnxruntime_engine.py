@@ -205,7 +205,7 @@ class OnnxEncoder:
             raise EdgeHalError(
                 f"the encoder got a picture of shape {image.shape} and type {image.dtype}",
                 f"it takes uint8 {self._image.shape}",
-                "resize it with edge_hal.preprocess.resize",
+                "resize it with edge_hal.pictures.resize.resize",
             )
         np.copyto(self._image, image)
         self._binding.run()

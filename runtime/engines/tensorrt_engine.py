@@ -217,7 +217,7 @@ class TensorRtEncoder:
             raise EdgeHalError(
                 f"the encoder got a picture of shape {image.shape} and type {image.dtype}",
                 f"it takes uint8 {self._image.host.shape}",
-                "resize it with edge_hal.preprocess.resize",
+                "resize it with edge_hal.pictures.resize.resize",
             )
         np.copyto(self._image.host, image)
         with self._device.active():

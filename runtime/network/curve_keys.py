@@ -22,7 +22,7 @@ import zmq.utils.z85
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, write_file
-from edge_hal.key_files import check_folder, check_name, read_public, read_secret, write_pair
+from edge_hal.files.key_files import check_folder, check_name, read_public, read_secret, write_pair
 
 log = logging.getLogger("edge_hal.run")
 

@@ -15,9 +15,9 @@ from typing import Any
 from edge_hal import __version__
 from edge_hal.decoding.decoder_config import PATIENCE, THRESHOLDS
 from edge_hal.errors import EdgeHalError
+from edge_hal.files.untrusted import parse_json
 from edge_hal.runtime.stream.clock import LONGEST_NS, LONGEST_PERIOD_NS
 from edge_hal.runtime.stream.resumed import Resumed
-from edge_hal.untrusted import parse_json
 
 from .writer import REPEATED, WITH_PICTURES
 

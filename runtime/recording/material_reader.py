@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, decode
 from edge_hal.files import check_readable
+from edge_hal.files.untrusted import MB, parse_json, read_regular
 from edge_hal.runtime.stream.clock import LONGEST_NS
-from edge_hal.untrusted import MB, parse_json, read_regular
 
 from .log_file import not_readable, parse_head
 from .material import BELIEF, INDEX, PICTURES

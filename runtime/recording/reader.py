@@ -23,11 +23,11 @@ from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Cycle, Deviation, End
 from edge_hal.files import check_readable, file_error
+from edge_hal.files.untrusted import MB, parse_json, read_regular
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.runtime.stream.resumed import Resumed
-from edge_hal.untrusted import MB, parse_json, read_regular
 
 from .event_ring import NAME, pieces
 from .log_file import not_readable, parse_entries, parse_head, repeated_options

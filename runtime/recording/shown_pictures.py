@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from edge_hal.files import check_readable
+from edge_hal.files.untrusted import parse_json, read_regular
 from edge_hal.media.jpeg import jpeg
-from edge_hal.untrusted import parse_json, read_regular
 
 from .log_file import not_readable, parse_entries, parse_head
 from .material import INDEX, PICTURES

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.files import private
-from edge_hal.untrusted import parse_json, read_regular
+from edge_hal.files.untrusted import parse_json, read_regular
 
 State = dict[str, Any]
 ARRAY = "array"

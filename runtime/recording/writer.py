@@ -30,7 +30,7 @@ from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, encode
 from edge_hal.files import file_error, private
-from edge_hal.preprocess import resize
+from edge_hal.pictures.resize import resize
 from edge_hal.runtime.observer import Checkpoint, Observer
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
+from edge_hal.files.secret_file import read_secret_line
 from edge_hal.redaction import remember_secret
-from edge_hal.secret_file import read_secret_line
 
 VARIABLE = "EDGE_HAL_CAMERA_AUTH"
 PASSWORD = re.compile(r"[^/?#@:]*:((?!\d{1,5}[/?#])[^@]*|[^/?#]*)@")

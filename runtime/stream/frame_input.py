@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
-from edge_hal.feature_file import as_float32, is_real
-from edge_hal.moving import MovingParts
-from edge_hal.preprocess import resize
+from edge_hal.files.feature_file import as_float32, is_real
+from edge_hal.pictures.moving import MovingParts
+from edge_hal.pictures.resize import resize
 from edge_hal.runtime.engines.engine import FrameEncoder
 
 from .shape_check import ShapeCheck
 
 
 class FrameInput:
-    """The frames of one stream. Its state is the background of the pictures, if they are greyed (`moving.py`).
+    """The frames of one stream. Its state is the background of the pictures, if they are greyed (`pictures/moving.py`).
 
     Args:
         encoder: None for a bundle that takes vectors.

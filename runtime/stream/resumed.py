@@ -12,8 +12,8 @@ from typing import Any
 
 from edge_hal.decoding.belief import Belief
 from edge_hal.decoding.kept_belief import KeptBelief
+from edge_hal.files.untrusted import parse_json
 from edge_hal.procedure.kept_cycle import KeptCycle
-from edge_hal.untrusted import parse_json
 
 SCHEMA = 1
 LONGEST_RESUME_S = 600.0

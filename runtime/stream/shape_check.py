@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edge_hal.bundle import Bundle
-from edge_hal.preprocess import same_shape
+from edge_hal.pictures.resize import same_shape
 
 log = logging.getLogger("edge_hal.stream")
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_hal.calib.fit_fusion import fit_fusion
+from edge_hal.calib.held_out_file import HELD_OUT_FILE, HeldOut, read_held_out
 from edge_hal.errors import EdgeHalError
-from edge_hal.held_out_file import HELD_OUT_FILE, HeldOut, read_held_out
 
 ACTIONS = ("cut", "fold", "glue", "rest")
 LAG = 3

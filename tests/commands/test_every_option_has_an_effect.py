@@ -25,7 +25,8 @@ import pytest
 import typer
 
 from edge_hal import cli
-from edge_hal.bundle_certificate import certificate_text
+from edge_hal.bundle.certificate import certificate_text
+from edge_hal.bundle.signature import new_signer
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.config import PRESETS
 from edge_hal.decoding.decoder_config import DecoderConfig
@@ -34,7 +35,6 @@ from edge_hal.learning.data.extraction import extract
 from edge_hal.model.model_file import save_model
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.options import RunOptions, Summary
-from edge_hal.signature import new_signer
 from tests.helpers import films
 from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.kept_posteriors import keep

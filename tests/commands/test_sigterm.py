@@ -14,8 +14,8 @@ import pytest
 def test_a_command_that_is_ended_leaves_no_unfinished_file(tmp_path: Path, number: signal.Signals) -> None:
     """The signal comes when the first file is written and has not got its name yet."""
     code = (
-        "import os, sys; import edge_hal.files as files; from edge_hal.__main__ import main\n"
-        f"files.os.fsync = lambda file: os.kill(os.getpid(), {int(number)})\n"
+        "import os, sys; from edge_hal.__main__ import main\n"
+        f"os.fsync = lambda file: os.kill(os.getpid(), {int(number)})\n"
         "sys.argv[1:] = ['init', 'task', '--encoder', 'own']; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from edge_hal.decoding.belief import BeliefTracker
 from edge_hal.decoding.forward_filter import FilterTables, ForwardFilter, filter_tables
 from edge_hal.decoding.kept_belief import KeptBelief
+from edge_hal.files.untrusted import parse_json
 from edge_hal.procedure.rules import Procedure, Step
-from edge_hal.untrusted import parse_json
 
 NAMES = ("a", "b", "c")
 HZ = 10.0

@@ -23,10 +23,10 @@ from edge_hal.export.certificate import certify, reference_input, snapshots
 from edge_hal.export.graphs import export_encoder
 from edge_hal.export.layer_checks import AGE_TICKS
 from edge_hal.export.lint import lint_step_graph
-from edge_hal.features import encode_pictures
 from edge_hal.model.encoder import FrameEncoder
 from edge_hal.model.model_file import load_checkpoint
 from edge_hal.model.one_pass import one_pass
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.runtime.engines.onnxruntime_engine import open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import EncoderSpec, LevelSpec

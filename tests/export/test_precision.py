@@ -17,9 +17,9 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import export_bundle
 from edge_hal.export.graphs import export_level
 from edge_hal.export.precision import half_graph, half_step
-from edge_hal.features import encode_pictures
 from edge_hal.model.one_pass import one_pass
 from edge_hal.model.step import LevelStep
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine, open_engines
 from edge_hal.runtime.stream.pyramid import PyramidStream
 from edge_hal.spec import EncoderSpec, PyramidSpec

@@ -21,8 +21,8 @@ from edge_hal.export.layer_checks import signal_to_noise_db
 from edge_hal.export.lint import lint_encoder, lint_step_graph
 from edge_hal.export.quantise import INT8_MAX, layers_of, quantise_dynamic, quantise_static, quantised_layers
 from edge_hal.export.quantise_convolutions import FIRST_IN_FLOAT, has_many_convolutions, quantise_convolutions
-from edge_hal.features import encode_pictures
 from edge_hal.model.encoder import FrameEncoder
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge_hal.spec import EncoderSpec
 from tests.helpers.small_int8 import SPEC, write_graphs

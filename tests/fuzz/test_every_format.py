@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from edge_hal import redaction
 from edge_hal.bundle import load_bundle
+from edge_hal.bundle.signature import new_signer, sign_bundle, signers
 from edge_hal.commands.options.station_file import read_station
 from edge_hal.commands.run import run as run_command
 from edge_hal.config import load_config
@@ -46,7 +47,6 @@ from edge_hal.runtime.recording.state_file import load, save
 from edge_hal.runtime.recording.stretches import LONGEST_S, find_stretches
 from edge_hal.runtime.runner import run
 from edge_hal.runtime.sources.source_spec import SourceSpec
-from edge_hal.signature import new_signer, sign_bundle, signers
 from edge_hal.task_file import read_task
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_json_lines, mutated_lines, mutated_tree
 from tests.helpers.bundles import LABELS, known_bundle, vectors

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edge_hal.bundle import Bundle, file_hash, load_bundle
-from edge_hal.bundle_certificate import certificate_text
+from edge_hal.bundle.certificate import certificate_text
 
 Change = Callable[[Any], None]
 """Changes the ONNX graph of a level-0 step."""

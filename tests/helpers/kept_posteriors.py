@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_hal.held_out_file import HELD_OUT_FILE, HeldOut
+from edge_hal.calib.held_out_file import HELD_OUT_FILE, HeldOut
 
 
 def keep(run: Path, seed: int, strength: float, actions: tuple[str, ...] = ("cut", "fold", "glue")) -> None:

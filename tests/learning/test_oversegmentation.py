@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from edge_hal.config import load_config
 from edge_hal.evaluation.scores import frame_labels
-from edge_hal.features import encode_pictures
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.learning.train import train
 from edge_hal.metrics import edit_score, runs_of, score_transitions, transitions_of
 from edge_hal.model.model_file import load_checkpoint
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.ticks import ticks_of
 from edge_hal.workbench import render_dataset
 from tests.helpers.streamed import streamed_timelines

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from edge_hal.files.untrusted import parse_json
 from edge_hal.procedure.conformance import Conformance, Cycle, Deviation
 from edge_hal.procedure.kept_cycle import KeptCycle
 from edge_hal.procedure.rules import Procedure
 from edge_hal.procedure.running_cycle import LARGEST, MOST_STEPS
 from edge_hal.runtime.recording.state_file import check_like
-from edge_hal.untrusted import parse_json
 from tests.helpers.followed_procedure import (
     DELAY,
     FOLD,

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from edge_hal.bundle import load_bundle
-from edge_hal.bundle_certificate import certificate_text
+from edge_hal.bundle.certificate import certificate_text
+from edge_hal.bundle.signature import new_signer, sign_bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.procedure.rules import Procedure, Step
@@ -34,7 +35,6 @@ from edge_hal.runtime.recording.reader import comparable, read_recording
 from edge_hal.runtime.recording.state_file import load
 from edge_hal.runtime.reload import Reloader, check_succession
 from edge_hal.runtime.runner import RunOptions, Stop, Summary, run
-from edge_hal.signature import new_signer, sign_bundle
 from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.sample_events import ANY_PORT

@@ -12,7 +12,7 @@ import pytest
 
 import edge_hal
 from edge_hal.bundle import file_hash, load_bundle
-from edge_hal.bundle_certificate import certificate_text
+from edge_hal.bundle.certificate import certificate_text
 from edge_hal.events import encode
 from tests.helpers.processes import Command, call
 from tests.helpers.then_and_now import same

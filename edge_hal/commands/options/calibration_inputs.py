@@ -54,7 +54,7 @@ def _read_vectors(
     files: dict[str, Path], spec: PyramidSpec, known_hz: float | None, report: Progress
 ) -> list[CalibrationRecording]:
     from edge_hal.calib.calibration_set import CalibrationRecording
-    from edge_hal.feature_file import as_float32
+    from edge_hal.files.feature_file import as_float32
     from edge_hal.learning.data.media_files import open_array
     from edge_hal.ticks import ticks_of
 

@@ -20,7 +20,7 @@ import typer
 from edge_hal.commands.options.parsing import parse_duration
 from edge_hal.commands.options.run_values import address_options, run_options
 from edge_hal.errors import EdgeHalError
-from edge_hal.yaml_file import Lines, line_of, read_yaml
+from edge_hal.files.yaml_file import Lines, line_of, read_yaml
 
 if TYPE_CHECKING:
     from edge_hal.runtime.options import RunOptions

@@ -24,7 +24,7 @@ def workers_of(given: str | None) -> Iterator[Workers | None]:
     elif given.isdigit() and int(given) > 0:
         yield int(given)
     elif "://" in given:
-        from edge_hal.cluster import Cluster
+        from edge_hal.parallel.cluster import Cluster
 
         with Cluster(given) as cluster:
             yield cluster

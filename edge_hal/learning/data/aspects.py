@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_hal.preprocess import same_shape
+from edge_hal.pictures.resize import same_shape
 
 from .step_texts import count_of
 from .video_set import VideoSet

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.feature_file import LARGEST, coarse_note, columns, spread_of
+from edge_hal.files.feature_file import LARGEST, coarse_note, columns, spread_of
 
 from .media_files import open_array
 from .recordings import SampledRecording

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.cores import cores
 from edge_hal.errors import EdgeHalError
-from edge_hal.features import EncoderGraph, each_picture
 from edge_hal.media.stamps import Missing
-from edge_hal.moving import MovingParts
 from edge_hal.parallel import Workers, mapped
+from edge_hal.parallel.cores import cores
+from edge_hal.pictures.encoding import EncoderGraph, each_picture
+from edge_hal.pictures.moving import MovingParts
 from edge_hal.progress import ProgressCount
 from edge_hal.spec import EncoderSpec
 from edge_hal.ticks import ticks_of

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, write_file
+from edge_hal.files.untrusted import MB, read_json
 from edge_hal.task_folder import HARVESTED, SUGGESTIONS
-from edge_hal.untrusted import MB, read_json
 
 SCHEMA = 1
 SUFFIX = ".mp4"

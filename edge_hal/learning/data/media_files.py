@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.feature_file import open_features
 from edge_hal.files import check_readable
+from edge_hal.files.feature_file import open_features
 from edge_hal.media.names import printable
 from edge_hal.media.stamps import Missing, newest
 from edge_hal.media.video_file import Aspect, VideoFile

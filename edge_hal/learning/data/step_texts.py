@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
+from edge_hal.files.untrusted import MB, read_regular
 from edge_hal.media.names import composed, printable
 from edge_hal.spec_limits import LARGEST_LABELS, LONGEST_LABEL
-from edge_hal.untrusted import MB, read_regular
 
 ADD_STEP = "correct it, or add the step to mapping.txt, to `steps` of task.yaml, or to a step list"
 

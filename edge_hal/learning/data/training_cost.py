@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.config import Config
-from edge_hal.cores import cores
-from edge_hal.features import EncoderGraph, each_picture
+from edge_hal.parallel.cores import cores
+from edge_hal.pictures.encoding import EncoderGraph, each_picture
 
 from .extraction import Sampling
 from .video_set import Video

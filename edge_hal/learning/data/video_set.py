@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.feature_file import as_float32, columns
+from edge_hal.files.feature_file import as_float32, columns
 from edge_hal.media.stamps import Missing
 from edge_hal.media.video_file import Aspect
 from edge_hal.metrics import IntArray

@@ -18,8 +18,8 @@ from edge_hal.export.quantise_convolutions import (
     has_many_convolutions,
     quantise_convolutions,
 )
-from edge_hal.features import first_pictures
 from edge_hal.learning.data.video_set import Video
+from edge_hal.pictures.encoding import first_pictures
 from edge_hal.spec import EncoderSpec
 
 VIDEOS, SEEN_S = 8, 60.0

@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from edge_hal.config import Learning
-from edge_hal.cores import cores
-from edge_hal.feature_file import spread_of
+from edge_hal.files.feature_file import spread_of
 from edge_hal.learning.data.rates import FIRST_ALIGN_HZ
 from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.metrics import uniform_split
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.parallel import Workers
-from edge_hal.preprocess import resize
+from edge_hal.parallel.cores import cores
+from edge_hal.pictures.resize import resize
 from edge_hal.progress import Progress
 
 from .align import align_with_hmm

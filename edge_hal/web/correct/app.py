@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
-from edge_hal.untrusted import parse_json
+from edge_hal.files.untrusted import parse_json
 from edge_hal.web.hub import Hub
 from edge_hal.web.site import Site
 

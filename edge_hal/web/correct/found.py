@@ -11,8 +11,8 @@ from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
+from edge_hal.files.untrusted import MB, read_json, read_regular
 from edge_hal.learning.hmm.trust import Evidence, evidence_in
-from edge_hal.untrusted import MB, read_json, read_regular
 
 WORTH = "labels.json"
 """Of a run: what `train` estimates labels to be worth. Runs of earlier versions have none."""

@@ -24,7 +24,7 @@ from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.data.training_cost import Cost, extraction_times
 from edge_hal.learning.data.video_set import Video, VideoSet
 from edge_hal.media.video_file import Aspect
-from edge_hal.preprocess import same_shape
+from edge_hal.pictures.resize import same_shape
 from tests.helpers.small_data import ACTIONS, CONFIG, write_small_data
 from tests.helpers.videos import write_video
 

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.features import encode_pictures
 from edge_hal.learning.data import extraction
 from edge_hal.learning.data.augmentation import Augmentation
 from edge_hal.learning.data.extraction import Sampling, extract
 from edge_hal.learning.data.media_files import read_times
 from edge_hal.learning.data.video_cache import SUFFIX, VideoCache, cache_of, content_hash
 from edge_hal.learning.data.video_set import Video
-from edge_hal.moving import MovingParts
+from edge_hal.pictures.encoding import encode_pictures
+from edge_hal.pictures.moving import MovingParts
 from tests.helpers.bundles import known_bundle
 from tests.helpers.processes import REPOSITORY
 from tests.helpers.videos import number_of, write_video

@@ -15,11 +15,11 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.export.compute import of_graph
 from edge_hal.export.lint import lint_encoder
 from edge_hal.export.precision import half_graph
-from edge_hal.features import encode_pictures
 from edge_hal.learning.encoders import efficientnet_lite
 from edge_hal.learning.encoders.choose import open_pretrained
 from edge_hal.learning.encoders.feature_map import grid_cells
 from edge_hal.learning.encoders.pretrained import with_sizes
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.spec import EncoderSpec
 
 PIXELS = 64

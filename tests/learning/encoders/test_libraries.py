@@ -13,8 +13,8 @@ import torch
 from edge_hal.config import Encoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.lint import lint_encoder
-from edge_hal.features import encode_pictures
 from edge_hal.learning.encoders.choose import open_pretrained
+from edge_hal.pictures.encoding import encode_pictures
 
 UNFIT = (ImportError, RuntimeError)
 """A build for another torch raises the second."""

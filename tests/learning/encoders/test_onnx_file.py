@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_hal.config import Encoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.lint import lint_encoder
-from edge_hal.features import encode_pictures
 from edge_hal.learning.encoders.choose import open_pretrained
 from edge_hal.learning.encoders.pretrained import PretrainedEncoder
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.spec import EncoderSpec
 
 pytest.importorskip("torch")

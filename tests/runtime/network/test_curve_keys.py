@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import zmq
 
-from edge_hal import key_files
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import key_files
 from edge_hal.runtime.delivery.client import subscribe
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher

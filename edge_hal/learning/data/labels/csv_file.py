@@ -9,9 +9,9 @@ from pathlib import Path
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
+from edge_hal.files.untrusted import read_regular
 from edge_hal.learning.data.mstcn_files import stem_of
 from edge_hal.media.names import composed
-from edge_hal.untrusted import read_regular
 
 from .segments import Mark, SegmentedVideo
 

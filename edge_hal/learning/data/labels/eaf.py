@@ -12,8 +12,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
+from edge_hal.files.untrusted import read_regular
 from edge_hal.media.names import composed
-from edge_hal.untrusted import read_regular
 
 from .segments import Mark, SegmentedVideo, time_of
 

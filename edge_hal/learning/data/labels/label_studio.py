@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from edge_hal.files import file_error
+from edge_hal.files.untrusted import parse_json, read_regular
 from edge_hal.learning.data.mstcn_files import stem_of
 from edge_hal.media.names import composed
-from edge_hal.untrusted import parse_json, read_regular
 
 from .segments import Mark, SegmentedVideo, time_of
 

@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import EdgeHalError
-from .files import file_error
-from .untrusted import read_regular
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
+from edge_hal.files.untrusted import read_regular
 
 LARGEST_BYTES = 16 * 1024
 

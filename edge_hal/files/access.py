@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and errors of files as the user reads them: denied, full, missing."""
+"""What this process may read and write, and errors of files as the user reads them: denied, full, missing."""
 
 from __future__ import annotations
 
@@ -8,50 +8,14 @@ import os
 import pwd
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import EdgeHalError
-
-CONTINUE = "run the same command again: it continues where this one stopped"
+from edge_hal.errors import EdgeHalError
 
 DENIED = (errno.EACCES, errno.EPERM)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_TEXT = "it is no text in UTF-8: saved in another encoding (UTF-16, Latin-1), or no text at all"
-
-
-def write_file(path: Path, data: str | bytes, *, what: str = "", todo: str = "") -> None:
-    """Write `data` to `path`, whole or not at all; it is on the disk when this returns.
-
-    Args:
-        what, todo: the first and last part of the error; see `EdgeHalError`.
-
-    Raises:
-        EdgeHalError: the file cannot be written. One that was there before is unchanged.
-    """
-    with replacing(path, what=what, todo=todo) as beside, beside.open("wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def replacing(path: Path, *, folder: Path | None = None, what: str = "", todo: str = "") -> Iterator[Path]:
-    """A temporary path to write to, with the suffix of `path`. It is renamed to `path` at the end of the `with` block,
-    and removed if the block fails. It is in `folder`, on the same file system; by default in the folder of `path`.
-
-    Raises:
-        EdgeHalError: for an OSError in the block or of the renaming.
-    """
-    beside = (folder or path.parent) / f".{path.stem}.{os.getpid()}.partial{path.suffix}"
-    try:
-        yield beside
-        os.replace(beside, path)
-    except OSError as error:
-        raise file_error(what or f"cannot write {path}", error, todo, path=path) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
 
 
 def check_readable(path: Path, what: str = "", todo: str = "") -> None:
@@ -179,8 +143,3 @@ def _may(path: Path, need: int) -> bool:
         return os.access(path, need, effective_ids=True) or not os.path.exists(path)
     except OSError:
         return False
-
-
-def private(path: str, flags: int) -> int:
-    """An `opener` for `open`: a new file can be read by its owner only, whatever the umask."""
-    return os.open(path, flags, 0o600)

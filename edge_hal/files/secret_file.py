@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .errors import EdgeHalError
-from .files import check_readable, file_error
-from .redaction import remember_secret
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable, file_error
+from edge_hal.redaction import remember_secret
 
 
 def read_secret_line(path: Path, name: str, form: str) -> str:

@@ -15,8 +15,8 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.media.names import printable
 from edge_hal.media.stamps import Missing
 from edge_hal.media.video_file import VideoFile
-from edge_hal.moving import MovingParts
-from edge_hal.preprocess import resize
+from edge_hal.pictures.moving import MovingParts
+from edge_hal.pictures.resize import resize
 from edge_hal.rate import exact_rate, instant_ns
 from edge_hal.spec import EncoderSpec
 

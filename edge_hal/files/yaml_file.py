@@ -10,7 +10,7 @@ import yaml
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
-from edge_hal.untrusted import MB, read_regular
+from edge_hal.files.untrusted import MB, read_regular
 
 LARGEST = 1 * MB
 """Bytes of a file. A station with a hundred streams has a hundredth of it."""

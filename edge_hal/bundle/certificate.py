@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_hal.untrusted import parse_json, read_regular
+from edge_hal.files.untrusted import parse_json, read_regular
 
 log = logging.getLogger("edge_hal.bundle")
 

@@ -14,10 +14,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .errors import EdgeHalError
-from .files import write_file
-from .key_files import check_folder, check_name, read_public, read_secret, write_pair
-from .untrusted import MB, read_json, read_regular
+from edge_hal.errors import EdgeHalError
+from edge_hal.files import write_file
+from edge_hal.files.key_files import check_folder, check_name, read_public, read_secret, write_pair
+from edge_hal.files.untrusted import MB, read_json, read_regular
 
 SIGNATURE = "signature.json"
 PUBLIC, SECRET = ".signer", ".signer_secret"

@@ -1,95 +1,34 @@
-"""The bundle: the directory that `export` writes and `run` reads. It holds graphs, manifest, certificate, thresholds.
-
-`manifest.json` holds the table of rates and shapes, the hash of each graph and of `familiarity.json`, which may be
-missing, and how the bundle was made.
-`certificate.json` holds the manifest's hash, what was checked, and a hash of itself. No hash covers `decoder.json` and
-`procedure.json`, because users edit them; their content is validated.
-A bundle is untrusted input: it holds no pickle, links out of its folder are refused, and every hash is checked before
-a graph is opened. The hashes find damage and edits. They do not prove who made a bundle, because anybody can compute
-them; a signature does (`signature.py`).
-"""
+"""Open a bundle. It is untrusted input: every hash is checked before a graph is opened."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edge_hal import __version__
-from edge_hal.bundle_certificate import certificate_problem, certificate_text
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.familiarity import FILE as FAMILIARITY_FILE
 from edge_hal.decoding.familiarity import Familiarity, check_unfamiliar
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import check_readable, check_writable, file_error, no_folder
+from edge_hal.files import check_readable, file_error, no_folder
+from edge_hal.files.untrusted import parse_json, read_regular
 from edge_hal.procedure.rules import Procedure
-from edge_hal.signature import copy_trusted
 from edge_hal.spec import PyramidSpec
-from edge_hal.untrusted import parse_json, read_regular
 
-SCHEMA = 1
-PRECISIONS = ("fp32", "fp16", "int8")
-TARGETS = ("any", "onnxruntime", "tensorrt")
-DEFAULT_PATH = Path("bundle")
+from .bundle import PRECISIONS, SCHEMA, TARGETS, Bundle, expected_graphs
+from .certificate import certificate_problem
+from .signature import copy_trusted
+
 LARGEST_GRAPH = 2 << 30
 OUTSIDE = b"location"
 """How a graph names a file with its weights (ONNX external data). Such a file has no hash, and may be anywhere."""
 REEXPORT = "export again: edge-hal export --ckpt RUN_DIR --out {path}"
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A verified bundle on disk. `fingerprint` is the SHA-256 of the manifest. `target` is the engine that the graphs
-    are made for: float graphs run on any engine, int8 graphs differ. `signer`: the name of the trusted key that signed
-    it, None if no signature was asked for. `familiarity`: what the input of training looks like, None if
-    that was not learned."""
-
-    path: Path
-    spec: PyramidSpec
-    precision: str
-    decoder: DecoderConfig
-    fingerprint: str
-    provenance: Mapping[str, Any]
-    certified: bool
-    target: str = "any"
-    signer: str | None = None
-    familiarity: Familiarity | None = None
-
-    def graph(self, level: int, chunk: int = 1) -> Path:
-        return self.path / graph_name(level, chunk, self.precision)
-
-    @property
-    def encoder(self) -> Path | None:
-        return None if self.spec.encoder is None else self.path / encoder_name(self.precision)
-
-
-def graph_name(level: int, chunk: int, precision: str) -> str:
-    return f"level{level}.c{chunk}.{precision}.onnx"
-
-
-def encoder_name(precision: str) -> str:
-    return f"encoder.{precision}.onnx"
-
-
-def expected_graphs(spec: PyramidSpec, precision: str) -> list[str]:
-    """The names of all graph files that a bundle with this table must hold."""
-    names = [graph_name(level, chunk, precision) for level in range(len(spec.levels)) for chunk in spec.chunks(level)]
-    return names if spec.encoder is None else [*names, encoder_name(precision)]
-
-
-def file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def load_bundle(path: Path, *, allow_uncertified: bool = False, trusted: Path | None = None) -> Bundle:
@@ -218,98 +157,6 @@ def _familiarity(file: Path, digest: object, spec: PyramidSpec, todo: str) -> Fa
     except (OSError, ValueError) as error:
         raise EdgeHalError(f"cannot read {file}", str(error), todo) from error
     return found
-
-
-def require_precision(bundle: Bundle, precision: str | None) -> None:
-    """Raises EdgeHalError (exit code 2) if `precision` is given and is not that of the bundle."""
-    if precision is None or precision == bundle.precision:
-        return
-    if precision not in PRECISIONS:
-        raise EdgeHalError(f"--precision {precision}", f"it is one of {', '.join(PRECISIONS)}", exit_code=2)
-    todo = f"edge-hal export --ckpt RUN_DIR --precision {precision} --out ANOTHER_DIR"
-    what = f"the bundle {bundle.path} has no {precision} graphs"
-    raise EdgeHalError(what, f"it is {bundle.precision}", todo, exit_code=2)
-
-
-def write_bundle(
-    path: Path,
-    spec: PyramidSpec,
-    precision: str,
-    decoder: DecoderConfig,
-    provenance: Mapping[str, Any],
-    write_graphs: Callable[[Path], None],
-    certify: Callable[[Bundle], dict[str, Any]],
-    target: str = "any",
-    familiarity: Familiarity | None = None,
-) -> Bundle:
-    """Write a bundle into a temporary directory beside `path`, certify it, and rename it.
-
-    So a bundle appears complete or not at all, and an old one stays until the new one is certified.
-
-    Args:
-        write_graphs: writes every file of `expected_graphs` into the given directory.
-        certify: runs the graphs and returns the content of the certificate, with the key `passed`.
-
-    Raises:
-        EdgeHalError: the directory cannot be written, or the certificate failed. Then no new file is left.
-    """
-    path = Path(path)
-    staging = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    if path.exists() and not (path / "manifest.json").is_file():
-        raise EdgeHalError(f"{path} exists and is no bundle", "it will not be overwritten", "choose another --out")
-    check_writable(staging, f"cannot write the bundle {path}", "choose another --out")
-    try:
-        staging.mkdir(parents=True)
-        write_graphs(staging)
-        manifest = {
-            "schema": SCHEMA,
-            "version": __version__,
-            "precision": precision,
-            "target": target,
-            "spec": spec.to_dict(),
-            "graphs": {name: file_hash(staging / name) for name in expected_graphs(spec, precision)},
-            "provenance": dict(provenance),
-        }
-        if familiarity is not None:
-            (staging / FAMILIARITY_FILE).write_text(familiarity.to_json())
-            manifest["familiarity"] = file_hash(staging / FAMILIARITY_FILE)
-        raw = (json.dumps(manifest, indent=2) + "\n").encode()
-        (staging / "manifest.json").write_bytes(raw)
-        (staging / "decoder.json").write_text(decoder.to_json())
-        if decoder.procedure is not None:
-            (staging / "procedure.json").write_text(decoder.procedure.to_json())
-        body = certify(load_bundle(staging, allow_uncertified=True))
-        certificate = {"manifest": hashlib.sha256(raw).hexdigest(), **body}
-        (staging / "certificate.json").write_text(certificate_text(certificate))
-        if not body["passed"]:
-            failed = [check["name"] for check in body["checks"] if not check["passed"]]
-            raise EdgeHalError(
-                "the exported graphs do not compute what was trained",
-                f"failed: {', '.join(failed[:3])}",
-                "report this with the run directory; no bundle was written"
-                if precision == "fp32"
-                else "no bundle was written; a higher precision may pass: --precision fp16, fp32",
-            )
-        _replace(staging, path)
-    except OSError as error:
-        raise file_error(f"cannot write the bundle {path}", error, "choose another --out") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return load_bundle(path)
-
-
-def _replace(staging: Path, path: Path) -> None:
-    if not path.exists():
-        staging.rename(path)
-        return
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
-    path.rename(old)
-    try:
-        staging.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _manifest(path: Path, todo: str) -> tuple[bytes, dict[str, Any]]:

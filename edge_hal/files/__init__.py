@@ -1,0 +1,31 @@
+"""Files as all rooms read and write them. `whole.py`: files that are whole or not there. `access.py`: what may be read
+and written, and errors of files. `untrusted.py`: files that anybody may have written. The others: one kind of file."""
+
+from .access import (
+    DENIED,
+    FULL,
+    NO_TEXT,
+    check_place,
+    check_readable,
+    check_regular,
+    check_writable,
+    file_error,
+    no_folder,
+)
+from .whole import CONTINUE, private, replacing, write_file
+
+__all__ = [
+    "CONTINUE",
+    "DENIED",
+    "FULL",
+    "NO_TEXT",
+    "check_place",
+    "check_readable",
+    "check_regular",
+    "check_writable",
+    "file_error",
+    "no_folder",
+    "private",
+    "replacing",
+    "write_file",
+]
