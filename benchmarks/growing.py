@@ -3,11 +3,14 @@
     python benchmarks/growing.py board --videos 2 --seed 0 [--init demo/run] [--out cells]
     python benchmarks/growing.py actrectut --split 6 --part test --pool 16 --videos 2 --seed 0 [--init person1] \\
         --set data.rate_hz=32
+    python benchmarks/growing.py demo/data --videos 8 --seed 0 --set model.encoder.kind=efficientnet-lite0@160 \\
+        --set learning.student.offset=0 --runs runs
     python benchmarks/growing.py --table cells
 
 A seed draws the videos from the first `--pool` of the part (1 of 2 of 4 of 8), and is that of the training. Scores are
 those of `edge-hal eval`: of the videos of the test part, or with `--part test` of those after the pool. `--out` keeps
-one JSON file a cell; a cell that is there is not run again. `board` comes from
+one JSON file a cell; a cell that is there is not run again. `--runs` keeps the runs, for `elsewhere.py`. `board` comes
+from
 
     python -c 'if __name__ == "__main__": from edge_hal.workbench import render_dataset
     render_dataset("board", 21, 24, 12, procedure="circuit_board")'
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -55,13 +59,20 @@ def few_videos(data: Path, folder: Path, part: str, split: int, pool: int | None
     return folder
 
 
+def name_of(chosen: argparse.Namespace) -> str:
+    begun = [] if chosen.init is None else ["init"]
+    settings = [re.sub(r"[^\w.=@-]", "_", each) for each in chosen.settings]
+    drawn = f"{chosen.data.resolve().name}.split{chosen.split}.{chosen.videos}.seed{chosen.seed}"
+    return ".".join([drawn, *begun, *settings])
+
+
 def cell(chosen: argparse.Namespace) -> dict[str, Any]:
     """Train and score."""
     with tempfile.TemporaryDirectory(prefix="edge-hal-growing-") as folder:
         data = few_videos(
             chosen.data, Path(folder) / "data", chosen.part, chosen.split, chosen.pool, chosen.videos, chosen.seed
         )
-        run = Path(folder) / "run"
+        run = (Path(folder) if chosen.runs is None else chosen.runs.resolve()) / name_of(chosen)
         settings = [word for each in chosen.settings for word in ("--set", each)]
         init = [] if chosen.init is None else ["--init", str(chosen.init)]
         train = ["-m", "edge_hal", "train", str(data), "--out", str(run), "--split", "1", "--seed", str(chosen.seed)]
@@ -88,14 +99,18 @@ def _some(scores: dict[str, Any]) -> dict[str, float]:
     return {key: round(float(scores[key]), 4) for key in SHOWN if scores.get(key) is not None}
 
 
+def row_of(cell: dict[str, Any]) -> tuple[str, int, str, int, bool]:
+    return cell["data"], cell["split"], ", ".join(cell["settings"]), cell["videos"], cell["init"]
+
+
 def print_table(folder: Path) -> None:
     """Medians over the seeds, and their range."""
     cells = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    rows = sorted({(each["data"], each["split"], each["videos"], each["init"]) for each in cells})
-    print("| data | videos | begins with | seeds | aligned right | frames right | F1@50 | transition F1 |")
-    print("|---|---|---|---|---|---|---|---|")
-    for data, split, videos, init in rows:
-        same = [c for c in cells if (c["data"], c["split"], c["videos"], c["init"]) == (data, split, videos, init)]
+    print("| data | settings | videos | begins with | seeds | aligned right | frames right | F1@50 | transition F1 |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in sorted({row_of(each) for each in cells}):
+        data, split, settings, videos, init = row
+        same = [each for each in cells if row_of(each) == row]
 
         def spread(part: str, key: str, digits: int, same: list[dict[str, Any]] = same) -> str:
             found = [c[part][key] for c in same]
@@ -103,7 +118,7 @@ def print_table(folder: Path) -> None:
 
         scores = [spread("alignment", "mof", 1), spread("test", "mof", 1), spread("test", "f1_50", 1)]
         print(
-            f"| {data} {split} | {videos} | {'RUN' if init else '-'} | {len(same)} | "
+            f"| {data} {split} | {settings} | {videos} | {'RUN' if init else '-'} | {len(same)} | "
             + " | ".join([*scores, spread("test", "transition_f1", 2)])
             + " |"
         )
@@ -120,14 +135,14 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="the run to begin with")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="key of the configuration")
     parser.add_argument("--out", type=Path, help="folder that keeps the cells")
+    parser.add_argument("--runs", type=Path, help="folder that keeps the runs")
     parser.add_argument("--table", type=Path, help="print the table of such a folder instead")
     chosen = parser.parse_args()
     if chosen.table is not None:
         return print_table(chosen.table)
     if chosen.data is None:
         parser.error("DATA is missing")
-    begun = "" if chosen.init is None else ".init"
-    name = f"{chosen.data.resolve().name}.split{chosen.split}.{chosen.videos}.seed{chosen.seed}{begun}.json"
+    name = f"{name_of(chosen)}.json"
     if chosen.out is not None and (chosen.out / name).exists():
         return None
     found = cell(chosen)
