@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.parallel import ATTEMPTS, Workers, mapped
+from edge_hal.parallel import Workers, mapped
 from edge_hal.parallel import workers as module
 
 
@@ -65,7 +65,7 @@ def test_an_item_that_kills_each_process_is_one_error(tmp_path: Path) -> None:
     assert [next(found), next(found)] == [0, 1]
     with pytest.raises(EdgeHalError, match="processes of the alignment died"):
         next(found)
-    assert len(list(tmp_path.iterdir())) == ATTEMPTS
+    assert len(list(tmp_path.iterdir())) == module.ATTEMPTS
 
 
 def test_work_on_an_executor_comes_in_order_and_so_do_errors() -> None:

@@ -9,7 +9,8 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.parallel import different, unusable, versions
+
+from .workers import different, unusable, versions
 
 CONNECT_S = 10.0
 START_S = 30.0

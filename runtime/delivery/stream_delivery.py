@@ -37,7 +37,8 @@ class StreamDelivery:
     Attributes:
         held: events of the loop that were not sent yet.
         events: durable events sent.
-        status: what the loop reported last, at `reported_s` (monotonic clock); before, the time it was made.
+        status: what the loop reported last.
+        reported_s: when that was, on the monotonic clock. Before the first report: when the stream was opened.
         noted: the newest belief of the loop, for the journal.
         leaving: the loop has ended; `left` is set as soon as nothing is held any more.
     """

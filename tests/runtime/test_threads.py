@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -68,29 +69,21 @@ def test_a_stop_waits_for_progress_and_leaves_what_makes_none(caplog: pytest.Log
 def test_threads_begin_and_end_while_others_ask_for_troubles() -> None:
     """As the streams of a station do."""
     kept = [Worker(lambda: None, f"kept-{number}") for number in range(200)]
-    asked, errors = threading.Event(), []
+    over, before = threading.Event(), sys.getswitchinterval()
 
     def begin_and_end() -> None:
-        while not asked.is_set():
+        while not over.is_set():
             assert Worker(lambda: None, "brief").finish()
 
-    def watched() -> None:
+    with ThreadPoolExecutor(2) as others:
+        sys.setswitchinterval(1e-6)
         try:
-            begin_and_end()
-        except BaseException as error:
-            errors.append(error)
-
-    changing = [threading.Thread(target=watched) for _ in range(2)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in changing:
-            thread.start()
-        for _ in range(300):
-            assert not threads.troubles()
-    finally:
-        asked.set()
-        for thread in changing:
-            thread.join()
-        sys.setswitchinterval(before)
-    assert not errors and all(worker.finish() for worker in kept)
+            changing = [others.submit(begin_and_end) for _ in range(2)]
+            for _ in range(300):
+                assert not threads.troubles()
+        finally:
+            over.set()
+            sys.setswitchinterval(before)
+        for each in changing:
+            each.result()
+    assert all(worker.finish() for worker in kept)

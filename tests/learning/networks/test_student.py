@@ -46,13 +46,11 @@ def test_the_share_of_videos_in_random_order_is_the_one_asked_for() -> None:
 def batches_of(
     shuffled: float, folder: Path, monkeypatch: pytest.MonkeyPatch, offset: float = 0.0
 ) -> list[tuple[torch.Tensor, ...]]:
-    """The tensors of each batch: features are the ticks of the video, without noise. Labels are checked without an
-    offset."""
+    """The tensors of each batch: features are the ticks of the video, without noise. An offset spares the last one."""
     spec = replace(small_spec(), lag_s=0.6, other_lags_s=(0.0, 0.3))
     given = [f"learning.student.{key}" for key in ("epochs=2", "least_steps=0", "noise=0", "crop_s=12")]
-    learning = load_config(
-        str(CONFIG), [*given, f"learning.student.shuffled={shuffled}", f"learning.student.offset={offset}"]
-    ).learning
+    given += [f"learning.student.shuffled={shuffled}", f"learning.student.offset={offset}"]
+    learning = load_config(str(CONFIG), given).learning
     ticks = torch.arange(300.0)[:, None].expand(-1, spec.front_end.features)
     labels = np.arange(300) // 30 % len(spec.labels)
     seen: list[tuple[torch.Tensor, ...]] = []
@@ -64,9 +62,9 @@ def batches_of(
     monkeypatch.setattr(student, "Batch", told)
     learn_student([ticks], [labels], None, spec, learning, Stage("student", folder, 0, lambda *_: None))
     lags = (spec.lag_ticks, *spec.other_lags_ticks)
-    for x, exists, target, change, *others in seen if not offset else []:
+    for x, exists, target, change, *others in seen:
         for row in range(len(x)):
-            shown = x[row, exists[row], 0].long().numpy()
+            shown = x[row, exists[row], -1].long().numpy()
             for late, lag in zip((target, *others), lags, strict=True):
                 found = late[row, exists[row]].numpy()
                 assert np.array_equal(found[lag:], labels[shown[: len(shown) - lag]]), "the label is of the tick shown"
