@@ -19,6 +19,7 @@ from edge_hal.media.jpeg import jpeg, small
 
 from .delivery.subscriptions import SubscriptionSocket
 from .network.admission import Admission
+from .network.connections import REVIEW_S
 from .network.curve_keys import ServerKeys
 from .network.endpoint import check_endpoint, check_stream
 from .observer import Observer
@@ -87,11 +88,13 @@ class Preview(Observer):
         poller = zmq.Poller()
         poller.register(socket.socket, zmq.POLLIN)
         poller.register(socket.connections.monitor, zmq.POLLIN)
-        shown, due_s = None, 0.0
+        shown, due_s, review_s = None, 0.0, 0.0
         while not self._stop.is_set():
             wait_s = max(0.0, due_s - time.monotonic()) if socket.wanted else IDLE_S
             if poller.poll(round(1000 * wait_s)):
                 socket.read()
+            if time.monotonic() >= review_s:
+                review_s = time.monotonic() + REVIEW_S
                 socket.connections.review()
             frame = self._newest
             if not socket.wanted or time.monotonic() < due_s:

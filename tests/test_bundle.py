@@ -6,6 +6,7 @@ import json
 import logging
 import operator
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from edge_hal.bundle import Bundle, expected_graphs, file_hash, load_bundle, wri
 from edge_hal.bundle.certificate import certificate_text
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import whole
 from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.spec import EncoderSpec, PyramidSpec
 from tests.helpers.bundles import known_bundle
@@ -424,10 +426,46 @@ def test_an_old_bundle_comes_back_when_the_swap_fails(tmp_path: Path, monkeypatc
             raise OSError("no space left")
         return real(self, target)
 
+    monkeypatch.setattr(whole, "_exchange", lambda one, other: False)  # as on NFS
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(EdgeHalError, match="no space left"):
         write(path, toy_spec(()))
     assert contents(path) == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_bundle_is_there_at_each_moment_of_an_export(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    write(path)
+    before, seen, missing = contents(path), 0, list[str]()
+    done = threading.Event()
+
+    def look() -> None:
+        nonlocal seen
+        while not done.is_set():
+            seen += 1
+            try:
+                (path / "manifest.json").read_bytes()
+            except OSError as error:
+                missing.append(str(error))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        while seen < 200 or contents(path) == before:
+            write(path, toy_spec(()))
+    finally:
+        done.set()
+        thread.join()
+    assert missing == []
+
+
+def test_a_link_stays_and_the_bundle_that_it_names_is_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "bundle")
+    (tmp_path / "newest").symlink_to("bundle")
+    write(tmp_path / "newest", toy_spec(()))
+    assert (tmp_path / "newest").is_symlink() and load_bundle(tmp_path / "bundle").spec == toy_spec(())
+    assert {entry.name for entry in tmp_path.iterdir()} == {"bundle", "newest"}
 
 
 @pytest.mark.parametrize("strides", [(1,), (1, 3), (4, 1)])

@@ -15,7 +15,7 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.familiarity import FILE as FAMILIARITY_FILE
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import check_writable, file_error
+from edge_hal.files import check_writable, file_error, replace_folder
 from edge_hal.spec import PyramidSpec
 
 from .bundle import SCHEMA, Bundle, expected_graphs, file_hash
@@ -46,6 +46,8 @@ def write_bundle(
         EdgeHalError: the directory cannot be written, or the certificate failed. Then no new file is left.
     """
     path = Path(path)
+    if path.is_symlink():
+        path = path.resolve()  # the link stays
     staging = path.with_name(f".{path.name}.partial-{os.getpid()}")
     if path.exists() and not (path / "manifest.json").is_file():
         raise EdgeHalError(f"{path} exists and is no bundle", "it will not be overwritten", "choose another --out")
@@ -82,23 +84,9 @@ def write_bundle(
                 if precision == "fp32"
                 else "no bundle was written; a higher precision may pass: --precision fp16, fp32",
             )
-        _replace(staging, path)
+        replace_folder(staging, path)
     except OSError as error:
         raise file_error(f"cannot write the bundle {path}", error, "choose another --out") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return load_bundle(path)
-
-
-def _replace(staging: Path, path: Path) -> None:
-    if not path.exists():
-        staging.rename(path)
-        return
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
-    path.rename(old)
-    try:
-        staging.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

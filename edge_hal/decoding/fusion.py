@@ -76,7 +76,7 @@ def check_fusable(names: Sequence[str], specs: Sequence[PyramidSpec]) -> None:
             raise EdgeHalError(what, why, "train both with the same steps", exit_code=2)
         if first.model_hz != spec.model_hz:
             why = f"their models run at {first.model_hz:g} and {spec.model_hz:g} Hz"
-            raise EdgeHalError(what, why, "train both with the same model.hz", exit_code=2)
+            raise EdgeHalError(what, why, "train both with the same model.model_hz", exit_code=2)
         lags = [(each.lag_ticks, *each.other_lags_ticks) for each in (first, spec)]
         if lags[0] != lags[1]:
             why = f"the lags of their heads are {lags[0]} and {lags[1]} ticks"

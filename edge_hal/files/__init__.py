@@ -12,7 +12,7 @@ from .access import (
     file_error,
     no_folder,
 )
-from .whole import CONTINUE, private, replacing, write_file
+from .whole import CONTINUE, private, replace_folder, replacing, write_file
 
 __all__ = [
     "CONTINUE",
@@ -26,6 +26,7 @@ __all__ = [
     "file_error",
     "no_folder",
     "private",
+    "replace_folder",
     "replacing",
     "write_file",
 ]

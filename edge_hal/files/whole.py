@@ -1,9 +1,12 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, also after a power cut, and folders that take the place of others at once."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ CONTINUE = "run the same command again: it continues where this one stopped"
 
 
 def write_file(path: Path, data: str | bytes, *, what: str = "", todo: str = "") -> None:
-    """Write `data` to `path`, whole or not at all; it is on the disk when this returns.
+    """Write `data` to `path`, whole or not at all. It is on the disk when this returns.
 
     Args:
         what, todo: the first and last part of the error; see `EdgeHalError`.
@@ -23,14 +26,13 @@ def write_file(path: Path, data: str | bytes, *, what: str = "", todo: str = "")
     """
     with replacing(path, what=what, todo=todo) as beside, beside.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, folder: Path | None = None, what: str = "", todo: str = "") -> Iterator[Path]:
     """A temporary path to write to, with the suffix of `path`. It is renamed to `path` at the end of the `with` block,
-    and removed if the block fails. It is in `folder`, on the same file system; by default in the folder of `path`.
+    and removed if the block fails. It is in `folder`, on the same file system; by default in the folder of `path`. The
+    file is on the disk when the `with` statement is over.
 
     Raises:
         EdgeHalError: for an OSError in the block or of the renaming.
@@ -38,12 +40,70 @@ def replacing(path: Path, *, folder: Path | None = None, what: str = "", todo: s
     beside = (folder or path.parent) / f".{path.stem}.{os.getpid()}.partial{path.suffix}"
     try:
         yield beside
+        _sync(beside)
         os.replace(beside, path)
+        _sync(path.parent)
     except OSError as error:
         raise file_error(what or f"cannot write {path}", error, todo, path=path) from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+def replace_folder(staging: Path, path: Path) -> None:
+    """Put the folder `staging` in the place of `path`, and delete what was there. Both are on one file system.
+
+    The two are exchanged, so `path` is there at each moment, after a kill or a power cut too. Some file systems (NFS)
+    cannot exchange: there the old folder is `.NAME.old-PID` for a moment.
+
+    Raises:
+        OSError: the old folder is still in its place.
+    """
+    for each in [*staging.rglob("*"), staging]:
+        _sync(each)
+    if not path.exists():
+        staging.rename(path)
+    elif _exchange(staging, path):
+        shutil.rmtree(staging, ignore_errors=True)
+    else:
+        old = path.with_name(f".{path.name}.old-{os.getpid()}")
+        path.rename(old)
+        try:
+            staging.rename(path)
+        except BaseException:
+            old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    _sync(path.parent)
+
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of `renameat2`, see man page rename(2)."""
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """False if the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the file system has nothing to wait for
+            raise
+    finally:
+        os.close(number)
 
 
 def private(path: str, flags: int) -> int:

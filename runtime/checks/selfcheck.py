@@ -7,6 +7,7 @@ every value, every front-end sum. The fresh stream runs in another thread with i
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -63,7 +64,8 @@ def deviation(stream: PyramidStream, vectors: NDArray[np.float32], expected: Sta
     worst = 0.0
     for name, fresh in stream.states().items():
         allowed = ABSOLUTE + RELATIVE * np.abs(fresh)
-        worst = max(worst, float((np.abs(expected[name] - fresh) / allowed).max(initial=0.0)))
+        difference = float((np.abs(expected[name] - fresh) / allowed).max(initial=0.0))
+        worst = max(worst, difference if math.isfinite(difference) else math.inf)  # `max` would pass over a NaN
     return worst
 
 
@@ -101,6 +103,7 @@ class SelfCheck(Observer):
         self._next_ns = self._every_ns
         self._stream: PyramidStream | None = None
         self._thread: Worker | None = None
+        self._worst = 0.0  # infinite once a check could not be made
         self._report: dict[str, Any] = {"checks": 0, "failed": 0, "worst": 0.0, "t_ns": None}
 
     def stepped(self, vectors: NDArray[np.float32], t_ns: int, pyramid: PyramidStream) -> None:
@@ -134,11 +137,12 @@ class SelfCheck(Observer):
             worst = deviation(self._stream, vectors, expected)
         except Exception as error:  # the run goes on; a check that cannot be made counts as failed
             log.error("the state could not be checked: %s", error)
-            worst = float("inf")
+            worst = math.inf
         failed = not worst <= 1.0
         report["checks"] += 1
         report["failed"] += failed
-        report["worst"] = round(max(report["worst"], worst), 4) if np.isfinite(worst) else None
+        self._worst = max(self._worst, worst)
+        report["worst"] = round(self._worst, 4) if math.isfinite(self._worst) else None  # JSON has no infinity
         report["t_ns"] = t_ns
         self._report = report
         if failed:

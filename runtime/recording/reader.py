@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,7 +236,7 @@ class ReplaySource(Source):
         """The frame with the pixels that were shown; without pixels if no tick showed it."""
         row = self._row.get(index)
         data = np.zeros(0, np.float32) if row is None else np.array(self._rows[row])
-        return Frame(index, t_ns, t_ns, data)
+        return Frame(index, t_ns, time.monotonic_ns(), data)  # it is "captured" now: latency is that of this run
 
     def take(self, until_ns: int | None) -> tuple[Frame, int] | None:
         entry = self._next

@@ -141,6 +141,7 @@ def open_fused(
         check_fusable(names, [bundle.spec for bundle in opened])
         source = FusedSource(names, opened[0].spec, weights, fused.wait_s, live=options.pace != "asap")
         with open_journal(options) as journal, ExitStack() as closing:
+            closing.callback(source.close)  # a view at full pace may wait for it
             next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__
 
             def recognizer(used: Sequence[Bundle]) -> Recognizer:

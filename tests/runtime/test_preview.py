@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 from edge_hal.media.jpeg import SIDE
 from edge_hal.runtime import runner
-from edge_hal.runtime.network.curve_keys import ClientKeys, ServerKeys, allow, client_keys, new_pair, server_keys
+from edge_hal.runtime.network.curve_keys import ClientKeys, ServerKeys, allow, client_keys, new_pair, revoke, server_keys
 from edge_hal.runtime.preview import Preview
 from edge_hal.runtime.sources.frame import Frame
 from tests.helpers.bundles import known_bundle
@@ -117,6 +118,15 @@ def test_pictures_are_encrypted_with_the_keys_of_the_run(tmp_path: Path) -> None
         ):
             assert allowed.poll(PATIENCE_MS)
             assert not open_one.poll(0) and not refused.poll(0)
+            monitor = allowed.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            revoke(tmp_path, "anna")
+            for index in itertools.count(6):  # pictures go on, and nothing happens at the sockets of the run
+                preview.frame_taken(frame(index), 0, None)
+                if monitor.poll(50):
+                    break
+                assert index < 20 * PATIENCE_MS // 1000, "the key was revoked, and its connection is still open"
+            allowed.disable_monitor()
+            monitor.close(linger=0)
     finally:
         preview.close()
 

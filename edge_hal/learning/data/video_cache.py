@@ -112,8 +112,6 @@ class VideoCache:
             yield rows
             file.seek(0)
             file.write(rows.header(key))
-            file.flush()
-            os.fsync(file.fileno())
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{SUFFIX}"

@@ -143,3 +143,34 @@ def test_a_check_that_cannot_be_made_is_a_failed_one(caplog: pytest.LogCaptureFi
     check.close()
     assert (check.health()["selfcheck"]["checks"], check.health()["selfcheck"]["failed"]) == (1, 1)
     assert "the bundle is gone" in "\n".join(record.getMessage() for record in caplog.records)
+
+
+def test_checks_go_on_after_one_that_could_not_be_made() -> None:
+    spec, opened = toy_spec(), list[int]()
+
+    def levels() -> list[Any]:
+        opened.append(len(opened))
+        if len(opened) == 2:
+            raise OSError("the bundle is gone for a moment")
+        return list(numpy_engines(spec))
+
+    check = SelfCheck(spec, 0.1, levels)
+    for number in range(3):
+        stream = PyramidStream(spec, numpy_engines(spec))
+        stream.push(signal(4, 5), [tick * STEP_NS for tick in range(4)])
+        check._history.reset()
+        check.stepped(signal(4, 5), (3 + 4 * number) * STEP_NS, stream)
+        check.close()
+        check._stream = None  # each check opens engines
+    found = check.health()["selfcheck"]
+    assert (found["checks"], found["failed"], found["worst"]) == (3, 1, None)
+    assert found["t_ns"] == 11 * STEP_NS and len(opened) == 3
+
+
+def test_a_state_that_is_no_number_is_drift() -> None:
+    spec = toy_spec()
+    stream, history = PyramidStream(spec, numpy_engines(spec)), History(spec)
+    grow(stream, history, signal(30, 5), [3])
+    states = stream.states()
+    states[sorted(states)[0]].flat[0] = np.nan
+    assert deviation(PyramidStream(spec, numpy_engines(spec)), history.recent(), states) == np.inf

@@ -21,7 +21,9 @@ from edge_hal.events import Deviation, End, Gap, Start, Transition, encode
 from edge_hal.runtime.model import Model
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable
+from edge_hal.runtime.runner import OpenedRun
 from edge_hal.runtime.station import stream_thread
+from edge_hal.runtime.station.fused_source import AHEAD, FusedSource
 from edge_hal.runtime.station.options import AddressOptions, FusedOptions, StationOptions
 from edge_hal.runtime.station.run import run_station
 from edge_hal.runtime.stop import Stop
@@ -301,6 +303,29 @@ def test_a_fused_stream_that_cannot_begin_does_not_hold_its_views(tmp_path: Path
     with running([with_fused(options_of(left, right), bench)], heard, stop) as ended:
         heard.until(lambda _: heard.count("left", End) == heard.count("right", End) == 1)
     assert ended[0].streams["bench"] is None and "bench" not in heard.events
+
+
+def test_a_fused_stream_that_fails_before_its_loop_does_not_hold_its_views(
+    tmp_path: Path, bundle: Path, turned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = OpenedRun.run, [ValueError("the preview's address is taken")]
+
+    def failing(self: OpenedRun, *args: Any, **more: Any) -> Any:
+        if self.options.stream == "bench" and failures:
+            source = self.source
+            assert isinstance(source, FusedSource)
+            while max(source._newest) < AHEAD:  # until a view waits for the others
+                assert not stop.asked
+            raise failures.pop()
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(OpenedRun, "run", failing)
+    left, right = two_views(tmp_path, bundle, turned)
+    heard, stop = Heard(), Stop()
+    bench = fused(left, right, journal=tmp_path / "bench.journal")
+    with running([with_fused(options_of(left, right), bench)], heard, stop):
+        heard.until(lambda _: all(heard.count(name, End) == 1 for name in ("left", "right", "bench")))
+    assert heard.count("bench", Start) == 1 and not failures
 
 
 def test_a_file_that_fails_does_not_hold_the_other_view_while_it_is_away(
