@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import logging
 import os
 import sys
 import traceback
@@ -83,7 +84,7 @@ def _for_all(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    logs.set_up("human", level=logging.WARNING)  # `run` and `bridge` set it up again, with their --log
 
 
 app.command("demo")(demo)

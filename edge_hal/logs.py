@@ -28,7 +28,7 @@ class Human(logging.Formatter):
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}  "
         stream = "" if (name := of_stream.get()) is None else f"[{name}] "
         text = f"{clock} {stream}{level}{visible(mask(record.getMessage()))}"
-        return text if not record.exc_info else f"{text}\n{mask(self.formatException(record.exc_info))}"
+        return text if not record.exc_info else f"{text}\n{visible(mask(self.formatException(record.exc_info)))}"
 
 
 class JsonLines(logging.Formatter):
@@ -50,12 +50,13 @@ class JsonLines(logging.Formatter):
         return json.dumps(body, ensure_ascii=False, default=str)
 
 
-def set_up(kind: str = "auto", stream: str | None = None) -> None:
-    """Set up logging for this process: level `info` and above for edge-hal, `warning` and above for other packages.
+def set_up(kind: str = "auto", stream: str | None = None, level: int = logging.INFO) -> None:
+    """Set up logging for this process. Other packages log from level `warning` on.
 
     Args:
         kind: `human`, `json`, or `auto` (`human` if standard error is a terminal, else `json`).
         stream: named in every JSON line.
+        level: edge-hal logs from this level on.
 
     Raises:
         EdgeHalError: no such kind.
@@ -67,7 +68,7 @@ def set_up(kind: str = "auto", stream: str | None = None) -> None:
     handler.setFormatter(Human() if human else JsonLines(stream))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(True)
-    log.setLevel(logging.INFO)
+    log.setLevel(level)
 
 
 def in_json() -> bool:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from edge_hal.redaction import printable
+
 FORMATS = (".png", ".svg")
 BLUE, ORANGE, QUIET = "#0072b2", "#d55e00", "0.6"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#7f7f7f")
@@ -107,5 +109,5 @@ def colours(count: int) -> list[tuple[float, float, float]]:
 
 def shown(text: str, longest: int = 40) -> str:
     """A label as it is drawn: no character without a shape, and not too long."""
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = printable(text)
     return text if len(text) <= longest else f"{text[: longest - 1]}\u2026"

@@ -8,6 +8,7 @@ with open_stream(model, stream="left") as left, open_stream(model, stream="right
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -224,5 +225,8 @@ def open_stream(
         recognizer = bundle.stream(stream, decoder=bundle.bundle.decoder.patient(decide))
     else:
         model = open_model(bundle, threads=threads, allow_uncertified=allow_uncertified)
-        recognizer = model.stream(stream, decoder=model.bundle.decoder.patient(decide), on_close=model.close)
+        with ExitStack() as undo:
+            undo.callback(model.close)
+            recognizer = model.stream(stream, decoder=model.bundle.decoder.patient(decide), on_close=model.close)
+            undo.pop_all()
     return EventStream(recognizer, max_hold_ms=max_hold_ms, source_hz=source_hz)

@@ -7,6 +7,7 @@ with engines that cannot be opened while others run.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -65,6 +66,8 @@ class Reloader:
         self._thread: Worker | None = None
         self._ready: Recognizer | None = None
         self._opened = False  # `_ready` has engines of its own
+        self._closed = False
+        self._lock = threading.Lock()  # around `_ready` and `_closed`: a successor that comes too late is closed
 
     def poll(self, current: Recognizer) -> Recognizer | None:
         """The recogniser that takes over now, if there is one. Called in each round of the loop; never blocks."""
@@ -83,8 +86,10 @@ class Reloader:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.finish()
-        if self._ready is not None and self._opened:  # it came too late to take over
-            self._ready.engines.close()
+        with self._lock:
+            self._closed = True
+            if self._ready is not None and self._opened:  # it came too late to take over
+                self._ready.engines.close()
 
     def health(self) -> dict[str, Any]:
         """Nothing before the first request. `asked`, `done`: how often; `kept_engines`: whether the last one that was
@@ -111,7 +116,10 @@ class Reloader:
                 why = "its engines cannot be opened while others run; decoder.json and procedure.json can be changed"
                 raise EdgeHalError(what, why, "restart the run: no event number is lost")
             self._report = {**self._report, "done": self._report["done"] + 1, "kept_engines": kept, "refused": None}
-            self._ready = successor
+            with self._lock:
+                if self._closed and not kept:
+                    successor.engines.close()
+                self._ready = successor
         except EdgeHalError as error:
             self._refuse(f"{error.what} ({error.why}); {error.todo or 'correct it and ask again'}")
         except Exception as error:  # whatever is wrong with the new bundle, the run goes on

@@ -89,7 +89,7 @@ def run(
 
 @contextmanager
 def quick_switches() -> Iterator[None]:
-    """Threads change each `SWITCH_S` at least."""
+    """Python asks a running thread to release the interpreter after `SWITCH_S`."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     try:
@@ -197,9 +197,13 @@ class OpenedRun:
         stop.on_ask(publisher.wake)
         publisher.wait_subscribers(options.wait_subscribers, lambda: stop.asked)
         observers = [*_observers(options, self.recognizer, self.source), *more]
-        self.session = session = Session(
-            options, self.recognizer, self.source, publisher, self.latency, stop, self.reloader, observers, turn
-        )
+        with ExitStack() as undo:
+            for each in observers:
+                undo.callback(each.close)
+            self.session = session = Session(
+                options, self.recognizer, self.source, publisher, self.latency, stop, self.reloader, observers, turn
+            )
+            undo.pop_all()  # from here on the session closes them
         reason, counters, elapsed_s = session.run()
         ticks_per_s = counters["ticks"] / elapsed_s if elapsed_s > 0 else 0.0
         latency_ms = self.latency.summary()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import faulthandler
 import fcntl
 import importlib.util
+import logging
 import os
 import shutil
 import signal
@@ -50,6 +51,18 @@ class Child(subprocess.Popen):  # type: ignore[type-arg]
 
 
 subprocess.Popen = Child  # type: ignore[misc]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that a test calls in this process sets up logging for the whole process."""
+    root, own = logging.getLogger(), logging.getLogger("edge_hal")
+    handlers, levels = list(root.handlers), (root.level, own.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
+    logging.captureWarnings(False)
 
 
 ABSENT = [name for name in ("torch", "onnxscript", "safetensors") if importlib.util.find_spec(name) is None]

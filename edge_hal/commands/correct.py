@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +59,6 @@ def correct(
     from edge_hal.commands.options.train_inputs import choose_config, load_videos, own_labels
     from edge_hal.web.correct import server
 
-    logging.basicConfig(format="%(levelname)s: %(message)s")
     config = choose_config(task, None, [])
     if config.model.reads == "video":
         require("av", "cv2", extra="camera")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +71,8 @@ def demo(
     for number, video in enumerate(unseen.videos):
         assert video.labels is not None
         tell = partial(_tell, video=video, labels=unseen.labels) if number == 0 else None
-        events = watch_run(out / "bundle", str(video.path), out / "events.sock", STREAM, tell)
+        with tempfile.TemporaryDirectory() as short:  # the path of a socket has 107 bytes at most
+            events = watch_run(out / "bundle", str(video.path), Path(short) / "events", STREAM, tell)
         heard.append(of_type(events, Transition))
         told.append(reported_labels(of_type(events, Now), len(video.labels), unseen.labels))
         timelines.append(timeline_of_events(heard[-1], len(video.labels), unseen.labels))

@@ -17,6 +17,7 @@ from edge_hal.commands import streams
 from edge_hal.commands.options.parsing import parse_time
 from edge_hal.commands.options.subscriber import Key, ServerKey
 from edge_hal.errors import EdgeHalError
+from edge_hal.redaction import printable
 
 if TYPE_CHECKING:
     from edge_hal.events import Event, Moment, Now
@@ -65,7 +66,8 @@ def listen(
         bool, typer.Option("--json", help="Print each event as one line of JSON, exactly as it was published.")
     ] = False,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Stop after this number of events (default: do not stop).")
+        int | None,
+        typer.Option(min=1, help="Stop after this number of printed events, heartbeats too (default: do not stop)."),
     ] = None,
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop when the stream ends; of several streams, when all have ended.")
@@ -173,7 +175,7 @@ def _json_escape(character: str) -> str:
 
 def describe(event: Event) -> str:
     """One event as one readable line. Characters that could control a terminal are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _describe(event))
+    return printable(_describe(event))
 
 
 def _describe(event: Event) -> str:

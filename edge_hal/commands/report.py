@@ -14,6 +14,7 @@ import typer
 from edge_hal.commands.options.parsing import parse_time
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
+from edge_hal.redaction import printable
 
 if TYPE_CHECKING:
     from edge_hal.events import Event
@@ -95,7 +96,7 @@ def report(
         print(json.dumps({"timezone": timezone, "streams": [report_json(each, local) for each in reports]}))
     else:
         for each in reports:
-            print("\n".join(_printable(line) for line in _summary(each, local)))
+            print("\n".join(printable(line) for line in _summary(each, local)))
     require_written()
 
 
@@ -194,7 +195,3 @@ def _quantiles(times: Any) -> str:
     if times.median_s is None:
         return ""
     return f", median {times.median_s:.1f} s ({times.p10_s:.1f} to {times.p90_s:.1f})"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -85,7 +84,6 @@ def view(
     from edge_hal.runtime.network.endpoint import DEFAULT_ENDPOINT
     from edge_hal.web.view import server
 
-    logging.basicConfig(format="%(levelname)s: %(message)s")
     for folder in recording or ():
         if not folder.is_dir():
             raise EdgeHalError(f"--recording {folder}", no_folder(folder), "give that of --record", exit_code=2)

@@ -54,6 +54,10 @@ def watch_run(
                 elif isinstance(event, End):
                     break
         _, errors = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        heard_s = f"{len(heard)} events came, and then none for {TIMEOUT_S:.0f} s"
+        todo = f"try it alone: edge-hal run --bundle {bundle} --camera {camera} --pace {pace}"
+        raise EdgeHalError(f"the run over {camera} does not end", heard_s, todo) from error
     finally:
         process.kill()
         process.wait()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from edge_hal.redaction import printable
+
 from . import charts
 from .figures import StreamReport, Times
 from .local_time import LocalTime
@@ -154,7 +156,7 @@ def _name(text: str) -> str:
 
 def _text(text: str) -> str:
     """A text of unknown origin. Characters without a shape are shown as escapes."""
-    return escape("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+    return escape(printable(text))
 
 
 def _cell(value: object) -> str:

@@ -252,10 +252,13 @@ def _lock(cursor: Path) -> Iterator[None]:
     except OSError as error:
         raise file_error(f"cannot use the cursor {cursor}", error, "choose another --cursor", path=path) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            todo = "stop it, or choose another --cursor"
+            raise EdgeHalError(f"the cursor {cursor} is in use", "another bridge moves it", todo) from None
+        except OSError as error:  # some network file systems have no locks
+            raise file_error(f"cannot lock the cursor {cursor}", error, "choose another --cursor", path=path) from error
         yield
-    except BlockingIOError:
-        todo = "stop it, or choose another --cursor"
-        raise EdgeHalError(f"the cursor {cursor} is in use", "another bridge moves it", todo) from None
     finally:
         os.close(descriptor)

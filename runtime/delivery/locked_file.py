@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 
 
 class LockedFile:
@@ -35,15 +36,14 @@ class LockedFile:
                     "it is no regular file" if not stat.S_ISREG(mode) else f"it is read-only (mode {mode & 0o777:04o})"
                 )
                 raise EdgeHalError(what, why, "choose another --journal, or chmod u+w")
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(path)
             for beside in (Path(f"{os.path.realpath(path)}{suffix}") for suffix in ("-wal", "-shm")):
                 if os.path.lexists(beside) and not beside.is_file():  # SQLite would not say which file it cannot use
                     raise EdgeHalError(what, f"{beside} is no regular file", "remove it: its place belongs to SQLite")
             self._check_other_names(path)
         except OSError as error:
             os.close(self._descriptor)
-            todo = "stop it, or choose another --stream or --journal"
-            raise EdgeHalError(f"the journal {path} is in use", "another run writes it", todo) from error
+            raise file_error(what, error, "choose another --journal", path=path) from error
         except EdgeHalError:
             os.close(self._descriptor)
             raise
@@ -58,6 +58,13 @@ class LockedFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def _lock(self, path: Path) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            todo = "stop it, or choose another --stream or --journal"
+            raise EdgeHalError(f"the journal {path} is in use", "another run writes it", todo) from error
 
     def _check_other_names(self, path: Path) -> None:
         """SQLite keeps the newest events beside the name that it opened. Under another hard link they are missing."""

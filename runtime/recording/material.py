@@ -79,7 +79,8 @@ class MaterialWriter:
         """A tick shows this frame for the first time. It is (H, W, 3) uint8 BGR and nobody changes it."""
         if self._place is None or frame.data.ndim != 3:
             return
-        while not self._room.acquire(blocking=self._wait, timeout=REST_S if self._wait else None):
+        rest_s = REST_S if self._wait else None
+        while self._thread.failed or not self._room.acquire(blocking=self._wait, timeout=rest_s):
             if not self._wait or self._thread.failed:
                 if not self._counts["left_out"]:
                     log.warning("the machine is too slow for the source's pictures: some are left out")

@@ -133,8 +133,8 @@ def read_pictures(file: Path, index: Path) -> tuple[Picture, ...]:
     for row in _rows(index, _object):
         frame, t_ns, count = (_whole(row[key], most) for key, most in _INDEX.items())
         width, height = (_whole(each, WIDEST) for each in row["size"])
-        if found and (frame <= found[-1].frame or t_ns < found[-1].t_ns):
-            raise ValueError(f"{index.name}: picture {frame} is older than the one before it")
+        if found and (frame <= found[-1].frame or t_ns <= found[-1].t_ns):
+            raise ValueError(f"{index.name}: picture {frame} is not newer than the one before it")
         if offset + count > size:
             break
         found.append(Picture(file, offset, count, frame, t_ns, (width, height)))

@@ -17,7 +17,15 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 from edge_hal.media.jpeg import SIDE
 from edge_hal.runtime import runner
-from edge_hal.runtime.network.curve_keys import ClientKeys, ServerKeys, allow, client_keys, new_pair, revoke, server_keys
+from edge_hal.runtime.network.curve_keys import (
+    ClientKeys,
+    ServerKeys,
+    allow,
+    client_keys,
+    new_pair,
+    revoke,
+    server_keys,
+)
 from edge_hal.runtime.preview import Preview
 from edge_hal.runtime.sources.frame import Frame
 from tests.helpers.bundles import known_bundle

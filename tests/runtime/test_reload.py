@@ -14,6 +14,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from edge_hal.bundle.signature import new_signer, sign_bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.procedure.rules import Procedure, Step
+from edge_hal.runtime import threads
 from edge_hal.runtime.delivery.journal import Journal, Retention
 from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.engines import choose
@@ -248,6 +250,30 @@ def test_a_mistake_of_ours_while_it_is_opened_stops_nothing(
     reloader.close()
     assert reloader.poll(current) is None and "ZeroDivisionError: a bug" in caplog.text
     assert reloader.health()["reload"]["refused"] == "ZeroDivisionError: a bug"
+
+
+def test_a_bundle_that_is_open_only_after_the_end_of_the_run_is_closed(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "STOP_S", 0.05)
+    trained_again(Path(shutil.copytree(bundle, tmp_path / "other")))
+    go_on, closed = threading.Event(), list[str]()
+
+    def slow(bundle: Any) -> Any:
+        assert go_on.wait(60)
+        return SimpleNamespace(engines=SimpleNamespace(close=lambda: closed.append(str(bundle.path))))
+
+    stop = Stop()
+    reloader = Reloader(RunOptions(tmp_path / "other", endless(tmp_path)), stop, make=slow, keep=lambda bundle, _: slow(bundle))
+    stop.reload_asked = True
+    assert reloader.poll(open_model(bundle, engine="onnxruntime").stream()) is None
+    opening = reloader._thread
+    assert opening is not None
+    reloader.close()
+    assert closed == []
+    go_on.set()
+    opening.join(60)
+    assert closed == [str(tmp_path / "other")]
 
 
 def test_thresholds_and_procedure_change_without_opening_an_engine(

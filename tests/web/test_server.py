@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs the extra web")
 pytest.importorskip("wsproto", reason="needs the extra web")
 
+from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import encode
 from edge_hal.procedure.rules import Procedure, Step
@@ -28,7 +29,8 @@ from edge_hal.web.access import kept_token
 from edge_hal.web.hub import Hub
 from edge_hal.web.view.history import History
 from edge_hal.web.view.pictures import address_of
-from edge_hal.web.view.steps import in_order
+from edge_hal.web.view.steps import Procedures, in_order
+from tests.helpers.bundles import LABELS, known_bundle
 from tests.helpers.made_up_shift import Bench, store
 from tests.helpers.processes import REPOSITORY, called_here
 from tests.helpers.sample_events import start, transition
@@ -290,6 +292,23 @@ def test_a_step_is_shown_after_those_that_it_requires() -> None:
         "label": Step(0.0, 0.2, 3.0, 1.5, {"fill": 1.0}),
     }
     assert [each["name"] for each in in_order(Procedure(steps))] == ["open", "label", "fill", "close", "wipe"]
+
+
+def test_an_edited_procedure_is_shown_once_the_run_names_its_fingerprint(tmp_path: Path) -> None:
+    procedures = Procedures([tmp_path / "bundle"])
+    assert procedures.steps("f" * 64, "d") is None  # there is no bundle yet
+    bundle = known_bundle(tmp_path / "bundle")
+
+    def edited(median_s: float) -> tuple[str, Procedure]:
+        rules = Procedure({name: Step(0.5, 0.3, median_s, 1.5, {}) for name in LABELS})
+        (tmp_path / "bundle" / "procedure.json").write_text(rules.to_json())
+        return load_bundle(tmp_path / "bundle").decoder.fingerprint(), rules
+
+    for median_s in (1.5, 7.5):
+        decoder, rules = edited(median_s)
+        steps = procedures.steps(bundle.fingerprint, decoder)
+        assert steps == in_order(rules) and {step["median_s"] for step in steps} == {median_s}
+    assert procedures.steps("f" * 64, decoder) is None
 
 
 def test_the_page_is_light_and_names_no_other_site() -> None:

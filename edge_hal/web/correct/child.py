@@ -23,7 +23,7 @@ END_S = 5.0
 
 
 @dataclass
-class Progress:
+class ChildState:
     """What is known of a child. `state`: "running", "stopping", "done", "stopped" or "failed"."""
 
     state: str = "running"
@@ -50,7 +50,8 @@ class Child:
     """
 
     def __init__(self, arguments: Sequence[str], tell: Callable[[], None]) -> None:
-        self.progress = Progress()
+        self.progress = ChildState()
+        self._lock = threading.Lock()  # around each change of the state
         self._tell = tell
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edge_hal", *arguments],
@@ -71,17 +72,27 @@ class Child:
 
     def stop(self) -> None:
         """SIGINT, as from a terminal; the second time SIGKILL."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL if self.progress.state == "stopping" else signal.SIGINT)
-            self.progress.state = "stopping"
+        with self._lock:
+            if self.progress.state == "running":
+                self._process.send_signal(signal.SIGINT)
+                self.progress.state = "stopping"
+            elif self.progress.state == "stopping":
+                self._kill()
 
     def close(self) -> None:
         """Stop, and wait for the end."""
         self.stop()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
-        self._process.kill()
+        with self._lock:
+            if self.running:
+                self._kill()
         self._thread.join()
+
+    def _kill(self) -> None:
+        """The child and its own children, which hold its output open."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _read(self) -> None:
         progress, due_s = self.progress, 0.0
@@ -96,7 +107,8 @@ class Child:
                 due_s = time.monotonic() + 1 / TELL_HZ
                 self._tell()
         code = self._process.wait()
-        progress.state = "done" if code == 0 else "stopped" if progress.state == "stopping" else "failed"
+        with self._lock:
+            progress.state = "done" if code == 0 else "stopped" if progress.state == "stopping" else "failed"
         self._tell()
 
     def _advance(self, line: str) -> None:

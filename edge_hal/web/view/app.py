@@ -68,7 +68,7 @@ class View:
         hello = {"type": "hello", "version": __version__, "recorded": recorded, "streams": streams}
         first = [json.dumps(hello), *map(trouble_message, self._troubles())]
         for name, bundle in self._history.bundles().items():
-            if (steps := await run_in_threadpool(self._procedures.steps, bundle)) is not None:
+            if (steps := await run_in_threadpool(self._procedures.steps, *bundle)) is not None:
                 first.append(procedure_message(name, steps))
         return first
 

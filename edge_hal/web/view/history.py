@@ -59,6 +59,7 @@ class Stream:
     address: str = ""
     preview: str | None = None
     bundle: str = ""
+    decoder: str = ""
 
 
 class History:
@@ -108,12 +109,13 @@ class History:
                 found = preview.get("endpoint") if isinstance(preview, dict) else None
                 stream.preview = found if isinstance(found, str) else None
             stream.bundle = getattr(event, "bundle", stream.bundle)
+            stream.decoder = getattr(event, "decoder", stream.decoder)
         return None
 
-    def bundles(self) -> dict[str, str]:
-        """The fingerprint of the bundle of each stream, as far as known."""
+    def bundles(self) -> dict[str, tuple[str, str]]:
+        """The fingerprints of the bundle and the decoder of each stream, as far as known."""
         with self._lock:
-            return {name: stream.bundle for name, stream in self._streams.items()}
+            return {name: (stream.bundle, stream.decoder) for name, stream in self._streams.items()}
 
     def preview(self, name: str) -> tuple[str, str] | None:
         """Where the events of a stream come from, and where its run says that it shows pictures; None if it does

@@ -58,7 +58,7 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
         for stream, bundle in history.bundles().items():
             if told.get(stream) != bundle:
                 told[stream] = bundle
-                if (steps := procedures.steps(bundle)) is not None:
+                if (steps := procedures.steps(*bundle)) is not None:
                     hub.tell(procedure_message(stream, steps))
 
     def fail(why: str) -> None:
@@ -75,6 +75,6 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
     def troubles() -> list[str]:
         return [feed.trouble for feed in feeds if feed.trouble is not None]
 
-    told: dict[str, str] = {}
+    told: dict[str, tuple[str, str]] = {}
     feeds = [Feed(each, options.stream, options.replay, options.keys, history, tell, fail) for each in options.connect]
     serve_page(options.address, application, on_ready)

@@ -16,30 +16,34 @@ log = logging.getLogger("edge_hal.view")
 
 
 class Procedures:
-    """The procedures of bundles by the fingerprint of the bundle, which events name.
+    """The procedures of bundles by the fingerprints of bundle and decoder, which events name.
 
     Args:
-        paths: bundles or task folders. They are read again when an unknown fingerprint is asked for: a bundle may have
-            been replaced and loaded again.
+        paths: bundles or task folders. They are read when unknown fingerprints are asked for: a bundle may have been
+            replaced, or its procedure edited, and loaded again.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = tuple(paths)
-        self._known: dict[str, list[dict[str, Any]] | None] = {}
+        self._known: dict[tuple[str, str], list[dict[str, Any]] | None] = {}
 
-    def steps(self, fingerprint: str) -> list[dict[str, Any]] | None:
-        """None if no bundle has this fingerprint, or if it has no procedure."""
-        if fingerprint and fingerprint not in self._known:
-            self._known[fingerprint] = None
-            for path in self._paths:
-                try:
-                    bundle = load_bundle(newest_bundle(path), allow_uncertified=True)
-                except EdgeHalError as error:
-                    log.warning("%s: %s", error.what, error.why)
-                    continue
+    def steps(self, fingerprint: str, decoder: str) -> list[dict[str, Any]] | None:
+        """None if no bundle has this fingerprint, or if it has no procedure.
+
+        Options of a run change the fingerprint of the decoder as well as an edit of the procedure does. So for a new
+        one the file is shown as it is now.
+        """
+        key = (fingerprint, decoder)
+        for path in self._paths if fingerprint and key not in self._known else ():
+            try:
+                bundle = load_bundle(newest_bundle(path), allow_uncertified=True)
+            except EdgeHalError as error:
+                log.warning("%s: %s", error.what, error.why)
+                continue
+            if bundle.fingerprint == fingerprint:
                 found = bundle.decoder.procedure
-                self._known[bundle.fingerprint] = None if found is None else in_order(found)
-        return self._known.get(fingerprint)
+                self._known[key] = None if found is None else in_order(found)
+        return self._known.get(key)
 
 
 def in_order(procedure: Procedure) -> list[dict[str, Any]]:

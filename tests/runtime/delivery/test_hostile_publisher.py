@@ -166,6 +166,30 @@ def test_listen_prints_no_escape_of_a_terminal(hostile: Hostile) -> None:
     assert json.loads(results[1][1])["to"] == name
 
 
+def test_what_the_client_logs_has_no_escape_of_a_terminal_either(hostile: Hostile) -> None:
+    """The journal seems to have gone back, so a warning names the stream."""
+    name = "\x1b]0;owned\x07\x1b[2J"
+    results: list[tuple[int, str, str]] = []
+    arguments = ("listen", "--connect", hostile.endpoint, "--replay", hostile.replay, "--count", "2")
+    thread = threading.Thread(target=lambda: results.append(edge_hal(*arguments)))
+    thread.start()
+    hostile.subscribed()
+    for seq, utc_ns in ((9, 1), (3, 10**18)):
+        body = {
+            **samples[1],
+            "stream": name,
+            "seq": seq,
+            "run": {"journal": "j", "session": str(seq), "utc_ns": utc_ns},
+        }
+        hostile.live.send_multipart([f"{name}/transition".encode(), json.dumps(body).encode()])
+    peer, question = hostile.past.recv_multipart()
+    header = {"id": json.loads(question)["id"], "first": 3, "from": 3, "journal": "j"}
+    hostile.past.send_multipart([peer, json.dumps(header).encode()])
+    thread.join(timeout=60)
+    _, _, err = results[0]
+    assert "owned" in err and err.replace("\n", "").isprintable()
+
+
 def test_listen_ends_with_one_error_for_a_message_that_is_no_event(hostile: Hostile) -> None:
     results: list[tuple[int, str, str]] = []
     thread = threading.Thread(target=lambda: results.append(edge_hal("listen", "--connect", hostile.endpoint)))
