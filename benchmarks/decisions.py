@@ -29,9 +29,9 @@ from edge_hal.decoding.timeline import timeline_of
 from edge_hal.evaluation.checkpoint_scores import Streamed, stream_checkpoint
 from edge_hal.evaluation.live_scores import now_labels, reported_scores
 from edge_hal.evaluation.scores import frame_labels, frame_rates_hz
-from edge_hal.learning.alignment_file import first_alignment_from, read_alignment
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.data.video_set import VideoSet, with_labels_of
+from edge_hal.learning.hmm.alignment_file import first_alignment_from, read_alignment
 from edge_hal.learning.outcome import fitted_videos
 from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec
@@ -106,7 +106,7 @@ def main() -> None:
         labels = [now_labels(p, decoder, spec) for p in first.log_posteriors]
         rows["reports now"] = shown_at_each_tick(labels, truth, rates_hz, spec.model_hz)
     for name in decoder.patience:
-        rows[f"belief, {name}"] = row(first, decoder.patient(name), truth, rates_hz)
+        rows[f"belief, {name}"] = row(first, decoder.with_decide(name), truth, rates_hz)
     if arguments.json:
         print(json.dumps(rows))
         return

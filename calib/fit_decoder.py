@@ -93,7 +93,7 @@ def fit_decoder(
         main = [split_heads(p, spec)[spec.lag_ticks] for p in log_posteriors]
         return fit_older_decoder(main, labels, spec, given, procedure)
     learned = procedure_of(procedure or labels, spec)
-    base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned).changed(given)
+    base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned).with_thresholds(given)
     if held_out:
         curve, balanced = fit_curve(log_posteriors, labels, spec, base, given)
         patience, base = choose(curve, balanced), replace(base, decide_hz=curve.decide_hz, curve=curve.table())
@@ -101,7 +101,7 @@ def fit_decoder(
         patience = UNFITTED
     # A given `decide_at` is the only setting.
     base = replace(base, patience={} if "decide_at" in given else patience, decide_at=patience["balanced"])
-    fitted = base.changed(given)
+    fitted = base.with_thresholds(given)
     if held_out and fitted.believes:
         assert fitted.procedure is not None
         followed = [follow(p, fitted, spec) for p in normal or log_posteriors]
@@ -154,7 +154,7 @@ def fit_older_decoder(
 
     first, confirm_s = ("evidence_hz", FILTER_CONFIRM_S) if semi_markov else ("smooth_s", CONFIRM_S)
     grid = [
-        base.changed({first: one, "confirm_s": other, **given})
+        base.with_thresholds({first: one, "confirm_s": other, **given})
         for one, other in itertools.product(EVIDENCE_HZ if semi_markov else SMOOTH_S, confirm_s)
     ]
     scores = [score(config) for config in grid]
@@ -166,7 +166,7 @@ def fit_older_decoder(
         best = max(good, key=lambda config: config.confirm_s + config.smooth_s)
     decisions = [decode_posteriors(p, best, spec) for p in log_posteriors]
     late_s = lateness_s([transition_points(d, spec.model_hz) for d in decisions], truth)
-    return best.changed({"lead_s": round(best.lead_s + late_s, 2), **given})
+    return best.with_thresholds({"lead_s": round(best.lead_s + late_s, 2), **given})
 
 
 def lateness_s(predicted: Sequence[Sequence[TransitionPoint]], truth: Sequence[Sequence[TransitionPoint]]) -> float:

@@ -85,7 +85,7 @@ def fit_curve(
     """
     hz = (given["decide_hz"],) if "decide_hz" in given else DECIDE_HZ
     at = (given["decide_at"],) if "decide_at" in given else DECIDE_AT
-    settings = [config.changed({"decide_hz": h, "decide_at": a}) for h in hz for a in at]
+    settings = [config.with_thresholds({"decide_hz": h, "decide_at": a}) for h in hz for a in at]
     decisions = [decide_all(p, settings, spec) for p in log_posteriors]
     rows = [label_scores(each, labels, spec.model_hz) for each in zip(*decisions, strict=True)]
     curves = [Curve(h, at, tuple(rows[i * len(at) : (i + 1) * len(at)])) for i, h in enumerate(hz)]

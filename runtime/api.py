@@ -222,11 +222,11 @@ def open_stream(
         if threads != 1 or allow_uncertified:
             why, todo = "the model is already open", "give them to open_model"
             raise EdgeHalError("threads and allow_uncertified do not apply", why, todo, exit_code=2)
-        recognizer = bundle.stream(stream, decoder=bundle.bundle.decoder.patient(decide))
+        recognizer = bundle.stream(stream, decoder=bundle.bundle.decoder.with_decide(decide))
     else:
         model = open_model(bundle, threads=threads, allow_uncertified=allow_uncertified)
         with ExitStack() as undo:
             undo.callback(model.close)
-            recognizer = model.stream(stream, decoder=model.bundle.decoder.patient(decide), on_close=model.close)
+            recognizer = model.stream(stream, decoder=model.bundle.decoder.with_decide(decide), on_close=model.close)
             undo.pop_all()
     return EventStream(recognizer, max_hold_ms=max_hold_ms, source_hz=source_hz)

@@ -117,25 +117,18 @@ class RunOptions:
                 "it was exported without a frame encoder",
                 "run it on an array: --camera features:FILE.npy@HZ",
             )
-        numbers = {name: getattr(self, name) for name in ("max_hold_ms", "seconds", "threads", "selfcheck_s")}
-        numbers |= {name: getattr(self.limits, name) for name in ("open_s", "stall_s", "give_up_s")}
-        for name, value in numbers.items():
-            if value is not None and not 0 < value < 1e9:
-                option = name.removesuffix("_s").replace("_", "-")
-                why = "it must be a number above 0 and below 1e9"
-                raise EdgeHalError(f"{name} = {value}", why, f"correct --{option}", exit_code=2)
-        if self.threads > MOST_THREADS:
-            why = f"it can be at most {MOST_THREADS}"
-            raise EdgeHalError(f"threads = {self.threads}", why, "correct --threads", exit_code=2)
-        if self.fps is not None and not FPS_RANGE[0] <= self.fps <= FPS_RANGE[1]:
-            why = f"it must lie in {FPS_RANGE[0]:g}..{FPS_RANGE[1]:g}"
-            raise EdgeHalError(f"fps = {self.fps}", why, "correct --fps", exit_code=2)
-        if not self.max_hold_ms <= LONGEST_HOLD_MS:
-            why = f"it can be at most {LONGEST_HOLD_MS:g}"
-            raise EdgeHalError(f"max_hold_ms = {self.max_hold_ms}", why, "correct --max-hold-ms", exit_code=2)
-        if self.decide_every is not None and not 1 <= self.decide_every <= MOST_TICKS:
-            why = f"it must be 1 to {MOST_TICKS} ticks"
-            raise EdgeHalError(f"decide_every = {self.decide_every}", why, "correct --decide-every", exit_code=2)
+        self._check_numbers()
+        self._check_recording(bundle)
+        for option, value, allowed in (
+            ("--events", self.events, ("all", "core")),
+            ("--overload", self.overload, (None, "cut", "lag")),
+            ("--record-pictures", self.record_pictures, ("encoder", "source")),
+        ):
+            if value not in allowed:
+                either = " or ".join(each for each in allowed if each is not None)
+                raise EdgeHalError(f"{option} {value}", f"it is {either}", exit_code=2)
+        if self.overload == "cut" and self.pace == "asap":
+            raise EdgeHalError("--overload cut with --pace asap", "a file that waits is never too fast", exit_code=2)
         if self.metrics is not None:
             parse_address(self.metrics)
         if self.journal is not None and self.journal.is_dir():
@@ -144,36 +137,7 @@ class RunOptions:
         if self.decide is not None and "decide_at" in self.decoder:
             why = "both say how probable another step must be"
             raise EdgeHalError("--decide with --set decoder.decide_at", why, "leave one of them out", exit_code=2)
-        if not 0 <= self.now_hz <= MOST_NOW_HZ:
-            why = f"it must lie in 0..{MOST_NOW_HZ:g}"
-            raise EdgeHalError(f"now_hz = {self.now_hz}", why, "correct --now-hz", exit_code=2)
-        if not 0 <= self.resume_s <= LONGEST_RESUME_S:
-            why = f"it must lie in 0..{LONGEST_RESUME_S:g} seconds"
-            raise EdgeHalError(f"resume_s = {self.resume_s}", why, "correct --resume", exit_code=2)
-        if self.events not in ("all", "core"):
-            raise EdgeHalError(f"--events {self.events}", "it is all or core", exit_code=2)
-        if self.overload not in (None, "cut", "lag"):
-            raise EdgeHalError(f"--overload {self.overload}", "it is cut or lag", exit_code=2)
-        if self.overload == "cut" and self.pace == "asap":
-            raise EdgeHalError("--overload cut with --pace asap", "a file that waits is never too fast", exit_code=2)
-        if self.record_around is not None:
-            if self.record is None:
-                todo = "add --record FOLDER"
-                raise EdgeHalError("--record-around without --record", "nothing is recorded", todo, exit_code=2)
-            if not self.record_around.age_s < 1e9:
-                why = "it must begin with a time"
-                raise EdgeHalError("--record-around", why, "write --record-around 2m,2GB", exit_code=2)
-        if self.record_pictures not in ("encoder", "source"):
-            raise EdgeHalError(f"--record-pictures {self.record_pictures}", "it is encoder or source", exit_code=2)
-        if self.record_pictures == "source":
-            what = "--record-pictures source"
-            if self.record is None:
-                raise EdgeHalError(
-                    f"{what} without --record", "nothing is recorded", "add --record FOLDER", exit_code=2
-                )
-            if bundle.spec.encoder is None or self.source.may_be_vectors:
-                why = f"{self.source.log_name} has no pictures of a source"
-                raise EdgeHalError(what, why, "leave it out", exit_code=2)
+        bundle.decoder.with_decide(self.decide).with_user_thresholds(self.decoder)
         if self.fourcc is not None and len(self.fourcc) != 4:
             why = "a pixel format has four characters"
             raise EdgeHalError(f"--fourcc {self.fourcc}", why, "for example MJPG", exit_code=2)
@@ -181,6 +145,42 @@ class RunOptions:
             if given and not used:
                 why, todo = f"only {by} uses it", f"leave {option} out"
                 raise EdgeHalError(f"{option} with --camera {self.source.log_name}", why, todo, exit_code=2)
+
+    def _check_numbers(self) -> None:
+        positive = {name: getattr(self, name) for name in ("max_hold_ms", "seconds", "threads", "selfcheck_s")}
+        positive |= {name: getattr(self.limits, name) for name in ("open_s", "stall_s", "give_up_s")}
+        for name, value in positive.items():
+            if value is not None and not 0 < value < 1e9:
+                option = name.removesuffix("_s").replace("_", "-")
+                why = "it must be a number above 0 and below 1e9"
+                raise EdgeHalError(f"{name} = {value}", why, f"correct --{option}", exit_code=2)
+        for option, name, (low, high), unit in (
+            ("--threads", "threads", (1, MOST_THREADS), ""),
+            ("--fps", "fps", FPS_RANGE, ""),
+            ("--max-hold-ms", "max_hold_ms", (0, LONGEST_HOLD_MS), ""),
+            ("--decide-every", "decide_every", (1, MOST_TICKS), " ticks"),
+            ("--now-hz", "now_hz", (0, MOST_NOW_HZ), ""),
+            ("--resume", "resume_s", (0, LONGEST_RESUME_S), " seconds"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                why = f"it must lie in {low:g}..{high:g}{unit}"
+                raise EdgeHalError(f"{name} = {value}", why, f"correct {option}", exit_code=2)
+
+    def _check_recording(self, bundle: Bundle) -> None:
+        given = {"--record-around": self.record_around is not None}
+        given["--record-pictures source"] = self.record_pictures == "source"
+        for option, wanted in given.items():
+            if wanted and self.record is None:
+                raise EdgeHalError(
+                    f"{option} without --record", "nothing is recorded", "add --record FOLDER", exit_code=2
+                )
+        if self.record_around is not None and not self.record_around.age_s < 1e9:
+            why = "it must begin with a time"
+            raise EdgeHalError("--record-around", why, "write --record-around 2m,2GB", exit_code=2)
+        if self.record_pictures == "source" and (bundle.spec.encoder is None or self.source.may_be_vectors):
+            why = f"{self.source.log_name} has no pictures of a source"
+            raise EdgeHalError("--record-pictures source", why, "leave it out", exit_code=2)
 
     def _of_sources(self) -> dict[str, tuple[bool, bool, str]]:
         """For each option of the source: whether it was given, whether this kind of source uses it, which kinds do.

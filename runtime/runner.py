@@ -106,8 +106,7 @@ def check_run(options: RunOptions) -> Bundle:
     """
     bundle = load_bundle(options.bundle, allow_uncertified=options.allow_uncertified, trusted=options.trusted)
     options.check(bundle)
-    chosen = bundle.decoder.patient(options.decide).replaced(options.decoder)
-    check_unfamiliar(chosen, bundle.familiarity)
+    check_unfamiliar(decoder_of(bundle, options), bundle.familiarity)
     if options.record is not None:
         check_writable(options.record, f"cannot record into {options.record}", "choose another --record")
     return bundle
@@ -232,7 +231,7 @@ def _open_stream(
 
 def decoder_of(bundle: Bundle, options: RunOptions) -> DecoderConfig:
     """The thresholds of the bundle, as the options change them."""
-    return bundle.decoder.patient(options.decide).changed(options.decoder)
+    return bundle.decoder.with_decide(options.decide).with_thresholds(options.decoder)
 
 
 def _on_engines_of(current: Recognizer, bundle: Bundle, options: RunOptions, next_seq: Callable[[], int]) -> Recognizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +11,10 @@ import typer
 
 from edge_hal import logs
 from edge_hal.commands.extras import require
-from edge_hal.commands.options.subscriber import Key, ServerKey
+from edge_hal.commands.options.subscriber import Key, ServerKey, subscriber_keys
 from edge_hal.errors import EdgeHalError
 from edge_hal.files.secret_file import read_secret_line
+from edge_hal.files.user_folders import state_folder
 
 if TYPE_CHECKING:
     from edge_hal.runtime.bridges.bridge import Source
@@ -182,16 +182,11 @@ def _source(
 ) -> Source:
     from edge_hal.files import check_readable, check_writable
     from edge_hal.runtime.bridges.bridge import Source
-    from edge_hal.runtime.network.curve_keys import client_keys
 
-    if (key is None) != (server_key is None):
-        why = "encryption needs your secret key and the public key of the publisher"
-        raise EdgeHalError("one key is missing", why, "give both --key and --server-key", exit_code=2)
-    keys = None if key is None or server_key is None else client_keys(key, server_key)
+    keys = subscriber_keys(key, server_key)
     if cursor is None:
         named = hashlib.sha256(f"{connect} {stream or ''} {target}".encode()).hexdigest()[:12]
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        cursor = Path(state) / "edge-hal" / f"bridge-{kind}-{named}.cursor"
+        cursor = state_folder() / f"bridge-{kind}-{named}.cursor"
     check_readable(cursor)
     check_writable(cursor.parent, f"cannot write the cursor {cursor}", "choose another --cursor")
     fields = {"endpoint": connect, "target": target, "cursor": cursor}

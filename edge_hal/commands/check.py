@@ -61,8 +61,8 @@ def check(
             from edge_hal.learning.encoders.choose import open_pretrained
             from edge_hal.learning.encoders.pretrained import with_sizes
 
-            eye, graph = chosen.model.encoder, Path(folder, "encoder.onnx")
-            pretrained = open_pretrained(eye) if parent is None else parent.encoder(eye.kind)
+            chosen_encoder, graph = chosen.model.encoder, Path(folder, "encoder.onnx")
+            pretrained = open_pretrained(chosen_encoder) if parent is None else parent.encoder(chosen_encoder.kind)
             pretrained.write(graph)
             chosen = with_sizes(chosen, pretrained)
         report = examine(data, chosen, split, graph, accept_damaged=accept_damaged)

@@ -197,10 +197,10 @@ def print_table(scores: dict[str, Scores], title: str) -> None:
     console.print(table)
     for name, column in scores.items():
         if column.get("decide"):
-            console.print(patience_table(column["decide"], name))
+            console.print(decide_table(column["decide"], name))
 
 
-def patience_table(settings: dict[str, Scores], title: str) -> Table:
+def decide_table(settings: dict[str, Scores], title: str) -> Table:
     """The settings of --decide as rows. Settings that coincide share one."""
     from rich.table import Table
 

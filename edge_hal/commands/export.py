@@ -150,7 +150,7 @@ def export(
         require_written()
 
 
-def patience_table(decoder: DecoderConfig) -> list[str]:
+def curve_lines(decoder: DecoderConfig) -> list[str]:
     """The curve of `--decide`, one line for each point. Settings that coincide share a point."""
     from edge_hal.decoding.decision_scores import COLUMNS, Column, shown
 
@@ -193,7 +193,7 @@ def _summary(bundle: Bundle, certificate: dict[str, Any], task: Path | None) -> 
         f"  frames that agree: {100 * metrics['frame_agreement']:.2f} %,"
         f" {metrics['transitions']} transitions, shifted by {metrics['shift_ticks_max']} ticks at most"
     )
-    lines += patience_table(bundle.decoder)
+    lines += curve_lines(bundle.decoder)
     where = "" if bundle.path == DEFAULT_PATH else f" --bundle {shlex.quote(str(bundle.path))}"
     if task is not None and newest_bundle(task) == bundle.path:
         where = f" {shlex.quote(str(task))}"

@@ -83,14 +83,14 @@ def extract(
         todo = "choose one with an encoder: --config tiny"
         raise EdgeHalError("the configuration has no frame encoder", "it reads features, not videos", todo, exit_code=2)
     videos, chosen = _videos(data, chosen)
-    eye = chosen.model.encoder
-    assert eye is not None
-    if eye.int8:
+    chosen_encoder = chosen.model.encoder
+    assert chosen_encoder is not None
+    if chosen_encoder.int8:
         why = "train makes the int8 encoder from its training videos, so its vectors cannot be known before"
         raise EdgeHalError("model.encoder.int8 with extract", why, "run train, which keeps them", exit_code=2)
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
-        sampling = Sampling.of(chosen.model.hz, eye.spec(chosen.model.hz))
-        if eye.pretrained:
+        sampling = Sampling.of(chosen.model.hz, chosen_encoder.spec(chosen.model.hz))
+        if chosen_encoder.pretrained:
             sampling = _sampling(chosen, Path(folder))
         try:
             with workers_of(workers) as others, Stages() as report:
@@ -103,7 +103,7 @@ def extract(
             print(f"interrupted; run the same command again to continue:\n  {again}", file=sys.stderr)
             raise typer.Exit(130) from None
     shape = " x ".join(map(str, found[0].values.shape[1:]))
-    kind = "vectors" if eye.pretrained else "pictures"
+    kind = "vectors" if chosen_encoder.pretrained else "pictures"
     ticks = sum(len(each.values) for each in found)
     print(
         f"{len(videos)} videos, {ticks} ticks at {chosen.model.hz:g} a second, {kind} of {shape}: "

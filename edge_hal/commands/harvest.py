@@ -78,13 +78,16 @@ def harvest(
                 )
             else:
                 left.append(f"{stretch.name}: {error}")
-    print(f"{count} stretches taken into {into}" + ("" if blur is None else f", {blur.found} faces blurred"))
+    print(
+        f"{count} {'stretch' if count == 1 else 'stretches'} taken into {into}"
+        + ("" if blur is None else f", {blur.found} faces blurred")
+    )
     for cause, reasons in found.left.items():
         left.append(f"{reasons} doubts {cause}")
     if len(found.stretches) > most:
         left.append(f"{len(found.stretches) - most} stretches more: run it again, or give a larger --most")
     for text in left:
-        print(f"left: {text}")
+        print(f"skipped: {text}")
     if not found.stretches and not left:
         print(f"nothing in the recordings was doubtful: --below {(1 + below) / 2:.2g} takes what is less certain")
     if count:

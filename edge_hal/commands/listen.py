@@ -15,14 +15,13 @@ import typer
 
 from edge_hal.commands import streams
 from edge_hal.commands.options.parsing import parse_time
-from edge_hal.commands.options.subscriber import Key, ServerKey
+from edge_hal.commands.options.subscriber import Key, ServerKey, subscriber_keys
 from edge_hal.errors import EdgeHalError
 from edge_hal.redaction import printable
 
 if TYPE_CHECKING:
     from edge_hal.events import Event, Moment, Now
     from edge_hal.runtime.delivery.client import Begin
-    from edge_hal.runtime.network.curve_keys import ClientKeys
 
 
 def listen(
@@ -85,7 +84,7 @@ def listen(
         check_readable(cursor)
         check_writable(cursor.parent, f"cannot write the cursor {cursor}", "choose another --cursor")
     begin = _begin(from_start or cursor is not None, from_start, from_seq, since)
-    keys = encryption(key, server_key)
+    keys = subscriber_keys(key, server_key)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not have every character
     number, line = 0, StatusLine()
@@ -108,21 +107,6 @@ def listen(
                 going_on.add(event.stream)
             if number == count or (until_end and isinstance(event, End) and not going_on):
                 return
-
-
-def encryption(key: Path | None, server_key: Path | None) -> ClientKeys | None:
-    """The keys of a subscriber, if they were given.
-
-    Raises:
-        EdgeHalError: only one was given, or one cannot be used.
-    """
-    from edge_hal.runtime.network.curve_keys import client_keys
-
-    if (key is None) != (server_key is None):
-        todo = "give both --key and --server-key"
-        why = "encryption needs your secret key and the public key of the publisher"
-        raise EdgeHalError("one key is missing", why, todo, exit_code=2)
-    return None if key is None or server_key is None else client_keys(key, server_key)
 
 
 class StatusLine:

@@ -46,6 +46,8 @@ def list_models(
         print(json.dumps(rows))
         require_written()
         return
+    from edge_hal.decoding.decision_scores import shown
+
     table = [("", "name", "date", "F1", "F1@50", "delay, s", "encoder", "steps", "videos", "from")]
     for row in rows:
         if row["broken"]:
@@ -57,7 +59,7 @@ def list_models(
                 _mark(row),
                 row["name"],
                 row["date"],
-                *(_shown(scores.get(key), n) for key, n in (("transition_f1", 3), ("f1_50", 1), ("delay_s_median", 2))),
+                *(shown(scores.get(key), n) for key, n in (("transition_f1", 3), ("f1_50", 1), ("delay_s_median", 2))),
                 row["encoder"],
                 str(len(row["labels"])),
                 str(row["videos"] or "-"),
@@ -212,10 +214,6 @@ def _described(model: KeptModel, used: KeptModel | None) -> dict[str, Any]:
 
 def _mark(row: dict[str, Any]) -> str:
     return "*" if row["current"] else ""
-
-
-def _shown(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _print_difference(found: Difference) -> None:

@@ -69,7 +69,7 @@ def plot(
     config = run_config(ckpt, settings)
     replaced = {key.partition("=")[0] for key in settings}
     thresholds = {name: value for name, value in config.decoder.given().items() if f"decoder.{name}" in replaced}
-    if "curve" in asked and not loaded.decoder.replaced(thresholds).believes:
+    if "curve" in asked and not loaded.decoder.with_user_thresholds(thresholds).believes:
         if kinds is not None:
             why = "its decoder has no probability at which a change is decided"
             raise EdgeHalError(f"{ckpt} has no curve", why, "leave it out of --kinds", exit_code=2)

@@ -178,8 +178,8 @@ def train(
             require("onnx", "onnxscript")
         from edge_hal.commands.progress import Stages
         from edge_hal.files import CONTINUE, file_error
-        from edge_hal.learning.alignment_file import read_alignment
         from edge_hal.learning.data.video_cache import cache_of
+        from edge_hal.learning.hmm.alignment_file import read_alignment
         from edge_hal.learning.train import train as learn
 
         known = None if alignment is None else read_alignment(alignment)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.listen import encryption
 from edge_hal.commands.options.page import (
     Host,
     NoBrowser,
@@ -19,7 +18,7 @@ from edge_hal.commands.options.page import (
     page_address,
     token_option,
 )
-from edge_hal.commands.options.subscriber import Key, ServerKey
+from edge_hal.commands.options.subscriber import Key, ServerKey, subscriber_keys
 from edge_hal.errors import EdgeHalError
 
 
@@ -101,7 +100,7 @@ def view(
         journals=tuple(journal or ()),
         bundles=tuple(bundle or ([DEFAULT_PATH] if DEFAULT_PATH.is_dir() else [])),
         recordings=tuple(recording or ()),
-        keys=encryption(key, server_key),
+        keys=subscriber_keys(key, server_key),
     )
     with announcing(no_browser) as announce:
         server.serve(options, on_ready=announce)

@@ -70,7 +70,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
         size = max(1, model.projected) if model.encoder is None else model.encoder.size
         spec = model.spec(("any",), None, size)
         replace(spec, encoder=None, levels=tuple(level.spec() for level in config.learning.teacher.levels))
-        DecoderConfig().changed(config.decoder.given())
+        DecoderConfig().with_thresholds(config.decoder.given())
     except EdgeHalError as error:
         raise EdgeHalError(f"{where}: {error.what}", error.why, error.todo, exit_code=2) from error
     return config

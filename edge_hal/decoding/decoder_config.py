@@ -108,16 +108,16 @@ class DecoderConfig:
         """Every number."""
         return {name: getattr(self, name) for name in THRESHOLDS}
 
-    def changed(self, thresholds: Mapping[str, float]) -> DecoderConfig:
+    def with_thresholds(self, thresholds: Mapping[str, float]) -> DecoderConfig:
         return replace(self, **thresholds)  # type: ignore[arg-type]  # the names are checked where they come from
 
-    def replaced(self, thresholds: Mapping[str, float]) -> DecoderConfig:
-        """As `changed`, for thresholds that a user gives.
+    def with_user_thresholds(self, thresholds: Mapping[str, float]) -> DecoderConfig:
+        """As `with_thresholds`, for thresholds that a user gives.
 
         Raises:
             EdgeHalError: one of them would have no effect with the decoder that then decides (exit code 2).
         """
-        changed = self.changed(thresholds)
+        changed = self.with_thresholds(thresholds)
         for name in thresholds:
             if reason := changed._without_effect(name):
                 raise EdgeHalError(f"decoder.{name} has no effect here", *reason, exit_code=2)
@@ -140,7 +140,7 @@ class DecoderConfig:
             return "the decoder follows the procedure", f"add decoder.evidence_hz=0, or {drop}"
         return None
 
-    def patient(self, name: str | None) -> DecoderConfig:
+    def with_decide(self, name: str | None) -> DecoderConfig:
         """The setting `fast`, `balanced` or `sure`. None changes nothing.
 
         Raises:
@@ -151,7 +151,7 @@ class DecoderConfig:
         if name in self.patience and self.procedure is None:
             raise EdgeHalError("--decide has no effect here", "there is no procedure", "leave it out", exit_code=2)
         if name in self.patience:
-            return self.changed({"decide_at": self.patience[name]})
+            return self.with_thresholds({"decide_at": self.patience[name]})
         known = ", ".join(self.patience)
         why = f"it has {known}" if known else "it was exported by a version before 0.3, or its decoder.json lacks them"
         todo = "leave --decide out, or train and export again"

@@ -1,7 +1,7 @@
 """Decoding with the procedure: an online Viterbi filter of a hidden semi-Markov model.
 
 A state is a pair (label, first tick). The model knows the order of the steps and the distribution of their durations
-(`procedure.py`). Durations are explicit as in Yu, Hidden semi-Markov models, Artificial Intelligence 174 (2010),
+(`procedure/rules.py`). Durations are explicit as in Yu, Hidden semi-Markov models, Artificial Intelligence 174 (2010),
 section 3.
 
 The likelihood of a tick is its posterior divided by the square root of the label's share of time. Neighbouring ticks

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from edge_hal.decoding.timeline import labels_from
 from edge_hal.errors import EdgeHalError
-from edge_hal.files.untrusted import read_json
 from edge_hal.learning.data.video_set import VideoSet
+from edge_hal.learning.hmm.alignment_file import read_alignment
 
 from .scores import Scores, frame_labels, offline_scores
 
@@ -19,10 +19,7 @@ def alignment_scores(run: Path, videos: VideoSet) -> Scores:
         EdgeHalError: the run has no alignment, or a video is missing from it.
     """
     path = (run if run.is_dir() else run.parent) / "alignment.json"
-    try:
-        found = read_json(path)
-    except (OSError, ValueError) as error:
-        raise EdgeHalError(f"cannot read {path}", str(error), "train again") from error
+    found = read_alignment(path)
     ids = {name: index for index, name in enumerate(videos.labels)}
     aligned = []
     for video, truth in zip(videos.videos, frame_labels(videos), strict=True):

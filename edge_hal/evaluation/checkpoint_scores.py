@@ -90,7 +90,7 @@ def stream_checkpoint(
         raise EdgeHalError(f"the checkpoint {checkpoint} has other labels than the data", "they are matched by number")
     engines = [TorchEngine(loaded.pyramid, loaded.front_end, level) for level in range(len(spec.levels))]
     stream = PyramidStream(spec, engines)
-    decoder = loaded.decoder.replaced(thresholds or {})
+    decoder = loaded.decoder.with_user_thresholds(thresholds or {})
     posteriors = []
     for number, recording in enumerate(_recordings(videos, loaded, reading, cache)):
         posteriors.append(stream_posteriors(stream, np.asarray(recording.inputs, np.float32)))

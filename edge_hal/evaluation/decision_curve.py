@@ -28,7 +28,7 @@ def decision_curve(streamed: Streamed, videos: VideoSet) -> list[Scores]:
     truth, rates_hz = frame_labels(videos), frame_rates_hz(videos)
     rows = []
     for at in sorted({*DECIDE_AT, *decoder.patience.values()}):
-        scores = patience_scores(posteriors, truth, rates_hz, decoder.changed({"decide_at": at}), spec)
+        scores = patience_scores(posteriors, truth, rates_hz, decoder.with_thresholds({"decide_at": at}), spec)
         rows.append({"decide_at": at, **scores})
     return rows
 

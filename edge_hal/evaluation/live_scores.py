@@ -45,7 +45,8 @@ def live_scores(
         ]
         found |= reported_scores(shown, truth, rates_hz)
     found["decide"] = {
-        name: patience_scores(log_posteriors, truth, rates_hz, config.patient(name), spec) for name in config.patience
+        name: patience_scores(log_posteriors, truth, rates_hz, config.with_decide(name), spec)
+        for name in config.patience
     }
     return found
 

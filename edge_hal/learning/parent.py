@@ -157,11 +157,11 @@ class Parent:
     def model(self) -> Model:
         """The section of the configuration that gives the same model."""
         spec = self.spec
-        eye = None
+        encoder = None
         if spec.encoder is not None:
             seen = asdict(spec.encoder)
             moving_s = seen.pop("moving") / spec.model_hz
-            eye = Encoder(kind=self.kind, int8=self.int8, moving_s=moving_s, **seen)
+            encoder = Encoder(kind=self.kind, int8=self.int8, moving_s=moving_s, **seen)
         return Model(
             model_hz=spec.model_hz,
             front_end_window_s=spec.front_end.window / spec.model_hz,
@@ -172,7 +172,7 @@ class Parent:
             other_lags_s=spec.other_lags_s,
             projected=spec.front_end.projected,
             baseline_s=spec.front_end.baseline / spec.model_hz,
-            encoder=eye,
+            encoder=encoder,
             levels=tuple(Level(**asdict(level)) for level in spec.levels),
         )
 

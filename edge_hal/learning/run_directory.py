@@ -32,8 +32,8 @@ from edge_hal.model.model_file import REFERENCE_FILE, save_model
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.task_folder import MODEL_FILE, next_run, runs
 
-from .alignment_file import StoredAlignment
 from .data.video_set import VideoSet
+from .hmm.alignment_file import StoredAlignment
 from .label_worth import LabelWorth
 
 TODO = "choose another --out"

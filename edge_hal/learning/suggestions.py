@@ -20,7 +20,6 @@ from edge_hal.metrics import IntArray, runs_of
 from edge_hal.model.model_file import Checkpoint, load_checkpoint
 from edge_hal.progress import ProgressCount
 
-from .alignment_file import StoredAlignment, first_alignment_from, read_alignment
 from .boundary_confidence import EVIDENCE_HZ, boundary_posteriors, mass_within, without_lag
 from .data.labels.order import places_in_list
 from .data.labels.segments import SegmentedVideo, segments_of_labels
@@ -29,6 +28,7 @@ from .data.recordings import SampledRecording, read_recordings
 from .data.step_texts import count_of
 from .data.video_cache import VideoCache
 from .data.video_set import Video, VideoSet
+from .hmm.alignment_file import StoredAlignment, first_alignment_from, read_alignment
 from .networks.held_out import streamed_posteriors
 
 WITHIN_S = 0.5

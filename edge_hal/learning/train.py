@@ -14,12 +14,12 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 
-from .alignment_file import StoredAlignment, alignment_entries
 from .data.rates import with_model_rate
 from .data.video_cache import VideoCache
 from .data.video_set import VideoSet, without_order
 from .encoders.choose import open_pretrained
 from .encoders.pretrained import PretrainedEncoder, with_sizes
+from .hmm.alignment_file import StoredAlignment, alignment_entries
 from .networks.world import ALONE, World
 from .outcome import encoder_of, held_out_of, provenance_of, reference_of
 from .parent import Parent

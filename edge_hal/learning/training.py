@@ -28,7 +28,6 @@ from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 from edge_hal.spec import FrontEndSpec, PyramidSpec
 
-from .alignment_file import StoredAlignment, first_alignment_from
 from .data.check_features import check_features
 from .data.extraction import Sampling
 from .data.recordings import Labels, SampledRecording
@@ -37,6 +36,7 @@ from .data.video_set import VideoSet
 from .encoders.int8_encoder import quantise_encoder
 from .encoders.pretrained import PretrainedEncoder
 from .encoders.train_encoder import learn_encoder
+from .hmm.alignment_file import StoredAlignment, first_alignment_from
 from .hmm.first_alignment import thumbnail_vectors
 from .hmm.trust import Evidence
 from .inputs import copies_of, encode_together, read_together

@@ -8,7 +8,6 @@ port, and sends it in a header. A cookie would go to every port of the machine, 
 from __future__ import annotations
 
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, private
 from edge_hal.files.key_files import read_secret
+from edge_hal.files.user_folders import state_folder
 
 PROTOCOL = "edge-hal"
 """The WebSocket protocol that the server accepts. The page offers it and the token, because a browser lets a page
@@ -41,8 +41,7 @@ HEADERS: Mapping[str, str] = {
 
 def default_token_file(page: str) -> Path:
     """Where the token of a page is kept, under XDG_STATE_HOME."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "edge-hal" / f"{page}.token"
+    return state_folder() / f"{page}.token"
 
 
 def kept_token(path: Path) -> str:

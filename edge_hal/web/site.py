@@ -21,9 +21,8 @@ from .access import PROTOCOL, Guard
 from .hub import Hub
 
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-FULL, TRY_LATER, NOT_ALLOWED, NOTHING = 4008, 1013, 1008, 4004
-"""Codes of a WebSocket that is closed: it is too slow; too many are open; it sent something; there is nothing
-to send."""
+TRY_LATER, NOTHING = 1013, 4004
+"""Codes of a WebSocket that is closed: too many are open; there is nothing to send."""
 SHARED = Path(__file__).parent / "page"
 
 

@@ -83,7 +83,7 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
     if spec.encoder is not None:
         pictures = rng.integers(0, 256, (16, *spec.encoder.image.shape), dtype=np.uint8)
     levels = [Timed(engine) for engine in engines.levels]
-    eye = None if engines.encoder is None else TimedEncoder(engines.encoder)
+    timed = None if engines.encoder is None else TimedEncoder(engines.encoder)
     moving = MovingParts.of(spec.encoder)
     stream = PyramidStream(spec, levels)
     spent_us: list[float] = []
@@ -92,19 +92,19 @@ def measure(bundle: Bundle, engines: Engines, ticks: int, paced_s: float) -> dic
         began_ns = time.perf_counter_ns()
         number = stream.ticks
         x = vectors[number % len(vectors)][None]
-        if eye is not None and pictures is not None:
+        if timed is not None and pictures is not None:
             picture = pictures[number % len(pictures)]
-            x = eye.encode(picture if moving is None else moving(picture))[None]
+            x = timed.encode(picture if moving is None else moving(picture))[None]
         stream.step(x, (number,))
         stream.settle()
         spent_us.append((time.perf_counter_ns() - began_ns) / 1e3)
 
     def taken() -> dict[str, Any]:
         parts = {f"level{i}": summary(level.spent_us) for i, level in enumerate(levels)}
-        if eye is not None:
-            parts["encoder"] = summary(eye.spent_us)
+        if timed is not None:
+            parts["encoder"] = summary(timed.spent_us)
         parts["tick"] = summary(spent_us)
-        for kept in (*(level.spent_us for level in levels), spent_us, *([] if eye is None else [eye.spent_us])):
+        for kept in (*(level.spent_us for level in levels), spent_us, *([] if timed is None else [timed.spent_us])):
             kept.clear()
         return parts
 

@@ -22,12 +22,12 @@ class HeldEvents:
 
     Attributes:
         failure: why the publisher's thread ended, if it did.
-        ailing: why the journal cannot be written at present, if it cannot.
+        journal_error: why the journal cannot be written at present, if it cannot.
     """
 
     def __init__(self) -> None:
         self.failure: EdgeHalError | None = None
-        self.ailing: EdgeHalError | None = None
+        self.journal_error: EdgeHalError | None = None
         self._events: deque[tuple[Event, int]] = deque()
         self._changed = threading.Condition()
 
@@ -49,9 +49,9 @@ class HeldEvents:
             if not event.durable and not self._room_for_report(wait):
                 return
             while self.failure is None and len(self._events) >= HELD_EVENTS:
-                if self.ailing is not None:
+                if self.journal_error is not None:
                     what = f"{HELD_EVENTS} events could not be stored, and were not published"
-                    raise EdgeHalError(what, self.ailing.why, self.ailing.todo)
+                    raise EdgeHalError(what, self.journal_error.why, self.journal_error.todo)
                 if not wait:
                     raise EdgeHalError(
                         f"{HELD_EVENTS} events wait to be published on {endpoint}",
@@ -69,7 +69,7 @@ class HeldEvents:
             return sum(event.durable for event, _ in self._events)
 
     def _room_for_report(self, wait: bool) -> bool:
-        if self.ailing is not None or self.failure is not None:
+        if self.journal_error is not None or self.failure is not None:
             return False
         return wait or len(self._events) < HELD_FOR_REPORTS
 

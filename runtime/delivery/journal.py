@@ -22,6 +22,7 @@ from pathlib import Path
 
 from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
+from edge_hal.files.user_folders import state_folder
 
 from .journal_reader import first_kept, kept_ns, whole
 from .locked_file import LockedFile
@@ -69,8 +70,7 @@ class Retention:
 
 def default_path(stream: str) -> Path:
     """The default journal file of a stream, under XDG_STATE_HOME."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "edge-hal" / f"{stream}.journal"
+    return state_folder() / f"{stream}.journal"
 
 
 class Journal:

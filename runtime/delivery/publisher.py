@@ -143,9 +143,9 @@ class Publisher:
             self._own.close()
         else:
             self._address.remove(self._delivery)
-        if self._held.ailing is not None:
+        if self._held.journal_error is not None:
             what = f"{self._held.durable()} events were not stored, and not published"
-            raise EdgeHalError(what, self._held.ailing.why, self._held.ailing.todo)
+            raise EdgeHalError(what, self._held.journal_error.why, self._held.journal_error.todo)
 
     def __enter__(self) -> Publisher:
         return self

@@ -107,7 +107,7 @@ class Sender:
                 if closing or stream.leaving.is_set():
                     stream.flush(self._send)
                     self._let_go(stream)
-                elif stream.held.ailing is None or beating:
+                elif stream.held.journal_error is None or beating:
                     stream.send_batch(self._send)
             if closing:
                 return
@@ -130,8 +130,8 @@ class Sender:
         now_s, found = time.monotonic(), list(threads.troubles(stream.stream))
         if stream.held.failure is not None:
             found.append(str(stream.held.failure))
-        if stream.held.ailing is not None:
-            found.append(f"journal: {stream.held.ailing.why}")
+        if stream.held.journal_error is not None:
+            found.append(f"journal: {stream.held.journal_error.why}")
         source = stream.status.health.get("source", {})
         if source.get("state") == "lost":
             found.append(f"source: {source['lost']}")

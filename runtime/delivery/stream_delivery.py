@@ -60,12 +60,12 @@ class StreamDelivery:
     @property
     def waiting(self) -> bool:
         """Whether something can be sent at once. A journal that cannot be written is tried at each heartbeat."""
-        return len(self.held) > 0 and self.held.ailing is None
+        return len(self.held) > 0 and self.held.journal_error is None
 
     @property
     def silent(self) -> bool:
         """Whether there is nothing to report yet."""
-        return self._report.start is None and self.held.ailing is None
+        return self._report.start is None and self.held.journal_error is None
 
     def flush(self, send: Send) -> None:
         """Send all that is held, unless the journal cannot be written."""
@@ -113,7 +113,7 @@ class StreamDelivery:
         """`delivery`: what the publisher reports of all its streams."""
         journal = None
         if self._journal is not None:
-            journal = "ok" if self.held.ailing is None else self.held.ailing.why
+            journal = "ok" if self.held.journal_error is None else self.held.journal_error.why
         delivery = {"journal": journal, "held": len(self.held), **delivery}
         return self._report.heartbeat(self.status, self._journal_id, self.latency.summary(), delivery)
 
@@ -123,15 +123,15 @@ class StreamDelivery:
             return
         try:
             self._journal.check()
-            self._journal_ails(None)
+            self._set_journal_error(None)
         except EdgeHalError as error:
-            self._journal_ails(error)
+            self._set_journal_error(error)
 
     def keep_belief(self) -> None:
         """Keep the newest belief with the journal, if all events that it names are stored. Events are not held back
         where that fails; a change is logged."""
         noted = self.noted
-        if self._journal is None or noted is None or noted is self._kept or self.held.ailing is not None:
+        if self._journal is None or noted is None or noted is self._kept or self.held.journal_error is not None:
             return
         if noted.newest_seq >= self._journal.next_seq:
             return
@@ -166,15 +166,15 @@ class StreamDelivery:
         try:
             self._journal.append(durable)
         except EdgeHalError as error:
-            self._journal_ails(error)
+            self._set_journal_error(error)
             return False
-        self._journal_ails(None)
+        self._set_journal_error(None)
         self.latency.add("journal", (time.monotonic_ns() - began_ns) / 1e6)
         return True
 
-    def _journal_ails(self, error: EdgeHalError | None) -> None:
+    def _set_journal_error(self, error: EdgeHalError | None) -> None:
         """Note why the journal cannot be written, or that it can. A change is logged."""
-        before, self.held.ailing = self.held.ailing, error
+        before, self.held.journal_error = self.held.journal_error, error
         if error is not None and (before is None or before.why != error.why):
             threads.log.error("%s: %s; events wait for it", error.what, error.why)
         elif error is None and before is not None:

@@ -1,4 +1,4 @@
-"""A word to systemd: `READY=1` when the run is under way, `WATCHDOG=1` while it goes on (sd_notify(3))."""
+"""Notifies systemd: `READY=1` when the run is under way, `WATCHDOG=1` while it goes on (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Notifier:
         self._ready = False
 
     def alive(self) -> None:
-        """The loop has gone round since the last call."""
+        """The loop has completed an iteration since the last call."""
         self._send("WATCHDOG=1" if self._ready else "READY=1\nWATCHDOG=1")
         self._ready = True
 

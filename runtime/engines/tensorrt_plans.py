@@ -16,6 +16,7 @@ from typing import Any
 from edge_hal.bundle import file_hash
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file
+from edge_hal.files.user_folders import cache_folder
 from edge_hal.progress import Progress
 
 from .tensorrt_builder import TODO, BuildOptions, build_plan
@@ -48,8 +49,7 @@ def plan_key(trt: Any, graph: Path, device: DeviceId, options: BuildOptions) -> 
 def default_cache() -> Path:
     """`$EDGE_HAL_CACHE`, else `edge-hal/plans` in the user's cache folder."""
     given = os.environ.get("EDGE_HAL_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(given) if given else Path(base) / "edge-hal" / "plans"
+    return Path(given) if given else cache_folder() / "plans"
 
 
 class PlanCache:

@@ -26,6 +26,7 @@ import numpy as np
 from edge_hal import __version__
 from edge_hal.bundle import REEXPORT, Bundle, load_bundle
 from edge_hal.errors import EdgeHalError
+from edge_hal.files.user_folders import cache_folder
 
 LIMIT_S = 30.0
 """Of processor time. A bundle of the demo takes 1 s."""
@@ -132,7 +133,7 @@ def _mark(bundle: Bundle) -> Path | None:
     import onnxruntime
 
     key = f"{bundle.fingerprint} {__version__} {onnxruntime.__version__} {LIMIT_BYTES}"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edge-hal", "trials")
+    folder = cache_folder() / "trials"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = folder.stat()

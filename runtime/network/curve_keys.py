@@ -23,6 +23,7 @@ import zmq.utils.z85
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, write_file
 from edge_hal.files.key_files import check_folder, check_name, read_public, read_secret, write_pair
+from edge_hal.files.user_folders import config_folder
 
 log = logging.getLogger("edge_hal.run")
 
@@ -32,8 +33,7 @@ ENCODED = 40  # characters of a key as Z85
 
 def default_folder() -> Path:
     """The default folder of keys, under XDG_CONFIG_HOME."""
-    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(config) / "edge-hal" / "keys"
+    return config_folder() / "keys"
 
 
 @dataclass(frozen=True)

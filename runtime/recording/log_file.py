@@ -21,8 +21,6 @@ from edge_hal.runtime.stream.resumed import Resumed
 
 from .writer import REPEATED, WITH_PICTURES
 
-IGNORED = ("stream", "threads")
-"""Options that earlier versions recorded as well. They are the choice of whoever replays."""
 LARGEST_COUNT = 1 << 50
 LARGEST_ROW = 1 << 28
 """Numbers of one frame."""

@@ -1,4 +1,4 @@
-"""Where the views of a fused stream meet: posteriors of their ticks in, one frame for each instant out.
+"""Combines the ticks of several views into the frames of one stream: posteriors in, one frame for each instant out.
 
 Instants are a period of the model apart, from the first tick of any view. A tick belongs to the nearest instant in
 capture time, so each view has at most one tick in each instant, whatever the phase of its clock. An instant is closed

@@ -1,4 +1,4 @@
-"""A belief and the running cycle on the way over a pause: as the journal keeps them, as a recording keeps them, and as
+"""The belief and the running cycle that are kept over a pause: as the journal keeps them, as a recording keeps them, and as
 an event tells them."""
 
 from __future__ import annotations

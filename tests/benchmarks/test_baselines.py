@@ -27,8 +27,8 @@ from benchmarks.baselines.harness import aligned_scores, read_data, streamed_sco
 from benchmarks.baselines.offline import held, learn_offline, windowed
 from benchmarks.baselines.weak import forward_loss, learn_viterbi_em
 from edge_hal.config import load_config
-from edge_hal.learning.alignment_file import first_alignment_from
 from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.hmm.alignment_file import first_alignment_from
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import FrontEndSpec

@@ -181,7 +181,7 @@ def test_of_filters_as_good_as_the_best_the_one_with_the_least_evidence_is_taken
         assert got.procedure is not None and got.evidence_hz > 0
         scores = {
             (hz, confirm_s): score(
-                got.changed({"evidence_hz": hz, "confirm_s": confirm_s, "lead_s": 0.0}), posteriors, truth
+                got.with_thresholds({"evidence_hz": hz, "confirm_s": confirm_s, "lead_s": 0.0}), posteriors, truth
             )
             for hz in EVIDENCE_HZ
             for confirm_s in FILTER_CONFIRM_S

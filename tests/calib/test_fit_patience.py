@@ -134,7 +134,9 @@ def test_decisions_of_many_settings_at_once_are_those_of_each_alone() -> None:
         heads = logits.reshape(len(logits), -1, len(spec.labels))
         log_p = heads - np.log(np.exp(heads).sum(-1, keepdims=True))
         posteriors = log_p.reshape(len(logits), -1).astype(np.float32)
-        many = [CONFIG.changed({"decide_hz": hz, "decide_at": at}) for hz in (1.2, 2.5, 5.0) for at in (0.5, 0.9)]
+        many = [
+            CONFIG.with_thresholds({"decide_hz": hz, "decide_at": at}) for hz in (1.2, 2.5, 5.0) for at in (0.5, 0.9)
+        ]
         found = fit_patience.decide_all(posteriors, many, spec)
         assert found == [decode_posteriors(posteriors, config, spec) for config in many]
         assert sum(map(len, found)) > 30

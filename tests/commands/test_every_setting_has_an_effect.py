@@ -259,20 +259,23 @@ def test_a_threshold_in_decoder_json_has_an_effect(
     assert (told(bundle) == plain(decider)) == dead
     if dead:
         with pytest.raises(EdgeHalError, match=f"{name} has no effect"):
-            config.replaced({name: CHANGED[name]})
+            config.with_user_thresholds({name: CHANGED[name]})
     else:
-        assert config.replaced({name: CHANGED[name]}) == load_bundle(bundle).decoder
+        assert config.with_user_thresholds({name: CHANGED[name]}) == load_bundle(bundle).decoder
 
 
 def test_a_threshold_acts_beside_one_that_chooses_its_decoder() -> None:
     believing = DecoderConfig(decide_at=0.9, evidence_hz=2.0, procedure=Procedure(steps_of()))
     for name in ("smooth_s", "confirm_s", "evidence_hz"):
-        assert not believing.replaced({"decide_at": 0.0, name: 1.0}).believes
-    assert not believing.replaced({"decide_at": 0.0, "evidence_hz": 0.0, "margin": 0.2}).believes
-    older = believing.changed({"decide_at": 0.0})
-    assert older.replaced({"decide_at": 0.8, "decide_hz": 4.0}).believes
+        assert not believing.with_user_thresholds({"decide_at": 0.0, name: 1.0}).believes
+    assert not believing.with_user_thresholds({"decide_at": 0.0, "evidence_hz": 0.0, "margin": 0.2}).believes
+    older = believing.with_thresholds({"decide_at": 0.0})
+    assert older.with_user_thresholds({"decide_at": 0.8, "decide_hz": 4.0}).believes
     for name in ("evidence_hz", "decide_at"):  # what already is so may be said
-        assert dataclasses.replace(older, evidence_hz=0.0, procedure=None).replaced({name: 0.0}).procedure is None
+        assert (
+            dataclasses.replace(older, evidence_hz=0.0, procedure=None).with_user_thresholds({name: 0.0}).procedure
+            is None
+        )
 
 
 RULES: dict[str, Any] = {"optional": False, "repeatable": False}

@@ -21,11 +21,11 @@ CONFIG = DecoderConfig(decide_at=0.9, procedure=PROCEDURE, patience=SETTINGS, cu
 
 def test_a_setting_changes_the_probability_and_nothing_else() -> None:
     for name in PATIENCE:
-        assert CONFIG.patient(name) == CONFIG.changed({"decide_at": SETTINGS[name]})
-        assert CONFIG.patient(name).patience == SETTINGS
-    assert CONFIG.patient(None) is CONFIG
+        assert CONFIG.with_decide(name) == CONFIG.with_thresholds({"decide_at": SETTINGS[name]})
+        assert CONFIG.with_decide(name).patience == SETTINGS
+    assert CONFIG.with_decide(None) is CONFIG
     # Also where an older decoder is the default.
-    assert CONFIG.changed({"decide_at": 0.0}).patient("sure").believes
+    assert CONFIG.with_thresholds({"decide_at": 0.0}).with_decide("sure").believes
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_setting_changes_the_probability_and_nothing_else() -> None:
 )
 def test_a_setting_that_cannot_be_is_refused(config: DecoderConfig, name: str, told: str) -> None:
     with pytest.raises(EdgeHalError, match=told) as caught:
-        config.patient(name)
+        config.with_decide(name)
     assert caught.value.exit_code == 2 and "--decide" in str(caught.value)
 
 
@@ -85,11 +85,11 @@ def test_a_file_of_an_earlier_version_loads_and_keeps_its_fingerprint(tmp_path: 
         expected = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
         assert config.fingerprint() == expected
         # What an older decoder does not use is no difference.
-        assert config.changed({"decide_hz": 9.0, "belief_hz": 9.0}).fingerprint() == expected
+        assert config.with_thresholds({"decide_hz": 9.0, "belief_hz": 9.0}).fingerprint() == expected
 
 
 def test_the_fingerprint_tells_what_decides() -> None:
     for name in NEW_THRESHOLDS:
-        assert CONFIG.changed({name: 0.5}).fingerprint() != CONFIG.fingerprint()
-    assert CONFIG.patient("fast").fingerprint() != CONFIG.patient("sure").fingerprint()
+        assert CONFIG.with_thresholds({name: 0.5}).fingerprint() != CONFIG.fingerprint()
+    assert CONFIG.with_decide("fast").fingerprint() != CONFIG.with_decide("sure").fingerprint()
     assert DecoderConfig(decide_at=0.9, procedure=PROCEDURE).fingerprint() == CONFIG.fingerprint()

@@ -21,7 +21,6 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.evidence import LOG_RATIO_LIMIT, SHARE_POWER
 from edge_hal.decoding.hysteresis import HysteresisDecoder
 from edge_hal.decoding.semi_markov import SemiMarkovDecoder
-from edge_hal.learning.networks.student import lagging
 from edge_hal.metrics import runs_of
 from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.small_models import TWO, small_spec
@@ -55,7 +54,7 @@ def cycle(*names: str, median_s: float = 3.0, spread: float = 1.4) -> Procedure:
 
 def config_of(procedure: Procedure, **thresholds: float) -> DecoderConfig:
     known = {"evidence_hz": 4.0, "confirm_s": 0.3, "min_duration_s": 0.0, **thresholds}
-    return DecoderConfig(procedure=procedure).changed(known)
+    return DecoderConfig(procedure=procedure).with_thresholds(known)
 
 
 def random_log(rng: np.random.Generator, ticks: int, count: int = 3, sharpness: float = 1.0) -> Log:
@@ -230,7 +229,7 @@ def test_no_looks_a_second_or_no_procedure_is_hysteresis(
     assert spec.lag_ticks == lag_ticks
     plain = DecoderConfig(confirm_s=confirm_s, min_duration_s=0.5)
     expected = decode(HysteresisDecoder(plain, HZ, lag_ticks), log_posterior, every)
-    for config in (plain, plain.changed({"evidence_hz": 3}), replace(plain, procedure=cycle("a", "b", "c"))):
+    for config in (plain, plain.with_thresholds({"evidence_hz": 3}), replace(plain, procedure=cycle("a", "b", "c"))):
         decoder = open_decoder(config, spec)
         assert type(decoder) is HysteresisDecoder
         assert decode(decoder, log_posterior, every) == expected
@@ -304,7 +303,8 @@ def test_boundaries_are_exact_on_clean_posteriors_whatever_the_lag(
     spec = replace(small_spec(TWO), labels=("a", "b", "c"), lag_s=lag_ticks / HZ)
     decoder = open_decoder(config, spec)
     assert isinstance(decoder, SemiMarkovDecoder) is filters
-    rows = lagging(certain(np.append(labels, np.full(40, labels[-1]))), spec.lag_ticks)
+    late = np.concatenate([np.full(lag_ticks, labels[0]), labels, np.full(40, labels[-1])])
+    rows = certain(late[: len(labels) + 40])
     made = decode(decoder, rows, every)
     kinds, starts, _ = runs_of(labels)
     assert [(d.label, d.boundary_tick) for d in made] == list(zip(kinds.tolist(), starts.tolist(), strict=True))
@@ -346,7 +346,7 @@ def test_the_lead_moves_the_filters_boundaries_too() -> None:
     labels = np.repeat([0, 1, 2], [30, 30, 40])
     config = config_of(cycle("a", "b", "c"))
     for lead_s, boundaries in ((0.0, [0, 30, 60]), (0.4, [0, 26, 56])):
-        made = decode(SemiMarkovDecoder(config.changed({"lead_s": lead_s}), HZ), certain(labels))
+        made = decode(SemiMarkovDecoder(config.with_thresholds({"lead_s": lead_s}), HZ), certain(labels))
         assert [d.boundary_tick for d in made] == boundaries
 
 
@@ -393,5 +393,5 @@ def test_steps_that_follow_the_procedure_are_told_from_noise_better_than_by_hyst
 
     config = config_of(procedure, evidence_hz=2.0, min_duration_s=1.0)
     patience = (0.3, 0.6, 1.0)
-    hysteresis = max(right(config.changed({"evidence_hz": 0, "smooth_s": s, "confirm_s": s})) for s in patience)
+    hysteresis = max(right(config.with_thresholds({"evidence_hz": 0, "smooth_s": s, "confirm_s": s})) for s in patience)
     assert right(config) > max(0.85, hysteresis + 0.08)

@@ -12,10 +12,10 @@ import pytest
 from edge_hal.commands.options.calibration_inputs import labelled_evidence
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
-from edge_hal.learning.alignment_file import first_alignment_from
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.data.video_set import VideoSet, with_labels_of
+from edge_hal.learning.hmm.alignment_file import first_alignment_from
 from edge_hal.model.model_file import load_checkpoint
 from edge_hal.progress import no_progress
 from tests.helpers.small_data import ACTIONS, CONFIG, RATE_HZ, SIZE, write_small_data

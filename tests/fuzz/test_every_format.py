@@ -128,9 +128,9 @@ def read_run(root: Path) -> None:
 
 
 def read_alignment(root: Path) -> None:
-    from edge_hal.learning.alignment_file import first_alignment_from, read_alignment
     from edge_hal.learning.data.dataset import load_dataset
     from edge_hal.learning.data.recordings import read_recordings
+    from edge_hal.learning.hmm.alignment_file import first_alignment_from, read_alignment
 
     stored = read_alignment(root / "alignment.json")
     videos = load_dataset(root / "data", split=1, part="train", rate_hz=20.0)

@@ -88,7 +88,7 @@ def test_the_fingerprint_follows_every_number_of_the_procedure(changed: dict[str
     assert DecoderConfig(evidence_hz=1.0, procedure=simple()).fingerprint() == base.fingerprint()
     assert DecoderConfig(evidence_hz=1.0, procedure=simple(**changed)).fingerprint() != base.fingerprint()
     assert DecoderConfig(evidence_hz=1.0).fingerprint() != base.fingerprint()
-    assert base.changed({"evidence_hz": 1.5}).fingerprint() != base.fingerprint()
+    assert base.with_thresholds({"evidence_hz": 1.5}).fingerprint() != base.fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_huge_whole_number_is_one_error(tmp_path: Path, field: str, sign: str,
 
 
 def test_thresholds_change_and_the_procedure_stays() -> None:
-    config = DecoderConfig(evidence_hz=1.0, procedure=simple()).changed({"confirm_s": 0.25, "evidence_hz": 3})
+    config = DecoderConfig(evidence_hz=1.0, procedure=simple()).with_thresholds({"confirm_s": 0.25, "evidence_hz": 3})
     assert config.procedure == simple() and config.confirm_s == 0.25 and config.evidence_hz == 3.0
     assert "procedure" not in json.loads(config.to_json())  # decoder.json holds thresholds alone
 

@@ -264,7 +264,9 @@ def test_a_bundle_that_is_open_only_after_the_end_of_the_run_is_closed(
         return SimpleNamespace(engines=SimpleNamespace(close=lambda: closed.append(str(bundle.path))))
 
     stop = Stop()
-    reloader = Reloader(RunOptions(tmp_path / "other", endless(tmp_path)), stop, make=slow, keep=lambda bundle, _: slow(bundle))
+    reloader = Reloader(
+        RunOptions(tmp_path / "other", endless(tmp_path)), stop, make=slow, keep=lambda bundle, _: slow(bundle)
+    )
     stop.reload_asked = True
     assert reloader.poll(open_model(bundle, engine="onnxruntime").stream()) is None
     opening = reloader._thread

@@ -163,7 +163,7 @@ def test_a_report_does_not_outlive_its_epoch() -> None:
     assert report.snapshot(Status(), None).now is None
 
 
-def test_reports_are_left_out_while_the_journal_ails_and_come_again(
+def test_reports_are_left_out_while_the_set_journal_error_and_come_again(
     quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full, real = threading.Event(), Journal.append

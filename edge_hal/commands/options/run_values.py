@@ -64,11 +64,12 @@ def address_options(given: Mapping[str, Any]) -> AddressOptions:
     """What the streams of a station share. Raises EdgeHalError as `run_options`."""
     from edge_hal.runtime.station.options import AddressOptions
 
-    keys = encryption(given)
+    keys = publisher_keys(given)
     return AddressOptions(given["pub"], given["replay"], keys, given["insecure"], given["metrics"])
 
 
-def encryption(given: Mapping[str, Any]) -> ServerKeys | None:
+def publisher_keys(given: Mapping[str, Any]) -> ServerKeys | None:
+    """The keys of --key and --allowed. Raises EdgeHalError if they cannot be used."""
     from edge_hal.runtime.network.curve_keys import server_keys
 
     key, allowed = given["key"], given["allowed"]

@@ -227,8 +227,10 @@ def _cost(root: Path, videos: VideoSet, config: Config, graph: Path | None) -> t
     cost = training_cost(videos.videos, uncached, config, times)
     rows = {}
     if config.model.encoder is not None:
-        eye = config.model.encoder
-        rows["frame encoder"] = f"{eye.kind}: pictures of {eye.height} x {eye.width}, vectors of {eye.size}"
+        encoder = config.model.encoder
+        rows["frame encoder"] = (
+            f"{encoder.kind}: pictures of {encoder.height} x {encoder.width}, vectors of {encoder.size}"
+        )
         rows["extraction (estimate)"] = (
             "nothing: all videos are in the cache"
             if not uncached

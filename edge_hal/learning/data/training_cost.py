@@ -99,11 +99,11 @@ def training_cost(
     ticks = seconds * hz
     steps = sum(len(video.transcript) for video in videos)
     encoder_s = align_s = 0.0
-    eye = config.model.encoder
-    own, row_bytes = eye is not None and not eye.pretrained, 0  # a picture, or a vector
-    if eye is not None:
-        pixels = eye.height * eye.width
-        row_bytes = 3 * pixels if own else 4 * eye.size
+    encoder = config.model.encoder
+    own, row_bytes = encoder is not None and not encoder.pretrained, 0  # a picture, or a vector
+    if encoder is not None:
+        pixels = encoder.height * encoder.width
+        row_bytes = 3 * pixels if own else 4 * encoder.size
         if own:
             pictures = learning.encoder.epochs * learning.encoder.hz * seconds
             encoder_s = (PICTURE_S * pictures + ENCODE_S * ticks) * pixels / PIXELS
@@ -122,7 +122,7 @@ def training_cost(
         encoder_s += config.copies * ENCODE_S * ticks * pixels / PIXELS
     at_once = max(1, min(cores(), len(uncached)))
     extract_s = max(sum(extraction_times) / at_once, max(extraction_times, default=0.0))
-    size = 0 if eye is None else eye.size
+    size = 0 if encoder is None else encoder.size
     held = BASE_BYTES + ticks * (
         12 * (1 + config.copies) * (size or FEATURES) + 16 * len({step for v in videos for step in v.transcript})
     )

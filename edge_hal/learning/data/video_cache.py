@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from edge_hal.bundle import file_hash
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import CONTINUE, check_writable, file_error, replacing
+from edge_hal.files.user_folders import cache_folder
 from edge_hal.media.stamps import Missing
 from edge_hal.task_folder import is_task
 
@@ -179,8 +180,7 @@ def _hash_of(path: Path, *written: int) -> str:
 def cache_of(data: Path) -> VideoCache | None:
     """The cache of a folder with videos: in a task folder `.cache/`, else one for all data sets in the user's cache
     folder. None, with a warning, if nothing can be written there."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = data / FOLDER if is_task(data) else Path(home, "edge-hal", "videos")
+    folder = data / FOLDER if is_task(data) else cache_folder() / "videos"
     try:
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.files.untrusted import MB, read_json, read_regular
+from edge_hal.learning.hmm.alignment_file import read_alignment
 from edge_hal.learning.hmm.trust import Evidence, evidence_in
 
 WORTH = "labels.json"
@@ -72,8 +72,8 @@ def read_found(run: Path | None, steps: Sequence[str]) -> Found:
     if run is None:
         return Found()
     path = run / "alignment.json"
+    stored = read_alignment(path)
     try:
-        stored: dict[str, Any] = read_json(path, 256 * MB)
         segments = {
             name: [(str(step), int(first)) for step, first in entry["segments"]] for name, entry in stored.items()
         }

@@ -11,14 +11,15 @@ import numpy as np
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
-from edge_hal.files.untrusted import read_json
+from edge_hal.files.untrusted import MB, read_json
+from edge_hal.learning.data.recordings import Labels, SampledRecording
+from edge_hal.learning.data.step_texts import nearest
 from edge_hal.metrics import runs_of
 
-from .data.recordings import Labels, SampledRecording
-from .data.step_texts import nearest
-from .hmm.first_alignment import FirstAlignment
-from .hmm.trust import Evidence, evidence_in
+from .first_alignment import FirstAlignment
+from .trust import Evidence, evidence_in
 
+LARGEST_BYTES = 256 * MB
 StoredAlignment = Mapping[str, Mapping[str, Any]]
 """video -> its entry, as in the file"""
 
@@ -45,7 +46,7 @@ def alignment_entries(
 def read_alignment(path: Path) -> StoredAlignment:
     """Read the file. Raises EdgeHalError if it is not an alignment."""
     try:
-        found = read_json(path)
+        found = read_json(path, LARGEST_BYTES)
     except (OSError, ValueError) as error:
         raise file_error(f"cannot read the alignment {path}", error, path=path, exit_code=2) from error
     return found

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning.alignment_file import alignment_entries, first_alignment_from, read_alignment
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import SampledRecording, read_recordings
+from edge_hal.learning.hmm.alignment_file import alignment_entries, first_alignment_from, read_alignment
 from edge_hal.learning.hmm.trust import Evidence
 from edge_hal.learning.train import train
 from edge_hal.metrics import transcript_of
