@@ -78,10 +78,8 @@ def harvest(
                 )
             else:
                 left.append(f"{stretch.name}: {error}")
-    print(
-        f"{count} {'stretch' if count == 1 else 'stretches'} taken into {into}"
-        + ("" if blur is None else f", {blur.found} faces blurred")
-    )
+    stretches = "1 stretch" if count == 1 else f"{count} stretches"
+    print(f"{stretches} taken into {into}" + ("" if blur is None else f", {blur.found} faces blurred"))
     for cause, reasons in found.left.items():
         left.append(f"{reasons} doubts {cause}")
     if len(found.stretches) > most:

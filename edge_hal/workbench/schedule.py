@@ -75,6 +75,14 @@ class Session:
         return [self.transcript[i] for i in np.searchsorted(starts, at_s + 1e-9, "right") - 1]
 
 
+def is_valid_order(steps: tuple[str, ...], procedure: Procedure = GEARBOX) -> bool:
+    """Whether the procedure allows this order (constraints only, not the length)."""
+    for i, step in enumerate(steps):
+        if not _possible(step, steps[:i], procedure):
+            return False
+    return all(steps.count(s) >= 1 for s, p in procedure.occurrences if p == 1.0)
+
+
 def sample_order(rng: np.random.Generator, procedure: Procedure = GEARBOX) -> tuple[str, ...]:
     """A random valid order of 5 to 10 steps, neighbours different."""
     while True:

@@ -88,9 +88,9 @@ def test_stretches_are_videos_with_true_times_and_the_runs_own_segments(
 
 def test_nothing_is_taken_twice_whatever_the_options(task: Path, command: Command) -> None:
     first = command("harvest", "ring", "--into", "task", "--most", "1")
-    assert "1 stretches taken" in first.stdout and "left: 1 stretches more" in first.stdout
+    assert "1 stretch taken" in first.stdout and "skipped: 1 stretches more" in first.stdout
     second = command("harvest", "ring", "--into", "task")
-    assert "1 stretches taken" in second.stdout and "left: 1 doubts were taken before" in second.stdout
+    assert "1 stretch taken" in second.stdout and "skipped: 1 doubts were taken before" in second.stdout
     before = contents(task)
     for more in ((), ("--around", "9s"), ("--around", "1s")):
         again = command("harvest", "ring", "ring", "--into", "task", *more)
@@ -155,11 +155,11 @@ def test_a_run_that_goes_on_keeps_its_newest_doubt_until_it_ends(
             assert run.poll() is None
         run.send_signal(signal.SIGSTOP)
         done = command("harvest", "live", "--into", "task")
-        assert "0 stretches taken" in done.stdout and "left: 1 doubts are still being recorded" in done.stdout
+        assert "0 stretches taken" in done.stdout and "skipped: 1 doubts are still being recorded" in done.stdout
         run.send_signal(signal.SIGKILL)
         finish(run)
     done = command("harvest", "live", "--into", "task")
-    assert "1 stretches taken" in done.stdout and "-> green" in done.stdout
+    assert "1 stretch taken" in done.stdout and "-> green" in done.stdout
 
 
 def test_older_and_broken_recordings_are_told_and_the_others_are_used(
@@ -191,7 +191,7 @@ def test_a_damaged_picture_costs_its_stretch_only(task: Path, tmp_path: Path, co
         file.seek(offset)
         file.write(bytes(16))
     done = command("harvest", "tape", "--into", "task")
-    assert done.returncode == 0 and "1 stretches taken" in done.stdout and "is damaged at byte" in done.stdout
+    assert done.returncode == 0 and "1 stretch taken" in done.stdout and "is damaged at byte" in done.stdout
     assert [entry.begin_ns // 10**9 for entry in read_harvested(task).values()] == [30]
     assert len(list((task / "videos").iterdir())) == 2
 

@@ -30,7 +30,7 @@ from edge_hal.workbench.place import ELSEWHERE, HOME, Place, View  # noqa: E402
 from edge_hal.workbench.procedure import Fit, Procedure  # noqa: E402
 from edge_hal.workbench.render import _generator  # noqa: E402
 from edge_hal.workbench.scene import sample_scene  # noqa: E402
-from edge_hal.workbench.schedule import MAX_STEP_S, MIN_STEP_S, Segment, Session  # noqa: E402
+from edge_hal.workbench.schedule import MAX_STEP_S, MIN_STEP_S, Segment, Session, is_valid_order  # noqa: E402
 from tests.helpers.processes import REPOSITORY  # noqa: E402
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -62,12 +62,13 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_orders_respect_the_constraints(seed: int) -> None:
     session = session_of(seed)
     order = session.transcript
+    assert is_valid_order(order)
     assert 5 <= len(order) <= 10
     assert set(order) <= set(STEPS)
     assert all(a != b for a, b in pairwise(order))
     first = {step: order.index(step) for step in set(order)}
     last = {step: len(order) - 1 - order[::-1].index(step) for step in set(order)}
-    # Independent of the table that the sampler reads.
+    # Spelt out once more, independently of the table the sampler reads.
     assert first["place_base"] < first["insert_gear"]
     assert last["insert_gear"] < first["fit_cover"] < first["drive_screws"]
     if "grease_gear" in first:
@@ -78,6 +79,15 @@ def test_orders_respect_the_constraints(seed: int) -> None:
         assert first["insert_gear"] < first["inspect"]
     for step, times in Counter(order).items():
         assert times <= (2 if step in ("insert_gear", "wipe", "inspect") else 1)
+
+
+def test_an_order_that_breaks_a_constraint_is_refused() -> None:
+    good = ("place_base", "insert_gear", "fit_cover", "drive_screws")
+    assert is_valid_order(good)
+    assert not is_valid_order(good[1:])
+    assert not is_valid_order(("insert_gear", "place_base", "fit_cover", "drive_screws"))
+    assert not is_valid_order((*good, "grease_gear"))
+    assert not is_valid_order(("place_base", "wipe", "wipe", *good[1:]))
 
 
 @given(SEEDS)
@@ -219,6 +229,7 @@ def test_a_circuit_board_is_assembled_in_its_own_order(seed: int) -> None:
     rng = np.random.default_rng(seed)
     session = sample_session(rng, procedure=CIRCUIT_BOARD)
     order = session.transcript
+    assert is_valid_order(order, CIRCUIT_BOARD) and not is_valid_order(order)
     assert order.index("place_board") < order.index("seat_chip") < order.index("solder_pins")
     assert order.index("solder_pins") < order.index("close_case")
     if "stamp_case" in order:
