@@ -1,5 +1,5 @@
-"""The belief and the running cycle that are kept over a pause: as the journal keeps them, as a recording keeps them, and
-as an event tells them."""
+"""The belief and the running cycle that are kept over a pause: as the journal keeps them, as a recording keeps them,
+and as an event tells them."""
 
 from __future__ import annotations
 
