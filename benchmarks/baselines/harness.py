@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,12 +47,6 @@ class Data:
             self.front_end(torch.from_numpy(np.asarray(recording.inputs, np.float32)))
             for recording in read_recordings(videos, self.spec.model_hz, None)
         ]
-
-
-def lagging(rows: NDArray[Any], ticks: int) -> NDArray[Any]:
-    """Rows (T, ...) delayed by `ticks`. The first row is repeated."""
-    delayed: NDArray[Any] = rows[np.maximum(np.arange(len(rows)) - ticks, 0)]
-    return delayed
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from edge_hal.learning.data.rates import FASTEST_HZ, SLOWEST_HZ, TICKS_PER_STEP,
 from edge_hal.learning.data.video_set import Video, VideoSet
 from edge_hal.learning.networks import student
 from edge_hal.learning.networks.optimise import Stage
-from edge_hal.learning.networks.student import crops, learn_student
+from edge_hal.learning.networks.student import crops, lagging, learn_student
 from edge_hal.learning.train import train
 from edge_hal.model.latents import Mean
 from edge_hal.model.model_file import load_checkpoint
@@ -93,6 +93,21 @@ def test_what_is_learnt_at_an_open_rate_says_which(tmp_path: Path) -> None:
 
 
 # Targets ----------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(0, 80), st.sampled_from([(), (3,), (2, 2)]))
+def test_every_row_comes_so_many_ticks_later_and_the_first_is_held(
+    seed: int, length: int, ticks: int, shape: tuple[int, ...]
+) -> None:
+    rows = np.random.default_rng(seed).normal(size=(length, *shape))
+    before = rows.copy()
+    late = lagging(rows, ticks)
+    assert late.shape == rows.shape and late.dtype == rows.dtype
+    for t in range(length):
+        np.testing.assert_array_equal(late[t], rows[max(t - ticks, 0)])
+    np.testing.assert_array_equal(rows, before)  # the given ones are as they were
+    if ticks > 1:
+        np.testing.assert_array_equal(lagging(lagging(rows, ticks - 1), 1), late)
 
 
 @given(st.floats(0, 2.5), st.floats(1, 60))
