@@ -50,6 +50,8 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files import DENIED, FULL, file_error
 from edge_hal.redaction import hide_arguments, mask, remember
 
+NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+
 
 class Commands(TyperGroup):
     """The commands. What was typed may hold a password, so a usage error is masked before it is printed."""
@@ -130,6 +132,8 @@ def main() -> None:
         if _is_out_of_processes(error):
             why = "the system, the container or the service limits processes and threads"
             fail(EdgeHalError("cannot start a process or a thread", why, "end others, or raise the limit"))
+        if isinstance(error, OSError) and error.errno in NO_NAME:
+            fail(EdgeHalError(f"no file can be called {str(error.filename)[:80]}...", str(error.strerror), exit_code=2))
         if not isinstance(error, OSError) or error.errno not in (*DENIED, *FULL):
             raise  # a fault of ours
         fail(file_error(f"cannot use {error.filename}" if error.filename else "cannot write a file", error))

@@ -17,10 +17,19 @@ class EdgeHalError(Exception):
     """
 
     def __init__(self, what: str, why: str = "", todo: str = "", *, exit_code: int = 1) -> None:
-        self.what, self.why, self.todo = (visible(mask(text)) for text in (what, why, todo))
+        self.what, self.why, self.todo = (_shortened(text) for text in (what, why, todo))
         self.exit_code = exit_code
         super().__init__(self.__str__())
 
     def __str__(self) -> str:
         text = self.what if not self.why else f"{self.what}: {self.why}"
         return text if not self.todo else f"{text}\n  -> {self.todo}"
+
+
+LONGEST = 4000
+
+
+def _shortened(text: str) -> str:
+    """A text may quote a file of any size."""
+    shown = visible(mask(text[: 4 * LONGEST]))  # masking may shorten it
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import file_error
+from edge_hal.files import check_writable, file_error
 
 CURRENT = "current"
 MANIFEST = "manifest.json"
@@ -56,9 +56,9 @@ def current_model(folder: Path) -> KeptModel | None:
     """The bundle in use; None if there is no link. Raises EdgeHalError if the link leads to no bundle of the folder."""
     if not is_model_folder(folder):
         return None
-    target = (folder / CURRENT).resolve()
+    target = Path(os.path.realpath(folder / CURRENT))
     for model in models_in(folder):
-        if model.path.resolve() == target:
+        if os.path.realpath(model.path) == str(target):
             return model
     todo = f"edge-hal models list {folder}, then: edge-hal models use {folder} NAME"
     raise EdgeHalError(f"{folder / CURRENT} leads to no bundle of the folder", f"it points to {target}", todo)
@@ -71,6 +71,7 @@ def use_model(folder: Path, model: KeptModel) -> None:
         EdgeHalError: the link cannot be written, or something else has its name.
     """
     link, beside = folder / CURRENT, folder / f".{CURRENT}.{os.getpid()}"
+    check_writable(folder, f"cannot write {link}")
     if link.exists() and not link.is_symlink():
         raise EdgeHalError(f"{link} is no link", "it would be overwritten", "rename it")
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge_hal.config import Positive, in_words, load_config, nearest_key
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import not_there
 from edge_hal.files.yaml_file import Lines, line_of, read_yaml
+from edge_hal.media.names import composed
 from edge_hal.task_folder import TASK_FILE
+
+ODD = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+"""Characters that a line of a step list cannot have, or a file in UTF-8."""
 
 
 class TaskFile(BaseModel):
@@ -78,8 +85,10 @@ def read_task(root: Path) -> Task | None:
         EdgeHalError: task.yaml is malformed. The message names the line. Exit code 2.
     """
     path = root / TASK_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
+    if not path.is_file():
+        raise EdgeHalError(f"cannot read {path}", not_there(path), "put the file there", exit_code=2)
     values, lines = read_yaml(path)
     if not values:
         return Task(root, TaskFile())
@@ -93,6 +102,7 @@ def read_task(root: Path) -> Task | None:
             raise EdgeHalError(f"{at}: unknown key '{first['loc'][-1]}'", "", todo, exit_code=2) from error
         key = ".".join(map(str, first["loc"]))
         raise EdgeHalError(f"{at}: '{key}'", in_words(first["msg"]), exit_code=2) from error
+    task = Task(root, _checked_names(task.file, path, lines))
     for key in ("steps", "test"):
         listed: Sequence[str] = getattr(task.file, key) or ()
         for index, name in enumerate(listed):
@@ -102,6 +112,25 @@ def read_task(root: Path) -> Task | None:
         raise EdgeHalError(f"{path}, line {line_of(lines, ('steps',))}: no steps", "", "name them", exit_code=2)
     _check_settings(task, path, lines)
     return task
+
+
+def _checked_names(file: TaskFile, path: Path, lines: Lines) -> TaskFile:
+    """The file with names in the Unicode form NFC. Raises EdgeHalError for a name that no line of a step list and no
+    file can be."""
+    changed: dict[str, Any] = {}
+    for key in ("steps", "test", "background", "encoder", "config", "init"):
+        value = getattr(file, key)
+        if value is None:
+            continue
+        names = (value,) if isinstance(value, str) else value
+        for index, name in enumerate(names):
+            if not name.strip() or name != name.strip() or ODD.search(name):
+                at = line_of(lines, (key,) if isinstance(value, str) else (key, index))
+                why = "it is empty, begins or ends with a space, or has a control character or half of a surrogate pair"
+                raise EdgeHalError(f"{path}, line {at}: '{key}' {name!r}", why, "write it again", exit_code=2)
+        made = tuple(composed(name) for name in names)
+        changed[key] = made[0] if isinstance(value, str) else made
+    return file.model_copy(update=changed)
 
 
 def _check_settings(task: Task, path: Path, lines: Lines) -> None:

@@ -11,6 +11,7 @@ runs/1, runs/2, ...       run directories, each with its bundle in `bundle/`
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -27,7 +28,8 @@ MODEL_FILE = "model.safetensors"
 
 
 def is_task(root: Path) -> bool:
-    return (root / TASK_FILE).is_file()
+    """Also if the file cannot be read: whoever reads it says why."""
+    return os.path.lexists(root / TASK_FILE)
 
 
 def runs(root: Path) -> list[Path]:

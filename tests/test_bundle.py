@@ -5,7 +5,10 @@ import itertools
 import json
 import logging
 import operator
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -458,6 +461,16 @@ def test_a_bundle_is_there_at_each_moment_of_an_export(tmp_path: Path) -> None:
         done.set()
         thread.join()
     assert missing == []
+
+
+def test_what_killed_exports_left_is_removed_and_a_running_one_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
+        gone.wait()
+    for name in (f".bundle.partial-{gone.pid}", f".bundle.partial-{os.getppid()}", f".other.partial-{gone.pid}"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "bundle")
+    left = {"bundle", f".bundle.partial-{os.getppid()}", f".other.partial-{gone.pid}"}
+    assert {entry.name for entry in tmp_path.iterdir()} == left
 
 
 def test_a_link_stays_and_the_bundle_that_it_names_is_replaced(tmp_path: Path) -> None:

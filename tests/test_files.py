@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import check_readable, file_error, replacing, write_file
+from edge_hal.files import check_readable, file_error, replacing, write_file, write_files
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -63,3 +63,26 @@ def test_a_file_in_another_encoding_is_told_in_plain_words(tmp_path: Path) -> No
             "\u00e9\u00e8".encode(encoding).decode()
         told = file_error("cannot read it", caught.value)
         assert "no text in UTF-8" in told.why and "save it as UTF-8" in told.todo
+
+
+def test_several_files_are_written_all_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "b").write_text("old")
+    calls: list[int] = []
+
+    def full(_descriptor: int) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EdgeHalError, match="the disk is full"):
+        write_files(tmp_path, {"a": "1", "b": "2", "c": "3"})
+    assert [path.name for path in tmp_path.iterdir()] == ["b"] and (tmp_path / "b").read_text() == "old"
+    monkeypatch.undo()
+    write_files(tmp_path, {"a": "1", "b": "\u00e9"})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "1", "b": "\u00e9"}
+
+
+def test_an_error_is_no_longer_than_a_page() -> None:
+    error = EdgeHalError("x" * 10**7, "y" * 10**7, "z" * 10**7)
+    assert len(str(error)) < 13_000

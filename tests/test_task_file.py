@@ -34,6 +34,15 @@ def write(root: Path, text: str) -> Path:
         ("settings:\n  learning:\n    restarts: 3\n    seeds: 3\n", 4, "unknown key 'learning.seeds'"),
         ("settings:\n  learning.restarts: many\n", 2, "'learning.restarts'"),
         ("test: [v\nrate_hz: 3\n", 2, ""),
+        ('steps: [a, ""]\n', 1, "'steps' ''"),
+        ('steps:\n- a\n- " b"\n', 3, "' b'"),
+        ('steps: [a, "b\\e[31m"]\n', 1, "control character"),
+        ('steps: [a, "b\\nc"]\n', 1, "control character"),
+        ('steps: [a, "\\ud800"]\n', 1, ""),
+        ('test: ["v\\0"]\n', 1, "control character"),
+        ('init: "a\\0b"\n', 1, "'init'"),
+        ('encoder: "onnx:a\\0b"\n', 1, "'encoder'"),
+        ("steps: [a, e\u0301, \u00e9]\n", 1, "twice"),
         ("- a\n- b\n", 1, "it holds no keys"),
     ],
 )
@@ -54,6 +63,20 @@ def test_a_file_without_keys_is_a_task_and_a_folder_without_the_file_is_none(tmp
     assert read_task(tmp_path) is None
     task = read_task(write(tmp_path, "# nothing\n"))
     assert task is not None and task.overrides(pictures=True) == []
+
+
+def test_names_are_composed(tmp_path: Path) -> None:
+    task = read_task(write(tmp_path, "steps: [a, e\u0301]\nbackground: e\u0301\ntest: [e\u0301]\n"))
+    assert task is not None and task.file.steps == ("a", "\u00e9")
+    assert task.file.background == "\u00e9" and task.file.test == ("\u00e9",)
+
+
+@pytest.mark.parametrize("kind", ["dangling", "folder"])
+def test_a_task_file_that_cannot_be_read_is_not_passed_over(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "task.yaml"
+    path.mkdir() if kind == "folder" else path.symlink_to("not mounted")
+    with pytest.raises(EdgeHalError, match=r"cannot read .*task\.yaml"):
+        read_task(tmp_path)
 
 
 def test_its_encoder_is_that_of_videos_and_not_of_features(tmp_path: Path) -> None:

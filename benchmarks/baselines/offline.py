@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edge_hal.calib.fit_decoder import fit_decoder
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.learning.alignment_file import first_alignment_from, read_alignment
+from edge_hal.learning.hmm.alignment_file import first_alignment_from, read_alignment
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.student import lagging
 from edge_hal.learning.networks.teacher import learn_alignment, padded, pooled

@@ -43,7 +43,7 @@ def load_bundle(path: Path, *, allow_uncertified: bool = False, trusted: Path | 
         EdgeHalError: not a bundle, another schema, a changed or missing file, a link out of the folder, a certificate
             that failed or belongs to another manifest (unless `allow_uncertified`), or no trusted signature.
     """
-    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     if trusted is None:
         return _load(path, allow_uncertified)
     private = Path(tempfile.mkdtemp(prefix="edge-hal-"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -47,10 +48,11 @@ def write_bundle(
     """
     path = Path(path)
     if path.is_symlink():
-        path = path.resolve()  # the link stays
-    staging = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        path = Path(os.path.realpath(path))  # the link stays
+    staging = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     if path.exists() and not (path / "manifest.json").is_file():
         raise EdgeHalError(f"{path} exists and is no bundle", "it will not be overwritten", "choose another --out")
+    remove_leftovers(path)
     check_writable(staging, f"cannot write the bundle {path}", "choose another --out")
     try:
         staging.mkdir(parents=True)
@@ -90,3 +92,14 @@ def write_bundle(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return load_bundle(path)
+
+
+PARTIAL = ".partial-"
+
+
+def remove_leftovers(path: Path) -> None:
+    """What exports of this bundle left that were killed: the folders of processes that are gone."""
+    for each in path.parent.glob(f".{glob.escape(path.name)}{PARTIAL}*"):
+        number = each.name.rpartition("-")[2]
+        if number.isdecimal() and not Path("/proc", number).exists():
+            shutil.rmtree(each, ignore_errors=True)

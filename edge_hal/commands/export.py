@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from pathlib import Path
@@ -195,6 +196,7 @@ def _summary(bundle: Bundle, certificate: dict[str, Any], task: Path | None) -> 
     )
     lines += curve_lines(bundle.decoder)
     where = "" if bundle.path == DEFAULT_PATH else f" --bundle {shlex.quote(str(bundle.path))}"
-    if task is not None and newest_bundle(task) == bundle.path:
-        where = f" {shlex.quote(str(task))}"
+    with contextlib.suppress(EdgeHalError):  # with --out the task may have no bundle
+        if task is not None and newest_bundle(task) == bundle.path:
+            where = f" {shlex.quote(str(task))}"
     return "\n".join([*lines, f"next: edge-hal run{where} --camera 0"])

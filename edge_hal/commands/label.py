@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_hal.commands.extras import require
 from edge_hal.commands.options.parsing import one_of, parse_duration
 from edge_hal.commands.options.task import run_of
 from edge_hal.errors import EdgeHalError
+from edge_hal.redaction import printable
 from edge_hal.task_folder import SUGGESTIONS, is_task
 
 if TYPE_CHECKING:
@@ -92,7 +94,8 @@ def label(
     _write(out, {**_files(found, format), BOUNDARIES: _table(boundaries)}, overwrite)
     print(f"{len(found)} videos, {len(boundaries)} boundaries: {out}")
     for each in boundaries[:SHOWN]:
-        print(f"  {each.confidence:.2f}  {each.video} {each.time_s:.2f} s: {each.step_from} -> {each.step_to}")
+        steps = f"{each.step_from} -> {each.step_to}"
+        print(printable(f"  {each.confidence:.2f}  {each.video} {each.time_s:.2f} s: {steps}"))
     if len(boundaries) > SHOWN:
         print(f"  {len(boundaries) - SHOWN} more, in this order: {out / BOUNDARIES}")
     if calibration.boundaries:
@@ -115,7 +118,7 @@ def _folder(data: Path, out: Path | None) -> Path:
             why = f"{data} is no task folder, whose {SUGGESTIONS}/ would be taken"
             raise EdgeHalError("--out is missing", why, "give it: --out FOLDER", exit_code=2)
         return data / SUGGESTIONS
-    if out.resolve() in [(data / name).resolve() for name in OF_THE_USER]:
+    if os.path.realpath(out) in [os.path.realpath(data / name) for name in OF_THE_USER]:
         why = "it holds what you wrote, and suggestions are not accepted yet"
         raise EdgeHalError(f"--out {out}", why, "choose another folder", exit_code=2)
     return out
@@ -164,13 +167,12 @@ def _check_free(out: Path, files: Iterable[str], overwrite: bool) -> None:
 
 
 def _write(out: Path, files: dict[str, str], overwrite: bool) -> None:
-    """Write the files, each whole or not at all. Raises EdgeHalError as `_check_free` does."""
-    from edge_hal.files import file_error, write_file
+    """Write all of the files, or none. Raises EdgeHalError as `_check_free` does."""
+    from edge_hal.files import file_error, write_files
 
     _check_free(out, files, overwrite)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise file_error(f"cannot write {out}", error, "choose another --out", path=out) from error
-    for name, text in files.items():
-        write_file(out / name, text, todo="choose another --out")
+    write_files(out, files, todo="choose another --out")

@@ -182,7 +182,7 @@ def train(
         from edge_hal.learning.hmm.alignment_file import read_alignment
         from edge_hal.learning.train import train as learn
 
-        known = None if alignment is None else read_alignment(alignment)
+        known = None if alignment is None else read_alignment(alignment, todo="", exit_code=2)
         cache = None if chosen.model.encoder is None else cache_of(data)
 
         began_s = time.monotonic()

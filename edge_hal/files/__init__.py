@@ -11,8 +11,9 @@ from .access import (
     check_writable,
     file_error,
     no_folder,
+    not_there,
 )
-from .whole import CONTINUE, private, replace_folder, replacing, write_file
+from .whole import CONTINUE, private, replace_folder, replacing, write_file, write_files
 
 __all__ = [
     "CONTINUE",
@@ -25,8 +26,10 @@ __all__ = [
     "check_writable",
     "file_error",
     "no_folder",
+    "not_there",
     "private",
     "replace_folder",
     "replacing",
     "write_file",
+    "write_files",
 ]

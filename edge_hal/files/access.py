@@ -57,9 +57,18 @@ def check_place(path: Path, what: str = "", todo: str = "", inputs: Iterable[Pat
                 raise EdgeHalError(what, f"it is {each}, which is read", todo, exit_code=2)
 
 
+def not_there(path: Path) -> str:
+    """Why `path`, which has an entry in its folder, is neither a file nor a folder that can be read."""
+    if path.is_dir():
+        return "it is a folder and no file"
+    if path.exists():
+        return "it is a file and no folder" if path.is_file() else "it is a pipe, a device or a socket"
+    return "it is a link that leads nowhere"
+
+
 def no_folder(path: Path) -> str:
     """Why `path`, which is no folder, cannot be used as one."""
-    return "it is a file and no folder" if path.exists() else "there is no such folder"
+    return not_there(path) if os.path.lexists(path) else "there is no such folder"
 
 
 def file_error(
@@ -89,6 +98,8 @@ def file_error(
         inside = next((each for each in (path, *path.parents) if os.path.isfile(each)), None)
         if inside is not None:
             return EdgeHalError(what, f"{inside} is a file and no folder", todo, exit_code=exit_code)
+        if path.is_symlink() and not path.exists():
+            return EdgeHalError(what, f"{path} is a link that leads nowhere", todo, exit_code=exit_code)
     return EdgeHalError(what, error.strerror or str(error), todo, exit_code=exit_code)
 
 

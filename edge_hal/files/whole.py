@@ -7,7 +7,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .access import file_error
@@ -26,6 +26,19 @@ def write_file(path: Path, data: str | bytes, *, what: str = "", todo: str = "")
     """
     with replacing(path, what=what, todo=todo) as beside, beside.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
+
+
+def write_files(folder: Path, files: Mapping[str, str], *, todo: str = "") -> None:
+    """Write files into a folder, by name: all of them or none, unless the process is killed while it renames them.
+
+    Raises:
+        EdgeHalError: one of them cannot be written.
+    """
+    with contextlib.ExitStack() as written:
+        for name, text in files.items():
+            beside = written.enter_context(replacing(folder / name, todo=todo))
+            beside.write_text(text, "utf-8")
+            _sync(beside)  # a full disk is noticed before the first is renamed
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ Nothing is received from a page over a WebSocket: a page that sends anything the
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -24,6 +25,8 @@ TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".s
 TRY_LATER, NOTHING = 1013, 4004
 """Codes of a WebSocket that is closed: too many are open; there is nothing to send."""
 SHARED = Path(__file__).parent / "page"
+
+log = logging.getLogger("edge_hal.web")
 
 
 class Site:
@@ -57,7 +60,8 @@ class Site:
             *routes,
             Route("/{name:path}", self._file),
         ]
-        self.app = Guard(Starlette(routes=every, lifespan=self._lifespan), token, hosts)
+        site = Starlette(routes=every, lifespan=self._lifespan, exception_handlers={Exception: _failed})
+        self.app = Guard(site, token, hosts)
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -95,6 +99,12 @@ class Site:
         finally:
             if page is not None:
                 self._hub.leave(page)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A fault of ours. The page shows one line, and the log has the traceback."""
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return JSONResponse({"error": f"a fault of edge-hal, see its log: {type(error).__name__}: {error}"[:400]}, 500)
 
 
 async def until_one_ends(socket: WebSocket, *work: Coroutine[Any, Any, Any] | Awaitable[Any]) -> None:

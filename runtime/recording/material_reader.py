@@ -26,6 +26,8 @@ from .writer import EVENTS, LOG, WITH_PICTURES
 
 LARGEST_PICTURE = 64 * MB
 WIDEST = 1 << 16
+MOST_PIXELS = 1 << 27
+"""Of a picture. FFmpeg takes no more than twice as many."""
 REMEDY = "record with: edge-hal run --record FOLDER --record-around 30s,20GB --record-pictures source"
 
 Row = TypeVar("Row")
@@ -133,6 +135,8 @@ def read_pictures(file: Path, index: Path) -> tuple[Picture, ...]:
     for row in _rows(index, _object):
         frame, t_ns, count = (_whole(row[key], most) for key, most in _INDEX.items())
         width, height = (_whole(each, WIDEST) for each in row["size"])
+        if not 0 < width * height <= MOST_PIXELS:
+            raise ValueError(f"{index.name}: picture {frame} has {width} x {height} pixels")
         if found and (frame <= found[-1].frame or t_ns <= found[-1].t_ns):
             raise ValueError(f"{index.name}: picture {frame} is not newer than the one before it")
         if offset + count > size:

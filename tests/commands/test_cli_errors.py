@@ -173,6 +173,22 @@ def alignment_with(entry: str) -> Callable[[Path], object]:
 
 TRAIN = f"train data --split 1 --out run --config {CONFIG}"
 RUN = "run --log human --camera features:f.npy@10 --pub tcp://127.0.0.1:* --pace asap"
+
+
+def stamped(line: str) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        (data(root) / "timestamps").mkdir()
+        for name in ("video0", "video1", "video2"):
+            (root / "data" / "timestamps" / f"{name}.txt").write_text(f"{line}\n")
+
+    return make
+
+
+def looped(root: Path) -> None:
+    (root / "loop").mkdir()
+    (root / "loop" / "current").symlink_to("current")
+
+
 CASES = {
     # configuration
     "unknown key": Case(f"{TRAIN} --set learning.student.epoch=3", 2, ("learning.student.epoch'", "'epochs'"), data),
@@ -217,6 +233,12 @@ CASES = {
         ("video1 is too short for its 400 steps", "step list"),
         damage("transcripts/video1.txt", lambda raw: b"turn\nplace\n" * 200),
     ),
+    "endless id": Case(TRAIN, 1, ("mapping.txt", "line 1"), damage("mapping.txt", lambda raw: b"9" * 5000 + b" a\n")),
+    "endless stamp": Case(f"{TRAIN} --timestamps", 1, ("line 1", "is no stamp"), stamped("9" * 5000 + " reach")),
+    "stamp in other digits": Case(f"{TRAIN} --timestamps", 1, ("line 1", "is no stamp"), stamped("\u00b2 reach")),
+    "name that is too long": Case(f"check {'a' * 300}", 1, ("cannot read the folder", "too long")),
+    "bundle whose name is too long": Case(f"procedure show {'a' * 300}", 2, ("no file can be called", "too long")),
+    "models in a loop": Case("models list loop", 1, ("current",), looped),
     "bad mapping": Case(TRAIN, 1, ("mapping.txt", "line 1"), damage("mapping.txt", lambda raw: b"reach 0\n")),
     "unknown split": Case(TRAIN.replace("split 1", "split 7"), 1, ("train.split7.bundle", "train.split1"), data),
     "unknown rate": Case(f"{TRAIN} --set data.rate_hz=~", 1, ("rate", "--set data.rate_hz=30"), data),
@@ -273,6 +295,7 @@ CASES = {
         for entry in (
             "{}",
             '{"video0": 3}',
+            '{"video0": null}',
             '{"video0": {"segments": [["dance", 0]]}}',
             '{"video0": {"segments": [0]}}',
         )

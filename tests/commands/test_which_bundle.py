@@ -12,6 +12,7 @@ import pytest
 from edge_hal import __version__
 from edge_hal.bundle import load_bundle
 from edge_hal.calib.learn_procedure import learn_procedure
+from edge_hal.commands.export import _summary
 from edge_hal.runtime.checks.doctor.bundles import try_bundle
 from edge_hal.runtime.options import RunOptions
 from edge_hal.task_folder import newest_bundle
@@ -125,3 +126,13 @@ def test_the_version_is_printed_and_h_is_help(command: Command) -> None:
     assert command("--version").stdout.strip() == f"edge-hal {__version__}"
     assert "Usage: edge-hal check" in command("check", "-h").stdout
     assert "Usage: edge-hal models list" in command("models", "list", "-h").stdout
+
+
+def test_what_comes_next_is_told_if_the_task_itself_has_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "task" / "runs" / "1").mkdir(parents=True)
+    (tmp_path / "task" / "task.yaml").write_text("")
+    bundle = known_bundle(tmp_path / "other place")
+    metrics = {"frame_agreement": 1.0, "transitions": 3, "shift_ticks_max": 0}
+    certificate = {"metrics": metrics, "checks": [], "ticks": 9, "reference": "random", "receptive_field": 3}
+    told = _summary(bundle, certificate, tmp_path / "task")
+    assert told.endswith(f"next: edge-hal run --bundle '{bundle.path}' --camera 0")

@@ -253,3 +253,18 @@ def test_a_boundary_that_was_moved_is_certain_and_others_keep_their_confidence(r
         "one,3.300000,6.000000,fill,0.75",
         "one,6.000000,10.000000,close,0.75",
     ]
+
+
+@pytest.mark.parametrize("row", ["one,0,10,renamed", "one,0,3,fill", "one,0"])
+@pytest.mark.parametrize("change", ["save", "accept"])
+def test_a_draft_that_cannot_be_used_is_put_aside_and_not_lost(root: Path, row: str, change: str) -> None:
+    text = f"video,begin_s,end_s,step\n{row}\n"
+    draft = root / "drafts" / "one.csv"
+    draft.parent.mkdir()
+    draft.write_text(text)
+    videos = opened(root)
+    shown = videos.shown("one")
+    assert shown.state == "found" and shown.note
+    shown = videos.save("one", shown.revision, NEW) if change == "save" else videos.accept("one", shown.revision)
+    assert shown.state == ("draft" if change == "save" else "accepted")
+    assert draft.with_suffix(".csv.unusable").read_text() == text

@@ -97,12 +97,15 @@ def print_notes(notes: Sequence[str]) -> None:
 
 def own_labels(data: Path, config: Config, folder: Path | None) -> Mapping[str, FoundLabels]:
     """The labels of the user by video: of `folder`, else of the folder labels/ of the data."""
-    from edge_hal.learning.data.labels.folder import read_given_labels, read_own_labels
+    from edge_hal.learning.data.labels.folder import read_given_labels, read_own_labels, without_video
     from edge_hal.learning.data.mstcn_files import index_media
 
     if folder is not None:
         return read_given_labels(folder, index_media(data, config.model.reads))
-    return read_own_labels(data)
+    found = read_own_labels(data)
+    if found:
+        print_notes(without_video(found, index_media(data, config.model.reads)))
+    return found
 
 
 def labelled_videos(

@@ -20,7 +20,7 @@ from edge_hal.task_file import read_task
 from .check_videos import Problem, check_before_training, check_splits, errors_first
 from .dataset import load_dataset
 from .extraction import Sampling
-from .labels.folder import READERS, read_own_labels
+from .labels.folder import READERS, read_own_labels, without_video
 from .labels.segments import FoundLabels
 from .mstcn_files import Kind, index_media, label_paths, names_in, stem_of, text_files
 from .needed_files import missing_error, missing_files
@@ -67,6 +67,7 @@ def examine(
     own: Mapping[str, FoundLabels] = {}
     try:
         own = read_own_labels(root)
+        problems += [_problem(note) for note in without_video(own, files)]
     except EdgeHalError as error:
         problems.append(_error(error))
     training = names_in(root, files, split, "train", own)

@@ -57,6 +57,9 @@ def index_media(root: Path, kind: Kind, notes: list[str] | None = None) -> dict[
     found, others = with_suffix(list_folder(root / folder), suffixes)
     for path in found:
         name = composed(path.stem)
+        if printable(name) != name:
+            what = f"the name of the file {printable(path.name)} in {root / folder} is not in UTF-8"
+            raise EdgeHalError(what, "labels and alignments could not name it", "rename the file")
         if name in files:
             raise EdgeHalError(
                 f"two files are called {printable(name)}",
@@ -215,7 +218,7 @@ def read_mapping(root: Path, notes: list[str]) -> tuple[str, ...]:
         if not line:
             continue
         head, *rest = line.split(maxsplit=1)
-        if not rest or not (head.isascii() and head.isdigit()):
+        if not rest or not (head.isascii() and head.isdigit() and len(head) < 10):
             raise _bad_mapping(path, f"line {number} reads {line!r}")
         if int(head) in by_id or rest[0] in by_id.values():
             raise _bad_mapping(path, f"line {number} repeats an id or a name: {line!r}")

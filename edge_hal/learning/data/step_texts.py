@@ -19,8 +19,8 @@ from edge_hal.spec_limits import LARGEST_LABELS, LONGEST_LABEL
 
 ADD_STEP = "correct it, or add the step to mapping.txt, to `steps` of task.yaml, or to a step list"
 
-CONTROL = re.compile(r"[\0-\x08\x0e-\x1b\x7f]")
-"""Characters that separate neither words nor lines."""
+CONTROL = re.compile("[\0-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+"""Characters that separate neither words nor lines. XML, and so ELAN, has none of them."""
 
 LARGEST_TEXT = 256 * MB
 """Bytes of a file of lines. The frame labels of a day at 30 frames a second have 50."""
@@ -115,7 +115,8 @@ def read_timestamps(path: Path, ids: dict[str, int], length: int) -> NDArray[np.
         if not line:
             continue
         frame, _, step = line.partition(" ")
-        if not frame.isdigit() or step not in ids or (length and int(frame) >= length):
+        stamp = STAMP.fullmatch(line)
+        if stamp is None or step not in ids or (length and int(frame) >= length):
             raise EdgeHalError(
                 f"{path}, line {number}: '{line[:80]}' is no stamp",
                 f"it must read 'frame step', with a frame below {length or 'the length'} and a step of mapping.txt",

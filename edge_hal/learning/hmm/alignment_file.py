@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.learning.data.step_texts import nearest
 from edge_hal.metrics import runs_of
 
-from .first_alignment import FirstAlignment
 from .trust import Evidence, evidence_in
+
+if TYPE_CHECKING:
+    from .first_alignment import FirstAlignment
 
 LARGEST_BYTES = 256 * MB
 StoredAlignment = Mapping[str, Mapping[str, Any]]
@@ -43,12 +45,15 @@ def alignment_entries(
     return found
 
 
-def read_alignment(path: Path) -> StoredAlignment:
-    """Read the file. Raises EdgeHalError if it is not an alignment."""
+def read_alignment(path: Path, *, todo: str = "train again", exit_code: int = 1) -> StoredAlignment:
+    """Read the file. Raises EdgeHalError, with `todo` and `exit_code`, if it is not an alignment."""
     try:
         found = read_json(path, LARGEST_BYTES)
+        odd = next((name for name, entry in found.items() if not isinstance(entry, dict)), None)
+        if odd is not None:
+            raise ValueError(f"its entry for video {odd[:80]!r} is no object")
     except (OSError, ValueError) as error:
-        raise file_error(f"cannot read the alignment {path}", error, path=path, exit_code=2) from error
+        raise file_error(f"cannot read the alignment {path}", error, todo, path=path, exit_code=exit_code) from error
     return found
 
 
@@ -61,6 +66,8 @@ def first_alignment_from(
         EdgeHalError: a video is missing or has another length, or its segments are not [step, first frame] in order
             from frame 0.
     """
+    from .first_alignment import FirstAlignment  # it imports torch, and the server of `edge-hal correct` does not
+
     labels: list[Labels] = []
     evidence: list[Evidence] = []
     for recording in recordings:

@@ -143,6 +143,14 @@ class Stored:
             raise file_error(f"cannot write {path.parent}", error, path=path.parent) from error
         write_file(path, write_csv([video])[FILE])
 
+    def put_aside(self, name: str) -> None:
+        """Keep a draft that cannot be used under another name. Raises EdgeHalError if it cannot be renamed."""
+        path = self._draft(name)
+        try:
+            path.rename(path.with_suffix(".csv.unusable"))
+        except OSError as error:
+            raise file_error(f"cannot rename {path}", error, path=path) from error
+
     def forget_draft(self, name: str) -> None:
         """Raises EdgeHalError if it cannot be deleted."""
         path = self._draft(name)

@@ -185,6 +185,7 @@ class TaskVideos:
             self._check(name, revision)
             video = self._videos[name]
             check_begins(begins, self._ids, video.length)
+            self._keep_unusable(video)
             if list(begins) == list(self._without_draft(video)):
                 self._stored.forget_draft(name)
             else:
@@ -199,6 +200,7 @@ class TaskVideos:
                 begins = [(step, first) for step, first, _ in shown.segments]
                 sure = [1.0] * (len(begins) - 1)
                 self._stored.write_labels(self._stored.segmented(self._videos[name], begins, sure))
+            self._keep_unusable(self._videos[name])
             self._stored.forget_draft(name)
             return self.shown(name)
 
@@ -218,6 +220,12 @@ class TaskVideos:
             self._check(name, revision)
             self._stored.forget_draft(name)
             return self.shown(name)
+
+    def _keep_unusable(self, video: Video) -> None:
+        """A draft that is not shown, and is about to be replaced, may hold hours of work."""
+        draft, why = self._stored.draft(video)
+        if draft is None and why:
+            self._stored.put_aside(video.name)
 
     def _check(self, name: str, revision: str) -> Shown:
         shown = self.shown(name)

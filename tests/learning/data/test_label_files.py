@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.labels.csv_file import write_csv
 from edge_hal.learning.data.labels.eaf import write_eaf
-from edge_hal.learning.data.labels.folder import labels_in, read_given_labels, read_label_folder
+from edge_hal.learning.data.labels.folder import (
+    labels_in,
+    read_given_labels,
+    read_label_folder,
+    read_own_labels,
+    without_video,
+)
 from edge_hal.learning.data.labels.frames import write_frames
 from edge_hal.learning.data.labels.label_studio import write_label_studio
 from edge_hal.learning.data.labels.segments import SegmentedVideo, segments_of_labels
@@ -90,6 +97,44 @@ def test_what_was_written_is_read_back_to_the_frame(
     ids = {step: number for number, step in enumerate(steps)}
     read = labels_in(found[1], "video0", ids, len(labels), rate_hz, None)
     np.testing.assert_array_equal(read, labels)
+
+
+@pytest.mark.parametrize("name", ["GOPR1.MOV", "clip.mp4", "list.txt", "recording ", "a.npy.txt", "take 2.final"])
+@pytest.mark.parametrize("format", WRITERS)
+def test_a_video_whose_name_ends_like_a_file_keeps_its_labels(format: str, name: str, tmp_path: Path) -> None:
+    labels = np.repeat([0, 1, 2], [5, 7, 9])
+    written = segmented(labels, name=name, video=True)
+    assert set(read_label_folder(write(tmp_path / "labels", WRITERS[format]([written])))) == {name}
+
+
+@pytest.mark.parametrize("name", ["video0.csv", "video0.eaf", "video0.txt", "all.json"])
+@pytest.mark.parametrize("kind", ["dangling", "loop", "folder", "pipe"])
+def test_labels_that_cannot_be_read_are_not_passed_over(tmp_path: Path, name: str, kind: str) -> None:
+    path = write(tmp_path / "labels", {"video1.txt": "reach\n"}) / name
+    match kind:
+        case "dangling":
+            path.symlink_to(tmp_path / "not mounted")
+        case "loop":
+            path.symlink_to(name)
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+    with pytest.raises(EdgeHalError, match=r"cannot read the labels .*: it is a (link|folder|pipe)"):
+        read_label_folder(tmp_path / "labels")
+
+
+def test_a_folder_of_labels_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert read_own_labels(tmp_path) == {}
+    (tmp_path / "labels").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(EdgeHalError, match="leads nowhere"):
+        read_own_labels(tmp_path)
+
+
+def test_labels_of_a_video_that_is_not_there_are_told(tmp_path: Path) -> None:
+    found = read_label_folder(write(tmp_path / "labels", {"video7.txt": "reach\n", "video1.txt": "reach\n"}))
+    (note,) = without_video(found, ["video1", "video70"])
+    assert "video7.txt has labels of video video7, which is not there" in note and "'video70'" in note
 
 
 def test_steps_that_are_written_in_another_unicode_form_are_the_same(tmp_path: Path) -> None:
@@ -264,6 +309,8 @@ SECONDS_JSON = TASK_JSON % ("timeserieslabels", '{"start": 0, "end": %s, "timese
         ("video0.eaf", '<!DOCTYPE a [<!ENTITY b "c">]><ANNOTATION_DOCUMENT/>'.encode("utf-16"), ["document type"]),
         ("video0.eaf", '<ANNOTATION_DOCUMENT><HEADER TIME_UNITS="PAL-frames"/></ANNOTATION_DOCUMENT>', ["PAL-frames"]),
         ("video0.eaf", "<svg/>", ["it is a document svg"]),
+        ("video0.eaf", '<?xml version="1.0" encoding="UTF8-BOM"?><ANNOTATION_DOCUMENT/>', ["unknown encoding"]),
+        ("video0.eaf", (EAF % "9").replace("<TIER T", '<TIER TIER_ID="steps"/><TIER T'), ["two tiers of one name"]),
         ("a.json", '{"tasks": []}', ["no list of tasks"]),
         ("a.json", '[{"data": {"video": "video0.mp4"}, "predictions": [{"result": [{}]}]}]', ["cannot read", "type"]),
         ("a.json", "[", ["cannot read the labels"]),

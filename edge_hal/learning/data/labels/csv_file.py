@@ -30,8 +30,14 @@ def write_csv(videos: Sequence[SegmentedVideo], separator: str = ",") -> dict[st
     for video in videos:
         for each, confidence in video.with_confidences:
             begin, end = (f"{frame / video.rate_hz:.{DECIMALS}f}" for frame in (each.first, each.stop))
-            table.writerow((video.name, begin, end, each.step, f"{confidence:.2f}"))
+            table.writerow((_cell(video), begin, end, each.step, f"{confidence:.2f}"))
     return {FILE: text.getvalue()}
+
+
+def _cell(video: SegmentedVideo) -> str:
+    """What stands in the column `video`: its name, or where that ends like a file (clip.mp4.mp4) the name of its file,
+    so that `stem_of` finds it again."""
+    return video.name if stem_of(video.name.strip()) == video.name else video.path.name
 
 
 def with_rows_of(path: Path, name: str, video: SegmentedVideo | None) -> str:
@@ -50,7 +56,7 @@ def with_rows_of(path: Path, name: str, video: SegmentedVideo | None) -> str:
         for each, confidence in video.with_confidences:
             begin, end = (f"{frame / video.rate_hz:.{DECIMALS}f}" for frame in (each.first, each.stop))
             cells = {
-                "video": name,
+                "video": _cell(video),
                 "begin_s": begin,
                 "end_s": end,
                 "step": each.step,

@@ -102,6 +102,9 @@ def read_eaf(path: Path) -> dict[str, list[Mark]]:
         slots = {slot.attrib["TIME_SLOT_ID"]: slot.attrib.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
         medium = root.find("HEADER/MEDIA_DESCRIPTOR")
         origin_ms = int("0" if medium is None else medium.attrib.get("TIME_ORIGIN", "0"))
+        names = [tier.attrib["TIER_ID"] for tier in root.iter("TIER")]
+        if len(names) != len(set(names)):
+            raise ValueError("it has two tiers of one name")
         tiers = {tier.attrib["TIER_ID"]: list(tier.iter("ALIGNABLE_ANNOTATION")) for tier in root.iter("TIER")}
         tiers = {name: annotations for name, annotations in tiers.items() if annotations}
         if STEPS not in tiers and len(tiers) > 1:
@@ -117,7 +120,7 @@ def read_eaf(path: Path) -> dict[str, list[Mark]]:
                 continue
             begin_s, end_s = (time_of(origin_ms + int(time)) / 1000 for time in (begin, end))
             marks.append(Mark(begin_s, end_s, "s", step, place))
-    except (OSError, ValueError, KeyError, ElementTree.ParseError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, ElementTree.ParseError, RecursionError) as error:
         why = ValueError(f"there is no {error}") if isinstance(error, KeyError) else error
         raise file_error(f"cannot read the labels {path}", why, "save it again in ELAN", path=path) from error
     return {composed(path.stem): marks}

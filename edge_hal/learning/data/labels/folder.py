@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import no_folder
+from edge_hal.files import no_folder, not_there
 from edge_hal.learning.data.media_files import VideoTimes
 from edge_hal.learning.data.mstcn_files import list_folder
 from edge_hal.learning.data.step_texts import nearest, read_names, stamps_in
@@ -39,14 +40,15 @@ def read_label_folder(folder: Path) -> dict[str, FoundLabels]:
     found: dict[str, FoundLabels] = {}
     for path in list_folder(folder):
         suffix = path.suffix.lower()
-        if path.name.startswith(".") or not path.is_file():
+        if path.name.startswith(".") or suffix not in (".txt", *READERS):
             continue
+        if not path.is_file():
+            why, todo = not_there(path), "take it out of the folder, or put the file there"
+            raise EdgeHalError(f"cannot read the labels {path}", why, todo)
         if suffix == ".txt":
             each: Mapping[str, FoundLabels] = {composed(path.stem): FoundLabels(path, _stamps(path))}
-        elif suffix in READERS:
-            each = {name: FoundLabels(path, tuple(marks)) for name, marks in READERS[suffix](path).items() if marks}
         else:
-            continue
+            each = {name: FoundLabels(path, tuple(marks)) for name, marks in READERS[suffix](path).items() if marks}
         for name, labels in each.items():
             if name in found:
                 files = f"{printable(found[name].path.name)} and {printable(path.name)}"
@@ -57,8 +59,27 @@ def read_label_folder(folder: Path) -> dict[str, FoundLabels]:
 
 
 def read_own_labels(root: Path) -> dict[str, FoundLabels]:
-    """The labels in `labels/` of a folder with videos, if there is one. Raises EdgeHalError as `read_label_folder`."""
-    return read_label_folder(root / "labels") if (root / "labels").is_dir() else {}
+    """The labels in `labels/` of a folder with videos, if there is one.
+
+    Raises:
+        EdgeHalError: as `read_label_folder`; or `labels` is no folder, for example a link to a disk that is not there.
+    """
+    folder = root / "labels"
+    if folder.is_dir():
+        return read_label_folder(folder)
+    if os.path.lexists(folder):
+        raise EdgeHalError(f"cannot read the labels {folder}", not_there(folder), "mount it, or remove the link")
+    return {}
+
+
+def without_video(found: Mapping[str, FoundLabels], videos: Collection[str]) -> list[str]:
+    """A note for each video that has labels and is not there."""
+    return [
+        f"{labels.path} has labels of video {printable(name)}, which is not there; "
+        f"{nearest(name, sorted(videos), 'video')}"
+        for name, labels in found.items()
+        if name not in videos
+    ]
 
 
 def read_given_labels(folder: Path, videos: Mapping[str, Path]) -> dict[str, FoundLabels]:
