@@ -12,8 +12,8 @@ from edge_hal.bundle import DEFAULT_PATH, Bundle, require_precision
 from edge_hal.errors import EdgeHalError
 from edge_hal.rate import FPS_RANGE
 
-from .delivery.journal import Retention
 from .delivery.prometheus import parse_address
+from .delivery.retention import Retention
 from .network.curve_keys import ServerKeys
 from .network.endpoint import DEFAULT_ENDPOINT
 from .sources.source_spec import SourceKind, SourceSpec

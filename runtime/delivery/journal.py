@@ -11,13 +11,11 @@ import contextlib
 import logging
 import math
 import os
-import re
 import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge_hal import __version__
@@ -26,6 +24,7 @@ from edge_hal.files.user_folders import state_folder
 
 from .journal_reader import first_kept, kept_ns, whole
 from .locked_file import LockedFile
+from .retention import Retention
 
 APPLICATION = 0x6564_4861  # SQLite's application_id: tells our files from those of other programs
 VERSION = 1
@@ -37,35 +36,8 @@ YEAR_NS = 365 * 86400 * 10**9
 OLDEST_NS = 1_735_689_600 * 10**9  # 2025: a clock that shows less was never set
 LARGEST_SEQ = 2**62
 BELIEF_BYTES = 1 << 20
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-UNITS_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 log = logging.getLogger("edge_hal.run")
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Which events are kept: those younger than `age_s`, while the journal is smaller than `size_bytes`. The newest
-    event is always kept."""
-
-    age_s: float = 30 * 86400.0
-    size_bytes: int = 10**9
-
-    @classmethod
-    def parse(cls, text: str, option: str = "--retention") -> Retention:
-        """`30d`, `500MB` or `30d,500MB`. Raises EdgeHalError (exit code 2) for anything else."""
-        found = cls(float("inf"), 2**63)
-        for part in text.split(","):
-            match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([a-zA-Z]{1,2})", part.strip())
-            if match and float(match[1]) > 0 and match[2] in UNITS_S:
-                found = cls(float(match[1]) * UNITS_S[match[2]], found.size_bytes)
-            elif match and float(match[1]) > 0 and match[2] in UNITS_BYTES:
-                found = cls(found.age_s, round(float(match[1]) * UNITS_BYTES[match[2]]))
-            else:
-                units = ", ".join([*UNITS_S, *UNITS_BYTES])
-                why = f"'{part}' is neither an age nor a size (units: {units})"
-                raise EdgeHalError(f"{option} {text}", why, f"write {option} 30d,1GB", exit_code=2)
-        return found
 
 
 def default_path(stream: str) -> Path:

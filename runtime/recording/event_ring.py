@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Deviation, Event, Gap, Transition
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.observer import Checkpoint, Observer
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source

@@ -33,7 +33,8 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.events import End, encode
 from edge_hal.learning.data.extraction import extract
 from edge_hal.model.model_file import save_model
-from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions, Summary
 from tests.helpers import films
 from tests.helpers.bundles import AT_ONCE, LABELS, known_bundle, vectors

@@ -31,7 +31,7 @@ from edge_hal.learning.networks.optimise import Stage
 from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime import model as model_room
 from edge_hal.runtime import open_source, runner
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.network import curve_keys
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable

@@ -19,7 +19,7 @@ from edge_hal.learning.data.harvested import read_harvested
 from edge_hal.learning.data.labels.folder import read_label_folder, read_own_labels
 from edge_hal.learning.data.media_files import read_times
 from edge_hal.media.video_file import VideoFile
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
 from tests.helpers.films import ALMOST_GREEN, BLUE, GREEN, RED, write_film

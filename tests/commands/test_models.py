@@ -17,7 +17,7 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.evaluation.bundle_difference import compare
 from edge_hal.events import End, Moment, Transition
 from edge_hal.model_folder import current_model, models_in, use_model
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.task_folder import newest_bundle
 from tests.helpers.bundles import known_bundle, vectors

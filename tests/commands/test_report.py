@@ -15,7 +15,8 @@ from edge_hal.commands.report import read_events
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Lost, encode
 from edge_hal.reports.tables import TABLES
-from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.delivery.retention import Retention
 from tests.helpers.processes import called_here, contents
 from tests.helpers.shift_work import Bench, utc_ns
 

@@ -36,8 +36,9 @@ from edge_hal.learning.data.video_cache import VideoCache
 from edge_hal.media.stamps import Missing
 from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.delivery.cursor import Position, read_cursor, write_cursor
-from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.journal_reader import JournalReader
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.network import curve_keys
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces

@@ -27,8 +27,9 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime import threads
-from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.journal_reader import JournalReader
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.engines import choose
 from edge_hal.runtime.engines.onnxruntime_engine import OnnxRuntimeModel
 from edge_hal.runtime.model import open_model

@@ -14,7 +14,7 @@ from edge_hal.bundle import Bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
 from edge_hal.runtime.api import open_stream
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import comparable, read_recording

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from edge_hal import subscribe
-from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.network.curve_keys import allowed_keys, client_keys, server_keys
 from tests.helpers.deliveries import kept, spawn
 

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs the extra web")
 pytest.importorskip("wsproto", reason="needs the extra web")
 
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.web.view.recorded import Recorded

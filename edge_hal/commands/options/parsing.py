@@ -39,7 +39,7 @@ def parse_time(text: str, now_ns: int, option: str = "--since") -> int:
     """
     from datetime import datetime
 
-    from edge_hal.runtime.delivery.journal import UNITS_S
+    from edge_hal.runtime.delivery.retention import UNITS_S
 
     ago = re.fullmatch(r"(\d{1,9})([smhdw])", text)
     try:

@@ -33,7 +33,7 @@ def run_options(given: Mapping[str, Any]) -> RunOptions:
     Raises:
         EdgeHalError: a value is wrong, or has no effect. Exit code 2.
     """
-    from edge_hal.runtime.delivery.journal import Retention
+    from edge_hal.runtime.delivery.retention import Retention
     from edge_hal.runtime.options import RunOptions
     from edge_hal.runtime.sources.watchdog import Limits
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +24,7 @@ from edge_hal.files.yaml_file import Lines, line_of, read_yaml
 
 if TYPE_CHECKING:
     from edge_hal.runtime.options import RunOptions
-    from edge_hal.runtime.station.options import FusedOptions, StationOptions
+    from edge_hal.runtime.station.options import AddressOptions, FusedOptions, StationOptions
 
 Made = TypeVar("Made")
 OF_STATION = ("pub", "replay", "metrics", "key", "allowed", "insecure")
@@ -65,90 +65,162 @@ def read_station(path: Path, run: Any, given: Values) -> StationOptions:
     Raises:
         EdgeHalError: the file cannot be read, or a key or value is wrong; the message names the line. Exit code 2.
     """
-    from edge_hal.runtime.station.options import FusedOptions, StationOptions, check_views
+    from edge_hal.runtime.station.options import StationOptions
 
     values, lines = read_yaml(path, EXAMPLE)
-    command = command_of(run)
-    keys = {option.opts[0].removeprefix("--") for option in command.params if option.opts[0].startswith("--")}
-    of_stream = [*sorted(keys - {*OF_STATION, *OF_COMMAND}), PRIORITY]
-    common = {key: value for key, value in values.items() if key != "streams"}
-    _check_keys(path, lines, (), common, [*OF_STATION, *of_stream, "streams"])
-    streams = values.get("streams")
-    if not isinstance(streams, dict) or not streams:
-        at = f"{path}, line {line_of(lines, ('streams',))}"
-        raise EdgeHalError(f"{at}: it has no streams", "", f"write `{EXAMPLE}`", exit_code=2)
+    file = _StationFile(path, values, lines, command_of(run))
+    file.check_top()
+    address = address_options({**file.parsed_top(), **given})
+    plain = {name: file.located(file.stream, name, address) for name in file.plain}
+    fused = {name: file.located(file.fused, name, address) for name in file.fused_names}
+    return StationOptions(plain, address, {name: file.priority(name) for name in file.streams}, fused)
 
-    def parsed(words: Values, place: tuple[str, ...]) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class _StationFile:
+    """What the file holds. Errors name its lines.
+
+    Attributes:
+        values: of the keys at the top.
+        command: the command line of `edge-hal run`, see `command_of`.
+    """
+
+    path: Path
+    values: Values
+    lines: Lines
+    command: Any
+
+    @property
+    def streams(self) -> dict[str, Any]:
+        """{name: its keys, None for a stream without any}"""
+        found: dict[str, Any] = self.values["streams"]
+        return found
+
+    @property
+    def fused_names(self) -> list[str]:
+        return [name for name, own in self.streams.items() if isinstance(own, dict) and FUSE in own]
+
+    @property
+    def plain(self) -> list[str]:
+        """The names of the streams with a source of their own."""
+        return [name for name in self.streams if name not in self.fused_names]
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What the top says for the station and for all streams."""
+        return {key: value for key, value in self.values.items() if key != "streams"}
+
+    @property
+    def of_stream(self) -> list[str]:
+        """The keys of a stream."""
+        options = (option.opts[0] for option in self.command.params)
+        keys = {option.removeprefix("--") for option in options if option.startswith("--")}
+        return [*sorted(keys - {*OF_STATION, *OF_COMMAND}), PRIORITY]
+
+    def at(self, *place: str) -> str:
+        return f"{self.path}, line {line_of(self.lines, place)}"
+
+    def located(self, make: Callable[[str, AddressOptions], Made], name: str, address: AddressOptions) -> Made:
+        """What `make` makes of a stream. Its errors get the line of the stream, if they name none."""
         try:
-            return {**command.main(_arguments(command, words), prog_name="", standalone_mode=False)}
-        except UsageError as error:
-            blamed = _blamed(error, words, place)
-            own = blamed if blamed in lines else blamed[-1:]  # a value may come from the top
-            at = f"{path}, line {line_of(lines, own)}"
-            raise EdgeHalError(f"{at}: '{blamed[-1]}'", error.format_message(), exit_code=2) from error
+            return make(name, address)
+        except EdgeHalError as error:
+            if error.what.startswith(f"{self.path}, line"):
+                raise
+            what = f"{self.at('streams', name)}: stream '{name}': {error.what}"
+            raise EdgeHalError(what, error.why, error.todo, exit_code=2) from error
 
-    def own_of(name: Any) -> dict[str, Any]:
-        own = {} if streams[name] is None else streams[name]
-        if not isinstance(own, dict) or not isinstance(name, str):
-            at = f"{path}, line {line_of(lines, ('streams', str(name)))}"
-            raise EdgeHalError(
-                f"{at}: stream '{name}' has no name or holds no keys", "", f"write `{EXAMPLE}`", exit_code=2
-            )
-        return own
+    def check_top(self) -> None:
+        """Raises EdgeHalError for a key that no station has, and if there are no streams."""
+        self._check_keys((), self.common, [*OF_STATION, *self.of_stream, "streams"])
+        streams = self.values.get("streams")
+        if not isinstance(streams, dict) or not streams:
+            raise EdgeHalError(f"{self.at('streams')}: it has no streams", "", f"write `{EXAMPLE}`", exit_code=2)
 
-    def options_of(name: str, words: Values) -> RunOptions:
-        values = {**parsed(words, ("streams", name)), "stream": name}
-        return replace(run_options(values), keys=address.keys, insecure=address.insecure)  # of its preview
+    def parsed_top(self) -> dict[str, Any]:
+        """The options of the whole station, by parameter."""
+        return self._parsed({key: self.common[key] for key in OF_STATION if key in self.common}, ())
 
-    def words_of(name: str) -> dict[str, Any]:
-        own = own_of(name)
-        _check_keys(path, lines, ("streams", name), own, of_stream)
-        return {**{key: value for key, value in common.items() if key not in OF_STATION}, **own}
+    def stream(self, name: str, address: AddressOptions) -> RunOptions:
+        words = self._words(name)
+        del words[PRIORITY]
+        return self._options(name, words, address)
 
-    def stream_of(name: str) -> RunOptions:
-        words = words_of(name)
-        priority[name] = _priority(words.pop(PRIORITY, None), f"{path}, line {line_of(lines, ('streams', name))}")
-        return options_of(name, words)
+    def fused(self, name: str, address: AddressOptions) -> FusedOptions:
+        from edge_hal.runtime.station.options import FusedOptions, check_views
 
-    def fused_of(name: str) -> FusedOptions:
-        own = own_of(name)
-        _check_fused_keys(path, lines, name, own, of_stream)
+        own = self._own(name)
+        self._check_fused_keys(name, own)
         views, weights = _views(own[FUSE]), _weights(own.get(WEIGHTS))
-        check_views(views, [other for other in streams if other not in fused])
-        first = words_of(views[0])
+        check_views(views, self.plain)
+        first = self._words(views[0])
         words = {key: first[key] for key in OF_VIEW if key in first}
-        words |= {key: value for key, value in {**common, **own}.items() if key in OF_FUSED}
-        priority[name] = _priority(words.pop(PRIORITY, None), f"{path}, line {line_of(lines, ('streams', name))}")
+        words |= {key: value for key, value in {**self.common, **own}.items() if key in OF_FUSED and key != PRIORITY}
         wait = own.get(WAIT)
         waits = {} if wait is None else {"wait_s": parse_duration(wait)}
-        return FusedOptions(options_of(name, words), views, weights, **waits)
+        return FusedOptions(self._options(name, words, address), views, weights, **waits)
 
-    def located(make: Callable[[str], Made], name: str) -> Made:
+    def priority(self, name: str) -> int:
+        value = {**self.common, **self._own(name)}.get(PRIORITY)
         try:
-            return make(name)
-        except EdgeHalError as error:
-            if error.what.startswith(f"{path}, line"):
-                raise
-            at = f"{path}, line {line_of(lines, ('streams', name))}"
-            raise EdgeHalError(f"{at}: stream '{name}': {error.what}", error.why, error.todo, exit_code=2) from error
+            return 0 if value is None else int(value)
+        except (ValueError, TypeError) as error:
+            what, why = f"{self.at('streams', name)}: '{PRIORITY}'", "it is a whole number"
+            raise EdgeHalError(what, why, "write priority: 1", exit_code=2) from error
 
-    priority: dict[str, int] = {}
-    top = parsed({key: common[key] for key in OF_STATION if key in common}, ())
-    address = address_options({**top, **given})
-    fused = [name for name, own in streams.items() if isinstance(own, dict) and FUSE in own]
-    plain = {name: located(stream_of, name) for name in streams if name not in fused}
-    return StationOptions(plain, address, priority, {name: located(fused_of, name) for name in fused})
+    def _own(self, name: Any) -> dict[str, Any]:
+        """The keys of a stream."""
+        own = {} if self.streams[name] is None else self.streams[name]
+        if not isinstance(own, dict) or not isinstance(name, str):
+            what = f"{self.at('streams', str(name))}: stream '{name}' has no name or holds no keys"
+            raise EdgeHalError(what, "", f"write `{EXAMPLE}`", exit_code=2)
+        return own
 
+    def _words(self, name: str) -> dict[str, Any]:
+        """The keys of a stream with a source, and those at the top that hold for it."""
+        own = self._own(name)
+        self._check_keys(("streams", name), own, self.of_stream)
+        return {PRIORITY: None, **{key: value for key, value in self.common.items() if key not in OF_STATION}, **own}
 
-def _check_fused_keys(path: Path, lines: Lines, name: str, own: Values, of_stream: list[str]) -> None:
-    """Raises EdgeHalError for a key that a fused stream does not know."""
-    known = [FUSE, WEIGHTS, WAIT, *OF_FUSED]
-    for key in own:
-        if key in of_stream and key not in known:
-            at = f"{path}, line {line_of(lines, ('streams', name, key))}"
-            why = f"'{name}' is fused from other streams"
-            raise EdgeHalError(f"{at}: '{key}' belongs to a stream with a source", why, "leave it out", exit_code=2)
-    _check_keys(path, lines, ("streams", name), own, known)
+    def _options(self, name: str, words: Values, address: AddressOptions) -> RunOptions:
+        values = {**self._parsed(words, ("streams", name)), "stream": name}
+        return replace(run_options(values), keys=address.keys, insecure=address.insecure)  # of its preview
+
+    def _parsed(self, words: Values, place: tuple[str, ...]) -> dict[str, Any]:
+        """The values of a command line with these words."""
+        try:
+            return {**self.command.main(_arguments(self.command, words), prog_name="", standalone_mode=False)}
+        except UsageError as error:
+            blamed = _blamed(error, words, place)
+            own = blamed if blamed in self.lines else blamed[-1:]  # a value may come from the top
+            what = f"{self.at(*own)}: '{blamed[-1]}'"
+            raise EdgeHalError(what, error.format_message(), exit_code=2) from error
+
+    def _check_fused_keys(self, name: str, own: Values) -> None:
+        """Raises EdgeHalError for a key that a fused stream does not know."""
+        known = [FUSE, WEIGHTS, WAIT, *OF_FUSED]
+        for key in own:
+            if key in self.of_stream and key not in known:
+                what = f"{self.at('streams', name, key)}: '{key}' belongs to a stream with a source"
+                raise EdgeHalError(what, f"'{name}' is fused from other streams", "leave it out", exit_code=2)
+        self._check_keys(("streams", name), own, known)
+
+    def _check_keys(self, place: tuple[str, ...], found: Values, known: list[str]) -> None:
+        """Raises EdgeHalError for a key that is not known here, with the nearest that is."""
+        for key in found:
+            if key in known:
+                continue
+            at = self.at(*place, key)
+            if place and key in OF_STATION:
+                raise EdgeHalError(
+                    f"{at}: '{key}' belongs to the whole station", "", "write it at the top", exit_code=2
+                )
+            near = difflib.get_close_matches(str(key).replace("_", "-"), known, n=1, cutoff=0.5)
+            if key in OF_COMMAND:
+                todo = INSTEAD.get(key, f"give --{key} on the command line")
+            else:
+                todo = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise EdgeHalError(f"{at}: unknown key '{key}'", "", todo, exit_code=2)
 
 
 def _views(value: Any) -> tuple[str, ...]:
@@ -201,35 +273,12 @@ def _arguments(command: Any, words: Values) -> list[str]:
     return found
 
 
-def _priority(value: Any, at: str) -> int:
-    try:
-        return 0 if value is None else int(value)
-    except (ValueError, TypeError) as error:
-        raise EdgeHalError(f"{at}: '{PRIORITY}'", "it is a whole number", "write priority: 1", exit_code=2) from error
-
-
 def _blamed(error: Any, words: Values, place: tuple[str, ...]) -> tuple[str, ...]:
     """The key that an error is about."""
     option = getattr(error, "param", None)
     name = getattr(error, "option_name", None) or (option.opts[0] if option is not None else "")
     key = name.removeprefix("--")
     return (*place, key) if key in words else place or ("",)
-
-
-def _check_keys(path: Path, lines: Lines, place: tuple[str, ...], found: Values, known: list[str]) -> None:
-    """Raises EdgeHalError for a key that is not known here, with the nearest that is."""
-    for key in found:
-        if key in known:
-            continue
-        at = f"{path}, line {line_of(lines, (*place, key))}"
-        if place and key in OF_STATION:
-            raise EdgeHalError(f"{at}: '{key}' belongs to the whole station", "", "write it at the top", exit_code=2)
-        near = difflib.get_close_matches(str(key).replace("_", "-"), known, n=1, cutoff=0.5)
-        if key in OF_COMMAND:
-            todo = INSTEAD.get(key, f"give --{key} on the command line")
-        else:
-            todo = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise EdgeHalError(f"{at}: unknown key '{key}'", "", todo, exit_code=2)
 
 
 def given_to_station(ctx: typer.Context) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Lost
 from edge_hal.runtime.bridges import bridge as module
 from edge_hal.runtime.bridges.bridge import Delivery, Identity, Source, Unavailable, bridge
-from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.stop import Stop
 from tests.helpers.deliveries import kept
 from tests.helpers.processes import REPOSITORY

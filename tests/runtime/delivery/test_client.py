@@ -19,9 +19,10 @@ from edge_hal.events import Event, Lost, decode, encode
 from edge_hal.runtime.delivery import connection as module
 from edge_hal.runtime.delivery.client import Since, Subscription, _Followed, subscribe
 from edge_hal.runtime.delivery.connection import Answer, LiveMessage
-from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.retention import Retention
 from tests.helpers.sample_events import STREAM, start, transition
 
 FOREVER = Retention(float("inf"), 2**63)

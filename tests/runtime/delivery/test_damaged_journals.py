@@ -18,9 +18,10 @@ from edge_hal.runtime import threads
 from edge_hal.runtime.delivery import held_events, sender
 from edge_hal.runtime.delivery import journal as module
 from edge_hal.runtime.delivery.client import subscribe
-from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.journal_reader import JournalReader
 from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.retention import Retention
 from tests.helpers.sample_events import STREAM, start, transition
 
 COUNT = 40

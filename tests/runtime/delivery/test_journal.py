@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery import journal as module
-from edge_hal.runtime.delivery.journal import Journal, Retention, default_path
+from edge_hal.runtime.delivery.journal import Journal, default_path
 from edge_hal.runtime.delivery.journal_reader import JournalReader, Page
+from edge_hal.runtime.delivery.retention import Retention
 
 FOREVER = Retention(float("inf"), 2**63)
 

@@ -16,8 +16,9 @@ import zmq
 
 from edge_hal.events import End, Lost
 from edge_hal.runtime.delivery.client import subscribe
-from edge_hal.runtime.delivery.journal import Journal, Retention
+from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.retention import Retention
 from tests.helpers.deliveries import TIMEOUT_S, edge_hal, kept, run_arguments, spawn
 from tests.helpers.sample_events import STREAM, start, transition
 

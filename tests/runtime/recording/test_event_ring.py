@@ -21,7 +21,7 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Gap, Transition, encode
 from edge_hal.procedure.rules import Procedure, Step
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import Recording, comparable, read_recording
 from edge_hal.runtime.recording.state_file import load, save

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import read_recording

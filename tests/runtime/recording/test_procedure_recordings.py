@@ -10,7 +10,7 @@ import pytest
 
 from edge_hal.events import Cycle, Deviation, Event, Transition, encode
 from edge_hal.procedure.rules import Procedure
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import Recording, comparable, read_recording
 from edge_hal.runtime.recording.writer import EVENTS, LOG

@@ -19,7 +19,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Transition, encode
 from edge_hal.media.video_file import VideoFile
 from edge_hal.procedure.rules import Procedure, Step
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.model import Model
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces

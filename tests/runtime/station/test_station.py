@@ -16,7 +16,7 @@ import pytest
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Start, Transition, encode
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable
 from edge_hal.runtime.runner import run

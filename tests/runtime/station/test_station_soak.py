@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from edge_hal.events import End, Event, Gap
-from edge_hal.runtime.delivery.journal import Retention
 from edge_hal.runtime.delivery.publisher import Publisher
 from edge_hal.runtime.delivery.report import Status
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.sources.watchdog import Limits
 from edge_hal.runtime.station.options import AddressOptions, FusedOptions, StationOptions
 from edge_hal.runtime.station.run import run_station

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Deviation, Event, Moment, Transition, encode
 from edge_hal.runtime.api import open_model
-from edge_hal.runtime.delivery.journal import Retention
+from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import comparable, read_recording
 from edge_hal.runtime.runner import RunOptions
