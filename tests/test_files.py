@@ -86,3 +86,13 @@ def test_several_files_are_written_all_or_none(tmp_path: Path, monkeypatch: pyte
 def test_an_error_is_no_longer_than_a_page() -> None:
     error = EdgeHalError("x" * 10**7, "y" * 10**7, "z" * 10**7)
     assert len(str(error)) < 13_000
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_cannot_be_listed_can_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o300)
+    try:
+        write_file(tmp_path / "a", "new")
+    finally:
+        tmp_path.chmod(0o700)
+    assert (tmp_path / "a").read_text() == "new"

@@ -109,7 +109,10 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
-    number = os.open(path, os.O_RDONLY)
+    try:
+        number = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written, and not listed
+        return
     try:
         os.fsync(number)
     except OSError as error:
