@@ -18,6 +18,8 @@ from edge_hal.decoding.familiarity import MOST_COMPONENTS, Array, Familiarity
 FOLDS = 4
 LEAST_VIDEOS = 4
 LEAST_PEAKS = 5
+ROUNDING = 1e-6
+"""Peaks that differ from the level by less are those of vectors that never change."""
 MOST_VECTORS = 20_000
 BLOCK = 4096
 """Long videos of long vectors would fill the memory in float64."""
@@ -58,7 +60,7 @@ def fit_familiarity(videos: Mapping[str, NDArray[np.floating]], model_hz: float)
         return None
     level = float(np.quantile(together, LEVEL_QUANTILE))
     peaks = np.concatenate([peaks_over(each, level, window) for each in averages]) - level
-    if len(peaks) < LEAST_PEAKS or peaks.mean() <= 0:
+    if len(peaks) < LEAST_PEAKS or peaks.mean() <= ROUNDING * max(1.0, abs(level)):
         return None
     tail, shape = fit_tail(peaks)
     return replace(

@@ -138,7 +138,8 @@ def _read_counts(path: Path, names: Iterable[str]) -> dict[str, Counts] | None:
     """The counts of one recording from an interrupted calibration; None if there are none."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names}
+            found = {name: stored[name] for name in names}
+            return found if all(each.shape == (BINS + 1,) for each in found.values()) else None
     except Exception:  # whatever is damaged in it: it is counted again
         return None
 

@@ -61,8 +61,7 @@ def cut(counts: Counts, method: str) -> float:
 
 def _entropy(counts: Counts, largest: float) -> float:
     """The range with the least divergence, between 1/16 of the largest magnitude and all of it."""
-    centres = 2.0 ** (LOWEST + (np.arange(BINS + 1) - 0.5) / PER_OCTAVE)
-    fine = np.histogram(centres, FINE, (0.0, largest), weights=counts)[0]
+    fine = _linear(counts, largest)
     fine[0] = 0.0  # int8 represents 0 exactly, whatever the range
     if not fine.any():
         return largest
@@ -81,6 +80,14 @@ def _entropy(counts: Counts, largest: float) -> float:
         if divergence < best:
             best, where = divergence, stop
     return largest * where / FINE
+
+
+def _linear(counts: Counts, largest: float) -> NDArray[np.float64]:
+    """(FINE,) the counts in bins of equal width up to `largest`. A logarithmic bin that covers several of them is
+    spread evenly over them."""
+    edges = 2.0 ** (LOWEST + np.arange(BINS + 1) / PER_OCTAVE)
+    below = np.interp(np.linspace(0.0, largest, FINE + 1), np.append(0.0, edges), np.append(0.0, counts.cumsum()))
+    return np.diff(below)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Shift:
 
     Attributes:
         transitions: of float32, including the first label of each stream.
-        moved: transitions of either without a partner within the ticks of the budget.
+        moved: transitions without a partner within the ticks of the budget: of the stream that has more of them.
         f1_50: of the segments in per cent, with those of float32 as truth.
         frame_agreement: share of ticks with the same most likely label.
         posterior_rms: root mean square of the difference of probabilities.

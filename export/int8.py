@@ -43,6 +43,8 @@ from .quantise_convolutions import CONVOLUTIONS, has_many_convolutions, quantise
 
 ENCODER_PREFIX = "encoder"
 MAX_TICKS = 20_000
+SEARCH = 2
+"""Another number makes evaluations on the disk invalid."""
 MAX_PICTURE_BYTES = 256 << 20
 
 
@@ -201,14 +203,15 @@ class _Trial:
         self.ranges: dict[str, dict[str, float]] = {}
         self.expected: list[NDArray[np.float32]] = []
         self.convolutions: onnx.ModelProto | None = None
-        self._encoded: dict[frozenset[str], list[NDArray[np.float32]]] = {}
+        self._encoded: dict[tuple[tuple[str, float | None], ...], list[NDArray[np.float32]]] = {}
 
     def key(self, recordings: Sequence[CalibrationRecording]) -> str:
         """Identifies graphs, thresholds, recordings and budget. Evaluations with the same key are reused."""
         parts = [path.read_bytes() for path in (*self.graphs, *([self.encoder] if self.encoder else []))]
         parts += [r.sha256().encode() for r in recordings]
         parts += [] if self.convolutions is None else [self.convolutions.SerializeToString(deterministic=True)]
-        parts.append(json.dumps([self.decoder.to_json(), asdict(self.budget), self.ranges], sort_keys=True).encode())
+        settings = [SEARCH, self.decoder.to_json(), asdict(self.budget), self.ranges]
+        parts.append(json.dumps(settings, sort_keys=True).encode())
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def layers(self) -> list[str]:
@@ -262,15 +265,14 @@ class _Trial:
     def _vectors(self, calibration: Calibration, graph: Path) -> list[NDArray[np.float32]]:
         """The vectors of the int8 encoder, which is written to `graph`. Those of the last encoder are kept, because
         encoding takes longer than all else in the search."""
-        layers = frozenset(layer for layer in calibration.layers if layer.split(".")[0] == ENCODER_PREFIX)
-        if layers not in self._encoded:
+        layers = sorted(layer for layer in calibration.layers if layer.split(".")[0] == ENCODER_PREFIX)
+        key = tuple((layer, calibration.ranges.get(layer)) for layer in layers)
+        if key not in self._encoded:
             onnx.save(calibration.apply(self.models[ENCODER_PREFIX], ENCODER_PREFIX), graph)
             self._encoded = {
-                layers: [
-                    r.vectors if r.pictures is None else encode_pictures(graph, r.pictures) for r in self.recordings
-                ]
+                key: [r.vectors if r.pictures is None else encode_pictures(graph, r.pictures) for r in self.recordings]
             }
-        return self._encoded[layers]
+        return self._encoded[key]
 
     def _posteriors(self, graphs: Sequence[Path], vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         spec, chunk = self.spec, self.spec.chunk_sizes[-1]

@@ -83,8 +83,8 @@ def check_age(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any],
 
 
 def check_layers(bundle: Bundle, checkpoint: Checkpoint, x: NDArray[np.float32]) -> list[Check]:
-    """Compare the quantised weights of every graph with the float weights, and measure the input noise on `x` (T,
-    D)."""
+    """Compare the quantised weights of every step graph with the float weights, and measure the input noise on `x` (T,
+    D). The encoder has no such check: its vectors are compared as a whole."""
     spec = bundle.spec
     if bundle.precision != "int8":
         return []

@@ -6,9 +6,9 @@ TensorRT from 10.3 on reads this as int8. Biases stay float, because TensorRT re
 
 *Dynamic* (ONNX Runtime on CPUs): the scale of the input is computed at each step (DynamicQuantizeLinear,
 MatMulInteger), so no calibration is needed. Weights have 7 bits: x86 without VNNI adds pairs of u8 x s8 products in 16
-bits, which 255 * 127
-* 2 exceeds and 255 * 64 * 2 does not. With 8 bits an older CPU would compute other numbers. The rows of a chunk are
-quantised separately. A common scale would let a tick depend on later ones, and chunk sizes would change the result.
+bits, which `255 * 127 * 2` exceeds and `255 * 64 * 2` does not. With 8 bits an older CPU would compute other numbers.
+The rows of a chunk are quantised separately. A common scale would let a tick depend on later ones, and chunk sizes
+would change the result.
 
 A *layer* has the name of the initializer of its weights, which is the same in the graphs of all chunk sizes.
 """

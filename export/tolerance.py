@@ -33,8 +33,8 @@ EXACT = Tolerance(1e-9, 0.0)
 TOLERANCES = {
     "fp32": Tolerance(1e-5, 1e-4),
     # Unit roundoff is 2^-11 = 5e-4. A block has about 20 rounded operations and as many residual additions. Their
-    # errors # add up like a random walk and are amplified by later layers: 7e-4 of the RMS was measured
-    # (docs/tensorrt.md). A # graph with a wrong connection is off by 0.1 to 1.
+    # errors add up like a random walk and are amplified by later layers: 7e-4 of the RMS was measured
+    # (docs/tensorrt.md). A graph with a wrong connection is off by 0.1 to 1.
     "fp16": Tolerance(2e-3, 0.0, peak=0.05, rms=0.02),
     # Inputs and weights of a layer have a signal-to-noise ratio of 25 to 40 dB, an error of 1 to 6 % of the RMS per
     # layer. So the check of whole tensors can only be coarse; layers, states and events have checks of their own.

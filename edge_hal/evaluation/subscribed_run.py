@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from edge_hal.metrics import IntArray
 
 Kind = TypeVar("Kind")
+ERRORS = 2000
+"""Characters of what a run that failed has printed."""
 TIMEOUT_S = 60.0
 """How long the run may stay silent, and how long it may take to end."""
 
@@ -44,7 +47,9 @@ def watch_run(
     command = [sys.executable, "-m", "edge_hal", "run", "--bundle", str(bundle), "--camera", camera]
     command += ["--pace", pace, "--pub", endpoint, "--stream", stream, "--wait-subscribers", "1", "--json"]
     heard: list[Event] = []
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # A pipe that nobody reads would stop a run that warns much.
+    told = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, text=True)
     try:
         with subscribe(endpoint, stream, timeout_s=TIMEOUT_S) as events:
             for event in events:
@@ -53,7 +58,7 @@ def watch_run(
                     on_transition(event)
                 elif isinstance(event, End):
                     break
-        _, errors = process.communicate(timeout=TIMEOUT_S)
+        process.wait(TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         heard_s = f"{len(heard)} events came, and then none for {TIMEOUT_S:.0f} s"
         todo = f"try it alone: edge-hal run --bundle {bundle} --camera {camera} --pace {pace}"
@@ -61,6 +66,9 @@ def watch_run(
     finally:
         process.kill()
         process.wait()
+        told.seek(0)
+        errors = told.read(ERRORS)
+        told.close()
         for path in (socket, socket.with_name(f"{socket.name}.lock")):
             path.unlink(missing_ok=True)
     if process.returncode:

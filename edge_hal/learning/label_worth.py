@@ -1,7 +1,7 @@
 """What labels are worth: how many more frames would be right if so many minutes of the training videos were labelled.
 
-Nothing but the training knows: the true labels do not exist. So each kept restart of the alignment is taken for the
-truth in turn, and the named videos get its labels. At least these frames agree with it then. At most, the others are
+The true labels are not available. So each kept restart of the alignment is treated as the truth in turn, and the named
+videos get its labels. At least these frames agree with it then. At most, the others are
 aligned again as with labels of the user, and follow. The truth lies between the two more often than not: restarts are
 explained by the model better than the truth is, so the others follow them too well (docs/labels.md has the errors).
 """

@@ -41,7 +41,8 @@ HEADS = ("frame", "lagged", "action")
 NAMES = {"features": "features", "video": "video files"}
 UNKNOWN_LOG_P = -30.0
 SLOWER = 0.5
-"""Factor of the learning rate of the student where all steps are known: it has less to learn, and something to lose."""
+"""Factor of the learning rate of the student where all steps are known: a high rate would overwrite what the run
+knows."""
 SAME = "the model is that of the run: leave out --config, --encoder and --set model..., also in task.yaml"
 
 

@@ -23,6 +23,8 @@ SMALL = 1e-8
 STARTER_COMPONENTS, DISCRIMINANT_COMPONENTS = 24, 64
 """Of the vectors of a pretrained encoder: what the first alignment sees, and what the discriminants are found in."""
 SHRINKAGE = 0.1
+SMALLEST = 1e-12
+"""Variance within segments is taken for no less, so that vectors that never change have discriminants too."""
 
 
 def fitted_front_end(spec: FrontEndSpec, vectors: Sequence[NDArray[np.float32]]) -> FrontEnd:
@@ -62,7 +64,8 @@ def discriminants(vectors: Sequence[NDArray[np.float32]], labels: Sequence[Label
     rest = rows - means[member]
     within = rest.T @ rest / len(rows)
     size = len(within)
-    within = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / size * np.eye(size)
+    even = max(float(np.trace(within)) / size, SMALLEST)
+    within = (1 - SHRINKAGE) * within + SHRINKAGE * even * np.eye(size)
     whiten = np.linalg.inv(np.linalg.cholesky(within))
     directions = whiten.T @ np.linalg.eigh(whiten @ between @ whiten.T)[1][:, ::-1]
     kept = directions[:, : len(classes) - 1]

@@ -32,6 +32,7 @@ from edge_hal.model.model_file import REFERENCE_FILE, save_model
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.task_folder import MODEL_FILE, next_run, runs
 
+from .data.video_cache import content_hash
 from .data.video_set import VideoSet
 from .hmm.alignment_file import StoredAlignment
 from .label_worth import LabelWorth
@@ -142,10 +143,14 @@ def run_to_write(
 def identity_of(
     config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None, init: str | None = None
 ) -> str:
-    """What must be equal to resume a run: settings, seed, videos with lists and labels, a given alignment, and the
-    model that it begins with (its SHA-256)."""
-    data: list[Any] = [videos.labels, [[v.name, v.transcript, v.length, v.rate_hz] for v in videos.videos], alignment]
-    labels = [hashlib.sha256(v.labels.tobytes()).hexdigest() for v in videos.videos if v.labels is not None]
+    """What must be equal to resume a run: settings, seed, videos (their contents too) with lists and labels, a given
+    alignment, the file of a given encoder, and the model that it begins with (its SHA-256)."""
+    rows = [[v.name, v.transcript, v.length, v.rate_hz, content_hash(v.path)] for v in videos.videos]
+    data: list[Any] = [videos.labels, rows, alignment]
+    labels = [[v.name, hashlib.sha256(v.labels.tobytes()).hexdigest()] for v in videos.videos if v.labels is not None]
+    encoder = config.model.encoder
+    if encoder is not None and (encoder.weights or encoder.kind.startswith("onnx:")):
+        data += [content_hash(encoder.weights or Path(encoder.kind.removeprefix("onnx:")))]
     data += [labels] if labels else []
     data += [] if init is None else [init]
     digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()

@@ -114,7 +114,7 @@ def _follow(process: subprocess.Popen[bytes], silence_s: float, report: Progress
 
 
 def _main(name: str, arguments: str, reports: str) -> None:
-    """The other process. Answers leave by what was its standard output; what libraries print there goes elsewhere."""
+    """The other process. Answers are written to its standard output, and what libraries print to standard error."""
     with os.fdopen(os.dup(1), "w", buffering=1) as out:
         os.dup2(2, 1)
 

@@ -34,8 +34,8 @@ class CudaDevice:
     """The first GPU, its primary context, and a stream, memory and graphs of our own. One thread at a time uses it.
 
     pycuda keeps a stack of contexts for each thread and aborts the process where a thread, or the process, ends with
-    one left on it. So the context is on the stack only inside `active`, and whoever owns the last reference, or the end
-    of the process, closes the device.
+    one left on it. So the context is on the stack only inside `active`. The device is closed by `close`, by garbage
+    collection, or at the end of the process.
 
     Args:
         graphs: capture CUDA graphs where that is possible; False compares with plain launches.
@@ -127,8 +127,8 @@ class CudaRefusal(Exception):
 
 
 class _Owned:
-    """What lives on the GPU for one device, and the context it lives in. It does not know the device, whose end it is
-    told of."""
+    """GPU resources of one `CudaDevice`, and their context. It holds no reference to the device, so that the finaliser
+    of the device can release it."""
 
     def __init__(self, context: Any) -> None:
         self.stream: Any = None

@@ -157,7 +157,7 @@ class TensorRtEngine:
         return {name: tensor.host for name, tensor in run.outputs.items()}
 
     def reset(self) -> None:
-        # The role stays: outputs handed out before a reset keep their promise of one more call.
+        # The role stays: outputs handed out before a reset stay valid for one more call.
         self.restore(self._fills)
 
     def restore(self, state: Mapping[str, Any]) -> None:

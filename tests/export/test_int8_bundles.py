@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_hal.bundle import file_hash, load_bundle, write_bundle
@@ -17,6 +19,7 @@ from edge_hal.calib import observe as observing
 from edge_hal.calib.calibration_set import CalibrationRecording
 from edge_hal.calib.ranges import Ranges
 from edge_hal.errors import EdgeHalError
+from edge_hal.export import int8
 from edge_hal.export.bundle import export_bundle
 from edge_hal.export.certificate import certify
 from edge_hal.export.compute import of_graph
@@ -271,3 +274,23 @@ def test_a_graph_for_tensorrt_has_no_zero_points_and_one_for_cpus_no_saturation(
         for entry in onnx.load(path).graph.initializer:
             if entry.data_type == TensorProto.INT8:
                 assert np.abs(numpy_helper.to_array(entry).astype(int)).max() <= 64  # 2 * 255 * 64 fits 16 bits
+
+
+def test_the_vectors_of_an_encoder_are_those_of_its_own_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two methods find other ranges for the same layers."""
+    encoded: list[Path] = []
+
+    def encode(graph: Path, pictures: Any) -> NDArray[np.float32]:
+        encoded.append(graph)
+        return np.full((2, 3), len(encoded), np.float32)
+
+    monkeypatch.setattr(int8, "encode_pictures", encode)
+    monkeypatch.setattr(onnx, "save", lambda model, path: None)
+    monkeypatch.setattr(Calibration, "apply", lambda self, model, prefix: self.ranges)
+    trial = int8._Trial.__new__(int8._Trial)
+    pictures = SimpleNamespace(pictures=np.zeros((2, 4, 4, 3), np.uint8), vectors=np.zeros((2, 3), np.float32))
+    trial._encoded, trial.recordings, trial.models = {}, [pictures], {"encoder": None}  # type: ignore[list-item, dict-item]
+    layers = frozenset(["encoder.a", "l0.b"])
+    for ranges, expected in (({"encoder.a": 1.0}, 1), ({"encoder.a": 9.0}, 2), ({"encoder.a": 9.0, "l0.b": 3.0}, 2)):
+        found = trial._vectors(Calibration("tensorrt", ranges, layers, {}), tmp_path / "graph")
+        assert found[0][0, 0] == expected == len(encoded)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from edge_hal.calib.ranges import METHODS, Ranges, count, cut, upper_edge
+from edge_hal.calib.ranges import FINE, LEVELS, METHODS, Ranges, count, cut, upper_edge
 from edge_hal.calib.sensitivity import Budget, Memory, Shift, search
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.graphs import export_encoder
@@ -64,6 +67,27 @@ def test_outliers_are_clipped_by_percentile_and_entropy_only() -> None:
     noise = {name: signal_to_noise_db(count(rng.normal(size=100_000)), r / INT8_MAX) for name, r in
              (("fits", 4.5), ("wide", 450.0), ("narrow", 0.1))}  # fmt: skip
     assert 33 < noise["fits"] < 40 and noise["wide"] < 3 and noise["narrow"] < 3
+
+
+@pytest.mark.parametrize(("kind", "near"), [("normal", 0.1), ("laplace", 0.1), ("t", 0.25)])
+def test_entropy_ranges_are_those_of_a_histogram_with_equal_bins(kind: str, near: float) -> None:
+    """The counts are kept in logarithmic bins, which are wider than the equal ones where values are large."""
+    rng = np.random.default_rng(0)
+    drawn: dict[str, Callable[..., Any]] = {"normal": rng.normal, "laplace": rng.laplace}
+    values = drawn.get(kind, partial(rng.standard_t, 3))(size=300_000)
+    magnitude = np.abs(values)
+    fine = np.histogram(magnitude, FINE, (0.0, magnitude.max()))[0].astype(float)
+    fine[0] = 0.0
+    divergences = {}
+    for stop in range(FINE // 16, FINE + 1, FINE // 128):
+        reference = np.append(fine[: stop - 1], fine[stop - 1 :].sum())
+        part = np.arange(stop) * LEVELS // stop
+        total, filled = np.bincount(part, fine[:stop]), np.bincount(part, fine[:stop] > 0)
+        quantised = np.where(fine[:stop] > 0, (total / np.maximum(filled, 1))[part], 0.0)
+        p, q = reference / reference.sum(), quantised / quantised.sum()
+        divergences[stop] = (p[p > 0] * np.log(p[p > 0] / np.maximum(q[p > 0], 1e-12))).sum()
+    direct = magnitude.max() * min(divergences, key=lambda stop: float(divergences[stop])) / FINE
+    assert cut(count(values), "entropy") == pytest.approx(direct, rel=near)
 
 
 def test_ranges_are_read_back_and_damaged_ones_refused(tmp_path: Path) -> None:

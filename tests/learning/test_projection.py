@@ -82,6 +82,14 @@ def test_more_components_than_numbers_are_refused() -> None:
         load_config("tiny", ["model.projected=65"])
 
 
+def test_vectors_that_never_change_within_a_segment_have_discriminants() -> None:
+    labels = np.repeat([0, 1, 2], 20)
+    still = [np.eye(3, 8, dtype=np.float32)[labels], np.eye(3, 8, dtype=np.float32)[labels[::-1]]]
+    found = discriminants(still, [labels, labels[::-1]])
+    assert all(x.shape == (60, 2) and np.isfinite(x).all() for x in found)
+    assert np.isfinite(discriminants([np.ones((60, 8), np.float32)] * 2, [labels] * 2)).all()
+
+
 def test_discriminants_find_the_weak_direction_that_separates_the_labels() -> None:
     rng = np.random.default_rng(1)
     made, truth = [], []

@@ -169,7 +169,10 @@ def test_a_run_is_not_resumed_on_other_videos_settings_or_seed(data: Path, tmp_p
     other = shutil.copytree(data, tmp_path / "other")
     (other / "transcripts" / "video0.txt").write_text("reach\nturn\n")
     before = contents(tmp_path / "run")
-    changes: tuple[dict[str, Any], ...] = ({"seed": 1}, {"split": None}, {"data": other})
+    again = shutil.copytree(data, tmp_path / "again")  # features of the same lengths, extracted anew
+    features = again / "features" / "video0.npy"
+    np.save(features, np.load(features) + np.float32(0.5))
+    changes: tuple[dict[str, Any], ...] = ({"seed": 1}, {"split": None}, {"data": other}, {"data": again})
     for change in changes:
         with pytest.raises(EdgeHalError, match="other settings or videos"):
             learn(**{"data": data, "out": tmp_path / "run", **change})

@@ -114,15 +114,15 @@ def read_timestamps(path: Path, ids: dict[str, int], length: int) -> NDArray[np.
     for number, line in enumerate(read_lines(path), 1):
         if not line:
             continue
-        frame, _, step = line.partition(" ")
         stamp = STAMP.fullmatch(line)
-        if stamp is None or step not in ids or (length and int(frame) >= length):
+        frame, step = (-1, line) if stamp is None else (int(stamp[1]), stamp[2])
+        if stamp is None or step not in ids or (length and frame >= length):
             raise EdgeHalError(
                 f"{path}, line {number}: '{line[:80]}' is no stamp",
                 f"it must read 'frame step', with a frame below {length or 'the length'} and a step of mapping.txt",
-                nearest(step, list(ids)) if step not in ids else "",
+                nearest(step[:80], list(ids)) if step not in ids else "",
             )
-        stamps[int(frame)] = ids[step]
+        stamps[frame] = ids[step]
     labels = np.full(length or max(stamps, default=-1) + 1, -1, np.int64)
     labels[list(stamps)] = list(stamps.values())
     return labels

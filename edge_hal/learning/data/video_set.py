@@ -100,8 +100,8 @@ def without_order(videos: VideoSet) -> VideoSet:
     return replace(videos, videos=unordered, notes=notes)
 
 
-def with_labels_of(videos: VideoSet, labels: tuple[str, ...], knower: str) -> VideoSet:
-    """The videos with label numbers of a model. Labels are matched by name; `knower` names the model in notes.
+def with_labels_of(videos: VideoSet, labels: tuple[str, ...], model_name: str) -> VideoSet:
+    """The videos with label numbers of a model. Labels are matched by name; `model_name` names the model in notes.
 
     The labels of the result are those of the model, then those that only the data have: no model can be right there.
 
@@ -114,15 +114,15 @@ def with_labels_of(videos: VideoSet, labels: tuple[str, ...], knower: str) -> Vi
     only_model = [name for name in labels if name not in videos.labels]
     if len(only_data) == len(videos.labels):
         raise EdgeHalError(
-            f"{knower} knows other steps than the data",
-            f"the data have {', '.join(videos.labels[:5])}, {knower} has {', '.join(labels[:5])}",
+            f"{model_name} knows other steps than the data",
+            f"the data have {', '.join(videos.labels[:5])}, {model_name} has {', '.join(labels[:5])}",
             "give the data it was trained for",
         )
     notes = list(videos.notes)
     if only_data:
-        notes.append(f"{knower} does not know {count_of(only_data, 'step')}: frames with this label count as wrong")
+        notes.append(f"{model_name} does not know {count_of(only_data, 'step')}: frames with this label count as wrong")
     if only_model:
-        notes.append(f"the data do not have {count_of(only_model, 'step')} of {knower}")
+        notes.append(f"the data do not have {count_of(only_model, 'step')} of {model_name}")
     every = (*labels, *only_data)
     number = np.array([every.index(name) for name in videos.labels] + [-1], np.int64)  # the last is for -1, unknown
     return replace(

@@ -137,6 +137,8 @@ def _z_score(x: Array, reference: Array) -> Array:
 def _check(features: Sequence[NDArray[Any]], transcripts: Sequence[Sequence[int]], num_labels: int) -> None:
     if len(features) != len(transcripts) or not features:
         raise EdgeHalError("cannot align", f"{len(features)} videos with {len(transcripts)} transcripts")
+    if sum(map(len, features)) < 2:
+        raise EdgeHalError("cannot align", "all videos together have one frame", "add videos")
     for i, (x, transcript) in enumerate(zip(features, transcripts, strict=True)):
         if not len(transcript):
             raise EdgeHalError(f"cannot align video {i}", "its transcript is empty")

@@ -31,8 +31,8 @@ class HmmConfig:
         first_power, last_power: emissions are raised to a power that goes from the first to the second over the
             iterations. It is below 1 because neighbouring frames are not independent.
         anchored_share: for this share of the iterations, segment m of M is weighted by exp(-min(m, M-1-m) / tau), with
-            tau from 1 to 20, and the durations stay as initialised. The ends of a video come first, because the order
-            leaves little choice there.
+            tau from 1 to 20, and the durations stay as initialised, in the next iteration too. The ends of a video
+            come first, because the order leaves little choice there.
         duration_spread: standard deviation of the log durations that a restart begins with.
         normalise_videos: z-score the features of each video by itself.
         pause: every action may end in one state that all actions share. What looks the same between any two steps

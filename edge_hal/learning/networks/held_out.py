@@ -1,5 +1,9 @@
-"""Posteriors of videos that a network was not trained on, by two folds. They are what thresholds are fitted on: a
-network knows its own training videos by heart."""
+"""Posteriors of videos that a network was not trained on, by two folds. Thresholds are fitted on them, because a
+network knows its own training videos by heart.
+
+What the folds share has seen all videos: the alignment, the frame encoder of kind `own`, and with `--init` the weights
+of the run that the training begins with, where that run was trained on some of these videos.
+"""
 
 from __future__ import annotations
 

@@ -128,8 +128,9 @@ class Crop:
 
 
 def crops(lengths: Sequence[int], crop: int, generator: torch.Generator) -> list[tuple[int, slice]]:
-    """(video, ticks): each video cut into crops of `crop` ticks, at a random phase. A crop starts from a fresh state,
-    as a stream does, and its bins start at its first tick."""
+    """(video, ticks): each video cut into crops of `crop` ticks, at a random phase. The first crop begins at tick 0 and
+    overlaps the second; an end shorter than a quarter of a crop is left out. A crop starts from a fresh state, as a
+    stream does, and its bins start at its first tick."""
     pieces = []
     for index, length in enumerate(lengths):
         phase = int(torch.randint(0, crop, (1,), generator=generator))

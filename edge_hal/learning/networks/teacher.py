@@ -21,6 +21,7 @@ from edge_hal.config import Learning
 from edge_hal.learning.data.rates import choose_align_hz
 from edge_hal.learning.data.recordings import Labels
 from edge_hal.learning.hmm.known_labels import KnownSegments, align_between, bin_segments
+from edge_hal.metrics import runs_of
 from edge_hal.model.latents import Latents
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import PyramidSpec
@@ -57,6 +58,17 @@ def pooled(features: Tensor, period: int) -> Tensor:
     return total / count
 
 
+def pooled_labels(labels: Labels, period: int) -> Labels:
+    """Labels of bins, (T,) -> (ceil(T / period),): those in the middle of each. If a segment would be lost, each bin
+    has the label of most of its ticks, and each segment has one bin at least."""
+    middle = labels[np.minimum(np.arange(-(-len(labels) // period)) * period + period // 2, len(labels) - 1)]
+    values, starts, stops = runs_of(labels)
+    if len(runs_of(middle)[0]) == len(values) or len(values) > len(middle):
+        return middle
+    segments = bin_segments(np.repeat(np.arange(len(values)), stops - starts), period)
+    return np.asarray(values[segments], np.int64)
+
+
 def learn_alignment(
     features: Sequence[Tensor],
     transcripts: Sequence[Sequence[int]],
@@ -90,10 +102,7 @@ def learn_alignment(
     latents = Latents(teacher_spec)
     module = nn.ModuleDict({"pyramid": pyramid, "latents": latents})
     sizes = np.cumsum([len(x) for x in tokens])[:-1]
-    first = [
-        label[np.minimum(np.arange(len(x)) * period + period // 2, len(label) - 1)]
-        for x, label in zip(tokens, first_labels, strict=True)
-    ]
+    first = [pooled_labels(label, period) for label in first_labels]
     memory = {"labels": torch.from_numpy(np.concatenate(first))}
     present = torch.zeros(len(tokens), len(spec.labels))
     for index, transcript in enumerate(transcripts):

@@ -65,7 +65,7 @@ def query(node: str) -> dict[str, Any]:
     except OSError as error:
         return {"errno": error.errno or errno.EIO, "name": "", "captures": False}
     _, card, _, _, of_all, of_node = struct.unpack_from("16s32s32sIII", reply)
-    # With bit 31 the driver tells of this node apart from the others of the camera.
+    # If bit 31 (V4L2_CAP_DEVICE_CAPS) is set, the second number describes this node alone.
     capabilities = of_node if of_all & 0x80000000 else of_all
     name = card.split(b"\0")[0].decode(errors="replace")
     return {"errno": 0, "name": name or "a camera without a name", "captures": bool(capabilities & CAPTURES)}

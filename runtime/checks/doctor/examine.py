@@ -1,4 +1,4 @@
-"""All checks, in the order in which a run meets what they look at."""
+"""All checks, in the order in which a run needs what they check."""
 
 from __future__ import annotations
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.hmm import problem
 from edge_hal.learning.hmm.align import align_with_hmm, whitened
 from edge_hal.learning.hmm.em import HmmConfig
-from edge_hal.learning.hmm.transcript_chain import Batch
+from edge_hal.learning.hmm.transcript_chain import Batch, parts_that_fit
 from edge_hal.metrics import transcript_of, uniform_split
 from tests.helpers.hmm_videos import accuracy, make_videos
 
@@ -90,7 +92,7 @@ def test_expectations_are_those_of_the_definition_with_known_segments_and_pauses
         last = int(problem.last[i])
         seen = emission[:frames, i][:, problem.chain[i, : last + 1]]
         if known_segments[i] is not None:
-            segment = np.arange(last + 1) // problem.subs[i]
+            segment = problem.segments[i]
             seen = np.where((known_segments[i][:, None] >= 0) & (known_segments[i][:, None] != segment), -np.inf, seen)
         stay, move = np.log1p(-leave[i, : last + 1]), np.log(leave[i, : last + 1])
         forward, backward = np.full((2, frames, last + 1), -np.inf)
@@ -235,3 +237,56 @@ def test_alone_or_together_a_video_is_aligned_alike(monkeypatch: pytest.MonkeyPa
     alone = align_with_hmm(features, transcripts, 5, seed=1, restarts=2)
     for a, b in zip(together.labels, alone.labels, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def chain_is_possible(parts: NDArray[np.int64], known: NDArray[np.int64]) -> bool:
+    """By brute force over the begins of all segments."""
+    count, length = len(parts), len(known)
+    for inner in itertools.combinations(range(1, length), count - 1):
+        begins = np.array([0, *inner, length])
+        labels = np.repeat(np.arange(count), np.diff(begins))
+        if (np.diff(begins) >= parts).all() and ((known < 0) | (known == labels)).all():
+            return True
+    return False
+
+
+@given(st.integers(1, 4), st.integers(0, 8), st.integers(1, 4), st.integers(0, 2**32 - 1))
+@settings(max_examples=300, deadline=None)
+def test_sub_states_fit_between_known_segments(count: int, spare: int, most: int, seed: int) -> None:
+    """Each chain is possible, no sub-state is given up without need, and there is one for each segment at least."""
+    rng = np.random.default_rng(seed)
+    begins = rng.permutation(np.arange(1, count + spare))[: count - 1]
+    truth = np.repeat(np.arange(count), np.diff([0, *np.sort(begins), count + spare]))
+    known = np.where(rng.random(len(truth)) < rng.random(), truth, -1)
+    wanted = np.full(count, most)
+    parts = parts_that_fit(wanted, known)
+    assert parts.min() >= 1 and (parts <= wanted).all() and chain_is_possible(parts, known)
+    if chain_is_possible(wanted, known):
+        assert (parts == wanted).all()
+    for m in np.flatnonzero(parts < wanted):
+        assert parts[m] >= parts.max() - 1 or not chain_is_possible(parts + (np.arange(count) == m), known)
+
+
+@pytest.mark.parametrize("pause", [False, True])
+@pytest.mark.parametrize("stamps", [False, True])
+@pytest.mark.parametrize("bins", [1, 2, 3])
+def test_a_known_segment_shorter_than_its_sub_states_leaves_the_features_their_say(
+    pause: bool, stamps: bool, bins: int
+) -> None:
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(4, 8)) * 2
+
+    def video(durations: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        labels = np.repeat([0, 1, 2, 3], durations)
+        return mean[labels] + rng.normal(size=(len(labels), 8)) * 0.5, labels
+
+    first, truth = video([10, bins, 14, 12])
+    given = np.array([9, 10, 10 + bins]) if stamps else np.arange(11 + bins)
+    known = np.full(len(truth), -1)
+    known[given] = truth[given]
+    others = [video(rng.integers(8, 20, 4).tolist())[0] for _ in range(5)]
+    lists, config = [(0, 1, 2, 3)] * 6, HmmConfig(pause=pause)
+    segments = [known, *[None] * 5]
+    found = align_with_hmm([first, *others], lists, 4, seed=0, restarts=8, config=config, known_segments=segments)
+    assert (found.labels[0] == truth).mean() >= 0.9
+    assert all(abs(each.order) < 10 for each in found.evidence) and found.best[0].log_likelihood > -100
