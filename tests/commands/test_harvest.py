@@ -130,7 +130,7 @@ def test_a_harvest_that_was_killed_anywhere_ends_as_if_it_had_not(task: Path, tm
         assert code in (0, 9), err
         command("check", "again")  # reads whatever is there
         if code == 9:
-            assert "stretches taken" in command("harvest", "tape", "--into", "again").stdout
+            assert " taken into again" in command("harvest", "tape", "--into", "again").stdout
         found = {path.relative_to("again"): data for path, data in relative(tmp_path, "again").items()}
         assert found == expected, step
         shutil.rmtree(tmp_path / "again")

@@ -138,7 +138,7 @@ def test_the_command_refuses_what_is_no_alignment(data: Path, tmp_path: Path) ->
         ("none.json", "cannot read the alignment"),
     ):
         with pytest.raises(EdgeHalError, match=text) as caught:
-            read_alignment(tmp_path / name)
+            read_alignment(tmp_path / name, exit_code=2)
         assert caught.value.exit_code == 2
     for name, text in (("none.json", "cannot read the alignment"), ("other.json", "knows no video")):
         code, _, err = call(*command, "--alignment", str(tmp_path / name))
