@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .known_labels import is_complete
+from .sub_states import chain_of, stops_of
 
 Array = NDArray[np.float64]
 
 NEVER = -1e30  # log probability of an impossible event; finite, so that differences are not nan
 LEAVE = (0.01, 0.99)  # limits of the exit probability of a state
-PAUSE_SHARE = 0.25  # of a sub-state's share of a segment, in the first initialise
 LOWEST_VARIANCE = 0.05  # of whitened features, so that no state shrinks to a point
 
 
@@ -96,38 +96,18 @@ class Batch:
         self.valid = np.arange(len(self.x))[:, None] < self.lengths
 
         self.known_segments = list(known_segments) if known_segments is not None else [None] * len(videos)
-        self.parts: list[NDArray[np.int64]] = []
-        self.segments: list[NDArray[np.int64]] = []
-        self.shares: list[Array] = []
-        chains = []
-        for n, transcript, known in zip(self.lengths, transcripts, self.known_segments, strict=True):
-            # A video that is too short for all sub-states has fewer of them, and no pause.
-            fit = n // len(transcript)
-            paused = pause is not None and fit > sub_states
-            most = min(sub_states, fit) + int(paused)
-            parts = np.full(len(transcript), most)
-            if known is not None:
-                parts = parts_that_fit(parts, known)
-            states, shares = [], []
-            for step, part in zip(transcript, parts.tolist(), strict=True):
-                own = part - int(paused and part == most)
-                states.append(step * sub_states + np.arange(own) * sub_states // own)
-                shares.append(np.ones(own))
-                if own < part:
-                    states.append(np.array([pause]))
-                    shares.append(np.array([PAUSE_SHARE]))
-            chains.append(np.concatenate(states))
-            self.parts.append(parts)
-            self.segments.append(np.repeat(np.arange(len(transcript)), parts))
-            self.shares.append(np.concatenate(shares))
-        sizes = [len(chain) for chain in chains]
+        self.chains = [
+            chain_of(n, transcript, sub_states, pause, known)
+            for n, transcript, known in zip(self.lengths.tolist(), transcripts, self.known_segments, strict=True)
+        ]
+        sizes = [len(chain.states) for chain in self.chains]
         self.last = np.array(sizes) - 1
         self.chain = np.zeros((len(videos), max(sizes)), np.int64)
         self.depth = np.zeros(self.chain.shape)  # distance of the segment from the nearer end of the video, in segments
         self.real = np.arange(max(sizes)) <= self.last[:, None]
-        for i, (chain, segments) in enumerate(zip(chains, self.segments, strict=True)):
-            self.chain[i, : sizes[i]] = chain
-            self.depth[i, : sizes[i]] = np.minimum(segments, segments[-1] - segments)
+        for i, chain in enumerate(self.chains):
+            self.chain[i, : sizes[i]] = chain.states
+            self.depth[i, : sizes[i]] = np.minimum(chain.segments, chain.segments[-1] - chain.segments)
         self.labelled = np.array(
             [
                 segments is not None and is_complete(segments, transcript)
@@ -142,7 +122,7 @@ class Batch:
         for i, segments in enumerate(self.known_segments):
             if segments is not None:
                 segment = np.full(self.chain.shape[1], -1)
-                segment[: self.last[i] + 1] = self.segments[i]
+                segment[: self.last[i] + 1] = self.chains[i].segments
                 known = np.flatnonzero(segments >= 0)
                 excluded[known, i] = segments[known, None] != segment
         return excluded
@@ -153,7 +133,7 @@ class Batch:
         leave = np.full(self.chain.shape, 0.5)
         gamma = np.zeros((len(self.x), *self.chain.shape))
         for i, transcript in enumerate(self.transcripts):
-            share = per_label[np.asarray(transcript)][self.segments[i]] * self.shares[i]
+            share = per_label[np.asarray(transcript)][self.chains[i].segments] * self.chains[i].shares
             count, length = share.size, self.lengths[i]
             segments = self.known_segments[i]
             if segments is None:
@@ -161,7 +141,7 @@ class Batch:
                 edges = share.cumsum() / share.sum() * (length - count)
                 stops = np.round(edges).astype(np.int64) + np.arange(1, count + 1)
             else:
-                stops = _stops_of(segments, np.split(share, np.cumsum(self.parts[i])[:-1]))
+                stops = stops_of(segments, np.split(share, np.cumsum(self.chains[i].parts)[:-1]))
             leave[i, :count] = 1 / np.maximum(np.diff(stops, prepend=0), 1)
             where = np.searchsorted(stops, np.arange(length), side="right")
             gamma[np.arange(length), i, where] = 1.0
@@ -264,52 +244,9 @@ class Batch:
         """Posterior (T_i, M_i) of each segment at each frame, for each video, from posteriors of positions (T, N,
         P)."""
         return [
-            np.add.reduceat(gamma[:n, i, : last + 1], np.cumsum(parts) - parts, axis=1)
-            for i, (n, last, parts) in enumerate(zip(self.lengths, self.last, self.parts, strict=True))
+            np.add.reduceat(gamma[:n, i, : last + 1], np.cumsum(chain.parts) - chain.parts, axis=1)
+            for i, (n, last, chain) in enumerate(zip(self.lengths, self.last, self.chains, strict=True))
         ]
-
-
-def parts_that_fit(parts: NDArray[np.int64], known_segments: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of sub-states of each segment (M,), made smaller where known segments (T,) leave fewer frames. A chain
-    stays at least one frame in each sub-state, so without this the chain of such a video would be impossible."""
-    parts = parts.copy()
-    known = {m: np.flatnonzero(known_segments == m) for m in np.unique(known_segments[known_segments >= 0]).tolist()}
-    while True:
-        begin = anchor = 0  # the earliest begin of segment m, and the first segment that has an influence on it
-        crowded = None
-        for m, part in enumerate(parts.tolist()):
-            if m in known and begin > known[m][0]:
-                crowded = m
-                break
-            begin += part
-            if m in known and begin <= known[m][-1] + 1:
-                begin, anchor = int(known[m][-1]) + 1, m + 1
-        if crowded is None and begin > len(known_segments):
-            crowded = len(parts)
-        if crowded is None or anchor == crowded or parts[anchor:crowded].max() == 1:  # they fit, or nothing does
-            return parts
-        parts[anchor + int(parts[anchor:crowded].argmax())] -= 1
-
-
-def _stops_of(known_segments: NDArray[np.int64], shares: Sequence[Array]) -> NDArray[np.int64]:
-    """The frame where each position of a video with known segments ends. A segment ends half-way between its last known
-    frame and the first known frame of the next. Segments that are not known divide what lies between those that are,
-    each with as much for itself as the two known ones have together. Sub-states divide segment m by `shares[m]`."""
-    edges = np.zeros(len(shares) + 1, np.int64)
-    edges[-1] = len(known_segments)
-    present, end = np.unique(known_segments[known_segments >= 0]), 0
-    for before, after in zip([-1, *present], [*present, len(shares)], strict=True):
-        begin, stop = end, len(known_segments)
-        if after < len(shares):
-            known = np.flatnonzero(known_segments == after)
-            stop, end = int(known[0]), int(known[-1]) + 1
-        missing = after - before - 1
-        halves = 2 * np.arange(missing + 1) + (before >= 0)  # half a part for each known neighbour, one for the others
-        parts = max(2 * missing + (before >= 0) + (after < len(shares)), 1)
-        edges[before + 1 : after + 1] = (begin + (stop - begin) * halves / parts + 0.5).astype(np.int64)
-    edges[0] = 0
-    inside = [width * share.cumsum() / share.sum() for width, share in zip(np.diff(edges), shares, strict=True)]
-    return np.concatenate([np.round(e + x).astype(np.int64) for e, x in zip(edges, inside, strict=False)])
 
 
 def _log_add(a: Array, b: Array) -> Array:

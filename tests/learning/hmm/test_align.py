@@ -16,7 +16,8 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.learning.hmm import problem
 from edge_hal.learning.hmm.align import align_with_hmm, whitened
 from edge_hal.learning.hmm.em import HmmConfig
-from edge_hal.learning.hmm.transcript_chain import Batch, parts_that_fit
+from edge_hal.learning.hmm.sub_states import parts_that_fit
+from edge_hal.learning.hmm.transcript_chain import Batch
 from edge_hal.metrics import transcript_of, uniform_split
 from tests.helpers.hmm_videos import accuracy, make_videos
 
@@ -92,7 +93,7 @@ def test_expectations_are_those_of_the_definition_with_known_segments_and_pauses
         last = int(problem.last[i])
         seen = emission[:frames, i][:, problem.chain[i, : last + 1]]
         if known_segments[i] is not None:
-            segment = problem.segments[i]
+            segment = problem.chains[i].segments
             seen = np.where((known_segments[i][:, None] >= 0) & (known_segments[i][:, None] != segment), -np.inf, seen)
         stay, move = np.log1p(-leave[i, : last + 1]), np.log(leave[i, : last + 1])
         forward, backward = np.full((2, frames, last + 1), -np.inf)
