@@ -133,7 +133,7 @@ def main() -> None:
             why = "the system, the container or the service limits processes and threads"
             fail(EdgeHalError("cannot start a process or a thread", why, "end others, or raise the limit"))
         if isinstance(error, OSError) and error.errno in NO_NAME:
-            fail(EdgeHalError(f"no file can be called {str(error.filename)[:80]}...", str(error.strerror), exit_code=2))
+            fail(EdgeHalError(f"cannot use {str(error.filename)[:80]}", str(error.strerror), exit_code=2))
         if not isinstance(error, OSError) or error.errno not in (*DENIED, *FULL):
             raise  # a fault of ours
         fail(file_error(f"cannot use {error.filename}" if error.filename else "cannot write a file", error))

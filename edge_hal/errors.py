@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from edge_hal.redaction import mask, visible
 
+LONGEST = 4000
+"""Characters of each part of an error. It may quote a file of any size."""
+
 
 class EdgeHalError(Exception):
     """A failure the user can act on. The command line prints it and exits; it never shows a traceback. Its texts hold
@@ -26,10 +29,6 @@ class EdgeHalError(Exception):
         return text if not self.todo else f"{text}\n  -> {self.todo}"
 
 
-LONGEST = 4000
-
-
 def _shortened(text: str) -> str:
-    """A text may quote a file of any size."""
     shown = visible(mask(text[: 4 * LONGEST]))  # masking may shorten it
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."

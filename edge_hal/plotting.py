@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edge_hal.redaction import printable
+from edge_hal.redaction import one_line
 
 FORMATS = (".png", ".svg")
 BLUE, ORANGE, QUIET = "#0072b2", "#d55e00", "0.6"
@@ -109,5 +109,5 @@ def colours(count: int) -> list[tuple[float, float, float]]:
 
 def shown(text: str, longest: int = 40) -> str:
     """A label as it is drawn: no character without a shape, and not too long."""
-    text = printable(text)
+    text = one_line(text)
     return text if len(text) <= longest else f"{text[: longest - 1]}\u2026"

@@ -77,7 +77,7 @@ def visible(text: str) -> str:
     return CONTROL.sub(lambda odd: ascii(odd[0])[1:-1], text)
 
 
-def printable(text: str) -> str:
+def one_line(text: str) -> str:
     """The text as one line: each character without a shape, line ends among them, becomes an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 

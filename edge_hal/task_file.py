@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge_hal.config import Positive, in_words, load_config, nearest_key
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import not_there
+from edge_hal.files import what_it_is
 from edge_hal.files.yaml_file import Lines, line_of, read_yaml
 from edge_hal.media.names import composed
 from edge_hal.task_folder import TASK_FILE
@@ -88,7 +88,7 @@ def read_task(root: Path) -> Task | None:
     if not os.path.lexists(path):
         return None
     if not path.is_file():
-        raise EdgeHalError(f"cannot read {path}", not_there(path), "put the file there", exit_code=2)
+        raise EdgeHalError(f"cannot read {path}", what_it_is(path), "put the file there", exit_code=2)
     values, lines = read_yaml(path)
     if not values:
         return Task(root, TaskFile())

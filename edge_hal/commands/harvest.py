@@ -12,7 +12,7 @@ import typer
 from edge_hal.commands.options.parsing import parse_duration
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, replacing, write_file
-from edge_hal.redaction import printable
+from edge_hal.redaction import one_line
 from edge_hal.task_folder import SUGGESTIONS, TASK_FILE, is_task
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def harvest(
                 count += 1
                 seconds = (stretch.end_ns - stretch.begin_ns) / 1e9
                 why = "; ".join(each.text for each in stretch.reasons)
-                print(printable(f"{stretch.name}: {seconds:.1f} s, {why}"), flush=True)
+                print(one_line(f"{stretch.name}: {seconds:.1f} s, {why}"), flush=True)
             else:
                 left.append(f"{stretch.name}: {error}")
     stretches = "1 stretch" if count == 1 else f"{count} stretches"
@@ -85,7 +85,7 @@ def harvest(
     if len(found.stretches) > most:
         left.append(f"{len(found.stretches) - most} stretches more: run it again, or give a larger --most")
     for text in left:
-        print(printable(f"skipped: {text}"))
+        print(one_line(f"skipped: {text}"))
     if not found.stretches and not left:
         print(f"nothing in the recordings was doubtful: --below {(1 + below) / 2:.2g} takes what is less certain")
     if count:

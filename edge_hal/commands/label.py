@@ -16,7 +16,7 @@ from edge_hal.commands.extras import require
 from edge_hal.commands.options.parsing import one_of, parse_duration
 from edge_hal.commands.options.task import run_of
 from edge_hal.errors import EdgeHalError
-from edge_hal.redaction import printable
+from edge_hal.redaction import one_line
 from edge_hal.task_folder import SUGGESTIONS, is_task
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def label(
     print(f"{len(found)} videos, {len(boundaries)} boundaries: {out}")
     for each in boundaries[:SHOWN]:
         steps = f"{each.step_from} -> {each.step_to}"
-        print(printable(f"  {each.confidence:.2f}  {each.video} {each.time_s:.2f} s: {steps}"))
+        print(one_line(f"  {each.confidence:.2f}  {each.video} {each.time_s:.2f} s: {steps}"))
     if len(boundaries) > SHOWN:
         print(f"  {len(boundaries) - SHOWN} more, in this order: {out / BOUNDARIES}")
     if calibration.boundaries:

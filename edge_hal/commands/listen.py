@@ -17,7 +17,7 @@ from edge_hal.commands import streams
 from edge_hal.commands.options.parsing import parse_time
 from edge_hal.commands.options.subscriber import Key, ServerKey, subscriber_keys
 from edge_hal.errors import EdgeHalError
-from edge_hal.redaction import printable
+from edge_hal.redaction import one_line
 
 if TYPE_CHECKING:
     from edge_hal.events import Event, Moment, Now
@@ -159,7 +159,7 @@ def _json_escape(character: str) -> str:
 
 def describe(event: Event) -> str:
     """One event as one readable line. Characters that could control a terminal are escaped."""
-    return printable(_describe(event))
+    return one_line(_describe(event))
 
 
 def _describe(event: Event) -> str:

@@ -14,7 +14,7 @@ import typer
 from edge_hal.commands.options.parsing import parse_time
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
-from edge_hal.redaction import printable
+from edge_hal.redaction import one_line
 
 if TYPE_CHECKING:
     from edge_hal.events import Event
@@ -96,7 +96,7 @@ def report(
         print(json.dumps({"timezone": timezone, "streams": [report_json(each, local) for each in reports]}))
     else:
         for each in reports:
-            print("\n".join(printable(line) for line in _summary(each, local)))
+            print("\n".join(one_line(line) for line in _summary(each, local)))
     require_written()
 
 

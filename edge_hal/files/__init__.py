@@ -11,7 +11,7 @@ from .access import (
     check_writable,
     file_error,
     no_folder,
-    not_there,
+    what_it_is,
 )
 from .whole import CONTINUE, private, replace_folder, replacing, write_file, write_files
 
@@ -26,10 +26,10 @@ __all__ = [
     "check_writable",
     "file_error",
     "no_folder",
-    "not_there",
     "private",
     "replace_folder",
     "replacing",
+    "what_it_is",
     "write_file",
     "write_files",
 ]

@@ -57,8 +57,8 @@ def check_place(path: Path, what: str = "", todo: str = "", inputs: Iterable[Pat
                 raise EdgeHalError(what, f"it is {each}, which is read", todo, exit_code=2)
 
 
-def not_there(path: Path) -> str:
-    """Why `path`, which has an entry in its folder, is neither a file nor a folder that can be read."""
+def what_it_is(path: Path) -> str:
+    """What `path`, which cannot be used as it should be, is: "it is a link that leads nowhere", and the like."""
     if path.is_dir():
         return "it is a folder and no file"
     if path.exists():
@@ -68,7 +68,7 @@ def not_there(path: Path) -> str:
 
 def no_folder(path: Path) -> str:
     """Why `path`, which is no folder, cannot be used as one."""
-    return not_there(path) if os.path.lexists(path) else "there is no such folder"
+    return what_it_is(path) if os.path.lexists(path) else "there is no such folder"
 
 
 def file_error(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from .access import file_error
 
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of `renameat2`, see the man page rename(2)."""
 CONTINUE = "run the same command again: it continues where this one stopped"
 
 
@@ -88,10 +90,6 @@ def replace_folder(staging: Path, path: Path) -> None:
             raise
         shutil.rmtree(old, ignore_errors=True)
     _sync(path.parent)
-
-
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
-"""Of `renameat2`, see man page rename(2)."""
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from edge_hal.redaction import printable
+from edge_hal.redaction import one_line
 
 from . import charts
 from .figures import StreamReport, Times
@@ -156,7 +156,7 @@ def _name(text: str) -> str:
 
 def _text(text: str) -> str:
     """A text of unknown origin. Characters without a shape are shown as escapes."""
-    return escape(printable(text))
+    return escape(one_line(text))
 
 
 def _cell(value: object) -> str:

@@ -237,7 +237,7 @@ CASES = {
     "endless stamp": Case(f"{TRAIN} --timestamps", 1, ("line 1", "is no stamp"), stamped("9" * 5000 + " reach")),
     "stamp in other digits": Case(f"{TRAIN} --timestamps", 1, ("line 1", "is no stamp"), stamped("\u00b2 reach")),
     "name that is too long": Case(f"check {'a' * 300}", 1, ("cannot read the folder", "too long")),
-    "bundle whose name is too long": Case(f"procedure show {'a' * 300}", 2, ("no file can be called", "too long")),
+    "bundle whose name is too long": Case(f"procedure show {'a' * 300}", 2, ("cannot use aaa", "too long")),
     "models in a loop": Case("models list loop", 1, ("current",), looped),
     "bad mapping": Case(TRAIN, 1, ("mapping.txt", "line 1"), damage("mapping.txt", lambda raw: b"reach 0\n")),
     "unknown split": Case(TRAIN.replace("split 1", "split 7"), 1, ("train.split7.bundle", "train.split1"), data),

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import no_folder, not_there
+from edge_hal.files import no_folder, what_it_is
 from edge_hal.learning.data.media_files import VideoTimes
 from edge_hal.learning.data.mstcn_files import list_folder
 from edge_hal.learning.data.step_texts import nearest, read_names, stamps_in
@@ -43,7 +43,7 @@ def read_label_folder(folder: Path) -> dict[str, FoundLabels]:
         if path.name.startswith(".") or suffix not in (".txt", *READERS):
             continue
         if not path.is_file():
-            why, todo = not_there(path), "take it out of the folder, or put the file there"
+            why, todo = what_it_is(path), "take it out of the folder, or put the file there"
             raise EdgeHalError(f"cannot read the labels {path}", why, todo)
         if suffix == ".txt":
             each: Mapping[str, FoundLabels] = {composed(path.stem): FoundLabels(path, _stamps(path))}
@@ -68,7 +68,7 @@ def read_own_labels(root: Path) -> dict[str, FoundLabels]:
     if folder.is_dir():
         return read_label_folder(folder)
     if os.path.lexists(folder):
-        raise EdgeHalError(f"cannot read the labels {folder}", not_there(folder), "mount it, or remove the link")
+        raise EdgeHalError(f"cannot read the labels {folder}", what_it_is(folder), "mount it, or remove the link")
     return {}
 
 
