@@ -1,7 +1,7 @@
 """What correcting costs: how soon the page of `edge-hal correct` is usable, how long a frame and a save take, and how
 long a new user needs for ten boundaries.
 
-    python -m benchmarks.correct [--data demo/data --run demo/run] [--part open,frames,ten]
+    python -m benchmarks.correct [--data demo/data --run demo/run] [--part open,frames,ten,marks]
 
 A Chromium without a window (Debian's `chromium` and `chromium-driver`, and selenium) opens the page over a copy of the
 data as a task folder.
@@ -15,6 +15,9 @@ data as a task folder.
             script waits as long as people do: by the keystroke-level model (Card, Moran and Newell 1980) 1.35 s to
             decide, 1.1 s to point, 0.2 s to click, 0.28 s to press a key. It knows where the truth is; a person has to
             see it
+    marks   the same for a picture of each step of five videos, the least certain first: seconds for each picture, and
+            how many of those that the page proposed showed the step. For the others the script clicks where the step
+            is
 """
 
 from __future__ import annotations
@@ -171,6 +174,53 @@ def ten_boundaries(folder: Path, data: Path, task: Path, count: int, by_key: boo
     return {"seconds": round(took, 1), **counts, "off_s": quantiles(off)}
 
 
+def mark_steps(folder: Path, data: Path, task: Path, count: int) -> dict[str, Any]:
+    right, done, found = 0, 0, list[str]()
+    for name in ("drafts", "labels"):
+        shutil.rmtree(task / name, ignore_errors=True)
+    with Corrector(folder, task) as server, opened(folder / "profile-marks", server.address, (1280, 1060)) as browser:
+        certain(browser)
+        began = time.monotonic()
+        wait(DECIDE_S, KEY_S)
+        browser.press("m")
+        while True:
+            browser.until("text('#asked') !== ''")
+            name = browser.run("return document.querySelector('#editor').dataset.video")
+            if name not in found:
+                if len(found) == count:
+                    break
+                found.append(name)
+            question = browser.text("#asked")
+            segment = int(question.partition("segment ")[2].split()[0]) - 1
+            frame, length = int(browser.text("#place").rpartition(" ")[2]), server.video(name)["length"]
+            browser.until(f"document.querySelector('#picture').dataset.frame === '{frame}'")
+            begin, end = [*begins_of(data / "groundTruth" / f"{name}.txt"), length][segment : segment + 2]
+            wait(DECIDE_S)
+            if begin <= frame < end:
+                right += 1
+            else:
+                go_to((begin + end) // 2, length, browser)
+            wait(KEY_S)
+            browser.press("m")
+            browser.until(f"text('#asked') !== {json.dumps(question)}")
+            done += 1
+        took = time.monotonic() - began
+    return {"videos": count, "marks": done, "proposed_right": right, "seconds_each": round(took / done, 2)}
+
+
+def go_to(frame: int, length: int, browser: Browser) -> None:
+    """Click on the track, of which the whole video is in sight."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    canvas = browser.driver.find_element("css selector", "#track")
+    wait(POINT_S, CLICK_S)
+    place = round((frame / length - 0.5) * canvas.size["width"])
+    above = -canvas.size["height"] // 2 + 8  # where no boundary is taken hold of
+    ActionChains(browser.driver).move_to_element_with_offset(canvas, place, above).click().perform()
+    browser.until(f"Math.abs(document.querySelector('#picture').dataset.frame - {frame}) < 4")
+    wait(DECIDE_S)
+
+
 def correct(browser: Browser, video: dict[str, Any], frame: int, truth: int) -> None:
     """Drag the boundary to the truth, and move it by keys where the mouse was not exact."""
     from selenium.webdriver.common.action_chains import ActionChains
@@ -234,7 +284,7 @@ def quantiles(values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default="open,frames,ten")
+    parser.add_argument("--part", default="open,frames,ten,marks")
     parser.add_argument("--data", type=Path, default=Path("demo/data"))
     parser.add_argument("--run", type=Path, default=Path("demo/run"))
     given = parser.parse_args()
@@ -248,6 +298,7 @@ def main() -> None:
                 name: ten_boundaries(folder, given.data, task, 10, by_key)
                 for name, by_key in (("next by mouse", False), ("next by key", True))
             },
+            "marks": lambda: mark_steps(folder, given.data, task, 5),
         }
         for part in given.part.split(","):
             print(json.dumps({part: parts[part]()}, indent=1), flush=True)

@@ -37,14 +37,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from methods import METHODS, Method, flat_level
 
 from edge_hal.commands.options.train_inputs import choose_config
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.metrics import runs_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+STAMPS = "stamps"
 PACKAGES = ("edge-hal", "numpy", "torch")
 
 
@@ -106,6 +110,7 @@ def commands_of(cell: Cell, bench: Bench, run: Path) -> dict[str, list[str]]:
         settings.append(f"model.levels={json.dumps([flat_level(levels).model_dump()])}")
     if method.trained:
         partly = ["--labelled", str(method.labelled)] if method.labelled else []
+        partly += ["--labels", str(run.parent / STAMPS)] if method.stamped else []
         commands["train"] = ["-m", "edge_hal", "train", str(bench.data), "--out", str(run)]
         commands["train"] += [*where, *given, *chance, *_set(settings), *partly]
         known_alignment = bench.alignment(cell.split, cell.seed)
@@ -134,6 +139,8 @@ def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
     """Train and score. Raises EdgeHalError where a process fails, with its last words."""
     with tempfile.TemporaryDirectory(prefix="edge-hal-bench-") as folder:
         commands = commands_of(cell, bench, Path(folder) / "run")
+        if cell.method.stamped:
+            write_stamps(bench.data, cell, Path(folder) / STAMPS)
         ended = {what: call(command) for what, command in commands.items()}
         agreement = agreement_of(Path(folder) / "run")
         kept = bench.alignment(cell.split, cell.seed)
@@ -141,6 +148,7 @@ def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_file(kept, Path(folder, "run", "alignment.json").read_text())
         told = {str(Path(folder, "run")): "RUN", str(bench.data): "DATA"}
+        told |= {str(Path(folder, STAMPS)): STAMPS.upper()}
         told |= {} if kept is None else {str(kept): "ALIGNMENT"}
         told |= {} if bench.config is None else {bench.config: Path(bench.config).name}
     printed = {what: json.loads(each.out) for what, each in ended.items() if what != "train"}
@@ -167,6 +175,19 @@ def run_cell(cell: Cell, bench: Bench) -> dict[str, Any]:
         "commands": [_readable(command, told) for command in commands.values()],
         **_origin(),
     }
+
+
+def write_stamps(data: Path, cell: Cell, folder: Path) -> None:
+    """A file of lines `frame step` for each training video: a frame of each of its segments."""
+    rng = np.random.default_rng(cell.seed)
+    videos = load_dataset(data, split=cell.split, part="train", with_labels=True, kind="features")
+    folder.mkdir()
+    for video in videos.videos:
+        assert video.labels is not None
+        steps, begins, ends = runs_of(video.labels)
+        frames = rng.integers(begins, ends)
+        lines = [f"{frame} {videos.labels[step]}\n" for frame, step in zip(frames, steps, strict=True)]
+        (folder / f"{video.name}.txt").write_text("".join(lines))
 
 
 def agreement_of(run: Path) -> float | None:

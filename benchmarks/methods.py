@@ -20,7 +20,7 @@ class Method:
     """`settings`: what `edge-hal train` overrides; `labelled`: training videos that carry frame labels, None for
     all. `baseline`: `benchmarks/baselines.py` learns it, after `edge-hal train` where `trained`. `flat`: the levels
     are `flat_level` of the preset's. Without chance (`seeded` false) one seed is enough. `student_only`: its alignment
-    is that of `ours`."""
+    is that of `ours`. `stamped`: one frame of each segment of the training videos is labelled, drawn by the seed."""
 
     name: str
     text: str
@@ -31,6 +31,7 @@ class Method:
     flat: bool = False
     seeded: bool = True
     student_only: bool = False
+    stamped: bool = False
 
 
 def _latents(*kept: str) -> tuple[str, ...]:
@@ -74,6 +75,7 @@ _METHODS = (
     Method("ours-k1", "ours, 1 labelled video", labelled=1),
     Method("ours-k3", "ours, 3 labelled videos", labelled=3),
     Method("ours-k10", "ours, 10 labelled videos", labelled=10),
+    Method("ours-stamps", "ours, one frame of each step of all videos", stamped=True),
     Method("ours-full", "ours, all frame labels", (FRAMES,), labelled=None),
     Method("full-hysteresis", "all frame labels, hysteresis", (FRAMES, HYSTERESIS), labelled=None),
     Method("full-flat", "all frame labels, one level of equal compute", (FRAMES,), labelled=None, flat=True),

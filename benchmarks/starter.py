@@ -1,16 +1,18 @@
 """The starter alone against the frame labels of the training videos, which it never sees.
 
     python benchmarks/starter.py DATA --split 1 --rate-hz 30 [--look 0,0.6]
-    python benchmarks/starter.py DATA --split 1 --rate-hz 30 --labelled 3 --iterations 0,30 [--stamps]
+    python benchmarks/starter.py DATA --split 1 --rate-hz 30 --labelled 3 --iterations 0,30 [--stamps anywhere]
+    python benchmarks/starter.py DATA --split 1 --rate-hz 30 --labelled 99 --iterations 2 --stamps proposed
     python benchmarks/starter.py DATA --split 1 --rate-hz 30 --each
     python benchmarks/starter.py DATA --split 1 --rate-hz 30 --basin 20 --restarts 24
 
 The first says, for each look-ahead (in windows), how much of the alignment is right, how late its boundaries are, and
-how far the guesses agree. The second labels some videos, wholly or (`--stamps`) one frame of each segment, drawn by the
-seed, and gives the accuracy of the others and of all, by iterations of EM. The third labels each video in turn, and
-says how the ones that training would name compare. The fourth takes so many videos, and sets what each guess comes to,
-by itself, beside what the search among them comes to and what EM begun at the truth does: log-likelihood, margin over
-any order, accuracy. Feature streams only.
+how far the guesses agree. The second labels some videos, wholly or (`--stamps`) one frame of each segment, and gives
+the accuracy of the others and of all, by iterations of EM. The frame is drawn by the seed; with `proposed` it is the
+one that `edge-hal correct` proposes after a training on the lists alone, if it shows the step. The third labels each
+video in turn, and says how the ones that training would name compare. The fourth takes so many videos, and sets what
+each guess comes to, by itself, beside what the search among them comes to and what EM begun at the truth does: log-
+likelihood, margin over any order, accuracy. Feature streams only.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ from edge_hal.learning.hmm.problem import Problem
 from edge_hal.metrics import runs_of, transitions_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.spec import FrontEndSpec
+
+PROPOSED = 0.1
+"""How far from the end of a segment a frame is proposed: `EDGE` of `edge_hal/web/correct/page/marking.js`."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,42 @@ def stamped(recording: SampledRecording, rng: np.random.Generator) -> SampledRec
     return replace(recording, labels=labels)
 
 
-def started(
-    setting: Setting, restarts: int, known: frozenset[str] = frozenset(), *, stamps: bool = False
-) -> first_alignment.FirstAlignment:
+def proposed(recording: SampledRecording, found: Labels, rng: np.random.Generator) -> tuple[SampledRecording, int]:
+    """As a person marks them on the page of `edge-hal correct`: a tenth of the segment that was found from one of its
+    ends, or if the step is not there, any frame that shows it. And how many of the proposals were right."""
+    assert recording.labels is not None
+    labels = stamped(recording, rng).labels
+    assert labels is not None
+    _, begins, ends = runs_of(recording.labels)
+    _, firsts, stops = runs_of(found)
+    if len(begins) != len(firsts):  # the video shows other steps than its list
+        return replace(recording, labels=labels), 0
+    share = np.where(rng.integers(0, 2, len(begins)) > 0, PROPOSED, 1 - PROPOSED)
+    at = np.minimum(stops - 1, firsts + ((stops - firsts) * share).astype(int))
+    right_ = (begins <= at) & (at < ends)
+    for frame, begin, end in zip(at[right_], begins[right_], ends[right_], strict=True):
+        labels[begin:end] = -1
+        labels[frame] = recording.labels[frame]
+    return replace(recording, labels=labels), int(right_.sum())
+
+
+def marked(setting: Setting, stamps: str | None, restarts: int) -> list[SampledRecording]:
+    """The videos with the labels that are told, if they are told any."""
     rng = np.random.default_rng(setting.seed)
-    told = [stamped(recording, rng) if stamps else recording for recording in setting.recordings]
+    if stamps is None:
+        return setting.recordings
+    if stamps == "anywhere":
+        return [stamped(recording, rng) for recording in setting.recordings]
+    found = started(setting, setting.recordings, restarts).labels
+    told = [proposed(recording, y, rng) for recording, y in zip(setting.recordings, found, strict=True)]
+    count = sum(len(runs_of(y)[0]) for y in truth_of(setting.recordings))
+    print(f"{sum(each for _, each in told)} of {count} proposed frames show the step", flush=True)
+    return [recording for recording, _ in told]
+
+
+def started(
+    setting: Setting, told: Sequence[SampledRecording], restarts: int, known: frozenset[str] = frozenset()
+) -> first_alignment.FirstAlignment:
     learning = setting.config.learning.model_copy(update={"restarts": restarts})
     vectors = vectors_of(setting.recordings)
     return first_alignment.find_first_alignment(
@@ -110,7 +146,7 @@ def look_ahead(setting: Setting, restarts: int, looks: list[float]) -> None:
     truth, hz = truth_of(setting.recordings), setting.hz
     for look in looks:
         first_alignment.LOOK_AHEAD_WINDOWS = look
-        found = started(setting, restarts)
+        found = started(setting, setting.recordings, restarts)
         late_s = lateness_s([transitions_of(f, hz) for f in found.labels], [transitions_of(y, hz) for y in truth])
         agreement = [video.agreement for video in found.evidence]
         each = [float((f == y).mean()) for f, y in zip(found.labels, truth, strict=True)]
@@ -122,13 +158,13 @@ def look_ahead(setting: Setting, restarts: int, looks: list[float]) -> None:
         )
 
 
-def labelled(setting: Setting, wanted: int, iterations: list[int], *, stamps: bool) -> None:
+def labelled(setting: Setting, wanted: int, iterations: list[int], stamps: str | None, restarts: int) -> None:
     known = choose_labelled([recording.name for recording in setting.recordings], wanted, setting.seed)
     others = [i for i, recording in enumerate(setting.recordings) if recording.name not in known]
-    truth = truth_of(setting.recordings)
+    truth, told = truth_of(setting.recordings), marked(setting, stamps, restarts)
     for number in iterations:
         first_alignment.LABELLED_ITERATIONS = number
-        found = started(setting, 1, known, stamps=stamps)
+        found = started(setting, told, 1, known)
         text = f"{wanted} {'stamped' if stamps else 'labelled'}, {number} iterations: "
         if others:
             text += (
@@ -141,7 +177,7 @@ def each(setting: Setting, videos: Sequence[Video]) -> None:
     truth = truth_of(setting.recordings)
     accuracy = {}
     for index, recording in enumerate(setting.recordings):
-        found = started(setting, 1, frozenset([recording.name])).labels
+        found = started(setting, setting.recordings, 1, frozenset([recording.name])).labels
         others = [i for i in range(len(truth)) if i != index]
         accuracy[recording.name] = right([found[i] for i in others], [truth[i] for i in others])
     drawn = np.array(list(accuracy.values()))
@@ -193,7 +229,7 @@ def main() -> None:
     parser.add_argument("--look", default="0,0.6", help="look-aheads, in windows")
     parser.add_argument("--labelled", type=int)
     parser.add_argument("--iterations", default="0,30")
-    parser.add_argument("--stamps", action="store_true", help="one frame of each segment instead of all")
+    parser.add_argument("--stamps", choices=("anywhere", "proposed"), help="one frame of each segment instead of all")
     parser.add_argument("--each", action="store_true")
     parser.add_argument("--basin", type=int, help="so many videos")
     chosen = parser.parse_args()
@@ -210,7 +246,9 @@ def main() -> None:
     elif chosen.each:
         each(setting, videos.videos)
     elif chosen.labelled is not None:
-        labelled(setting, chosen.labelled, [int(n) for n in chosen.iterations.split(",")], stamps=chosen.stamps)
+        labelled(
+            setting, chosen.labelled, [int(n) for n in chosen.iterations.split(",")], chosen.stamps, chosen.restarts
+        )
     else:
         look_ahead(setting, chosen.restarts, [float(x) for x in chosen.look.split(",")])
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning import Bench, Cell, commands_of
+from learning import Bench, Cell, commands_of, write_stamps
 from methods import METHODS, flat_level, multiply_adds
 from torch import nn
 
@@ -276,6 +276,25 @@ def test_the_commands_of_a_cell_say_which_cell_and_the_method_has_the_last_word(
         assert learning.starter == "uniform" and learning.teacher.realign_every == 2
     assert ("--labelled" in train) == (name in ("ours-k1", "ours-k3", "ours-k10"))
     assert ("alignment" in commands) == (method.labelled is not None and not method.baseline)
+
+
+def test_the_labels_of_a_stamped_cell_are_a_frame_of_each_segment(small: Path, tmp_path: Path) -> None:
+    bench, cells = (
+        Bench(small, "small", tmp_path, None, ()),
+        [Cell(METHODS["ours-stamps"], 1, seed) for seed in (0, 0, 1)],
+    )
+    written = []
+    for number, cell in enumerate(cells):
+        write_stamps(small, cell, tmp_path / str(number))
+        written.append({path.stem: path.read_text() for path in (tmp_path / str(number)).iterdir()})
+    assert written[0] == written[1] != written[2]
+    for name, text in written[2].items():
+        truth = (small / "groundTruth" / f"{name}.txt").read_text().split()
+        stamps = [line.split() for line in text.splitlines()]
+        assert all(truth[int(frame)] == step for frame, step in stamps)
+        assert [step for _, step in stamps] == [step for step, _ in itertools.groupby(truth)]
+    train = commands_of(cells[0], bench, tmp_path / "run")["train"]
+    assert train[train.index("--labels") + 1] == str(tmp_path / "stamps")
 
 
 # The runner -------------------------------------------------------------------------------------

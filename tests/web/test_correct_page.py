@@ -237,6 +237,59 @@ def test_of_two_tabs_the_slower_one_is_told_and_shows_what_is_there(page: Browse
     page.until(f"text('#segments tbody tr:nth-child(2) button') === '{begins(server, name)[1][1] / 10:.2f} s'")
 
 
+def asked(page: Browser) -> tuple[str, int]:
+    """The step that the page asks for, and the number of its segment from 0."""
+    words = page.text("#asked")
+    return words.removeprefix("Does this picture show ").partition(" (")[0], int(
+        words.partition("segment ")[2].split()[0]
+    ) - 1
+
+
+def test_a_picture_of_each_step_is_marked_and_counts_for_training(page: Browser, server: Corrector, task: Path) -> None:
+    name = shown(page)
+    found = begins(server, name)
+    page.press("m")
+    page.until("text('#asked').startsWith('Does this picture show')")
+    seen = list[tuple[int, str]]()
+    while shown(page) == name:
+        step, index = asked(page)
+        assert step == found[index][0].replace("_", " ") and index == len(seen)
+        frame = int(page.text("#place").rpartition(" ")[2])
+        stop = found[index + 1][1] if index + 1 < len(found) else server.video(name)["length"]
+        assert found[index][1] <= frame < stop
+        if index == 2:  # the picture shows another step: it is found later
+            frame = stop + 3
+            page.press(*[RIGHT] * (frame - int(page.text("#place").rpartition(" ")[2])))
+        seen.append((frame, step))
+        page.press("m")
+        page.until(f"text('#asked') && !text('#asked').includes('segment {index + 1} of')")
+    other = shown(page)
+    assert [(begin, step.replace("_", " ")) for begin, _, step in server.video(name)["parts"]] == seen
+    now = begins(server, name)
+    assert now[3][1] == seen[2][0] + 1 and now[:3] == found[:3]  # its segment reaches to the picture now
+    own = read_own_labels(task)
+    videos = load_dataset(task, split=None, part="train", with_labels=set(own), own_labels=own)
+    (video,) = [video for video in videos.videos if video.name == name]
+    assert video.labels is not None
+    assert [
+        (int(frame), videos.labels[video.labels[frame]].replace("_", " ")) for frame in (video.labels >= 0).nonzero()[0]
+    ] == seen
+    _, index = asked(page)
+    page.press("m")
+    page.until(f"text('#asked').includes('segment {index + 2} of')")
+    page.press("x")
+    page.until(f"text('#asked').includes('segment {index + 3} of')")
+    page.press("\ue00c")
+    page.until("text('#asked') === '' && text('#mark').startsWith('Mark a picture')")
+    assert len(server.video(other)["parts"]) == 1
+    page.press_with(CONTROL, "z")
+    page.until("document.querySelector('#undo').disabled")
+    assert server.video(other)["parts"] == [] and not (task / "labels" / f"{other}.csv").exists()
+    page.press_with(CONTROL, "y")
+    page.until("document.querySelector('#redo').disabled")
+    assert len(server.video(other)["parts"]) == 1 and page.errors() == []
+
+
 def until_training(server: Corrector, *states: str) -> None:
     """It takes longer than a script in the browser may wait."""
     socket = server.open()

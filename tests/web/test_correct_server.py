@@ -82,6 +82,9 @@ def test_a_name_that_leads_outside_is_no_video(server: Corrector, task: Path, na
         {"name": "one", "revision": "x", "do": "save", "segments": [["open", 0.0]]},
         {"name": "one", "revision": "x", "do": "save", "segments": [["open", True]]},
         {"name": "one", "revision": "x", "do": "save", "segments": "open"},
+        {"name": "one", "revision": "x", "do": "stamp", "step": "open"},
+        {"name": "one", "revision": "x", "do": "stamp", "frame": True, "step": "open"},
+        {"name": "one", "revision": "x", "do": "remove_stamp", "frame": "1"},
         b'{"name": "one", "revision": "x", "do": "save", "segments": [' + b" " * 1_100_000 + b"]}",
     ],
 )

@@ -17,7 +17,8 @@ from edge_hal.learning.data.labels.folder import read_own_labels
 from edge_hal.learning.data.labels.one_video import SUFFIXES
 from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.web.correct.found import Found, read_confidences, read_found
-from edge_hal.web.correct.videos import StaleRevision, TaskVideos
+from edge_hal.web.correct.shown import StaleRevision
+from edge_hal.web.correct.videos import TaskVideos
 from tests.helpers.correction_task import LENGTH, STEPS, write_task
 
 NAMES = ("one", "two")
@@ -268,3 +269,77 @@ def test_a_draft_that_cannot_be_used_is_put_aside_and_not_lost(root: Path, row: 
     shown = videos.save("one", shown.revision, NEW) if change == "save" else videos.accept("one", shown.revision)
     assert shown.state == ("draft" if change == "save" else "accepted")
     assert draft.with_suffix(".csv.unusable").read_text() == text
+
+
+def stamps_of(root: Path, name: str) -> list[tuple[int, str]]:
+    """As `train` reads them."""
+    videos = load(root)
+    (video,) = [video for video in videos.videos if video.name == name]
+    assert video.labels is not None
+    return [(int(frame), videos.labels[video.labels[frame]]) for frame in (video.labels >= 0).nonzero()[0]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_stamps_count_at_once_and_are_taken_back(root: Path, seed: int) -> None:
+    """In any order, beside what the file holds already."""
+    rng = random.Random(seed)
+    table = root / "labels" / ("one.tsv" if seed % 2 else "all.csv")
+    table.parent.mkdir()
+    comma = "\t" if seed % 2 else ","
+    rows = [["video", "begin_s", "end_s", "step"], ["one", "0.2", "0.4", "open"], ["two", "0", "10", "fill"]]
+    table.write_text("".join(comma.join(row) + "\n" for row in rows))
+    videos = opened(root)
+    shown = videos.shown("one")
+    first, second = sorted(rng.sample(range(10, LENGTH), 2))
+    wanted = [
+        (frame, step)
+        for step, (a, b) in zip(("open", "fill", "close"), ((4, first), (first, second), (second, LENGTH)), strict=True)
+        for frame in rng.sample(range(a, b), min(2, b - a))
+    ]
+    rng.shuffle(wanted)
+    shown = videos.save("one", shown.revision, [("open", 0), ("fill", first), ("close", second)])
+    for frame, step in wanted:
+        shown = videos.stamp("one", shown.revision, frame, step)
+        assert (frame, step) in stamps_of(root, "one") and shown.state == "draft"
+    before = [(2, "open"), (3, "open")]
+    assert stamps_of(root, "one") == sorted(before + wanted) and shown.labelled == 3
+    assert labels_of(root, "two") == ["fill"] * LENGTH
+    assert videos.stamp("one", shown.revision, *wanted[0]) == shown  # it is there already
+    assert opened(root).shown("one") == shown
+    for frame, _ in wanted:
+        shown = videos.remove_stamp("one", shown.revision, frame)
+    assert stamps_of(root, "one") == before and shown.labelled == 1
+    with pytest.raises(EdgeHalError, match="has no time stamp"):
+        videos.remove_stamp("one", shown.revision, 2)  # a segment of the user's file
+    assert videos.shown("one") == shown
+
+
+def test_a_stamp_that_cannot_be_is_refused_and_nothing_is_written(root: Path) -> None:
+    videos = opened(root)
+    shown = videos.stamp("one", videos.shown("one").revision, 50, "fill")
+    file = root / "labels" / "one.csv"
+    before = file.read_bytes()
+    for frame, step, why in ((20, "close", "contradicts the step list"), (50, "open", "it is labelled 'fill'")):
+        with pytest.raises(EdgeHalError) as told:
+            videos.stamp("one", shown.revision, frame, step)
+        assert why in f"{told.value.what} {told.value.why}"
+    for frame, step in ((LENGTH, "close"), (-1, "open"), (3, "pour")):
+        with pytest.raises(ValueError):
+            videos.stamp("one", shown.revision, frame, step)
+    with pytest.raises(StaleRevision):
+        videos.stamp("one", "0" * 16, 10, "open")
+    assert file.read_bytes() == before and videos.shown("one") == shown
+    accepted = videos.accept("one", shown.revision)
+    with pytest.raises(EdgeHalError, match="takes no time stamps"):
+        videos.stamp("one", accepted.revision, 10, "open")
+    assert videos.withdraw("one", accepted.revision).labelled == 0
+
+
+def test_labels_that_are_no_table_take_no_stamps(root: Path) -> None:
+    file = root / "labels" / "one.txt"
+    file.parent.mkdir()
+    file.write_text("2 open\n")
+    videos = opened(root)
+    with pytest.raises(EdgeHalError, match="cannot add a time stamp to video one"):
+        videos.stamp("one", videos.shown("one").revision, 50, "fill")
+    assert file.read_text() == "2 open\n" and len(list(file.parent.iterdir())) == 1

@@ -20,7 +20,8 @@ from edge_hal.web.hub import Hub
 from edge_hal.web.site import Site
 
 from .frames import Frames
-from .videos import Shown, StaleRevision, TaskVideos
+from .shown import Shown, StaleRevision
+from .videos import TaskVideos
 from .work import Work
 
 PAGE = Path(__file__).parent / "page"
@@ -105,6 +106,10 @@ class Correct:
                 if not all(type(first) is int for _, first in begins):
                     raise ValueError("a frame is no whole number")
                 shown = await run_in_threadpool(self._videos.save, name, revision, begins)
+            elif what == "stamp":
+                shown = await run_in_threadpool(self._videos.stamp, name, revision, _frame_of(body), str(body["step"]))
+            elif what == "remove_stamp":
+                shown = await run_in_threadpool(self._videos.remove_stamp, name, revision, _frame_of(body))
             else:
                 change = {
                     "accept": self._videos.accept,
@@ -151,7 +156,8 @@ class Correct:
 
     def _row(self, shown: Shown) -> dict[str, Any]:
         """A video in the list. `expected`: how many of its boundaries are expected to be wrong, None: not known yet.
-        `doubts`: [frame, confidence, step before, step after], the least certain first."""
+        `labelled`: how many of its segments have a label. `doubts`: [frame, confidence, step before, step after], the
+        least certain first."""
         video = self._videos.video(shown.name)
         pairs = zip(shown.segments, shown.segments[1:], strict=False)
         known = [(first, sure, before, step) for (before, *_), (step, first, sure) in pairs if sure is not None]
@@ -164,9 +170,18 @@ class Correct:
             "seconds": video.length / (video.rate_hz or 1.0),
             "rate_hz": video.rate_hz,
             "note": bool(shown.note),
+            "labelled": shown.labelled,
+            "segments": len(shown.segments),
             "expected": sum(1 - sure for _, sure, *_ in open_) if complete else None,
             "doubts": sorted(open_, key=lambda each: each[1])[:DOUBTS],
         }
+
+
+def _frame_of(body: dict[str, Any]) -> int:
+    frame = body["frame"]
+    if type(frame) is not int:
+        raise ValueError("a frame is no whole number")
+    return frame
 
 
 async def _object_of(request: Request) -> dict[str, Any]:

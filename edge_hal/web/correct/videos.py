@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
+from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.labels.folder import check_list
 from edge_hal.learning.data.labels.segments import FoundLabels, SegmentedVideo
 from edge_hal.learning.data.media_files import VideoTimes
@@ -24,33 +24,8 @@ from edge_hal.learning.hmm.trust import Trust
 from edge_hal.metrics import IntArray, runs_of
 
 from .found import Found
+from .shown import Shown, StaleRevision, check_begins, check_frame
 from .stored import Begins, Stored, begins_of
-
-MOST_SEGMENTS = 20_000
-
-
-class StaleRevision(Exception):
-    """Somebody else has changed the video since."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A video as a page shows it.
-
-    Attributes:
-        state: "found" by a run, "draft" (corrected, not accepted), "accepted", "suggested" (by `edge-hal harvest`), or
-            "guess" (no run knows the video).
-        segments: (step, first frame, confidence of the boundary there or None if it is not known).
-        parts: (first, stop, step) of labels of some frames.
-        note: what the user should know: a contradiction with the step list, a file that cannot be used.
-    """
-
-    name: str
-    state: str
-    segments: tuple[tuple[str, int, float | None], ...]
-    parts: tuple[tuple[int, int, str], ...]
-    note: str
-    revision: str
 
 
 class TaskVideos:
@@ -221,6 +196,57 @@ class TaskVideos:
             self._stored.forget_draft(name)
             return self.shown(name)
 
+    def stamp(self, name: str, revision: str, frame: int, step: str) -> Shown:
+        """Label one frame. It counts at once, and needs no acceptance.
+
+        Raises:
+            StaleRevision: the video has changed since `revision`.
+            ValueError: the video has no such frame, or the task no such step.
+            EdgeHalError: all frames have labels, or the label contradicts others or the step list; or it cannot be
+                written.
+        """
+        with self._lock:
+            shown = self._check(name, revision)
+            video = self._videos[name]
+            check_frame(frame, video)
+            if step not in self._ids:
+                raise ValueError(f"there is no step {step[:80]!r}")
+            labels = self._stampable(shown)
+            if labels[frame] == self._ids[step]:
+                return shown
+            if labels[frame] >= 0:
+                why = f"it is labelled '{self.steps[labels[frame]]}'"
+                raise EdgeHalError(f"frame {frame} of video {name} cannot be stamped '{step}'", why)
+            labels[frame] = self._ids[step]
+            written = FoundLabels(self._stored.label_file(name), ())
+            check_list(written, name, labels, video.transcript, self.steps, video.rate_hz)
+            self._stored.stamp(video, frame, step)
+            return self.shown(name)
+
+    def remove_stamp(self, name: str, revision: str, frame: int) -> Shown:
+        """Raises as `stamp`, and EdgeHalError if the frame has no stamp."""
+        with self._lock:
+            shown = self._check(name, revision)
+            check_frame(frame, self._videos[name])
+            self._stampable(shown)
+            self._stored.remove_stamp(self._videos[name], frame)
+            return self.shown(name)
+
+    def _stampable(self, shown: Shown) -> IntArray:
+        """The labels of a video of which some frames have none, (length,), -1 for those."""
+        what = f"video {shown.name} takes no time stamps"
+        if shown.state == "suggested":
+            raise EdgeHalError(what, "training leaves it out until it is accepted", "accept it")
+        video = self._videos[shown.name]
+        labels, notes = self._stored.labels_of(video)
+        if notes:
+            raise EdgeHalError(what, " ".join(notes))
+        if labels is None:
+            return np.full(video.length, -1, np.int64)
+        if (labels >= 0).all():
+            raise EdgeHalError(what, "all of its frames have labels")
+        return np.array(labels, np.int64)
+
     def _keep_unusable(self, video: Video) -> None:
         """A draft that is not shown, and is about to be replaced, may hold hours of work."""
         draft, why = self._stored.draft(video)
@@ -247,18 +273,3 @@ class TaskVideos:
     def _segmented(self, video: Video, begins: Begins) -> SegmentedVideo:
         known = [each for _, _, each in self._with_confidences(video.name, "draft", begins)[1:]]
         return self._stored.segmented(video, begins, [0.0 if each is None else each for each in known])
-
-
-def check_begins(begins: Begins, steps: Mapping[str, int], length: int) -> None:
-    """Raises ValueError unless they are segments of a video of `length` frames."""
-    if not 0 < len(begins) <= MOST_SEGMENTS:
-        raise ValueError(f"there are {len(begins)} segments")
-    before, last = -1, ""
-    for step, first in begins:
-        if step not in steps:
-            raise ValueError(f"there is no step {step[:80]!r}")
-        if not before < first < length or (before < 0 and first != 0):
-            raise ValueError(f"a segment begins at frame {first}, after one at {before} of {length} frames")
-        if step == last:
-            raise ValueError(f"two segments of {step[:80]!r} follow each other")
-        before, last = first, step

@@ -22,26 +22,43 @@ DECIMALS = 6
 """Of a time: exact for up to 500,000 frames a second."""
 
 
+Row = tuple[float, float | None, str, str]
+"""Begin and end in seconds, the step, the confidence as text. Without an end it is a time stamp."""
+
+
+def rows_of(video: SegmentedVideo) -> list[Row]:
+    return [
+        (each.first / video.rate_hz, each.stop / video.rate_hz, each.step, f"{confidence:.2f}")
+        for each, confidence in video.with_confidences
+    ]
+
+
 def write_csv(videos: Sequence[SegmentedVideo], separator: str = ",") -> dict[str, str]:
     """Names and contents of the files."""
+    return {FILE: table_of([(name_in_table(video.name, video.path), rows_of(video)) for video in videos], separator)}
+
+
+def table_of(videos: Sequence[tuple[str, Sequence[Row]]], separator: str = ",") -> str:
+    """A new table. `videos`: what stands in the column `video`, and the rows."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n", delimiter=separator)
-    table.writerow(("video", *NEEDED, "confidence"))
-    for video in videos:
-        for each, confidence in video.with_confidences:
-            begin, end = (f"{frame / video.rate_hz:.{DECIMALS}f}" for frame in (each.first, each.stop))
-            table.writerow((_cell(video), begin, end, each.step, f"{confidence:.2f}"))
-    return {FILE: text.getvalue()}
+    columns = ("video", *NEEDED, "confidence")
+    table.writerow(columns)
+    for name, rows in videos:
+        for row in rows:
+            cells = _cells(name, row)
+            table.writerow([cells[column] for column in columns])
+    return text.getvalue()
 
 
-def _cell(video: SegmentedVideo) -> str:
-    """What stands in the column `video`: its name, or where that ends like a file (clip.mp4.mp4) the name of its file,
-    so that `stem_of` finds it again."""
-    return video.name if stem_of(video.name.strip()) == video.name else video.path.name
+def name_in_table(name: str, path: Path) -> str:
+    """What stands in the column `video` for a video with this name and file: the name, or where that ends like a file
+    (clip.mp4.mp4) that of the file, so that `stem_of` finds it again."""
+    return name if stem_of(name.strip()) == name else path.name
 
 
-def with_rows_of(path: Path, name: str, video: SegmentedVideo | None) -> str:
-    """The contents of a table of several videos, with other rows for the video `name`, or with none. All else stays.
+def with_rows_of(path: Path, name: str, in_table: str, new: Sequence[Row]) -> str:
+    """The contents of a table of several videos, with other rows for the video `name`. All else stays.
 
     Raises:
         EdgeHalError: the file cannot be read.
@@ -52,18 +69,16 @@ def with_rows_of(path: Path, name: str, video: SegmentedVideo | None) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n", delimiter=separator)
     table.writerows(row for row in rows if not row[at:] or stem_of(composed(row[at].strip())) != name)
-    if video is not None:
-        for each, confidence in video.with_confidences:
-            begin, end = (f"{frame / video.rate_hz:.{DECIMALS}f}" for frame in (each.first, each.stop))
-            cells = {
-                "video": _cell(video),
-                "begin_s": begin,
-                "end_s": end,
-                "step": each.step,
-                "confidence": f"{confidence:.2f}",
-            }
-            table.writerow([cells.get(column, "") for column in columns])
+    for row in new:
+        cells = _cells(in_table, row)
+        table.writerow([cells.get(column, "") for column in columns])
     return text.getvalue()
+
+
+def _cells(name: str, row: Row) -> dict[str, str]:
+    begin, end, step, confidence = row
+    times = [f"{begin:.{DECIMALS}f}", "" if end is None else f"{end:.{DECIMALS}f}"]
+    return dict(zip(("video", *NEEDED, "confidence"), (name, *times, step, confidence), strict=True))
 
 
 def read_csv(path: Path) -> dict[str, list[Mark]]:

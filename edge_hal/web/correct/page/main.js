@@ -3,6 +3,7 @@
 import {Colours} from "./colours.js";
 import {Connection, readToken} from "./connection.js";
 import {named, percent, seconds} from "./format.js";
+import {labelled, Marking} from "./marking.js";
 import {Overview} from "./overview.js";
 import {Player} from "./player.js";
 import {at, moved, reassigned, removed, split} from "./segments.js";
@@ -27,6 +28,16 @@ const player = new Player(byId("picture"), ask, {
     byId("unseen").hidden = !why;
     byId("unseen").textContent = why;
   },
+});
+const marking = new Marking(overview, {
+  open: (name) => open(name, null),
+  go(frame) {
+    player.stop();
+    select(null);
+    player.go(frame);
+  },
+  changed: () => draw(),
+  told: tell,
 });
 const track = new Track(byId("track"), {
   go: (frame) => {
@@ -196,6 +207,7 @@ const actions = {
   before: () => jump(-1), after: () => jump(1), back: () => step(-1), forth: () => step(1), play: () => player.toggle(),
   in: () => track.zoom(0.5), out: () => track.zoom(2), all: () => track.all(),
   set: setBoundary, split: splitHere, remove: removeHere,
+  mark: () => marking.mark(player.frame), skip: () => marking.skip(),
   undo: () => { video.undo(); select(null); }, redo: () => { video.redo(); select(null); },
   accept: () => video.request("accept").then(load), withdraw: () => video.request("withdraw").then(load), discard: () => video.request("discard"),
 };
@@ -235,12 +247,13 @@ addEventListener("keydown", (event) => {
       Enter: setBoundary, " ": actions.play, ArrowUp: actions.before, ArrowDown: actions.after, s: splitHere, Delete: removeHere, Backspace: removeHere,
       ArrowLeft: () => step(event.shiftKey ? -Math.round(video.body.rate_hz) : -1), ArrowRight: () => step(event.shiftKey ? Math.round(video.body.rate_hz) : 1),
       Home: () => step(-video.body.length), End: () => step(video.body.length), r: () => byId("step").focus(), a: actions.accept,
+      m: actions.mark, x: actions.skip, Escape: () => marking.end(),
       "[": () => open(overview.beside(-1), null), "]": () => open(overview.beside(1), null),
       "+": actions.in, "=": actions.in, "-": actions.out,
     } : {}),
   }[key];
   if (!found) return;
-  found();
+  if (!(event.repeat && key === "m")) found();  // a key that is held marks one picture
   event.preventDefault();
 });
 addEventListener("beforeunload", (event) => {
@@ -275,7 +288,9 @@ function describe() {
 
 function draw() {
   const {body, segments} = video;
+  marking.show(video);
   track.video = video;
+  track.asked = marking.asked;
   track.dirty = true;
   byId("name").textContent = video.name;
   byId("state").textContent = {accepted: "accepted: training uses it", draft: "corrected, not accepted: training does not use it yet",
@@ -284,6 +299,9 @@ function draw() {
   byId("accept").disabled = body.state === "accepted" || video.unsaved;
   byId("withdraw").hidden = body.state !== "accepted";
   byId("discard").hidden = body.state !== "draft";
+  byId("mark").textContent = marking.question ? "This picture shows it (M)" : "Mark a picture of each step (M)";
+  byId("skip").hidden = !marking.question;
+  if (byId("asked").textContent !== marking.question) byId("asked").textContent = marking.question;
   byId("undo").disabled = !video.done.length;
   byId("redo").disabled = !video.undone.length;
   byId("saved").textContent = video.failed || (video.saving ? "saving …" : video.unsaved ? "not saved" : body.state === "draft" ? "saved" : "");
@@ -304,7 +322,7 @@ function draw() {
       select(index || null);
     });
     row.insertCell().append(go);
-    for (const text of [named(name), seconds(((segments[index + 1]?.[1] ?? body.length) - first) / body.rate_hz), index === 0 ? "" : sure === null ? "…" : percent(sure)]) row.insertCell().textContent = text;
+    for (const text of [named(name), seconds(((segments[index + 1]?.[1] ?? body.length) - first) / body.rate_hz), index === 0 ? "" : sure === null ? "…" : percent(sure), labelled(video, index) ? "✓" : ""]) row.insertCell().textContent = text;
     row.cells[1].style.setProperty("--step", colours.of(name));
     return row;
   }));

@@ -49,6 +49,13 @@ export class Overview {
     return found;
   }
 
+  // A video that has steps without a label, the least certain first; null if there is none. `skipped`: how many of the
+  // steps of a video were left out.
+  nextToMark(skipped) {
+    const open = (row) => !["accepted", "suggested"].includes(row.state) && row.labelled + skipped(row.name) < row.segments;
+    return this.order().find((name) => name !== this.current && open(this.rows.get(name))) ?? null;
+  }
+
   see(name, frame) {
     this.seen.add(`${name} ${frame}`);
     sessionStorage.setItem(SEEN, JSON.stringify([...this.seen].slice(-5000)));
@@ -70,7 +77,7 @@ export class Overview {
         item.firstChild.addEventListener("click", () => this.on.open(name, null));
         this.items.set(name, item);
       }
-      const text = JSON.stringify([row.state, row.expected, row.doubts[0], row.note, name === this.current]);
+      const text = JSON.stringify([row.state, row.expected, row.doubts[0], row.note, row.labelled, row.segments, name === this.current]);
       if (item.dataset.text !== text) {
         item.dataset.text = text;
         item.firstChild.replaceChildren(...this.parts(row));
@@ -85,7 +92,8 @@ export class Overview {
   parts(row) {
     const [mark, words] = STATES[row.state];
     const worst = row.doubts[0];
-    const line = row.state === "accepted" || !worst ? words : `${words === STATES.found[1] ? "" : `${words}; `}least certain: ${named(worst[2])} → ${named(worst[3])}, ${percent(worst[1])}`;
+    const stamped = row.labelled ? `${row.labelled} of ${row.segments} steps marked; ` : "";
+    const line = stamped + (row.state === "accepted" || !worst ? words : `${words === STATES.found[1] ? "" : `${words}; `}least certain: ${named(worst[2])} → ${named(worst[3])}, ${percent(worst[1])}`);
     const doubt = row.state === "accepted" ? "" : row.expected === null ? "…" : row.expected.toFixed(1);
     const made = [["span", mark, "mark"], ["strong", row.name, ""], ["span", doubt, "doubt"], ["span", line + (row.note ? " ▲" : ""), "line"]].map(([name, text, kind]) => {
       const part = document.createElement(name);

@@ -15,6 +15,12 @@ export function moved(segments, index, frame, length) {
   return segments.map((segment, place) => (place === index ? [segment[0], first] : segment));
 }
 
+// Segment `index` shows `frame`, and its neighbours move as little as that takes; null if there is no room for them.
+export function containing(segments, index, frame, length) {
+  const found = segments.map(([step, first], place) => [step, place <= index ? Math.min(first, frame - index + place) : Math.max(first, frame - index + place)]);
+  return found[0][1] < 0 || found.at(-1)[1] >= length ? null : found;
+}
+
 // From `frame` on, the segment there has another step.
 export function split(segments, frame, step) {
   const index = at(segments, frame);

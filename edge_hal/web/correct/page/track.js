@@ -15,7 +15,7 @@ export class Track {
   // on.go(frame): move the playhead. on.select(index): a boundary. on.dragged(segments, whole): while one is dragged,
   // and at the end.
   constructor(canvas, on) {
-    Object.assign(this, {canvas, on, video: null, frame: 0, selected: null, drag: null, shown: null, colours: null, begin: 0, span: 1, dirty: false});
+    Object.assign(this, {canvas, on, video: null, frame: 0, selected: null, asked: null, drag: null, shown: null, colours: null, begin: 0, span: 1, dirty: false});
     new ResizeObserver(() => { this.dirty = true; }).observe(canvas);
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
@@ -165,6 +165,11 @@ export class Track {
       const left = this.x(first), right = this.x(segments[index + 1]?.[1] ?? length);
       if (right < 0 || left > width) return;
       fill(pen, this.colours, step, left, top, Math.max(1, right - left), high);
+      if (index === this.asked) {
+        pen.strokeStyle = this.ink;
+        pen.lineWidth = 3;
+        pen.strokeRect(left + 1.5, top + 1.5, Math.max(1, right - left - 3), high - 3);
+      }
       label(pen, named(step), Math.max(left, 0) + 7, top + high / 2, Math.min(right, width) - Math.max(left, 0) - 12, this.colours.text(step));
     });
     segments.forEach(([, first], index) => {
@@ -195,7 +200,7 @@ export class Track {
   parts(pen) {
     const [top, high] = LANES.parts;
     for (const [first, stop, step] of this.video.body.parts) {
-      fill(pen, this.colours, step, this.x(first), top, Math.max(2, this.x(stop) - this.x(first)), high);
+      fill(pen, this.colours, step, this.x(first), top, Math.max(4, this.x(stop) - this.x(first)), high);
     }
   }
 

@@ -1,4 +1,5 @@
-// One video that is corrected: its segments, what can be undone, and the saving of each change as it is made.
+// One video that is corrected: its segments and time stamps, what can be undone, and the saving of each change as it is
+// made. What was done is a list of {segments: before the change} and {stamp: [frame, step]}.
 
 import {same} from "./segments.js";
 
@@ -33,22 +34,42 @@ export class Video {
 
   change(segments) {
     if (same(segments, this.segments)) return;
-    this.done.push(this.segments);
-    if (this.done.length > MOST_UNDO) this.done.shift();
-    this.undone = [];
+    this.remember({segments: this.segments});
     this.apply(segments);
   }
 
+  // A frame shows a step. It is saved at once, and counts without being accepted. True if the server took it.
+  async stamp(frame, step) {
+    const taken = await this.request("stamp", {frame, step});
+    if (taken) this.remember({stamp: [frame, step]});
+    this.on.changed();
+    return taken;
+  }
+
+  remember(what) {
+    this.done.push(what);
+    if (this.done.length > MOST_UNDO) this.done.shift();
+    this.undone = [];
+  }
+
   undo() {
-    if (!this.done.length) return;
-    this.undone.push(this.segments);
-    this.apply(this.done.pop());
+    return this.back(this.done, this.undone, "remove_stamp");
   }
 
   redo() {
-    if (!this.undone.length) return;
-    this.done.push(this.segments);
-    this.apply(this.undone.pop());
+    return this.back(this.undone, this.done, "stamp");
+  }
+
+  async back(from, to, how) {
+    const what = from.pop();
+    if (what?.segments) {
+      to.push({segments: this.segments});
+      this.apply(what.segments);
+    } else if (what) {
+      const [frame, step] = what.stamp;
+      (await this.request(how, {frame, step}) ? to : from).push(what);
+      this.on.changed();
+    }
   }
 
   apply(segments) {
@@ -69,15 +90,16 @@ export class Video {
     if (this.heard !== null && this.heard !== this.revision) await this.reload();
   }
 
-  // "accept", "withdraw" or "discard"
-  async request(what) {
+  // "accept", "withdraw", "discard", "stamp" or "remove_stamp". True if the server did it.
+  async request(what, more = {}) {
     await this.idle();
-    if (this.unsaved) return;
+    if (this.unsaved) return false;
     this.saving = true;
-    const done = await this.send({do: what});
+    const done = await this.send({do: what, ...more});
     this.saving = false;
-    if (done && what === "discard") this.done = this.undone = [];
+    if (done && what === "discard") [this.done, this.undone] = [[], []];
     this.on.changed();
+    return done;
   }
 
   async idle() {
