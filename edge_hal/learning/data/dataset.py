@@ -104,7 +104,7 @@ def load_dataset(
     if background is not None and background not in ids:
         raise EdgeHalError(f"background {background!r} is no step of {root}", nearest(background, labels))
 
-    # Frame labels are read if they are asked for, or if there is no transcript; the latter are not kept.
+    # Frame labels are read if they are asked for, or if there is no step list; the latter are not kept.
     transcripts: dict[str, tuple[int, ...]] = {}
     frame_labels: dict[str, IntArray] = {}
     lengths: dict[str, int] = {}
@@ -172,7 +172,7 @@ def load_dataset(
             kept = None if kept is None else kept[:length]
         if name in own and kept is not None:
             if name not in transcripts:
-                transcripts[name] = _listed_by(own[name], name, kept)
+                transcripts[name] = _listed_by(own[name], name, kept, label_paths(root, name)[1], ids)
             note = check_list(own[name], name, kept, transcripts[name], labels, hz)
             notes += [note] if note else []
         videos.append(
@@ -205,8 +205,13 @@ def load_dataset(
     )
 
 
-def _listed_by(found: FoundLabels, name: str, labels: IntArray) -> tuple[int, ...]:
-    """The step list of a video that has none, from its labels. Raises EdgeHalError if they do not cover all frames."""
+def _listed_by(
+    found: FoundLabels, name: str, labels: IntArray, per_frame: Path, ids: dict[str, int]
+) -> tuple[int, ...]:
+    """The step list of a video that has none: from its labels, or if they do not cover all frames, from the frame
+    labels in the file `per_frame`. Raises EdgeHalError if there are none."""
+    if (labels < 0).any() and per_frame.is_file():
+        return transcript_of(np.array(read_names(per_frame, ids), np.int64))
     if (labels < 0).any():
         why = f"{found.path} labels {(labels >= 0).mean():.0%} of its frames"
         raise EdgeHalError(f"video {name} has no step list", why, f"write transcripts/{name}.txt: one step a line")

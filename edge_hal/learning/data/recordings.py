@@ -20,6 +20,7 @@ from edge_hal.spec import EncoderSpec
 from edge_hal.ticks import ticks_of
 
 from .extraction import Sampling, extract
+from .labels.order import labels_at_ticks
 from .media_files import ACCEPTED_SHARE, lacking_frames
 from .video_cache import Sampled, VideoCache
 from .video_set import Video, VideoSet
@@ -118,17 +119,10 @@ def _recording(video: Video, model_hz: float, sampled: Sampled | None) -> Sample
         frames = frames[: len(inputs)]
     transcript, labels = video.transcript, None
     if video.labels is not None:
-        labels = _at_ticks(video.labels, frames)
+        if (video.labels < 0).any():
+            labels = labels_at_ticks(video.labels, frames, transcript)
+        else:
+            labels = np.asarray(video.labels[np.minimum(frames, len(video.labels) - 1)])
         if (labels >= 0).all():
             transcript = transcript_of(labels)  # a step shorter than a tick cannot be found
     return SampledRecording(video.name, transcript, inputs, frames, labels, missing)
-
-
-def _at_ticks(labels: Labels, frames: NDArray[np.int64]) -> Labels:
-    """Labels of frames -> labels of ticks. If only some frames are labelled, each label goes to the next tick."""
-    if (labels >= 0).all():
-        return np.asarray(labels[np.minimum(frames, len(labels) - 1)])
-    known = np.flatnonzero(labels >= 0)
-    ticks = np.full(len(frames), -1, np.int64)
-    ticks[np.minimum(np.searchsorted(frames, known), len(frames) - 1)] = labels[known]
-    return ticks

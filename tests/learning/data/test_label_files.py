@@ -370,6 +370,20 @@ def test_labels_of_parts_that_contradict_the_step_list_are_named_with_file_and_t
     assert ", ".join(listed) in text and "transcripts/video0.txt" in text
 
 
+def test_the_list_of_a_video_of_which_some_frames_are_labelled_comes_from_its_frame_labels(
+    tmp_path: Path, data: Path
+) -> None:
+    (data / "transcripts" / "video0.txt").unlink()
+    known = truth(data, "video0")
+    folder = write(tmp_path / "labels", {"video0.txt": f"{len(known) // 2} {ACTIONS[known[len(known) // 2]]}\n"})
+    video = load(data, folder).videos[0]
+    assert video.transcript == transcript_of(known) and video.labels is not None
+    assert np.flatnonzero(video.labels >= 0).tolist() == [len(known) // 2]  # and no other label is taken from there
+    (data / "groundTruth" / "video0.txt").unlink()
+    with pytest.raises(EdgeHalError, match=r"video0 has no step list.*labels \d+% of its frames"):
+        load(data, folder)
+
+
 def test_labels_of_all_frames_replace_the_step_list_and_say_where_it_differs(tmp_path: Path, data: Path) -> None:
     known = truth(data, "video0")
     begin = int(np.flatnonzero(np.diff(known))[0]) + 1

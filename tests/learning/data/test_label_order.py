@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from random import Random
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_hal.learning.data.labels.order import order_differs, places_in_list
+from edge_hal.learning.data.labels.order import labels_at_ticks, order_differs, places_in_list
 from edge_hal.metrics import transcript_of
 
 FRAMES = 7
@@ -31,6 +32,40 @@ def test_places_are_those_of_a_segmentation_or_there_is_none(labels: np.ndarray,
     else:
         assert (found[~known] == -1).all()
         assert any((each[known] == found[known]).all() for each in fitting)
+
+
+@given(lists, st.randoms(use_true_random=False), st.integers(1, 5), st.floats(0, 1))
+@settings(deadline=None, max_examples=300)
+def test_labels_that_follow_the_list_follow_it_at_ticks(
+    transcript: tuple[int, ...], random: Random, period: int, share: float
+) -> None:
+    """However short a step is. Labels of steps that last for some ticks are kept."""
+    lengths = [random.choice((1, 2, period, 4 * period)) for _ in transcript]
+    truth = np.repeat(transcript, lengths)
+    labels = np.where([random.random() < share for _ in truth], truth, -1)
+    frames = np.arange(0, len(truth), period)
+    if len(frames) < len(transcript):
+        return  # the video holds too many steps for this rate
+    ticks = labels_at_ticks(labels, frames, transcript)
+    places = places_in_list(ticks, transcript)
+    assert not isinstance(places, int)
+    before = places_in_list(labels, transcript)
+    assert not isinstance(before, int)
+    if min(lengths) >= 4 * period:
+        assert len(set(ticks[ticks >= 0])) == len(set(labels[labels >= 0]))  # no step is left out
+        for step in set(labels[labels >= 0]):  # and no label is further away than two ticks
+            away = np.abs(np.flatnonzero(ticks == step)[:, None] * period - np.flatnonzero(labels == step))
+            assert away.min(axis=1).max() < 2 * period
+    elif period == 1:
+        np.testing.assert_array_equal(ticks, labels)
+
+
+def test_two_labels_within_a_tick_keep_their_order() -> None:
+    labels = np.full(30, -1)
+    labels[[10, 11, 12]] = [0, 1, 2]
+    assert labels_at_ticks(labels, np.arange(0, 30, 3), (0, 1, 2)).tolist() == [-1] * 4 + [0, 1, -1, -1, -1, -1]
+    labels[11] = -1  # between the two must be a tick of step 1
+    assert labels_at_ticks(labels, np.arange(0, 30, 3), (0, 1, 2)).tolist() == [-1] * 4 + [0] + [-1] * 5
 
 
 def test_of_equal_steps_the_nearest_in_time_is_taken() -> None:

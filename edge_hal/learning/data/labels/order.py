@@ -1,4 +1,5 @@
-"""Which place of a step list each labelled frame belongs to, if only some frames are labelled."""
+"""Which place of a step list each labelled frame belongs to, if only some frames are labelled; and such labels at
+ticks."""
 
 from __future__ import annotations
 
@@ -56,6 +57,32 @@ def places_in_list(labels: IntArray, transcript: Sequence[int]) -> NDArray[np.in
         places[starts[run] : stops[run]] = place
         place = int(before[run, place])
     return places
+
+
+def labels_at_ticks(labels: IntArray, frames: NDArray[np.int64], transcript: Sequence[int]) -> IntArray:
+    """Labels (T,) of some frames -> labels of ticks, of which tick t shows frame frames[t]; -1 where there is none.
+
+    A label goes to the next tick. If that belongs to an earlier step, or leaves no tick for a step between the two, it
+    goes one further, and if that does not help, it is left out: at a lower rate, labels that follow the step list
+    could contradict it.
+    """
+    ticks = np.full(len(frames), -1, np.int64)
+    next_tick = np.minimum(np.searchsorted(frames, np.arange(len(labels))), len(frames) - 1)
+    places = places_in_list(labels, transcript)
+    if isinstance(places, int):  # they contradict the list; whoever uses them says so
+        ticks[next_tick[labels >= 0]] = labels[labels >= 0]
+        return ticks
+    place_before, end_before = -1, -1
+    for place, start, stop in zip(*runs_of(places), strict=True):
+        if place < 0:
+            continue
+        first, last = next_tick[[start, stop - 1]]
+        begin = max(first, end_before + max(0, place - place_before))
+        end = min(max(begin, last), len(frames) - len(transcript) + place)  # a tick for each step after it
+        if begin <= min(end, max(last, first + 1)):
+            ticks[begin : end + 1] = labels[start]
+            place_before, end_before = place, end
+    return ticks
 
 
 def check_order(labels: IntArray, transcript: Sequence[int]) -> int | None:
