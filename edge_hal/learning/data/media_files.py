@@ -146,7 +146,8 @@ class VideoTimes:
         """Labels of the file's frames -> labels (length,) at the constant rate; -1 marks a frame without a label.
 
         Label k belongs to the k-th frame in the file if the number of labels says so, else to the frame at k / rate. If
-        both numbers fit, the frames of the file decide where the rate varies.
+        both numbers fit, the frames of the file decide where the rate varies. If only some frames are labelled, a label
+        goes to the frame that shows it or the next one.
         """
         shown = newest(self.times_ns, np.array([instant_ns(k, self.rate) for k in range(self.length)], np.int64))
         of_file, of_rate = abs(len(self.times_ns) - len(labels)), abs(self.length - len(labels))
@@ -155,8 +156,11 @@ class VideoTimes:
         if (labels >= 0).all():
             return labels[np.minimum(shown, len(labels) - 1)]
         known = np.flatnonzero(labels >= 0)
+        at = np.searchsorted(shown, known)
+        for k in np.flatnonzero(np.diff(labels[known])) + 1:  # two steps in frames of which one is shown are kept apart
+            at[k:] = np.maximum(at[k:], at[k - 1] + 1)
         found = np.full(self.length, -1, np.int64)
-        found[np.minimum(np.searchsorted(shown, known), self.length - 1)] = labels[known]
+        found[np.minimum(at, self.length - 1)] = labels[known]
         return found
 
 

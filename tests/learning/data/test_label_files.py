@@ -436,3 +436,23 @@ def test_a_video_file_of_a_variable_rate_has_a_line_for_each_of_its_frames(tmp_p
         own = read_given_labels(folder, {"video0": path})
         (read,) = load_dataset(root, split=None, part="train", with_labels={"video0"}, own_labels=own).videos
         np.testing.assert_array_equal(read.labels, labels, format)
+
+
+def test_stamps_of_frames_that_follow_at_once_keep_their_order(tmp_path: Path) -> None:
+    """The file has three frames within a period of the constant rate, of which one is seen there."""
+    pytest.importorskip("av", reason="PyAV is not installed")
+    from tests.helpers.videos import write_video
+
+    root = tmp_path / "data"
+    for folder in ("videos", "transcripts", "labels"):
+        (root / folder).mkdir(parents=True)
+    times_ms = [*range(0, 4000, 100), 4001, 4002, 4003, *range(4100, 8000, 130)]
+    write_video(root / "videos" / "video0.mkv", times_ms, rate=10)
+    steps = ("reach", "turn", "press")
+    (root / "transcripts" / "video0.txt").write_text("".join(f"{step}\n" for step in steps))
+    (root / "labels" / "video0.txt").write_text("".join(f"{n} {step}\n" for n, step in enumerate(steps, 40)))
+    own = read_own_labels(root)
+    (video,) = load_dataset(root, split=None, part="train", with_labels={"video0"}, own_labels=own).videos
+    assert video.labels is not None
+    known = np.flatnonzero(video.labels >= 0)
+    assert video.labels[known].tolist() == list(video.transcript) and len(known) == 3
