@@ -20,11 +20,11 @@ def say_whether_to_trust(run: Path, videos: VideoSet, *, known: bool = False, ta
         known: it comes from the run that the training began with.
         task: the task folder that the run belongs to. Labels are then corrected on a page, and used without an option.
     """
-    from edge_hal.learning.hmm.alignment_file import read_alignment
+    from edge_hal.learning.hmm.alignment_file import ALIGNMENT_FILE, read_alignment
     from edge_hal.learning.hmm.known_labels import worth_labelling
     from edge_hal.learning.hmm.trust import Trust, evidence_in
 
-    found = read_alignment(run / "alignment.json").values()
+    found = read_alignment(run / ALIGNMENT_FILE).values()
     if known:
         share = sum(evidence_in(video).agreement for video in found) / len(found)
         print(f"the run that this one began with agrees with the step lists on {share:.0%} of the frames")

@@ -7,7 +7,7 @@ from pathlib import Path
 from edge_hal.decoding.timeline import labels_from
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.video_set import VideoSet
-from edge_hal.learning.hmm.alignment_file import read_alignment
+from edge_hal.learning.hmm.alignment_file import ALIGNMENT_FILE, read_alignment
 
 from .scores import Scores, frame_labels, offline_scores
 
@@ -18,7 +18,7 @@ def alignment_scores(run: Path, videos: VideoSet) -> Scores:
     Raises:
         EdgeHalError: the run has no alignment, or a video is missing from it.
     """
-    path = (run if run.is_dir() else run.parent) / "alignment.json"
+    path = (run if run.is_dir() else run.parent) / ALIGNMENT_FILE
     found = read_alignment(path)
     ids = {name: index for index, name in enumerate(videos.labels)}
     aligned = []

@@ -27,12 +27,14 @@ from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import PyramidSpec
 from edge_hal.task_folder import MODEL_FILE
 
-from .data.recordings import Labels
+from .data.recordings import Labels, SampledRecording
 from .data.video_set import VideoSet
 from .encoders.pretrained import PretrainedEncoder
+from .hmm.alignment_file import ALIGNMENT_FILE, read_alignment
 from .hmm.first_alignment import FirstAlignment
 from .hmm.known_labels import KnownSegments, align_between
 from .hmm.trust import Evidence
+from .networks.held_out import streamed_posteriors
 
 HEADS = ("frame", "lagged", "action")
 """Layers whose rows belong to steps."""
@@ -111,6 +113,13 @@ class Parent:
 
         return PretrainedEncoder(kind, spec, str(self._made_by.get("licence", "")), write)
 
+    def trained_on(self, recordings: Sequence[SampledRecording]) -> list[str]:
+        """Names of the recordings that the run was trained on: those of the same name and length. Raises EdgeHalError
+        if its alignment cannot be read."""
+        path = self.checkpoint.path / ALIGNMENT_FILE
+        known = read_alignment(path) if path.is_file() else {}
+        return [each.name for each in recordings if known.get(each.name, {}).get("frames") == int(each.frames[-1]) + 1]
+
     @torch.inference_mode()
     def recalled(
         self,
@@ -143,10 +152,11 @@ class Parent:
 
     def _log_posteriors(self, x: NDArray[np.float32], known: Mapping[int, int], count: int) -> NDArray[np.float32]:
         """(T, count) of vectors (T, D), at the time that they describe."""
-        logits = self.checkpoint.pyramid(self.front_end(torch.from_numpy(x))[None]).frame[0]
+        (heads,) = streamed_posteriors(self.checkpoint.pyramid, [self.front_end(torch.from_numpy(x))])
+        frame = heads[:, : len(self.spec.labels)]
         at = np.minimum(np.arange(len(x)) + self.spec.lag_ticks, len(x) - 1)
         log_p = np.full((len(x), count), UNKNOWN_LOG_P, np.float32)
-        log_p[:, list(known)] = torch.log_softmax(logits, -1).numpy()[at][:, list(known.values())]
+        log_p[:, list(known)] = frame[at][:, list(known.values())]
         return np.asarray(log_p - np.logaddexp.reduce(log_p, axis=1, keepdims=True))
 
     @property

@@ -34,7 +34,7 @@ from edge_hal.task_folder import MODEL_FILE, next_run, runs
 
 from .data.video_cache import content_hash
 from .data.video_set import VideoSet
-from .hmm.alignment_file import StoredAlignment
+from .hmm.alignment_file import ALIGNMENT_FILE, StoredAlignment
 from .label_worth import LabelWorth
 
 TODO = "choose another --out"
@@ -109,7 +109,7 @@ class RunDirectory:
         write_file(self.path / "config.yaml", config.to_yaml(), todo=CONTINUE)
         if worth is not None:
             write_file(self.path / LABELS_FILE, json.dumps(worth.to_dict(), indent=1) + "\n", todo=CONTINUE)
-        write_file(self.path / "alignment.json", json.dumps(alignment, indent=1), todo=CONTINUE)
+        write_file(self.path / ALIGNMENT_FILE, json.dumps(alignment, indent=1), todo=CONTINUE)
         with replacing(self.path / REFERENCE_FILE, folder=self.last, todo=CONTINUE) as beside:
             np.savez_compressed(beside, allow_pickle=False, **reference)
         if held_out is not None:

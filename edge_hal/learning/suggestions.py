@@ -28,7 +28,7 @@ from .data.recordings import SampledRecording, read_recordings
 from .data.step_texts import count_of
 from .data.video_cache import VideoCache
 from .data.video_set import Video, VideoSet
-from .hmm.alignment_file import StoredAlignment, first_alignment_from, read_alignment
+from .hmm.alignment_file import ALIGNMENT_FILE, StoredAlignment, first_alignment_from, read_alignment
 from .networks.held_out import streamed_posteriors
 
 WITHIN_S = 0.5
@@ -65,7 +65,7 @@ def suggest_labels(
         EdgeHalError: the run or a video cannot be read, the run knows none of the videos, or the alignment does not fit
             them.
     """
-    alignment = read_alignment((run if run.is_dir() else run.parent) / "alignment.json")
+    alignment = read_alignment((run if run.is_dir() else run.parent) / ALIGNMENT_FILE)
     known = [video for video in videos.videos if video.name in alignment]
     if not known:
         why = f"it was trained on {count_of(sorted(alignment), 'video')}"

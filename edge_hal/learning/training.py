@@ -31,6 +31,7 @@ from edge_hal.spec import FrontEndSpec, PyramidSpec
 from .data.check_features import check_features
 from .data.extraction import Sampling
 from .data.recordings import Labels, SampledRecording
+from .data.step_texts import count_of
 from .data.video_cache import VideoCache
 from .data.video_set import VideoSet
 from .encoders.int8_encoder import quantise_encoder
@@ -271,6 +272,12 @@ class Training:
         if not self.holds_out:
             return streamed_posteriors(pyramid, seen.features, self.world)
         learning, begin = self._taught(aligned)
+        if self.parent is not None and (again := self.parent.trained_on(seen.recordings)):
+            log.warning(
+                f"{self.parent.name} was trained on {count_of(again, 'video')} of these. Decisions are fitted "
+                "on students that do not begin with it"
+            )
+            learning, begin = self.config.learning, None
         known = (aligned.labels, aligned.log_posteriors, seen.spec, learning, self.stage)
         return held_out_posteriors(seen.features, *known, copies, begin)
 

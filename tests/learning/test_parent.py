@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge_hal.calib.held_out_file import read_held_out
 from edge_hal.commands.options.train_inputs import choose_config, parent_of
 from edge_hal.config import Config, load_config
 from edge_hal.errors import EdgeHalError
@@ -105,6 +106,25 @@ def test_other_steps_are_searched_and_begin_with_the_weights(first: Path, more: 
     assert np.array_equal(old["pyramid.levels.0.entry.weight"], new["pyramid.levels.0.entry.weight"])
     rows = old["pyramid.levels.0.frame.weight"] == new["pyramid.levels.0.frame.weight"]
     assert rows.all(1).tolist() == [True, False, True, True]
+
+
+def test_decisions_are_fitted_on_students_that_know_none_of_the_videos(
+    first: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A parent that was trained on them does not help the folds: they are those of a training without it."""
+    settings = [*BRIEF, "learning.supervision=frames", "learning.student.epochs=2"]
+    own, other = first.parent / "data", write_small_data(tmp_path / "other", train=4, seed=5)
+    found = dict[tuple[Path, bool], Any]()
+    for number, (data, parent) in enumerate(((own, None), (own, open_parent(first)), (other, open_parent(first)))):
+        videos = load_dataset(data, split=1, part="train", with_labels=True, rate_hz=RATE_HZ)
+        caplog.clear()
+        run = train(videos, load_config(str(CONFIG), settings), tmp_path / str(number), 0, quiet, parent=parent)
+        found[data, parent is not None] = read_held_out(run).log_posteriors
+        assert ("run was trained on 6 videos (video0" in caplog.text) == (data == own and parent is not None)
+    for name, rows in found[own, False].items():
+        np.testing.assert_array_equal(found[own, True][name], rows)
+    sure = [np.mean([rows.max(1).mean() for rows in found[key].values()]) for key in ((own, True), (other, True))]
+    assert sure[1] > sure[0]  # videos that it does not know: the folds begin with its weights
 
 
 def test_the_pictures_are_encoded_by_the_graph_of_the_run(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from .trust import Evidence, evidence_in
 if TYPE_CHECKING:
     from .first_alignment import FirstAlignment
 
+ALIGNMENT_FILE = "alignment.json"
 LARGEST_BYTES = 256 * MB
 StoredAlignment = Mapping[str, Mapping[str, Any]]
 """video -> its entry, as in the file"""

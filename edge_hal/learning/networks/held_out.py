@@ -1,8 +1,8 @@
 """Posteriors of videos that a network was not trained on, by two folds. Thresholds are fitted on them, because a
 network knows its own training videos by heart.
 
-What the folds share has seen all videos: the alignment, the frame encoder of kind `own`, and with `--init` the weights
-of the run that the training begins with, where that run was trained on some of these videos.
+What the folds share has seen all videos: the alignment, and the frame encoder of kind `own`. With `--init` they begin
+with the weights of the earlier run only if that was trained on none of these videos (`Training.stream`).
 """
 
 from __future__ import annotations

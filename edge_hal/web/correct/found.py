@@ -11,7 +11,7 @@ from pathlib import Path
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.files.untrusted import MB, read_json, read_regular
-from edge_hal.learning.hmm.alignment_file import read_alignment
+from edge_hal.learning.hmm.alignment_file import ALIGNMENT_FILE, read_alignment
 from edge_hal.learning.hmm.trust import Evidence, evidence_in
 
 WORTH = "labels.json"
@@ -71,7 +71,7 @@ def read_found(run: Path | None, steps: Sequence[str]) -> Found:
     """The alignment of a run. Raises EdgeHalError if it cannot be read."""
     if run is None:
         return Found()
-    path = run / "alignment.json"
+    path = run / ALIGNMENT_FILE
     stored = read_alignment(path)
     try:
         segments = {
