@@ -152,6 +152,19 @@ def test_rows_of_one_video_in_a_table_of_several_are_replaced(root: Path) -> Non
     assert [video.labels is not None for video in load(root).videos] == [False, True]
 
 
+def test_a_table_that_is_a_link_is_changed_where_it_lies(root: Path, tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared.csv", root / "labels" / "all.csv"
+    shared.write_text(f"video,begin_s,end_s,step\none,0,{LENGTH / 10},fill\ntwo,0,{LENGTH / 10},fill\n")
+    link.parent.mkdir()
+    link.symlink_to(shared)
+    videos = opened(root)
+    saved = videos.save("one", videos.shown("one").revision, NEW)
+    accepted = videos.accept("one", saved.revision)
+    assert link.is_symlink() and "one,4.100000,7.700000,fill" in shared.read_text()
+    videos.withdraw("one", accepted.revision)
+    assert link.is_symlink() and "one" not in shared.read_text() and labels_of(root, "two") == ["fill"] * LENGTH
+
+
 def test_an_export_of_several_videos_is_not_torn_apart(root: Path) -> None:
     (root / "labels").mkdir()
     videos = opened(root, "label-studio")

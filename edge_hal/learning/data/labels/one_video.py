@@ -83,7 +83,7 @@ def remove_labels_of(name: str, found: Mapping[str, FoundLabels]) -> None:
     path = found[name].path
     if _shared(path, found):
         _check_table(path, name)
-        return write_file(path, with_rows_of(path, name, name, []))
+        return _write(path, with_rows_of(path, name, name, []))
     try:
         path.unlink()
     except OSError as error:
@@ -91,11 +91,12 @@ def remove_labels_of(name: str, found: Mapping[str, FoundLabels]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
+    """A file that is a link stays one: others may read what it leads to."""
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise file_error(f"cannot write {path.parent}", error, path=path.parent) from error
-    write_file(path, text)
+    write_file(path.resolve(), text)
 
 
 def _contents(video: SegmentedVideo, path: Path) -> str:
