@@ -66,6 +66,7 @@ lint: .venv/for-tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p edge_hal -p tests
+	@MYPYPATH=benchmarks $(BIN)/mypy benchmarks
 	@$(BIN)/hadolint containers/*
 
 clean:

@@ -65,7 +65,7 @@ class Subscriber:
         from paho.mqtt.properties import Properties
 
         self.bodies: list[bytes] = []
-        kept = Properties(PacketTypes.CONNECT)
+        kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         kept.SessionExpiryInterval = 3600
         version = MQTTProtocolVersion.MQTTv5
         self.client = Client(CallbackAPIVersion.VERSION2, client_id="receiver", protocol=version)
@@ -99,8 +99,9 @@ def measure(kind: str, folder: Path, kills: int, seed: int = 0) -> Outcome:
     (folder / "secret").chmod(0o600)
     service: Service | None = None
     subscriber: Subscriber | None = None
+    arguments: tuple[str, ...] = ("sql", f"sqlite:///{folder}/events.db")
     if kind == "sqlite":
-        arguments, arrived = ("sql", f"sqlite:///{folder}/events.db"), lambda: rows_of_sqlite(folder / "events.db")
+        arrived = lambda: rows_of_sqlite(folder / "events.db")  # noqa: E731
     elif kind == "postgresql":
         database = Postgres(folder / "service")
         (folder / "secret").write_text(database.PASSWORD)

@@ -57,7 +57,7 @@ def noise_video(path: Path, frames: int, fps: float, width: int = 640, height: i
     """Moving noise, so that no two frames are the same."""
     rng = np.random.default_rng(0)
     small = rng.integers(0, 255, (height // 16 + 64, width // 16 + 64, 3), dtype=np.uint8)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (width, height))
     for index in range(frames):
         row, column = index % 64, index * 3 % 64
         part = small[row : row + height // 16, column : column + width // 16]

@@ -49,7 +49,7 @@ def pictures(folder: Path, count: int = 300) -> list[bytes]:
     rng = np.random.default_rng(0)
     video = folder / "session.mp4"
     render_video(video, sample_session(rng), np.random.SeedSequence(0))
-    capture, made = cv2.VideoCapture(str(video)), []
+    capture, made = cv2.VideoCapture(str(video)), list[bytes]()
     while len(made) < count:
         ok, picture = capture.read()
         if not ok:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from caution_sets import KINDS, UNSEEN, draw
-from imperfect import numbers
+from learning import numbers
 from numpy.typing import NDArray
 from starter import Setting, fitted_front_end, truth_of, vectors_of
 
@@ -35,7 +35,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files import write_file
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.rates import with_model_rate
-from edge_hal.learning.data.recordings import read_recordings
+from edge_hal.learning.data.recordings import Labels, read_recordings
 from edge_hal.learning.hmm.align import align_with_hmm
 from edge_hal.learning.hmm.first_alignment import binned_features
 from edge_hal.learning.hmm.trust import LEAST_SCORE, WEIGHTS, Trust
@@ -53,7 +53,7 @@ FITTED = ("actrectut/split1/seed0", "actrectut/split6/seed0", "mocap6/split1/see
 def measured(
     features: Sequence[NDArray[np.float32]],
     lists: Sequence[Sequence[int]],
-    truth: Sequence[NDArray[np.int64]],
+    truth: Sequence[Labels],
     count: int,
     seed: int,
     read_as: Lists = "exact",
@@ -116,7 +116,7 @@ def shares(rows: Iterable[Row], limit: float) -> tuple[float, float]:
 
 def fit(rows: Sequence[Row]) -> float:
     """The least strict limit, in steps of 0.05, that warns of 80 % of the wrong rows."""
-    return next(limit for limit in np.arange(0, 41) / 20 if shares(rows, limit)[0] >= 0.8)
+    return next(limit for limit in (step / 20 for step in range(41)) if shares(rows, limit)[0] >= 0.8)
 
 
 def table(kept: dict[str, Row]) -> str:

@@ -55,9 +55,17 @@ def transition(seq: int) -> Transition:
     latency_ms = {"capture_to_tick": 0.21, "encode": 1.9, "step": 0.24}
     run = {"session": "benchmark", "utc_ns": time.time_ns(), "latency_ms": latency_ms}
     return Transition(
-        *("bench", 0),
-        **{"seq": seq, "from_": "pick screw", "to": "drive screw", "boundary": moment, "decision": moment},
-        **{"confidence": 0.93, "warm": True, "decoder": "5f1c0a9be2d7", "run": run},
+        "bench",
+        0,
+        seq=seq,
+        from_="pick screw",
+        to="drive screw",
+        boundary=moment,
+        decision=moment,
+        confidence=0.93,
+        warm=True,
+        decoder="5f1c0a9be2d7",
+        run=run,
     )
 
 

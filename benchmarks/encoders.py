@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from edge_hal.config import load_config
 from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.rates import FIRST_ALIGN_HZ
 from edge_hal.learning.data.recordings import Labels, read_recordings
 from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.learning.encoders.choose import open_pretrained
 from edge_hal.learning.encoders.pretrained import with_sizes
 from edge_hal.learning.hmm.align import align_with_hmm
 from edge_hal.learning.hmm.em import HmmConfig
-from edge_hal.learning.hmm.first_alignment import FIRST_ALIGN_HZ, binned_features
+from edge_hal.learning.hmm.first_alignment import binned_features
 from edge_hal.learning.projection import discriminants, leading_components
 from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
@@ -69,7 +70,7 @@ def main() -> None:
         made = align_with_hmm(
             features, lists, len(found.labels), seed=options.seed, restarts=options.restarts, config=settings
         )
-        labels = [np.repeat(row, period)[: len(x)] for row, x in zip(made.labels, seen, strict=True)]
+        labels: list[Labels] = [np.repeat(row, period)[: len(x)] for row, x in zip(made.labels, seen, strict=True)]
         right = np.concatenate([a == b for a, b in zip(labels, truth, strict=True)]).mean()
         print(f"{name:52s}{100 * right:6.1f} % of the frames right", flush=True)
         return labels

@@ -71,7 +71,7 @@ def changed_copy(data: Path, copy: Path, split: int, kind: str, share: float, se
             (copy / entry.name).symlink_to(entry)
     (copy / "transcripts").mkdir()
     for part in ("train", "test"):
-        videos = load_dataset(data, split=split, part=part)  # type: ignore[arg-type]
+        videos = load_dataset(data, split=split, part=part)
         for number, video in enumerate(videos.videos):
             steps = [videos.labels[step] for step in video.transcript]
             if part == "train":

@@ -199,7 +199,7 @@ def agreement_of(run: Path) -> float | None:
     videos = json.loads((run / "alignment.json").read_text()).values()
     if learning.starter != "hmm" or learning.restarts < 2 or any(video["labelled"] for video in videos):
         return None
-    return round(sum(video["agreement"] for video in videos) / len(videos), 3)
+    return float(round(sum(video["agreement"] for video in videos) / len(videos), 3))
 
 
 def call(arguments: list[str]) -> Ended:

@@ -21,6 +21,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,15 @@ def _ours(lists: Sequence[Assembly]) -> list[Judge]:
         for number, one in enumerate(lists):
             if fold_of[one.product] == fold:
                 candidates = Candidates(counts, one.product, number)
-                judges[number] = lambda s, m=model, c=candidates, t=limit: _judge(s, m, counts, c, t, t, undoing=False)
+                judges[number] = partial(
+                    _judge,
+                    model=model,
+                    counts=counts,
+                    candidates=candidates,
+                    limit=limit,
+                    order_limit=limit,
+                    undoing=False,
+                )
     return [judges[number] for number in range(len(lists))]
 
 

@@ -20,11 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_hal.bundle import graph_name, load_bundle
@@ -113,7 +114,7 @@ def parts(checkpoint: Checkpoint, ticks: int) -> None:
         step.level.norm = NormInFloat32(step.level.norm)
         for block in step.level.blocks:
             block.norm1, block.norm2 = NormInFloat32(block.norm1), NormInFloat32(block.norm2)
-        return step
+        return cast(LevelStep, step)
 
     def softmax(level: int, chunk: int) -> LevelStep:
         return ours(level, chunk)
@@ -180,10 +181,10 @@ def bundles(paths: list[Path], data: Path, split: int, rate_hz: float | None, ro
         stream = PyramidStream(spec, open_engines(bundle))
         posteriors, timelines = [], []
         for recording, video in zip(recordings, videos.videos, strict=True):
-            vectors = np.asarray(recording.inputs)
+            seen = np.asarray(recording.inputs)
             if bundle.encoder is not None:
-                vectors = encode_pictures(bundle.encoder, vectors)
-            vectors = np.asarray(vectors, np.float32)
+                seen = encode_pictures(bundle.encoder, seen.astype(np.uint8, copy=False))
+            vectors: NDArray[np.float32] = np.asarray(seen, np.float32)
             decisions = decode_posteriors(stream_posteriors(stream, vectors), bundle.decoder, spec)
             assert video.labels is not None
             rate = video.rate_hz or spec.model_hz

@@ -63,7 +63,8 @@ def warped(matrix: NDArray[np.float64]) -> Change:
 def moved(rng: np.random.Generator) -> Change:
     """Turned by 15 to 35 degrees and shifted by an eighth to a third of the picture."""
     middle = (WIDTH_PX / 2, HEIGHT_PX / 2)
-    matrix = cv2.getRotationMatrix2D(middle, float(rng.choice([-1, 1]) * rng.uniform(15, 35)), 1.0)
+    turned = cv2.getRotationMatrix2D(middle, float(rng.choice([-1, 1]) * rng.uniform(15, 35)), 1.0)
+    matrix = np.asarray(turned, np.float64)
     matrix[:, 2] += rng.choice([-1, 1], 2) * rng.uniform(30, 60, 2)
     return warped(matrix)
 
@@ -99,7 +100,7 @@ def thing(rng: np.random.Generator) -> Change:
         for size, tone in ((large, colour), (small, stripes)):
             corners = cv2.boxPoints((middle.tolist(), size, angle)).astype(np.int32)
             cv2.fillPoly(shown, [corners], tone, cv2.LINE_AA)
-        return shown
+        return np.asarray(shown, np.uint8)
 
     return change
 
@@ -115,7 +116,7 @@ def arm(rng: np.random.Generator) -> Change:
         cv2.line(shown, (-20, 60), (tip - (40, 8)).tolist(), sleeve, 34, cv2.LINE_AA)
         cv2.line(shown, (tip - (40, 8)).tolist(), tip.tolist(), (120, 150, 200), 18, cv2.LINE_AA)
         cv2.ellipse(shown, tip.tolist(), (10, 24), 20, 0, 360, can, -1, cv2.LINE_AA)
-        return shown
+        return np.asarray(shown, np.uint8)
 
     return change
 
@@ -186,7 +187,7 @@ def main() -> None:
                 "delay_s_median": float(np.median(delays)) if delays else None,
             }
             print(kind, rows[kind], flush=True)
-        seconds = count = number = 0
+        seconds, count, number = 0.0, 0, 0
         while seconds < 60 * arguments.normal_min:
             session = sample_session(np.random.default_rng([SEED, 99, number]))
             told = hear(arguments.bundle, folder, session, [SEED, 98, number], None, 0.0, arguments.per_h)

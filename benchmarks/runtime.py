@@ -24,8 +24,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -38,6 +40,7 @@ from edge_hal.decoding.decoder import Decision, Decoder
 from edge_hal.decoding.hysteresis import HysteresisDecoder
 from edge_hal.runtime import runner
 from edge_hal.runtime.engines.onnxruntime_engine import open_session
+from edge_hal.runtime.open_source import open_source
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.file_readers import VideoReader
 from edge_hal.runtime.sources.frame import Frame
@@ -70,8 +73,7 @@ class Inside:
     @contextmanager
     def measured(self) -> Iterator[None]:
         """Every call of ONNX Runtime, cv2.resize and the two video readers is added up."""
-        inside, real, resize, run, bound = self, cv2.VideoCapture, cv2.resize, ort.InferenceSession.run, None
-        bound, read = ort.InferenceSession.run_with_iobinding, VideoReader.read
+        inside, real, session = self, cv2.VideoCapture, ort.InferenceSession
 
         class Capture:
             def __init__(self, *args: Any) -> None:
@@ -81,20 +83,20 @@ class Inside:
             def __getattr__(self, name: str) -> Any:
                 return getattr(self._inner, name)
 
-        cv2.VideoCapture, cv2.resize, VideoReader.read = Capture, self.timed(resize), self.timed(read)
-        ort.InferenceSession.run, ort.InferenceSession.run_with_iobinding = self.timed(run), self.timed(bound)
-        try:
+        with (
+            patch.object(cv2, "VideoCapture", Capture),
+            patch.object(cv2, "resize", self.timed(cv2.resize)),
+            patch.object(VideoReader, "read", self.timed(VideoReader.read)),
+            patch.object(session, "run", self.timed(session.run)),
+            patch.object(session, "run_with_iobinding", self.timed(session.run_with_iobinding)),
+        ):
             yield
-        finally:
-            cv2.VideoCapture, cv2.resize, VideoReader.read = real, resize, read
-            ort.InferenceSession.run, ort.InferenceSession.run_with_iobinding = run, bound
 
 
 class Always(Decoder):
     """Decides for another label each time it is asked."""
 
     def decide(self, tick: int, log_posterior: Any, belief: Any = None) -> Decision:
-        super().decide(tick, log_posterior)  # what it costs belongs to it
         previous, self.label = self.label, tick % 8
         return Decision(tick % 8, None if previous is None else (tick + 7) % 8, tick, tick, 0.5)
 
@@ -104,12 +106,12 @@ def deciding(decoder: type[Decoder]) -> Iterator[None]:
     """Models opened meanwhile decide with another decoder."""
     from edge_hal.runtime import model
 
-    known = model.open_decoder
-    model.open_decoder = lambda config, spec: decoder(config, spec.model_hz, spec.lag_ticks)
-    try:
+    with patch.object(model, "open_decoder", lambda config, spec: decoder(config, spec.model_hz, spec.lag_ticks)):
         yield
-    finally:
-        model.open_decoder = known
+
+
+def send_on(socket: zmq.Socket[bytes], _frame: int, data: bytes) -> None:
+    socket.send(data)
 
 
 def straight(bundle: Bundle, video: Path, send: Callable[[int, bytes], None], pace: bool, count: int) -> Iterator[int]:
@@ -154,10 +156,9 @@ def straight(bundle: Bundle, video: Path, send: Callable[[int, bytes], None], pa
 
 def ours(bundle: Bundle, camera: str, pace: str, endpoint: str, on_frame: Callable[[Frame], None], **how: Any) -> Any:
     """`edge-hal run`, told of each frame it takes."""
-    real = runner.open_source
 
     def opened(*args: Any, **kwargs: Any) -> Source:
-        source = real(*args, **kwargs)
+        source = open_source(*args, **kwargs)
         take = source.take
 
         def taking(due_ns: int | None) -> Any:
@@ -166,14 +167,11 @@ def ours(bundle: Bundle, camera: str, pace: str, endpoint: str, on_frame: Callab
                 on_frame(got[0])
             return got
 
-        source.take = taking  # type: ignore[method-assign]
+        source.take = taking  # type: ignore[method-assign,assignment]
         return source
 
-    runner.open_source = opened
-    try:
+    with patch.object(runner, "open_source", opened):
         return runner.run(runner.RunOptions(bundle.path, camera, endpoint, pace, **{"decide_every": 1, **how}))
-    finally:
-        runner.open_source = real
 
 
 Costs = list[tuple[float, float, float, float]]
@@ -185,7 +183,7 @@ def overhead(bundle: Bundle, video: Path, count: int) -> dict[str, Costs]:
     rows: dict[str, Costs] = {"edge-hal run": [], "straight script": [], EVENTFUL: [], DEFAULT: []}
     for _ in range(3):
         for who in rows:
-            inside, marks = Inside(), []
+            inside, marks = Inside(), list[Any]()
 
             def mark(_frame: Any = None, inside: Inside = inside, marks: list[Any] = marks) -> None:
                 cpu_ns = time.thread_time_ns(), inside.cpu_ns, time.process_time_ns()
@@ -236,7 +234,7 @@ def latency(bundle: Bundle, video: Path, count: int) -> dict[str, list[float]]:
                 with context.socket(zmq.XPUB) as socket:
                     socket.bind(endpoint)
                     socket.recv()  # the subscription
-                    frames = straight(bundle, video, lambda _i, data, socket=socket: socket.send(data), True, count)
+                    frames = straight(bundle, video, partial(send_on, socket), True, count)
                     for index, captured_ns in enumerate(frames):
                         captured[index] = captured_ns
                     socket.send(json.dumps({"frame": -1, "last": True}).encode())

@@ -130,7 +130,7 @@ class World:
         for t in range(len(seen) - 2, -1, -1):
             if (t + 1) % stride:
                 known[t] = known[t] * moved(known[t + 1] / expected[t + 1])
-        return known
+        return np.asarray(known)
 
 
 def _whitened(points: Array) -> Array:
@@ -207,7 +207,7 @@ def mean_correlation(truth: Array, learnt: Array) -> float:
 
 
 def _squared_distances(a: Array, b: Array) -> Array:
-    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0)
+    return np.asarray(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0))
 
 
 def _sum_of_squares(x: Array) -> float:

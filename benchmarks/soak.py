@@ -16,11 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from bundles import random_bundle
 
 from edge_hal.runtime import runner
+from edge_hal.runtime.open_source import open_source
+from edge_hal.runtime.sources.base import Source
 
 
 def anonymous_mb() -> float:
@@ -38,10 +41,9 @@ def main() -> None:
     arguments = parser.parse_args()
     count = arguments.frames
     marks: list[tuple[int, int, float]] = []
-    real = runner.open_source
 
-    def opened(*args: Any, **kwargs: Any) -> Any:
-        source = real(*args, **kwargs)
+    def opened(*args: Any, **kwargs: Any) -> Source:
+        source = open_source(*args, **kwargs)
         take = source.take
 
         def taking(due_ns: int | None) -> Any:
@@ -50,7 +52,7 @@ def main() -> None:
                 marks.append((got[0].index, time.thread_time_ns(), anonymous_mb()))
             return got
 
-        source.take = taking
+        source.take = taking  # type: ignore[method-assign,assignment]
         return source
 
     with tempfile.TemporaryDirectory() as folder:
@@ -62,17 +64,17 @@ def main() -> None:
             rows[start : start + 10_000] = rng.normal(size=(min(10_000, count - start), size))
         seconds = count / hz
         holes = ",".join(f"unplug@{seconds * part / 7:.1f}s+3s" for part in range(1, 7))
-        runner.open_source = opened
         begun = time.perf_counter()
-        summary = runner.run(
-            runner.RunOptions(
-                bundle.path,
-                f"fault:drop=1%,{holes}:features:{folder}/f.npy@{hz}",
-                "tcp://127.0.0.1:*",
-                "asap",
-                selfcheck_s=seconds / 10.5,
+        with patch.object(runner, "open_source", opened):
+            summary = runner.run(
+                runner.RunOptions(
+                    bundle.path,
+                    f"fault:drop=1%,{holes}:features:{folder}/f.npy@{hz}",
+                    "tcp://127.0.0.1:*",
+                    "asap",
+                    selfcheck_s=seconds / 10.5,
+                )
             )
-        )
         elapsed = time.perf_counter() - begun
         marks.append((summary.counters["captured"], time.thread_time_ns(), anonymous_mb()))
     counters = summary.counters

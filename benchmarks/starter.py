@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from edge_hal.calib.fit_decoder import lateness_s
 from edge_hal.config import Config, load_config
 from edge_hal.learning.data.dataset import load_dataset
-from edge_hal.learning.data.rates import with_model_rate
+from edge_hal.learning.data.rates import FIRST_ALIGN_HZ, with_model_rate
 from edge_hal.learning.data.recordings import Labels, SampledRecording, read_recordings
 from edge_hal.learning.data.video_set import Video
 from edge_hal.learning.hmm import first_alignment
@@ -60,7 +60,7 @@ class Setting:
 
     @property
     def period(self) -> int:
-        return max(1, round(self.hz / first_alignment.FIRST_ALIGN_HZ))
+        return max(1, round(self.hz / FIRST_ALIGN_HZ))
 
 
 def right(found: Sequence[Labels], truth: Sequence[Labels]) -> float:

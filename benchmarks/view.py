@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -229,17 +229,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each run of `cost`")
     parser.add_argument("--times", type=int, default=4, help="pairs of runs of each kind of `cost`")
     given = parser.parse_args()
-    parts = given.part.split(",")
     with tempfile.TemporaryDirectory(prefix="view") as place:
         folder = Path(place)
-        for part, measure in {
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
             "open": lambda: open_times(folder, 10),
             "late": lambda: lateness(folder, 200),
             "scroll": lambda: scrolling(folder),
             "cost": lambda: cost(folder, given.bundle.absolute(), given.camera, given.seconds, given.times),
-        }.items():
-            if part in parts:
-                print(json.dumps({part: measure()}, indent=1), flush=True)
+        }
+        for part in given.part.split(","):
+            print(json.dumps({part: parts[part]()}, indent=1), flush=True)
 
 
 if __name__ == "__main__":
