@@ -1,6 +1,6 @@
 """Bridges that are killed, and what they feed too: what is lost, and what comes twice.
 
-    python -m benchmarks.bridge_kills [sqlite postgresql mqtt webhook] [--kills 20]
+    python benchmarks/bridge_kills.py [sqlite postgresql mqtt webhook] [--kills 20]
 
 A publisher with a journal sends up to 200 events a second, most of them transitions. The bridge is killed 20 times
 (SIGKILL) at random moments while it works, and so is the broker, the database or the web server, except SQLite, which

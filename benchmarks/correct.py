@@ -1,7 +1,7 @@
 """What correcting costs: how soon the page of `edge-hal correct` is usable, how long a frame and a save take, and how
 long a new user needs for ten boundaries.
 
-    python -m benchmarks.correct [--data demo/data --run demo/run] [--part open,frames,ten,marks]
+    python benchmarks/correct.py [--data demo/data --run demo/run] [--part open,frames,ten,marks]
 
 A Chromium without a window (Debian's `chromium` and `chromium-driver`, and selenium) opens the page over a copy of the
 data as a task folder.

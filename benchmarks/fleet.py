@@ -1,6 +1,6 @@
 """N stations as processes, a bridge each, one broker, one collector: events a second and lag against N.
 
-    python -m benchmarks.fleet [--stations 1 2 4 8 16] [--streams 2] [--step-s 6] [--seconds 20] [--json]
+    python benchmarks/fleet.py [--stations 1 2 4 8 16] [--streams 2] [--step-s 6] [--seconds 20] [--json]
 
 Each station is `edge-hal run --station` with feature streams at 10 Hz, journals and the default reports, and its bridge
 is `edge-hal bridge mqtt`. The broker is Mosquitto; the collector is one client that reads every message and its JSON.

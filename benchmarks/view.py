@@ -1,7 +1,7 @@
 """What the page of `edge-hal view` costs: how soon it is usable, how late it is, how smoothly it scrolls, and what a
 run notices of it.
 
-    python -m benchmarks.view [--part open,late,scroll,cost] [--bundle demo/bundle --camera demo/videos/bench_065.mp4]
+    python benchmarks/view.py [--part open,late,scroll,cost] [--bundle demo/bundle --camera demo/videos/bench_065.mp4]
 
 A Chromium without a window (Debian's `chromium` and `chromium-driver`, and selenium) opens the page.
 

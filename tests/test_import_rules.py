@@ -1,4 +1,4 @@
-"""Imports between rooms follow the table in docs/architecture.md, and the rooms form no cycle."""
+"""Imports between packages follow the table in docs/architecture.md, and the packages form no cycle."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from tests.helpers.processes import REPOSITORY
 
 LEAVES = {"jetson", "stop", "threads"}
 BASE = {"observer", "options"}
-"""Modules of runtime/ that its rooms use; leaves import no room. The others (session, runner, ...) use the rooms."""
+"""Modules of runtime/ that its packages use; leaves import no package. The others (session, runner, ...) use the
+packages."""
 SHARED = {"bundle", "config", "events", "files", "metrics", "parallel", "pictures"}
-"""Folders of edge_hal/ that belong to the modules that all rooms share."""
+"""Folders of edge_hal/ that belong to the modules that all packages share."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "edge_hal": {
@@ -79,7 +80,7 @@ def module_of(path: Path) -> list[str]:
     return ["edge_hal", *parts] if parts[0] in ("runtime", "export", "calib") else parts
 
 
-def room_of(module: list[str]) -> str:
+def package_of(module: list[str]) -> str:
     inside = module[1:]
     if len(inside) >= 2 and inside[0] in ("runtime", "learning"):
         if (REPOSITORY / "edge_hal" / inside[0] / inside[1]).is_dir():
@@ -119,13 +120,13 @@ def sources() -> list[Path]:
 def test_imports_between_rooms_are_those_of_the_table() -> None:
     wrong = []
     for path in sources():
-        room = room_of(module_of(path))
+        package = package_of(module_of(path))
         for imported in imports_of(path):
-            if imported[0] != "edge_hal" or room not in MAY_IMPORT:
+            if imported[0] != "edge_hal" or package not in MAY_IMPORT:
                 continue
-            other = room_of(imported)
-            if other != room and other not in MAY_IMPORT[room]:
-                wrong.append(f"{path} ({room}) imports {'.'.join(imported)} ({other})")
+            other = package_of(imported)
+            if other != package and other not in MAY_IMPORT[package]:
+                wrong.append(f"{path} ({package}) imports {'.'.join(imported)} ({other})")
     assert wrong == []
 
 
@@ -134,7 +135,7 @@ def test_nothing_imports_the_web_room_but_its_commands() -> None:
         str(path)
         for path in sources()
         for imported in imports_of(path)
-        if imported[:2] == ["edge_hal", "web"] and room_of(module_of(path)) != "web"
+        if imported[:2] == ["edge_hal", "web"] and package_of(module_of(path)) != "web"
     ]
     assert set(found) <= {f"edge_hal/commands/{name}.py" for name in ("correct", "options/page", "view")}
 
@@ -146,17 +147,17 @@ def test_the_runtime_and_the_numpy_rooms_name_nothing_heavy() -> None:
         f"{path} imports {'.'.join(imported)}"
         for path in sources()
         for imported in imports_of(path)
-        if imported[0] in heavy and light.match(room_of(module_of(path))) and path.name != "plotting.py"
+        if imported[0] in heavy and light.match(package_of(module_of(path))) and path.name != "plotting.py"
     ]
     assert found == []
 
 
 def test_the_table_of_rooms_has_no_cycle_below_the_package() -> None:
     order: list[str] = []
-    rooms = {room: others - {"edge_hal"} for room, others in MAY_IMPORT.items() if room != "edge_hal"}
-    while rooms:
-        free = sorted(room for room, others in rooms.items() if not others & rooms.keys() - {room})
-        assert free, f"a cycle among {sorted(rooms)}"
+    packages = {package: others - {"edge_hal"} for package, others in MAY_IMPORT.items() if package != "edge_hal"}
+    while packages:
+        free = sorted(package for package, others in packages.items() if not others & packages.keys() - {package})
+        assert free, f"a cycle among {sorted(packages)}"
         order += free
-        for room in free:
-            del rooms[room]
+        for package in free:
+            del packages[package]

@@ -261,6 +261,9 @@ def test_a_picture_of_each_step_is_marked_and_counts_for_training(page: Browser,
             frame = stop + 3
             page.press(*[RIGHT] * (frame - int(page.text("#place").rpartition(" ")[2])))
         seen.append((frame, step))
+        if index == 3:
+            page.until(f"document.querySelector('#picture').dataset.frame === '{frame}'")
+            page.screenshot("correct-marking")
         page.press("m")
         page.until(f"text('#asked') && !text('#asked').includes('segment {index + 1} of')")
     other = shown(page)

@@ -9,12 +9,13 @@ from typing import Any
 
 from edge_hal.progress import Progress, no_progress
 from edge_hal.runtime.checks import child
+from edge_hal.runtime.checks.doctor.machine import FASTEST_CLOCKS
 from edge_hal.runtime.checks.finding import NOTHING, Finding, State
 
 SILENCE_S = 1800.0
 """TensorRT builds plans on first use, and TensorRT before 10 reports nothing meanwhile."""
 PACED_S, BACK_TO_BACK_TICKS = 2.0, 200
-FASTER = "a smaller preset, a lower model_hz, or (on a Jetson) sudo nvpmodel -m 0 && sudo jetson_clocks"
+FASTER = f"a smaller preset, a lower model_hz, or (on a Jetson) {FASTEST_CLOCKS}"
 
 
 def check_bundle(path: Path, report: Progress | None = None) -> Iterator[Finding]:

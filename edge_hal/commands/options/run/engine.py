@@ -49,7 +49,7 @@ Selfcheck = Annotated[
     str | None,
     option(
         help="At this interval, for example 10m, compute the state of the model anew from recent frames and "
-        "compare; on a difference the model is reset (default: never)."
+        "compare. A difference is logged and counted in health.selfcheck (default: never)."
     ),
 ]
 

@@ -294,7 +294,7 @@ function draw() {
   track.dirty = true;
   byId("name").textContent = video.name;
   byId("state").textContent = {accepted: "accepted: training uses it", draft: "corrected, not accepted: training does not use it yet",
-    found: "as training found it", suggested: "taken from a recording with the run's own segments: training leaves it out until you accept it", guess: "no run knows this video: the steps are spread evenly"}[body.state];
+    found: "as training found it", suggested: "taken from a recording with the run's own segments: training leaves it out until you accept it", guess: "no run knows this video: the steps are spread evenly"}[body.state] + (body.parts.length ? ". Training uses what is marked." : "");
   byId("editor").dataset.state = body.state;
   byId("accept").disabled = body.state === "accepted" || video.unsaved;
   byId("withdraw").hidden = body.state !== "accepted";

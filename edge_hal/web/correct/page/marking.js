@@ -21,7 +21,7 @@ export class Marking {
   get question() {
     if (this.asked === null) return "";
     const {segments} = this.video;
-    return `Does this picture show ${named(segments[this.asked][0])} (segment ${this.asked + 1} of ${segments.length})? If not, go to one that does, not at its edge. Then M.`;
+    return `Does this picture show ${named(segments[this.asked][0])} (segment ${this.asked + 1} of ${segments.length})? If not, go to one that does, well inside the step. Then M.`;
   }
 
   // The picture at the playhead shows the step that is asked for. If no step is asked for, the first one is.
