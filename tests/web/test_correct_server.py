@@ -109,7 +109,14 @@ def test_the_slower_of_two_pages_is_told_and_gets_what_is_there(server: Correcto
     assert [path.name for path in (task / "labels").iterdir()] == ["two.csv"]
     status, back = server.change("two", accepted["revision"], "withdraw")
     assert status == 200 and back["state"] == "draft"
-    assert server.change("two", back["revision"], "discard")[1]["state"] == "guess"  # no run is complete
+    guess = server.change("two", back["revision"], "discard")[1]
+    assert guess["state"] == "guess"  # no run is complete
+    status, stamped = server.change("two", guess["revision"], "stamp", frame=12, step="open")
+    assert status == 200 and stamped["parts"] == [[12, 13, "open"]]
+    row = page.until(type="video", name="two", revision=stamped["revision"])
+    assert (row["labelled"], row["segments"]) == (1, 3)
+    status, back = server.change("two", stamped["revision"], "remove_stamp", frame=12)
+    assert status == 200 and back["parts"] == [] and list((task / "labels").iterdir()) == []
     page.close()
 
 
@@ -202,6 +209,8 @@ def test_a_video_that_has_suggestions_alone_is_shown_and_can_be_accepted(tmp_pat
         seen = server.video("two")
         assert seen["state"] == "suggested" and [each[:2] for each in seen["segments"]] == [["open", 0], ["fill", 25]]
         assert server.get("/data/video?name=three", server.token)[0] == 404  # its second half has no suggestion
+        status, refused = server.change("two", seen["revision"], "stamp", frame=3, step="open")
+        assert status == 500 and "takes no time stamps" in refused["error"] and not (root / "labels").exists()
         assert server.change("two", seen["revision"], "accept")[1]["state"] == "accepted"
         assert (root / "labels" / "two.csv").is_file()
 
