@@ -17,6 +17,8 @@ from edge_hal.procedure.rules import Array
 
 from .forward_filter import FilterTables, ForwardFilter
 
+LONGEST_AHEAD = 64
+"""The remaining time is looked for among so many times the longest duration of the table."""
 SMALLEST = 1e-300
 
 
@@ -46,6 +48,12 @@ class Belief:
         column = min(int(np.searchsorted(before, before[-1] / 2)), len(before) - 1)
         return self.tick - len(before) + 1 + column
 
+    def known_begin(self, label: int) -> int | None:
+        """As `began`; None if that is longer ago than the table of durations reaches, where all ages are one."""
+        columns = self.joint.shape[1]
+        began = self.began(label)
+        return None if columns >= self.tables.lasts.shape[1] and began == self.tick - columns + 1 else began
+
     def next_labels(self, label: int) -> Array:
         """(K,) probability of each label to come after `label`."""
         return np.asarray(self.tables.follows[label])
@@ -62,7 +70,7 @@ class Belief:
 
         found = []
         for quantile in quantiles:
-            low, high = 0, 2 * self.tables.lasts.shape[1]
+            low, high = 0, LONGEST_AHEAD * self.tables.lasts.shape[1]
             while low < high and total > 0:  # the first number after which at most 1 - quantile still lasts
                 middle = (low + high) // 2
                 low, high = (low, middle) if still_lasting(middle + 1) <= (1 - quantile) * total else (middle + 1, high)

@@ -87,7 +87,9 @@ class DecoderConfig:
                 ok, why = number and 0 <= value < 1, "it must lie in [0, 1)"
             elif name == "temperature":
                 ok, why = number and 0.01 <= value <= 100, "it must lie in 0.01..100"
-            elif name in ("evidence_hz", "decide_hz", "belief_hz"):
+            elif name == "decide_hz":
+                ok, why = number and 0 < value <= 1000, "it must lie above 0, up to 1000 looks a second"
+            elif name in ("evidence_hz", "belief_hz"):
                 ok, why = number and 0 <= value <= 1000, "it must lie in 0..1000 looks a second"
             elif name == "unfamiliar_per_h":
                 ok, why = number and (value == 0 or 0.001 <= value <= 1000), "it must be 0, or lie in 0.001..1000"

@@ -69,8 +69,9 @@ def filter_tables(procedure: Procedure, model_hz: float, free: float) -> FilterT
     if labels * longest > MOST_ENTRIES:
         why = f"{labels} labels and durations of up to {longest / model_hz:.0f} s need too much memory"
         raise EdgeHalError("the procedure cannot be followed", why, "make the durations in procedure.json shorter")
-    ends, lasts = np.exp(tables.duration), np.exp(tables.survival)
-    tail = np.clip(ends[:, -2] / np.maximum(lasts[:, -2], NEGLIGIBLE), SLOWEST_TAIL, FASTEST_TAIL)
+    ends, beyond = tables.open_duration.copy(), 1 - tables.open_duration.sum(axis=1)
+    lasts = ends[:, ::-1].cumsum(axis=1)[:, ::-1] + np.maximum(beyond, 0.0)[:, None]
+    tail = np.clip(ends[:, -1] / np.maximum(lasts[:, -1], NEGLIGIBLE), SLOWEST_TAIL, FASTEST_TAIL)
     ends[:, -1] = lasts[:, -1] * tail
     follows = np.exp(tables.follows)
     if labels > 1:
@@ -190,11 +191,12 @@ class ForwardFilter:
         return np.asarray(np.einsum("vkd,kd->vk", columns, self._ends[:, stop - columns.shape[2] : stop]))
 
     def _likelihood(self, log_posterior: NDArray[np.floating]) -> Array:
-        """(V, K)"""
+        """(V, K) relative to the greatest one, so that many ticks with much weight do not overflow."""
         row = np.asarray(log_posterior, np.float64)
         # Limited as in the other decoders: one wrong and very confident tick must not decide.
         limited = np.maximum(row - row.max(), -LOG_RATIO_LIMIT)
-        return np.asarray(np.exp(self._evidence * (limited - self._share)))
+        exponent = self._evidence * (limited - self._share)
+        return np.asarray(np.exp(exponent - exponent.max(axis=1, keepdims=True)))
 
     def _window(self) -> slice:
         """The columns within the longest duration."""

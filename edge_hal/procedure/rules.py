@@ -111,13 +111,15 @@ class Tables:
     """Log probabilities of K labels, with durations of 1 .. D ticks.
 
     Attributes:
-        duration, survival: (K, D) a segment lasts exactly d ticks, at least d ticks.
+        duration, survival: (K, D) a segment lasts exactly d ticks, at least d ticks, if it lasts at most D.
+        open_duration: (K, D) probability that a segment lasts exactly d ticks. The rest is that it lasts longer than D.
         follows: (K, K) label j comes after label i.
         first, share: (K,) as in `Step`.
     """
 
     duration: Array
     survival: Array
+    open_duration: Array
     follows: Array
     first: Array
     share: Array
@@ -149,12 +151,18 @@ class Procedure:
         ticks = min(MAX_TICKS, max(4, math.ceil(longest_s * model_hz)))
         log_s = np.log(np.arange(1, ticks + 1) / model_hz)
 
-        def lognormal(width: Array) -> Array:
+        def lognormal(width: Array) -> tuple[Array, Array]:
+            """(K, D) within the table, and (K, 1) the probability of all of these durations together."""
             density = np.exp(-0.5 * ((log_s - np.log(median)[:, None]) / width[:, None]) ** 2 - log_s) + 1e-12
-            return np.asarray(density / density.sum(axis=1, keepdims=True))
+            inside = density.sum(axis=1, keepdims=True)
+            beyond = [math.erfc(x / math.sqrt(2)) / 2 for x in (log_s[-1] - np.log(median)) / width]
+            seconds = inside / model_hz / (width[:, None] * math.sqrt(2 * math.pi))
+            return density / inside, seconds / (seconds + np.array(beyond)[:, None])
 
         width = np.log(spread)
-        duration = (1 - BROAD) * lognormal(width) + BROAD * lognormal(2 * width + 0.5)
+        (usual, known), (broad, known_of_broad) = lognormal(width), lognormal(2 * width + 0.5)
+        duration = (1 - BROAD) * usual + BROAD * broad
+        open_duration = (1 - BROAD) * known * usual + BROAD * known_of_broad * broad
         survival = duration[:, ::-1].cumsum(axis=1)[:, ::-1]
         follows = np.array([[step.then.get(name, 0.0) for name in names] for step in steps])
         follows = (1 - UNSEEN) * _shares(follows) + UNSEEN / len(names)
@@ -163,7 +171,7 @@ class Procedure:
             np.fill_diagonal(follows, -np.inf)  # no step follows itself
             first = np.log((1 - UNSEEN) * _shares(np.array([s.first for s in steps])) + UNSEEN / len(names))
         share = np.log(_shares(np.maximum(_shares(np.array([s.share for s in steps])), LEAST_SHARE / len(steps))))
-        return Tables(np.log(duration), np.log(survival), follows, first, share)
+        return Tables(np.log(duration), np.log(survival), open_duration, follows, first, share)
 
     def to_dict(self) -> dict[str, Any]:
         return {name: step.to_dict() for name, step in self.steps.items()}

@@ -37,14 +37,14 @@ def now_event(
     """
     label = belief.label
     likely = np.argsort(-belief.probability, kind="stable")
-    following = belief.next_labels(label)
+    following, began = belief.next_labels(label), belief.known_begin(label)
     return Now(
         stream,
         epoch,
         at=at,
         action=labels[label],
         probability=round(float(belief.probability[label]), 4),
-        since=moment(belief.began(label)),
+        since=None if began is None else moment(began),
         others=_named(belief.probability, [int(k) for k in likely[1 : OTHERS + 1]], labels),
         next=_named(following, [int(k) for k in np.argsort(-following, kind="stable")[:NEXT]], labels),
         remaining_s={

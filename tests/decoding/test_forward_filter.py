@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_hal.decoding.belief import BeliefTracker
+from edge_hal.decoding.belief_decoder import BeliefDecoder
+from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.evidence import LOG_RATIO_LIMIT, SHARE_POWER
 from edge_hal.decoding.forward_filter import FilterTables, ForwardFilter, filter_tables
 from edge_hal.errors import EdgeHalError
@@ -241,3 +243,46 @@ def test_a_step_that_lasts_longer_than_the_table_still_has_a_remaining_time() ->
         assert quantiles == sorted(quantiles) and quantiles[0] >= 0
     # Beyond the table, durations have no memory: the time that remains is geometric.
     assert abs(quantiles[1] - np.log(0.5) / np.log(1 - tables.tail[0])) <= 1
+
+
+@pytest.mark.parametrize(("hz", "median_s"), [(30.0, 120.0), (30.0, 5.0), (15.0, 60.0), (10.0, 5.0)])
+def test_a_step_that_outlasts_the_table_is_held_by_evidence(hz: float, median_s: float) -> None:
+    """With the settings of a decoder that nobody has fitted. One tick of evidence weighs little at a high rate."""
+    steps = {
+        n: Step(first=1 / 3, share=1 / 3, median_s=median_s, spread=1.3, then={m: 1.0}) for n, m in ("ab", "bc", "ca")
+    }
+    config = DecoderConfig(procedure=Procedure(steps), decide_at=0.7)
+    tables = filter_tables(Procedure(steps), hz, config.free_order)
+    longest = tables.lasts.shape[1]
+    tracker = BeliefTracker(tables, (config.belief_hz / hz, config.decide_hz / hz), (0,))
+    decoder = BeliefDecoder(config, hz, 10**9)
+    row = np.log(np.array([0.95, 0.03, 0.02], np.float32))
+    decided = []
+    for tick in range(longest + 400):
+        beliefs = tracker.follow(tick, {0: row[None]})
+        if (decision := decoder.decide(tick, row, beliefs.steady)) is not None:
+            decided.append(decision.label)
+    assert decided == [0] and beliefs.now.probability[0] > 0.9
+    assert beliefs.now.known_begin(0) is None
+    assert beliefs.now.remaining_ticks(0, (0.5,))[0] > hz  # it does not end at once
+
+
+@given(st.floats(5, 200), st.floats(1.2, 4.0), st.sampled_from([4.0, 10.0, 30.0]))
+@settings(max_examples=40, deadline=None)
+def test_the_hazard_goes_on_beyond_the_table(median_s: float, spread: float, hz: float) -> None:
+    """A segment that has reached the end of the table ends then as often as just before it."""
+    steps = {n: Step(first=0.5, share=0.5, median_s=median_s, spread=spread, then={m: 1.0}) for n, m in ("ab", "ba")}
+    tables = filter_tables(Procedure(steps), hz, 0.05)
+    np.testing.assert_allclose(tables.lasts[:, 0], 1)
+    np.testing.assert_allclose(tables.lasts[:, :-1] - tables.lasts[:, 1:], tables.ends[:, :-1], atol=1e-9)
+    before = tables.ends[:, -2] / tables.lasts[:, -2]
+    assert (np.abs(np.log(tables.tail / np.maximum(before, 1e-4))) < 0.7).all() and (tables.tail < 0.2).all()
+
+
+def test_the_greatest_weight_of_the_evidence_gives_numbers() -> None:
+    tables = filter_tables(procedure(), 10.0, 0.05)
+    made = ForwardFilter(tables, (1000.0, 100.0), 12)
+    rows = certain(np.repeat([0, 1, 2], 20), 0.999)
+    for tick in range(len(rows) - 12):
+        made.update(rows[tick])
+        assert np.isfinite(made.ahead(list(rows[tick + 1 : tick + 13]))).all()
