@@ -212,12 +212,21 @@ def train(
             return
         minutes, seconds = divmod(round(time.monotonic() - began_s), 60)
         print(f"trained on {len(videos)} videos in {minutes}:{seconds:02d}: {out}")
+        searched = any(v.labels is None or (v.labels < 0).any() for v in videos.videos)
         of_parent = (
-            parent is not None and alignment is None and parent.knows(videos) and chosen.learning.lists == "exact"
+            parent is not None
+            and alignment is None
+            and searched
+            and parent.knows(videos)
+            and chosen.learning.lists == "exact"
         )
+        compared = chosen.learning.starter == "hmm" and chosen.learning.restarts > 1
+        if known is not None:
+            compared = all("agreement" in entry for entry in known.values())
         of_task = is_task(data) and out.parent == data / RUNS
-        say_whether_to_trust(out, videos, known=of_parent, task=data if of_task else None)
-        say_what_labels_are_worth(out)
+        task = data if of_task else None
+        if not say_whether_to_trust(out, videos, known=of_parent, compared=compared, task=task):
+            say_what_labels_are_worth(out)  # the estimate takes the restarts for the truth
         say_if_unfitted(len(videos), chosen.decoder.given())
         print(f"next: edge-hal export {shlex.quote(str(data)) if of_task else f'--ckpt {shlex.quote(str(out))}'}")
 

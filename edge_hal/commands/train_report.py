@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge_hal.learning.data.video_set import VideoSet
+    from edge_hal.metrics import IntArray
 
 
-def say_whether_to_trust(run: Path, videos: VideoSet, *, known: bool = False, task: Path | None = None) -> None:
-    """Print whether the alignment can be trusted, and if not, why and what to do.
+def say_whether_to_trust(
+    run: Path, videos: VideoSet, *, known: bool = False, compared: bool = True, task: Path | None = None
+) -> bool:
+    """Print whether the alignment can be trusted, and if not, why and what to do. Returns whether it is doubtful.
 
     Args:
         known: it comes from the run that the training began with.
+        compared: there were restarts that could disagree.
         task: the task folder that the run belongs to. Labels are then corrected on a page, and used without an option.
     """
     from edge_hal.learning.hmm.alignment_file import ALIGNMENT_FILE, read_alignment
@@ -28,17 +32,17 @@ def say_whether_to_trust(run: Path, videos: VideoSet, *, known: bool = False, ta
     if known:
         share = sum(evidence_in(video).agreement for video in found) / len(found)
         print(f"the run that this one began with agrees with the step lists on {share:.0%} of the frames")
-        return
-    if any(v.labels is not None and set(v.transcript) <= set(v.labels.tolist()) for v in videos.videos):
-        return  # a video with labels of all its steps leads the alignment, and there were no restarts
+        return False
+    if any(v.labels is not None and _complete(v.labels, v.transcript) for v in videos.videos):
+        return False  # a video with labels of all its steps leads the alignment, and there were no restarts
     evidence = [evidence_in(video) for video in found]
     trust = Trust.of(evidence)
     agreement = sum(each.agreement for each in evidence) / len(evidence)
     chance = sum(each.chance for each in evidence) / len(evidence)
     agree = f"the restarts of the alignment agree on {agreement:.0%} of the frames"
     if not trust.doubtful:
-        print(agree)
-        return
+        print(agree if compared else "whether the alignment is right is not known: it was not compared with others")
+        return False
     reasons = []
     if "agreement" in trust.weak:
         reasons.append(
@@ -68,6 +72,16 @@ def say_whether_to_trust(run: Path, videos: VideoSet, *, known: bool = False, ta
         f"list{'s' if lists > 1 else ''}",
         file=sys.stderr,
     )
+    return True
+
+
+def _complete(labels: IntArray, transcript: tuple[int, ...]) -> bool:
+    """Whether a frame of each segment is labelled: the search has no restarts then."""
+    from edge_hal.learning.data.labels.order import places_in_list
+    from edge_hal.learning.hmm.known_labels import is_complete
+
+    places = places_in_list(labels, transcript)
+    return bool((labels >= 0).all()) or (not isinstance(places, int) and is_complete(places, transcript))
 
 
 def say_what_labels_are_worth(run: Path) -> None:

@@ -27,8 +27,8 @@ from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import PyramidSpec
 from edge_hal.task_folder import MODEL_FILE
 
-from .data.recordings import Labels, SampledRecording
-from .data.video_set import VideoSet
+from .data.recordings import Labels
+from .data.video_set import Video, VideoSet
 from .encoders.pretrained import PretrainedEncoder
 from .hmm.alignment_file import ALIGNMENT_FILE, read_alignment
 from .hmm.first_alignment import FirstAlignment
@@ -113,12 +113,19 @@ class Parent:
 
         return PretrainedEncoder(kind, spec, str(self._made_by.get("licence", "")), write)
 
-    def trained_on(self, recordings: Sequence[SampledRecording]) -> list[str]:
-        """Names of the recordings that the run was trained on: those of the same name and length. Raises EdgeHalError
-        if its alignment cannot be read."""
+    def trained_on(self, videos: Sequence[Video]) -> list[str]:
+        """Names of the videos that the run was trained on: those of the same name and about the same length, since
+        labels may have cut them. Raises EdgeHalError if its alignment cannot be read."""
         path = self.checkpoint.path / ALIGNMENT_FILE
         known = read_alignment(path) if path.is_file() else {}
-        return [each.name for each in recordings if known.get(each.name, {}).get("frames") == int(each.frames[-1]) + 1]
+
+        def same(video: Video) -> bool:
+            frames = known.get(video.name, {}).get("frames")
+            hz = video.rate_hz or 0.0
+            about = max(hz, 0.02 * video.length) + hz / self.spec.model_hz  # what labels cut, and the frames of a tick
+            return isinstance(frames, int) and abs(frames - video.length) <= about
+
+        return [video.name for video in videos if same(video)]
 
     @torch.inference_mode()
     def recalled(

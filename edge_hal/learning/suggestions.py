@@ -164,17 +164,18 @@ def _recordings(
     """Each video with its vectors, up to the last tick that was aligned."""
     spec = loaded.spec
 
-    def aligned(video: Video) -> Video:
-        frames = alignment[video.name].get("frames")
-        return replace(video, length=min(video.length, frames)) if isinstance(frames, int) and frames > 0 else video
+    def aligned(recording: SampledRecording) -> SampledRecording:
+        frames = alignment[recording.name].get("frames")
+        count = int(np.searchsorted(recording.frames, frames)) if isinstance(frames, int) and frames > 0 else None
+        labels = None if recording.labels is None else recording.labels[:count]
+        return replace(recording, inputs=recording.inputs[:count], frames=recording.frames[:count], labels=labels)
 
-    short = replace(videos, videos=tuple(aligned(video) for video in videos.videos))
     if loaded.encoder is not None:
-        read = read_recordings(short, spec.model_hz, spec.encoder, graph=loaded.encoder, cache=cache)
-        yield from zip(videos.videos, read, strict=True)
+        read = read_recordings(videos, spec.model_hz, spec.encoder, graph=loaded.encoder, cache=cache)
+        yield from zip(videos.videos, map(aligned, read), strict=True)
         return
-    for video, each in zip(videos.videos, short.videos, strict=True):
-        yield video, read_recordings(replace(short, videos=(each,)), spec.model_hz, None)[0]
+    for video in videos.videos:
+        yield video, aligned(read_recordings(replace(videos, videos=(video,)), spec.model_hz, None)[0])
 
 
 @torch.inference_mode()

@@ -272,7 +272,7 @@ class Training:
         if not self.holds_out:
             return streamed_posteriors(pyramid, seen.features, self.world)
         learning, begin = self._taught(aligned)
-        if self.parent is not None and (again := self.parent.trained_on(seen.recordings)):
+        if self.parent is not None and (again := self.parent.trained_on(self.videos.videos)):
             log.warning(
                 f"{self.parent.name} was trained on {count_of(again, 'video')} of these. Decisions are fitted "
                 "on students that do not begin with it"
@@ -284,6 +284,8 @@ class Training:
     def decide(self, seen: Seen, aligned: Aligned, streamed: Sequence[Vectors]) -> DecoderConfig:
         """The decoder, fitted on what the model says of some of the videos."""
         some = fitted_videos(len(streamed))
+        # A piece of the procedure would break its rules by where it begins.
+        whole = [i for i, video in enumerate(self.videos.videos) if video.whole] or list(range(len(streamed)))
         decoder = fit_decoder(
             [streamed[i] for i in some],
             [aligned.labels[i] for i in some],
@@ -291,7 +293,7 @@ class Training:
             self.config.decoder.given(),
             procedure=labels_of_whole(aligned.labels, self.videos),
             held_out=self.holds_out,
-            normal=[streamed[i] for i in fitted_videos(len(streamed), NORMAL_VIDEOS)],
+            normal=[streamed[whole[i]] for i in fitted_videos(len(whole), NORMAL_VIDEOS)],
         )
         if seen.familiarity is None:
             return decoder

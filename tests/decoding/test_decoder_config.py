@@ -93,3 +93,11 @@ def test_the_fingerprint_tells_what_decides() -> None:
         assert CONFIG.with_thresholds({name: 0.5}).fingerprint() != CONFIG.fingerprint()
     assert CONFIG.with_decide("fast").fingerprint() != CONFIG.with_decide("sure").fingerprint()
     assert DecoderConfig(decide_at=0.9, procedure=PROCEDURE).fingerprint() == CONFIG.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("decide_hz", 0.0), ("decide_hz", -1.0), ("decide_hz", 1001.0), ("belief_hz", -1.0)]
+)
+def test_a_weight_of_the_evidence_is_positive(name: str, value: float) -> None:
+    with pytest.raises(EdgeHalError, match=f"decoder.{name}"):
+        DecoderConfig(**{name: value})

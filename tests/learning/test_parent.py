@@ -113,7 +113,7 @@ def test_decisions_are_fitted_on_students_that_know_none_of_the_videos(
 ) -> None:
     """A parent that was trained on them does not help the folds: they are those of a training without it."""
     settings = [*BRIEF, "learning.supervision=frames", "learning.student.epochs=2"]
-    own, other = first.parent / "data", write_small_data(tmp_path / "other", train=4, seed=5)
+    own, other = first.parent / "data", write_small_data(tmp_path / "other", train=4, seed=6)
     found = dict[tuple[Path, bool], Any]()
     for number, (data, parent) in enumerate(((own, None), (own, open_parent(first)), (other, open_parent(first)))):
         videos = load_dataset(data, split=1, part="train", with_labels=True, rate_hz=RATE_HZ)
@@ -125,6 +125,16 @@ def test_decisions_are_fitted_on_students_that_know_none_of_the_videos(
         np.testing.assert_array_equal(found[own, True][name], rows)
     sure = [np.mean([rows.max(1).mean() for rows in found[key].values()]) for key in ((own, True), (other, True))]
     assert sure[1] > sure[0]  # videos that it does not know: the folds begin with its weights
+
+
+def test_a_video_that_labels_have_cut_is_known_again(first: Path, tmp_path: Path) -> None:
+    parent = open_parent(first)
+    videos = load_dataset(first.parent / "data", split=1, part="train", rate_hz=RATE_HZ).videos
+    for frames in (0, 3, -3):
+        longer = [replace(video, length=video.length + frames) for video in videos]
+        assert parent.trained_on(longer) == [video.name for video in videos]
+    assert parent.trained_on([replace(video, length=2 * video.length) for video in videos]) == []
+    assert parent.trained_on([replace(video, name=f"other{video.name}") for video in videos]) == []
 
 
 def test_the_pictures_are_encoded_by_the_graph_of_the_run(tmp_path: Path) -> None:

@@ -129,9 +129,19 @@ def evaluate(batches: Sequence[Batch], counts: Counts, config: HmmConfig) -> Can
         emission = model.log_likelihood(batch.x, config.last_power)
         chained, _ = batch.forward_backward(emission, leave[batch.chain])
         log_likelihood += float(chained.sum())
-        margin += float((chained - batch.free_log_likelihood(emission, leave, config.sub_states)).sum())
+        margin += float(np.nansum(order_gain(batch, chained, emission, leave, config)))
     frames = sum(int(batch.lengths.sum()) for batch in batches)
     return Candidate(counts, log_likelihood / frames, margin / frames)
+
+
+def order_gain(batch: Batch, chained: Array, emission: Array, leave: Array, config: HmmConfig) -> Array:
+    """(N,) the log-likelihood of each list beyond that of any order; NaN for a video that is too short for one action.
+
+    Args:
+        chained: (N,) log-likelihood of the lists. emission: (T, N, S) log-likelihoods. leave: (S,) exit probabilities.
+    """
+    gain = chained - batch.free_log_likelihood(emission, leave, config.sub_states)
+    return np.where(batch.lengths < config.sub_states + config.pause, np.nan, gain)
 
 
 def segment_posteriors(batches: Sequence[Batch], counts: Counts, config: HmmConfig) -> list[Posteriors]:

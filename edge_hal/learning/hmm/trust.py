@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_hal.metrics import runs_of
 
-from .em import Candidate
+from .em import Candidate, order_gain
 from .problem import Problem
 from .transcript_chain import Batch
 
@@ -115,7 +115,7 @@ def evidence_of(
         found[i] = Evidence(
             float(np.mean([(other[i] == label).mean() for other in others])) if others else 1.0,
             float((posterior * (steps == label[:, None])).sum() / len(label)),
-            float(gain / most) if most else 1.0,
+            float(gain / most) if most and np.isfinite(gain) else 1.0,
             float(np.mean(lasts <= shortest)) if len(steps) > 1 else 0.0,
         )
     return tuple(found)
@@ -125,13 +125,13 @@ def _chance_and_order(
     problem: Problem, model: Candidate, batches: Sequence[Batch]
 ) -> list[tuple[NDArray[np.floating], float]]:
     """Of each video, in the order of the batches: the posterior (T, M) of its segments without features, and the
-    log-likelihood of its list beyond that of any order."""
+    log-likelihood of its list beyond that of any order, NaN if it is too short."""
     gaussians, leave, config = model.counts.gaussians(), model.counts.leave(), problem.config
     found: list[tuple[NDArray[np.floating], float]] = []
     for batch in batches:
         emission = gaussians.log_likelihood(batch.x, config.last_power)
         chained, _ = batch.forward_backward(emission, leave[batch.chain])
-        gain = chained - batch.free_log_likelihood(emission, leave, config.sub_states)
+        gain = order_gain(batch, chained, emission, leave, config)
         unseen = batch.segment_posteriors(batch.forward_backward(np.zeros_like(emission), leave[batch.chain])[1])
         found += zip(unseen, gain.tolist(), strict=True)
     return found

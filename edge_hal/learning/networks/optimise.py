@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from edge_hal.errors import EdgeHalError
 from edge_hal.files import CONTINUE, replacing
 from edge_hal.progress import Progress
 
@@ -106,9 +107,12 @@ class Stage:
                 nn.utils.clip_grad_norm_(module.parameters(), 1.0)
                 optimiser.step()
                 losses.append(loss.detach())
+            mean = self.world.sum(torch.stack(losses).mean()).item() / self.world.size if losses else 0.0
+            if not math.isfinite(mean):
+                why = f"the loss of epoch {number + 1} is not finite at the learning rate {lr:g}"
+                raise EdgeHalError(f"the training of the {self.name} has diverged", why, "choose a lower learning rate")
             if self.world.first:
                 self._save(module, optimiser, memory, number + 1)
-            mean = self.world.sum(torch.stack(losses).mean()).item() / self.world.size if losses else math.nan
             self.progress(self.name, number + 1, epochs, f"loss {mean:.3f}")
         module.to("cpu").eval()
 

@@ -146,6 +146,30 @@ def test_a_run_that_is_trusted_or_has_labels_gives_no_caution(
     assert capsys.readouterr().err.startswith("CAUTION")  # the label of one step leads no alignment
 
 
+def test_a_list_that_repeats_a_step_is_complete_only_with_a_label_of_each_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The search has restarts as long as a place of the list is not known."""
+    wrong = replace(SURE, agreement=0.55)
+    for labels, cautioned in (([0, -1, -1, 1, -1, -1], True), ([0, -1, -1, 1, -1, 0], False)):
+        videos = [listed(f"v{i}", (0, 1), 10) for i in range(4)]
+        videos.append(replace(listed("w", (0, 1, 0), 0.6), labels=np.array(labels)))
+        found = {video.name: {**asdict(wrong), "segments": []} for video in videos}
+        (tmp_path / "alignment.json").write_text(json.dumps(found))
+        assert say_whether_to_trust(tmp_path, VideoSet(("a", "b"), tuple(videos))) == cautioned
+        assert capsys.readouterr().err.startswith("CAUTION") == cautioned
+
+
+def test_an_alignment_that_was_compared_with_none_is_not_called_agreed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = VideoSet(("a", "b"), (listed("v", (0, 1), 10),))
+    (tmp_path / "alignment.json").write_text(json.dumps({"v": {**asdict(SURE), "segments": []}}))
+    assert not say_whether_to_trust(tmp_path, videos, compared=False)
+    told = capsys.readouterr().out
+    assert "was not compared with others" in told and "agree" not in told
+
+
 def test_videos_worth_labelling_hold_all_steps_and_are_long() -> None:
     few, short = listed("few", (0, 1, 0, 1), 500), listed("short", (0, 1, 2), 20)
     fast, other = listed("fast", (0, 1, 2), 30, rate_hz=60), listed("other", (3,), 5)

@@ -119,3 +119,15 @@ def test_restarts_that_agree_on_an_error_are_not_trusted(sets: ModuleType, name:
     assert np.mean([each.agreement for each in found.evidence]) > 0.85
     trust = Trust.of(found.evidence)
     assert trust.doubtful and reason in trust.weak and "agreement" not in trust.weak
+
+
+def test_a_video_of_one_bin_does_not_decide_whether_the_others_are_trusted() -> None:
+    """It is shorter than the states of one action, so its list cannot be compared with any other order."""
+    features, transcripts, _ = make_videos(0)
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(size=x.shape) for x in features]
+    alone = align_with_hmm(noise, transcripts, 5, seed=0, restarts=8, config=HmmConfig(generations=1))
+    with_one = [*noise, rng.normal(size=(1, noise[0].shape[1]))]
+    found = align_with_hmm(with_one, [*transcripts, (0,)], 5, seed=0, restarts=8, config=HmmConfig(generations=1))
+    assert Trust.of(alone.evidence).doubtful and Trust.of(found.evidence).doubtful
+    assert all(each.order <= 1 for each in found.evidence) and abs(found.best[0].margin) < 100
