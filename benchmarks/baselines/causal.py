@@ -17,10 +17,10 @@ from edge_hal.learning.data.recordings import Labels
 from edge_hal.learning.networks.losses import frame_loss, smooth_loss
 from edge_hal.learning.networks.optimise import Stage, batches
 from edge_hal.learning.networks.share import Batch, Term
-from edge_hal.learning.networks.student import crops, lagging
+from edge_hal.learning.networks.student import crops
 from edge_hal.learning.networks.teacher import labels_padded, padded
 
-from .harness import Data, Learnt
+from .harness import Data, Learnt, lagging
 
 REALIGN_EVERY = 2
 

@@ -13,11 +13,10 @@ from edge_hal.calib.fit_decoder import fit_decoder
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.learning.hmm.alignment_file import first_alignment_from, read_alignment
 from edge_hal.learning.networks.optimise import Stage
-from edge_hal.learning.networks.student import lagging
 from edge_hal.learning.networks.teacher import learn_alignment, padded, pooled
 from edge_hal.model.pyramid import Pyramid
 
-from .harness import Data, Learnt, Look
+from .harness import Data, Learnt, Look, lagging
 
 FITTED_VIDEOS = 20
 """The thresholds are fitted on so many training videos: a pass for each token is slow."""

@@ -14,7 +14,7 @@ from edge_hal.decoding.timeline import timeline_of
 from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.metrics import IntArray, TransitionPoint, match_transitions, transitions_of
 from edge_hal.spec import PyramidSpec
-from edge_hal.ticks import expand_labels
+from edge_hal.ticks import expand_labels, ticks_of
 
 from .checkpoint_scores import Streamed
 from .live_scores import now_labels
@@ -96,9 +96,10 @@ def now_confidence(streamed: Streamed, videos: VideoSet) -> tuple[NDArray[np.flo
     probability: list[float] = []
     right: list[bool] = []
     for rows, truth, hz in zip(posteriors, frame_labels(videos), frame_rates_hz(videos), strict=True):
+        frames = ticks_of(len(truth), hz, spec.model_hz)
         for belief in beliefs_of(rows, decoder, spec):
             now = belief.now
-            frame = min(int(now.tick / spec.model_hz * hz), len(truth) - 1)
+            frame = frames[min(now.tick, len(frames) - 1)]
             probability.append(float(now.probability[now.label]))
             right.append(bool(truth[frame] == now.label))
     return np.array(probability, float), np.array(right, bool)

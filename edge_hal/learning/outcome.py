@@ -25,6 +25,7 @@ from .data.aspects import known_aspects
 from .data.recordings import SampledRecording
 from .data.video_set import VideoSet
 from .encoders.pretrained import PretrainedEncoder
+from .networks.held_out import FOLDS
 
 REFERENCE_TICKS = 3000
 REFERENCE_PICTURES = 64
@@ -36,8 +37,11 @@ NORMAL_VIDEOS = 96
 
 def fitted_videos(count: int, most: int = FITTED_VIDEOS) -> list[int]:
     """The videos, of `count`, that the thresholds are fitted on."""
-    numbers: list[int] = np.linspace(0, count - 1, min(most, count)).round().astype(int).tolist()
-    return numbers
+    numbers = np.linspace(0, count - 1, min(most, count)).round().astype(int)
+    if len(set(numbers % FOLDS)) < min(FOLDS, len(numbers)):  # an even step: all would be held out by one student
+        numbers[1::2] -= 1
+    found: list[int] = numbers.tolist()
+    return found
 
 
 def held_out_of(

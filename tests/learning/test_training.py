@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
@@ -16,6 +18,8 @@ from edge_hal.learning import training
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.labels.folder import read_given_labels
 from edge_hal.learning.data.video_set import VideoSet
+from edge_hal.learning.networks.held_out import FOLDS
+from edge_hal.learning.outcome import fitted_videos
 from edge_hal.learning.suggestions import suggest_labels
 from edge_hal.learning.train import train
 from tests.helpers.short_training import BRIEF
@@ -84,3 +88,10 @@ def test_suggestions_are_made_at_any_frame_rate(tmp_path: Path, rate_hz: float) 
         assert [each.step for each in found.segments] == [step for step, _ in stored[found.name]["segments"]]
         assert np.abs(np.array([each.first for each in found.segments]) - begins).max() <= 1
         assert found.segments[-1].stop == found.length
+
+
+@given(st.integers(1, 400), st.sampled_from([24, 96]))
+def test_the_fitted_videos_come_from_both_folds(count: int, most: int) -> None:
+    found = fitted_videos(count, most)
+    assert found == sorted(set(found)) and found[0] >= 0 and found[-1] < count and len(found) == min(count, most)
+    assert len({number % FOLDS for number in found}) == min(FOLDS, len(found))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,8 +24,6 @@ from .losses import change_loss, distil_loss, frame_loss, smooth_loss
 from .optimise import Stage, batches
 from .share import Batch, Term
 from .teacher import labels_padded, majority, padded
-
-Rows = TypeVar("Rows", bound=NDArray[Any])
 
 
 def learn_student(
@@ -137,12 +135,6 @@ def crops(lengths: Sequence[int], crop: int, generator: torch.Generator) -> list
         starts = [0, *range(crop - phase, max(1, length - crop // 4), crop)]
         pieces += [(index, slice(start, start + crop)) for start in starts]
     return pieces
-
-
-def lagging(rows: Rows, ticks: int) -> Rows:
-    """Rows (T, ...) delayed by `ticks`. The first row is repeated."""
-    index = np.maximum(np.arange(len(rows)) - ticks, 0)
-    return cast("Rows", rows[index])
 
 
 def order_of(labels: Labels, shuffled: float, generator: torch.Generator) -> NDArray[np.int64]:
