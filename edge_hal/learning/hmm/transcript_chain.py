@@ -148,18 +148,20 @@ class Batch:
         return np.clip(leave, *LEAVE), gamma
 
     def expected_counts(self, gamma: NDArray[np.floating], weight: Array, states: int) -> Counts:
-        """Counts of each of `states` states from posteriors (T, N, P), positions weighted by `weight` (N, P)."""
+        """Counts of each of `states` states from posteriors (T, N, P), positions weighted by `weight` (N, P); those of
+        weight 0 count nowhere."""
         to_state = np.zeros((*self.chain.shape, states))
         np.put_along_axis(to_state, self.chain[..., None], (self.real * weight)[..., None], axis=2)
         by_state = (gamma.transpose(1, 0, 2) @ to_state).transpose(1, 0, 2)[self.valid]
         x = self.x[self.valid]
-        state = self.chain[self.real]
+        counted = self.real & (weight > 0)
+        state = self.chain[counted]
         return Counts(
             by_state.sum(axis=0)[:, None],
             by_state.T @ x,
             by_state.T @ (x * x),
             np.bincount(state, minlength=states).astype(np.float64),
-            np.bincount(state, gamma.sum(axis=0)[self.real], minlength=states).astype(np.float64),
+            np.bincount(state, gamma.sum(axis=0)[counted], minlength=states).astype(np.float64),
         )
 
     def forward_backward(self, emission: Array, leave: Array) -> tuple[Array, NDArray[np.float32]]:
