@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from typing import TYPE_CHECKING
 
 from edge_hal.errors import EdgeHalError
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
 
 LARGEST_LABELS = 1024
 LONGEST_LABEL = 1000
+LARGEST_NAMES = 64_000
+"""Bytes of all labels as JSON. Events that list them must be smaller than what a subscriber accepts."""
+CONTROL = re.compile("[\0-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+"""Characters that separate neither words nor lines. XML, and so ELAN, has none of them."""
 MOST_LAGS = 8
 BACKGROUND = 8
 """Pictures that a stream keeps to know what rests (`pictures/moving.py`); the window of them is at least as long."""
@@ -41,6 +47,8 @@ def check_spec(spec: PyramidSpec) -> None:
     require(0 < len(spec.labels) <= LARGEST_LABELS, "labels", f"there must be 1 to {LARGEST_LABELS}")
     named = all(0 < len(label) <= LONGEST_LABEL for label in spec.labels)
     require(named, "labels", f"a name has 1 to {LONGEST_LABEL} characters")
+    names = len(json.dumps(spec.labels, ensure_ascii=False).encode())
+    require(names <= LARGEST_NAMES, "labels", f"they have {names} bytes together, and may have {LARGEST_NAMES}")
     require(len(set(spec.labels)) == len(spec.labels), "labels", "a name appears twice")
     require(
         spec.background is None or spec.background in spec.labels,

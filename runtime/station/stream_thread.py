@@ -82,6 +82,7 @@ class StreamThread(Observer):
         self._opening, self._address, self._turns = opening, address, turns
         self._on_event, self._ended = on_event, ended
         self._stop, self._again = Stop(), threading.Event()
+        self._ending = threading.Lock()  # a view must not be told that it goes on after it was told that it is over
         self._publisher: Publisher | None = None
         self._state: dict[str, Any] = {"state": "starting", "failures": 0, "why": None}
         for view in self._views:
@@ -109,10 +110,11 @@ class StreamThread(Observer):
 
     def watch(self, views: Sequence[View]) -> None:
         """Hand posteriors over to these views from now on."""
-        before, self._views = self._views, tuple(views)
-        for view in self._views:
-            if view not in before:
-                view.over(self.over)
+        with self._ending:
+            before, self._views = self._views, tuple(views)
+            for view in self._views:
+                if view not in before:
+                    view.over(self.over)
 
     def frame_taken(self, frame: Frame, missed: int, period_ns: int | None) -> None:
         for view in self._views:
@@ -154,9 +156,10 @@ class StreamThread(Observer):
                 self._again.wait(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         finally:
-            self._tell("ended")
-            for view in self._views:
-                view.over(True)
+            with self._ending:
+                self._tell("ended")
+                for view in self._views:
+                    view.over(True)
             self._ended()
 
     def _run(self) -> str | None:
