@@ -24,8 +24,8 @@ from edge_hal.decoding.decoder import mean_posterior
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.bundle import calibrated_decoder
-from edge_hal.learning.networks.student import lagging
 from edge_hal.model.model_file import load_checkpoint
+from tests.helpers.lagging import lagging
 from tests.helpers.processes import called_here, completed
 from tests.helpers.small_data import CONFIG, RATE_HZ, write_small_data
 from tests.helpers.small_models import TWO, random_input, save_run, small_spec

@@ -23,6 +23,7 @@ from edge_hal.decoding.hysteresis import HysteresisDecoder
 from edge_hal.decoding.semi_markov import SemiMarkovDecoder
 from edge_hal.metrics import runs_of
 from edge_hal.procedure.rules import Procedure, Step
+from tests.helpers.lagging import lagging
 from tests.helpers.small_models import TWO, small_spec
 
 HZ = 10.0
@@ -303,8 +304,7 @@ def test_boundaries_are_exact_on_clean_posteriors_whatever_the_lag(
     spec = replace(small_spec(TWO), labels=("a", "b", "c"), lag_s=lag_ticks / HZ)
     decoder = open_decoder(config, spec)
     assert isinstance(decoder, SemiMarkovDecoder) is filters
-    rows = certain(np.append(labels, np.full(40, labels[-1])))
-    rows = rows[np.maximum(np.arange(len(rows)) - spec.lag_ticks, 0)]  # they describe what was `lag_ticks` ago
+    rows = lagging(certain(np.append(labels, np.full(40, labels[-1]))), spec.lag_ticks)
     made = decode(decoder, rows, every)
     kinds, starts, _ = runs_of(labels)
     assert [(d.label, d.boundary_tick) for d in made] == list(zip(kinds.tolist(), starts.tolist(), strict=True))

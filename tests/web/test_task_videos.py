@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from edge_hal.web.correct.found import Found, read_confidences, read_found
 from edge_hal.web.correct.shown import StaleRevision
 from edge_hal.web.correct.videos import TaskVideos
 from tests.helpers.correction_task import LENGTH, STEPS, write_task
+from tests.helpers.videos import write_video
 
 NAMES = ("one", "two")
 NEW = [("open", 0), ("fill", 41), ("close", 77)]
@@ -355,4 +358,139 @@ def test_labels_that_are_no_table_take_no_stamps(root: Path) -> None:
     videos = opened(root)
     with pytest.raises(EdgeHalError, match="cannot add a time stamp to video one"):
         videos.stamp("one", videos.shown("one").revision, 50, "fill")
+    with pytest.raises(EdgeHalError, match="cannot remove a time stamp of video one"):
+        videos.remove_stamp("one", videos.shown("one").revision, 2)
     assert file.read_text() == "2 open\n" and len(list(file.parent.iterdir())) == 1
+
+
+def studio_range(first: int, last: int, step: str) -> dict[str, Any]:
+    value = {"ranges": [{"start": first, "end": last}], "timelinelabels": [step]}
+    return {"id": "r", "type": "timelinelabels", "value": value}
+
+
+WHOLE = (("open", 30), ("fill", 60), ("close", LENGTH))
+
+
+@pytest.mark.parametrize(("change", "steps"), [("accept", WHOLE[:1]), ("accept", WHOLE), ("withdraw", WHOLE)])
+def test_tasks_of_an_export_that_do_not_count_yet_are_kept(
+    root: Path, change: str, steps: tuple[tuple[str, int], ...]
+) -> None:
+    begins = [1, *(stop + 1 for _, stop in steps)]
+    done = [studio_range(begin, stop, step) for begin, (step, stop) in zip(begins, steps, strict=False)]
+    guess = [{"result": [studio_range(1, 50, "open")]}]
+    tasks = [
+        {"id": 1, "data": {"name": "one"}, "annotations": [{"result": done}]},
+        {
+            **{"id": 2, "data": {"name": "two"}, "predictions": guess},
+            "annotations": [{"result": done, "was_cancelled": True}],
+        },
+        {"id": 3, "data": {"name": "three"}, "annotations": [], "predictions": guess},
+    ]
+    export = root / "labels" / "project.json"
+    export.parent.mkdir()
+    export.write_text(json.dumps(tasks))
+    videos = opened(root)
+    shown = videos.shown("one")
+    if change == "accept":
+        shown = videos.save("one", shown.revision, NEW)
+    with pytest.raises(EdgeHalError, match="cannot replace the labels of video one"):
+        getattr(videos, change)("one", shown.revision)
+    assert json.loads(export.read_text()) == tasks
+    assert (root / "drafts" / "one.csv").exists() == (change == "accept")
+
+
+OTHERS = "video,begin_s,end_s,step\ntwo,0,3,open\nclip one,3,6,fill\n"
+UNNAMED = (
+    '<ANNOTATION_DOCUMENT><TIME_ORDER><TIME_SLOT TIME_SLOT_ID="a" TIME_VALUE="0"/><TIME_SLOT TIME_SLOT_ID="b" '
+    'TIME_VALUE="900"/></TIME_ORDER><TIER TIER_ID="steps"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" '
+    'TIME_SLOT_REF1="a" TIME_SLOT_REF2="b"><ANNOTATION_VALUE/></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>'
+    "</ANNOTATION_DOCUMENT>"
+)
+
+
+@pytest.mark.parametrize("format", ["csv", "eaf", "label-studio"])
+def test_a_file_that_is_called_like_the_video_and_holds_other_labels_is_kept(root: Path, format: str) -> None:
+    other = [{"data": {"name": "two"}, "annotations": [{"result": [studio_range(1, 30, "open")]}]}]
+    text = {"csv": OTHERS, "eaf": UNNAMED, "label-studio": json.dumps(other)}[format]
+    file = root / "labels" / f"one{SUFFIXES[format]}"
+    file.parent.mkdir()
+    file.write_text(text)
+    videos = opened(root, format)
+    if format != "csv":
+        saved = videos.save("one", videos.shown("one").revision, NEW)
+        with pytest.raises(EdgeHalError, match="cannot write the labels of video one"):
+            videos.accept("one", saved.revision)
+        assert file.read_text() == text and videos.shown("one").state == "draft"
+        return
+    shown = videos.stamp("one", videos.shown("one").revision, 50, "fill")
+    assert file.read_text() == f"{OTHERS}one,5.000000,,fill\n"
+    videos.remove_stamp("one", shown.revision, 50)
+    assert file.read_text() == OTHERS
+    shown = videos.accept("one", videos.shown("one").revision)
+    assert file.read_text().startswith(f"{OTHERS}one,0.000000,") and labels_of(root, "one")[50] == "fill"
+    videos.withdraw("one", shown.revision)
+    assert file.read_text() == OTHERS
+
+
+@pytest.mark.parametrize(
+    ("begin", "added", "end"),
+    [
+        ("begin_s;end_s;step;who\n0,5;1,0;open;me\n", "5,000000;;fill;\n", ""),
+        (
+            "\ufeffvideo;who;begin_s;end_s;step\r\none.avi;me;0.5;1.0;open\r\ntwo;you;0;10;fill",
+            "\r\none;;5.000000;;fill\r\n",
+            "",
+        ),
+        (
+            'step,begin_s,end_s,video,note\n"fill",3.5,4,one,"a ""b"",\nc"\n\nopen,0,1,two,x\n',
+            "fill,5.000000,,one,\n",
+            "close,9,,one,y\n",
+        ),
+    ],
+)
+def test_a_mark_is_one_row_and_the_rest_of_the_table_stays(root: Path, begin: str, added: str, end: str) -> None:
+    table = root / "labels" / "one.csv"
+    table.parent.mkdir()
+    table.write_bytes((begin + end).encode())
+    videos = opened(root)
+    shown = videos.stamp("one", videos.shown("one").revision, 50, "fill")
+    assert table.read_bytes().decode() == begin + end + added
+    videos.remove_stamp("one", shown.revision, 50)
+    left = begin + end + (added[:2] if added.startswith("\r\n") else "")  # a last line that had no end has one
+    assert table.read_bytes().decode() == left
+    if end:
+        videos.remove_stamp("one", videos.shown("one").revision, 90)
+        assert table.read_bytes().decode() == begin
+
+
+def test_a_video_that_no_table_can_name_takes_no_labels_of_another(tmp_path: Path) -> None:
+    names = (" one", "a\\one", "one")
+    root = write_task(tmp_path / "task", names)
+    videos = opened(root)
+    for name in names[:2]:
+        for change in (
+            lambda name=name: videos.stamp(name, videos.shown(name).revision, 50, "fill"),
+            lambda name=name: videos.accept(name, videos.shown(name).revision),
+            lambda name=name: videos.save(name, videos.shown(name).revision, NEW),
+        ):
+            with pytest.raises(EdgeHalError, match="cannot stand in a table of labels"):
+                change()
+    assert not [path for folder in ("labels", "drafts") for path in (root / folder).glob("*")]
+    assert opened(root).stamp("one", videos.shown("one").revision, 50, "fill").parts == ((50, 51, "fill"),)
+
+
+def test_a_mark_of_a_video_of_a_variable_rate_stays_where_it_was_set(root: Path) -> None:
+    rng = random.Random(0)
+    gaps_ms = [mean + rng.randint(-8, 8) for mean, count in ((50, 100), (150, 60)) for _ in range(count)]
+    (root / "videos" / "one.avi").unlink()
+    write_video(root / "videos" / "one.mp4", [0, *itertools.accumulate(gaps_ms)], rate=10)
+    videos = opened(root)
+    times = videos.times("one")
+    assert not times.constant_rate and times.length == len(times.times_ns)
+    shown = videos.shown("one")
+    for frame, step in ((40, "open"), (90, "fill"), (140, "close")):
+        shown = videos.stamp("one", shown.revision, frame, step)
+    assert shown.parts == ((40, 41, "open"), (90, 91, "fill"), (140, 141, "close"))
+    assert stamps_of(root, "one") == [(40, "open"), (90, "fill"), (140, "close")]
+    shown = videos.remove_stamp("one", shown.revision, 90)
+    assert shown.parts == ((40, 41, "open"), (140, 141, "close"))

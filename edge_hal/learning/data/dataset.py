@@ -68,7 +68,7 @@ def load_dataset(
     Args:
         with_labels: also load frame labels, of all videos or of the named ones.
         timestamps: take these labels from `timestamps/<video>.txt` instead of `groundTruth/`. Its lines read `frame
-            step`, at least one per step.
+            step`; there is at least one.
         background: name of the background action, if there is one.
         rate_hz: frames per second of the features, and of video files without time stamps.
         layout: order of the axes of the feature files; default: found from their shapes.
@@ -112,7 +112,8 @@ def load_dataset(
     for name in names:
         written, per_frame = label_paths(root, name)
         if written.is_file():
-            transcripts[name] = tuple(read_step_list(written, ids))
+            # No boundary can be seen between two equal steps: they are one. `check` and `train` say so.
+            transcripts[name] = transcript_of(np.array(read_step_list(written, ids), np.int64))
         stamped = timestamps and name in labelled
         if name in own:
             found = own[name]
@@ -164,15 +165,17 @@ def load_dataset(
         elif timestamps and name in labelled and name not in own:
             path, frames = text_file(root / "timestamps", name), times[name].numbered if name in times else length
             kept = read_timestamps(path, ids, frames)
+        if name in own and kept is not None and name not in transcripts and (kept < 0).any():
+            transcripts[name] = _listed_by(own[name], name, kept, label_paths(root, name)[1], ids)
         if name in times:
-            kept = None if kept is None else times[name].at_rate(kept)
+            if kept is not None and (name not in own or own[name].counts_file_frames):
+                kept = times[name].at_rate(kept, transcripts.get(name, ()))
             length = length if kept is None else min(length, len(kept))
         else:
             length = min(length, lengths.get(name, length))
             kept = None if kept is None else kept[:length]
         if name in own and kept is not None:
-            if name not in transcripts:
-                transcripts[name] = _listed_by(own[name], name, kept, label_paths(root, name)[1], ids)
+            transcripts.setdefault(name, transcript_of(kept))
             note = check_list(own[name], name, kept, transcripts[name], labels, hz)
             notes += [note] if note else []
         videos.append(
@@ -208,11 +211,9 @@ def load_dataset(
 def _listed_by(
     found: FoundLabels, name: str, labels: IntArray, per_frame: Path, ids: dict[str, int]
 ) -> tuple[int, ...]:
-    """The step list of a video that has none: from its labels, or if they do not cover all frames, from the frame
-    labels in the file `per_frame`. Raises EdgeHalError if there are none."""
-    if (labels < 0).any() and per_frame.is_file():
+    """The step list of a video that has none and whose labels do not cover all frames: from the frame labels in the
+    file `per_frame`. Raises EdgeHalError if there are none."""
+    if per_frame.is_file():
         return transcript_of(np.array(read_names(per_frame, ids), np.int64))
-    if (labels < 0).any():
-        why = f"{found.path} labels {(labels >= 0).mean():.0%} of its frames"
-        raise EdgeHalError(f"video {name} has no step list", why, f"write transcripts/{name}.txt: one step a line")
-    return transcript_of(labels)
+    why = f"{found.path} labels {(labels >= 0).mean():.0%} of its frames"
+    raise EdgeHalError(f"video {name} has no step list", why, f"write transcripts/{name}.txt: one step a line")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from edge_hal.files.feature_file import open_features
 from edge_hal.media.names import printable
 from edge_hal.media.stamps import Missing, newest
 from edge_hal.media.video_file import Aspect, VideoFile
-from edge_hal.metrics import IntArray
+from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.rate import instant_ns
 
+from .labels.order import check_order, labels_at_ticks
 from .mstcn_files import Layout
 from .step_texts import count_of
 
@@ -136,32 +137,36 @@ class VideoTimes:
         constant."""
         if self.constant_rate:
             return None
-        return np.array([math.ceil(int(time_ns) * self.rate / 10**9) for time_ns in self.times_ns], np.int64)
+        return np.searchsorted(self._instants_ns, self.times_ns).astype(np.int64)
+
+    @cached_property
+    def _instants_ns(self) -> NDArray[np.int64]:
+        """(length,) of the frames of the constant rate."""
+        return np.array([instant_ns(k, self.rate) for k in range(self.length)], np.int64)
 
     def counts(self) -> tuple[int, ...]:
         """Numbers of frame labels that would fit: all frames at the rate, those of the file, those announced."""
         return self.length, len(self.times_ns), self.missing.announced
 
-    def at_rate(self, labels: IntArray) -> IntArray:
+    def at_rate(self, labels: IntArray, transcript: Sequence[int]) -> IntArray:
         """Labels of the file's frames -> labels (length,) at the constant rate; -1 marks a frame without a label.
 
         Label k belongs to the k-th frame in the file if the number of labels says so, else to the frame at k / rate. If
         both numbers fit, the frames of the file decide where the rate varies. If only some frames are labelled, a label
-        goes to the frame that shows it or the next one.
+        goes to the frame that shows it or the next one, or so much further that steps of the list find place between.
+
+        Args:
+            transcript: the step list of the video.
         """
-        shown = newest(self.times_ns, np.array([instant_ns(k, self.rate) for k in range(self.length)], np.int64))
         of_file, of_rate = abs(len(self.times_ns) - len(labels)), abs(self.length - len(labels))
         if of_rate < of_file or (of_rate == of_file and self.constant_rate):
             return labels[: self.length]
+        shown = newest(self.times_ns, self._instants_ns)
         if (labels >= 0).all():
             return labels[np.minimum(shown, len(labels) - 1)]
-        known = np.flatnonzero(labels >= 0)
-        at = np.searchsorted(shown, known)
-        for k in np.flatnonzero(np.diff(labels[known])) + 1:  # two steps in frames of which one is shown are kept apart
-            at[k:] = np.maximum(at[k:], at[k - 1] + 1)
-        found = np.full(self.length, -1, np.int64)
-        found[np.minimum(at, self.length - 1)] = labels[known]
-        return found
+        if check_order(labels, transcript) is not None:  # they contradict it, and shall do so at the rate
+            transcript = transcript_of(labels[labels >= 0])
+        return labels_at_ticks(labels, shown, transcript, furthest=None)
 
 
 def read_times(path: Path, unstamped_hz: float | None) -> VideoTimes:

@@ -15,12 +15,9 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.files.untrusted import MB, read_regular
 from edge_hal.media.names import composed, printable
-from edge_hal.spec_limits import LARGEST_LABELS, LONGEST_LABEL
+from edge_hal.spec_limits import CONTROL, LARGEST_LABELS, LONGEST_LABEL
 
 ADD_STEP = "correct it, or add the step to mapping.txt, to `steps` of task.yaml, or to a step list"
-
-CONTROL = re.compile("[\0-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
-"""Characters that separate neither words nor lines. XML, and so ELAN, has none of them."""
 
 LARGEST_TEXT = 256 * MB
 """Bytes of a file of lines. The frame labels of a day at 30 frames a second have 50."""
@@ -66,10 +63,26 @@ def read_step_list(path: Path, ids: dict[str, int]) -> list[int]:
 def read_names(path: Path, ids: dict[str, int]) -> list[int]:
     """Ids of the steps in a file of frame labels, one a line."""
     lines = read_lines(path)
+    _check_no_stamps(lines, path, ids)
     if "" in lines:
         why = "a file of frame labels has one step in each line"
         raise EdgeHalError(f"video {path.stem}: line {lines.index('') + 1} of {path} is empty", why, "correct the line")
     return _ids_of(dict(enumerate(lines, 1)), path, ids)
+
+
+def _check_no_stamps(lines: Sequence[str], path: Path, ids: Mapping[str, int]) -> None:
+    """Raises EdgeHalError for lines `frame step` whose numbers do not rise: `stamps_in` takes them for steps."""
+    before = -1
+    for number, line in enumerate(lines, 1):
+        stamp = STAMP.fullmatch(line)
+        if not line or line in ids:
+            continue
+        if stamp is None or stamp[2] not in ids:
+            return
+        if int(stamp[1]) <= before:
+            what = f"video {path.stem}: line {number} of {path} has frame {stamp[1]} after frame {before}"
+            raise EdgeHalError(what, "the frames of time stamps must rise", "sort the lines, with one for each frame")
+        before = int(stamp[1])
 
 
 def _ids_of(lines: Mapping[int, str], path: Path, ids: dict[str, int]) -> list[int]:
@@ -108,9 +121,10 @@ def read_timestamps(path: Path, ids: dict[str, int], length: int) -> NDArray[np.
     """Labels (length,): those of the labelled frames, -1 elsewhere. If `length` is 0 (not known), up to the last label.
 
     Raises:
-        EdgeHalError: a line is not `frame step`, the step is unknown, or the frame lies outside the video.
+        EdgeHalError: a line is not `frame step`, the step is unknown, the frame lies outside the video or has a stamp
+            already; or there is no stamp.
     """
-    stamps = {}
+    stamps: dict[int, int] = {}
     for number, line in enumerate(read_lines(path), 1):
         if not line:
             continue
@@ -122,8 +136,14 @@ def read_timestamps(path: Path, ids: dict[str, int], length: int) -> NDArray[np.
                 f"it must read 'frame step', with a frame below {length or 'the length'} and a step of mapping.txt",
                 nearest(step[:80], list(ids)) if step not in ids else "",
             )
+        if frame in stamps:
+            why = f"frame {frame} has a stamp in a line before it"
+            raise EdgeHalError(f"{path}, line {number}: '{line[:80]}' is a second stamp", why, "remove one of them")
         stamps[frame] = ids[step]
-    labels = np.full(length or max(stamps, default=-1) + 1, -1, np.int64)
+    if not stamps:
+        todo = "write lines 'frame step' there, or leave the video out"
+        raise EdgeHalError(f"video {path.stem} has no stamp: {path} is empty", todo=todo)
+    labels = np.full(length or max(stamps) + 1, -1, np.int64)
     labels[list(stamps)] = list(stamps.values())
     return labels
 

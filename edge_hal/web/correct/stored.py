@@ -17,10 +17,9 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error, write_file
 from edge_hal.learning.data.labels.csv_file import FILE, read_csv, write_csv
 from edge_hal.learning.data.labels.folder import labels_in, read_label_folder
-from edge_hal.learning.data.labels.one_video import remove_labels_of, write_labels_of, write_marks_of
+from edge_hal.learning.data.labels.one_video import add_stamp, remove_labels_of, remove_stamps, write_labels_of
 from edge_hal.learning.data.labels.segments import (
     FoundLabels,
-    Mark,
     Segment,
     SegmentedVideo,
     frame_labels_of,
@@ -107,7 +106,8 @@ class Stored:
             labels = labels_in(known, video.name, self._ids, video.length, video.rate_hz, times)
         except EdgeHalError as error:
             return None, [_told(error)]
-        labels = labels if times is None else times.at_rate(labels)
+        if times is not None and known.counts_file_frames:
+            labels = times.at_rate(labels, video.transcript)
         if len(labels) < video.length:  # `train` cuts the video; here the last step goes on
             labels = np.append(labels, np.full(video.length - len(labels), labels[-1]))
         return labels[: video.length], []
@@ -117,27 +117,16 @@ class Stored:
         write_labels_of(self._root / LABELS, video, self.accepted(), self._format)
 
     def stamp(self, video: Video, frame: int, step: str) -> None:
-        """Say that a frame shows a step. Raises EdgeHalError as `write_marks_of`."""
+        """Say that a frame shows a step. Raises EdgeHalError as `add_stamp`."""
         assert video.rate_hz is not None
-        mark = Mark(frame / video.rate_hz, None, "s", step, "")
-        self._write_marks(video, sorted([*self._marks(video), mark], key=lambda each: each.begin))
+        folder, time_s = self._root / LABELS, frame / video.rate_hz
+        add_stamp(folder, video.name, video.path, time_s, step, self.accepted())
 
     def remove_stamp(self, video: Video, frame: int) -> None:
-        """Raises EdgeHalError if the frame has no stamp, and as `write_marks_of`."""
-        marks = self._marks(video)
-        kept = [
-            mark for mark in marks if mark.end is not None or not place_of(frame, [mark], video.name, video.rate_hz)
-        ]
-        if len(kept) == len(marks):
+        """Raises EdgeHalError if the frame has no stamp, and as `remove_stamps`."""
+        where = (video.name, video.length, video.rate_hz)
+        if not remove_stamps(video.name, lambda mark: place_of(frame, [mark], *where) is not None, self.accepted()):
             raise EdgeHalError(f"frame {frame} of video {video.name} has no time stamp")
-        self._write_marks(video, kept)
-
-    def _marks(self, video: Video) -> tuple[Mark, ...]:
-        known = self.accepted().get(video.name)
-        return known.marks or () if known is not None else ()
-
-    def _write_marks(self, video: Video, marks: Sequence[Mark]) -> None:
-        write_marks_of(self._root / LABELS, video.name, video.path, marks, self.accepted())
 
     def remove_labels(self, name: str) -> None:
         """Raises EdgeHalError as `remove_labels_of`."""

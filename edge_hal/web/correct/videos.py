@@ -186,7 +186,11 @@ class TaskVideos:
             if shown.state == "accepted":
                 begins = [(step, first) for step, first, _ in shown.segments]
                 self._stored.write_draft(self._segmented(self._videos[name], begins))
-                self._stored.remove_labels(name)
+                try:
+                    self._stored.remove_labels(name)
+                except EdgeHalError:  # they stay the labels, and no draft may hide what they become later
+                    self._stored.forget_draft(name)
+                    raise
             return self.shown(name)
 
     def discard(self, name: str, revision: str) -> Shown:

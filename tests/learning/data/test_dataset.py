@@ -401,3 +401,26 @@ def test_step_lists_as_people_write_them(root: Path) -> None:
         (folder / f"{name}{suffix}").write_bytes(b"\xef\xbb\xbf" + text.encode())
         (root / "groundTruth" / f"{name}.txt").unlink()
     assert [v.transcript for v in load(root, with_labels=False).videos] == [v.transcript for v in given.videos]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3 drive\n10 inspect\n10 none\n", ["v0.txt, line 3", "'10 none' is a second stamp", "frame 10"]),
+        ("", ["v0.txt is empty", "video v0 has no stamp"]),
+        ("\n\n", ["v0.txt is empty", "video v0 has no stamp"]),
+        ("10 inspect\n3 drive\n", []),
+    ],
+)
+def test_stamps_that_are_doubled_or_missing_are_refused(root: Path, text: str, expected: list[str]) -> None:
+    (root / "timestamps").mkdir()
+    for number in range(3):
+        (root / "timestamps" / f"v{number}.txt").write_text("3 drive\n")
+    (root / "timestamps" / "v0.txt").write_text(text)
+    if not expected:
+        labels = load(root, with_labels=True, timestamps=True).videos[0].labels
+        assert np.flatnonzero(labels >= 0).tolist() == [3, 10]
+        return
+    with pytest.raises(EdgeHalError) as caught:
+        load(root, with_labels=True, timestamps=True)
+    assert [part for part in expected if part not in str(caught.value)] == [], str(caught.value)

@@ -6,7 +6,9 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -28,9 +30,12 @@ from edge_hal.learning.data.labels.folder import (
 )
 from edge_hal.learning.data.labels.frames import write_frames
 from edge_hal.learning.data.labels.label_studio import write_label_studio
+from edge_hal.learning.data.labels.order import check_order
 from edge_hal.learning.data.labels.segments import SegmentedVideo, segments_of_labels
+from edge_hal.learning.data.media_files import VideoTimes
 from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.media.names import composed
+from edge_hal.media.stamps import Missing
 from edge_hal.metrics import transcript_of
 from tests.helpers.small_data import ACTIONS, RATE_HZ, write_small_data
 
@@ -105,6 +110,14 @@ def test_a_video_whose_name_ends_like_a_file_keeps_its_labels(format: str, name:
     labels = np.repeat([0, 1, 2], [5, 7, 9])
     written = segmented(labels, name=name, video=True)
     assert set(read_label_folder(write(tmp_path / "labels", WRITERS[format]([written])))) == {name}
+
+
+@pytest.mark.parametrize("name", ["a\\b", " a", "a/ b.mp4"])
+def test_a_video_that_no_table_can_name_is_refused(name: str) -> None:
+    """Else its labels would become those of another video."""
+    with pytest.raises(EdgeHalError, match="cannot stand in a table of labels") as caught:
+        write_csv([segmented(np.repeat([0, 1], [5, 7]), name=name, video=True)])
+    assert "rename the video file" in caught.value.todo
 
 
 @pytest.mark.parametrize("name", ["video0.csv", "video0.eaf", "video0.txt", "all.json"])
@@ -234,6 +247,33 @@ def test_a_stamp_within_a_segment_of_its_step_is_no_overlap(tmp_path: Path) -> N
         labels_in(found, "video0", ids, 30, 20.0, None)
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("video0,0,0.5,reach\nvideo0,0.512,0.52,turn\n", [0] * 10 + [2] + [-1] * 19),
+        ("video0,1.5,,turn\n", [-1] * 29 + [2]),  # at the end of the video
+        ("video0,1.5,1.51,turn\n", [-1] * 29 + [2]),
+        ("video0,1,1.5,turn\nvideo0,1.5,,turn\n", [-1] * 20 + [2] * 10),
+        (
+            "video0,0,0.5,reach\nvideo0,0.512,0.52,turn\nvideo0,0.52,1,place\n",
+            "line 4: 'place' overlaps another segment",
+        ),
+        ("video0,1,1.5,reach\nvideo0,1.5,,turn\n", "line 3: 'turn' overlaps"),
+        ("video0,1.55,,turn\n", "lies outside of video video0"),
+    ],
+)
+def test_each_mark_labels_a_frame_that_is_its_own(tmp_path: Path, rows: str, expected: list[int] | str) -> None:
+    """Also a segment that is shorter than a frame, and a stamp at the end of the video."""
+    ids = {name: number for number, name in enumerate(ACTIONS)}
+    (tmp_path / "a.csv").write_text(f"{ROW}{rows}")
+    (found,) = read_label_folder(tmp_path).values()
+    if isinstance(expected, str):
+        with pytest.raises(EdgeHalError, match=expected):
+            labels_in(found, "video0", ids, 30, 20.0, None)
+    else:
+        assert labels_in(found, "video0", ids, 30, 20.0, None).tolist() == expected
+
+
 # --- in a data set
 
 
@@ -325,6 +365,8 @@ SECONDS_JSON = TASK_JSON % ("timeserieslabels", '{"start": 0, "end": %s, "timese
         ),
         ("video0.txt", "reach\nraech\n", ["line 2", "unknown step 'raech'"]),
         ("video0.txt", "reach\n" * 9, ["9 frame labels"]),
+        ("video0.txt", "100 reach\n10 turn\n", ["line 2", "frame 10 after frame 100", "must rise"]),
+        ("video0.txt", "10 reach\n\n10 turn\n", ["line 3", "frame 10 after frame 10", "must rise"]),
         ("notes.md", "later", ["holds no labels"]),
     ],
 )
@@ -456,3 +498,113 @@ def test_stamps_of_frames_that_follow_at_once_keep_their_order(tmp_path: Path) -
     assert video.labels is not None
     known = np.flatnonzero(video.labels >= 0)
     assert video.labels[known].tolist() == list(video.transcript) and len(known) == 3
+
+
+def test_marks_in_seconds_stay_where_they_are_in_a_video_of_a_variable_rate(tmp_path: Path) -> None:
+    """It has as many frames as the constant rate gives it: their number does not say which of them labels count."""
+    pytest.importorskip("av", reason="PyAV is not installed")
+    from edge_hal.learning.data.media_files import read_times
+    from tests.helpers.videos import write_video
+
+    root = tmp_path / "data"
+    for folder in ("videos", "transcripts", "timestamps"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    times_ms = np.cumsum([0, *(50 + rng.integers(-8, 9, 100)), *(150 + rng.integers(-8, 9, 60))])
+    path = write_video(root / "videos" / "video0.mp4", times_ms.tolist(), rate=10)
+    (root / "transcripts" / "video0.txt").write_text("reach\nturn\n")
+    times = read_times(path, None)
+    assert not times.constant_rate and times.length == len(times_ms)
+    boundary_s, end_s = times_ms[100] / 1000, times.length / times.rate_hz
+    boundary = round(boundary_s * times.rate_hz)
+    assert abs(boundary - 100) > 20  # frame 100 of the file is not frame 100 of the constant rate
+    segments = segments_of_labels(np.where(np.arange(times.length) < boundary, 0, 1), ("reach", "turn"))
+    video = SegmentedVideo("video0", path, "video", times.length, times.rate_hz, segments, (1.0,))
+    stamp_s = f"{times_ms[120] / 1000}"
+    for number, files in enumerate(
+        [
+            {"video0.csv": f"begin_s,end_s,step\n0,{boundary_s},reach\n{boundary_s},{end_s},turn\n"},
+            {"video0.csv": f"begin_s,end_s,step\n0,{boundary_s},reach\n{stamp_s},,turn\n"},
+            write_eaf([video]),
+            write_label_studio([video]),
+            {"video0.txt": "reach\n" * 100 + "turn\n" * (len(times_ms) - 100)},
+            {"video0.txt": "99 reach\n120 turn\n"},
+        ]
+    ):
+        own = read_given_labels(write(tmp_path / str(number), files), {"video0": path})
+        (read,) = load_dataset(root, split=None, part="train", with_labels={"video0"}, own_labels=own).videos
+        assert read.labels is not None and len(read.labels) == times.length
+        last = int(np.flatnonzero(read.labels == 0)[-1])
+        first = int(np.flatnonzero(read.labels == 1)[0])
+        assert abs(last + 1 - boundary) <= 1, files
+        assert abs(first - (boundary if (read.labels >= 0).all() else times_ms[120] / 1000 * times.rate_hz)) <= 1, files
+    (root / "timestamps" / "video0.txt").write_text("99 reach\n120 turn\n")
+    (read,) = load_dataset(root, split=None, part="train", with_labels=True, timestamps=True).videos
+    assert read.labels is not None
+    assert abs(int(np.flatnonzero(read.labels == 1)[0]) - times_ms[120] / 1000 * times.rate_hz) <= 1
+
+
+GAPS_NS = st.one_of(
+    st.integers(1, 300_000_000),
+    st.sampled_from([16_666_667, 16_683_333, 33_333_333, 33_333_334, 33_366_667, 66_666_667, 66_733_333]),
+)
+
+
+def variable(gaps_ns: list[int], rate: Fraction) -> VideoTimes:
+    times_ns = np.cumsum([0, *gaps_ns]).astype(np.int64)
+    return VideoTimes(rate, times_ns, Missing(len(times_ns), 0, 0), False, [])
+
+
+@given(st.lists(GAPS_NS, min_size=1, max_size=60), st.sampled_from([10, 15, 30, Fraction(30000, 1001)]), st.data())
+@settings(deadline=None)
+def test_labels_of_the_frames_of_a_file_give_the_same_boundaries_again(
+    gaps_ns: list[int], rate: Fraction | int, data: st.DataObject
+) -> None:
+    times = variable(gaps_ns, Fraction(rate))
+    seen = times.file_frames
+    assert seen is not None
+    cuts = sorted(data.draw(st.sets(st.sampled_from(seen.tolist()), max_size=4)))
+    labels = np.searchsorted([cut for cut in cuts if cut > 0], np.arange(times.length), "right")
+    steps = [f"s{number}" for number in range(5)]
+    segments = segments_of_labels(labels, steps)
+    sure = (1.0,) * (len(segments) - 1)
+    path = Path("video0.mkv")
+    video = SegmentedVideo("video0", path, "video", times.length, times.rate_hz, segments, sure, file_frames=seen)
+    written = write_frames([video])["video0.txt"].split()
+    of_file = np.array([steps.index(step) for step in written])
+    np.testing.assert_array_equal(times.at_rate(of_file, ()), labels)
+
+
+def test_a_stamp_that_was_rounded_up_is_the_frame_of_its_time() -> None:
+    found = variable([66_666_667, 33_333_333], Fraction(30)).file_frames
+    assert found is not None and found.tolist() == [0, 2, 3]
+
+
+@given(
+    st.lists(st.sampled_from([1, 5, 10, 33, 40, 66, 100, 300]), min_size=3, max_size=40),
+    st.sampled_from([10, 15, 25, 30]),
+    st.randoms(use_true_random=False),
+)
+@settings(deadline=None, max_examples=300)
+def test_labels_that_follow_the_list_in_a_burst_follow_it_at_the_constant_rate(
+    gaps_ms: list[int], hz: int, random: Random
+) -> None:
+    times = variable([gap * 10**6 for gap in gaps_ms], Fraction(hz))
+    frames = len(gaps_ms) + 1
+    transcript = transcript_of(np.array([random.randrange(3) for _ in range(random.randint(1, min(frames, 8)))]))
+    cuts = sorted(random.sample(range(1, frames), len(transcript) - 1))
+    labels = np.repeat(transcript, np.diff([0, *cuts, frames]))
+    labels[[random.random() < 0.6 for _ in labels]] = -1
+    if times.length < len(transcript) or (labels >= 0).all():
+        return
+    found = times.at_rate(labels, transcript)
+    assert check_order(found, transcript) is None and len(found) == times.length
+    assert set(found.tolist()) - {-1} == set(labels.tolist()) - {-1}  # and no step is left out
+
+
+def test_labels_that_contradict_the_list_in_a_burst_contradict_it_at_the_constant_rate() -> None:
+    times = variable([100_000_000] * 20 + [1_000_000] * 3 + [100_000_000] * 20, Fraction(10))
+    labels = np.full(44, -1)
+    labels[[21, 22]] = [1, 0]
+    assert check_order(labels, (0, 1)) is not None
+    assert check_order(times.at_rate(labels, (0, 1)), (0, 1)) is not None

@@ -18,10 +18,11 @@ from edge_hal.learning.data.rates import FASTEST_HZ, SLOWEST_HZ, TICKS_PER_STEP,
 from edge_hal.learning.data.video_set import Video, VideoSet
 from edge_hal.learning.networks import student
 from edge_hal.learning.networks.optimise import Stage
-from edge_hal.learning.networks.student import crops, lagging, learn_student
+from edge_hal.learning.networks.student import crops, learn_student
 from edge_hal.learning.train import train
 from edge_hal.model.latents import Mean
 from edge_hal.model.model_file import load_checkpoint
+from tests.helpers.lagging import lagging
 from tests.helpers.small_data import CONFIG, RATE_HZ, write_small_data
 from tests.helpers.small_models import TWO, small_spec
 

@@ -119,10 +119,10 @@ def labels_in(
     times: VideoTimes | None,
 ) -> IntArray:
     """The labels of the frames of a video, -1 where there is none. A file with one line for each frame gives as many as
-    it has; all others give `length`, or for stamps of a video file as many as it has frames."""
+    it has, and stamps of a video file as many as that has frames (`VideoTimes.at_rate`). All others give `length`."""
     if found.marks is None:
         return np.array(read_names(found.path, ids), np.int64)
-    if found.path.suffix.lower() == ".txt" and times is not None:
+    if found.counts_file_frames and times is not None:
         length = times.numbered
     return frame_labels_of(found.marks, name, ids, length, rate_hz)
 
@@ -161,7 +161,7 @@ def check_list(
         )
     wrong = check_order(labels, transcript)
     if wrong is not None:
-        place = place_of(wrong, found.marks or (), name, rate_hz) or str(found.path)
+        place = place_of(wrong, found.marks or (), name, len(labels), rate_hz) or str(found.path)
         step, video = steps[labels[wrong]], printable(name)
         raise EdgeHalError(
             f"{place}: '{step}' at {when(wrong)} contradicts the step list of video {video}",

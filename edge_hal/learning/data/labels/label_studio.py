@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.files.untrusted import parse_json, read_regular
 from edge_hal.learning.data.mstcn_files import stem_of
@@ -28,6 +29,8 @@ LOCAL = "/data/local-files/?d="
 """Where Label Studio finds the files of its document root (`LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT`)."""
 UPLOADED = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts before the name of an uploaded file."""
+MALFORMED = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading an export raises that is none."""
 
 
 def write_label_studio(videos: Sequence[SegmentedVideo]) -> dict[str, str]:
@@ -85,9 +88,7 @@ def read_label_studio(path: Path) -> dict[str, list[Mark]]:
         EdgeHalError: the file is no export of Label Studio, or a result is malformed.
     """
     try:
-        tasks = parse_json(read_regular(path, 1 << 28))
-        if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
-            raise ValueError("it is no list of tasks; export it in the format JSON")
+        tasks = _tasks(path)
         finished = [_results(task.get("annotations") or []) for task in tasks]
         if not any(results is not None for results in finished):
             finished = [_results(task.get("predictions") or []) for task in tasks]
@@ -100,10 +101,31 @@ def read_label_studio(path: Path) -> dict[str, list[Mark]]:
                 raise ValueError(f"two tasks are of video {name}")
             place = f"{path}, task {task.get('id', number)}"
             found[name] = [mark for result in results for mark in _marks(result, place)]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        why = error if isinstance(error, (OSError, ValueError)) else ValueError(f"malformed: {error}")
-        raise file_error(f"cannot read the labels {path}", why, "export it again", path=path) from error
+    except MALFORMED as error:
+        raise _unreadable(path, error) from error
     return found
+
+
+def holds_others(path: Path, name: str) -> bool:
+    """Whether an export has tasks of other videos than `name`, with labels that count or without. Raises EdgeHalError
+    as `read_label_studio`."""
+    try:
+        tasks = _tasks(path)
+        return len(tasks) > 1 or any(video_of(task["data"]) != name for task in tasks)
+    except MALFORMED as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> EdgeHalError:
+    why = error if isinstance(error, (OSError, ValueError)) else ValueError(f"malformed: {error}")
+    return file_error(f"cannot read the labels {path}", why, "export it again", path=path)
+
+
+def _tasks(path: Path) -> list[dict[str, Any]]:
+    tasks = parse_json(read_regular(path, 1 << 28))
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
+        raise ValueError("it is no list of tasks; export it in the format JSON")
+    return tasks
 
 
 def video_of(data: Mapping[str, Any]) -> str:

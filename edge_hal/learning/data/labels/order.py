@@ -59,12 +59,14 @@ def places_in_list(labels: IntArray, transcript: Sequence[int]) -> NDArray[np.in
     return places
 
 
-def labels_at_ticks(labels: IntArray, frames: NDArray[np.int64], transcript: Sequence[int]) -> IntArray:
+def labels_at_ticks(
+    labels: IntArray, frames: NDArray[np.int64], transcript: Sequence[int], *, furthest: int | None = 1
+) -> IntArray:
     """Labels (T,) of some frames -> labels of ticks, of which tick t shows frame frames[t]; -1 where there is none.
 
-    A label goes to the next tick. If that belongs to an earlier step, or leaves no tick for a step between the two, it
-    goes one further, and if that does not help, it is left out: at a lower rate, labels that follow the step list
-    could contradict it.
+    A label goes to the next tick. If that belongs to an earlier step, or leaves no tick for a step between the two or
+    after it, it goes up to `furthest` ticks from there (None: as far as it must). If that does not help, it is left
+    out: at a lower rate, labels that follow the step list could contradict it.
     """
     ticks = np.full(len(frames), -1, np.int64)
     next_tick = np.minimum(np.searchsorted(frames, np.arange(len(labels))), len(frames) - 1)
@@ -78,8 +80,11 @@ def labels_at_ticks(labels: IntArray, frames: NDArray[np.int64], transcript: Seq
             continue
         first, last = next_tick[[start, stop - 1]]
         begin = max(first, end_before + max(0, place - place_before))
-        end = min(max(begin, last), len(frames) - len(transcript) + place)  # a tick for each step after it
-        if begin <= min(end, max(last, first + 1)):
+        latest = len(frames) - len(transcript) + place  # a tick for each step after it
+        if furthest is None:
+            begin = min(begin, latest)
+        end = min(max(begin, last), latest)
+        if 0 <= begin <= end and (furthest is None or begin <= max(last, first + furthest)):
             ticks[begin : end + 1] = labels[start]
             place_before, end_before = place, end
     return ticks

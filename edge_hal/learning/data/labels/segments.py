@@ -65,6 +65,12 @@ class FoundLabels:
     path: Path
     marks: tuple[Mark, ...] | None
 
+    @property
+    def counts_file_frames(self) -> bool:
+        """The frames are those of the video file, also where its rate varies; in all other formats they, or seconds,
+        are at its constant rate."""
+        return self.path.suffix.lower() == ".txt"
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -118,9 +124,9 @@ def frame_labels_of(
         if mark.step not in ids:
             what = f"{mark.place}: unknown step '{printable(mark.step)}' of video {printable(video)}"
             raise EdgeHalError(what, nearest(mark.step, tuple(ids)), ADD_STEP)
-        first, stop = _frames(mark, video, rate_hz)
+        first, stop = _frames(mark, video, length, rate_hz)
         late = max(LATE_SHARE * length, LATE_S * (rate_hz or 0.0))
-        if first < 0 or stop > length + late or first >= length + (stop - first == 1):
+        if first < 0 or stop > length + late or first >= length:
             seconds = f", {length / rate_hz:.1f} s" if rate_hz else ""
             why = f"the video has {length} frames{seconds}, and it is of the frames {first} to {stop - 1}"
             todo = "correct it, or check whether the file is of another video"
@@ -138,27 +144,28 @@ def frame_labels_of(
     return labels
 
 
-def place_of(frame: int, marks: Sequence[Mark], video: str, rate_hz: float | None) -> str | None:
-    """Where the mark stands that labels a frame; None if there is none."""
+def place_of(frame: int, marks: Sequence[Mark], video: str, length: int, rate_hz: float | None) -> str | None:
+    """Where the mark stands that labels a frame; None if there is none. `length`: of the video."""
     for mark in marks:
-        first, stop = _frames(mark, video, rate_hz)
+        first, stop = _frames(mark, video, length, rate_hz)
         if first <= frame < stop:
             return mark.place
     return None
 
 
-def _frames(mark: Mark, video: str, rate_hz: float | None) -> tuple[int, int]:
-    """The first frame of a mark, and the frame after its last."""
+def _frames(mark: Mark, video: str, length: int, rate_hz: float | None) -> tuple[int, int]:
+    """The first frame of a mark, and the frame after its last. Each labels a frame: a segment that is too short for one
+    that nearest to its middle, and one frame at the end of the video the last."""
     if mark.unit == "s" and rate_hz is None:
         what = f"{mark.place}: the frame rate of video {printable(video)} is not known"
         raise EdgeHalError(what, "times cannot be turned into frames", "give it: --set data.rate_hz=30")
     scale = rate_hz if mark.unit == "s" and rate_hz is not None else 1.0
-    first = math.floor(mark.begin * scale + 0.5)
-    if mark.end is None:
-        return first, first + 1
-    if mark.end < mark.begin:
+    if mark.end is not None and mark.end < mark.begin:
         raise EdgeHalError(f"{mark.place}: '{mark.step}' of video {printable(video)} ends before it begins")
-    return first, max(math.floor(mark.end * scale + 0.5), first + (mark.end == mark.begin))
+    first = math.floor(mark.begin * scale + 0.5)
+    # Where both ends round to one frame, so does the middle.
+    stop = first + 1 if mark.end is None else max(math.floor(mark.end * scale + 0.5), first + 1)
+    return (length - 1, length) if (first, stop) == (length, length + 1) else (first, stop)
 
 
 def segments_of_labels(labels: IntArray, names: Sequence[str]) -> tuple[Segment, ...]:
