@@ -92,6 +92,7 @@ class _Reader:
         self._current: Transition | None = None
         self._deviations: dict[int, DeviationRun] = {}
         self._last_cycle: tuple[Cycle, CycleRun] | None = None
+        self._paused = False  # since the last cycle: what followed it was a pause, so its pass may go on
 
     def take(self, event: Event) -> None:
         utc_ns = event.run.get("utc_ns")
@@ -125,6 +126,8 @@ class _Reader:
     def _end_step(self, event: Transition) -> None:
         before = self._current
         self._current = event
+        if not self._paused:
+            self._last_cycle = None  # its pass is over: the next one is under way
         if before is None or event.from_ is None:
             return
         duration_s = (event.boundary.t_ns - before.boundary.t_ns) / 1e9
@@ -142,7 +145,7 @@ class _Reader:
         same_clock = begin.session == end.session
         duration_s = end.t_s - begin.t_s if same_clock else (end.utc_ns - begin.utc_ns) / 1e9
         found = CycleRun(begin, end, duration_s, complete, event.missing, deviations)
-        self._last_cycle = event, found
+        self._last_cycle, self._paused = (event, found), False
         if duration_s > 0:
             self._history.cycles.append(found)
 
@@ -157,7 +160,7 @@ class _Reader:
     def _cut(self) -> None:
         if self._current is not None:
             self._history.cut += self._new("cut", self._current.boundary.t_ns)
-        self._current = None
+        self._current, self._paused = None, True
 
     def _new(self, what: str, time_ns: int) -> bool:
         key = what, self._session, time_ns

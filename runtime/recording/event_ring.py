@@ -38,6 +38,8 @@ LONGEST_PIECE_S = 60.0
 LIMIT_BYTES = 2 * 10**9
 """Size of all pieces in the folder, if the user gave none."""
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}-\d{8}")
+FIRST_NUMBER = 10_000_000
+"""Pieces are numbered from here on, over all runs of a folder. Earlier versions counted those of each run from 0."""
 
 log = logging.getLogger("edge_hal.record")
 
@@ -107,13 +109,13 @@ class EventRing(Observer):
         self._limit = min(around.size_bytes, LIMIT_BYTES) if around.size_bytes >= 2**63 else around.size_bytes
         self._run = new_session()
         self._counts = {"captured": 0, "superseded": 0, "taken": 0}
-        self._number = 0
         self._event_ns: int | None = None
         self._doubt_ns: int | None = None
         self._undecided: deque[_Piece] = deque()  # an event may still come near
+        found = pieces(folder)
+        self._number = max(FIRST_NUMBER, _number(found[-1].name) + 1 if found else 0)
         self._kept = deque(
-            _Piece(path, 0, True, 0, _size(path), material is not None and (path / DOUBTFUL).exists())
-            for path in pieces(folder)
+            _Piece(path, 0, True, 0, _size(path), material is not None and (path / DOUBTFUL).exists()) for path in found
         )
         self._piece = self._new_piece(0)
         self._recorder: Observer = Recorder(
@@ -228,10 +230,15 @@ class EventRing(Observer):
 
 
 def pieces(folder: Path) -> list[Path]:
-    """The folders of all pieces in `folder`, oldest first."""
-    return sorted(
-        path for path in folder.glob("*") if NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
-    )
+    """The folders of all pieces in `folder`, oldest first. The clock in their names may have been behind in a later
+    run, so their numbers say which is older."""
+    found = (path for path in folder.glob("*") if NAME.fullmatch(path.name))
+    found = (path for path in found if path.is_dir() and not path.is_symlink())
+    return sorted(found, key=lambda path: (max(FIRST_NUMBER - 1, _number(path.name)), path.name))
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2])
 
 
 def _size(folder: Path) -> int:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edge_hal import __version__
 from edge_hal.decoding.decoder_config import PATIENCE, THRESHOLDS
 from edge_hal.errors import EdgeHalError
-from edge_hal.files.untrusted import parse_json
+from edge_hal.files.untrusted import MB, parse_json
 from edge_hal.runtime.stream.clock import LONGEST_NS, LONGEST_PERIOD_NS
 from edge_hal.runtime.stream.resumed import Resumed
 
@@ -24,6 +25,9 @@ from .writer import REPEATED, WITH_PICTURES
 LARGEST_COUNT = 1 << 50
 LARGEST_ROW = 1 << 28
 """Numbers of one frame."""
+
+LONGEST_LINE = 16 * MB
+"""Bytes of one line. The file has no limit: that of a run of a week has more than a gigabyte."""
 
 SESSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
@@ -41,6 +45,27 @@ def not_readable(folder: Path, error: Exception) -> EdgeHalError:
         why = "one of its files is damaged" + ("" if isinstance(error, UnicodeDecodeError) else f" ({error})")
     todo = "give a folder that edge-hal run --record wrote"
     return EdgeHalError(f"{folder} is no recording that can be read", why, todo)
+
+
+def complete_lines(path: Path, begin: int = 0) -> Iterator[tuple[str, int]]:
+    """Each complete line from the byte `begin` on, and where it ends. One line at a time is in memory.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ValueError: it is a link or no regular file, or a line is too long or no text.
+    """
+    if path.is_symlink():
+        raise ValueError(f"{path.name} is a link")
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path.name} is no regular file")
+        file.seek(begin)
+        while (line := file.readline(LONGEST_LINE + 1)).endswith(b"\n"):
+            begin += len(line)
+            yield line.decode(), begin
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"a line of {path.name} has more than {LONGEST_LINE} bytes")
 
 
 def _whole(most: int) -> Check:
@@ -130,27 +155,33 @@ def repeated_options(head: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in head["options"].items() if name in REPEATED}
 
 
-def parse_entries(lines: Sequence[str]) -> list[Entry]:
-    """What happened, in order.
+class EntryParser:
+    """Checks the entries of a log one after the other, from the second line on."""
 
-    Raises:
-        ValueError: an entry is of no known kind or has a bad value, a time or a number runs backwards, or something
-            follows the end.
-    """
-    entries: list[Entry] = []
-    newest = {"frame": -1, "t_ns": 0, "passed": 0}
-    for number, line in enumerate(lines, start=2):
-        entry = parse_json(line)
+    def __init__(self) -> None:
+        self._number = 1
+        self._newest = {"frame": -1, "t_ns": 0, "passed": 0}
+        self._ended = False
+
+    def parse(self, line: str) -> Entry:
+        """The entry of the next line.
+
+        Raises:
+            ValueError: it is of no known kind or has a bad value, a time or a number runs backwards, or it follows the
+                end.
+        """
+        self._number += 1
+        entry, newest = parse_json(line), self._newest
         kind = next((kind for kind in ENTRIES if isinstance(entry, dict) and kind in entry), None)
-        where = f"line {number} of the log"
+        where = f"line {self._number} of the log"
         if kind is None:
             raise ValueError(f"{where} is no entry")
         _check(where, entry, ENTRIES[kind])
-        if entries and "ended" in entries[-1]:
+        if self._ended:
             raise ValueError(f"{where} follows the end")
         if kind == "ended":
-            intake = entry["intake"]
-            _check(where, intake, dict.fromkeys(INTAKE, _COUNT))
+            self._ended = True
+            _check(where, entry["intake"], dict.fromkeys(INTAKE, _COUNT))
         elif kind == "resumed":
             Resumed.from_entry(entry)  # raises
         elif kind == "frame" and (entry["frame"] <= newest["frame"] or entry["t_ns"] < newest["t_ns"]):
@@ -158,8 +189,7 @@ def parse_entries(lines: Sequence[str]) -> list[Entry]:
         elif kind == "passed" and entry["passed"] < newest["passed"]:
             raise ValueError(f"{where}: time runs backwards")
         newest |= {name: entry[name] for name in newest if name in entry}
-        entries.append(entry)
-    return entries
+        return dict(entry)
 
 
 def _check(where: str, found: Mapping[str, Any], checks: Mapping[str, Check]) -> None:

@@ -16,12 +16,11 @@ from typing import Any, TypeVar
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, decode
 from edge_hal.files import check_readable
-from edge_hal.files.untrusted import MB, parse_json, read_regular
+from edge_hal.files.untrusted import MB, parse_json
 from edge_hal.runtime.stream.clock import LONGEST_NS
 
-from .log_file import not_readable, parse_head
+from .log_file import complete_lines, not_readable, parse_head
 from .material import BELIEF, INDEX, PICTURES
-from .reader import LARGEST_LOG
 from .writer import EVENTS, LOG, WITH_PICTURES
 
 LARGEST_PICTURE = 64 * MB
@@ -84,8 +83,7 @@ def read_material(folder: Path) -> Material:
     check_readable(folder)
     try:
         being_written = _is_locked(folder / LOG)  # first: what is complete after this stays as it is
-        lines = read_regular(folder / LOG, LARGEST_LOG, links=False).decode().splitlines(keepends=True)
-        head = parse_head(lines[0] if lines else "")
+        head = parse_head(next(complete_lines(folder / LOG), ("", 0))[0])
         if head["schema"] < WITH_PICTURES:
             why = "it has the pictures at the encoder's size only, or vectors"
             raise EdgeHalError(f"the recording {folder} has no pictures of the source", why, REMEDY)
@@ -94,7 +92,7 @@ def read_material(folder: Path) -> Material:
             folder,
             head["session"],
             head["bundle"],
-            read_pictures(file, folder / INDEX),
+            tuple(PictureIndex(file, folder / INDEX).more()),
             tuple(_rows(folder / EVENTS, decode)),
             tuple(_rows(folder / BELIEF, _believed)),
             being_written,
@@ -117,33 +115,44 @@ def _is_locked(log: Path) -> bool:
 def _rows(file: Path, parse: Callable[[str], Row]) -> list[Row]:
     """The complete lines of a file. Raises OSError, ValueError."""
     rows = []
-    for number, line in enumerate(read_regular(file, LARGEST_LOG, links=False).decode().splitlines(keepends=True), 1):
-        if line.endswith("\n"):
-            try:
-                rows.append(parse(line))
-            except (EdgeHalError, ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"line {number} of {file.name}: {error}") from error
+    for number, (line, _) in enumerate(complete_lines(file), 1):
+        try:
+            rows.append(parse(line))
+        except (EdgeHalError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"line {number} of {file.name}: {error}") from error
     return rows
 
 
-def read_pictures(file: Path, index: Path) -> tuple[Picture, ...]:
-    """Those that are complete, in order. Raises OSError, ValueError, KeyError, TypeError."""
-    if file.is_symlink() or not file.is_file():
-        raise ValueError(f"{file.name} is no regular file")
-    found: list[Picture] = []
-    size, offset = file.stat().st_size, 0
-    for row in _rows(index, _object):
-        frame, t_ns, count = (_whole(row[key], most) for key, most in _INDEX.items())
-        width, height = (_whole(each, WIDEST) for each in row["size"])
-        if not 0 < width * height <= MOST_PIXELS:
-            raise ValueError(f"{index.name}: picture {frame} has {width} x {height} pixels")
-        if found and (frame <= found[-1].frame or t_ns <= found[-1].t_ns):
-            raise ValueError(f"{index.name}: picture {frame} is not newer than the one before it")
-        if offset + count > size:
-            break
-        found.append(Picture(file, offset, count, frame, t_ns, (width, height)))
-        offset += count
-    return tuple(found)
+class PictureIndex:
+    """The pictures that `index` names in `file`. Both may grow."""
+
+    def __init__(self, file: Path, index: Path) -> None:
+        self._file, self._index = file, index
+        self._read = self._offset = 0
+        self._last: Picture | None = None
+
+    def more(self) -> list[Picture]:
+        """Those that are complete and were not returned before, in order. Raises OSError, ValueError, KeyError,
+        TypeError."""
+        file, index = self._file, self._index
+        if file.is_symlink() or not file.is_file():
+            raise ValueError(f"{file.name} is no regular file")
+        found: list[Picture] = []
+        size = file.stat().st_size
+        for line, end in complete_lines(index, self._read):
+            row = _object(line)
+            frame, t_ns, count = (_whole(row[key], most) for key, most in _INDEX.items())
+            width, height = (_whole(each, WIDEST) for each in row["size"])
+            if not 0 < width * height <= MOST_PIXELS:
+                raise ValueError(f"{index.name}: picture {frame} has {width} x {height} pixels")
+            if self._last is not None and (frame <= self._last.frame or t_ns <= self._last.t_ns):
+                raise ValueError(f"{index.name}: picture {frame} is not newer than the one before it")
+            if self._offset + count > size:
+                break
+            self._last = Picture(file, self._offset, count, frame, t_ns, (width, height))
+            self._offset, self._read = self._offset + count, end
+            found.append(self._last)
+        return found
 
 
 _INDEX = {"frame": 1 << 50, "t_ns": LONGEST_NS, "bytes": LARGEST_PICTURE}

@@ -12,7 +12,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,46 @@ from edge_hal import __version__
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Cycle, Deviation, End
 from edge_hal.files import check_readable, file_error
-from edge_hal.files.untrusted import MB, parse_json, read_regular
+from edge_hal.files.untrusted import parse_json
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.sources.base import Source
 from edge_hal.runtime.sources.frame import Frame, Intake
 from edge_hal.runtime.stream.resumed import Resumed
 
 from .event_ring import NAME, pieces
-from .log_file import not_readable, parse_entries, parse_head, repeated_options
+from .log_file import Entry, EntryParser, complete_lines, not_readable, parse_head, repeated_options
 from .state_file import State, check_like, load
 from .writer import CUT, EVENTS, FRAMES, LOG, STATE
 
-LARGEST_LOG = 256 * MB
 LATER = {"resumed": None, "before": None}
 """What events of earlier versions lack."""
 SOURCE_STATE = {"captured": 0, "superseded": 0, "taken": 0, "now_ns": 0}
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """What happened, in order: the first `count` entries of a log. They are read again each time, because those of days
+    do not fit into memory. `last`: None without any. `shown`, `at` (n,): the frames that were shown, in order, and the
+    rows with their pixels."""
+
+    folder: Path
+    count: int
+    last: Entry | None
+    shown: NDArray[np.int64]
+    at: NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[Entry]:
+        parser = EntryParser()
+        try:
+            for line, _ in itertools.islice(complete_lines(self.folder / LOG), 1, 1 + self.count):
+                yield parser.parse(line)
+        except (OSError, ValueError) as error:
+            raise not_readable(self.folder, error) from error
+
+    def row(self, frame: int) -> int | None:
+        """Where the pixels of a frame are; None if no tick showed it."""
+        place = int(np.searchsorted(self.shown, frame, "right")) - 1
+        return int(self.at[place]) if place >= 0 and self.shown[place] == frame else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +75,13 @@ class Recording:
 
     folder: Path
     head: dict[str, Any]
-    entries: list[dict[str, Any]]
+    entries: Entries
     rows: NDArray[Any]
     state: State | None
 
     @property
     def ended(self) -> str | None:
-        return self.entries[-1].get("ended") if self.entries else None
+        return None if self.entries.last is None else self.entries.last.get("ended")
 
     @property
     def version(self) -> str:
@@ -74,8 +100,7 @@ class Recording:
     def events(self) -> list[bytes]:
         """The durable events of the recorded run; see `comparable`. Raises EdgeHalError if they cannot be read."""
         try:
-            lines = read_regular(self.folder / EVENTS, LARGEST_LOG, links=False).decode().splitlines(keepends=True)
-            return [comparable(line) for line in lines if line.endswith("\n")]
+            return [comparable(line) for line, _ in complete_lines(self.folder / EVENTS)]
         except (OSError, ValueError) as error:
             raise file_error(f"cannot read the events of {self.folder}", error, path=self.folder / EVENTS) from error
 
@@ -136,8 +161,7 @@ def read_recording(folder: Path) -> Recording:
     for file in (folder, *(folder / name for name in (LOG, FRAMES, EVENTS, STATE))):
         check_readable(file)
     try:
-        lines = read_regular(folder / LOG, LARGEST_LOG, links=False).decode().splitlines(keepends=True)
-        head = parse_head(lines[0] if lines else "")
+        head = parse_head(next(complete_lines(folder / LOG), ("", 0))[0])
         version, of_ring = _version(head), NAME.fullmatch(folder.name) or os.path.lexists(folder / STATE)
         if of_ring and version != __version__:
             raise EdgeHalError(
@@ -145,14 +169,8 @@ def read_recording(folder: Path) -> Recording:
                 f"this is edge-hal {__version__}, and a piece begins with internal state of the version that wrote it",
                 f"replay it with edge-hal {version}; pieces of this version replay one by one: edge-hal replay PIECE",
             )
-        entries = parse_entries([line for line in lines[1:] if line.endswith("\n")])
         rows = frame_rows(folder / FRAMES, tuple(head["shape"]))
-        if not entries or "ended" not in entries[-1]:  # killed, or no room: complete up to the last whole frame
-            while entries and not entries[-1].get("at", len(rows)) < len(rows):
-                entries.pop()
-        missing = [entry["at"] for entry in entries if "shown" in entry and entry["at"] >= len(rows)]
-        if missing:
-            raise ValueError(f"{FRAMES} has {len(rows)} frames, the log names frame {missing[0]}")
+        entries = _entries(folder, len(rows))
         state = load(folder / STATE) if os.path.lexists(folder / STATE) else None
         if state is not None:
             check_like(SOURCE_STATE, state.get("source"), "source")
@@ -162,6 +180,30 @@ def read_recording(folder: Path) -> Recording:
             raise EdgeHalError(f"{folder} is no recording of its own", "", todo) from error
         raise not_readable(folder, error) from error
     return Recording(folder, head, entries, rows, state)
+
+
+def _entries(folder: Path, rows: int) -> Entries:
+    """Raises OSError, ValueError."""
+    parser, shown, at = EntryParser(), array("q"), array("q")
+    count, whole, last, last_whole = 0, 0, None, None  # whole: up to the last frame that is there
+    missing: tuple[int, int] | None = None  # the first frame that is not: in which entry
+    for line, _ in itertools.islice(complete_lines(folder / LOG), 1, None):
+        last, count = parser.parse(line), count + 1
+        if "shown" not in last:
+            continue
+        if last["at"] < rows:
+            whole, last_whole = count, last
+            shown.append(last["shown"])
+            at.append(last["at"])
+        elif missing is None:
+            missing = count, last["at"]
+    if last is None or "ended" not in last:  # killed, or no room
+        count, last = whole, last_whole
+    if missing is not None and missing[0] <= count:
+        raise ValueError(f"{FRAMES} has {rows} frames, the log names frame {missing[1]}")
+    frames, places = (np.array(each, np.int64) for each in (shown, at))
+    order = np.argsort(frames, kind="stable")
+    return Entries(folder, count, last, frames[order], places[order])
 
 
 def frame_rows(file: Path, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -209,9 +251,8 @@ class ReplaySource(Source):
         super().__init__(recording.head["source"], recording.head["period_ns"])
         self.live = recording.head["live"]
         self.state = recording.state
-        entries = recording.entries
-        self._rows, self._row = recording.rows, {e["shown"]: e["at"] for e in entries if "shown" in e}
-        self._steps = iter(entry for entry in entries if "shown" not in entry)
+        self._rows, self._entries = recording.rows, recording.entries
+        self._steps = iter(entry for entry in recording.entries if "shown" not in entry)
         counts = SOURCE_STATE if self.state is None else self.state["source"]
         self._captured, self._superseded = counts["captured"], counts["superseded"]
         self._taken, self._now_ns = counts["taken"], counts["now_ns"]
@@ -234,7 +275,7 @@ class ReplaySource(Source):
 
     def frame(self, index: int, t_ns: int) -> Frame:
         """The frame with the pixels that were shown; without pixels if no tick showed it."""
-        row = self._row.get(index)
+        row = self._entries.row(index)
         data = np.zeros(0, np.float32) if row is None else np.array(self._rows[row])
         return Frame(index, t_ns, time.monotonic_ns(), data)  # it is "captured" now: latency is that of this run
 

@@ -32,9 +32,16 @@ class Device:
 
 def list_devices(sysfs: Path = SYSFS, dev: Path = DEV) -> list[Device]:
     """Every capture device of the machine. Metadata nodes of the same camera are left out. A container may have a
-    device without an entry in sysfs."""
+    device without an entry in sysfs.
+
+    Raises:
+        EdgeHalError: there are devices, and OpenCV is not installed.
+    """
     found = []
-    for index in sorted(_numbers(sysfs) | _numbers(dev)):
+    numbers = sorted(_numbers(sysfs) | _numbers(dev))
+    if numbers:
+        opencv()  # a process that cannot import it would look like a device that does not answer
+    for index in numbers:
         entry = sysfs / f"video{index}"
         if _text(entry / "index") in ("", "0"):
             found.append(Device(index, _text(entry / "name") or entry.name, *_probe_in_process(index)))

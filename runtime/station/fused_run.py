@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_hal.bundle import Bundle
 from edge_hal.decoding.decode import open_decoder, open_tracker
 from edge_hal.decoding.fusion import EQUAL, check_fusable, fused_fingerprint, fused_spec
+from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.engines.engine import Engines
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.runner import OpenedRun, check_run, decoder_of, open_journal
@@ -81,21 +82,48 @@ def fused_bundle(bundles: Sequence[Bundle], weights: Sequence[float]) -> Bundle:
     )
 
 
+def fits(spec: PyramidSpec, bundle: Bundle) -> bool:
+    """Whether posteriors of this bundle can be fused with those of `spec`. The source counts others as unfit."""
+    try:
+        check_fusable(("", ""), (spec, bundle.spec))
+    except EdgeHalError:
+        return False
+    return True
+
+
+def fitting(names: Sequence[str], bundles: Sequence[Bundle]) -> list[Bundle | None]:
+    """The bundles that can be fused with the first one that fits another; None for a view that is left out.
+
+    Raises:
+        EdgeHalError: no two of them fit.
+    """
+    for first in bundles:
+        found = [bundle if fits(first.spec, bundle) else None for bundle in bundles]
+        if sum(bundle is not None for bundle in found) > 1:
+            return found
+    check_fusable(names, [bundle.spec for bundle in bundles])
+    raise AssertionError("a view alone is refused before")
+
+
 class FusedSuccession:
-    """Follows the bundles of the views: if one of them has taken over another, the fused stream does so too.
+    """Follows the bundles of the views: if one of them has taken over another, the fused stream does so too. One that
+    does not fit changes nothing: the source leaves its view out.
 
     Args:
+        spec: that of the source.
+        opened: of each view; None for one that is left out.
         bundles: those in use now, by view; a view that has not begun is missing.
     """
 
     def __init__(
         self,
         names: Sequence[str],
-        opened: Sequence[Bundle],
+        spec: PyramidSpec,
+        opened: Sequence[Bundle | None],
         bundles: Callable[[], Mapping[str, Bundle]],
-        make: Callable[[Sequence[Bundle]], Recognizer],
+        make: Callable[[Sequence[Bundle | None]], Recognizer],
     ) -> None:
-        self._names, self._bundles, self._make = names, bundles, make
+        self._names, self._spec, self._bundles, self._make = names, spec, bundles, make
         self._used = tuple(opened)
         self._seen: Sequence[Bundle | None] = self._used
 
@@ -105,18 +133,23 @@ class FusedSuccession:
         if all(one is other for one, other in zip(seen, self._seen, strict=True)):
             return None
         self._seen = seen
-        now = tuple(found.get(name, used) for name, used in zip(self._names, self._used, strict=True))
-        if all(
-            one.fingerprint == other.fingerprint and one.decoder == other.decoder
-            for one, other in zip(now, self._used, strict=True)
-        ):
+        now = tuple(
+            one if one is not None and fits(self._spec, one) else used
+            for one, used in zip(seen, self._used, strict=True)
+        )
+        if all(_alike(one, other) for one, other in zip(now, self._used, strict=True)):
             return None
-        check_fusable(self._names, [bundle.spec for bundle in now])
         self._used = now
         return self._make(now)
 
     def health(self) -> dict[str, Any]:
         return {}
+
+
+def _alike(one: Bundle | None, other: Bundle | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.fingerprint == other.fingerprint and one.decoder == other.decoder
 
 
 @contextmanager
@@ -137,15 +170,16 @@ def open_fused(
     options, names = fused.run, fused.views
     weights = [EQUAL if fused.weights is None else fused.weights[name] for name in names]
     try:
-        opened = [check_run(streams[name]) for name in names]
-        check_fusable(names, [bundle.spec for bundle in opened])
-        source = FusedSource(names, opened[0].spec, weights, fused.wait_s, live=options.pace != "asap")
+        opened = fitting(names, [check_run(streams[name]) for name in names])
+        spec = next(bundle.spec for bundle in opened if bundle is not None)
+        source = FusedSource(names, spec, weights, fused.wait_s, live=options.pace != "asap")
         with open_journal(options) as journal, ExitStack() as closing:
             closing.callback(source.close)  # a view at full pace may wait for it
             next_seq = itertools.count(0 if journal is None else journal.next_seq).__next__
 
-            def recognizer(used: Sequence[Bundle]) -> Recognizer:
-                bundle = fused_bundle(used, weights)
+            def recognizer(used: Sequence[Bundle | None]) -> Recognizer:
+                there = [(each, weight) for each, weight in zip(used, weights, strict=True) if each is not None]
+                bundle = fused_bundle([each for each, _ in there], [weight for _, weight in there])
                 decoder, model = decoder_of(bundle, options), FusedModel(f"views {', '.join(names)}", bundle.spec)
                 return Recognizer(
                     bundle,
@@ -161,7 +195,7 @@ def open_fused(
             told = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, weights, strict=True))
             equal = " (equal: none were given)" if fused.weights is None else ""
             log.info("views and weights: %s%s", told, equal, extra={"fields": {"views": names, "weights": weights}})
-            succession = FusedSuccession(names, opened, bundles, recognizer)
+            succession = FusedSuccession(names, spec, opened, bundles, recognizer)
             made = OpenedRun(options, stop, source, journal, recognizer(opened), succession, Latency(), closing)
             views.begin(source)
             yield made

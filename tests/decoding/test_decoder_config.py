@@ -100,4 +100,4 @@ def test_the_fingerprint_tells_what_decides() -> None:
 )
 def test_a_weight_of_the_evidence_is_positive(name: str, value: float) -> None:
     with pytest.raises(EdgeHalError, match=f"decoder.{name}"):
-        DecoderConfig(**{name: value})
+        DecoderConfig().with_thresholds({name: value})

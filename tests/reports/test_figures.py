@@ -72,6 +72,17 @@ def test_a_pass_after_one_that_was_left_is_another_pass() -> None:
     assert [cycle.duration_s for cycle in figures(bench).history.cycles] == [17.0, 25.0]
 
 
+def test_a_pass_that_was_killed_does_not_go_on_from_the_finished_one_before_it() -> None:
+    bench = Bench(utc_ns("2026-05-01T05:00"))
+    bench.cycle([("reach", 20), ("wait", 20), ("turn", 20)])
+    for action in ("reach", "wait", "turn"):  # killed in the last step: this pass has no cycle in its run
+        bench.step(action, 15)
+    later = Bench(utc_ns("2026-05-01T05:02"), session="s2", seq=bench.seq)
+    later.cycle([("turn", 10)], complete=False, before=["reach", "wait"])
+    [history] = histories([[*bench, *later]])
+    assert [(cycle.duration_s, cycle.complete) for cycle in history.cycles] == [(60.0, True), (10.0, False)]
+
+
 def test_a_pass_that_goes_on_in_another_run_is_one_pass() -> None:
     bench = Bench(utc_ns("2026-05-01T05:00"))
     bench.cycle([("reach", 10), ("wait", 5)], complete=False, missing=["turn"])

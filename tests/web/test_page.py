@@ -271,6 +271,36 @@ def test_a_wrong_token_shows_nothing(tmp_path: Path, viewer: Viewer) -> None:
         page.until("text('.state') === 'live'")
 
 
+def test_after_another_token_pictures_are_asked_for_with_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "picture.npy", np.full((48, 64, 3), 99, np.uint8))
+    with (
+        Bench(tmp_path / "j1", preview=f"ipc://{tmp_path}/p") as bench,
+        Viewer(tmp_path, "--connect", bench.endpoint) as viewer,
+        opened(tmp_path / "profile", f"{viewer.site}#{'0' * 64}") as page,
+    ):
+        page.until("document.body.dataset.connection === 'denied'")
+        page.driver.get(viewer.address)
+        page.until("text('.state') === 'live'")
+        bench.tell(f"picture {tmp_path}/picture.npy")
+        page.until("document.querySelector('.picture')?.naturalWidth === 64")
+
+
+def test_a_trouble_is_shown_in_the_header_until_it_is_over(tmp_path: Path) -> None:
+    with (
+        Bench(tmp_path / "j1") as one,
+        Bench(tmp_path / "j2") as other,
+        Viewer(tmp_path, "--connect", one.endpoint, "--connect", other.endpoint) as viewer,
+        opened(tmp_path / "profile", viewer.address) as page,
+    ):
+        page.until("document.body.dataset.connection === 'trouble'")
+        why = page.text("#connection")
+        assert "'bench-1' is published at" in why
+        refused = other if f"and {other.endpoint}:" in why else one
+        refused.kill()
+        page.until("document.body.dataset.connection === 'connected'")
+        assert page.text("#connection") == "connected" and page.errors() == []
+
+
 def test_names_from_events_are_text_and_nothing_else(page: Browser, bench: Bench) -> None:
     bench.tell("transition <img/src=x/onerror=document.title='broken'>")
     page.until("text('.step').startsWith('<img/src')")
@@ -311,3 +341,28 @@ def test_what_is_not_text_has_a_name_for_screen_readers(page: Browser, bench: Be
     assert nameless == []
     assert ("application", "timeline: arrow keys scroll and select, plus and minus zoom") in found
     assert {"meter", "status"} <= {role for role, _ in found}
+
+
+def test_times_begin_with_the_first_frame_and_not_with_the_start_of_the_run(page: Browser) -> None:
+    found = page.run(
+        """
+        return (async () => {
+            const {Stream} = await import("./store.js");
+            const at = (t_s) => ({tick: 10 * t_s, frame: 10 * t_s, t_ns: t_s * 1e9});
+            const run = (session, utc_s) => ({session, journal: "j", utc_ns: utc_s * 1e9});
+            const step = (seq, from, to, t_s, told) => ({type: "transition", seq, epoch: 0, from, to, boundary: at(t_s),
+                decision: at(t_s + 1), confidence: 0.9, warm: true, run: told});
+            const start = (seq, told) => ({type: "start", seq, epoch: 0, labels: ["A", "B"], resumed: null, run: told});
+            const stream = new Stream("x");
+            for (const event of [
+                start(0, run("camera", 1000)),  // it opens after 15 s
+                step(1, null, "A", 0, run("camera", 1016)), step(2, "A", "B", 5, run("camera", 1021)),
+                start(3, run("file", 2000)),  // it is read at full pace
+                step(4, null, "A", 0, run("file", 2000)), step(5, "A", "B", 500, run("file", 2001)),
+            ]) stream.add(event);
+            stream.derive();
+            return [stream.starts.map((each) => each.at / 1000), stream.segments.map((each) => each.begin / 1000)];
+        })();
+        """
+    )
+    assert found == [[1000, 2000], [1015, 1020, 2000, 2500]]

@@ -17,6 +17,7 @@ pytest.importorskip("wsproto", reason="needs the extra web")
 from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
+from edge_hal.runtime.recording.log_file import Entry, EntryParser
 from edge_hal.web.view.recorded import Recorded
 from tests.helpers.browser import opened
 from tests.helpers.films import BLUE, GREEN, RED, write_film
@@ -77,6 +78,43 @@ def test_pieces_that_are_broken_or_gone_leave_the_others(tapes: dict[str, str], 
     shutil.rmtree(pieces(ring)[-1])
     left = reader.listed(session, 0, 18 * SECOND)["times"]
     assert set(left) <= set(before) and len(left) < len(before)
+
+
+def test_of_a_recording_that_is_being_written_only_what_was_appended_is_read(
+    tapes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, session = next((Path(folder), session) for folder, session in tapes.items() if folder.endswith("small"))
+    tape = Path(shutil.copytree(small, tmp_path / "tape"))
+    log, real, parsed = tape / "log.jsonl", EntryParser.parse, list[str]()
+    whole = log.read_text().splitlines(keepends=True)
+
+    def counted(self: EntryParser, line: str) -> Entry:
+        parsed.append(line)
+        return real(self, line)
+
+    def times(reader: Recorded) -> list[int]:
+        return list(reader.listed(session, 0, 18 * SECOND)["times"])
+
+    monkeypatch.setattr(EntryParser, "parse", counted)
+    every = times(Recorded([small]))
+    reader = Recorded([tape])
+    log.write_text("".join(whole[:150]) + whole[150][:7])
+    first = times(reader)
+    assert 0 < len(first) < len(every) and first == every[: len(first)]
+    parsed.clear()
+    with log.open("a") as file:
+        file.write(whole[150][7:] + "".join(whole[151:]))
+    assert times(reader) == every and parsed == whole[150:]
+    assert colour(reader.picture(session, every[-1])) == every[-1] // (6 * SECOND)
+    parsed.clear()
+    assert times(reader) == every and parsed == []
+    log.write_text("".join(whole[:150]))  # another recording, which is shorter
+    assert times(reader) == first
+    later = [json.loads(line) for line in whole[1:]]
+    for entry in later:
+        entry |= {key: entry[key] + SECOND for key in ("t_ns", "passed") if key in entry}
+    log.write_text(whole[0] + "".join(json.dumps(entry) + "\n" for entry in later))  # another one, which is longer
+    assert times(reader) == [t_ns + SECOND for t_ns in every if t_ns < 17 * SECOND]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import socket as net
@@ -11,6 +12,7 @@ import ssl
 import stat
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from edge_hal.web.hub import Hub
 from edge_hal.web.view.history import History
 from edge_hal.web.view.pictures import address_of
 from edge_hal.web.view.steps import Procedures, in_order
+from edge_hal.web.view.troubles import Troubles
 from tests.helpers.bundles import LABELS, known_bundle
 from tests.helpers.made_up_shift import Bench, store
 from tests.helpers.processes import REPOSITORY, called_here
@@ -196,7 +199,7 @@ def test_history_is_paged_back_to_the_first_event(viewer: Viewer) -> None:
         assert len(answer["events"]) <= 111
         found, older = seqs(answer["events"]) + found, answer["older"]
     assert found == list(range(found[-1] + 1)) and len(found) > STORED
-    for query in ("limit=0", "limit=501", "limit=x", "limit=99999999999999999999"):
+    for query in ("limit=0", "limit=501", "limit=x", "limit=99999999999999999999", "limit=0000005009999"):
         assert viewer.get(f"/data/history?stream=bench-1&before=m5&{query}", viewer.token)[0] == 400
     for query in ("stream=bench-1&before=", "stream=bench-1&before=m-1", "stream=x&before=m5", "before=m5", ""):
         assert viewer.get(f"/data/history?{query}", viewer.token)[0] == 404
@@ -272,6 +275,29 @@ def test_two_streams_of_one_name_are_not_mixed() -> None:
     why = history.add(event, encode(event), "ipc://b")
     assert why is not None and "ipc://a and ipc://b" in why
     assert len(history.hello()["bench"]["events"]) == 1
+
+
+def test_a_trouble_is_told_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    told = list[list[str]]()
+    troubles, history = Troubles(told.append), History()
+    for _ in range(5):  # a station sends two streams, and one of them is known from another address
+        for name, address in (("left", "ipc://a"), ("left", "ipc://b"), ("right", "ipc://b")):
+            event = replace(start(0), stream=name)
+            why = history.add(event, encode(event), address)
+            troubles.address(address, None)
+            if why is not None:
+                troubles.message(why)
+    [[why]] = told
+    assert "'left' is published at ipc://a and ipc://b" in why and troubles.now() == [why]
+    assert [record.getMessage() for record in caplog.records] == [why]
+    troubles.address("ipc://c", "gone")
+    troubles.address("ipc://c", "gone")
+    assert told[1:] == [["gone", why]]
+    troubles._forget(-math.inf)  # it came since then
+    troubles.address("ipc://c", None)
+    assert told[2:] == [[why]]
+    troubles._forget(math.inf)
+    assert told[3:] == [[]] and troubles.now() == []
 
 
 def test_pictures_come_from_the_host_that_events_come_from() -> None:

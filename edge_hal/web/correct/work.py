@@ -89,7 +89,9 @@ class Work:
         if child.progress.state == "done":
             run = newest(self._videos.root, MODEL_FILE)
             try:
-                self._videos.found = read_found(run, self._videos.steps)
+                found = read_found(run, self._videos.steps)
+                with self._lock:
+                    self._videos.found = found
                 self.score()
             except EdgeHalError as error:
                 log.warning("%s: %s", error.what, error.why)
@@ -102,7 +104,9 @@ class Work:
             rates = {name: self._videos.video(name).rate_hz or 1.0 for name in self._videos.names()}
             try:
                 known = read_confidences(out / BOUNDARIES, rates)
-                self._videos.found = replace(self._videos.found, confidences=known)
+                with self._lock:
+                    if self._videos.found.run == out.name:  # else a training has just ended
+                        self._videos.found = replace(self._videos.found, confidences=known)
             except EdgeHalError as error:
                 log.warning("%s: %s", error.what, error.why)
             self._tell({"type": "reload"})

@@ -66,7 +66,7 @@ class View:
     async def _hello(self) -> Sequence[str]:
         streams, recorded = self._history.hello(), bool(self._recorded)
         hello = {"type": "hello", "version": __version__, "recorded": recorded, "streams": streams}
-        first = [json.dumps(hello), *map(trouble_message, self._troubles())]
+        first = [json.dumps(hello), troubles_message(self._troubles())]
         for name, bundle in self._history.bundles().items():
             if (steps := await run_in_threadpool(self._procedures.steps, *bundle)) is not None:
                 first.append(procedure_message(name, steps))
@@ -75,7 +75,7 @@ class View:
     async def _page(self, request: Request) -> Response:
         stream, before = (request.query_params.get(name, "") for name in ("stream", "before"))
         limit = request.query_params.get("limit", str(PAGE_EVENTS))
-        if not limit.isdecimal() or not 1 <= int(limit[:9]) <= PAGE_EVENTS:
+        if not limit.isdecimal() or len(limit) > 9 or not 1 <= int(limit) <= PAGE_EVENTS:
             return JSONResponse({"error": f"limit must be 1 to {PAGE_EVENTS}"}, 400)
         try:
             page = await run_in_threadpool(self._history.page, stream, before, int(limit))
@@ -127,5 +127,6 @@ def procedure_message(stream: str, steps: list[dict[str, Any]]) -> str:
     return json.dumps({"type": "procedure", "stream": stream, "steps": steps})
 
 
-def trouble_message(why: str) -> str:
-    return json.dumps({"type": "trouble", "why": why})
+def troubles_message(whys: Sequence[str]) -> str:
+    """All that is wrong at present; nothing if all is well."""
+    return json.dumps({"type": "troubles", "whys": whys})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -12,21 +11,17 @@ from edge_hal.runtime.network.curve_keys import ClientKeys
 from edge_hal.runtime.threads import Worker
 
 from .history import History
+from .troubles import Troubles
 
 PAST_S = 12 * 3600.0
 """So much of the past is requested from the publisher, where it keeps a journal."""
 RETRY_S = 2.0
 
-log = logging.getLogger("edge_hal.view")
-
 
 class Feed:
     """Args:
         tell: called in the feed's thread with the JSON of each event.
-        fail: called with a sentence when the publisher cannot be subscribed to, or its events cannot be shown. The feed
-            goes on.
-
-    `trouble`: that sentence, None while all is well.
+        troubles: is told why the publisher cannot be subscribed to, or its events cannot be shown. The feed goes on.
 
     Raises:
         EdgeHalError: the address is malformed.
@@ -40,12 +35,11 @@ class Feed:
         keys: ClientKeys | None,
         history: History,
         tell: Callable[[bytes], None],
-        fail: Callable[[str], None],
+        troubles: Troubles,
     ) -> None:
         self.endpoint = endpoint
-        self.trouble: str | None = None
         self._stream, self._replay, self._keys = stream, replay, keys
-        self._history, self._tell, self._fail = history, tell, fail
+        self._history, self._tell, self._troubles = history, tell, troubles
         self._begin_ns = time.time_ns() - round(PAST_S * 1e9)
         self._first: Subscription | None = self._subscribe()
         self._thread = Worker(self._run, "feed", restarts=1_000_000)
@@ -64,19 +58,14 @@ class Feed:
                 subscription = subscription or self._subscribe()
                 with subscription:
                     for event in subscription:
+                        self._troubles.address(self.endpoint, None)
                         why = self._history.add(event, subscription.raw, self.endpoint)
                         if why is None:
                             self._tell(subscription.raw)
-                        self._report(why)
+                        else:
+                            self._troubles.message(why)
             except EdgeHalError as error:
-                why = f"{error.what}: {error.why}" if error.why else error.what
-                self._report(why)
+                self._troubles.address(self.endpoint, f"{error.what}: {error.why}" if error.why else error.what)
             subscription = None
             self._begin_ns = time.time_ns()
             time.sleep(RETRY_S)
-
-    def _report(self, trouble: str | None) -> None:
-        if trouble is not None and trouble != self.trouble:
-            log.warning(trouble)
-            self._fail(trouble)
-        self.trouble = trouble

@@ -11,13 +11,16 @@ from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.recording.reader import recordings
-from edge_hal.runtime.recording.shown_pictures import ShownPicture, ShownPictures, read_shown
+from edge_hal.runtime.recording.shown_pictures import ShownPicture, ShownPictures, ShownReader
 from edge_hal.runtime.recording.writer import LOG
 
 MOST = 2000
 """So many pictures of one segment are listed; of more, every second or third one."""
 FOLDERS = 2000
 """So many pieces are read at most, the newest ones."""
+
+_Known = tuple[tuple[int, int], ShownReader, ShownPictures]
+"""Of one folder: size and time of its log, and what it held then."""
 
 log = logging.getLogger("edge_hal.view")
 
@@ -32,7 +35,7 @@ class Recorded:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = tuple(folders)
         self._lock = threading.Lock()
-        self._known: dict[Path, tuple[int, ShownPictures]] = {}
+        self._known: dict[Path, _Known] = {}
 
     def __bool__(self) -> bool:
         return bool(self._folders)
@@ -62,16 +65,20 @@ class Recorded:
         return [part for part in every if part.session == session or (not part.session and part.recording in runs)]
 
     def _read(self) -> list[ShownPictures]:
-        known: dict[Path, tuple[int, ShownPictures]] = {}
+        known: dict[Path, _Known] = {}
         for folder in [piece for each in self._folders for piece in recordings(each)][-FOLDERS:]:
             try:
-                size = (folder / LOG).stat().st_size  # one that is being written grows
+                log_file = (folder / LOG).stat()  # one that is being written grows
+                state = log_file.st_size, log_file.st_mtime_ns
                 stored = self._known.get(folder)
-                known[folder] = stored if stored is not None and stored[0] == size else (size, read_shown(folder))
+                if stored is None or stored[0] != state:
+                    reader = ShownReader(folder) if stored is None else stored[1]
+                    stored = state, reader, reader.read()
+                known[folder] = stored
             except (EdgeHalError, OSError) as error:
                 log.warning("%s", error)  # or it was deleted meanwhile
         self._known = known
-        return [shown for _, shown in known.values()]
+        return [shown for _, _, shown in known.values()]
 
 
 def _within(part: ShownPictures, begin_ns: int, end_ns: int) -> Sequence[ShownPicture]:

@@ -11,11 +11,12 @@ from edge_hal.runtime.network.curve_keys import ClientKeys
 from edge_hal.web.hub import Hub
 from edge_hal.web.serving import PageAddress, check_address, serve_page
 
-from .app import View, procedure_message, trouble_message
+from .app import View, procedure_message, troubles_message
 from .feed import Feed
 from .history import History
 from .recorded import Recorded
 from .steps import Procedures
+from .troubles import Troubles
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,18 @@ def serve(options: ViewOptions, on_ready: Callable[[str], None]) -> None:
                 if (steps := procedures.steps(*bundle)) is not None:
                     hub.tell(procedure_message(stream, steps))
 
-    def fail(why: str) -> None:
-        hub.tell(trouble_message(why))
-
     def start() -> None:
+        troubles.start()
         for feed in feeds:
             feed.start()
 
     def application(hosts: frozenset[str] | None) -> Any:
         token = options.address.token
-        return View(history, hub, procedures, recorded, options.keys, token, hosts, start, troubles).site.app
-
-    def troubles() -> list[str]:
-        return [feed.trouble for feed in feeds if feed.trouble is not None]
+        return View(history, hub, procedures, recorded, options.keys, token, hosts, start, troubles.now).site.app
 
     told: dict[str, tuple[str, str]] = {}
-    feeds = [Feed(each, options.stream, options.replay, options.keys, history, tell, fail) for each in options.connect]
+    troubles = Troubles(lambda whys: hub.tell(troubles_message(whys)))
+    feeds = [
+        Feed(each, options.stream, options.replay, options.keys, history, tell, troubles) for each in options.connect
+    ]
     serve_page(options.address, application, on_ready)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge_hal.bundle import Bundle, load_bundle
+from edge_hal.bundle.load import OUTSIDE
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.api import open_model
 from edge_hal.runtime.engines import trial
@@ -74,6 +75,30 @@ def outside_data(bundle: Bundle) -> None:
     model = onnx.load(bundle.graph(0))
     onnx.save(model, bundle.graph(0), save_as_external_data=True, location="weights", size_threshold=0)
     certify(bundle.path)
+
+
+def renamed_node(bundle: Bundle, name: str) -> None:
+    import onnx
+
+    model = onnx.load(bundle.graph(0))
+    model.graph.node[0].name = name
+    onnx.save(model, bundle.graph(0))
+    certify(bundle.path)
+
+
+def test_a_name_that_contains_the_key_of_outside_data_does_no_harm(tmp_path: Path) -> None:
+    bundle = known_bundle(tmp_path / "bundle")
+    renamed_node(bundle, "/allocation/location.1")
+    assert load_bundle(bundle.path).certified
+
+
+@pytest.mark.parametrize("length", [b"\x08", b"\x88\x00", b"\x88\x80\x80\x00"])
+def test_the_key_of_outside_data_is_found_however_its_length_is_written(length: bytes) -> None:
+    import onnx
+
+    entry = b"\x0a" + length + b"location\x12\x01w"
+    read = onnx.StringStringEntryProto.FromString(entry)
+    assert (read.key, read.value) == ("location", "w") and OUTSIDE.search(entry)
 
 
 def spec_with(**fields: Any) -> Callable[[Bundle], None]:

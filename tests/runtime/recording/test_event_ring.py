@@ -22,6 +22,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Gap, Transition, encode
 from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.delivery.retention import Retention
+from edge_hal.runtime.recording import event_ring
 from edge_hal.runtime.recording.event_ring import pieces
 from edge_hal.runtime.recording.reader import Recording, comparable, read_recording
 from edge_hal.runtime.recording.state_file import load, save
@@ -198,7 +199,8 @@ def spans(folder: Path) -> list[tuple[float, float]]:
     for path in pieces(folder):
         recording = read_recording(path)
         begin_ns = 0 if recording.state is None else recording.state["source"]["now_ns"]
-        found.append((begin_ns / 1e9, recording.entries[-1]["t_ns"] / 1e9))
+        assert recording.entries.last is not None
+        found.append((begin_ns / 1e9, recording.entries.last["t_ns"] / 1e9))
     return found
 
 
@@ -227,6 +229,29 @@ def test_the_oldest_pieces_go_where_there_is_too_much_whichever_run_made_them(tm
     assert names[1] and not set(names[0]) & set(names[1])
     assert (stranger / "keep.txt").read_text() == "mine"
     check_pieces(tmp_path / "rec", bundle)
+
+
+def test_the_oldest_pieces_are_those_of_earlier_runs_whatever_the_clock_said(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera, rec = noise(tmp_path / "f.npy", 300, 10), tmp_path / "rec"
+    options = RunOptions(bundle, camera, pace="asap", record=rec, record_around=Retention(5.0))
+    played(options)
+    for number, path in enumerate(pieces(rec)):  # as versions before numbered them
+        path.rename(path.with_name(f"{path.name.rpartition('-')[0]}-{number + 40:08d}"))
+    made = [path.name for path in pieces(rec)]
+    assert len(made) > 3
+    for year in (2003, 2002):
+        monkeypatch.setattr(event_ring, "new_session", lambda year=year: f"{year}0101T000000Z-0123abcd")
+        played(options)
+        found = [path.name for path in pieces(rec)]
+        assert found[: len(made)] == made and {name[:4] for name in found[len(made) :]} == {str(year)}
+        made = found
+    size = sum(file.stat().st_size for path in pieces(rec) for file in path.iterdir())
+    monkeypatch.setattr(event_ring, "new_session", lambda: "20010101T000000Z-0123abcd")
+    played(replace(options, record_around=Retention(5.0, size // 3)))
+    left = [path.name for path in pieces(rec)]
+    assert {name[:4] for name in left} <= {"2001", "2002"} and left[-1].startswith("2001")
 
 
 def test_a_full_disk_costs_pieces_and_not_the_recording(

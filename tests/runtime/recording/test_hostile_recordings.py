@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -19,6 +20,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
+from edge_hal.runtime.recording.log_file import LONGEST_LINE
 from edge_hal.runtime.recording.reader import read_recording
 from edge_hal.runtime.recording.state_file import load, save
 from edge_hal.runtime.runner import run
@@ -134,6 +136,32 @@ def test_only_regular_files_of_the_folder_are_read(rec: Path, name: str, kind: s
         (rec / name).mkdir()
     with pytest.raises(EdgeHalError):
         read_recording(rec).events()
+
+
+def test_a_log_of_days_is_read_line_by_line(rec: Path, bundle: Path) -> None:
+    log = rec / "log.jsonl"
+    head, *lines = log.read_text().splitlines(keepends=True)
+    passed = json.dumps({"passed": 0}).ljust(1 << 20) + "\n"
+    with log.open("w") as file:
+        file.write(head)
+        file.writelines(passed for _ in range(300))
+        file.writelines(lines)
+    tracemalloc.start()
+    recording = read_recording(rec)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert log.stat().st_size > 300 << 20 and peak < 32 << 20
+    assert recording.entries.count == 300 + len(lines) and recording.ended == "eof"
+    replay(rec, bundle)
+    log.unlink()
+
+
+def test_a_line_without_end_is_refused(rec: Path) -> None:
+    with (rec / "log.jsonl").open("a") as file:
+        file.write(" " * (LONGEST_LINE + 1))
+    with pytest.raises(EdgeHalError, match="is no recording") as caught:
+        read_recording(rec)
+    assert "a line of log.jsonl has more than" in caught.value.why
 
 
 @pytest.mark.parametrize("how", ["missing", "a folder", "no text"])

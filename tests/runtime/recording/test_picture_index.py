@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_hal.runtime.recording.material_reader import read_pictures
+from edge_hal.runtime.recording.material_reader import PictureIndex
 
 GOOD = {"frame": 0, "t_ns": 0, "bytes": 2, "size": [4, 3]}
 
@@ -20,7 +20,7 @@ def write(folder: Path, *rows: dict[str, Any]) -> tuple[Path, Path]:
 
 
 def test_pictures_that_are_complete_are_read_in_order(tmp_path: Path) -> None:
-    found = read_pictures(*write(tmp_path, {}, {"frame": 2, "t_ns": 7, "bytes": 98}, {"frame": 3, "t_ns": 9}))
+    found = PictureIndex(*write(tmp_path, {}, {"frame": 2, "t_ns": 7, "bytes": 98}, {"frame": 3, "t_ns": 9})).more()
     assert [(each.frame, each.t_ns, each.size) for each in found] == [(0, 0, (4, 3)), (2, 7, (4, 3))]
 
 
@@ -36,4 +36,4 @@ def test_pictures_that_are_complete_are_read_in_order(tmp_path: Path) -> None:
 def test_an_impossible_row_is_refused(tmp_path: Path, row: dict[str, Any]) -> None:
     files = write(tmp_path, {}, {"frame": 1, "t_ns": 1, **row})
     with pytest.raises((ValueError, TypeError)):
-        read_pictures(*files)
+        PictureIndex(*files).more()

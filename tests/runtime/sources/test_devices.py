@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.sources.devices import SYSFS, list_devices
 
 
@@ -23,6 +26,17 @@ def test_cameras_are_listed_by_name_and_their_metadata_left_out(tmp_path: Path) 
     assert names == [(0, "Front"), (2, "Old"), (10, "Side"), (20, "video20")]
     for device in devices:
         assert device.modes or device.why  # what cannot be asked says why
+
+
+def test_without_opencv_that_is_told_and_not_that_no_device_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dev").mkdir()
+    assert list_devices(tmp_path / "sysfs", tmp_path / "dev") == []
+    (tmp_path / "dev" / "video0").touch()
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(EdgeHalError, match="need OpenCV, which is not installed"):
+        list_devices(tmp_path / "sysfs", tmp_path / "dev")
 
 
 def test_the_command_lists_what_is_there(devices_of_this_machine: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_hal import subscribe
-from edge_hal.bundle import load_bundle
+from edge_hal.bundle import Bundle, load_bundle
 from edge_hal.decoding.decode import decode_posteriors
 from edge_hal.decoding.fusion import fused_fingerprint, fused_spec, in_order, label_order, pooled
 from edge_hal.errors import EdgeHalError
@@ -23,6 +23,7 @@ from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable
 from edge_hal.runtime.runner import OpenedRun
 from edge_hal.runtime.station import stream_thread
+from edge_hal.runtime.station.fused_run import fitting
 from edge_hal.runtime.station.fused_source import AHEAD, FusedSource
 from edge_hal.runtime.station.options import AddressOptions, FusedOptions, StationOptions
 from edge_hal.runtime.station.run import run_station
@@ -269,6 +270,46 @@ def test_a_view_with_another_bundle_changes_that_of_the_fused_stream(tmp_path: P
     [start] = [event for event in heard.events["bench"] if isinstance(event, Start)]
     assert gap.reason == "reload" and gap.bundle != start.bundle
     assert gap.bundle == fused_fingerprint([load_bundle(path).fingerprint for path in paths.values()], [1, 1])
+
+
+def test_a_view_whose_new_bundle_does_not_fit_is_left_out_and_comes_back_with_one_that_fits(tmp_path: Path) -> None:
+    first = known_bundle(tmp_path / "first")
+    lagging, back = known_bundle(tmp_path / "lagging", lag_s=0.4), known_bundle(tmp_path / "back", labels=TURNED)
+    link = tmp_path / "link"
+    link.symlink_to(first.path)
+    left, right = endless(tmp_path, first.path, "left"), endless(tmp_path, link, "right")
+    heard, stop = Heard(), Stop()
+
+    def take_over(bundle: Bundle) -> None:
+        before = heard.count("right", Gap)
+        (tmp_path / "next").symlink_to(bundle.path)
+        (tmp_path / "next").rename(link)
+        heard.until(lambda _: heard.count("right", Gap) > before)
+
+    with running([with_fused(options_of(left, right), fused(left, right, wait_s=0.05))], heard, stop) as ended:
+        heard.until(lambda _: heard.count("bench", Transition) > 1 and heard.count("right", Transition) > 1)
+        take_over(lagging)
+        told = heard.count("bench", Transition)
+        heard.until(lambda _: heard.count("bench", Transition) > told + 3 or heard.count("bench", End) > 0)
+        assert heard.count("bench", Gap) == heard.count("bench", End) == 0
+        take_over(back)
+        heard.until(lambda _: heard.count("bench", Gap) == 1)
+        heard.until(lambda events: isinstance(events["bench"][-1], Transition))
+    assert heard.count("bench", Start) == heard.count("bench", End) == 1
+    [gap] = [event for event in heard.events["bench"] if isinstance(event, Gap)]
+    assert gap.bundle == fused_fingerprint([first.fingerprint, back.fingerprint], [1, 1])
+    views = ended[0].streams["bench"].health["source"]["views"]
+    assert views["right"]["unfit"] > 0 == views["left"]["unfit"]
+
+
+def test_a_run_of_a_fused_stream_begins_without_a_view_that_does_not_fit(tmp_path: Path, bundle: Path) -> None:
+    other = known_bundle(tmp_path / "other", lag_s=0.4).path
+    first, *rest = (load_bundle(path) for path in (other, bundle, bundle))
+    names = ("front", "left", "right")
+    assert fitting(names, [first, *rest]) == [None, *rest]
+    assert fitting(names, [*rest, first]) == [*rest, None]
+    with pytest.raises(EdgeHalError, match="cannot be fused"):
+        fitting(names[:2], [first, rest[0]])
 
 
 @pytest.mark.slow

@@ -9,27 +9,26 @@ import {keptTheme, toggleTheme} from "./theme.js";
 const views = new Map();
 const dirty = new Set();
 const untold = new Set();  // streams that this connection has not told of yet
-const token = readToken();
 let connected = false;
+let troubles = [];
 let recorded = false;  // the server has recordings
 
 const byId = (id) => document.getElementById(id);
 
-const connection = new Connection(token, {
+const connection = new Connection(readToken(), {
   state(state) {
     connected = state === "connected";
-    document.body.dataset.connection = state;
-    byId("connection").textContent = {
-      connected: "connected",
-      lost: "not connected; trying again …",
-      denied: "This page is not allowed to see the streams. Open the address that edge-hal view has printed.",
-    }[state];
+    troubles = [];  // the server tells them anew
+    header(state);
     for (const view of views.values()) dirty.add(view);
   },
   message(body) {
     if (body.type === "hello") hello(body);
     else if (body.type === "procedure") refresh(body.stream).stream.setSteps(body.steps);
-    else if (body.type === "trouble") trouble(body.why);
+    else if (body.type === "troubles") {
+      troubles = body.whys;
+      header("connected");
+    }
     else if (typeof body.stream === "string") receive(body);
   },
 });
@@ -37,7 +36,7 @@ const connection = new Connection(token, {
 function refresh(name) {
   let view = views.get(name);
   if (!view) {
-    view = new StreamView(new Stream(name), byId("stream"), {connection, token, connected: () => connected});
+    view = new StreamView(new Stream(name), byId("stream"), {connection, connected: () => connected});
     views.set(name, view);
     byId("empty").hidden = true;
     const main = byId("streams");
@@ -49,9 +48,13 @@ function refresh(name) {
   return view;
 }
 
-function trouble(why) {
-  document.body.dataset.connection = "trouble";
-  byId("connection").textContent = why;
+function header(state) {
+  document.body.dataset.connection = troubles.length ? "trouble" : state;
+  byId("connection").textContent = troubles.length ? troubles.join(" · ") : {
+    connected: "connected",
+    lost: "not connected; trying again …",
+    denied: "This page is not allowed to see the streams. Open the address that edge-hal view has printed.",
+  }[state];
 }
 
 function receive(event) {

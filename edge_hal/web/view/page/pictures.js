@@ -2,10 +2,10 @@ import {open} from "./connection.js";
 
 // Shows the newest picture of a stream in `image`, while `wanted()`.
 export class Pictures {
-  constructor(stream, image, token, wanted) {
+  constructor(stream, image, connection, wanted) {
     this.stream = stream;
     this.image = image;
-    this.token = token;
+    this.connection = connection;
     this.wanted = wanted;
     this.waits = false;
   }
@@ -20,7 +20,7 @@ export class Pictures {
   }
 
   open() {
-    const socket = this.socket = open(`/pictures?stream=${encodeURIComponent(this.stream)}`, this.token);
+    const socket = this.socket = open(`/pictures?stream=${encodeURIComponent(this.stream)}`, this.connection.token);
     socket.binaryType = "arraybuffer";
     socket.onmessage = (message) => {
       const bytes = new Uint8Array(message.data);

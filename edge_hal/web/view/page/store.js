@@ -107,6 +107,7 @@ export class Stream {
     this.ended = null;
     this.lost = 0;
     this.anchors = new Map();  // milliseconds of the wall clock at stream time 0
+    const placed = new Set();  // sessions of which an event with a stream time was seen
     let until = -Infinity, open = null, session = null, closed = -1, pass = null;
     const close = (at) => {
       if (open) open.end = Math.max(open.begin, at);
@@ -117,9 +118,12 @@ export class Stream {
     for (const event of this.events) {
       const name = event.run?.session ?? "";
       const moment = event.decision ?? (event.type === "gap" || event.type === "cycle" ? event.end : event.last);
-      if (!this.anchors.has(name)) {
-        // A file that is read at full pace lasts longer in stream time than in wall time: the next run comes after it.
-        this.anchors.set(name, Math.max((event.run?.utc_ns ?? 0) / 1e6 - (moment?.t_ns ?? 0) / 1e6, until));
+      if (!this.anchors.has(name) || (moment && !placed.has(name))) {
+        // Stream time 0 is the first frame, and a camera may open long after `start`. A file that is read at full pace
+        // lasts longer in stream time than in wall time: its stream begins with `start`, and the next run comes after it.
+        const zero = (event.run?.utc_ns ?? 0) / 1e6 - (moment?.t_ns ?? 0) / 1e6;
+        this.anchors.set(name, Math.max(this.anchors.get(name) ?? until, zero));
+        if (moment) placed.add(name);
       }
       const anchor = this.anchors.get(name);
       const at = (when) => anchor + when.t_ns / 1e6;

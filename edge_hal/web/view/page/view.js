@@ -11,7 +11,7 @@ const SHOWN_CYCLES = 50, SHOWN_DEVIATIONS = 50;
 const LAST_PASS_MS = 30_000;
 
 export class StreamView {
-  constructor(stream, template, {connection, token, connected}) {
+  constructor(stream, template, {connection, connected}) {
     Object.assign(this, {stream, connection, connected, shownCycles: null});
     this.section = template.content.firstElementChild.cloneNode(true);
     this.section.dataset.stream = stream.name;
@@ -33,7 +33,7 @@ export class StreamView {
       });
     }
     const image = this.find(".picture");
-    this.pictures = new Pictures(stream.name, image, token, () =>
+    this.pictures = new Pictures(stream.name, image, connection, () =>
       Boolean(stream.heartbeat?.health?.preview) && !document.hidden && !document.body.classList.contains("operator") && this.state() !== "away");
   }
 
