@@ -68,13 +68,13 @@ class FusedModel:
         """It holds nothing."""
 
 
-def fused_bundle(bundles: Sequence[Bundle], weights: Sequence[float]) -> Bundle:
-    """What events tell of the bundles of the views. Its decoder is that of the first view, without `unfamiliar`: a
-    view tells that of its own input."""
-    first = bundles[0]
+def fused_bundle(bundles: Sequence[Bundle], weights: Sequence[float], labels: Sequence[str]) -> Bundle:
+    """What events tell of the bundles of the views. Its decoder is that of the first view whose labels have the order
+    of the source, `labels`, without `unfamiliar`: a view tells that of its own input."""
+    first = next(bundle for bundle in bundles if bundle.spec.labels == labels)
     return replace(
         first,
-        spec=fused_spec([bundle.spec for bundle in bundles]),
+        spec=fused_spec([first.spec, *(bundle.spec for bundle in bundles)]),
         decoder=replace(first.decoder, unfamiliar_per_h=0.0),
         fingerprint=fused_fingerprint([bundle.fingerprint for bundle in bundles], weights),
         certified=all(bundle.certified for bundle in bundles),
@@ -139,6 +139,8 @@ class FusedSuccession:
         )
         if all(_alike(one, other) for one, other in zip(now, self._used, strict=True)):
             return None
+        if not any(one is not None and one.spec.labels == self._spec.labels for one in now):
+            return None  # the posteriors of the source keep their order, and no decoder has it any more
         self._used = now
         return self._make(now)
 
@@ -179,7 +181,7 @@ def open_fused(
 
             def recognizer(used: Sequence[Bundle | None]) -> Recognizer:
                 there = [(each, weight) for each, weight in zip(used, weights, strict=True) if each is not None]
-                bundle = fused_bundle([each for each, _ in there], [weight for _, weight in there])
+                bundle = fused_bundle([each for each, _ in there], [weight for _, weight in there], spec.labels)
                 decoder, model = decoder_of(bundle, options), FusedModel(f"views {', '.join(names)}", bundle.spec)
                 return Recognizer(
                     bundle,

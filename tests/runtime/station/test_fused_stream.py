@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.reader import comparable
 from edge_hal.runtime.runner import OpenedRun
 from edge_hal.runtime.station import stream_thread
-from edge_hal.runtime.station.fused_run import fitting
+from edge_hal.runtime.station.fused_run import FusedSuccession, fitting, fused_bundle
 from edge_hal.runtime.station.fused_source import AHEAD, FusedSource
 from edge_hal.runtime.station.options import AddressOptions, FusedOptions, StationOptions
 from edge_hal.runtime.station.run import run_station
@@ -300,6 +301,27 @@ def test_a_view_whose_new_bundle_does_not_fit_is_left_out_and_comes_back_with_on
     assert gap.bundle == fused_fingerprint([first.fingerprint, back.fingerprint], [1, 1])
     views = ended[0].streams["bench"].health["source"]["views"]
     assert views["right"]["unfit"] > 0 == views["left"]["unfit"]
+
+
+def test_the_decoder_is_that_of_a_view_with_the_order_of_the_source(tmp_path: Path, bundle: Path) -> None:
+    """If the first view takes over a bundle with its labels in another order, the posteriors keep theirs."""
+    first, turned = load_bundle(bundle), known_bundle(tmp_path / "turned", labels=TURNED)
+    made = fused_bundle([turned, first], [1.0, 1.0], first.spec.labels)
+    assert made.spec.labels == first.spec.labels and made.decoder.procedure == first.decoder.procedure
+    assert made.fingerprint == fused_fingerprint([turned.fingerprint, first.fingerprint], [1, 1])
+    now, taken = {"left": first, "right": first}, list[Sequence[Bundle | None]]()
+
+    def make(used: Sequence[Bundle | None]) -> Any:
+        taken.append(used)
+        return used
+
+    current: Any = None
+    followed = FusedSuccession(("left", "right"), first.spec, (first, first), lambda: now, make)
+    assert followed.poll(current) is None
+    now["left"] = turned
+    assert followed.poll(current) == (turned, first) and len(taken) == 1
+    now["right"] = turned
+    assert followed.poll(current) is None and len(taken) == 1  # no decoder has the order of the source
 
 
 def test_a_run_of_a_fused_stream_begins_without_a_view_that_does_not_fit(tmp_path: Path, bundle: Path) -> None:
