@@ -6,7 +6,6 @@ database: the date of a bundle is that of its manifest, and everything else is i
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -31,19 +30,32 @@ class KeptModel:
     made_s: float
 
 
-def models_in(folder: Path) -> list[KeptModel]:
-    """The bundles, the oldest first. Raises EdgeHalError if the folder cannot be read."""
+def models_in(folder: Path, notes: list[str] | None = None) -> list[KeptModel]:
+    """The bundles, the oldest first.
+
+    Args:
+        notes: what is said of each bundle that cannot be read; it is left out. None: it is an error.
+
+    Raises:
+        EdgeHalError: the folder cannot be read, or a bundle without `notes`.
+    """
+    runs = folder / "runs"
     try:
         paths = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != "."]
+        paths += [run / "bundle" for run in runs.iterdir() if run.is_dir()] if runs.is_dir() else []
     except OSError as error:
         raise file_error(f"cannot read {folder}", error, path=folder) from error
-    runs = folder / "runs"
-    if runs.is_dir():
-        paths += [run / "bundle" for run in runs.iterdir() if run.is_dir()]
     found = []
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    for path in sorted(paths):
+        try:
             found.append(KeptModel(str(path.relative_to(folder)), path, (path / MANIFEST).stat().st_mtime))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            unread = file_error(f"cannot read {path / MANIFEST}", error, path=path / MANIFEST)
+            if notes is None:
+                raise unread from error
+            notes.append(f"{unread.what}: {unread.why}")
     return sorted(found, key=lambda model: (model.made_s, model.name))
 
 
@@ -57,7 +69,7 @@ def current_model(folder: Path) -> KeptModel | None:
     if not is_model_folder(folder):
         return None
     target = Path(os.path.realpath(folder / CURRENT))
-    for model in models_in(folder):
+    for model in models_in(folder, []):  # another bundle that cannot be read does no harm
         if os.path.realpath(model.path) == str(target):
             return model
     todo = f"edge-hal models list {folder}, then: edge-hal models use {folder} NAME"

@@ -47,12 +47,15 @@ def check(
 
     The exit code is 1 if training cannot work, else 0, with warnings.
     """
+    from edge_hal.calib.fit_decoder import check_given
     from edge_hal.commands.options.train_inputs import choose_config, parent_of
     from edge_hal.learning.data.examine import examine
 
     overrides = [*(settings or []), *([] if encoder is None else [f"model.encoder.kind={encoder}"])]
     parent = parent_of(data, init)
     chosen, graph = choose_config(data, config, overrides, None if parent is None else parent.model), None
+    check_given(chosen.decoder.given())
+    chosen.check()
     if parent is not None:
         parent.check_encoder(chosen.model.encoder)
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
@@ -65,7 +68,8 @@ def check(
             pretrained = open_pretrained(chosen_encoder) if parent is None else parent.encoder(chosen_encoder.kind)
             pretrained.write(graph)
             chosen = with_sizes(chosen, pretrained)
-        report = examine(data, chosen, split, graph, accept_damaged=accept_damaged)
+        begins = None if parent is None else parent.check_config
+        report = examine(data, chosen, split, graph, accept_damaged=accept_damaged, check_config=begins)
     if as_json:
         print(json.dumps(report.to_dict()))
         require_written()

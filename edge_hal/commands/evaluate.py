@@ -17,6 +17,7 @@ from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_place, replacing
 from edge_hal.plotting import FORMATS
+from edge_hal.task_folder import is_task
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -95,6 +96,10 @@ def evaluate(
     The column `floor` is a lower bound: the true step list of each video, every step given the same time.
     """
     one_of("--stage", stage, ("stream", "alignment"))
+    everything = split is None and not is_task(data)
+    if everything and part == "valid":
+        why = f"{data} is no task folder, whose parts are known, so all videos would be scored"
+        raise EdgeHalError("--part valid without --split", why, "give the split: --split 1", exit_code=2)
     part = part or ("test" if stage == "stream" else "train")
     one_of("--part", part, PARTS)
     settings = settings or []
@@ -125,6 +130,8 @@ def evaluate(
     replaced = {key.partition("=")[0] for key in settings}
     thresholds = {name: value for name, value in config.decoder.given().items() if f"decoder.{name}" in replaced}
     videos = load_videos(data, config, split, PARTS[part], with_labels=True)
+    if everything and stage == "stream":
+        print_notes([f"all videos of {data} are scored, and the model may have been trained on them: see --split"])
     cache = None if config.model.encoder is None else cache_of(data)
     scores: dict[str, Scores] = {"floor": floor_scores(videos)}
     with Stages() as report:
@@ -151,7 +158,8 @@ def evaluate(
                         raise EdgeHalError(f"{path} has no curve", why, "train it with this version", exit_code=2)
                     with replacing(curve, todo="choose another --curve") as beside:
                         draw_curve(beside, decision_curve(streamed, known), streamed.decoder)
-    print(json.dumps(scores)) if as_json else print_table(scores, f"{len(videos)} videos, {part}, {stage}")
+    which = f"all videos ({len(videos)})" if everything else f"{len(videos)} videos, {part}"
+    print(json.dumps(scores)) if as_json else print_table(scores, f"{which}, {stage}")
     require_written()
 
 

@@ -15,11 +15,13 @@ import typer
 from edge_hal.commands.extras import require
 from edge_hal.commands.options.workers import workers_of
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import check_readable, no_folder
 
 if TYPE_CHECKING:
     from edge_hal.config import Config
     from edge_hal.learning.data.extraction import Sampling
     from edge_hal.learning.data.video_set import Video
+    from edge_hal.learning.parent import Parent
 
 
 def extract(
@@ -57,10 +59,10 @@ def extract(
     """Read all videos of a folder once, as the device will see them, and keep the result.
 
     `train`, `eval` and `calibrate` read it, and do the same for what is missing. With a pretrained encoder the
-    augmented copies for training are extracted too. An interrupted extraction continues when the same command is run
-    again. Memory does not grow with the length of a video.
+    augmented copies for training are extracted too, and `init` of task.yaml counts as in `train`. An interrupted
+    extraction continues when the same command is run again. Memory does not grow with the length of a video.
     """
-    from edge_hal.commands.options.train_inputs import choose_config
+    from edge_hal.commands.options.train_inputs import choose_config, parent_of
     from edge_hal.commands.progress import Stages
     from edge_hal.learning.data.extraction import Sampling
     from edge_hal.learning.data.extraction import extract as read
@@ -71,6 +73,9 @@ def extract(
         for option, value in given.items():
             if value is not None:
                 raise EdgeHalError(f"{option} with --clear", "nothing is extracted", "leave it out", exit_code=2)
+    check_readable(data)
+    if not data.is_dir():  # the cache of all other folders would be emptied
+        raise EdgeHalError(f"{data} is no folder", no_folder(data), "name a folder with videos/", exit_code=2)
     cache = cache_of(data)
     if cache is None:
         raise EdgeHalError("there is no place for the cache", "see the warning above", "make the folder writable")
@@ -78,20 +83,23 @@ def extract(
         print(f"{cache.clear() / 1e6:.1f} MB deleted: {cache.folder}")
         return
     overrides = [*(settings or []), *([] if encoder is None else [f"model.encoder.kind={encoder}"])]
-    chosen = choose_config(data, config, overrides)
+    parent = parent_of(data, None)
+    chosen = choose_config(data, config, overrides, None if parent is None else parent.model)
     if chosen.model.encoder is None:
         todo = "choose one with an encoder: --config tiny"
         raise EdgeHalError("the configuration has no frame encoder", "it reads features, not videos", todo, exit_code=2)
     videos, chosen = _videos(data, chosen)
     chosen_encoder = chosen.model.encoder
     assert chosen_encoder is not None
-    if chosen_encoder.int8:
+    if parent is not None:
+        parent.check_encoder(chosen_encoder)
+    elif chosen_encoder.int8:
         why = "train makes the int8 encoder from its training videos, so its vectors cannot be known before"
         raise EdgeHalError("model.encoder.int8 with extract", why, "run train, which keeps them", exit_code=2)
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
         sampling = Sampling.of(chosen.model.hz, chosen_encoder.spec(chosen.model.hz))
         if chosen_encoder.pretrained:
-            sampling = _sampling(chosen, Path(folder))
+            sampling = _sampling(chosen, Path(folder), parent)
         try:
             with workers_of(workers) as others, Stages() as report:
                 found = read(videos, sampling, cache, partial(report, "extract", remark="ticks"), workers=others)
@@ -130,16 +138,17 @@ def _videos(data: Path, config: Config) -> tuple[list[Video], Config]:
     return videos, config
 
 
-def _sampling(config: Config, folder: Path) -> Sampling:
+def _sampling(config: Config, folder: Path, parent: Parent | None) -> Sampling:
     """How the model sees videos, with the graph of the encoder as a run directory holds it, so that training finds its
-    vectors."""
+    vectors. `parent`: the run that the training begins with, whose encoder it takes over."""
     require("torch", "onnx", "onnxscript")
     from edge_hal.learning.data.extraction import Sampling
     from edge_hal.learning.encoders.choose import open_pretrained
 
     assert config.model.encoder is not None
-    found = open_pretrained(config.model.encoder)
+    encoder = config.model.encoder
+    found = open_pretrained(encoder) if parent is None else parent.encoder(encoder.kind)
     graph = folder / "encoder.onnx"
     found.write(graph)
-    seen = replace(config.model.encoder.spec(config.model.hz), height=found.spec.height, width=found.spec.width)
+    seen = replace(encoder.spec(config.model.hz), height=found.spec.height, width=found.spec.width)
     return Sampling.of(config.model.hz, seen, graph)

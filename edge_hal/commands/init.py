@@ -11,7 +11,7 @@ import typer
 from edge_hal.commands.extras import require
 from edge_hal.encoder_kind import AUTO, OWN
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import file_error, write_file
+from edge_hal.files import check_writable, file_error, write_file
 from edge_hal.task_folder import TASK_FILE
 
 TASK = """\
@@ -79,15 +79,16 @@ def init(
         if folder.is_dir() and any(folder.iterdir()):
             todo = "name a new or an empty folder"
             raise EdgeHalError(f"{folder} is not empty", "init overwrites nothing", todo, exit_code=2)
+        check_writable(folder, f"cannot make {folder}", "name another folder")
+        why = "Chosen with --encoder"
+        if encoder == AUTO:  # it takes seconds, and an interrupted one leaves no folder
+            encoder, why = _measured()
         for name in ("videos", "transcripts", "labels"):
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise file_error(f"cannot make {folder}", error, "name another folder", path=folder) from error
     path = shlex.quote(str(folder))
     write_file(folder / "README.md", README.format(name=folder.resolve().name, path=path))
-    why = "Chosen with --encoder"
-    if encoder == AUTO:
-        encoder, why = _measured()
     write_file(folder / TASK_FILE, TASK.format(encoder=encoder, why=why))
     print(f"encoder: {encoder}. {why}.")
     print(f"{folder}: put videos into videos/ and their step lists into transcripts/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -40,7 +41,11 @@ def list_models(
     `*` marks the one in use. The date is that of the manifest: copy bundles with `cp -a`.
     """
     found = _models(folder)
-    used = current_model(folder)
+    try:
+        used = current_model(folder)
+    except EdgeHalError as error:  # it leads nowhere; the bundles to choose from are printed all the same
+        used = None
+        print(f"note: {error.what}: {error.why}", file=sys.stderr)
     rows = [_described(model, used) for model in found]
     if as_json:
         print(json.dumps(rows))
@@ -142,7 +147,10 @@ def _use(folder: Path, model: KeptModel) -> None:
 
 
 def _models(folder: Path) -> list[KeptModel]:
-    found = models_in(folder)
+    notes: list[str] = []
+    found = models_in(folder, notes)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     if not found:
         newest_bundle(folder)  # raises for a task folder, with what to do there
         todo = f"edge-hal export --ckpt RUN --out {shlex.quote(str(folder / 'NAME'))}"

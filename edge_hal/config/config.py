@@ -6,6 +6,8 @@ from typing import Literal
 
 import yaml
 
+from edge_hal.errors import EdgeHalError
+
 from .learning import LEAST_MOVED, OFFSET, SHUFFLED, Learning
 from .model import Model
 from .section import Positive, Section
@@ -22,8 +24,10 @@ class Data(Section):
 
 
 class Decoder(Section):
-    """Thresholds of the decoder, as in `decoding.decoder_config.DecoderConfig`. Those that are None are fitted on the
-    training alignment."""
+    """Thresholds of the decoder, as in `decoding.decoder_config.DecoderConfig`. Of those that are None some are fitted
+    on the training alignment: `min_duration_s`, `decide_at` and `decide_hz` of the belief; `min_duration_s`, `lead_s`,
+    `confirm_s` and `evidence_hz` of the Viterbi filter; `min_duration_s`, `lead_s`, `confirm_s` and `smooth_s` of
+    hysteresis. All others have their default."""
 
     smooth_s: float | None = None
     confirm_s: float | None = None
@@ -47,6 +51,12 @@ class Config(Section):
     data: Data = Data()
     learning: Learning = Learning()
     decoder: Decoder = Decoder()
+
+    def check(self) -> None:
+        """Raises EdgeHalError (exit code 2) for a setting that has no effect beside another one."""
+        if self.model.encoder is None and self.learning.student.copies:
+            why = "augmented copies are made of pictures, and these are features"
+            raise EdgeHalError("learning.student.copies has no effect here", why, "leave it out", exit_code=2)
 
     @property
     def copies(self) -> int:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_hal.config import Encoder, Learning, Level, Model
+from edge_hal.config import Config, Encoder, Learning, Level, Model
 from edge_hal.encoder_kind import OWN
 from edge_hal.errors import EdgeHalError
 from edge_hal.model.front_end import FrontEnd
@@ -243,6 +243,11 @@ class Parent:
             SAME,
             exit_code=2,
         )
+
+    def check_config(self, config: Config, labels: tuple[str, ...]) -> None:
+        """As `check`, for features too, whose length is not known yet. The rate of the model is in `config`."""
+        size = self.spec.front_end.size if config.model.encoder is None else config.model.encoder.size
+        self.check(config.model.spec(labels, None, size))
 
     def known(self, labels: tuple[str, ...]) -> dict[int, int]:
         """Number of each of `labels` that the run knows -> its number there."""

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from edge_hal import __version__
 from edge_hal.calib.held_out_file import HELD_OUT_FILE, HeldOut
 from edge_hal.config import Config
 from edge_hal.decoding.decoder_config import DecoderConfig
@@ -45,8 +47,8 @@ class RunDirectory:
     """A run that is being written. Nothing is written before `begin`.
 
     Raises:
-        EdgeHalError: the directory holds a complete run, a run with other settings or videos, or something else, or
-            it cannot be written.
+        EdgeHalError: the directory holds a complete run, a run with other settings or videos or of another version,
+            or something else, or it cannot be written.
     """
 
     def __init__(
@@ -65,11 +67,11 @@ class RunDirectory:
                 raise EdgeHalError(f"{path} already holds a complete run", "", "choose another --out, or delete it")
             if self._settings.is_file() and self._settings.read_text() != self._identity:
                 raise EdgeHalError(
-                    f"{path} holds an unfinished run with other settings or videos",
+                    f"{path} holds an unfinished run with other settings or videos, or of another version",
                     "resuming it would mix the two",
                     "choose another --out, or delete it",
                 )
-            if path.exists() and any(path.iterdir()) and not self._settings.is_file():
+            if not self._settings.is_file() and not _has_not_begun(path):
                 raise EdgeHalError(f"{path} is not empty and no run", "", "choose another --out")
             check_writable(path, todo=TODO)
             place = next(each for each in (path, *path.absolute().parents) if each.exists())
@@ -135,16 +137,23 @@ def run_to_write(
     if last is not None and not (last / MODEL_FILE).exists():
         settings = last / "last" / "settings.json"
         identity = identity_of(config, seed, videos, alignment, init)
-        if not any(last.iterdir()) or (settings.is_file() and settings.read_text() == identity):
+        if _has_not_begun(last) or (settings.is_file() and settings.read_text() == identity):
             return last
     return next_run(task)
+
+
+def _has_not_begun(run: Path) -> bool:
+    """Whether nothing is in `run` but an empty `last/`, as after an interruption of `RunDirectory.begin`."""
+    inside = list(run.iterdir()) if run.exists() else []
+    return not inside or (inside == [run / "last"] and inside[0].is_dir() and not any(inside[0].iterdir()))
 
 
 def identity_of(
     config: Config, seed: int, videos: VideoSet, alignment: StoredAlignment | None, init: str | None = None
 ) -> str:
     """What must be equal to resume a run: settings, seed, videos (their contents too) with lists and labels, a given
-    alignment, the file of a given encoder, and the model that it begins with (its SHA-256)."""
+    alignment, the file of a given encoder, and the model that it begins with (its SHA-256). The versions of edge-hal
+    and torch too, because the rest of another one's training may not fit what is there."""
     rows = [[v.name, v.transcript, v.length, v.rate_hz, content_hash(v.path)] for v in videos.videos]
     data: list[Any] = [videos.labels, rows, alignment]
     labels = [[v.name, hashlib.sha256(v.labels.tobytes()).hexdigest()] for v in videos.videos if v.labels is not None]
@@ -154,4 +163,7 @@ def identity_of(
     data += [labels] if labels else []
     data += [] if init is None else [init]
     digest = hashlib.sha256(json.dumps(data).encode()).hexdigest()
-    return json.dumps({"seed": seed, "videos": digest, **config.model_dump(mode="json")}, sort_keys=True)
+    versions = {"edge_hal": __version__, "torch": torch.__version__}
+    return json.dumps(
+        {"seed": seed, "videos": digest, "versions": versions, **config.model_dump(mode="json")}, sort_keys=True
+    )

@@ -5,12 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from edge_hal import __version__
 from edge_hal.calib.fit_decoder import check_given
 from edge_hal.config import Config
-from edge_hal.errors import EdgeHalError
 from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
 
@@ -69,7 +65,7 @@ def train(
     if out is None:
         assert task is not None
         out = world.from_first(partial(run_to_write, task, config, seed, videos, alignment, begun))
-    world.check_same(f"{__version__} {torch.__version__} {identity_of(config, seed, videos, alignment, begun)}")
+    world.check_same(identity_of(config, seed, videos, alignment, begun))
     run = RunDirectory(out, config, seed, videos, alignment, begun)
     world.wait()  # all have looked at the directory before the first one writes into it
 
@@ -109,17 +105,14 @@ def settled(config: Config, videos: VideoSet, parent: Parent | None) -> tuple[Co
     Raises:
         EdgeHalError: settings that contradict the videos, the encoder or the parent.
     """
+    config.check()
     config = with_model_rate(config, videos)
     encoder, pretrained = config.model.encoder, None
-    if encoder is None and config.learning.student.copies:
-        why = "augmented copies are made of pictures, and these are features"
-        raise EdgeHalError("learning.student.copies has no effect here", why, "leave it out", exit_code=2)
     if parent is not None:
         parent.check_encoder(encoder)
     if encoder is not None and encoder.pretrained:
         pretrained = open_pretrained(encoder) if parent is None else parent.encoder(encoder.kind)
         config = with_sizes(config, pretrained)
-    if parent is not None:  # the length of feature vectors is not known yet
-        size = parent.spec.front_end.size if config.model.encoder is None else config.model.encoder.size
-        parent.check(config.model.spec(videos.labels, None, size))
+    if parent is not None:
+        parent.check_config(config, videos.labels)
     return config.complete(len(videos.videos)), pretrained

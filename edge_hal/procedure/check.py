@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_hal.files.untrusted import parse_json
+from edge_hal.spec_limits import CONTROL, LARGEST_LABELS, LONGEST_LABEL
 
 from .json_lines import Path, lines_of
 
@@ -38,14 +39,14 @@ class Problem:
     @property
     def where(self) -> str:
         """The step it is in, or the whole."""
-        return f"step '{self.path[0]}'" if self.path else "the procedure"
+        return f"step '{str(self.path[0])[:LONGEST_LABEL]}'" if self.path else "the procedure"
 
 
 def check_text(text: str, labels: Collection[str] | None = None) -> tuple[dict[str, Any], list[Problem]]:
     """The data of a text, and all faults with their lines, in the order of the lines.
 
     Args:
-        labels: the names that the steps must have; by default any.
+        labels: the names that the steps must have; by default any that a step list may hold.
 
     Raises:
         ValueError: it is no JSON; see `parse_json`.
@@ -55,7 +56,7 @@ def check_text(text: str, labels: Collection[str] | None = None) -> tuple[dict[s
         raise ValueError("it is not a JSON object")
     lines, twice = lines_of(text)
     found = [Problem(path, f"'{path[-1]}' occurs twice", line) for path, line in twice]
-    for problem in check_data(data, labels):
+    for problem in [*check_data(data, labels), *(_check_names(data) if labels is None else ())]:
         path = problem.path
         while path not in lines and path:
             path = path[:-1]
@@ -74,6 +75,22 @@ def check_data(data: Mapping[str, Any], labels: Collection[str] | None = None) -
         why = "'{}' is in one of the model's labels and its steps, not in both"
         found += [Problem((name,) if name in data else (), why.format(name)) for name in odd]
     return found or list(_check_order(data))
+
+
+def _check_names(names: Collection[str]) -> Iterator[Problem]:
+    """Names that no step list can have. The names of a model are not checked again: a file must have them."""
+    if len(names) > LARGEST_LABELS:
+        yield Problem((), f"it has {len(names)} steps, a model has at most {LARGEST_LABELS}")
+    for name in names:
+        odd = CONTROL.search(name)
+        if not name.strip():
+            yield Problem((name,), "the name of a step is empty")
+        elif len(name) > LONGEST_LABEL:
+            yield Problem((name,), f"its name has {len(name)} characters, at most {LONGEST_LABEL} are possible")
+        elif odd is not None:
+            yield Problem((name,), f"its name has the control character {odd[0]!r}")
+        elif name.splitlines() != [name]:
+            yield Problem((name,), "its name has more than one line")
 
 
 def _check_step(name: str, step: Any, steps: Mapping[str, Any]) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ import pytest
 
 from edge_hal.bundle import load_bundle
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.bundle_difference import compare
 from edge_hal.events import End, Moment, Transition
 from edge_hal.model_folder import current_model, models_in, use_model
@@ -84,6 +85,24 @@ def test_what_cannot_be_used_is_refused_and_changes_nothing(kept: Path, tmp_path
     assert code == 1 and "none is in use" in err
     (kept / "current").mkdir()
     assert "is no link" in command("models", "use", "models", "march").stderr
+
+
+def test_what_can_be_listed_is_listed_and_the_rest_is_named(kept: Path, tmp_path: Path, command: Command) -> None:
+    (kept / "current").symlink_to("june")
+    for name in ("loop", "ring"):
+        (kept / name).mkdir()
+        (kept / name / "manifest.json").symlink_to("manifest.json")  # nobody can read it, root neither
+    done = command("models", "list", "models")
+    assert done.returncode == 0 and "none is in use" in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:4]] == ["march", "april", "may"]
+    notes = done.stderr.splitlines()
+    assert all(note.startswith("note: ") for note in notes) and len(notes) == 3
+    assert "loop" in notes[0] and "ring" in notes[1] and "current leads to no bundle" in notes[2]
+    assert command("models", "use", "models", "may").returncode == 0
+    assert newest_bundle(kept) == kept / "current"
+    (kept / "current").unlink()
+    with pytest.raises(EdgeHalError, match="cannot read"):  # without a link nobody knows whether it is the only one
+        newest_bundle(kept)
 
 
 def test_a_task_folder_is_a_folder_of_models(kept: Path, tmp_path: Path, command: Command) -> None:

@@ -60,6 +60,23 @@ def test_a_byte_order_mark_is_no_fault_as_for_a_run(bundle: Path) -> None:
     assert call("show", file).output == before
 
 
+def test_no_control_character_of_a_name_is_printed(bundle: Path, tmp_path: Path) -> None:
+    """A bundle of another program may have a model with such a name."""
+    file, manifest = bundle / "procedure.json", bundle / "manifest.json"
+    other = tmp_path / "other.json"
+    other.write_text(file.read_text())
+    for path in (file, manifest):
+        path.write_text(path.read_text().replace('"red"', '"\\u001b[31mred\\n"'))
+    outputs = [call("show", bundle).output, call("diff", bundle, other).output]
+    (tmp_path / "alone.json").write_text(file.read_text())
+    outputs.append(call("check", tmp_path / "alone.json").output)
+    error = call("show", tmp_path / "alone.json").exception
+    assert isinstance(error, EdgeHalError)
+    outputs.append(error.why)
+    for output in outputs:
+        assert "\\x1b[31mred\\n" in output and "\x1b" not in output and "red\n" not in output.replace("red\\n", "")
+
+
 def test_check_of_a_bundle_knows_the_labels_of_its_model(bundle: Path, tmp_path: Path) -> None:
     path = bundle / "procedure.json"
     path.write_text(path.read_text().replace('"red"', '"pink"'))

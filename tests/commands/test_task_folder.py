@@ -69,6 +69,18 @@ def test_init_makes_a_folder_that_check_understands_and_refuses_a_full_one(tmp_p
     assert checked.returncode == 1 and "videos is empty" in checked.stderr
 
 
+def test_an_init_that_is_interrupted_while_it_measures_leaves_no_folder(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(budget_ms: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge_hal.evaluation.encoder_costs.within_budget", interrupted)
+    assert command("init", "task").returncode == 130
+    assert not (tmp_path / "task").exists()
+    assert command("init", "task", "--encoder", "own").returncode == 0
+
+
 @pytest.mark.slow
 def test_init_measures_once_which_encoder_this_machine_can_run(tmp_path: Path, command: Command) -> None:
     """What it chose stands in task.yaml, so that all commands agree on it."""
@@ -172,6 +184,21 @@ def test_an_unfinished_run_is_taken_again_only_by_the_same_training(tmp_path: Pa
     (root / "runs" / "notes").mkdir()
     assert begin(root) == root / "runs" / "9"  # empty: the number is free
     assert begin(root, seed=1) == root / "runs" / "10"
+    (root / "runs" / "11" / "last").mkdir(parents=True)
+    assert begin(root) == root / "runs" / "11"  # it was interrupted before it had begun
+
+
+@pytest.mark.parametrize("name", ["__version__", "torch.__version__"])
+def test_another_version_does_not_continue_a_training(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = small_task(tmp_path / "task")
+    assert begin(root) == root / "runs" / "1"
+    monkeypatch.setattr(f"edge_hal.learning.run_directory.{name}", "0.1")
+    assert begin(root) == root / "runs" / "2"
+    videos = load_dataset(root, split=None, part="train", rate_hz=20)
+    with pytest.raises(EdgeHalError, match="of another version"):
+        train(videos, load_config(str(CONFIG)), root / "runs" / "1", 0, interrupt)
 
 
 def test_labels_that_changed_are_another_training(tmp_path: Path) -> None:
@@ -280,6 +307,79 @@ def test_vectors_that_were_extracted_are_those_that_training_looks_for(
     assert "0 MB" in rows()["extraction (estimate)"]  # a copy is missing
     assert command("extract", "task", "--clear").returncode == 0
     assert list((tmp_path / "task" / ".cache").iterdir()) == []
+
+
+def test_what_is_extracted_is_what_the_run_of_task_yaml_sees(tmp_path: Path, command: Command) -> None:
+    from edge_hal.learning.data.extraction import Sampling
+    from edge_hal.learning.data.video_cache import VideoCache
+    from edge_hal.learning.data.video_set import Video
+    from edge_hal.learning.parent import open_parent
+    from tests.helpers.small_models import save_picture_run
+    from tests.helpers.videos import write_video
+
+    parent = open_parent(save_picture_run(tmp_path / "run"))
+    (tmp_path / "task" / "videos").mkdir(parents=True)
+    (tmp_path / "task" / "task.yaml").write_text("init: ../run\n")
+    path = write_video(tmp_path / "task" / "videos" / "a.mkv", [100 * i for i in range(20)])
+    done = command("extract", "task")
+    assert done.returncode == 0, done.stderr
+    assert parent.spec.encoder is not None
+    key = Sampling.of(parent.spec.model_hz, parent.spec.encoder).key(Video("a", path, "video", (), 20, 10.0))
+    assert VideoCache(tmp_path / "task" / ".cache").get(key) is not None
+    (tmp_path / "task" / "task.yaml").write_text("init: ../run\nencoder: onnx:other.onnx\n")
+    other = command("extract", "task")
+    assert other.returncode == 2 and "cannot begin with run" in other.stderr
+
+
+def test_clearing_the_cache_of_a_folder_that_is_not_there_clears_nothing(tmp_path: Path, command: Command) -> None:
+    from edge_hal.files.user_folders import cache_folder
+
+    kept = cache_folder() / "videos" / "of-another-folder.ticks"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"rows")
+    (tmp_path / "file").touch()
+    for name, why in (("tsak", "there is no such folder"), ("file", "file is no folder")):
+        done = command("extract", name, "--clear")
+        assert done.returncode == 2 and why in done.stderr and kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "why"),
+    [
+        (("decoder.margin=0.1", "decoder.decide_hz=2"), 2, "decoder.decide_hz has no effect here"),
+        (("learning.student.copies=1",), 2, "learning.student.copies has no effect here"),
+        (("model.model_hz=5",), 1, "model_hz is 10.0 there, and 5.0 here"),
+    ],
+)
+def test_a_check_refuses_what_a_training_refuses_at_once(
+    asked: tuple[str, ...], code: int, why: str, tmp_path: Path, command: Command
+) -> None:
+    from tests.helpers.small_models import save_run, small_spec
+
+    save_run(tmp_path / "run", small_spec(size=6))
+    small_task(tmp_path / "task", "test: [video3]\nrate_hz: 20\ninit: ../run\n")
+    settings = [word for setting in asked for word in ("--set", setting)]
+    assert "cannot begin with" not in command("check", "task").stdout
+    for each, expected in (("check", code), ("train", 2)):
+        done = command(each, "task", *settings)
+        told = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode == expected and why in told, (each, done)
+
+
+def test_scores_of_a_folder_without_parts_are_of_all_videos(tmp_path: Path, command: Command) -> None:
+    from tests.helpers.small_models import save_run, small_spec
+
+    write_small_data(tmp_path / "data", train=2, test=1)
+    run = save_run(tmp_path / "run", small_spec(size=6))
+    (run / "config.yaml").write_text(load_config(str(CONFIG)).to_yaml())
+    done = command("eval", "data", "--ckpt", "run")
+    assert done.returncode == 0 and done.stdout.startswith("all videos (3), stream"), done
+    assert "the model may have been trained on them" in done.stderr
+    refused = command("eval", "data", "--ckpt", "run", "--part", "valid")
+    assert refused.returncode == 2 and "--part valid without --split" in refused.stderr
+    of_split = command("eval", "data", "--ckpt", "run", "--split", "1")
+    assert of_split.returncode == 0 and of_split.stdout.startswith("1 videos, test, stream"), of_split
+    assert "may have been trained" not in of_split.stderr
 
 
 @pytest.mark.slow

@@ -181,6 +181,18 @@ def test_a_run_is_not_resumed_on_other_videos_settings_or_seed(data: Path, tmp_p
     assert contents(tmp_path / "run") == before
 
 
+def test_a_folder_of_a_training_that_had_not_begun_is_used(data: Path, tmp_path: Path) -> None:
+    def stop(*told: object) -> None:
+        raise Interrupted
+
+    (tmp_path / "run" / "last").mkdir(parents=True)
+    with pytest.raises(Interrupted):
+        learn(data, tmp_path / "run", report=stop)
+    (tmp_path / "other" / "last" / "kept").mkdir(parents=True)
+    with pytest.raises(EdgeHalError, match="no run"):
+        learn(data, tmp_path / "other", report=stop)
+
+
 def test_a_video_may_have_as_many_steps_as_the_alignment_has_samples_and_no_more(data: Path, tmp_path: Path) -> None:
     """Three seconds, looked at twice a second."""
     root = shutil.copytree(data, tmp_path / "short")

@@ -14,6 +14,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.procedure.check import check_data, check_text, find_ring
 from edge_hal.procedure.json_lines import lines_of
 from edge_hal.procedure.rules import Procedure, Step
+from edge_hal.spec_limits import LARGEST_LABELS, LONGEST_LABEL
 from tests.helpers.processes import REPOSITORY
 
 PLAIN = '"first": 0, "share": 0.5, "median_s": 2, "spread": 1.5, "then": {}'
@@ -78,6 +79,30 @@ def test_a_file_of_0_1_0_keeps_its_text_and_its_fields() -> None:
     procedure = Procedure.from_dict(data)
     assert procedure.to_dict() == data  # so its fingerprint is the one in old journals and recordings
     assert all(step.optional and step.repeatable and not step.requires for step in procedure.steps.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("\x1b[31m", "control character"),
+        ("a\0b", "control character"),
+        ("two\nlines", "more than one line"),
+        ("line end\r", "more than one line"),
+        ("", "is empty"),
+        (" ", "is empty"),
+        ("x" * (LONGEST_LABEL + 1), "at most 1000"),
+    ],
+)
+def test_a_name_that_no_step_list_can_have_is_a_fault_unless_the_model_has_it(name: str, why: str) -> None:
+    content = text().replace('"b"', json.dumps(name))
+    (problem,) = check_text(content)[1]
+    assert problem.line == 3 and why in problem.why and len(problem.where) < 1100
+    assert check_text(content, ("a", name, "c"))[1] == []
+
+
+def test_more_steps_than_a_model_can_have_are_one_fault() -> None:
+    content = json.dumps({f"step {n}": json.loads("{" + PLAIN + "}") for n in range(LARGEST_LABELS + 1)})
+    assert [problem.why for problem in check_text(content)[1]] == ["it has 1025 steps, a model has at most 1024"]
 
 
 def test_a_procedure_made_in_python_is_checked_too() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from .needed_files import missing_error, missing_files
 from .rates import with_model_rate
 from .step_texts import count_of, read_lines
 from .training_cost import Cost, extraction_times, training_cost
-from .video_cache import cache_of
+from .video_cache import cache_of, cache_place
 from .video_set import Video, VideoSet
 
 OF_TOOLS = (".xml", ".pfsx", ".etf", ".bak")
@@ -49,13 +49,21 @@ class Examined:
 
 
 def examine(
-    root: Path, config: Config, split: int | None, graph: Path | None = None, *, accept_damaged: bool = False
+    root: Path,
+    config: Config,
+    split: int | None,
+    graph: Path | None = None,
+    *,
+    accept_damaged: bool = False,
+    check_config: Callable[[Config, tuple[str, ...]], None] | None = None,
 ) -> Examined:
     """Check the training part of `split`, or of a task folder, or all videos.
 
     Args:
         graph: of a pretrained encoder, whose sizes are in `config`.
         accept_damaged: video files may lack any share of their frames.
+        check_config: raises EdgeHalError if no training can begin with these settings, with the rate of the model, and
+            these steps.
 
     Raises:
         EdgeHalError: the folder has no videos at all, or there is no such split.
@@ -84,6 +92,8 @@ def examine(
     cost = None
     try:
         config = with_model_rate(config, videos)
+        if check_config is not None:
+            check_config(config, videos.labels)
         cost, told = _cost(root, videos, config, graph)
         rows |= {"ticks of the model": f"{config.model.hz:g} a second", **told}
         problems += too_much(cost, root)
@@ -248,11 +258,12 @@ def _speed(videos: Sequence[Video], times: Sequence[float]) -> float:
 
 
 def too_much(cost: Cost, root: Path) -> list[Problem]:
-    """A warning for what the disk of `root` or the memory of this machine does not hold."""
-    found = []
-    free, memory = shutil.disk_usage(root).free, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """A warning for what the disk with the cache of `root` or the memory of this machine does not hold."""
+    found, cache = [], cache_place(root)
+    there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    free, memory = shutil.disk_usage(there).free, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if cost.cache_bytes > free:
-        what = f"extraction writes about {cost.cache_bytes / 1e9:.1f} GB into {root}, and {free / 1e9:.1f} GB are free"
+        what = f"extraction writes about {cost.cache_bytes / 1e9:.1f} GB into {cache}, and {free / 1e9:.1f} GB are free"
         found.append(Problem("warning", what, "make room, or take out videos that are too long"))
     if cost.memory_bytes > memory:
         what = f"training takes about {cost.memory_bytes / 1e9:.1f} GB of memory, and {memory / 1e9:.1f} GB are here"

@@ -31,7 +31,7 @@ from edge_hal.spec import EncoderSpec
 from edge_hal.ticks import ticks_of
 
 from .augmentation import Augmentation
-from .video_cache import Sampled, VideoCache, cache_key, content_hash
+from .video_cache import ENCODERS, Sampled, VideoCache, cache_key, content_hash
 from .video_set import Video
 
 REPORT_S = 0.2
@@ -164,7 +164,7 @@ def remote_extraction(sampling: Sampling, cache: VideoCache) -> Iterator[RemoteE
     if sampling.graph is None:
         yield RemoteExtraction(sampling, folder)
         return
-    with tempfile.TemporaryDirectory(prefix=".encoder.", dir=folder) as beside:
+    with tempfile.TemporaryDirectory(prefix=ENCODERS, dir=folder) as beside:
         graph = Path(shutil.copy(sampling.graph, beside))
         yield RemoteExtraction(replace(sampling, graph=graph), folder)
 
@@ -189,7 +189,8 @@ class RemoteExtraction:
             raise EdgeHalError(f"the worker on {node} does not see {self.folder}", "", todo)
         if self.sampling.key(video) != key:
             what = f"the worker on {node} reads {video.path} in another way"
-            raise EdgeHalError(what, "it has another version of av or cv2, or another file there", "make them the same")
+            why = "it has another version of edge-hal, av, cv2 or onnxruntime, or another file there"
+            raise EdgeHalError(what, why, "make them the same")
         encoder = None if self.sampling.graph is None else _opened(self.sampling.graph)
         Job(video, self.sampling, key, VideoCache(self.folder), encoder, threading.Event(), [0], 0).run()
 

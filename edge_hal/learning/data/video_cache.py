@@ -2,7 +2,7 @@
 
 A file is a header of `HEADER_BYTES` and then the rows, so that rows are mapped into memory and never read at once. It
 appears whole or not at all. Its name is the hash of everything that decides its content; so a changed video, another
-rate, size or encoder has another file.
+rate, size or encoder has another file, and so has another version of what made it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal import __version__
 from edge_hal.bundle import file_hash
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import CONTINUE, check_writable, file_error, replacing
@@ -40,6 +42,8 @@ KEPT_DAYS = 30
 ABANDONED_DAYS = 1
 """An unfinished file that nobody has written to for so long is left from a process that was killed."""
 FOLDER = ".cache"
+ENCODERS = ".encoder."
+"""How the names of folders begin in which workers find the graph of an encoder."""
 
 log = logging.getLogger("edge_hal.data")
 
@@ -118,19 +122,28 @@ class VideoCache:
         return self.folder / f"{key}{SUFFIX}"
 
     def sweep(self) -> None:
-        """Delete what was not read for `KEPT_DAYS`, and unfinished files of processes that were killed."""
+        """Delete what was not read for `KEPT_DAYS`, and what processes left that were killed. A folder of `ENCODERS` is
+        kept as long, because workers may read it for days."""
         for path, days in [(p, KEPT_DAYS) for p in self._files()] + [(p, ABANDONED_DAYS) for p in self._unfinished()]:
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < time.time() - days * 86_400:
                     path.unlink()
+        for folder in self._encoders():
+            with contextlib.suppress(OSError):
+                if folder.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
+                    shutil.rmtree(folder)
 
     def clear(self) -> int:
         """Delete everything. Returns the number of bytes."""
         bytes_ = 0
-        for path in (*self._files(), *self._unfinished()):
+        for path in (*self._files(), *self._unfinished(), *self._encoders()):
             try:
-                size = path.stat().st_size
-                path.unlink()
+                if path.is_dir():
+                    size = sum(file.stat().st_size for file in path.iterdir())
+                    shutil.rmtree(path)
+                else:
+                    size = path.stat().st_size
+                    path.unlink()
                 bytes_ += size
             except FileNotFoundError:
                 continue  # another process was faster
@@ -148,14 +161,22 @@ class VideoCache:
     def _unfinished(self) -> list[Path]:
         return sorted(self.folder.glob(f".*.partial{SUFFIX}"))
 
+    def _encoders(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob(f"{ENCODERS}*") if path.is_dir() and not path.is_symlink())
+
 
 def cache_key(parts: Mapping[str, Any]) -> str:
-    """The name of the file that `parts` decide. The decoder and the resize are among them: another version of either
-    may give other pictures."""
+    """The name of the file that `parts` decide. What makes the rows is among them, because another version of it may
+    give other pictures or vectors: the decoder, the resize, edge-hal itself (which frame a tick shows, what is greyed,
+    the augmentation), and with an `encoder` also what runs its graph."""
     import av
     import cv2
 
-    made_by = {"schema": SCHEMA, "av": av.__version__, "cv2": cv2.__version__}
+    made_by = {"schema": SCHEMA, "edge_hal": __version__, "av": av.__version__, "cv2": cv2.__version__}
+    if parts.get("encoder") is not None:
+        import onnxruntime
+
+        made_by["onnxruntime"] = onnxruntime.__version__
     return hashlib.sha256(json.dumps({**made_by, **parts}, sort_keys=True).encode()).hexdigest()
 
 
@@ -177,10 +198,15 @@ def _hash_of(path: Path, *written: int) -> str:
     return file_hash(path)
 
 
+def cache_place(data: Path) -> Path:
+    """Where the cache of a folder with videos lies: in a task folder `.cache/`, else one for all data sets in the
+    user's cache folder."""
+    return data / FOLDER if is_task(data) else cache_folder() / "videos"
+
+
 def cache_of(data: Path) -> VideoCache | None:
-    """The cache of a folder with videos: in a task folder `.cache/`, else one for all data sets in the user's cache
-    folder. None, with a warning, if nothing can be written there."""
-    folder = data / FOLDER if is_task(data) else cache_folder() / "videos"
+    """The cache of a folder with videos, see `cache_place`. None, with a warning, if nothing can be written there."""
+    folder = cache_place(data)
     try:
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_hal.bundle.load import OUTSIDE
 from edge_hal.config import Encoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.graphs import without_traces
@@ -32,18 +33,23 @@ def open_onnx(settings: Encoder) -> PretrainedEncoder:
     """The encoder in the file that `settings.kind` names.
 
     Raises:
-        EdgeHalError: it is not an ONNX file, it has a dynamic axis, another layout or several inputs, the lint refuses
-            it, or its vectors are useless (not finite, or the same for all pictures).
+        EdgeHalError: it is not an ONNX file, it has a dynamic axis, another layout, several inputs or an output that is
+            not float32, the lint or a bundle would refuse it, or its vectors are useless (not finite, or the same for
+            all pictures).
     """
     path = Path(settings.kind.partition(":")[2])
     model = _read(path)
     source, result = _ends(model, path)
+    gives = TensorProto.DataType.Name(result.type.tensor_type.elem_type).lower()
+    if gives != "float":
+        raise _refused(path, f"it gives {gives}", "the vectors of an encoder are float32: add a Cast at its end")
     if source.type.tensor_type.elem_type == TensorProto.UINT8:
         spec = _takes_pictures(model, source, result, path)
     else:
         spec = _wrap(model, source, result, settings, path)
     model = with_static_shapes(model)
     lint_encoder(model, spec, path.name)
+    _names_nothing_outside(model, path)
     _probe(model, spec, path)
     notes = {entry.key.lower(): entry.value for entry in model.metadata_props}
 
@@ -229,6 +235,20 @@ def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
                 tensors[index] = every.get(name, name)
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = every.get(value.name, value.name)
+
+
+def _names_nothing_outside(model: onnx.ModelProto, path: Path) -> None:
+    """Raises EdgeHalError for a name that a bundle would take for that of a file with weights."""
+    if not OUTSIDE.search(model.SerializeToString()):
+        return
+    word = "location"
+    node = next((node for node in model.graph.node if word in (node.name, *node.input, *node.output)), None)
+    where = f"in its notes or attributes: '{word}'" if node is None else f"the {node.op_type} node '{node.name}'"
+    raise EdgeHalError(
+        f"the encoder {path} was refused: it has a part called '{word}'",
+        f"a bundle takes this for weights in another file; it is {where}",
+        "rename it",
+    )
 
 
 def _probe(model: onnx.ModelProto, spec: EncoderSpec, path: Path) -> None:

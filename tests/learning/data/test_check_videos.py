@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,7 +271,24 @@ def test_the_estimate_grows_with_the_work(tmp_path: Path) -> None:
     assert len(times) == 3 and times[0] < times[1] < times[2]
 
 
-def test_what_no_disk_and_no_memory_holds_is_told(tmp_path: Path) -> None:
+def test_what_no_disk_and_no_memory_holds_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is that of the cache, which is not made for this."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    asked: list[Path] = []
+    usage = shutil.disk_usage
+
+    def of(path: Path) -> Any:
+        asked.append(path)
+        return usage(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", of)
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "task.yaml").touch()
+    (tmp_path / "home").mkdir()
+    for folder, disk, cache in (("data", "home", "home/edge-hal/videos"), ("task", "task", "task/.cache")):
+        told = [problem.what for problem in too_much(Cost(0.0, 0.0, 0, 1 << 60), tmp_path / folder)]
+        assert len(told) == 1 and f"into {tmp_path / cache}," in told[0] and asked.pop() == tmp_path / disk
+        assert not (tmp_path / cache).exists()
     assert too_much(Cost(0.0, 0.0, 1 << 20, 1 << 20), tmp_path) == []
     memory, disk = sorted(problem.what for problem in too_much(Cost(0.0, 0.0, 1 << 60, 1 << 60), tmp_path))[::-1]
     assert "GB of memory" in memory and "extraction writes about" in disk

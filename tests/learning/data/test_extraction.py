@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -250,9 +251,44 @@ def test_an_interrupted_extraction_continues(films: list[Video], tmp_path: Path)
     assert done.stdout.startswith("reads b\n2 videos, 100 ticks")
 
 
-def test_unused_and_abandoned_files_are_swept(films: list[Video], tmp_path: Path) -> None:
-    import os
+def test_what_another_version_made_is_not_served(
+    films: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors also depend on ONNX Runtime, pictures do not."""
+    known_bundle(tmp_path / "p", pictures=True)
+    graph = Sampling(10.0, 48, 64, tmp_path / "p" / "encoder.fp32.onnx")
+    pictures, vectors = SEEN.key(films[0]), graph.key(films[0])
+    with monkeypatch.context() as patch:
+        patch.setattr("onnxruntime.__version__", "0.1")
+        assert SEEN.key(films[0]) == pictures and graph.key(films[0]) != vectors
+    monkeypatch.setattr("edge_hal.learning.data.video_cache.__version__", "0.1")
+    assert SEEN.key(films[0]) != pictures and graph.key(films[0]) != vectors
 
+
+def test_the_graph_that_a_killed_extraction_left_for_its_workers_is_deleted(films: list[Video], tmp_path: Path) -> None:
+    known_bundle(tmp_path / "p", pictures=True)
+    graph = tmp_path / "p" / "encoder.fp32.onnx"
+    code = (
+        "import os, signal; from pathlib import Path; from edge_hal.learning.data.extraction import *\n"
+        f"with remote_extraction(Sampling(10.0, 48, 64, Path({str(graph)!r})), VideoCache(Path({str(tmp_path)!r}))):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    cache = VideoCache(tmp_path)
+    for month_old in (False, True):
+        done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60)
+        (left,) = tmp_path.glob(".encoder.*")
+        assert done.returncode == -signal.SIGKILL and [path.name for path in left.iterdir()] == [graph.name]
+        if month_old:
+            os.utime(left, (1, 1))
+            cache.sweep()
+        else:
+            cache.sweep()
+            assert left.is_dir()  # workers may still read it
+            assert cache.clear() == graph.stat().st_size
+        assert not left.exists()
+
+
+def test_unused_and_abandoned_files_are_swept(films: list[Video], tmp_path: Path) -> None:
     cache = VideoCache(tmp_path)
     extract(films, SEEN, cache)
     kept = [cache._path(SEEN.key(film)) for film in films]

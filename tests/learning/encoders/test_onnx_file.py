@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_hal.bundle.load import OUTSIDE
 from edge_hal.config import Encoder
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.lint import lint_encoder
@@ -162,6 +163,39 @@ def test_other_inputs_are_refused(shape: Shape, out: Shape, kind: int, told: str
     ]
     error = refused(write(tmp_path / "n.onnx", nodes, shape, out, {}, kind=kind))
     assert told in error.why + error.todo
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+@pytest.mark.parametrize("pictures", [True, False])
+def test_vectors_that_are_not_float32_are_refused(kind: int, pictures: bool, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["image"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[0, 1] if pictures else [2, 3], keepdims=0),
+        helper.make_node("Reshape", ["mean", "shape"], ["row"]),
+        helper.make_node("Cast", ["row"], ["features"], to=kind),
+    ]
+    shape, source = ([H, W, 3], TensorProto.UINT8) if pictures else ([1, 3, H, W], TensorProto.FLOAT)
+    constants: dict[str, NDArray[Any]] = {"shape": np.array([1, 3])}
+    path = write(tmp_path / "n.onnx", nodes, shape, [1, 3], constants, kind=source)
+    model = onnx.load(path)
+    model.graph.output[0].type.tensor_type.elem_type = kind
+    onnx.save(model, path)
+    error = refused(path)
+    assert f"it gives {TensorProto.DataType.Name(kind).lower()}" in error.what and "float32" in error.why
+
+
+def test_only_a_name_that_a_bundle_takes_for_a_file_is_refused(tmp_path: Path) -> None:
+    path = mean_net(tmp_path / "n.onnx", [1, 3, H, W])
+    for name, allowed in (("/allocation/Cast", True), ("location.1", True), ("location", False)):
+        model = onnx.load(path)
+        model.graph.node[0].name = name
+        onnx.save(model, path)
+        if allowed:
+            opened(path).write(tmp_path / "encoder.onnx")
+            assert not OUTSIDE.search((tmp_path / "encoder.onnx").read_bytes())
+        else:
+            error = refused(path)
+            assert "called 'location'" in error.what and "ReduceMean" in error.why
 
 
 def test_numbers_for_pixels_of_0_to_1_are_noticed(tmp_path: Path) -> None:
