@@ -175,9 +175,10 @@ class Session:
             if clock.running and not self._pending:
                 for observer in self._observers:
                     observer.idle(now_ns, partial(self._checkpoint, now_ns))
-            successor = self._reloader.poll(self.recognizer)
-            if successor is not None:
-                self._take_over(successor, now_ns)
+            if clock.epoch >= 0:  # before the first frame no epoch could end, so no gap would tell of the takeover
+                successor = self._reloader.poll(self.recognizer)
+                if successor is not None:
+                    self._take_over(successor, now_ns)
             self._report()
         return "signal"
 
@@ -333,5 +334,7 @@ class Session:
         counters = self._tally()
         if reason != "error":
             self._close_cycle()
-        self._publish(self.recognizer.end(reason, counters))
+        end = self.recognizer.end(reason, counters)
+        # After an error, events that have their numbers may not have been handed over: the numbers must go on.
+        self._publish(dataclasses.replace(end, seq=self._publisher.next_seq))
         return counters

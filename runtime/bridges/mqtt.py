@@ -219,6 +219,9 @@ class MqttBroker:
         return client
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, properties: Any) -> None:
+        if not reason.is_failure and (self._online is None or self._online.is_published()):
+            # Else paho sends the old one again. Before `_connected` is set: after that, `close` may say `offline`.
+            self._online = client.publish(f"{self._root}/status", b"online", qos=1, retain=True)
         with self._changed:
             if reason.is_failure:
                 if str(reason) not in PASSING:
@@ -227,8 +230,6 @@ class MqttBroker:
                 self._connected, self._connected_s, self._away = True, time.monotonic(), ""
                 self._window = max(1, min(UNCONFIRMED, getattr(properties, "ReceiveMaximum", UNCONFIRMED) - 1))
                 self._largest = getattr(properties, "MaximumPacketSize", None)
-                if self._online is None or self._online.is_published():  # else paho sends the old one again
-                    self._online = client.publish(f"{self._root}/status", b"online", qos=1, retain=True)
                 if self._brief < BRIEF:
                     log.info("connected to the broker %s", self.shown)
             self._changed.notify_all()

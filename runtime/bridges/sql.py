@@ -1,7 +1,7 @@
 """Writes events into a database: SQLite or PostgreSQL.
 
 A batch is one transaction. A row is written if there is none with the identity of the event, so an event that comes
-again changes nothing.
+again changes nothing. An event that was told as lost replaces the row that says so.
 """
 
 from __future__ import annotations
@@ -108,9 +108,10 @@ class SqlDatabase:
         try:
             with self._transaction() as connection:
                 for table, values in rows.items():
-                    written = connection.execute(INSERT[self._kind](table).on_conflict_do_nothing(), values).rowcount
-                    if table is EVENTS and written != len(values):
-                        self._check_known(connection, values)
+                    if table is EVENTS:
+                        self._write_events(connection, values)
+                    else:
+                        connection.execute(INSERT[self._kind](table).on_conflict_do_nothing(), values)
         except DBAPIError as error:
             raise self._failure(error, "cannot write to") from error
 
@@ -120,11 +121,25 @@ class SqlDatabase:
     def close(self) -> None:
         self._engine.dispose()
 
-    def _check_known(self, connection: Connection, values: list[Row]) -> None:
-        """Raises EdgeHalError if the identity of one of these events belongs to another event. What is lost, and how
-        much, may be told anew."""
+    def _write_events(self, connection: Connection, values: list[Row]) -> None:
+        """What is lost, and how much, may be told anew; the first row stays. Raises EdgeHalError if the identity of an
+        event belongs to another event."""
+        insert = INSERT[self._kind](EVENTS)
+        lost = [row for row in values if row["type"] == Lost.type]
+        events = [row for row in values if row["type"] != Lost.type]
+        if lost:
+            connection.execute(insert.on_conflict_do_nothing(), lost)
+        if events:
+            key = [column.name for column in EVENTS.primary_key]
+            new = {column.name: insert.excluded[column.name] for column in EVENTS.columns if column.name not in key}
+            replacing = insert.on_conflict_do_update(index_elements=key, set_=new, where=EVENTS.c.type == Lost.type)
+            if connection.execute(replacing, events).rowcount != len(events):
+                self._check_known(connection, events)
+
+    def _check_known(self, connection: Connection, events: list[Row]) -> None:
+        """Raises EdgeHalError if the identity of one of these events belongs to another event."""
         names = EVENTS.c.journal, EVENTS.c.stream, EVENTS.c.seq
-        given = {tuple(row[name.name] for name in names): row for row in values if row["type"] != Lost.type}
+        given = {tuple(row[name.name] for name in names): row for row in events}
         for journal, stream in {(row["journal"], row["stream"]) for row in given.values()}:
             seqs = [seq for of, name, seq in given if (of, name) == (journal, stream)]
             query = select(EVENTS.c.seq, EVENTS.c.body).where(

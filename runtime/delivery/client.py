@@ -95,6 +95,7 @@ class Subscription:
         self._streams = {name: _Followed(at.seq + 1, at.journal, True) for name, at in self._last.items()}
         self._live: LiveMessage | None = None  # received; it waits until everything before it was returned
         self._ready: deque[tuple[Event, bytes]] = deque()
+        self._misdirected = False  # the last answer was of another journal, and that was told
         self._connection = Connection(endpoint, stream, replay, timeout_s, keys)
 
     def __iter__(self) -> Subscription:
@@ -204,8 +205,20 @@ class Subscription:
         return self._ask(live, from_=0, limit=0).first
 
     def _ask(self, live: LiveMessage, **question: int) -> Answer:
+        """Raises Unavailable, also for the answer of another run: it does not tell what the one followed has kept."""
         tries = 1 if len(self._streams) > 1 else LONE_TRIES
-        return self._connection.ask(live.event.stream, tries=math.inf if self._named else tries, **question)
+        answer = self._connection.ask(live.event.stream, tries=math.inf if self._named else tries, **question)
+        if answer.journal != live.numbers:
+            if not self._misdirected:
+                log.warning(
+                    "past events of '%s' cannot be had: what answers for %s does not have the journal that is "
+                    "published there. If no run was restarted just now, check --replay",
+                    *(live.event.stream, self.endpoint),
+                )
+            self._misdirected = True
+            raise Unavailable
+        self._misdirected = False
+        return answer
 
     def _fill(self, live: LiveMessage, followed: _Followed) -> Iterator[tuple[Event, bytes]]:
         """One page of the events before the live one. What cannot be had or read is reported as lost."""
@@ -214,7 +227,7 @@ class Subscription:
         if live.kept:
             limit = min(PAGE_EVENTS, live.until - followed.next)
             answer = self._ask(live, from_=followed.next, limit=limit)
-            if answer.journal == followed.numbers and (answer.bodies or answer.begin > followed.next):
+            if answer.bodies or answer.begin > followed.next:
                 begin, bodies = min(live.until, answer.begin), answer.bodies
         if begin > followed.next:
             yield self._lost(live, followed, begin)

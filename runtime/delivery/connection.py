@@ -61,7 +61,7 @@ class Answer:
 
 
 class Unavailable(Exception):
-    """The publisher cannot read the journal of a stream at present."""
+    """The journal of a stream cannot be read at present, or what answers does not have it."""
 
 
 class Silence(Exception):

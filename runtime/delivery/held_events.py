@@ -15,17 +15,24 @@ HELD_EVENTS = 1000
 """Events that may wait, for the journal or for the processor, before the run stops with an error."""
 HELD_FOR_REPORTS = HELD_EVENTS // 2
 """If so many wait and the source cannot, reports are left out, so that they never stop a run."""
+PROGRESS_S = 1.0
+"""How often a wait for subscribers says that it goes on."""
 
 
 class HeldEvents:
     """Events with the time of their arrival (monotonic clock, ns). The loop puts, the publisher's thread takes.
 
+    Args:
+        next_seq: the number of the first durable event.
+
     Attributes:
-        failure: why the publisher's thread ended, if it did.
+        next_seq: the number that the next durable event must have. An event that was not held does not use its number.
+        failure: why nothing of the stream is published any more, if that is so.
         journal_error: why the journal cannot be written at present, if it cannot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, next_seq: int = 0) -> None:
+        self.next_seq = next_seq
         self.failure: EdgeHalError | None = None
         self.journal_error: EdgeHalError | None = None
         self._events: deque[tuple[Event, int]] = deque()
@@ -42,8 +49,8 @@ class HeldEvents:
             wait: wait for room, if none is left.
 
         Raises:
-            EdgeHalError: no room is left, or the thread has ended. In the second case the event is held nevertheless:
-                closing the publisher tries to send it.
+            EdgeHalError: no room is left, a number is missing, or the thread has ended. In the last case the event is
+                held nevertheless: closing the publisher tries to send it.
         """
         with self._changed:
             if not event.durable and not self._room_for_report(wait):
@@ -59,6 +66,8 @@ class HeldEvents:
                         "give the process more time (--threads 1, fewer streams) or the journal a faster disk",
                     )
                 self._changed.wait()
+            if event.durable:
+                self._count(event)
             self._events.append((event, time.monotonic_ns()))
             if self.failure is not None:
                 raise self.failure
@@ -67,6 +76,14 @@ class HeldEvents:
         """How many of them are durable events."""
         with self._changed:
             return sum(event.durable for event, _ in self._events)
+
+    def _count(self, event: Event) -> None:
+        """The journal takes no event after a missing one: it would keep all later events of the stream back."""
+        seq: int = event.seq  # type: ignore[attr-defined]
+        if seq != self.next_seq:
+            why = f"its number is {seq}, the next one is {self.next_seq}"
+            raise EdgeHalError(f"an event of '{event.stream}' cannot be published", why, "")
+        self.next_seq = seq + 1
 
     def _room_for_report(self, wait: bool) -> bool:
         if self.journal_error is not None or self.failure is not None:
@@ -91,10 +108,13 @@ class HeldEvents:
             self.failure = error
             self._changed.notify_all()
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Until `condition` holds; it is looked at after each `wake`. Raises EdgeHalError if the thread ends."""
+    def wait_for(self, condition: Callable[[], bool], goes_on: Callable[[], None] = lambda: None) -> None:
+        """Until `condition` holds; it is looked at after each `wake`. `goes_on` is called each second meanwhile. Raises
+        EdgeHalError if the thread ends."""
         with self._changed:
-            self._changed.wait_for(lambda: condition() or self.failure is not None)
+            while not condition() and self.failure is None:
+                goes_on()
+                self._changed.wait(PROGRESS_S)
             if self.failure is not None:
                 raise self.failure
 

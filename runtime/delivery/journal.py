@@ -32,7 +32,9 @@ VERSION = 1
 BUSY_S = 1.0
 PRUNE_EVERY, PRUNE_ROWS = 256, 1024
 """A thousand old events are deleted for 256 new ones: faster than they come, and never a long stall."""
-YEAR_NS = 365 * 86400 * 10**9
+STEP_NS = 3600 * 10**9
+"""A clock that is set back by more was ahead: the times of events are corrected. After less, events get the time of the
+newest one until the clock has caught up."""
 OLDEST_NS = 1_735_689_600 * 10**9  # 2025: a clock that shows less was never set
 LARGEST_SEQ = 2**62
 BELIEF_BYTES = 1 << 20
@@ -103,7 +105,7 @@ class Journal:
         clock_ns = time.time_ns()
         now_ns = max(clock_ns, self._last_ns)  # a clock that is set back must not make new events old
         with self._transaction():
-            if self._last_ns - clock_ns > YEAR_NS and clock_ns > OLDEST_NS:
+            if self._last_ns - clock_ns > STEP_NS and clock_ns > OLDEST_NS:
                 now_ns = clock_ns  # the clock was ahead: no event can have been kept later than now
                 ahead = first_kept(self._db, 0, self.next_seq, now_ns)
                 self._db.execute("UPDATE event SET kept_ns = ? WHERE seq >= ?", (now_ns, ahead))
@@ -182,23 +184,22 @@ class Journal:
     def _first_young(self, first: int) -> int:
         """The first event that is not too old.
 
-        A clock may be years ahead for a day. So a jump of the clock by more than the retention makes nothing old, be it
-        between two events or since the last one: then only the time counts that passed after the jump.
+        A clock may be years ahead for a day. So the newest jump of the clock by more than the retention makes nothing
+        old, be it between two events or since the last one: then only the time counts that passed after the jump. An
+        earlier jump does, because a machine that is off every night has one each day.
         """
-        age_ns = self.retention.age_s * 1e9
+        age_ns, until = self.retention.age_s * 1e9, self._last_seq + 1
         now_ns: float = time.time_ns()
         if now_ns - self._last_ns > age_ns:
             now_ns = self._last_ns + (time.monotonic_ns() - self._counted_ns)
-        until = self._last_seq + 1
-        while True:
-            young = first_kept(self._db, first, until, now_ns - age_ns)
-            if young == first:
-                return first
-            newest_old_ns = kept_ns(self._db, young - 1)
-            next_ns = now_ns if young > self._last_seq else kept_ns(self._db, young)
-            if next_ns - newest_old_ns <= age_ns or young > self._last_seq:
-                return young
-            now_ns, until = newest_old_ns, young
+            return first_kept(self._db, first, until, now_ns - age_ns)
+        young = first_kept(self._db, first, until, now_ns - age_ns)
+        if young == first:
+            return first
+        before_ns = kept_ns(self._db, young - 1)
+        if kept_ns(self._db, young) - before_ns <= age_ns:
+            return young
+        return first_kept(self._db, first, young, before_ns - age_ns)
 
     def close(self) -> None:
         self._db.close()

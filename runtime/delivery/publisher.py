@@ -5,7 +5,6 @@ The loop waits neither for the disk nor for a subscriber. Several streams may sh
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from edge_hal.errors import EdgeHalError
@@ -33,7 +32,7 @@ class Publisher:
         replay, keys, insecure: of an address of its own, see `SharedAddress`; `replay` is by default the next port, or
             `.replay`.
 
-    `kept_belief`: the row that an earlier run kept with the journal, if there is one. `next_seq`: of the journal then.
+    `kept_belief`: the row that an earlier run kept with the journal, if there is one.
 
     Raises:
         EdgeHalError: an endpoint is malformed, in use, or open to others without `keys` or `insecure`; `replay`
@@ -57,7 +56,7 @@ class Publisher:
             replay = replay_address(address, replay, kept=journal is not None)
             self._own = address = SharedAddress(address, (stream,), replay=replay, keys=keys, insecure=insecure)
         self.stream = stream
-        self.kept_belief, self.next_seq = (None, 0) if journal is None else (journal.kept_belief(), journal.next_seq)
+        self.kept_belief = None if journal is None else journal.kept_belief()
         self._address, self._closed = address, False
         self._delivery = StreamDelivery(stream, journal, latency or Latency())
         self._held = self._delivery.held
@@ -79,8 +78,13 @@ class Publisher:
         return self._address.replay
 
     @property
+    def next_seq(self) -> int:
+        """The number that the next durable event must have. An event that `publish` refused does not use its number."""
+        return self._held.next_seq
+
+    @property
     def failure(self) -> EdgeHalError | None:
-        """Why the thread ended, if it did."""
+        """Why nothing is published any more, if that is so."""
         return self._held.failure
 
     def publish(self, event: Event, *, wait: bool = False) -> None:
@@ -90,7 +94,8 @@ class Publisher:
             wait: wait for room; only for a source that can wait.
 
         Raises:
-            EdgeHalError: the thread ended, the journal cannot be written, or the thread fell too far behind.
+            EdgeHalError: the thread ended, the journal cannot be written, a number is missing, or the thread fell too
+                far behind.
         """
         self._held.put(event, self.endpoint, wait=wait)
         self._address.sender.nudge()
@@ -104,7 +109,7 @@ class Publisher:
         if self._held.failure is not None:
             raise self._held.failure
         self._delivery.status = status
-        self._delivery.reported_s = time.monotonic()
+        self._delivery.goes_on()
 
     def note(self, noted: Noted) -> None:
         """The newest belief, which the journal keeps at most once a second."""
@@ -114,7 +119,7 @@ class Publisher:
         """The state of the run; any thread may ask."""
         delivery, troubles = self._delivery, self._address.sender.troubles(self._delivery)
         counters, latency_ms = delivery.status.counters, delivery.latency.summary()
-        return (Vitals(self.stream, counters, latency_ms, delivery.events, len(self._held), troubles),)
+        return (Vitals(self.stream, counters, latency_ms, delivery.events, self._held.durable(), troubles),)
 
     def connections(self) -> dict[str, dict[str, int]]:
         """How many connections are open and may be open, by address."""
@@ -123,7 +128,7 @@ class Publisher:
     def wait_subscribers(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Until `count` subscriptions to this stream have arrived. False if `cancelled` (see `wake`)."""
         subscriptions = self._address.sender.subscriptions
-        self._held.wait_for(lambda: subscriptions[self.stream] >= count or cancelled())
+        self._held.wait_for(lambda: subscriptions[self.stream] >= count or cancelled(), self._delivery.goes_on)
         return subscriptions[self.stream] >= count
 
     def wake(self) -> None:

@@ -135,7 +135,7 @@ class Sender:
         source = stream.status.health.get("source", {})
         if source.get("state") == "lost":
             found.append(f"source: {source['lost']}")
-        if now_s - stream.reported_s > SILENCE_S:
+        if now_s - (stream.reported_s or stream.opened_s) > SILENCE_S:
             found.append(f"the loop has made no progress for {SILENCE_S:g} s")
         if now_s - self._sent_s > UNSENT_S:
             found.append(f"the publisher has sent nothing for {UNSENT_S:g} s")
@@ -164,7 +164,8 @@ class Sender:
         self.sent += 1
 
     def _beat(self) -> None:
-        """A heartbeat of each stream. systemd is told of life if one of the loops goes on, or if there is none."""
+        """A heartbeat of each stream. systemd is told of life if one of the loops goes on, or if there is none. A loop
+        that has not reported yet does not go on: the run is ready when it has begun."""
         delivery: dict[str, Any] = {
             "replay": None if self._replay is None else self._replay.endpoint,
             "refused": self._socket.connections.refused.health(),
@@ -177,6 +178,7 @@ class Sender:
             stream.keep_belief()
         if all(stream.silent for stream in self.streams):
             self._sent_s = time.monotonic()
-        if any(stream.reported_s > self._beat_s for stream in self.streams) or not self.streams:
+        reported_s = [stream.reported_s for stream in self.streams]
+        if any(at_s is not None and at_s > self._beat_s for at_s in reported_s) or not reported_s:
             self._notifier.alive()
         self._beat_s = time.monotonic()

@@ -38,18 +38,20 @@ class StreamDelivery:
         held: events of the loop that were not sent yet.
         events: durable events sent.
         status: what the loop reported last.
-        reported_s: when that was, on the monotonic clock. Before the first report: when the stream was opened.
+        opened_s: when the stream was opened, on the monotonic clock.
+        reported_s: when the loop reported last, or went on waiting for subscribers; None before.
         noted: the newest belief of the loop, for the journal.
         leaving: the loop has ended; `left` is set as soon as nothing is held any more.
     """
 
     def __init__(self, stream: str, journal: Journal | None, latency: Latency) -> None:
         self.stream, self.latency = stream, latency
-        self.held = HeldEvents()
+        self.held = HeldEvents(0 if journal is None else journal.next_seq)
         self.events = 0
         self.status = Status()
         self.noted: Noted | None = None
-        self.reported_s = time.monotonic()
+        self.opened_s = time.monotonic()
+        self.reported_s: float | None = None
         self.leaving, self.left = threading.Event(), threading.Event()
         self._journal = journal
         self._kept: Noted | None = None
@@ -60,12 +62,16 @@ class StreamDelivery:
     @property
     def waiting(self) -> bool:
         """Whether something can be sent at once. A journal that cannot be written is tried at each heartbeat."""
-        return len(self.held) > 0 and self.held.journal_error is None
+        return len(self.held) > 0 and self.held.journal_error is None and self.held.failure is None
 
     @property
     def silent(self) -> bool:
         """Whether there is nothing to report yet."""
         return self._report.start is None and self.held.journal_error is None
+
+    def goes_on(self) -> None:
+        """The loop, or its wait for subscribers, makes progress."""
+        self.reported_s = time.monotonic()
 
     def flush(self, send: Send) -> None:
         """Send all that is held, unless the journal cannot be written."""
@@ -114,7 +120,7 @@ class StreamDelivery:
         journal = None
         if self._journal is not None:
             journal = "ok" if self.held.journal_error is None else self.held.journal_error.why
-        delivery = {"journal": journal, "held": len(self.held), **delivery}
+        delivery = {"journal": journal, "held": self.held.durable(), **delivery}
         return self._report.heartbeat(self.status, self._journal_id, self.latency.summary(), delivery)
 
     def check_journal(self) -> None:
@@ -167,6 +173,9 @@ class StreamDelivery:
             self._journal.append(durable)
         except EdgeHalError as error:
             self._set_journal_error(error)
+            return False
+        except ValueError as error:  # trying again does not help: this stream ends, the others go on
+            self.held.fail(EdgeHalError(f"'{self.stream}' is not published any more", str(error)))
             return False
         self._set_journal_error(None)
         self.latency.add("journal", (time.monotonic_ns() - began_ns) / 1e6)

@@ -190,6 +190,46 @@ def test_another_bundle_takes_over_and_nothing_is_lost_or_counted_twice(
     assert [event.type for event in again[:2]] == ["start", "gap"] and len(new.events()) >= 5
 
 
+def test_a_reload_before_the_first_frame_waits_for_it_and_is_told(tmp_path: Path) -> None:
+    bundle, camera = known_bundle(tmp_path / "bundle", 20.0), endless(tmp_path)
+    stop, events = Stop(), list[Event]()
+
+    class Tries(logging.Handler):
+        """The camera is back when it could not be opened three times."""
+
+        count = 0
+
+        def emit(self, record: logging.LogRecord) -> None:
+            self.count += "opening it again" in record.getMessage()
+            if self.count == 3:
+                (tmp_path / "away.npy").rename(tmp_path / "f.npy")
+
+    def away(endpoint: str) -> None:
+        (tmp_path / "f.npy").rename(tmp_path / "away.npy")
+        known_bundle(tmp_path / "bundle", 20.0, decoder=replace(AT_ONCE, smooth_s=0.15))
+        stop.ask_reload()
+
+    def heard(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Transition) and event.from_ is not None:
+            stop.ask()
+
+    tries = Tries()
+    logging.getLogger("edge_hal.camera").addHandler(tries)
+    try:
+        summary = run(
+            RunOptions(bundle.path, f"fault:seed=1:{camera}", ANY_PORT), on_ready=away, on_event=heard, stop=stop
+        )
+    finally:
+        logging.getLogger("edge_hal.camera").removeHandler(tries)
+    check_whole(events, summary)
+    start, gap = events[0], events[1]
+    assert isinstance(start, Start) and isinstance(gap, Gap) and (gap.reason, gap.reset) == ("reload", True)
+    [decoder] = {event.decoder for event in events if isinstance(event, Transition)}
+    assert start.decoder != gap.decoder == decoder
+    assert summary.health["reload"]["done"] == 1
+
+
 def test_a_recording_of_everything_ends_where_another_bundle_takes_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 
 from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Start, Transition, encode
 from edge_hal.procedure.rules import Procedure, Step
-from edge_hal.runtime.runner import RunOptions
+from edge_hal.runtime.delivery.journal import Journal
+from edge_hal.runtime.runner import RunOptions, run
+from edge_hal.runtime.stream.durable_events import DurableEvents
 from edge_hal.runtime.stream.latency import STAGES
 from edge_hal.runtime.stream.recognizer import Recognizer
 from tests.helpers.bundles import AT_ONCE, LABELS, expected_transitions, known_bundle, vectors
-from tests.helpers.loops import check_stream, features, recorded, segments, transitions
+from tests.helpers.loops import ANY_PORT, check_stream, features, recorded, segments, transitions
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -50,6 +53,29 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(Recognizer, "encode", encode)
     return seen
+
+
+def test_a_run_that_fails_between_two_events_ends_with_the_next_number(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = DurableEvents.transition
+
+    def fails(self: DurableEvents, *how: Any, **more: Any) -> Transition:
+        made = real(self, *how, **more)
+        if made.seq == 3:
+            raise EdgeHalError("made, and not handed over")
+        return made
+
+    monkeypatch.setattr(DurableEvents, "transition", fails)
+    events: list[Event] = []
+    options = RunOptions(bundle, features(tmp_path, vectors(segments(1, 9)), 10), ANY_PORT, journal=tmp_path / "j")
+    with pytest.raises(EdgeHalError, match="not handed over"):
+        run(replace(options, pace="asap"), on_event=events.append)
+    assert [(event.type, event.seq) for event in events] == [
+        *(("start", 0), ("transition", 1), ("transition", 2), ("end", 3))
+    ]
+    with Journal(tmp_path / "j", "default") as journal:
+        assert journal.next_seq == 4
 
 
 @pytest.mark.parametrize(("hz", "per_tick"), [(30, 3), (20, 2)])

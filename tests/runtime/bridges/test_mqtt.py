@@ -56,6 +56,18 @@ def test_the_state_follows_the_events() -> None:
     assert told["since"] == {"tick": 3, "frame": 3, "t_ns": 3 * 10**9} and told["now"]["action"] == "b"
 
 
+def test_reports_of_a_session_that_has_ended_do_not_say_that_it_runs() -> None:
+    run = {"session": "tests"}
+    ended = StreamState(STREAM).after(start()).after(End(STREAM, 0, 1, "eof", AT, {}, run=run))
+    beat = Heartbeat(STREAM, 0, None, None, 1, {}, {}, {}, now=None, run=run)
+    for _ in range(2):
+        ended = ended.after(beat)
+        assert not ended.running and not json.loads(ended.to_json())["running"]
+    assert ended.after(replace(beat, run={"session": "next"})).running
+    assert ended.after(replace(start(2), run=run)).after(beat).running
+    assert "ended" not in json.loads(ended.to_json())
+
+
 @pytest.mark.parametrize(
     ("url", "how", "why"),
     [
@@ -84,6 +96,27 @@ def test_a_broker_that_is_away_or_no_broker_is_tried_again() -> None:
     with pytest.raises(Unavailable, match="refused"):
         away.open()
     away.close()
+
+
+def test_paho_is_not_called_while_the_lock_is_held_that_its_thread_takes() -> None:
+    target, free = MqttBroker("mqtt://127.0.0.1", "here"), list[bool]()
+
+    def take_lock() -> None:
+        free.append(target._changed.acquire(blocking=False))
+        if free[-1]:
+            target._changed.release()
+
+    class Client:
+        def publish(self, *_: Any, **__: Any) -> None:
+            asking = threading.Thread(target=take_lock)
+            asking.start()
+            asking.join()
+
+    class Reason:
+        is_failure = False
+
+    target._on_connect(Client(), None, None, Reason(), None)  # type: ignore[arg-type]
+    assert free == [True] and target._connected
 
 
 # --- with one --------------------------------------------------------------------------------------
@@ -151,7 +184,7 @@ def test_events_reports_and_states_have_their_topics(broker: Mosquitto, target: 
     assert not listener.retained
     late = Listener(broker)
     late.until("edge-hal/here/status", b"online")
-    until(lambda: f"{root}/state" in late.retained)
+    until(lambda: {f"{root}/state", "edge-hal/here/a_b/state"} <= set(late.retained))
     state = json.loads(late.retained[f"{root}/state"])
     assert state["action"] == "b" and state["now"]["probability"] == 0.8 and state["last_seq"] == 3
     assert set(late.retained) == {f"{root}/state", "edge-hal/here/a_b/state", "edge-hal/here/status"}

@@ -73,12 +73,17 @@ def check_numbers_given_again(url: str, password: str | None = None) -> None:
     # What is lost may be told anew, and may be there after all.
     database.deliver([delivery(Lost(STREAM, 0, from_=10, to=12, run={}), "back"), delivery(mixed(9), "back")])
     database.deliver([delivery(Lost(STREAM, 0, from_=10, to=20, run={}), "back"), delivery(mixed(10), "back")])
+    database.deliver([delivery(Lost(STREAM, 0, from_=10, to=20, run={}), "back")])
     database.close()
 
 
 def test_numbers_that_are_given_again_are_one_error_and_nothing_is_left_out(file: Path) -> None:
     check_numbers_given_again(f"sqlite:///{file}")
-    assert ask(file, "SELECT seq FROM edge_hal_events ORDER BY seq") == [(seq,) for seq in range(11)]
+    # Events that were told as lost are there after all.
+    told = [(seq, mixed(seq).type) for seq in range(11)]
+    assert ask(file, "SELECT seq, type FROM edge_hal_events ORDER BY seq") == told
+    [(body,)] = ask(file, "SELECT body FROM edge_hal_events WHERE seq = 10")
+    assert body.encode() == delivery(mixed(10), "back").raw
     ask(file, "DELETE FROM edge_hal_events WHERE seq >= 6")
     database = opened(f"sqlite:///{file}")
     database.deliver([delivery(replace(mixed(seq), epoch=1), "back") for seq in range(6, 20)])

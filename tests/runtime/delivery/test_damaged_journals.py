@@ -305,3 +305,28 @@ def test_a_clock_ten_years_ahead_for_a_day_deletes_nothing(
         again()
     assert bounds(path)[0] > 200
     journal.close()
+
+
+@pytest.mark.parametrize("ahead_ns", [2 * module.STEP_NS, 200 * DAY])
+def test_a_clock_that_was_ahead_neither_ends_retention_nor_spoils_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_ns: int
+) -> None:
+    clock, path = Clock(monkeypatch), tmp_path / "j"
+    with Journal(path, STREAM, Retention(age_s=7 * 86400)) as journal:
+        clock.now_ns += ahead_ns
+        fill(journal, 1)
+        clock.now_ns -= ahead_ns
+        fill(journal, 1)
+        reader = JournalReader(path)
+        assert reader.since(clock.now_ns + 1) == 2
+        for _ in range(20):
+            clock.passes(DAY)
+            fill(journal, 1)
+        while journal.prune():
+            pass
+        assert reader.since(clock.now_ns) == 21
+        assert bounds(path) == (14, 22)  # the newest, and seven days before
+        clock.now_ns -= module.STEP_NS  # a small step leaves the times in order
+        fill(journal, 1)
+        assert reader.since(clock.now_ns + module.STEP_NS) == 21
+        reader.close()

@@ -151,6 +151,24 @@ def test_retention_by_age_keeps_the_newest_and_its_number(tmp_path: Path, monkey
         assert journal.next_seq == 3000
 
 
+def test_a_machine_that_is_off_every_night_keeps_no_more_than_the_day_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour_ns, now_ns = 3600 * 10**9, [2 * 10**18]
+    monkeypatch.setattr(module.time, "time_ns", lambda: now_ns[0])
+    for day in range(6):
+        with Journal(tmp_path / "j", "bench", Retention(age_s=12 * 3600)) as journal:
+            for _ in range(10):
+                fill(journal, 1)
+                now_ns[0] += hour_ns
+            while journal.prune():
+                pass
+            assert everything(tmp_path / "j").first == max(0, 10 * (day - 1))
+        now_ns[0] += 14 * hour_ns
+    with Journal(tmp_path / "j", "bench", Retention(age_s=12 * 3600)) as journal:
+        assert journal.next_seq - everything(tmp_path / "j").first == 10  # the newest day, before anything new
+
+
 def test_a_clock_set_back_neither_drops_nor_disorders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = [2 * 10**18]
     monkeypatch.setattr(module.time, "time_ns", lambda: now_ns[0])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Event, Gap, Moment, Start, Transition, decode
+from edge_hal.events import Event, Gap, Moment, Now, Start, Transition, decode
 from edge_hal.runtime import threads
 from edge_hal.runtime.delivery import held_events, sender
 from edge_hal.runtime.delivery.client import subscribe
@@ -143,6 +143,12 @@ def test_systemd_hears_of_a_loop_that_goes_round_and_of_no_other(
             subscriber(context, publisher.endpoint, b"bench/heartbeat") as socket,
         ):
             publisher.publish(start())
+            for _ in range(5):  # the publisher beats, the loop has not begun
+                next_event(socket)
+            systemd.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                systemd.recv(100)
+            systemd.settimeout(20)
             publisher.status(Status({"captured": 1}))
             assert systemd.recv(100) == b"READY=1\nWATCHDOG=1"
             for _ in range(5):  # the publisher beats on, the loop hangs
@@ -155,6 +161,46 @@ def test_systemd_hears_of_a_loop_that_goes_round_and_of_no_other(
             assert systemd.recv(100) == b"WATCHDOG=1"
         assert systemd.recv(100) == b"STOPPING=1"
     Publisher(ANY_PORT, "bench").close()  # nobody listens there any more: no matter
+
+
+def test_systemd_hears_of_a_run_that_waits_for_subscribers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sender, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(held_events, "PROGRESS_S", 0.01)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with tcp.socket(tcp.AF_UNIX, tcp.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        cancelled = threading.Event()
+        with Publisher(ANY_PORT, "bench") as publisher:
+            waiter = threading.Thread(target=publisher.wait_subscribers, args=(1, cancelled.is_set))
+            waiter.start()
+            assert systemd.recv(100) == b"READY=1\nWATCHDOG=1"
+            assert systemd.recv(100) == b"WATCHDOG=1"
+            cancelled.set()
+            publisher.wake()
+            waiter.join(timeout=20)
+            assert not waiter.is_alive()
+
+
+def test_only_durable_events_are_told_as_held(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked, entered = threading.Event(), threading.Event()
+    real = sender.Sender._send
+
+    def slow(self: sender.Sender, event: Event, body: bytes | None = None) -> None:
+        entered.set()
+        blocked.wait()
+        real(self, event, body)
+
+    monkeypatch.setattr(sender.Sender, "_send", slow)
+    moment = Moment(0, 0, 0)
+    publisher.publish(start())
+    entered.wait()
+    publisher.publish(Now("bench", 0, moment, "b", 0.8, moment, (), (), {"p50": 2.0}, None, last_seq=0))
+    publisher.publish(transition(1))
+    [vitals] = publisher.vitals()
+    beat = publisher._delivery.heartbeat({})
+    blocked.set()
+    assert vitals.held == beat.delivery["held"] == 2
 
 
 def test_only_subscriptions_to_this_stream_count(publisher: Publisher, context: zmq.Context[Any]) -> None:

@@ -14,9 +14,8 @@ import pytest
 import zmq
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import Lost
 from edge_hal.runtime.delivery import sender
-from edge_hal.runtime.delivery.client import Subscription, subscribe
+from edge_hal.runtime.delivery.client import Begin, Subscription, subscribe
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
 from edge_hal.runtime.delivery.replay_server import Kept
@@ -120,6 +119,14 @@ def test_one_cursor_holds_the_position_in_every_stream(bench: Bench, endpoint: s
         subscribe(endpoint, "third", cursor=cursor)
 
 
+def check_nothing_comes(events: Subscription) -> None:
+    """Although the publisher sends messages."""
+    for _ in range(10):
+        events._advance()
+        assert not events._ready
+    events.ack()
+
+
 def ask(endpoint: str, **question: Any) -> tuple[dict[str, Any], list[bytes]]:
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.LINGER, 0)
@@ -140,9 +147,10 @@ def test_a_request_names_one_of_several_streams(bench: Bench, endpoint: str) -> 
         assert "left, right" in header["error"] and header["streams"] == [*NAMES] and not bodies and header["id"] == 7
 
 
-def test_a_stream_that_is_not_open_yet_is_waited_for_and_one_that_is_gone_is_told_as_lost(
-    endpoint: str, tmp_path: Path
+def test_a_stream_that_the_replay_server_does_not_have_is_waited_for_and_not_told_as_lost(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(sender, "HEARTBEAT_S", 0.05)
     with closing(Bench(endpoint, tmp_path)) as bench:
         publish(bench.streams["left"], *range(4))
         publish(bench.streams["right"], *range(4))
@@ -154,14 +162,39 @@ def test_a_stream_that_is_not_open_yet_is_waited_for_and_one_that_is_gone_is_tol
         assert "streams" not in ask(endpoint, stream="left", **{"from": 0})[0]  # for a subscriber: try again
     other = SharedAddress(endpoint, NAMES, replay=f"{endpoint}.replay")
     with other, Journal(tmp_path / "left", "left") as journal, Publisher(other, "left", journal=journal) as publisher:
+        publisher.publish(dataclasses.replace(start(8), stream="left"))
         assert other._replay is not None
-        del other._replay.journals["left"]  # the station was restarted without it, between an event and the request
+        left = other._replay.journals.pop("left")  # as that of another run, which `--replay` names by mistake
         with subscribe(endpoint, begin="oldest", cursor=tmp_path / "c", timeout_s=TIMEOUT_S) as events:
-            publisher.wait_subscribers(1)
-            publish(publisher, 8)
-            lost = next(event for event in events if event.durable or isinstance(event, Lost))
-            assert isinstance(lost, Lost) and (lost.stream, lost.from_, lost.to) == ("left", 4, 7)
-            assert durable(events, 1) == {"left": [8]}
+            check_nothing_comes(events)
+        assert caplog.text.count("check --replay") == 1
+        other._replay.journals["left"] = left
+        with subscribe(endpoint, begin="oldest", cursor=tmp_path / "c", timeout_s=TIMEOUT_S) as events:
+            assert durable(events, 5) == {"left": [4, 5, 6, 7, 8]}
+
+
+@pytest.mark.parametrize("begin", ["oldest", 1])
+def test_the_replay_server_of_another_run_begins_nothing_and_loses_nothing(
+    endpoint: str, tmp_path: Path, begin: Begin, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "HEARTBEAT_S", 0.05)
+    first = int(begin != "oldest")
+    with ExitStack() as opened:
+        for name in ("left", "wrong"):
+            journal = opened.enter_context(Journal(tmp_path / f"{name}.journal", "left"))
+            if name == "wrong":
+                for seq in range(7):
+                    journal.append([(seq, b"{}")])
+                journal._db.execute("DELETE FROM event WHERE seq < 5")
+            publisher = opened.enter_context(Publisher(f"ipc://{tmp_path}/{name}", "left", journal=journal))
+            if name == "left":
+                publish(publisher, *range(4))
+        right, wrong = f"ipc://{tmp_path}/left", f"ipc://{tmp_path}/wrong.replay"
+        with subscribe(right, "left", replay=wrong, begin=begin, cursor=tmp_path / "c", timeout_s=TIMEOUT_S) as events:
+            check_nothing_comes(events)
+        assert caplog.text.count("check --replay") == 1
+        with subscribe(right, "left", begin=begin, cursor=tmp_path / "c", timeout_s=TIMEOUT_S) as events:
+            assert durable(events, 4 - first) == {"left": [*range(first, 4)]}
 
 
 @pytest.mark.slow
@@ -214,3 +247,35 @@ def test_a_stream_comes_and_goes_while_another_goes_on(bench: Bench, endpoint: s
             assert durable(events, 2) == {"right": [0], "left": [500]}
         with Publisher(ANY_PORT, "alone") as alone:
             assert alone.endpoint != bench.address.endpoint
+
+
+def test_an_event_after_a_missing_one_is_refused_and_no_event_is_lost(bench: Bench, endpoint: str) -> None:
+    left, right = bench.streams.values()
+    with subscribe(endpoint, timeout_s=TIMEOUT_S) as events:
+        for publisher in (left, right):
+            publisher.wait_subscribers(1)
+        publish(left, 0)
+        with pytest.raises(EdgeHalError, match="its number is 2, the next one is 1"):
+            publish(left, 2)
+        assert left.next_seq == 1  # the refused one does not use it
+        publish(left, 1)
+        publish(right, 0, 1)
+        assert durable(events, 4) == {"left": [0, 1], "right": [0, 1]}
+    assert bench.address.failure is None
+
+
+def test_a_journal_that_others_wrote_to_ends_its_own_stream_only(bench: Bench, endpoint: str) -> None:
+    left, right = bench.streams.values()
+    with subscribe(endpoint, timeout_s=TIMEOUT_S) as events:
+        for publisher in (left, right):
+            publisher.wait_subscribers(1)
+        bench.journals["left"].append([(0, b"{}")])
+        publish(left, 0)
+        with pytest.raises(EdgeHalError, match="'left' is not published any more"):
+            left.wait_subscribers(9)  # until the stream fails
+        publish(right, *range(3))
+        assert durable(events, 3) == {"right": [0, 1, 2]}
+        left.close()
+        publish(right, 3)
+        assert durable(events, 1) == {"right": [3]}
+    assert bench.address.failure is None
