@@ -192,7 +192,8 @@ def test_hard_em_never_sees_a_frame_label_and_keeps_the_order(
 
 
 @pytest.mark.slow
-def test_the_offline_model_learns_the_alignment_of_a_run(small: Path, tmp_path: Path) -> None:
+def test_the_offline_model_learns_the_alignment_of_a_run(tmp_path: Path) -> None:
+    small = write_small_data(tmp_path / "data", test=8)
     config = load_config(str(CONFIG), ["learning.teacher.epochs=30"])
     data = read_data(small, config, 1, with_labels=False)
     truth = load_dataset(small, split=1, part="train", with_labels=True, rate_hz=20.0)
