@@ -68,6 +68,15 @@ def test_two_labels_within_a_tick_keep_their_order() -> None:
     assert labels_at_ticks(labels, np.arange(0, 30, 3), (0, 1, 2)).tolist() == [-1] * 4 + [0] + [-1] * 5
 
 
+@given(st.integers(1, 5), st.integers(6, 40), st.integers(0, 20), st.integers(6, 40))
+def test_a_boundary_between_two_parts_stays_at_its_tick(period: int, one: int, gap: int, other: int) -> None:
+    """The first tick that shows a frame of the second part is the first one with its label."""
+    labels = np.concatenate([np.full(gap, -1), np.zeros(one, np.int64), np.ones(other, np.int64), np.full(9, -1)])
+    frames = np.arange(0, len(labels), period)
+    ticks = labels_at_ticks(labels, frames, (0, 1))
+    np.testing.assert_array_equal(ticks, labels[frames])
+
+
 def test_of_equal_steps_the_nearest_in_time_is_taken() -> None:
     labels = np.full(40, -1)
     labels[33:36] = 0

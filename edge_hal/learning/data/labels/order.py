@@ -78,7 +78,9 @@ def labels_at_ticks(
     for place, start, stop in zip(*runs_of(places), strict=True):
         if place < 0:
             continue
-        first, last = next_tick[[start, stop - 1]]
+        # The ticks that show these frames, each frame once; if there are none, the next one.
+        first, newest = next_tick[start], frames[max(0, np.searchsorted(frames, stop) - 1)]
+        last = max(first, np.searchsorted(frames, newest))
         begin = max(first, end_before + max(0, place - place_before))
         latest = len(frames) - len(transcript) + place  # a tick for each step after it
         if furthest is None:
