@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +91,16 @@ def test_a_worker_with_another_version_is_told(monkeypatch: pytest.MonkeyPatch) 
     workers: Workers
     with ThreadPoolExecutor(1) as workers, pytest.raises(EdgeHalError, match=f"numpy 0.1 instead of {here['numpy']}"):
         list(mapped(squared, [1], workers))
+
+
+def test_workers_that_are_lost_end_the_work_even_if_nothing_is_cancelled() -> None:
+    """A scheduler that is gone may never say what became of a task."""
+
+    class Gone(Executor):
+        lost = "the scheduler was away"
+
+        def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+            return Future()
+
+    with pytest.raises(EdgeHalError, match="the workers were lost: the scheduler was away"):
+        list(mapped(abs, [1, 2], Gone()))

@@ -7,7 +7,7 @@ import pickle
 import platform
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar, cast
 
@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 Workers = int | Executor
 """A number of processes or threads on this machine, or what gives the work to others."""
 
+LOST_S = 1.0
+"""How often a wait for a result looks whether the workers are lost."""
 ATTEMPTS = 3
 """How often processes may die in a row, before any item is done."""
 _inherited: Callable[[Any], Any] | None = None
@@ -98,7 +100,7 @@ def _submitted(function: Callable[[Item], Result], items: Sequence[Item], execut
     futures = [executor.submit(_call_sent, here, call, item) for item in items]
     try:
         for future in futures:
-            yield cast("Result", future.result())
+            yield cast("Result", _result(future, executor))
     except CancelledError as error:
         raise EdgeHalError("the workers were lost", getattr(executor, "lost", ""), "start them again") from error
     except (ImportError, AttributeError, pickle.UnpicklingError) as error:
@@ -106,6 +108,14 @@ def _submitted(function: Callable[[Item], Result], items: Sequence[Item], execut
     finally:
         for future in futures:
             future.cancel()
+
+
+def _result(future: Future[Any], executor: Executor) -> Any:
+    """Raises CancelledError if the workers are lost, also where the executor does not cancel what they had."""
+    while not wait([future], timeout=LOST_S).done:
+        if getattr(executor, "lost", ""):
+            raise CancelledError
+    return future.result()
 
 
 def _call_sent(theirs: dict[str, str], call: bytes, item: Any) -> Any:
