@@ -137,8 +137,9 @@ def test_past_retention_the_loss_is_told_once(endpoint: str, tmp_path: Path) -> 
             assert 0 < first < 3000 and durable(events, 2999 - first) == list(range(first + 1, 3000))
         with subscribe(endpoint, begin=0, timeout_s=TIMEOUT_S) as events:
             lost = next(event for event in events if event.type != "heartbeat")
-            assert isinstance(lost, Lost) and (lost.from_, lost.to) == (0, first - 1)
-            assert durable(events, 3000 - first) == list(range(first, 3000))
+            # Retention may have deleted more meanwhile.
+            assert isinstance(lost, Lost) and lost.from_ == 0 and first - 1 <= lost.to < 2999
+            assert durable(events, 2999 - lost.to) == list(range(lost.to + 1, 3000))
 
 
 def test_the_cursor_moves_with_ack_and_with_nothing_else(endpoint: str, journal: Journal, tmp_path: Path) -> None:
