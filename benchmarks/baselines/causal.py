@@ -19,8 +19,9 @@ from edge_hal.learning.networks.optimise import Stage, batches
 from edge_hal.learning.networks.share import Batch, Term
 from edge_hal.learning.networks.student import crops
 from edge_hal.learning.networks.teacher import labels_padded, padded
+from tests.helpers.lagging import lagging
 
-from .harness import Data, Learnt, lagging
+from .harness import Data, Learnt
 
 REALIGN_EVERY = 2
 

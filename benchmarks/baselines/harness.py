@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,8 +25,6 @@ from edge_hal.learning.hmm.first_alignment import statistics
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.spec import PyramidSpec
 from edge_hal.ticks import expand_labels
-
-Rows = TypeVar("Rows", bound=NDArray[Any])
 
 Look = Callable[[Tensor], NDArray[np.float32]]
 """Features (T, 3 D) of one video -> log posteriors (T, K); row t describes tick t - `spec.lag_ticks`."""
@@ -50,11 +47,6 @@ class Data:
             self.front_end(torch.from_numpy(np.asarray(recording.inputs, np.float32)))
             for recording in read_recordings(videos, self.spec.model_hz, None)
         ]
-
-
-def lagging(rows: Rows, ticks: int) -> Rows:
-    """Rows (T, ...) delayed by `ticks`. The first row is repeated."""
-    return cast("Rows", rows[np.maximum(np.arange(len(rows)) - ticks, 0)])
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from edge_hal.learning.hmm.alignment_file import first_alignment_from, read_alig
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.teacher import learn_alignment, padded, pooled
 from edge_hal.model.pyramid import Pyramid
+from tests.helpers.lagging import lagging
 
-from .harness import Data, Learnt, Look, lagging
+from .harness import Data, Learnt, Look
 
 FITTED_VIDEOS = 20
 """The thresholds are fitted on so many training videos: a pass for each token is slow."""

@@ -12,7 +12,7 @@ import typer
 
 from edge_hal.commands.streams import require_written
 from edge_hal.errors import EdgeHalError
-from edge_hal.redaction import visible
+from edge_hal.redaction import one_line
 
 if TYPE_CHECKING:
     from edge_hal.procedure.check import Problem
@@ -51,12 +51,12 @@ def show(
         then = sorted(step.then.items(), key=lambda pair: -pair[1])[:3]
         rows.append(
             (
-                _shown(name),
+                one_line(name),
                 f"{step.median_s:.1f} s",
                 "-" if step.overdue_s is None else f"{step.overdue_s:.1f} s",
                 ", ".join(mark for mark, holds in marks.items() if holds) or "once",
-                ", ".join(map(_shown, reduced[name])) or "-",
-                ", ".join(f"{_shown(to)} {chance:.0%}" for to, chance in then) or "-",
+                ", ".join(map(one_line, reduced[name])) or "-",
+                ", ".join(f"{one_line(to)} {chance:.0%}" for to, chance in then) or "-",
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
@@ -64,7 +64,7 @@ def show(
         print("  ".join([*(text.ljust(width) for text, width in zip(row[:-1], widths, strict=True)), row[-1]]))
     closed = [(name, sorted(step.not_after)) for name, step in found.steps.items() if step.not_after]
     for name, after in closed:
-        print(f"{_shown(name)}: not again after {', '.join(map(_shown, after))}")
+        print(f"{one_line(name)}: not again after {', '.join(map(one_line, after))}")
     require_written()
 
 
@@ -75,7 +75,7 @@ def check(bundle: Source) -> None:
     found, problems = _checked(path)
     for problem in problems:
         line = "" if problem.line is None else f":{problem.line}"
-        print(f"{path}{line}: {_shown(f'{problem.where}: {problem.why}')}")
+        print(f"{path}{line}: {one_line(f'{problem.where}: {problem.why}')}")
     require_written()
     if problems:
         raise EdgeHalError(
@@ -117,7 +117,7 @@ def diff(
     if as_json:
         print(json.dumps([{"step": s, "field": field, "before": a, "after": b} for s, field, a, b in found]))
     for step, field, a, b in [] if as_json else found:
-        print(f"{_shown(step)}: {_shown(field)} {_text(a)} -> {_text(b)}")
+        print(f"{one_line(step)}: {one_line(field)} {_text(a)} -> {_text(b)}")
     if not found and not as_json:
         print("no difference")
     require_written()
@@ -148,7 +148,7 @@ def read(bundle: Path) -> Procedure:
         first = problems[0]
         line = "" if first.line is None else f", line {first.line}"
         todo = f"edge-hal procedure check {shlex.quote(str(bundle))}"
-        raise EdgeHalError(f"cannot use {path}{line}", _shown(f"{first.where}: {first.why}"), todo)
+        raise EdgeHalError(f"cannot use {path}{line}", one_line(f"{first.where}: {first.why}"), todo)
     return Procedure.from_dict(data)
 
 
@@ -197,11 +197,6 @@ def _all_fields(procedure: Procedure) -> dict[str, dict[str, Any]]:
     from edge_hal.procedure.rules import DEFAULTS
 
     return {name: {**DEFAULTS, **step} for name, step in procedure.to_dict().items()}
-
-
-def _shown(text: str) -> str:
-    """The text on one line, without characters that a terminal would obey."""
-    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _text(value: Any) -> str:
