@@ -32,7 +32,7 @@ from edge_hal.web.hub import Hub
 from edge_hal.web.view.history import History
 from edge_hal.web.view.pictures import address_of
 from edge_hal.web.view.steps import Procedures, in_order
-from edge_hal.web.view.troubles import Troubles
+from edge_hal.web.view.troubles import MOST_MESSAGES, Troubles
 from tests.helpers.bundles import LABELS, known_bundle
 from tests.helpers.made_up_shift import Bench, store
 from tests.helpers.processes import REPOSITORY, called_here
@@ -298,6 +298,17 @@ def test_a_trouble_is_told_when_it_begins_and_when_it_ends(caplog: pytest.LogCap
     assert told[2:] == [[why]]
     troubles._forget(math.inf)
     assert told[3:] == [[]] and troubles.now() == []
+
+
+def test_a_publisher_with_a_new_trouble_in_each_message_fills_nothing() -> None:
+    told = list[list[str]]()
+    troubles = Troubles(told.append)
+    for number in range(1000):
+        troubles.message(f"stream {number} cannot be shown")
+    assert len(troubles.now()) == len(told) == MOST_MESSAGES
+    troubles._forget(math.inf)
+    troubles.message("another one")
+    assert troubles.now() == ["another one"]
 
 
 def test_pictures_come_from_the_host_that_events_come_from() -> None:

@@ -13,6 +13,8 @@ from edge_hal.runtime.threads import Worker
 QUIET_S = 10.0
 """Messages that cannot be shown are a trouble until none has come for so long."""
 LOOK_S = 1.0
+MOST_MESSAGES = 20
+"""More of them at a time are left out: a publisher may send a different one with each message."""
 
 log = logging.getLogger("edge_hal.view")
 
@@ -54,6 +56,8 @@ class Troubles:
         """Why a message is not shown."""
         with self._lock:
             known = why in self._messages
+            if not known and len(self._messages) >= MOST_MESSAGES:
+                return
             self._messages[why] = time.monotonic()
             if not known:
                 log.warning(why)
