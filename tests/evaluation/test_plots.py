@@ -10,10 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_hal.decoding.decode import beliefs_of
+from edge_hal.decoding.decoder_config import DecoderConfig
+from edge_hal.evaluation.checkpoint_scores import Streamed
 from edge_hal.evaluation.drawings import draw_confusion, draw_delays, draw_reliability, draw_timelines
-from edge_hal.evaluation.plot_data import StreamedVideo, confusion, delays_s, transition_confidence
+from edge_hal.evaluation.plot_data import StreamedVideo, confusion, delays_s, now_confidence, transition_confidence
+from edge_hal.learning.data.video_set import Video, VideoSet
 from edge_hal.metrics import TransitionPoint
 from edge_hal.plotting import COLOURS, colours, shown
+from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.processes import called_here
 from tests.helpers.small_data import CONFIG, write_small_data
 from tests.helpers.small_models import save_run, small_spec
@@ -128,3 +133,19 @@ def test_colours_differ_and_labels_are_short() -> None:
     assert len(set(many)) == 24 and all(0 <= part <= 1 for colour in many for part in colour)
     assert tuple(round(part * 255) for part in many[0]) == tuple(int(COLOURS[0][i : i + 2], 16) for i in (1, 3, 5))
     assert shown("a\x00b") == "a\\x00b" and len(shown("x" * 300)) == 40
+
+
+@pytest.mark.parametrize("rate_hz", [25.0, 30.0])
+def test_the_confidence_of_a_tick_is_judged_by_the_frame_that_it_sees(rate_hz: float) -> None:
+    """Each frame has another label than the one before it, so a frame too early or too late is seen."""
+    spec, ticks = small_spec(), 400
+    frames = np.arange(ticks, dtype=np.int64) * int(rate_hz) // int(spec.model_hz)
+    truth = np.arange(frames[-1] + 1) % 2
+    steps = {name: Step(0.25, 0.25, 5.0, 1.5, {}) for name in spec.labels}
+    decoder = DecoderConfig(procedure=Procedure(steps), decide_at=0.9)
+    rows = np.log(np.full((ticks, len(spec.labels)), [0.97, 0.01, 0.01, 0.01], np.float32))
+    video = Video("v", Path("v"), "features", (0,), len(truth), rate_hz, labels=truth)
+    told = now_confidence(Streamed(spec, [rows], decoder), VideoSet(spec.labels, (video,), rate_hz))
+    assert told is not None
+    labels = [belief.now.label for belief in beliefs_of(rows, decoder, spec)]
+    np.testing.assert_array_equal(told[1], truth[frames[: len(labels)]] == labels)

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
@@ -90,8 +88,9 @@ def test_suggestions_are_made_at_any_frame_rate(tmp_path: Path, rate_hz: float) 
         assert found.segments[-1].stop == found.length
 
 
-@given(st.integers(1, 400), st.sampled_from([24, 96]))
-def test_the_fitted_videos_come_from_both_folds(count: int, most: int) -> None:
-    found = fitted_videos(count, most)
-    assert found == sorted(set(found)) and found[0] >= 0 and found[-1] < count and len(found) == min(count, most)
-    assert len({number % FOLDS for number in found}) == min(FOLDS, len(found))
+@pytest.mark.parametrize("most", [24, 96])
+def test_the_fitted_videos_come_from_both_folds(most: int) -> None:
+    for count in range(1, 400):
+        found = fitted_videos(count, most)
+        assert found == sorted(set(found)) and found[0] >= 0 and found[-1] < count and len(found) == min(count, most)
+        assert len({number % FOLDS for number in found}) == min(FOLDS, len(found)), count

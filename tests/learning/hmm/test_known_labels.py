@@ -17,7 +17,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import SampledRecording, read_recordings
 from edge_hal.learning.hmm.align import align_with_hmm
-from edge_hal.learning.hmm.em import HmmConfig
+from edge_hal.learning.hmm.em import HmmConfig, initialise
 from edge_hal.learning.hmm.known_labels import (
     align_between,
     bin_segments,
@@ -25,6 +25,7 @@ from edge_hal.learning.hmm.known_labels import (
     known_segments_of,
     with_known,
 )
+from edge_hal.learning.hmm.problem import Problem
 from edge_hal.learning.hmm.transcript_chain import Batch, Counts
 from edge_hal.metrics import transcript_of
 from tests.helpers.hmm_videos import accuracy, make_videos
@@ -295,3 +296,14 @@ def test_one_corrected_segment_limits_the_search_and_does_not_replace_it() -> No
     found = align_with_hmm(features, transcripts, 4, seed=0, restarts=4, known_segments=known)
     assert np.mean([(a == b).mean() for a, b in zip(found.labels[1:], truth[1:], strict=True)]) > 0.9
     np.testing.assert_array_equal(found.labels[0][told >= 0], told[told >= 0])
+
+
+def test_durations_begin_with_those_of_the_labelled_videos() -> None:
+    made, transcripts, truth = make_videos(0)
+    features = [x.astype(np.float64) for x in made]
+    known = segments_of(truth[0])
+    alone = Problem(features[:1], transcripts[:1], [known], 5, HmmConfig())
+    among = Problem(features, transcripts, [known, *[None] * (len(features) - 1)], 5, HmmConfig())
+    one, many = (initialise(each.batches(), 5, each.config, np.ones(5))[0] for each in (alone, among))
+    for field in ("mass", "visits", "frames"):
+        np.testing.assert_allclose(getattr(many, field), getattr(one, field))

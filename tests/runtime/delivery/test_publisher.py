@@ -182,16 +182,22 @@ def test_systemd_hears_of_a_run_that_waits_for_subscribers(monkeypatch: pytest.M
             assert not waiter.is_alive()
 
 
-def test_only_durable_events_are_told_as_held(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocked, entered = threading.Event(), threading.Event()
+def waiting_sender(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """The publisher's thread waits before each event that it sends: set once it does, and what it waits for."""
+    entered, go_on = threading.Event(), threading.Event()
     real = sender.Sender._send
 
-    def slow(self: sender.Sender, event: Event, body: bytes | None = None) -> None:
+    def waiting(self: sender.Sender, event: Event, body: bytes | None = None) -> None:
         entered.set()
-        blocked.wait()
+        go_on.wait()
         real(self, event, body)
 
-    monkeypatch.setattr(sender.Sender, "_send", slow)
+    monkeypatch.setattr(sender.Sender, "_send", waiting)
+    return entered, go_on
+
+
+def test_only_durable_events_are_told_as_held(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, go_on = waiting_sender(monkeypatch)
     moment = Moment(0, 0, 0)
     publisher.publish(start())
     entered.wait()
@@ -199,7 +205,7 @@ def test_only_durable_events_are_told_as_held(publisher: Publisher, monkeypatch:
     publisher.publish(transition(1))
     [vitals] = publisher.vitals()
     beat = publisher._delivery.heartbeat({})
-    blocked.set()
+    go_on.set()
     assert vitals.held == beat.delivery["held"] == 2
 
 
@@ -249,15 +255,7 @@ def test_closing_sends_what_is_queued(context: zmq.Context[Any]) -> None:
 
 def test_a_full_queue_is_an_error_unless_the_source_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_events, "HELD_EVENTS", 5)
-    held, entered = threading.Event(), threading.Event()
-    real = sender.Sender._send
-
-    def slow(self: sender.Sender, event: Event, body: bytes | None = None) -> None:
-        entered.set()
-        held.wait()
-        real(self, event, body)
-
-    monkeypatch.setattr(sender.Sender, "_send", slow)
+    entered, go_on = waiting_sender(monkeypatch)
     with Publisher(ANY_PORT, "bench") as publisher:
         publisher.publish(start(0))
         entered.wait()
@@ -267,7 +265,7 @@ def test_a_full_queue_is_an_error_unless_the_source_can_wait(monkeypatch: pytest
             publisher.publish(transition(5))
         waiting = threading.Thread(target=publisher.publish, args=(transition(5),), kwargs={"wait": True})
         waiting.start()
-        held.set()
+        go_on.set()
         waiting.join(timeout=20)
         assert not waiting.is_alive()
     assert publisher.sent == 6
