@@ -27,7 +27,7 @@ from edge_hal.decoding.decoder import Decision
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.timeline import timeline_of
 from edge_hal.evaluation.checkpoint_scores import Streamed, stream_checkpoint
-from edge_hal.evaluation.live_scores import now_labels, reported_scores
+from edge_hal.evaluation.live_scores import now_reports, reported_scores
 from edge_hal.evaluation.scores import frame_labels, frame_rates_hz
 from edge_hal.learning.data.recordings import read_recordings
 from edge_hal.learning.data.video_set import VideoSet, with_labels_of
@@ -103,7 +103,7 @@ def main() -> None:
     for name, config in older_decoders(arguments.ckpt, arguments.data, arguments.split, spec).items():
         rows[name] = row(first, config, truth, rates_hz)
     if decoder.procedure is not None:
-        labels = [now_labels(p, decoder, spec) for p in first.log_posteriors]
+        labels = [now_reports(p, decoder, spec)[0] for p in first.log_posteriors]
         rows["reports now"] = shown_at_each_tick(labels, truth, rates_hz, spec.model_hz)
     for name in decoder.patience:
         rows[f"belief, {name}"] = row(first, decoder.with_decide(name), truth, rates_hz)

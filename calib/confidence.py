@@ -1,5 +1,5 @@
-"""Calibration of confidences: a temperature, with which the `confidence` of an event is the probability that it is
-right.
+"""Calibration of confidences: temperatures, with which the `confidence` of an event, and the probability in a report
+`now`, are the probability that it is right.
 
 Trained networks are overconfident. Dividing the log posteriors by a temperature before they are averaged corrects this
 and changes no decision (Guo et al., On Calibration of Modern Neural Networks, ICML 2017). The temperature is fitted on
@@ -10,13 +10,13 @@ the model was not trained on; otherwise the confidences stay too high.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.decode import decode_posteriors
+from edge_hal.decoding.decode import beliefs_of, decode_posteriors
 from edge_hal.decoding.decoder import mean_posterior
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
@@ -31,7 +31,8 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Evidence:
-    """One decision: the log posteriors (n, K) that it averaged, its label, and whether the label was right."""
+    """One decision, or one belief: the log posteriors (n, K) that it averaged, its label, and whether the label was
+    right."""
 
     log_posterior: NDArray[np.float32]
     label: int
@@ -71,6 +72,23 @@ def collect(
             tick = decision.decision_tick
             right = int(truth[max(0, tick - lag_ticks)]) == decision.label
             found.append(Evidence(decision.evidence, decision.label, right))
+    return found
+
+
+def collect_now(
+    log_posteriors: Sequence[NDArray[np.float32]], labels: Sequence[IntArray], config: DecoderConfig, spec: PyramidSpec
+) -> list[Evidence]:
+    """What the reports `now` say at temperature 1, once a second. None without a procedure."""
+    found, every = list[Evidence](), max(1, round(spec.model_hz))
+    if config.procedure is None:
+        return found
+    config = replace(config, now_temperature=1.0)
+    for posterior, truth in zip(log_posteriors, labels, strict=True):
+        for belief in beliefs_of(posterior[: len(truth)], config, spec):
+            now = belief.now
+            if now.tick % every == 0:
+                log_p = np.log(np.maximum(now.probability[None], 1e-9)).astype(np.float32)
+                found.append(Evidence(log_p, now.label, int(truth[now.tick]) == now.label))
     return found
 
 

@@ -21,6 +21,7 @@ from edge_hal.metrics import IntArray, TransitionPoint, runs_of, score_transitio
 from edge_hal.procedure.rules import Procedure
 from edge_hal.spec import PyramidSpec
 
+from .confidence import MIN_EVENTS, collect_now, fit_confidence
 from .fit_patience import UNFITTED, choose, fit_curve
 from .fit_rules import fit_rules, follow
 from .learn_procedure import learn_procedure
@@ -39,8 +40,12 @@ FILTER_TOLERANCE = 0.02
 is stable without a long one."""
 
 
+NOW_TEMPERATURE = 1.5
+"""The least `now_temperature`, and that of a network without held-out videos. The belief takes ticks for more
+independent than they are, so it is too certain. What is fitted may be too low, because the labels are those of the
+alignment, which the model finds easier than the true ones (`docs/decisions.md`)."""
 OF_OLDER_DECODERS = ("smooth_s", "confirm_s", "margin", "evidence_hz")
-"""Thresholds that only hysteresis and the Viterbi filter use. If one is given, that decoder is asked for."""
+"""Thresholds that only hysteresis and the Viterbi filter use. If one is given, it chooses that decoder."""
 
 
 def older_asked_for(given: Mapping[str, float]) -> str | None:
@@ -57,9 +62,9 @@ def check_given(given: Mapping[str, float]) -> None:
         return
     dead = {"decide_hz"} if older == "decide_at" else {"decide_hz", "decide_at"}
     if given.get("evidence_hz") == 0:
-        dead |= {"belief_hz", "free_order"}  # hysteresis knows no procedure
+        dead |= {"belief_hz", "now_temperature", "free_order"}  # hysteresis knows no procedure
     for name in sorted(dead & given.keys()):
-        why = f"decoder.{older} asks for a decoder without it"
+        why = f"decoder.{older} chooses a decoder that does not use it"
         raise EdgeHalError(f"decoder.{name} has no effect here", why, "leave one of them out", exit_code=2)
 
 
@@ -93,7 +98,9 @@ def fit_decoder(
         main = [split_heads(p, spec)[spec.lag_ticks] for p in log_posteriors]
         return fit_older_decoder(main, labels, spec, given, procedure)
     learned = procedure_of(procedure or labels, spec)
-    base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned).with_thresholds(given)
+    base = DecoderConfig(
+        min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned, now_temperature=NOW_TEMPERATURE
+    ).with_thresholds(given)
     if held_out:
         curve, balanced = fit_curve(log_posteriors, labels, spec, base, given)
         patience, base = choose(curve, balanced), replace(base, decide_hz=curve.decide_hz, curve=curve.table())
@@ -101,12 +108,22 @@ def fit_decoder(
         patience = UNFITTED
     # A given `decide_at` is the only setting.
     base = replace(base, patience={} if "decide_at" in given else patience, decide_at=patience["balanced"])
+    if held_out:
+        base = replace(base, now_temperature=fit_now_temperature(log_posteriors, labels, base, spec))
     fitted = base.with_thresholds(given)
     if held_out and fitted.believes:
         assert fitted.procedure is not None
         followed = [follow(p, fitted, spec) for p in normal or log_posteriors]
         fitted = replace(fitted, procedure=fit_rules(fitted.procedure, followed, spec.model_hz))
     return fitted
+
+
+def fit_now_temperature(
+    log_posteriors: Sequence[NDArray[np.float32]], labels: Sequence[IntArray], config: DecoderConfig, spec: PyramidSpec
+) -> float:
+    """`now_temperature`, at least `NOW_TEMPERATURE`; that, too, if the videos are too short to fit it."""
+    reports = collect_now(log_posteriors, labels, config, spec)
+    return NOW_TEMPERATURE if len(reports) < MIN_EVENTS else max(NOW_TEMPERATURE, fit_confidence(reports).temperature)
 
 
 def procedure_of(labels: Sequence[IntArray], spec: PyramidSpec) -> Procedure:
@@ -141,7 +158,11 @@ def fit_older_decoder(
     """
     semi_markov = given.get("evidence_hz", 1.0) > 0
     learned = procedure_of(procedure or labels, spec) if semi_markov else None
-    base = DecoderConfig(min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned)
+    base = DecoderConfig(
+        min_duration_s=shortest_s(labels, spec.model_hz),
+        procedure=learned,
+        now_temperature=NOW_TEMPERATURE if semi_markov else 1.0,
+    )
     truth = [transitions_of(y, spec.model_hz) for y in labels]
     lengths_s = [len(y) / spec.model_hz for y in labels]
 

@@ -132,16 +132,19 @@ def write_graphs(
 
 
 def calibrated_decoder(checkpoint: Checkpoint) -> DecoderConfig:
-    """The thresholds of the run, with the temperature of `edge-hal calibrate --confidence` if it was fitted.
+    """The thresholds of the run, with the temperatures of `edge-hal calibrate --confidence` if they were fitted.
 
     Raises:
-        EdgeHalError: the file of the temperature is damaged.
+        EdgeHalError: the file of the temperatures is damaged.
     """
     path = checkpoint.path / CONFIDENCE
     if not path.is_file():
         return checkpoint.decoder
     try:
-        return replace(checkpoint.decoder, temperature=read_json(path)["temperature"])
+        found = read_json(path)
+        decoder = replace(checkpoint.decoder, temperature=found["temperature"])
+        now = found.get("now")  # versions up to 0.4 do not write it
+        return decoder if now is None else replace(decoder, now_temperature=now["temperature"])
     except (OSError, ValueError, KeyError, TypeError, EdgeHalError) as error:
         todo = "fit it again: edge-hal calibrate DATA_DIR --confidence, or delete the file"
         raise EdgeHalError(f"cannot read {path}", f"{type(error).__name__}: {error}", todo) from error

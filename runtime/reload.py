@@ -121,7 +121,8 @@ class Reloader:
                     successor.engines.close()
                 self._ready = successor
         except EdgeHalError as error:
-            self._refuse(f"{error.what} ({error.why}); {error.todo or 'correct it and ask again'}")
+            why = f" ({error.why})" if error.why else ""
+            self._refuse(f"{error.what}{why}; {error.todo or 'correct it and ask again'}")
         except Exception as error:  # whatever is wrong with the new bundle, the run goes on
             self._refuse(f"{type(error).__name__}: {error}")
 
@@ -158,6 +159,16 @@ def check_succession(old: PyramidSpec, new: PyramidSpec, *, vectors: bool) -> No
             why = f"its {name}: {_short(after)}; until now: {_short(before)}"
             todo = "restart the run: no event number is lost"
             raise EdgeHalError("the new bundle differs in something that cannot change during a run", why, todo)
+
+
+def take_over(before: Recognizer, successor: Recognizer) -> None:
+    """Let the successor go on in place of the recogniser before it. Its state starts empty."""
+    successor.reset()  # it may have the engines of the one before, with their state
+    successor.succeed(before)
+    if successor.engines is not before.engines:
+        before.engines.close()
+    bundle = successor.bundle.fingerprint
+    log.info("bundle %s takes over", bundle[:12], extra={"fields": {"bundle": bundle}})
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`edge-hal calibrate`: value ranges and int8 layers from recordings, or the temperature of the confidences."""
+"""`edge-hal calibrate`: value ranges and int8 layers from recordings, or the temperatures of the confidences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_hal.commands.extras import require
-from edge_hal.commands.options.calibration_inputs import labelled_evidence, read_folder
+from edge_hal.commands.options.calibration_inputs import labelled_posteriors, read_folder
 from edge_hal.commands.options.parsing import one_of, only_with
 from edge_hal.commands.options.task import run_of
 from edge_hal.commands.streams import require_written
@@ -85,8 +85,8 @@ def calibrate(
         bool,
         typer.Option(
             "--confidence",
-            help="Fit the temperature that makes the confidence of an event a probability, on labelled videos. "
-            "Nothing is quantised.",
+            help="Fit the temperatures that make the confidence of an event, and the probability in the reports now, "
+            "true probabilities, on labelled videos. Nothing is quantised.",
         ),
     ] = False,
     part: Annotated[
@@ -107,8 +107,8 @@ def calibrate(
 ) -> None:
     """Measure the range of each tensor and the cost of each layer in int8, for `edge-hal export --precision int8`.
 
-    An interrupted calibration continues when the same command is run again. With --confidence, a temperature is
-    fitted instead, and later exports of the run use it.
+    An interrupted calibration continues when the same command is run again. With --confidence, temperatures
+    are fitted instead, and later exports of the run use them.
     """
     if confidence:
         int8 = {"--target": target, "--work": work, "--rate-hz": rate_hz}
@@ -150,10 +150,10 @@ def calibrate(
 
 
 def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | None, as_json: bool) -> None:
-    """Fit the temperature on labelled videos; write it and the reliability diagram into the run directory."""
+    """Fit the temperatures on labelled videos; write them and the reliability diagram into the run directory."""
     from dataclasses import asdict
 
-    from edge_hal.calib.confidence import draw, error_at, fit_confidence
+    from edge_hal.calib.confidence import collect, collect_now, draw, error_at, fit_confidence
     from edge_hal.commands.progress import Stages
     from edge_hal.export.bundle import CONFIDENCE
     from edge_hal.files import check_writable, write_file
@@ -168,17 +168,25 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
         why = "the model must not have been trained on the videos"
         raise EdgeHalError("--confidence has no videos to fit on", why, todo, exit_code=2)
     checkpoint = load_checkpoint(ckpt)
-    place = checkpoint.path / CONFIDENCE
+    decoder, spec, place = checkpoint.decoder, checkpoint.spec, checkpoint.path / CONFIDENCE
     check_writable(place)
     with Stages() as report:
-        names, evidence = labelled_evidence(data, checkpoint, split, part, report)
-        found = fit_confidence(evidence)
+        names, posteriors, labels = labelled_posteriors(data, checkpoint, split, part, report)
+        found = fit_confidence(collect(posteriors, labels, decoder, spec))
+        reports = collect_now(posteriors, labels, decoder, spec)
+        now = fit_confidence(reports) if reports else None
         checked: dict[str, Any] = {}
         if check is not None:
-            others = labelled_evidence(data, checkpoint, split, check, report)[1]
+            _, posteriors, labels = labelled_posteriors(data, checkpoint, split, check, report)
+            others = collect(posteriors, labels, decoder, spec)
             before, after = (error_at(others, t) for t in (1.0, found.temperature))
-            checked = {"check": {"part": check, "events": len(others), "ece_before": before, "ece_after": after}}
-    fitted = {**asdict(found), "split": split, "part": part, "videos": names, **checked}
+            checked = {"part": check, "events": len(others), "ece_before": before, "ece_after": after}
+            if now is not None:
+                reports = collect_now(posteriors, labels, decoder, spec)
+                errors = [error_at(reports, t) for t in (1.0, now.temperature)]
+                checked["now"] = dict(zip(("ece_before", "ece_after"), errors, strict=True))
+    fitted = {**asdict(found), "now": None if now is None else asdict(now), "split": split, "part": part}
+    fitted |= {"videos": names, **({"check": checked} if checked else {})}
     write_file(place, json.dumps(fitted, indent=1) + "\n")
     with contextlib.suppress(ImportError):  # without matplotlib only the picture is missing
         draw(place.with_suffix(".png"), found)
@@ -187,7 +195,14 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
         f" expected calibration error {found.ece_before:.3f} -> {found.ece_after:.3f}\n"
     )
     if checked:
-        text += f"on {len(others)} events of the {check} part: {before:.3f} -> {after:.3f}\n"
+        text += f"on {checked['events']} events of the {check} part: {before:.3f} -> {after:.3f}\n"
+    if now is not None:
+        text += (
+            f"temperature {now.temperature:g} of the reports now, from one a second, {100 * now.right:.1f} % of them"
+            f" right: expected calibration error {now.ece_before:.3f} -> {now.ece_after:.3f}\n"
+        )
+    if checked and now is not None:
+        text += "on those of the {} part: {:.3f} -> {:.3f}\n".format(check, *errors)
     again = shlex.join(["edge-hal", "export", "--ckpt", str(ckpt)])
     print(json.dumps(fitted) if as_json else f"{text}written to {place}; the next {again} uses it")
     if as_json:

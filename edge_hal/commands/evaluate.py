@@ -34,6 +34,7 @@ ROWS = (
     ("mof_live", "frames right as shown live, %"),
     ("mof_now", "frames right by the reports `now`, %"),
     ("now_changes_per_min", "changes of `now` per minute"),
+    ("now_ece", "calibration error of the probability in `now`, %"),
     ("pos", "order of completed steps (POS)"),
     ("completion_f1", "completed steps F1"),
     ("completion_delay_s", "delay of completed steps, s (mean)"),

@@ -40,6 +40,7 @@ class Decoder(Section):
     decide_hz: float | None = None
     belief_hz: float | None = None
     free_order: float | None = None
+    now_temperature: float | None = None
     unfamiliar_per_h: float | None = None
 
     def given(self) -> dict[str, float]:

@@ -7,7 +7,7 @@ lag. A tick that the longest lag has reached is final. The ticks after it are fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from edge_hal.procedure.rules import Array
 from .forward_filter import FilterTables, ForwardFilter
 
 LONGEST_AHEAD = 64
-"""The remaining time is looked for among so many times the longest duration of the table."""
+"""The remaining time is searched up to this many times the longest duration of the table."""
 SMALLEST = 1e-300
 
 
@@ -28,7 +28,8 @@ class Belief:
 
     Attributes:
         probability: (K,) that each label goes on at `tick`.
-        joint: (K, n) the same for each first tick; the last column is a segment that begins at `tick`.
+        joint: (K, n) for each label a factor times the probability of each first tick. The last column is a segment
+            that begins at `tick`.
     """
 
     tick: int
@@ -41,6 +42,15 @@ class Belief:
         """The most probable label."""
         label: int = int(np.argmax(self.probability))
         return label
+
+    def at_temperature(self, temperature: float) -> Belief:
+        """The same belief with probabilities p^(1 / temperature) that sum to 1. Their order stays. This is temperature
+        scaling (Guo et al., On Calibration of Modern Neural Networks, ICML 2017)."""
+        if temperature == 1:
+            return self
+        scaled = np.log(np.maximum(self.probability, SMALLEST)) / temperature
+        probability = np.exp(scaled - scaled.max())
+        return replace(self, probability=probability / probability.sum())
 
     def began(self, label: int) -> int:
         """The median of the first tick of `label`, if it goes on."""
@@ -79,8 +89,8 @@ class Belief:
 
 
 class Beliefs(NamedTuple):
-    """`now` is for reports. `steady` is for decisions: it weighs the evidence less, so it is slower and flickers less.
-    Both are the same where the weights are."""
+    """`now` is for reports, and calibrated. `steady` is for decisions: it weighs the evidence less, so it is slower and
+    flickers less."""
 
     now: Belief
     steady: Belief
@@ -93,10 +103,18 @@ class BeliefTracker:
         tables: of the procedure.
         evidence: weights as in `ForwardFilter`; the first is that of `now`, the last that of `steady`.
         lags_ticks: of the heads, ascending. The head with lag l describes tick t - l at tick t.
+        now_temperature: of `now`, see `Belief.at_temperature`.
     """
 
-    def __init__(self, tables: FilterTables, evidence: Sequence[float], lags_ticks: Sequence[int]) -> None:
+    def __init__(
+        self,
+        tables: FilterTables,
+        evidence: Sequence[float],
+        lags_ticks: Sequence[int],
+        now_temperature: float = 1.0,
+    ) -> None:
         self.tables, self._evidence, self.lags_ticks = tables, evidence, tuple(lags_ticks)
+        self._now_temperature = now_temperature
         self.reset()
 
     def reset(self) -> None:
@@ -112,7 +130,7 @@ class BeliefTracker:
 
     def another(self) -> BeliefTracker:
         """One for another stream. It shares the tables."""
-        return BeliefTracker(self.tables, self._evidence, self.lags_ticks)
+        return BeliefTracker(self.tables, self._evidence, self.lags_ticks, self._now_temperature)
 
     @property
     def needed(self) -> int:
@@ -138,7 +156,7 @@ class BeliefTracker:
     def follow(self, tick: int, heads: Mapping[int, NDArray[np.floating]]) -> Beliefs:
         """The beliefs at `tick`. See `follow_all`."""
         made = self.follow_all(tick, heads)
-        return Beliefs(made[0], made[-1])
+        return Beliefs(made[0].at_temperature(self._now_temperature), made[-1])
 
     def follow_all(self, tick: int, heads: Mapping[int, NDArray[np.floating]]) -> list[Belief]:
         """The belief at `tick` of each distinct weight of the evidence, in the order in which they were given.

@@ -40,7 +40,8 @@ def open_tracker(
     lags = lags_ticks or sorted({spec.lag_ticks, *spec.other_lags_ticks})
     # Before 0.3 nothing was decided by the belief, so only the reports need one.
     hz = (config.belief_hz, config.decide_hz if config.believes else config.belief_hz)
-    return BeliefTracker(tables, (hz[0] / spec.model_hz, hz[1] / spec.model_hz), lags)
+    evidence = (hz[0] / spec.model_hz, hz[1] / spec.model_hz)
+    return BeliefTracker(tables, evidence, lags, config.now_temperature)
 
 
 def memory_ticks(spec: PyramidSpec) -> int:

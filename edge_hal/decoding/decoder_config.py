@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
-from edge_hal.files.untrusted import read_json
+from edge_hal.files.untrusted import parse_json, read_regular
+from edge_hal.procedure.json_lines import lines_of
 from edge_hal.procedure.rules import Procedure
 
 PATIENCE = ("fast", "balanced", "sure")
@@ -30,7 +31,7 @@ def check_settings(patience: object, curve: object) -> None:
     ):
         why = f"it maps {', '.join(PATIENCE)} to probabilities"
         raise EdgeHalError("decoder.patience cannot be used", why, exit_code=2)
-    if not isinstance(curve, Sequence) or not all(
+    if not isinstance(curve, (list, tuple)) or not all(
         isinstance(row, Mapping) and all(value is None or number(value) for value in row.values()) for row in curve
     ):
         raise EdgeHalError("decoder.curve cannot be used", "it is a list of scores by name", exit_code=2)
@@ -55,6 +56,7 @@ class DecoderConfig:
             before 0.3, `evidence_hz` says which of the other two decoders decides.
         decide_hz: as `evidence_hz`, for the belief that decides.
         belief_hz: as `evidence_hz`, for the belief that the reports `now` show.
+        now_temperature: log probabilities of that belief are divided by it. It changes no order and no decision.
         free_order: the probability that the next step is any of the others, whatever the procedure says (belief).
         unfamiliar_per_h: false reports an hour of unfamiliar input that are accepted, see `familiarity`; 0: no reports.
         procedure: order and durations of the steps, from a file of its own, `procedure.json`.
@@ -72,6 +74,7 @@ class DecoderConfig:
     decide_at: float = 0.0
     decide_hz: float = 2.5
     belief_hz: float = 3.0
+    now_temperature: float = 1.0
     free_order: float = 0.05
     unfamiliar_per_h: float = 0.0
     procedure: Procedure | None = None
@@ -85,7 +88,7 @@ class DecoderConfig:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if name in ("margin", "decide_at", "free_order"):
                 ok, why = number and 0 <= value < 1, "it must lie in [0, 1)"
-            elif name == "temperature":
+            elif name in ("temperature", "now_temperature"):
                 ok, why = number and 0.01 <= value <= 100, "it must lie in 0.01..100"
             elif name == "decide_hz":
                 ok, why = number and 0 < value <= 1000, "it must lie above 0, up to 1000 looks a second"
@@ -131,7 +134,7 @@ class DecoderConfig:
         if self.procedure is None:
             # 0 of the first two asks for the decoder without a procedure, which is what decides.
             chosen = name in ("evidence_hz", "decide_at") and getattr(self, name) > 0
-            if chosen or name in ("decide_hz", "belief_hz", "free_order"):
+            if chosen or name in ("decide_hz", "belief_hz", "now_temperature", "free_order"):
                 return "there is no procedure", drop
         elif self.believes:
             if name in ("smooth_s", "confirm_s", "margin", "evidence_hz"):
@@ -171,7 +174,7 @@ class DecoderConfig:
             for name, value in self.thresholds.items()
             if name in OLDER_THRESHOLDS
             or (self.believes and name in NEW_THRESHOLDS)
-            or (name == "unfamiliar_per_h" and value > 0)
+            or value != LATER_THRESHOLDS.get(name, value)
         }
         decides = {**used, "procedure": None if self.procedure is None else self.procedure.to_dict()}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
@@ -203,28 +206,36 @@ class DecoderConfig:
 
     @classmethod
     def from_file(cls, path: Path, procedure: Procedure | None = None) -> DecoderConfig:
-        """Read `decoder.json`. Raises EdgeHalError if it cannot be read, or holds an unknown key or a bad value."""
+        """Read `decoder.json`. Raises EdgeHalError if it cannot be read, or holds an unknown key, a key twice or a bad
+        value; the message names the line."""
         todo = f"correct {path.name}, or export the checkpoint again"
         try:
-            data = read_json(path)
-            unknown = sorted(data.keys() - {*THRESHOLDS, *SETTINGS})
-            if not isinstance(data.get("curve", []), list):
-                raise ValueError("its curve is no list")
-            data["curve"] = tuple(data.get("curve", ()))
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+            text = read_regular(path).decode("utf-8-sig")  # some editors write a byte order mark
+            data = parse_json(text)
+            if not isinstance(data, dict):
+                raise ValueError("it is not a JSON object")
+        except (OSError, ValueError) as error:
             raise file_error(f"cannot read {path}", error, todo, path=path) from error
-        if unknown:
-            known = ", ".join((*THRESHOLDS, *SETTINGS))
-            raise EdgeHalError(f"{path} has an unknown key '{unknown[0]}'", f"known: {known}", todo)
-        try:
-            return cls(**data, procedure=procedure)
-        except EdgeHalError as error:
-            raise EdgeHalError(f"{path}: {error.what}", error.why, todo, exit_code=error.exit_code) from error
+        lines, twice = lines_of(text)
+        for key, line in twice:
+            raise EdgeHalError(f"{path}, line {line}: '{key[-1]}' occurs twice", "", todo)
+        for name, value in data.items():
+            where = f"{path}, line {lines[name,]}"
+            if name not in (*THRESHOLDS, *SETTINGS):
+                known = ", ".join((*THRESHOLDS, *SETTINGS))
+                raise EdgeHalError(f"{where}: unknown key '{name}'", f"known: {known}", todo)
+            try:
+                cls(**{name: value})  # each field is checked by itself
+            except EdgeHalError as error:
+                raise EdgeHalError(f"{where}: {error.what}", error.why, todo, exit_code=error.exit_code) from error
+        return cls(**{**data, "curve": tuple(data.get("curve", ()))}, procedure=procedure)
 
 
 SETTINGS = ("patience", "curve")
 THRESHOLDS = tuple(entry.name for entry in fields(DecoderConfig) if entry.name not in ("procedure", *SETTINGS))
 NEW_THRESHOLDS = ("decide_at", "decide_hz", "belief_hz", "free_order")
 """Those of the belief."""
-OLDER_THRESHOLDS = tuple(name for name in THRESHOLDS if name not in (*NEW_THRESHOLDS, "unfamiliar_per_h"))
+LATER_THRESHOLDS = {"unfamiliar_per_h": 0.0, "now_temperature": 1.0}
+"""Those of 0.4 and later, with the values that have no effect."""
+OLDER_THRESHOLDS = tuple(name for name in THRESHOLDS if name not in (*NEW_THRESHOLDS, *LATER_THRESHOLDS))
 """Those of versions before 0.3."""

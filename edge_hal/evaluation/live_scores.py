@@ -1,4 +1,4 @@
-"""Scores of what a subscriber is told while the video runs: the reports `now`, and transitions at each patience."""
+"""Scores of what a subscriber receives while the video runs: reports `now`, and transitions at each `--decide`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.calib.confidence import calibration_error
 from edge_hal.decoding.decision_scores import decision_scores
 from edge_hal.decoding.decode import beliefs_of, decode_posteriors
 from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.decoding.timeline import labels_from, timeline_of
+from edge_hal.decoding.timeline import timeline_of
 from edge_hal.metrics import IntArray, mof
 from edge_hal.runtime.stream.now import NowReporter
 from edge_hal.spec import PyramidSpec
@@ -31,19 +32,23 @@ def live_scores(
     spec: PyramidSpec,
 ) -> dict[str, Any]:
     """`mof_now`: per cent of the frames right, each with the label of the newest report `now`; None without a
-    procedure. `now_changes_per_min`: how often that label changes. `decide`: the scores of each setting of `--decide`.
+    procedure. `now_changes_per_min`: how often that label changes. `now_ece`: the expected calibration error of the
+    probability in the newest report, over frames, in per cent. `decide`: the scores of each setting of `--decide`.
 
     Args:
         log_posteriors: (T, H K) per video. truth: (frames,) labels per video. rates_hz: of the frames.
     """
-    found: dict[str, Any] = {"mof_now": None, "now_changes_per_min": None}
+    found: dict[str, Any] = {"mof_now": None, "now_changes_per_min": None, "now_ece": None}
     if config.procedure is not None:
-        reports = [now_labels(p, config, spec) for p in log_posteriors]
-        shown = [
-            expand_labels(labels, len(y), hz, spec.model_hz)
-            for labels, y, hz in zip(reports, truth, rates_hz, strict=True)
-        ]
+        shown, probability, right = [], [], []
+        for p, y, hz in zip(log_posteriors, truth, rates_hz, strict=True):
+            labels, probabilities = now_reports(p, config, spec)
+            newest = expand_labels(np.arange(len(labels)), len(y), hz, spec.model_hz)
+            shown.append(labels[newest])
+            probability.append(probabilities[newest])
+            right.append(shown[-1] == y)
         found |= reported_scores(shown, truth, rates_hz)
+        found["now_ece"] = 100 * calibration_error(np.concatenate(probability), np.concatenate(right))
     found["decide"] = {
         name: patience_scores(log_posteriors, truth, rates_hz, config.with_decide(name), spec)
         for name in config.patience
@@ -58,17 +63,19 @@ def reported_scores(shown: Sequence[IntArray], truth: Sequence[IntArray], rates_
     return {"mof_now": mof(shown, list(truth)), "now_changes_per_min": changes / minutes}
 
 
-def now_labels(log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> IntArray:
-    """(T,) the label of the newest report at each tick. Nothing is known before the first report; there, its label."""
+def now_reports(
+    log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """(T,) the label, and (T,) its probability, in the newest report at each tick. Nothing is known before the first
+    report; there, what it says."""
     reporter = NowReporter(NOW_HZ)
-    ticks: list[int] = []
-    labels: list[int] = []
+    labels, probability, length = np.zeros(len(log_posterior), np.int64), np.zeros(len(log_posterior)), 0
     for belief in beliefs_of(log_posterior, config, spec):
         now = belief.now
         if reporter.due(now, round(1e9 * now.tick / spec.model_hz)):
-            ticks.append(now.tick if ticks else 0)
-            labels.append(now.label)
-    return labels_from(ticks, labels, len(log_posterior))
+            begin, length = (now.tick if length else 0), now.tick
+            labels[begin:], probability[begin:] = now.label, now.probability[now.label]
+    return labels, probability
 
 
 def patience_scores(

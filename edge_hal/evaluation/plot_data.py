@@ -17,11 +17,11 @@ from edge_hal.spec import PyramidSpec
 from edge_hal.ticks import expand_labels, ticks_of
 
 from .checkpoint_scores import Streamed
-from .live_scores import now_labels
+from .live_scores import now_reports
 from .scores import frame_labels, frame_rates_hz
 
 TOLERANCE_S = 1.0
-"""A transition is right if the true one with its label is at most so far away, as in the scores."""
+"""A transition is right if a true one with its label is at most this far away, as in the scores."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def streamed_videos(streamed: Streamed, videos: VideoSet) -> list[StreamedVideo]
         timeline = timeline_of(decisions, spec.model_hz, len(rows), len(truth), hz)
         now = None
         if decoder.procedure is not None:
-            now = expand_labels(now_labels(rows, decoder, spec), len(truth), hz, spec.model_hz)
+            now = expand_labels(now_reports(rows, decoder, spec)[0], len(truth), hz, spec.model_hz)
         segments = _segments(decisions, spec, len(truth) / hz)
         told = tuple(decision.confidence for decision in decisions if decision.previous is not None)
         found.append(StreamedVideo(video.name, hz, truth, timeline.labels, now, segments, tuple(timeline.points), told))

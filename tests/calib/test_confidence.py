@@ -16,10 +16,12 @@ from edge_hal.calib.confidence import (
     Evidence,
     calibration_error,
     collect,
+    collect_now,
     fit_confidence,
     reliability,
 )
-from edge_hal.decoding.decode import decode_posteriors
+from edge_hal.calib.fit_decoder import procedure_of
+from edge_hal.decoding.decode import beliefs_of, decode_posteriors
 from edge_hal.decoding.decoder import mean_posterior
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
@@ -97,6 +99,29 @@ def test_a_temperature_changes_confidences_and_no_decision() -> None:
     np.testing.assert_allclose(mean_posterior(posterior[:5], 1.0), np.exp(posterior[:5]).mean(0), rtol=1e-5)
 
 
+def test_the_temperature_of_the_reports_undoes_a_belief_that_is_too_certain() -> None:
+    """Labels are drawn from a chain, and each tick's posterior is repeated, so the belief counts it several times."""
+    rng, hz = np.random.default_rng(5), SPEC.model_hz
+    labels = np.repeat(rng.permuted(np.tile(np.arange(4), (60, 1)), axis=1).ravel(), 20)
+    noise = np.repeat(rng.normal(size=(len(labels) // 5, 4)), 5, axis=0)  # the same error for five ticks
+    logits = 1.2 * np.eye(4)[labels] + noise
+    posterior = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
+    config = DecoderConfig(procedure=procedure_of([labels], SPEC), decide_at=0.9, belief_hz=hz)
+    evidence = collect_now([posterior], [labels], config, SPEC)
+    assert len(evidence) == len(labels) // round(hz)
+    found = fit_confidence(evidence)
+    assert found.temperature > 1.2 and found.ece_after < 0.6 * found.ece_before
+    told = [b.now for b in beliefs_of(posterior, replace(config, now_temperature=found.temperature), SPEC)]
+    at_one = [b.now for b in beliefs_of(posterior, config, SPEC)]
+    assert [b.label for b in told] == [b.label for b in at_one]
+    seen = np.array([b.probability[b.label] for b in told])[:: round(hz)]
+    assert seen == pytest.approx([e.confidence(found.temperature) for e in evidence], abs=1e-3)
+    assert decode_posteriors(posterior, config, SPEC) == decode_posteriors(
+        posterior, replace(config, now_temperature=found.temperature), SPEC
+    )
+    assert collect_now([posterior], [labels], AT_ONCE, SPEC) == []  # without a procedure there are no reports
+
+
 def test_too_few_events_are_refused() -> None:
     with pytest.raises(EdgeHalError, match="at least 30"):
         fit_confidence(events(12, 1.0, 0))
@@ -107,8 +132,19 @@ def test_an_export_takes_the_temperature_and_refuses_a_damaged_file(tmp_path: Pa
     checkpoint = load_checkpoint(run)
     assert calibrated_decoder(checkpoint) == checkpoint.decoder
     (run / "confidence.json").write_text(json.dumps({"temperature": 2.5}))
-    assert calibrated_decoder(checkpoint).temperature == 2.5
-    for text in ("", "{}", '{"temperature": 0}', '{"temperature": "hot"}', "[]"):
+    assert calibrated_decoder(checkpoint) == replace(checkpoint.decoder, temperature=2.5)
+    (run / "confidence.json").write_text(json.dumps({"temperature": 2.5, "now": {"temperature": 1.75}}))
+    assert calibrated_decoder(checkpoint) == replace(checkpoint.decoder, temperature=2.5, now_temperature=1.75)
+    bad_now = '{"temperature": 2, "now": {"temperature": -1}}'
+    for text in (
+        "",
+        "{}",
+        '{"temperature": 0}',
+        '{"temperature": "hot"}',
+        "[]",
+        bad_now,
+        '{"temperature": 2, "now": 3}',
+    ):
         (run / "confidence.json").write_text(text)
         with pytest.raises(EdgeHalError, match=r"calibrate DATA_DIR --confidence"):
             calibrated_decoder(checkpoint)
@@ -125,15 +161,23 @@ def test_the_command_fits_on_labelled_videos_and_the_next_export_uses_it(tmp_pat
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["events"] >= 30 and 0 <= told["ece_after"] <= told["ece_before"] + 0.02 and len(told["videos"]) == 12
+    now = told["now"]
+    assert 0 <= now["ece_after"] <= now["ece_before"] + 0.02 and now["events"] > told["events"]
     same = {"part": "test", "events": told["events"], "ece_before": told["ece_before"]}
-    assert told["check"] == {**same, "ece_after": pytest.approx(told["ece_after"], abs=0.01)}  # temperature is rounded
+    again = {"ece_before": now["ece_before"], "ece_after": pytest.approx(now["ece_after"], abs=0.01)}
+    assert told["check"] == {  # temperatures are rounded
+        **same,
+        "ece_after": pytest.approx(told["ece_after"], abs=0.01),
+        "now": again,
+    }
     kept = json.loads((tmp_path / "run" / "confidence.json").read_text())
     assert kept == told
     if importlib.util.find_spec("matplotlib") is not None:
         assert (tmp_path / "run" / "confidence.png").read_bytes().startswith(b"\x89PNG")
     done = completed("export", "--ckpt", tmp_path / "run", "--out", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
-    assert load_bundle(tmp_path / "bundle").decoder.temperature == told["temperature"]
+    decoder = load_bundle(tmp_path / "bundle").decoder
+    assert (decoder.temperature, decoder.now_temperature) == (told["temperature"], now["temperature"])
     done = completed("calibrate", data, *common)
     assert done.returncode == 1 and "no valid part" in done.stderr and "Traceback" not in done.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from edge_hal.calib.fit_decoder import (
     EVIDENCE_HZ,
     FILTER_CONFIRM_S,
     FILTER_TOLERANCE,
+    NOW_TEMPERATURE,
     SMOOTH_S,
     TOLERANCE,
     fit_decoder,
+    fit_now_temperature,
     fit_older_decoder,
     older_asked_for,
 )
@@ -244,7 +247,10 @@ def test_videos_of_one_action_and_of_a_few_ticks_can_be_fitted(length: int) -> N
         assert 0 <= got.min_duration_s <= length / HZ
 
 
-@pytest.mark.parametrize("given", [{"decide_at": 0.8}, {"decide_hz": 5.0}, {"belief_hz": 2.0, "free_order": 0.2}])
+@pytest.mark.parametrize(
+    "given",
+    [{"decide_at": 0.8}, {"decide_hz": 5.0}, {"belief_hz": 2.0, "free_order": 0.2}, {"now_temperature": 0.7}],
+)
 def test_given_thresholds_of_the_belief_are_kept(given: dict[str, float]) -> None:
     rng = np.random.default_rng(7)
     truth = [segments(rng, 6, 20, 60) for _ in range(2)]
@@ -264,7 +270,26 @@ def test_without_held_out_videos_the_settings_are_the_defaults_and_rules_keep_th
     truth = [segments(rng, 6, 20, 60) for _ in range(3)]
     got = fit_decoder([noisy(y, rng) for y in truth], truth, SPEC, {}, held_out=False)
     assert got.patience == UNFITTED and got.decide_at == UNFITTED["balanced"] and got.curve == ()
+    assert got.now_temperature == NOW_TEMPERATURE
     assert got.procedure == learn_procedure(truth, SPEC.labels, HZ)
+
+
+def test_reports_that_would_be_wrong_too_often_are_less_certain() -> None:
+    """Where the network takes a whole segment for another step, every tick misleads the belief."""
+    rng = np.random.default_rng(10)
+    config = DecoderConfig(procedure=PROCEDURE, decide_at=0.9)
+    seen = [segments(rng, 15, 20, 60) for _ in range(4)]
+    truth = [y.copy() for y in seen]
+    for y in truth:
+        for begin, end in list(itertools.pairwise(np.flatnonzero(np.diff(y)) + 1))[::3]:
+            y[begin:end] = (y[begin] + 1) % COUNT
+    assert fit_now_temperature([certain(y) for y in seen], seen, config, SPEC) == NOW_TEMPERATURE
+    fitted = fit_now_temperature([certain(y) for y in seen], truth, config, SPEC)
+    assert fitted > 1.2 * NOW_TEMPERATURE
+    # Under half a minute says too little.
+    assert fit_now_temperature([certain(seen[0])[:290]], [truth[0][:290]], config, SPEC) == NOW_TEMPERATURE
+    learned = fit_decoder([certain(y) for y in seen], truth, SPEC, {}, held_out=True)
+    assert learned.now_temperature > NOW_TEMPERATURE
 
 
 @pytest.mark.parametrize(
@@ -274,6 +299,7 @@ def test_without_held_out_videos_the_settings_are_the_defaults_and_rules_keep_th
         ({"evidence_hz": 2.5, "decide_hz": 3.0}, "decide_hz"),
         ({"decide_at": 0.0, "decide_hz": 3.0}, "decide_hz"),
         ({"evidence_hz": 0.0, "belief_hz": 3.0}, "belief_hz"),
+        ({"evidence_hz": 0.0, "now_temperature": 3.0}, "now_temperature"),
         ({"evidence_hz": 0.0, "decide_at": 0.0, "free_order": 0.1}, "free_order"),
     ],
 )

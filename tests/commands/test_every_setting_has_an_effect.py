@@ -200,12 +200,12 @@ def test_an_option_of_a_run_has_an_effect(
 STEP: dict[str, Any] = {"first": 0.5, "share": 0.3, "median_s": 2.0, "spread": 1.5}
 CHANGED = {"smooth_s": 2.0, "confirm_s": 1.5, "margin": 0.3, "min_duration_s": 5.0, "lead_s": 0.7, "temperature": 3.0}
 CHANGED |= {"evidence_hz": 1.0, "decide_at": 0.95, "decide_hz": 0.5, "belief_hz": 0.5, "free_order": 0.9}
-CHANGED |= {"unfamiliar_per_h": 900.0}
+CHANGED |= {"unfamiliar_per_h": 900.0, "now_temperature": 4.0}
 FAMILIARITY = dataclasses.replace(familiar_input(np.zeros((1, len(LABELS)))), scale=np.full(len(LABELS), 0.05))
 
 # {what decides: (its thresholds, those that change nothing)}
 DECIDERS: dict[str, tuple[DecoderConfig, set[str]]] = {
-    "hysteresis": (DecoderConfig(0.2, 0.4, 0.0, 0.5), {"evidence_hz", *NEW_THRESHOLDS}),
+    "hysteresis": (DecoderConfig(0.2, 0.4, 0.0, 0.5), {"evidence_hz", "now_temperature", *NEW_THRESHOLDS}),
     "filter": (DecoderConfig(0.2, 0.4, 0.0, 0.5, evidence_hz=4.0), {"margin", "decide_hz"}),
     "belief": (DecoderConfig(min_duration_s=0.5, decide_at=0.7), {"smooth_s", "confirm_s", "margin", "evidence_hz"}),
 }

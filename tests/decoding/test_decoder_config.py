@@ -61,6 +61,7 @@ def test_settings_and_curve_survive_the_file_and_the_checkpoint(tmp_path: Path) 
         *(("curve", [{"f1_50": value}]) for value in list[Any](["9", True, [], float("inf")])),
         *((name, value) for name in NEW_THRESHOLDS for value in (-0.1, 1001, "1", None, True)),
         *((name, 1) for name in ("decide_at", "free_order")),
+        *(("now_temperature", value) for value in (0, -1.0, 101, "1", None, True)),
     ],
 )
 def test_a_bad_value_in_the_file_is_one_clear_error(tmp_path: Path, key: str, value: Any) -> None:

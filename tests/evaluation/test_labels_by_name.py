@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.commands.options.calibration_inputs import labelled_evidence
+from edge_hal.calib.confidence import Evidence, collect
+from edge_hal.commands.options.calibration_inputs import labelled_posteriors
 from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
 from edge_hal.learning.data.dataset import load_dataset
@@ -40,12 +41,18 @@ def load(root: Path) -> VideoSet:
     return load_dataset(root, split=1, part="test", with_labels=True, rate_hz=RATE_HZ, layout="DT", background="turn")
 
 
+def evidence_of(root: Path) -> list[Evidence]:
+    checkpoint = load_checkpoint(root / "run")
+    _, posteriors, labels = labelled_posteriors(root, checkpoint, 1, "valid", no_progress)
+    return collect(posteriors, labels, checkpoint.decoder, checkpoint.spec)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_order_of_the_mapping_changes_no_score(root: Path, seed: int) -> None:
     mapped(root, list(ACTIONS))
     videos = load(root)
     expected = checkpoint_scores(root / "run", videos)
-    _, evidence = labelled_evidence(root, load_checkpoint(root / "run"), 1, "valid", no_progress)
+    evidence = evidence_of(root)
     mapped(root, [list(ACTIONS[::-1]), ["grasp", "turn", "reach", "place"], ["place", "reach", "grasp", "turn"]][seed])
     other = load(root)
     matched = with_labels_of(other, ACTIONS, "the run")
@@ -54,7 +61,7 @@ def test_the_order_of_the_mapping_changes_no_score(root: Path, seed: int) -> Non
     assert checkpoint_scores(root / "run", matched) == expected
     with pytest.raises(EdgeHalError, match="other labels"):
         checkpoint_scores(root / "run", other)
-    _, found = labelled_evidence(root, load_checkpoint(root / "run"), 1, "valid", no_progress)
+    found = evidence_of(root)
     assert [(e.label, e.right) for e in found] == [(e.label, e.right) for e in evidence] and found
 
 
@@ -67,7 +74,7 @@ def test_actions_that_only_one_side_has_are_told(root: Path, capsys: pytest.Capt
     assert "do not have 1 step (sing)" in second
     truth = [[ACTIONS[k] for k in video.labels] for video in with_labels_of(load(root), ACTIONS, "it").videos]
     assert [[found.labels[k] for k in video.labels] for video in found.videos] == truth
-    labelled_evidence(root, load_checkpoint(root / "run"), 1, "valid", no_progress)
+    labelled_posteriors(root, load_checkpoint(root / "run"), 1, "valid", no_progress)
     assert "dance" in capsys.readouterr().err
 
 

@@ -266,8 +266,10 @@ def test_what_cannot_take_over_is_refused_and_the_old_one_goes_on(
 
         assert "model_hz" in replaced(lambda: known_bundle(path, 10.0))
         assert "SHA-256" in replaced(lambda: (path / "level0.c1.fp32.onnx").write_bytes(b"broken"))
+        assert "lacks level0.c1.fp32.onnx; export" in replaced(lambda: (path / "level0.c1.fp32.onnx").unlink())
         assert "no bundle" in replaced(lambda: shutil.rmtree(path))
         assert "decoder.json" in replaced(lambda: (path / "decoder.json").write_text("{"))
+        assert "line 2" in replaced(lambda: (path / "decoder.json").write_text('{\n"margin": 7}'))
         assert "not certified" in replaced(lambda: (path / "certificate.json").unlink())
         assert "cannot read" in replaced(lambda: (path / "manifest.json").write_text("[1]" * 9))
         going.more(2)

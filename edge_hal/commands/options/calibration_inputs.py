@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edge_hal.calib.calibration_set import CalibrationRecording
-    from edge_hal.calib.confidence import Evidence
+    from edge_hal.metrics import IntArray
     from edge_hal.model.model_file import Checkpoint
     from edge_hal.progress import Progress
     from edge_hal.spec import PyramidSpec
@@ -109,13 +112,12 @@ def trained_rate_hz(run: Path) -> float | None:
     return load_config(str(path), []).data.rate_hz if path.is_file() else None
 
 
-def labelled_evidence(
+def labelled_posteriors(
     data: Path, checkpoint: Checkpoint, split: int | None, part: str, report: Progress
-) -> tuple[list[str], list[Evidence]]:
-    """Names of the videos of a part, and each decision on them with whether it was right."""
+) -> tuple[list[str], list[NDArray[np.float32]], list[IntArray]]:
+    """Names of the videos of a part; of each the log posteriors (T, H K) and the labels (T,)."""
     import numpy as np
 
-    from edge_hal.calib.confidence import collect
     from edge_hal.commands.evaluate import PARTS, run_config
     from edge_hal.commands.options.train_inputs import load_videos, print_notes
     from edge_hal.learning.data.recordings import read_recordings
@@ -142,4 +144,4 @@ def labelled_evidence(
         labels.append(recording.labels)
         report(f"{part} part", number + 1, len(recordings), "")
     names = [video.name for video in videos.videos]
-    return names, collect(posteriors, labels, checkpoint.decoder, checkpoint.spec)
+    return names, posteriors, labels
