@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ from edge_hal.task_folder import TASK_FILE
 
 ODD = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """Characters that a line of a step list cannot have, or a file in UTF-8."""
+
+
+SETTINGS = {"background": "data.background", "rate_hz": "data.rate_hz", "encoder": "model.encoder.kind"}
+"""Keys of the file that are keys of the configuration too."""
 
 
 class TaskFile(BaseModel):
@@ -59,9 +63,7 @@ class Task:
     def overrides(self, *, pictures: bool) -> list[str]:
         """What the file replaces in the configuration of a model that reads pictures or features, as `--set` takes
         it."""
-        data = {"data.background": self.file.background, "data.rate_hz": self.file.rate_hz}
-        if pictures:
-            data["model.encoder.kind"] = self.file.encoder
+        data = {key: getattr(self.file, name) for name, key in SETTINGS.items() if pictures or name != "encoder"}
         keys = {key: value for key, value in data.items() if value is not None} | _flat(self.file.settings)
         return [f"{key}={json.dumps(value)}" for key, value in keys.items()]
 
@@ -110,6 +112,7 @@ def read_task(root: Path) -> Task | None:
                 raise EdgeHalError(f"{path}, line {line_of(lines, (key, index))}: {name!r} twice", exit_code=2)
     if task.file.steps == ():
         raise EdgeHalError(f"{path}, line {line_of(lines, ('steps',))}: no steps", "", "name them", exit_code=2)
+    _check_once(task.file, path, lines)
     _check_settings(task, path, lines)
     return task
 
@@ -133,6 +136,29 @@ def _checked_names(file: TaskFile, path: Path, lines: Lines) -> TaskFile:
     return file.model_copy(update=changed)
 
 
+def _check_once(file: TaskFile, path: Path, lines: Lines) -> None:
+    """Raises EdgeHalError for a key of the configuration that is written in two ways: only one could count."""
+    first: dict[str, tuple[str, ...]] = {
+        key: (name,) for name, key in SETTINGS.items() if getattr(file, name) is not None
+    }
+    for place in _places(file.settings, ("settings",)):
+        key = ".".join(place[1:])
+        if key in first:
+            why = f"line {line_of(lines, first[key])} sets it too"
+            what = f"{path}, line {line_of(lines, place)}: '{key}' twice"
+            raise EdgeHalError(what, why, "leave one of them out", exit_code=2)
+        first[key] = place
+
+
+def _places(settings: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Where each value is, however the parts of its key are nested."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _places(value, (*above, key))
+        else:
+            yield (*above, key)
+
+
 def _check_settings(task: Task, path: Path, lines: Lines) -> None:
     """Raises EdgeHalError for a preset or a setting that is not valid, with its line."""
     source, overrides = task.config_source() or "tiny", task.overrides(pictures=True)
@@ -141,8 +167,7 @@ def _check_settings(task: Task, path: Path, lines: Lines) -> None:
     except EdgeHalError as error:
         raise EdgeHalError(f"{path}, line {line_of(lines, ('config',))}: {error}", exit_code=2) from error
     places = [("settings", *key.split(".")) for key in _flat(task.file.settings)]
-    above = [key for key in ("background", "rate_hz", "encoder") if getattr(task.file, key) is not None]
-    places = [(key,) for key in above] + places
+    places = [(key,) for key in SETTINGS if getattr(task.file, key) is not None] + places
     try:
         load_config(source, overrides)
     except EdgeHalError:

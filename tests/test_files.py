@@ -83,6 +83,14 @@ def test_several_files_are_written_all_or_none(tmp_path: Path, monkeypatch: pyte
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "1", "b": "\u00e9"}
 
 
+def test_files_with_the_longest_names_are_written(tmp_path: Path) -> None:
+    """Names that differ at their end only, which temporary files must not have in common."""
+    files = {f"{'ü' * 120}{number:03}.frames.txt": str(number) for number in range(3)}
+    assert all(len(os.fsencode(name)) == 254 for name in files)
+    write_files(tmp_path, files)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
 def test_an_error_is_no_longer_than_a_page() -> None:
     error = EdgeHalError("x" * 10**7, "y" * 10**7, "z" * 10**7)
     assert len(str(error)) < 13_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,8 @@ from edge_hal.encoder_kind import AUTO, OWN
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_writable, file_error, write_file
 from edge_hal.task_folder import TASK_FILE
+
+FOLDERS, README_FILE = ("videos", "transcripts", "labels"), "README.md"
 
 TASK = """\
 # What edge-hal should know about this task. All keys are optional; `edge-hal check` checks them.
@@ -83,16 +87,35 @@ def init(
         why = "Chosen with --encoder"
         if encoder == AUTO:  # it takes seconds, and an interrupted one leaves no folder
             encoder, why = _measured()
-        for name in ("videos", "transcripts", "labels"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        with _removed_on_failure(folder):
+            for name in FOLDERS:
+                (folder / name).mkdir(parents=True, exist_ok=True)
+            path = shlex.quote(str(folder))
+            write_file(folder / README_FILE, README.format(name=folder.resolve().name, path=path))
+            write_file(folder / TASK_FILE, TASK.format(encoder=encoder, why=why))
     except OSError as error:
         raise file_error(f"cannot make {folder}", error, "name another folder", path=folder) from error
-    path = shlex.quote(str(folder))
-    write_file(folder / "README.md", README.format(name=folder.resolve().name, path=path))
-    write_file(folder / TASK_FILE, TASK.format(encoder=encoder, why=why))
     print(f"encoder: {encoder}. {why}.")
     print(f"{folder}: put videos into videos/ and their step lists into transcripts/")
     print(f"next: edge-hal check {path}")
+
+
+@contextlib.contextmanager
+def _removed_on_failure(folder: Path) -> Iterator[None]:
+    """Remove what was made in a new or empty folder if the `with` block fails: init refuses a folder that is not empty,
+    and would refuse its own remains."""
+    was_there = folder.is_dir()
+    try:
+        yield
+    except BaseException:
+        for name in (README_FILE, TASK_FILE):
+            (folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # whatever somebody put there meanwhile stays
+            for name in FOLDERS:
+                (folder / name).rmdir()
+            if not was_there:
+                folder.rmdir()
+        raise
 
 
 def _measured() -> tuple[str, str]:

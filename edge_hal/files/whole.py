@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -12,8 +13,10 @@ from pathlib import Path
 
 from .access import file_error
 
+LONGEST_NAME = 255
+"""Bytes of a file name."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-"""Of `renameat2`, see the man page rename(2)."""
+"""Arguments of `renameat2`, see the man page rename(2)."""
 CONTINUE = "run the same command again: it continues where this one stopped"
 
 
@@ -52,7 +55,10 @@ def replacing(path: Path, *, folder: Path | None = None, what: str = "", todo: s
     Raises:
         EdgeHalError: for an OSError in the block or of the renaming.
     """
-    beside = (folder or path.parent) / f".{path.stem}.{os.getpid()}.partial{path.suffix}"
+    end = f".{os.getpid()}.partial{path.suffix}"
+    stem = os.fsencode(path.stem)
+    short = path.stem if len(f".{end}") + len(stem) <= LONGEST_NAME else hashlib.sha256(stem).hexdigest()
+    beside = (folder or path.parent) / f".{short}{end}"
     try:
         yield beside
         _sync(beside)

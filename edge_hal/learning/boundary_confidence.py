@@ -15,7 +15,7 @@ from edge_hal.spec import PyramidSpec
 Array = NDArray[np.floating[Any]]
 
 EVIDENCE_HZ = 1.0
-"""One second of posteriors counts as so many independent observations."""
+"""Independent observations for which one second of posteriors counts."""
 
 
 def without_lag(log_posteriors: Array, spec: PyramidSpec) -> Array:

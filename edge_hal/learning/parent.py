@@ -13,11 +13,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from edge_hal.config import Config, Encoder, Learning, Level, Model
 from edge_hal.encoder_kind import OWN
 from edge_hal.errors import EdgeHalError
@@ -27,61 +22,19 @@ from edge_hal.model.pyramid import Pyramid
 from edge_hal.spec import PyramidSpec
 from edge_hal.task_folder import MODEL_FILE
 
-from .data.recordings import Labels
 from .data.video_set import Video, VideoSet
 from .encoders.pretrained import PretrainedEncoder
-from .hmm.alignment_file import ALIGNMENT_FILE, read_alignment
-from .hmm.first_alignment import FirstAlignment
-from .hmm.known_labels import KnownSegments, align_between
-from .hmm.trust import Evidence
-from .networks.held_out import streamed_posteriors
+from .hmm.alignment_file import ALIGNMENT_FILE, StoredAlignment, read_alignment
 
 HEADS = ("frame", "lagged", "action")
 """Layers whose rows belong to steps."""
 
 
 NAMES = {"features": "features", "video": "video files"}
-UNKNOWN_LOG_P = -30.0
 SLOWER = 0.5
 """Factor of the learning rate of the student where all steps are known: a high rate would overwrite what the run
 knows."""
 SAME = "the model is that of the run: leave out --config, --encoder and --set model..., also in task.yaml"
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What the student learns from; see `learn_student`."""
-
-    features: Sequence[Tensor]
-    labels: Sequence[Labels]
-    teacher: Sequence[NDArray[np.float32]] | None
-    copies: Sequence[Sequence[Tensor]]
-
-
-@dataclass(frozen=True)
-class Recalled:
-    """What a run says of videos whose steps it knows.
-
-    Attributes:
-        log_posteriors: (T, K) per video.
-        rehearsed: front-end features (T, 3 D) of the part of its own training videos that it kept, and its log
-            posteriors (T, K) of them; None if they have steps that are no steps now.
-    """
-
-    alignment: FirstAlignment
-    log_posteriors: list[NDArray[np.float32]]
-    rehearsed: tuple[Tensor, NDArray[np.float32]] | None
-
-    def with_rehearsed(self, shown: Shown) -> Shown:
-        """With what is rehearsed. The posteriors are those of the run."""
-        known = [] if self.rehearsed is None else [self.rehearsed]
-        seen = [x for x, _ in known]
-        return Shown(
-            [*shown.features, *seen],
-            [*shown.labels, *(log_p.argmax(1) for _, log_p in known)],
-            [*self.log_posteriors, *(log_p for _, log_p in known)],
-            [[*views, *seen] for views in shown.copies],
-        )
 
 
 @dataclass(frozen=True)
@@ -116,8 +69,7 @@ class Parent:
     def trained_on(self, videos: Sequence[Video]) -> list[str]:
         """Names of the videos that the run was trained on: those of the same name and about the same length, since
         labels may have cut them. Raises EdgeHalError if its alignment cannot be read."""
-        path = self.checkpoint.path / ALIGNMENT_FILE
-        known = read_alignment(path) if path.is_file() else {}
+        known = _aligned(self.checkpoint)
 
         def same(video: Video) -> bool:
             frames = known.get(video.name, {}).get("frames")
@@ -126,45 +78,6 @@ class Parent:
             return isinstance(frames, int) and abs(frames - video.length) <= about
 
         return [video.name for video in videos if same(video)]
-
-    @torch.inference_mode()
-    def recalled(
-        self,
-        vectors: Sequence[NDArray[np.float32]],
-        labels: tuple[str, ...],
-        lists: Sequence[Sequence[int]],
-        known_segments: Sequence[KnownSegments | None] | None,
-    ) -> Recalled | None:
-        """What the run says of videos whose steps it knows; None if it does not know all of them.
-
-        Args:
-            vectors: (T, D) per video. labels: names of the steps. lists: the step list of each video.
-            known_segments: (T,) per video, see `known_labels.py`.
-        """
-        known = self.known(labels)
-        if any(step not in known for steps in lists for step in steps):
-            return None
-        posteriors = [self._log_posteriors(x, known, len(labels)) for x in vectors]
-        aligned, evidence = [], []
-        for index, (log_p, steps) in enumerate(zip(posteriors, lists, strict=True)):
-            segments = None if known_segments is None else known_segments[index]
-            found = align_between(log_p, steps, np.full(len(log_p), -1) if segments is None else segments)
-            aligned.append(found)
-            evidence.append(Evidence(agreement=float((log_p.argmax(1) == found).mean())))
-        seen = self.checkpoint.reference.get("x")
-        rehearsed = None
-        if seen is not None and set(self.spec.labels) <= set(labels):
-            rehearsed = self.front_end(torch.from_numpy(seen)), self._log_posteriors(seen, known, len(labels))
-        return Recalled(FirstAlignment(aligned, evidence), posteriors, rehearsed)
-
-    def _log_posteriors(self, x: NDArray[np.float32], known: Mapping[int, int], count: int) -> NDArray[np.float32]:
-        """(T, count) of vectors (T, D), at the time that they describe."""
-        (heads,) = streamed_posteriors(self.checkpoint.pyramid, [self.front_end(torch.from_numpy(x))])
-        frame = heads[:, : len(self.spec.labels)]
-        at = np.minimum(np.arange(len(x)) + self.spec.lag_ticks, len(x) - 1)
-        log_p = np.full((len(x), count), UNKNOWN_LOG_P, np.float32)
-        log_p[:, list(known)] = frame[at][:, list(known.values())]
-        return np.asarray(log_p - np.logaddexp.reduce(log_p, axis=1, keepdims=True))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -281,6 +194,7 @@ def open_parent(run: Path) -> Parent:
     """
     try:
         checkpoint = load_checkpoint(run)
+        _aligned(checkpoint)
     except EdgeHalError as error:
         todo = "give the folder of a complete run, or a task folder that has one"
         raise EdgeHalError(f"cannot begin with {run}", f"{error.what}: {error.why}", todo, exit_code=2) from error
@@ -290,6 +204,12 @@ def open_parent(run: Path) -> Parent:
         name = "/".join(folder.parts[-3:])
     digest = hashlib.sha256((checkpoint.path / MODEL_FILE).read_bytes()).hexdigest()
     return Parent(checkpoint, name, digest)
+
+
+def _aligned(checkpoint: Checkpoint) -> StoredAlignment:
+    """The alignment of its videos, if it kept one. Raises EdgeHalError if it cannot be read."""
+    path = checkpoint.path / ALIGNMENT_FILE
+    return read_alignment(path) if path.is_file() else {}
 
 
 def slower(learning: Learning) -> Learning:

@@ -19,9 +19,10 @@ from .data.recordings import Labels
 from .hmm.first_alignment import statistics
 
 SMALL = 1e-8
-"""Of the largest variance: what is below is rounding, and is not scaled to deviation 1."""
+"""Variances below this share of the largest one are rounding, and are not scaled to deviation 1."""
 STARTER_COMPONENTS, DISCRIMINANT_COMPONENTS = 24, 64
-"""Of the vectors of a pretrained encoder: what the first alignment sees, and what the discriminants are found in."""
+"""Principal components of the vectors of a pretrained encoder: those that the first alignment sees, and those in which
+the discriminants are found."""
 SHRINKAGE = 0.1
 SMALLEST = 1e-12
 """Variance within segments is taken for no less, so that vectors that never change have discriminants too."""

@@ -10,11 +10,13 @@ run is complete.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +43,12 @@ from .label_worth import LabelWorth
 
 TODO = "choose another --out"
 LABELS_FILE = "labels.json"
+LOCK = "lock"
 
 
 class RunDirectory:
-    """A run that is being written. Nothing is written before `begin`.
+    """A run that is being written. Nothing is written before `begin`. From then until `close` no other process can
+    begin it.
 
     Raises:
         EdgeHalError: the directory holds a complete run, a run with other settings or videos or of another version,
@@ -61,16 +65,10 @@ class RunDirectory:
         init: str | None = None,
     ) -> None:
         self.path, self.last = path, path / "last"
+        self._locked: BufferedWriter | None = None
         self._settings, self._identity = self.last / "settings.json", identity_of(config, seed, videos, alignment, init)
         try:
-            if (path / MODEL_FILE).exists():
-                raise EdgeHalError(f"{path} already holds a complete run", "", "choose another --out, or delete it")
-            if self._settings.is_file() and self._settings.read_text() != self._identity:
-                raise EdgeHalError(
-                    f"{path} holds an unfinished run with other settings or videos, or of another version",
-                    "resuming it would mix the two",
-                    "choose another --out, or delete it",
-                )
+            self._check_ours()
             if not self._settings.is_file() and not _has_not_begun(path):
                 raise EdgeHalError(f"{path} is not empty and no run", "", "choose another --out")
             check_writable(path, todo=TODO)
@@ -80,13 +78,54 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise file_error(f"cannot write {path}", error, TODO) from error
 
+    def _check_ours(self) -> None:
+        """Raises EdgeHalError for a complete run, and for an unfinished one of another training."""
+        if (self.path / MODEL_FILE).exists():
+            raise EdgeHalError(f"{self.path} already holds a complete run", "", "choose another --out, or delete it")
+        if self._settings.is_file() and self._settings.read_text() != self._identity:
+            raise EdgeHalError(
+                f"{self.path} holds an unfinished run with other settings or videos, or of another version",
+                "resuming it would mix the two",
+                "choose another --out, or delete it",
+            )
+
     def begin(self) -> None:
-        """Write the settings. From now on the run can be resumed."""
+        """Write the settings. From now on the run can be resumed.
+
+        Raises:
+            EdgeHalError: another process is writing this run, or has written another one there meanwhile; or the
+                directory cannot be written.
+        """
         try:
             self.last.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            self._check_ours()
             write_file(self._settings, self._identity, todo=TODO)
         except OSError as error:
             raise file_error(f"cannot write {self.path}", error, TODO) from error
+
+    def _lock(self) -> None:
+        """Two trainings in one directory would go on with each other's weights. It ends with this process: forked
+        workers do not inherit a lock of `lockf`."""
+        self._locked = (self.last / LOCK).open("ab")
+        try:
+            fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):  # else the file system has no locks
+                what, todo = f"another training is writing {self.path}", "run the same command again when it has ended"
+                raise EdgeHalError(what, "", f"{todo}, or choose another --out") from error
+
+    def close(self) -> None:
+        """Let other processes begin it."""
+        if self._locked is not None:
+            self._locked.close()
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def check_begun(self) -> None:
         """Raises EdgeHalError if this process does not see what the first one wrote with `begin`."""
@@ -143,9 +182,11 @@ def run_to_write(
 
 
 def _has_not_begun(run: Path) -> bool:
-    """Whether nothing is in `run` but an empty `last/`, as after an interruption of `RunDirectory.begin`."""
+    """Whether nothing is in `run` but a `last/` without settings, as after an interruption of `RunDirectory.begin`."""
     inside = list(run.iterdir()) if run.exists() else []
-    return not inside or (inside == [run / "last"] and inside[0].is_dir() and not any(inside[0].iterdir()))
+    if inside != [run / "last"] or not inside[0].is_dir():
+        return not inside
+    return all(path.name == LOCK for path in inside[0].iterdir())
 
 
 def identity_of(

@@ -33,7 +33,7 @@ from .networks.held_out import streamed_posteriors
 
 WITHIN_S = 0.5
 PRIOR_BOUNDARIES = 2.0
-"""The confidence without corrections counts as much as so many corrected boundaries of the same two steps."""
+"""Corrected boundaries of the same two steps for which the confidence without corrections counts."""
 
 
 @dataclass(frozen=True)

@@ -66,37 +66,37 @@ def train(
         assert task is not None
         out = world.from_first(partial(run_to_write, task, config, seed, videos, alignment, begun))
     world.check_same(identity_of(config, seed, videos, alignment, begun))
-    run = RunDirectory(out, config, seed, videos, alignment, begun)
-    world.wait()  # all have looked at the directory before the first one writes into it
+    with RunDirectory(out, config, seed, videos, alignment, begun) as run:
+        world.wait()  # all have looked at the directory before the first one writes into it
 
-    training = Training(videos, config, run, seed, progress, cache, world, workers, pretrained, parent)
-    seen = training.look(alignment, accept_damaged=accept_damaged)
-    aligned = training.align(seen)
-    copies = training.copies(seen)
-    pyramid = training.learn(seen, aligned, copies)
-    progress("decoder", 0, 1, "")
-    streamed = training.stream(pyramid, seen, aligned, copies)
-    if not world.first:
+        training = Training(videos, config, run, seed, progress, cache, world, workers, pretrained, parent)
+        seen = training.look(alignment, accept_damaged=accept_damaged)
+        aligned = training.align(seen)
+        copies = training.copies(seen)
+        pyramid = training.learn(seen, aligned, copies)
+        progress("decoder", 0, 1, "")
+        streamed = training.stream(pyramid, seen, aligned, copies)
+        if not world.first:
+            return run.path
+        decoder = training.decide(seen, aligned, streamed)
+        progress("decoder", 1, 1, "")
+
+        names = [recording.name for recording in seen.recordings]
+        run.complete(
+            config,
+            pyramid,
+            seen.front_end,
+            decoder,
+            provenance_of(config, seed, videos, training.stage("student").device)
+            | encoder_of(config, pretrained, run.path)
+            | ({} if parent is None else parent.provenance),
+            reference_of(videos, config, seen.recordings, seen.vectors),
+            alignment_entries(seen.recordings, aligned.labels, videos.labels, aligned.evidence),
+            seen.familiarity,
+            held_out_of(seen.spec, names, streamed, aligned.labels) if training.holds_out else None,
+            aligned.worth,
+        )
         return run.path
-    decoder = training.decide(seen, aligned, streamed)
-    progress("decoder", 1, 1, "")
-
-    names = [recording.name for recording in seen.recordings]
-    run.complete(
-        config,
-        pyramid,
-        seen.front_end,
-        decoder,
-        provenance_of(config, seed, videos, training.stage("student").device)
-        | encoder_of(config, pretrained, run.path)
-        | ({} if parent is None else parent.provenance),
-        reference_of(videos, config, seen.recordings, seen.vectors),
-        alignment_entries(seen.recordings, aligned.labels, videos.labels, aligned.evidence),
-        seen.familiarity,
-        held_out_of(seen.spec, names, streamed, aligned.labels) if training.holds_out else None,
-        aligned.worth,
-    )
-    return run.path
 
 
 def settled(config: Config, videos: VideoSet, parent: Parent | None) -> tuple[Config, PretrainedEncoder | None]:

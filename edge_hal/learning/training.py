@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_hal.calib.fit_decoder import fit_decoder
-from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, PER_H, fit_familiarity
+from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, fit_familiarity
 from edge_hal.config import Config, Learning
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
-from edge_hal.metrics import IntArray, transcript_of
+from edge_hal.metrics import transcript_of
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.model.pyramid import Pyramid
@@ -37,6 +36,7 @@ from .data.video_set import VideoSet
 from .encoders.int8_encoder import quantise_encoder
 from .encoders.pretrained import PretrainedEncoder
 from .encoders.train_encoder import learn_encoder
+from .fitted_decoder import fitted_decoder
 from .hmm.alignment_file import StoredAlignment, first_alignment_from
 from .hmm.first_alignment import thumbnail_vectors
 from .hmm.trust import Evidence
@@ -47,9 +47,9 @@ from .networks.optimise import Stage
 from .networks.student import learn_student
 from .networks.teacher import learn_alignment
 from .networks.world import World
-from .outcome import NORMAL_VIDEOS, fitted_videos
-from .parent import Parent, Recalled, Shown, slower
+from .parent import Parent, slower
 from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
+from .recalled import Recalled, Shown, recall
 from .run_directory import RunDirectory
 from .starter import Starter
 
@@ -210,7 +210,7 @@ class Training:
         learning, starter, recalled = self.config.learning, seen.starter, None
         if self.parent is not None and starter.searches and learning.lists == "exact":
             lists = starter.transcripts
-            recalled = self.parent.recalled(seen.vectors, self.videos.labels, lists, starter.known_segments)
+            recalled = recall(self.parent, seen.vectors, self.videos.labels, lists, starter.known_segments)
         if recalled is not None:
             starter = replace(starter, stored=recalled.alignment)
         if self.pretrained is not None and starter.searches:
@@ -283,21 +283,8 @@ class Training:
 
     def decide(self, seen: Seen, aligned: Aligned, streamed: Sequence[Vectors]) -> DecoderConfig:
         """The decoder, fitted on what the model says of some of the videos."""
-        some = fitted_videos(len(streamed))
-        # A piece of the procedure would break its rules by where it begins.
-        whole = [i for i, video in enumerate(self.videos.videos) if video.whole] or list(range(len(streamed)))
-        decoder = fit_decoder(
-            [streamed[i] for i in some],
-            [aligned.labels[i] for i in some],
-            seen.spec,
-            self.config.decoder.given(),
-            procedure=labels_of_whole(aligned.labels, self.videos),
-            held_out=self.holds_out,
-            normal=[streamed[whole[i]] for i in fitted_videos(len(whole), NORMAL_VIDEOS)],
-        )
-        if seen.familiarity is None:
-            return decoder
-        return replace(decoder, unfamiliar_per_h=self.config.decoder.given().get("unfamiliar_per_h", PER_H))
+        more = {"held_out": self.holds_out, "familiar": seen.familiarity is not None}
+        return fitted_decoder(self.videos, seen.spec, self.config.decoder.given(), aligned.labels, streamed, **more)
 
     @property
     def holds_out(self) -> bool:
@@ -310,11 +297,3 @@ class Training:
         if aligned.recalled is not None:
             learning = slower(learning)
         return learning, None if self.parent is None else self.parent.begin
-
-
-def labels_of_whole(labels: Sequence[IntArray], videos: VideoSet) -> list[IntArray]:
-    """The labels of the whole videos, from which the procedure is learned; all labels, if those lack a step."""
-    whole = [found for found, video in zip(labels, videos.videos, strict=True) if video.whole]
-    if not whole or set(np.unique(np.concatenate(list(labels)))) - set(np.unique(np.concatenate(whole))):
-        return list(labels)
-    return whole

@@ -11,13 +11,13 @@ from edge_hal.errors import EdgeHalError
 
 CASCADE = "haarcascade_frontalface_default.xml"
 MARGIN = 0.15
-"""Of a face that is blurred around it."""
+"""Share of the size of a face that is blurred around it."""
 SMALLEST = 0.03
 """Faces smaller than this share of the picture's height are not looked for."""
 FACE_PX = 24
 """Size of the faces that the detector was trained on."""
 CELLS = 6
-"""A blurred face is made of so many cells in each direction."""
+"""Cells of a blurred face in each direction."""
 QUALITY = 90
 
 

@@ -19,9 +19,9 @@ from edge_hal.rate import instant_ns
 from .video_file import VideoFile
 
 FURTHER_NS = 3 * 10**9
-"""Frames so far ahead are decoded one after the other; for those further away the file is sought."""
+"""Up to this far ahead frames are decoded one after the other; for frames further away the reader seeks in the file."""
 EARLIER_NS = (0, 2 * 10**9, 10 * 10**9, 60 * 10**9)
-"""If no key frame is found before the time wanted, it is looked for so much earlier, then from the begin."""
+"""If no key frame is found before the wanted time, the search begins this much earlier, then at the beginning."""
 
 
 class FrameReader:

@@ -9,7 +9,7 @@ from pathlib import Path
 from .open_video import open_pyav
 
 UNIT = Fraction(1, 90_000)
-"""Of the time stamps: seconds."""
+"""Unit of the time stamps, in seconds."""
 
 
 def write_motion_jpeg(path: Path, pictures: Iterable[tuple[int, bytes]], size: tuple[int, int], period_ns: int) -> None:

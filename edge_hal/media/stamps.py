@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from edge_hal.rate import instant_ns
 
 REORDER_S = 2
-"""Frames are stored in the order of decoding: a stamp may be so much earlier than the one stored before it."""
+"""Frames are stored in the order of decoding: a stamp may be this much earlier than the one stored before it."""
 JUMP_S = 10
 """A step further than this, forwards or beyond `REORDER_S` back, is checked against the stamps that follow."""
 FOLLOWING = 4
-"""So many stamps that follow are looked at."""
+"""Following stamps that are looked at."""
 GAP_S = 0.5
 """Shorter gaps are not counted as missing: cameras drop single frames."""
 

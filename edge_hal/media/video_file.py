@@ -28,7 +28,7 @@ PROBED = 32
 MOST_PROBED = 2000
 NO_TIMESTAMPS = 128  # AVFMT_NOTIMESTAMPS
 ATTEMPTS = 100
-"""So many failed reads in a row end a file."""
+"""Failed reads in a row after which a file counts as ended."""
 REPRODUCIBLE = 0x10 | 0x40000 | 0x80000
 """SWS_POINT | SWS_ACCURATE_RND | SWS_BITEXACT of libswscale. Its other conversions round as is fastest on a processor:
 pictures then differ between machines, by 2 of 255 and, for 10-bit video, by up to 33."""

@@ -15,10 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from edge_hal.bundle import file_hash
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.errors import EdgeHalError
-from edge_hal.files import check_readable
+from edge_hal.files import check_readable, file_error
 from edge_hal.files.untrusted import parse_json
 from edge_hal.spec import PyramidSpec
 from edge_hal.task_folder import MODEL_FILE
@@ -123,6 +124,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     encoder = file.with_name(ENCODER_FILE) if spec.encoder is not None else None
     if encoder is not None and not encoder.is_file():
         raise EdgeHalError(f"{file} lacks the frame encoder", f"{encoder} is missing", todo)
+    if encoder is not None:
+        _check_encoder(encoder, provenance, todo)
     return Checkpoint(
         path=file.parent,
         spec=spec,
@@ -134,6 +137,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
         reference=_reference(file.with_name(REFERENCE_FILE)),
         familiarity=familiarity,
     )
+
+
+def _check_encoder(graph: Path, provenance: Mapping[str, Any], todo: str) -> None:
+    """Raises EdgeHalError if the graph is not the one that the pyramid was trained with, as far as the run says: its
+    vectors would mean something else."""
+    made_by = provenance.get("encoder")
+    wanted = made_by.get("sha256") if isinstance(made_by, dict) else None
+    try:
+        differs = wanted is not None and file_hash(graph) != wanted
+    except OSError as error:
+        raise file_error(f"cannot read the frame encoder {graph}", error, path=graph) from error
+    if differs:
+        raise EdgeHalError(f"{graph} is not the frame encoder of this run", "it is damaged or of another run", todo)
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], spec: PyramidSpec) -> None:

@@ -18,6 +18,7 @@ from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
 from edge_hal.learning.data.check_videos import Problem
 from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.run_directory import RunDirectory
 from edge_hal.learning.train import train
 from edge_hal.task_file import read_task
 from edge_hal.task_folder import newest_bundle, newest_run, runs
@@ -79,6 +80,18 @@ def test_an_init_that_is_interrupted_while_it_measures_leaves_no_folder(
     assert command("init", "task").returncode == 130
     assert not (tmp_path / "task").exists()
     assert command("init", "task", "--encoder", "own").returncode == 0
+
+
+def test_an_init_that_cannot_write_leaves_nothing_and_works_again(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "empty").mkdir()
+    full = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "
+    full += "runpy.run_module('edge_hal', {}, '__main__')"
+    for name in ("new", "empty"):
+        code, _, err = call("init", name, "--encoder", "own", code=full, cwd=tmp_path)
+        assert code == 1 and "make room" in err
+        assert (tmp_path / name).exists() == (name == "empty")
+        again = command("init", name, "--encoder", "own")
+        assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.slow
@@ -186,6 +199,35 @@ def test_an_unfinished_run_is_taken_again_only_by_the_same_training(tmp_path: Pa
     assert begin(root, seed=1) == root / "runs" / "10"
     (root / "runs" / "11" / "last").mkdir(parents=True)
     assert begin(root) == root / "runs" / "11"  # it was interrupted before it had begun
+
+
+def test_a_run_that_is_being_written_is_not_begun_by_another_process(tmp_path: Path) -> None:
+    """Both would go on with each other's weights."""
+    root, command = small_task(tmp_path / "task"), ("train", "task", "--config", str(CONFIG))
+    first = start(*command, cwd=tmp_path)
+    until_exists(root / "runs" / "1" / "last" / "settings.json", first)
+    first.send_signal(signal.SIGSTOP)
+    before = contents(root)
+    second = in_a_child(tmp_path, *command)
+    first.kill()
+    assert second.returncode == 1 and "another training is writing task/runs/1" in second.stderr
+    assert contents(root) == before
+    finish(first)
+    again = in_a_child(tmp_path, *command)
+    assert again.returncode == 0 and [run.name for run in runs(root)] == ["1"], again.stderr
+
+
+def test_a_run_that_another_training_has_begun_meanwhile_stays_its_own(tmp_path: Path) -> None:
+    """Both looked at the directory before either wrote into it."""
+    videos = load_dataset(small_task(tmp_path / "task"), split=None, part="train", rate_hz=20)
+    path, config = tmp_path / "run", load_config(str(CONFIG))
+    first, second = (RunDirectory(path, config, seed, videos) for seed in (0, 1))
+    with first, second:
+        first.begin()
+        before = contents(path)
+        with pytest.raises(EdgeHalError, match="an unfinished run with other settings"):
+            second.begin()
+        assert contents(path) == before
 
 
 @pytest.mark.parametrize("name", ["__version__", "torch.__version__"])

@@ -200,6 +200,10 @@ def test_a_run_that_is_damaged_or_has_no_weights_is_refused(tmp_path: Path, more
     (run / "model.safetensors").unlink()
     with pytest.raises(EdgeHalError, match=r"it has no model\.safetensors"):
         parent_of(more, run)
+    (run / "model.safetensors").write_bytes(whole)
+    (run / "alignment.json").write_text("{")
+    with pytest.raises(EdgeHalError, match=r"cannot begin with .* cannot read the alignment"):
+        parent_of(more, run)
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "task.yaml").write_text("")
     with pytest.raises(EdgeHalError, match="no complete run"):

@@ -20,10 +20,10 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import frame_labels
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.video_set import Video, VideoSet
+from edge_hal.learning.fitted_decoder import labels_of_whole
 from edge_hal.learning.networks.world import World
 from edge_hal.learning.run_directory import RunDirectory
 from edge_hal.learning.train import train
-from edge_hal.learning.training import labels_of_whole
 from edge_hal.metrics import TransitionPoint, score_transitions, transitions_of
 from edge_hal.model.model_file import load_checkpoint
 from tests.helpers.processes import TIMEOUT_S, call, contents, finish, start, until_exists

@@ -12,7 +12,7 @@ import pytest
 
 from edge_hal.config import load_config
 from edge_hal.errors import EdgeHalError
-from edge_hal.learning import training
+from edge_hal.learning import fitted_decoder
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.labels.folder import read_given_labels
 from edge_hal.learning.data.video_set import VideoSet
@@ -52,8 +52,8 @@ def test_limits_of_deviations_are_fitted_on_whole_videos(tmp_path: Path, monkeyp
         seen.update(fitted=len(streamed), normal=len(more["normal"]), procedure=len(more["procedure"]))
         return real(streamed, labels, *rest, **more)
 
-    real = training.fit_decoder
-    monkeypatch.setattr(training, "fit_decoder", fit_decoder)
+    real = fitted_decoder.fit_decoder
+    monkeypatch.setattr(fitted_decoder, "fit_decoder", fit_decoder)
     learn(replace(videos, videos=marked), tmp_path / "run")
     assert seen == {"fitted": 6, "normal": 4, "procedure": 4}
 

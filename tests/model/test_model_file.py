@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -138,6 +139,17 @@ def test_a_truncated_file_is_refused_wherever_it_ends(run: Path, data: st.DataOb
 def test_without_the_encoder_the_model_is_of_no_use(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run", small_spec(size=7, encoder=EncoderSpec(16, 16, 7)))
     assert "encoder.onnx is missing" in refused(run).why
+
+
+def test_the_encoder_is_the_one_of_training_if_the_run_names_it(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", small_spec(size=7, encoder=EncoderSpec(16, 16, 7)))
+    (run / "encoder.onnx").write_bytes(b"a graph")
+    load_checkpoint(run)  # earlier versions did not name it
+    made_by = {"encoder": {"kind": "own", "sha256": hashlib.sha256(b"a graph").hexdigest()}}
+    rewrite(run / MODEL_FILE, lambda metadata, _: metadata["provenance"].update(made_by))
+    assert load_checkpoint(run).encoder == run / "encoder.onnx"
+    (run / "encoder.onnx").write_bytes(b"a gra")
+    assert "encoder.onnx is not the frame encoder of this run" in refused(run).what
 
 
 def test_without_its_configuration_a_run_cannot_be_scored(run: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edge_hal.learning.data.check_videos import Problem
 
 PRINTED = 3
-"""A training prints so many warnings, `edge-hal check` all."""
+"""Warnings that a training prints at most. `edge-hal check` prints all."""
 
 
 def run_of(ckpt: Path | None, data: Path) -> Path:

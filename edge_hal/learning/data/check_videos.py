@@ -27,7 +27,7 @@ from .video_set import VideoSet, without_order
 SEEN_OFTEN_ENOUGH = 2
 MORE_STEPS = "name each part of the procedure that a transition shall begin or end, one a line"
 MOST_SHOWN = 12
-"""Steps of a chain."""
+"""Steps that are named of a chain."""
 
 
 @dataclass(frozen=True)

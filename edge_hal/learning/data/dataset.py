@@ -32,6 +32,7 @@ from .mstcn_files import (
     ACCEPT,
     Kind,
     Layout,
+    check_one_list_each,
     find_kind,
     index_media,
     label_paths,
@@ -95,6 +96,7 @@ def load_dataset(
     missing = missing_files(root, kind, names, files, labelled, timestamps, own)
     if missing:
         raise missing_error(root, missing, len(names))
+    check_one_list_each(root)
     task = read_task(root)
     if task is not None and split is None and part == "test" and not task.file.test:
         notes.append("task.yaml names no test videos: the model may have been trained on those that are scored")
@@ -108,12 +110,15 @@ def load_dataset(
     transcripts: dict[str, tuple[int, ...]] = {}
     frame_labels: dict[str, IntArray] = {}
     lengths: dict[str, int] = {}
-    disagree = []
+    disagree, twice = [], []
     for name in names:
         written, per_frame = label_paths(root, name)
         if written.is_file():
-            # No boundary can be seen between two equal steps: they are one. `check` and `train` say so.
-            transcripts[name] = transcript_of(np.array(read_step_list(written, ids), np.int64))
+            steps = read_step_list(written, ids)
+            # No boundary can be seen between two equal steps: they are one.
+            transcripts[name] = transcript_of(np.array(steps, np.int64))
+            if len(transcripts[name]) < len(steps):
+                twice.append(name)
         stamped = timestamps and name in labelled
         if name in own:
             found = own[name]
@@ -127,6 +132,11 @@ def load_dataset(
                 disagree.append(name)
             if name in labelled and not stamped:
                 frame_labels[name] = read
+    if twice:
+        notes.append(
+            f"the step lists of {count_of(twice, 'video')} name a step twice in a row, which counts once: no boundary "
+            "can be seen there; a file with a step for each frame belongs in labels/"
+        )
     if disagree:
         notes.append(f"{count_of(disagree, 'transcript')} differ from the frame labels collapsed")
 

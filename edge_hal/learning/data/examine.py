@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,24 +13,21 @@ import numpy as np
 
 from edge_hal.config import Config
 from edge_hal.errors import EdgeHalError
-from edge_hal.media.names import composed, printable
 from edge_hal.task_file import read_task
 
 from .check_videos import Problem, check_before_training, check_splits, errors_first
 from .dataset import load_dataset
 from .extraction import Sampling
-from .labels.folder import READERS, read_own_labels, without_video
+from .labels.folder import read_own_labels, without_video
 from .labels.segments import FoundLabels
-from .mstcn_files import Kind, index_media, label_paths, names_in, stem_of, text_files
+from .mstcn_files import Kind, index_media, names_in, text_files
 from .needed_files import missing_error, missing_files
 from .rates import with_model_rate
-from .step_texts import count_of, read_lines
+from .step_texts import read_lines
 from .training_cost import Cost, extraction_times, training_cost
+from .unused_files import unused_files
 from .video_cache import cache_of, cache_place
 from .video_set import Video, VideoSet
-
-OF_TOOLS = (".xml", ".pfsx", ".etf", ".bak")
-"""What annotation tools keep beside labels."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def examine(
         problems.append(_error(error))
     training = names_in(root, files, split, "train", own)
     videos, found = _readable(root, kind, training, files, config, split, own)
-    problems += [*found, *_without_video(root, files)]
+    problems += [*found, *unused_files(root, files)]
     rows = {"videos": f"{len(files)} in {root}, {len(training)} to train on"}
     if videos is None:
         return Examined(rows, errors_first(problems), None)
@@ -169,33 +165,6 @@ def _unreadable_lists(root: Path) -> list[Problem]:
     return found
 
 
-def _without_video(root: Path, files: Mapping[str, Path]) -> list[Problem]:
-    found = []
-    for folder in ("transcripts", "labels"):
-        texts, others = text_files(root / folder)
-        alone = sorted(path.stem for path in texts if composed(path.stem) not in files)
-        if alone:
-            todo = f"check the names: VIDEO.txt belongs to VIDEO.mp4{_meant_for(alone, root, files)}"
-            found.append(Problem("warning", f"{count_of(alone, 'file')} in {folder}/ without a video", todo))
-        if folder == "labels":
-            others = [path for path in others if path.suffix.lower() not in (*READERS, *OF_TOOLS)]
-        if others:
-            types = ".txt" if folder == "transcripts" else ", ".join((".txt", *READERS))
-            what = f"{count_of([printable(path.name) for path in others], 'file')} in {folder}/ ignored"
-            found.append(Problem("warning", f"{what}: of another type than {types}", "save them as one of these"))
-    return found
-
-
-def _meant_for(alone: Sequence[str], root: Path, files: Collection[str]) -> str:
-    """'; is b.txt meant for B?': the first that has nearly the name of a video without a list."""
-    without = {name.casefold(): name for name in sorted(files) if not label_paths(root, name)[0].is_file()}
-    for name in alone:
-        near = difflib.get_close_matches(stem_of(name).casefold(), without, 1, 0.8)
-        if near:
-            return f"; is {printable(name)}.txt meant for {printable(without[near[0]])}?"
-    return ""
-
-
 def _test_part(root: Path, kind: Kind, config: Config, split: int | None) -> list[Problem]:
     """A warning if there is a test part that cannot be scored."""
     task = read_task(root)
@@ -216,13 +185,21 @@ def _rows(videos: VideoSet) -> dict[str, str]:
     rows = {
         "steps": f"{len(videos.labels)}: {', '.join(videos.labels)}",
         "step lists": f"{len({video.transcript for video in videos.videos})} different, of {_span(lists, 'd')} steps",
-        "with frame labels": str(sum(video.labels is not None for video in videos.videos)),
+        "with labels": _labelled(videos),
     }
     seconds = [video.length / video.rate_hz for video in videos.videos if video.rate_hz]
     if seconds:
         rows["length"] = f"{_duration(sum(seconds))} in all, {_span(seconds, '.0f')} s a video"
         rows["frames a second"] = _span(sorted({v.rate_hz for v in videos.videos if v.rate_hz}), "g")
     return rows
+
+
+def _labelled(videos: VideoSet) -> str:
+    """How many videos have labels, and of which frames: '3: of all frames 1, of some frames 2'."""
+    whole = [bool((video.labels >= 0).all()) for video in videos.videos if video.labels is not None]
+    counts = {"all": sum(whole), "some": len(whole) - sum(whole)}
+    told = ", ".join(f"of {which} frames {count}" for which, count in counts.items() if count)
+    return f"{len(whole)}: {told}" if told else "0"
 
 
 def _cost(root: Path, videos: VideoSet, config: Config, graph: Path | None) -> tuple[Cost, dict[str, str]]:

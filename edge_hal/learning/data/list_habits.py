@@ -6,14 +6,19 @@ Nothing is repaired here: a name may have such signs on purpose, and labels and 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 
 from .step_texts import count_of
 
-BEFORE = re.compile(r"(?:\d+\s*[.):]|[-*•–])\s*")
-"""The number or bullet of a line."""
-COLUMNS = re.compile(r"[;\t|]|->|→|=>")
+BEFORE = re.compile(r"(?:[(\[]?\d+\s*[.):\]]|[-*+•–☐☑☒✓✔]\s*(?:\[[ xX]?\])?)\s*")
+"""The number, bullet or box of a line."""
+NUMBER = re.compile(r"(?:step\s*)?[(\[]?(\d+)[.):\]_-]*\s*", re.IGNORECASE)
+"""The number of a line in a list whose lines are counted."""
+COLUMNS = re.compile(r"[;\t|]|->|→|=>|(?:,\s*[\d.:]+){2}|^\d+:\d\d")
+"""Between columns, or a time."""
+SIGNS = " \t.,;:!\"'`“”„‘’‚«»"
+"""Around a name."""
 SHOWN = 5
 
 
@@ -25,8 +30,9 @@ def doubtful(lists: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     """
     names = sorted({name for steps in lists.values() for name in steps})
     groups: dict[str, list[str]] = {}
+    counted = {name: bare for steps in lists.values() for name, bare in _without_count(steps).items()}
     for name in names:
-        groups.setdefault(plain(name), []).append(name)
+        groups.setdefault(plain(counted.get(name, name)), []).append(name)
     alike = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
     if alike:
         more = f"; and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
@@ -40,14 +46,21 @@ def doubtful(lists: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     if tables:
         what = f"{count_of(tables, 'line')} of step lists may hold several steps or columns, and count as one step each"
         yield what, "write one step a line, and nothing else; times belong in labels/ (docs/labels.md)"
-    twice = [video for video, steps in lists.items() if any(a == b for a, b in pairwise(steps))]
-    if twice:
-        what = f"the step lists of {count_of(twice, 'video')} name a step twice in a row: no boundary can be seen there"
-        yield what, "name it once; a file with a step for each frame belongs in labels/"
+
+
+def _without_count(steps: Sequence[str]) -> dict[str, str]:
+    """The names without their numbers, if the lines of this list are counted, from 0 or 1; else nothing. In another
+    list a number is a part of the name: 2 screws."""
+    found = [NUMBER.match(step) for step in steps]
+    numbers = [int(match[1]) for match in found if match]
+    if len(numbers) < max(2, len(steps)) or numbers not in (list(range(len(steps))), list(range(1, len(steps) + 1))):
+        return {}
+    return {step: step[match.end() :] or step for step, match in zip(steps, found, strict=True) if match}
 
 
 def plain(name: str) -> str:
-    """The name without what habits add to it. Names that have nothing else stay different."""
-    bare = BEFORE.sub("", name, count=1) if BEFORE.match(name) else name
-    bare = " ".join(re.split(r"[\s_-]+", bare.casefold().strip(" \t.,;:!\"'")))
+    """The name without what habits and editors add to it. Names that have nothing else stay different."""
+    seen = "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
+    bare = BEFORE.sub("", seen, count=1) if BEFORE.match(seen) else seen
+    bare = " ".join(re.split(r"[\s_\-‐-―]+", bare.casefold().strip(SIGNS)))
     return bare or name

@@ -27,7 +27,8 @@ from .mstcn_files import Layout
 from .step_texts import count_of
 
 ACCEPTED_SHARE = 0.1
-"""A training video may lack this share of its frames. Fewer that are missing are told when they are decoded."""
+"""A training video may lack this share of its frames. Fewer missing frames are
+reported when the video is decoded."""
 
 
 def lacking_frames(videos: Sequence[str]) -> EdgeHalError:

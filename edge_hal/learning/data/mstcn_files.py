@@ -67,16 +67,22 @@ def index_media(root: Path, kind: Kind, notes: list[str] | None = None) -> dict[
                 "rename or remove one of them",
             )
         files[name] = path
+    inside = [printable(path.name) for path in others if path.is_dir()]
+    others = [path for path in others if not path.is_dir()]
     ignored = count_of([printable(path.name) for path in others], "other file")
+    folders = f"{count_of(inside, 'folder')} ignored: subfolders are not read" if inside else ""
     wanted = suffixes[0] if len(suffixes) == 1 else f"a type of video ({', '.join(suffixes[:4])}, ...)"
     if not files:
         what, why = f"{root / folder} is empty", f"it has no file of {wanted}"
         if others:
             what = f"{root / folder} has no file of {wanted}"
             why = f"it has {ignored}"
+        why += f"; {folders}" if folders else ""
         raise EdgeHalError(what, why, f"copy your recordings into {root / folder}")
     if others and notes is not None:
         notes.append(f"{root / folder}: {ignored} ignored, not of {wanted}")
+    if folders and notes is not None:
+        notes.append(f"{root / folder}: {folders}")
     return files
 
 
@@ -184,14 +190,26 @@ def text_files(folder: Path) -> tuple[list[Path], list[Path]]:
     return with_suffix(list_folder(folder), (".txt",)) if folder.is_dir() else ([], [])
 
 
+def check_one_list_each(root: Path) -> None:
+    """Raises EdgeHalError if two step lists have the name of one video, in other Unicode forms or with another suffix:
+    which of them counts would depend on how they are written."""
+    lists: dict[str, Path] = {}
+    for path in text_files(root / "transcripts")[0]:
+        other = lists.setdefault(composed(path.stem), path)
+        if other != path:
+            what = f"two step lists are called {printable(composed(path.stem))}"
+            why = f"{other.name!a} and {path.name!a} in {root / 'transcripts'}"
+            raise EdgeHalError(what, why, "remove one of them")
+
+
 def text_file(folder: Path, name: str) -> Path:
     """The file of a video, in whichever Unicode form its name is written; `.TXT` counts as well."""
     path = folder / f"{name}.txt"
     if path.is_file() or not folder.is_dir():
         return path
     if name.isascii():
-        capital = path.with_suffix(".TXT")
-        return capital if capital.is_file() else path
+        others = (folder / f"{name}{suffix}" for suffix in (".TXT", ".Txt"))
+        return next((other for other in others if other.is_file()), path)
     return next((other for other in text_files(folder)[0] if composed(other.stem) == name), path)
 
 

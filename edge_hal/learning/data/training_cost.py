@@ -19,9 +19,9 @@ from .extraction import Sampling
 from .video_set import Video
 
 MEASURED_S = 1.5
-"""Extraction is measured for so long."""
+"""Time for which extraction is measured."""
 HEAVIER = 3.0
-"""So many times the bytes a second make a video one of another kind."""
+"""A video with more than this many times the bytes a second of the middle one is measured too."""
 
 
 PIXELS, STEPS, WIDTH = 48 * 64, 8, 320

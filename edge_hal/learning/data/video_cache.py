@@ -38,9 +38,9 @@ HEADER_BYTES = 4096
 TYPES = {np.dtype(kind).str: np.dtype(kind) for kind in (np.uint8, np.float32)}
 SUFFIX = ".ticks"
 KEPT_DAYS = 30
-"""A file that no command has read for so long is deleted when another one is added."""
+"""A file that no command has read for this long is deleted when another one is added."""
 ABANDONED_DAYS = 1
-"""An unfinished file that nobody has written to for so long is left from a process that was killed."""
+"""An unfinished file that nobody has written to for this long is left from a process that was killed."""
 FOLDER = ".cache"
 ENCODERS = ".encoder."
 """How the names of folders begin in which workers find the graph of an encoder."""

@@ -24,7 +24,7 @@ SHA256 = {
     "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet-lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
-"""Of the files in the packages of version 0.1.0."""
+"""Hashes of the weight files in the packages of version 0.1.0."""
 MEAN, STD = (127.0,) * 3, (128.0,) * 3
 LICENCE = "Apache-2.0"
 

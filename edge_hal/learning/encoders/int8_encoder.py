@@ -23,7 +23,7 @@ from edge_hal.pictures.encoding import first_pictures
 from edge_hal.spec import EncoderSpec
 
 VIDEOS, SEEN_S = 8, 60.0
-"""Ranges are taken from the first minute of so many training videos."""
+"""Ranges are taken from the first `SEEN_S` seconds of at most `VIDEOS` training videos."""
 
 
 def quantise_encoder(graph: Path, spec: EncoderSpec, videos: Sequence[Video], model_hz: float) -> None:

@@ -33,7 +33,8 @@ IndexArray = NDArray[np.int64]
 
 
 SMALL = 1e-8
-"""Of the size of the numbers, or of the largest variance: what is below is rounding."""
+"""Deviations below this share of the size of the numbers are rounding, and so are variances below this share of the
+largest one."""
 
 
 @dataclass(frozen=True)

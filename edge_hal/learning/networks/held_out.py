@@ -1,5 +1,5 @@
 """Posteriors of videos that a network was not trained on, by two folds. Thresholds are fitted on them, because a
-network knows its own training videos by heart.
+network is too certain on its own training videos.
 
 What the folds share has seen all videos: the alignment, and the frame encoder of kind `own`. With `--init` they begin
 with the weights of the earlier run only if that was trained on none of these videos (`Training.stream`).

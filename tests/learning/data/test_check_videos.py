@@ -87,6 +87,21 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "missing",
     ),
     "without a video": (lines("transcripts/video9.txt", "reach"), "warning", "1 file (video9) in transcripts/ without"),
+    "a step twice in a row": (
+        lines("transcripts/video1.txt", *(ACTIONS[i] for i in (3, 3, 1, 0, 2))),
+        "warning",
+        "the step lists of 1 video (video1) name a step twice in a row",
+    ),
+    "a folder of lists": (
+        lambda root: (root / "transcripts" / "old").mkdir(),
+        "warning",
+        "1 folder (old) in transcripts/ ignored: subfolders are not read",
+    ),
+    "two lists of a video": (
+        lambda root: shutil.copy(root / "transcripts" / "video1.txt", root / "transcripts" / "video1.TXT"),
+        "error",
+        "two step lists are called video1: 'video1.TXT' and 'video1.txt'",
+    ),
     "too short": (short, "error", "video video1 is too short for its"),
     "unreadable": (
         lambda root: (root / "features" / "video2.npy").write_bytes(b"no array"),
@@ -109,6 +124,22 @@ def test_a_problem_is_found(tmp_path: Path, case: str) -> None:
     found = examine(root, config, 1)
     assert {p.level for p in found.problems if told in p.what} == {level}, found.problems
     assert found.problems[0].level == level or level == "warning"
+
+
+def test_labels_are_counted_by_what_they_cover(tmp_path: Path) -> None:
+    root = write_small_data(tmp_path / "data", train=3, test=1)
+
+    def told() -> str:
+        return examine(root, load_config(str(CONFIG)), 1).rows["with labels"]
+
+    assert told() == "0"
+    (root / "labels").mkdir()
+    first, second = ((root / "transcripts" / f"video{n}.txt").read_text().split()[0] for n in (0, 1))
+    (root / "labels" / "video0.txt").write_text(f"3 {first}\n")  # a time stamp
+    assert told() == "1: of some frames 1"
+    (root / "labels" / "video1.csv").write_text(f"begin_s,end_s,step\n0,0.5,{second}\n")
+    shutil.copy(root / "groundTruth" / "video2.txt", root / "labels")
+    assert told() == "3: of all frames 1, of some frames 2"
 
 
 def test_a_split_that_overlaps_is_named_although_it_is_not_trained_on(tmp_path: Path) -> None:

@@ -395,7 +395,7 @@ def test_step_lists_as_people_write_them(root: Path) -> None:
     given = load(root, with_labels=False)
     folder = root / "transcripts"
     folder.mkdir()
-    for name, suffix, end in (("v0", ".txt", "\n\n"), ("v1", ".TXT", "\r\n \t\r\n")):
+    for name, suffix, end in (("v0", ".Txt", "\n\n"), ("v1", ".TXT", "\r\n \t\r\n")):
         steps = next(video.transcript for video in given.videos if video.name == name)
         text = end.join(given.labels[step] for step in steps)
         (folder / f"{name}{suffix}").write_bytes(b"\xef\xbb\xbf" + text.encode())

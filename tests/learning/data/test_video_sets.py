@@ -131,8 +131,16 @@ def test_hidden_files_are_ignored_and_others_named(tmp_path: Path) -> None:
     got = load_dataset(root, split=None, part="train")
     assert [video.name for video in got.videos] == ["v"]
     assert "2 other files (Thumbs.db, v.txt) ignored, not of a type of video (.mp4, " in got.notes[-1]
+    (root / "videos" / "old").mkdir()
+    assert (
+        load_dataset(root, split=None, part="train")
+        .notes[-1]
+        .endswith("1 folder (old) ignored: subfolders are not read")
+    )
     (root / "videos" / "v.mkv").unlink()
-    with pytest.raises(EdgeHalError, match=r"has no file of a type of video .*: it has 2 other files") as caught:
+    with pytest.raises(
+        EdgeHalError, match=r"has no file of a type of video .*: it has 2 other files .*; 1 folder \(old\)"
+    ) as caught:
         load_dataset(root, split=None, part="train")
     assert "copy your recordings into" in caught.value.todo
 

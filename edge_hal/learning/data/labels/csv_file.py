@@ -20,7 +20,7 @@ FILE = "segments.csv"
 NEEDED = ("begin_s", "end_s", "step")
 OF_BOUNDARIES = ("time_s", "from", "to")
 DECIMALS = 6
-"""Of a time: exact for up to 500,000 frames a second."""
+"""Decimals of a time in seconds: exact for up to 500,000 frames a second."""
 
 
 Row = tuple[float, float | None, str, str]

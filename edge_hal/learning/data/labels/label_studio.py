@@ -30,7 +30,7 @@ LOCAL = "/data/local-files/?d="
 UPLOADED = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts before the name of an uploaded file."""
 MALFORMED = (OSError, ValueError, LookupError, TypeError, AttributeError)
-"""What reading an export raises that is none."""
+"""What is raised while a file is read that is no export of Label Studio."""
 
 
 def write_label_studio(videos: Sequence[SegmentedVideo]) -> dict[str, str]:

@@ -29,7 +29,7 @@ from .label_studio import holds_others, write_label_studio
 from .segments import FoundLabels, Mark, SegmentedVideo
 
 SUFFIXES = {"csv": ".csv", "frames": ".txt", "eaf": ".eaf", "label-studio": ".json"}
-"""Of the file of one video, by the format of `edge-hal label`."""
+"""Suffix of the file of one video, by the format of `edge-hal label`."""
 TABLES = (".csv", ".tsv")
 
 

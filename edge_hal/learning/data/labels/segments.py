@@ -23,7 +23,7 @@ from edge_hal.metrics import IntArray, runs_of
 LARGEST_TIME = 1e12
 LATE_S = 1.0
 LATE_SHARE = 0.02
-"""Labels may end so much later than their video. What is later belongs to another video."""
+"""Labels may end later than their video by this share of its length. Later labels belong to another video."""
 
 
 @dataclass(frozen=True)
