@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_hal.errors import EdgeHalError
 from edge_hal.redaction import hide_arguments
 
-from .recording.reader import ReplaySource
+from .recording.replay_source import ReplaySource
 from .sources.base import Source
 from .sources.camera_backends import CameraRequest, check_gstreamer
 from .sources.camera_source import CameraSource

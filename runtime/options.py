@@ -15,15 +15,15 @@ from edge_hal.rate import FPS_RANGE
 from .delivery.prometheus import parse_address
 from .delivery.retention import Retention
 from .network.curve_keys import ServerKeys
-from .network.endpoint import DEFAULT_ENDPOINT
+from .network.endpoint import DEFAULT_ENDPOINT, check_endpoint, check_stream, replay_address
 from .sources.source_spec import SourceKind, SourceSpec
 from .sources.watchdog import Limits
 from .stream.resumed import LONGEST_RESUME_S
 
 LONGEST_HOLD_MS = 600_000.0
-"""Ten minutes. All ticks of a frame that is held may be due at once."""
+"""Ten minutes. The limit is there because all ticks of a held frame may be due at once."""
 MOST_TICKS = 100_000
-"""Between two decisions. So many ticks may wait to be stepped at once."""
+"""Ticks between two decisions. This many ticks may wait to be stepped at once."""
 
 MOST_NOW_HZ = 1000.0
 MOST_THREADS = 512
@@ -111,6 +111,7 @@ class RunOptions:
             EdgeHalError: what and why.
         """
         require_precision(bundle, self.precision)
+        self._check_addresses()
         if bundle.spec.encoder is None and not self.source.may_be_vectors:
             raise EdgeHalError(
                 f"the bundle {self.bundle} takes feature vectors, not pictures",
@@ -145,6 +146,13 @@ class RunOptions:
             if given and not used:
                 why, todo = f"only {by} uses it", f"leave {option} out"
                 raise EdgeHalError(f"{option} with --camera {self.source.log_name}", why, todo, exit_code=2)
+
+    def _check_addresses(self) -> None:
+        check_stream(self.stream)  # a journal would keep the name
+        for address in (self.endpoint, self.replay, self.preview):
+            if address is not None:
+                check_endpoint(address, insecure=self.insecure, encrypted=self.keys is not None)
+        replay_address(self.endpoint, self.replay, kept=self.journal is not None)
 
     def _check_numbers(self) -> None:
         positive = {name: getattr(self, name) for name in ("max_hold_ms", "seconds", "threads", "selfcheck_s")}

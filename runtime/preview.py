@@ -85,19 +85,21 @@ class Preview(Observer):
 
     def _serve(self) -> None:
         socket, topic = self._socket, f"{self._stream}/{TYPE}".encode()
+        wanted = False
         poller = zmq.Poller()
         poller.register(socket.socket, zmq.POLLIN)
         poller.register(socket.connections.monitor, zmq.POLLIN)
         shown, due_s, review_s = None, 0.0, 0.0
         while not self._stop.is_set():
-            wait_s = max(0.0, due_s - time.monotonic()) if socket.wanted else IDLE_S
+            wait_s = max(0.0, due_s - time.monotonic()) if wanted else IDLE_S
             if poller.poll(round(1000 * wait_s)):
                 socket.read()
             if time.monotonic() >= review_s:
                 review_s = time.monotonic() + REVIEW_S
-                socket.connections.review()
+                socket.review()
+            wanted = socket.subscribers(self._stream) > 0
             frame = self._newest
-            if not socket.wanted or time.monotonic() < due_s:
+            if not wanted or time.monotonic() < due_s:
                 continue
             due_s = time.monotonic() + 1 / PICTURE_HZ
             if frame is None or frame is shown or frame.data.ndim != 3:  # a recording may hold vectors

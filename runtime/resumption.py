@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from .delivery.journal import LARGEST_SEQ, OLDEST_NS
+from .delivery.publisher import Publisher
+from .observer import Observer
+from .recording.replay_source import ReplaySource
 from .sources.base import Source
 from .stream.clock import Break
 from .stream.recognizer import Recognizer
@@ -34,6 +37,63 @@ def pause_ns(before: Instant, now: Instant) -> int | None:
     if now.boot_ns > passed_ns + JUMP_NS:  # started since then, yet it has run for longer
         return None
     return passed_ns
+
+
+class Resumer:
+    """Resumes what a recogniser can use of it, tells the observers, and gives the publisher what is to be kept.
+
+    Args:
+        limit_s: the longest pause.
+    """
+
+    def __init__(self, limit_s: float, source: Source, publisher: Publisher, observers: Sequence[Observer]) -> None:
+        self._publisher, self._observers = publisher, observers
+        self._found: Resumption
+        if isinstance(source, ReplaySource):
+            self._found = ReplayedResumption(source.resumed)
+        else:
+            self._found = LiveResumption(limit_s, source, publisher.kept_belief, publisher.next_seq)
+
+    def at_start(self, recognizer: Recognizer) -> Resumed | None:
+        """What the event `start` tells. It is resumed at the first frame."""
+        found = self._found.at_start()
+        usable = self._usable(found, recognizer)
+        if found is not None and usable is None:
+            log.warning("the belief in the journal is not resumed: the bundle has other labels, or follows no belief")
+        return usable
+
+    def at_first_frame(self, recognizer: Recognizer) -> None:
+        self.resume(recognizer, self._usable(self._found.at_first_frame(), recognizer))
+
+    def at_break(self, due: Break, recognizer: Recognizer) -> Resumed | None:
+        """What the event `gap` tells. Then call `resume`."""
+        return self._usable(self._found.at_break(due), recognizer)
+
+    def resume(self, recognizer: Recognizer, found: Resumed | None) -> None:
+        if found is not None:
+            recognizer.resume(found.belief, found.cycle, found.pause_ns / 1e9)
+
+    def note(self, recognizer: Recognizer) -> None:
+        """The recogniser has a new belief."""
+        self._keep(self._found.note(recognizer))
+
+    def close(self, recognizer: Recognizer) -> None:
+        """The epoch has ended, and what is to be said of its cycle was said."""
+        self._keep(self._found.close(recognizer))
+
+    def _usable(self, found: Resumed | None, recognizer: Recognizer) -> Resumed | None:
+        """`found`, if the recogniser can use it; then it is recorded."""
+        if found is None or not recognizer.can_resume(found.belief):
+            return None
+        if recognizer.cycle() is None:
+            found = replace(found, cycle=None)
+        for observer in self._observers:
+            observer.resumed(found)
+        return found
+
+    def _keep(self, noted: Noted | None) -> None:
+        if noted is not None:
+            self._publisher.note(noted)
 
 
 class Resumption(Protocol):

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
 
-from .recording.reader import SOURCE_STATE, ReplaySource
+from .recording.reader import SOURCE_STATE
+from .recording.replay_source import ReplaySource
 from .recording.state_file import State, check_like
 from .stream.clock import FrameClock
 from .stream.recognizer import Recognizer

@@ -29,16 +29,15 @@ from .network.descriptors import Descriptors
 from .observer import Checkpoint, Observer
 from .options import RunOptions
 from .overload_warning import OverloadWarning
-from .recording.reader import ReplaySource
-from .reload import Succession
-from .resumption import LiveResumption, ReplayedResumption, Resumption
+from .recording.replay_source import ReplaySource
+from .reload import Succession, take_over
+from .resumption import Resumer
 from .sources.base import Source
 from .stop import Stop
 from .stream.clock import Break, FrameClock, Tick
 from .stream.latency import Latency
 from .stream.now import NowReporter
 from .stream.recognizer import Recognizer
-from .stream.resumed import Noted, Resumed
 
 log = logging.getLogger("edge_hal.run")
 
@@ -82,11 +81,7 @@ class Session:
         self._vector: NDArray[np.float32] | None = None
         self._pending: list[_PendingTick] = []
         self._overload = OverloadWarning()
-        self._resumption: Resumption
-        if isinstance(source, ReplaySource):
-            self._resumption = ReplayedResumption(source.resumed)
-        else:
-            self._resumption = LiveResumption(options.resume_s, source, publisher.kept_belief, publisher.next_seq)
+        self._resumer = Resumer(options.resume_s, source, publisher, observers)
         self._now = NowReporter(0.0 if options.events == "core" else options.now_hz)
         self._clock = FrameClock(
             recognizer.spec.model_hz,
@@ -106,12 +101,7 @@ class Session:
         engines, bundle = self.recognizer.engines, self.recognizer.bundle.fingerprint
         log.info("bundle %s on %s, %s", bundle[:12], engines.kind, engines.why, extra={"fields": {"bundle": bundle}})
         try:
-            found = self._resumption.at_start()
-            resumed = self._resumed(found)
-            if found is not None and resumed is None:
-                log.warning(
-                    "the belief in the journal is not resumed: the bundle has other labels, or follows no belief"
-                )
+            resumed = self._resumer.at_start(self.recognizer)
             self._publish(self.recognizer.start(self._source.name, None if resumed is None else resumed.told()))
             self._report()
             if not self._stop.asked:
@@ -163,7 +153,7 @@ class Session:
                     observer.frame_taken(*taken, source.period_ns)
                 clock.announce(source.period_ns)
                 if clock.epoch < 0:
-                    self._resume(self._resumed(self._resumption.at_first_frame()))
+                    self._resumer.at_first_frame(self.recognizer)
                 self._process(clock.push(*taken))
             elif source.ended is not None:
                 return source.ended
@@ -230,7 +220,7 @@ class Session:
                 spent_ns["decide"] = time.monotonic_ns() - stepped_ns
                 for event in events:
                     self._publish(event, spent_ns if isinstance(event, Transition) else None)
-                self._keep(self._resumption.note(recognizer))
+                self._resumer.note(recognizer)
                 if self._now.due(recognizer.belief, recognizer.belief_t_ns):
                     self._publish_now(recognizer)
             decided_ns = time.monotonic_ns()
@@ -248,49 +238,27 @@ class Session:
             self._overload.tell(self.recognizer.stream, self.recognizer.spec.model_hz, broken.lost_ticks)
         if broken.reset:
             self._close_cycle()
-        resumed = self._resumed(self._resumption.at_break(broken)) if broken.reset and not last else None
+        resumed = self._resumer.at_break(broken, self.recognizer) if broken.reset and not last else None
         self._publish(self.recognizer.gap(broken, None if resumed is None else resumed.told()))
         if broken.reset:
             self._now.reset()
-        self._resume(resumed)
-
-    def _resumed(self, found: Resumed | None) -> Resumed | None:
-        """`found`, if the recogniser can use it; then it is recorded."""
-        if found is None or not self.recognizer.can_resume(found.belief):
-            return None
-        if self.recognizer.cycle() is None:
-            found = dataclasses.replace(found, cycle=None)
-        for observer in self._observers:
-            observer.resumed(found)
-        return found
-
-    def _resume(self, found: Resumed | None) -> None:
-        if found is not None:
-            self.recognizer.resume(found.belief, found.cycle, found.pause_ns / 1e9)
+        self._resumer.resume(self.recognizer, resumed)
 
     def _close_cycle(self) -> None:
         """The epoch ends: publish what is to be said of its cycle, which may go on in another."""
-        self._publish_all(self.recognizer.close_cycle())
-        self._keep(self._resumption.close(self.recognizer))
+        for event in self.recognizer.close_cycle():
+            self._publish(event)
+        self._resumer.close(self.recognizer)
 
-    def _keep(self, noted: Noted | None) -> None:
-        if noted is not None:
-            self._publisher.note(noted)
-
-    # --- another bundle, another beginning ------------------------------------------------------
+    # --- another bundle -------------------------------------------------------------------------
 
     def _take_over(self, successor: Recognizer, now_ns: int) -> None:
-        """Go on with another bundle. Its state starts empty, so a new epoch begins."""
+        """Go on with another bundle, in a new epoch."""
         self._step()
         self._close_cycle()
         self._clock.interrupt("reload")
-        successor.reset()  # it may have the engines of the one before, with their state
-        successor.succeed(self.recognizer)
-        if successor.engines is not self.recognizer.engines:
-            self.recognizer.engines.close()
+        take_over(self.recognizer, successor)
         self.recognizer, self._vector = successor, None
-        bundle = successor.bundle.fingerprint
-        log.info("bundle %s takes over", bundle[:12], extra={"fields": {"bundle": bundle}})
         checkpoint = self._checkpoint(now_ns)
         for observer in self._observers:
             observer.bundle_changed(successor, checkpoint)
@@ -311,10 +279,6 @@ class Session:
         for observer in self._observers:
             observer.published(event)
 
-    def _publish_all(self, events: Sequence[Event]) -> None:
-        for event in events:
-            self._publish(event)
-
     def _publish_now(self, recognizer: Recognizer) -> None:
         report = recognizer.now()
         assert report is not None
@@ -322,16 +286,13 @@ class Session:
         self._publisher.publish(dataclasses.replace(report, run=run), wait=self._source.waits_for_loop)
 
     def _report(self) -> None:
-        blind = not self._clock.running
-        self._publisher.status(Status(self._tally(), blind, {"session": self._name}, self.health()))
-
-    def _tally(self) -> dict[str, Any]:
-        return self._clock.counters.tally(self._source.intake())
+        counters = self._clock.counters.tally(self._source.intake())
+        self._publisher.status(Status(counters, not self._clock.running, {"session": self._name}, self.health()))
 
     def _end(self, reason: str) -> dict[str, Any]:
         self._ended = True
         self._source.close()  # nothing is captured after this: the counters are final
-        counters = self._tally()
+        counters = self._clock.counters.tally(self._source.intake())
         if reason != "error":
             self._close_cycle()
         end = self.recognizer.end(reason, counters)

@@ -66,7 +66,11 @@ def listen(
     ] = False,
     count: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop after this number of printed events, heartbeats too (default: do not stop)."),
+        typer.Option(
+            min=1,
+            help="Stop after this number of events. Reports such as heartbeats are printed and do not count (default: "
+            "do not stop).",
+        ),
     ] = None,
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop when the stream ends; of several streams, when all have ended.")
@@ -76,7 +80,7 @@ def listen(
 
     In a terminal, the last line shows what most likely goes on at this moment.
     """
-    from edge_hal.events import End, Heartbeat, Now
+    from edge_hal.events import End, Now, Snapshot
     from edge_hal.files import check_readable, check_writable
     from edge_hal.runtime.delivery.client import subscribe
 
@@ -89,6 +93,7 @@ def listen(
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not have every character
     number, line = 0, StatusLine()
     going_on: set[str] = set()
+    ends: dict[str, int] = {}  # the `seq` of the newest `end` of each stream
     with subscribe(connect, stream, replay=replay, begin=begin, cursor=cursor, keys=keys) as events, closing(line):
         line.show(f"waiting for events of {'any stream' if stream is None else stream} at {connect}")
         for event in events:
@@ -100,11 +105,12 @@ def listen(
             if streams.failed():
                 return streams.require_written()
             events.ack()
-            number += 1
+            number += event.durable
             if isinstance(event, End):
                 going_on.discard(event.stream)
-            elif not isinstance(event, Heartbeat):  # one may come after the end
-                going_on.add(event.stream)
+                ends[event.stream] = event.seq
+            elif event.durable or (isinstance(event, Snapshot) and event.last_seq != ends.get(event.stream)):
+                going_on.add(event.stream)  # other reports, and a snapshot after the end, tell nothing new
             if number == count or (until_end and isinstance(event, End) and not going_on):
                 return
 

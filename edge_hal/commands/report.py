@@ -43,7 +43,7 @@ def report(
         ),
     ] = None,
     timezone: Annotated[
-        str | None, typer.Option(help="Time zone of days, hours and shifts, for example Europe/Berlin (default: here).")
+        str | None, typer.Option(help="Time zone of days and shifts, such as Europe/Berlin (default: of this machine).")
     ] = None,
     shifts: Annotated[str, typer.Option(help="When shifts begin, each day.")] = "06:00,14:00,22:00",
     waiting: Annotated[
@@ -126,6 +126,8 @@ def read_events(path: Path) -> Iterator[Event]:
                 begin = got.first if first else position
                 first = False
                 if not got.bodies:
+                    if begin < got.next:  # nothing from here on can be read
+                        yield Lost(stream, 0, begin, got.next - 1)
                     return
                 events: list[Event] = []
                 for seq, body in enumerate(got.bodies, got.begin):

@@ -71,7 +71,7 @@ def run(
     check: service.Check = False,
     task: engine.Task = None,
 ) -> None:
-    """Recognise a camera, a file or a stream of feature vectors, and publish what happens when it happens.
+    """Recognise the steps in a camera, a file or a stream of feature vectors, and publish each event at once.
 
     The run ends with the source, after --seconds, or at SIGINT or SIGTERM. SIGHUP loads the bundle again, or the file
     of --station.

@@ -176,7 +176,7 @@ class _Reader:
 
 def _goes_on(earlier: Cycle, event: Cycle) -> bool:
     """Whether the pass of `event` began with that of `earlier`. The last step of that one may have gone on."""
-    done = [*(earlier.before or ()), *(str(step["action"]) for step in earlier.steps)]
+    done = [*(earlier.before or ()), *(str(step.get("action")) for step in earlier.steps)]
     before = event.before
     return before is not None and len(done) - 1 <= len(before) <= len(done) and list(before) == done[: len(before)]
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -60,7 +60,7 @@ class Site:
             *routes,
             Route("/{name:path}", self._file),
         ]
-        site = Starlette(routes=every, lifespan=self._lifespan, exception_handlers={Exception: _failed})
+        site = Starlette(routes=every, lifespan=self._lifespan, exception_handlers=FAILURES)
         self.app = Guard(site, token, hosts)
 
     @asynccontextmanager
@@ -105,6 +105,14 @@ async def _failed(request: Request, error: Exception) -> Response:
     """A fault of ours. The page shows one line, and the log has the traceback."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return JSONResponse({"error": f"a fault of edge-hal, see its log: {type(error).__name__}: {error}"[:400]}, 500)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """The page has gone before it had sent all; nobody reads the answer."""
+    return Response(status_code=400)
+
+
+FAILURES: Mapping[Any, Callable[[Request, Any], Awaitable[Response]]] = {ClientDisconnect: _left, Exception: _failed}
 
 
 async def until_one_ends(socket: WebSocket, *work: Coroutine[Any, Any, Any] | Awaitable[Any]) -> None:

@@ -34,7 +34,7 @@ log = logging.getLogger("edge_hal")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LARGEST_BATCH = 1000
 LATE_S = 30.0
-"""A target that has not answered for so long is told."""
+"""The log warns of a target that has not answered for this long."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ here."""
 HEADER = 32
 """Bytes of a message beside topic and payload, and some to spare."""
 BRIEF_S, BRIEF = 30.0, 3
-"""So many connections in a row that each last for less than this are told, and those that follow are not."""
+"""The log warns once of `BRIEF` connections in a row that each last for less than `BRIEF_S`."""
 WAKE_S = 0.2
 """How soon a stop ends the wait for a confirmation."""
 LONGEST_LEVEL = 100
@@ -244,8 +244,8 @@ class MqttBroker:
                     log.warning(
                         "the broker %s has ended %d connections, each within %g s: has another bridge the same "
                         "--station '%s', or does the broker limit the size of messages (mosquitto: "
-                        "message_size_limit)? Connecting again each time; it is told again when a connection has "
-                        "lasted longer",
+                        "message_size_limit)? Connecting again each time; no further warning until a connection lasts "
+                        "longer",
                         *(self.shown, BRIEF, BRIEF_S, self.station),
                     )
             self._connected = False

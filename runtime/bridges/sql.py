@@ -38,18 +38,18 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     },
 }
 LOCK_S = 10.0
-"""A lock that another session holds is waited for so long at once. A wait in the server cannot be stopped."""
+"""Longest single wait for a lock that another session holds. A wait in the server cannot be stopped."""
 WAIT_FOR_LOCKS = text("SELECT set_config('lock_timeout', :limit, true) WHERE current_setting('lock_timeout') = '0'")
-"""For one transaction of PostgreSQL, unless the address or the role limits it."""
+"""Sets the limit for one transaction of PostgreSQL, unless the address or the role sets one."""
 TEMPORARY = re.compile(r"locked|busy|disk is full|disk I/O error", re.IGNORECASE)
-"""Of SQLite."""
+"""Messages of SQLite after which trying again helps."""
 REFUSED = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|does not exist|certificate|"
     r"authentication failed|invalid (?:connection option|value)|not permitted to log in|requires? SSL|"
     r"does not support SSL|could not (?:read|load|open) .*file",
     re.IGNORECASE,
 )
-"""Of a PostgreSQL server, or of its client, where trying again does not help."""
+"""Messages of a PostgreSQL server, or of its client, after which trying again does not help."""
 PASSING = re.compile(r"08|40|53|57|58|25006|55P03|23505|42P07")
 """Begin of the error codes of PostgreSQL that pass: connection, rollback, resources, shutdown, system, read-only, lock;
 and the two that tell that another bridge creates the tables at the same moment."""

@@ -1,4 +1,4 @@
-"""TLS of a client: whom it trusts, and how it names itself."""
+"""TLS of a client: the certificates that it trusts, and the certificate that it presents."""
 
 from __future__ import annotations
 

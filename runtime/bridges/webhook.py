@@ -34,11 +34,11 @@ log = logging.getLogger("edge_hal")
 
 TIMEOUT_S = 10.0
 LONGEST_S = 30.0
-"""For the whole of a request. `TIMEOUT_S` is only for each part of an answer, however small."""
+"""Limit of a whole request. `TIMEOUT_S` limits only the wait for each part of an answer, however small."""
 LONGEST_ANSWER = 1 << 16
 LONGEST_RETRY_AFTER_S = 300
 TRY_AGAIN = (408, 425, 429)
-"""Besides 5xx: the server asks for it."""
+"""Status codes besides 5xx with which a server asks for another try."""
 
 
 @dataclass

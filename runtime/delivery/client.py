@@ -173,8 +173,8 @@ class Subscription:
             return False
         first = self._ask(live, from_=0, limit=0).first if live.kept else live.until
         log.warning(
-            "the journal of '%s' has gone back: event %d came already, and now it ends before. Was it restored from a "
-            "backup, or its -wal file lost? All that it holds comes again, from event %d on, as some of it is new",
+            "the journal of '%s' has gone back: event %d came already, and it ends before that. Was it restored from "
+            "a backup, or was its -wal file lost? All events that it holds come again, from event %d on: some are new",
             *(live.event.stream, followed.next - 1, first),
         )
         followed.next = first
@@ -211,7 +211,7 @@ class Subscription:
         if answer.journal != live.numbers:
             if not self._misdirected:
                 log.warning(
-                    "past events of '%s' cannot be had: what answers for %s does not have the journal that is "
+                    "past events of '%s' cannot be requested: what answers for %s does not have the journal that is "
                     "published there. If no run was restarted just now, check --replay",
                     *(live.event.stream, self.endpoint),
                 )
@@ -221,7 +221,7 @@ class Subscription:
         return answer
 
     def _fill(self, live: LiveMessage, followed: _Followed) -> Iterator[tuple[Event, bytes]]:
-        """One page of the events before the live one. What cannot be had or read is reported as lost."""
+        """One page of the events before the live one. What cannot be read is reported as lost."""
         assert followed.next is not None
         begin, bodies = live.until, list[bytes]()
         if live.kept:

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import logging
+import re
 import time
 from dataclasses import dataclass
 
@@ -18,7 +19,14 @@ from zmq.utils.monitor import recv_monitor_message
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event, Unknown, decode
 from edge_hal.runtime.network.curve_keys import ClientKeys
-from edge_hal.runtime.network.endpoint import DEFAULT_ENDPOINT, EVENT_BYTES, default_replay, keep_alive
+from edge_hal.runtime.network.endpoint import (
+    DEFAULT_ENDPOINT,
+    EVENT_BYTES,
+    allow_ipv6,
+    check_stream,
+    default_replay,
+    keep_alive,
+)
 from edge_hal.runtime.network.handshakes import MONITORED, RefusedHere
 from edge_hal.runtime.network.monitored_socket import MonitoredSocket
 
@@ -33,7 +41,7 @@ PATIENCE = 10
 RETRY_S = 1.0
 """A request without an answer is sent again: the publisher may have been restarted."""
 SILENT_S = 10.0
-"""A run sends a heartbeat each second. So long without any message after the start is told, once."""
+"""The log warns once if no message has come for this long after the start. A run sends a heartbeat each second."""
 LARGEST_SEQ = 2**62
 
 
@@ -75,7 +83,7 @@ class Connection:
         timeout_s: `receive` and `ask` raise Silence after so long without a message; None: they wait for ever.
 
     Raises:
-        EdgeHalError: an address is malformed.
+        EdgeHalError: an address or the name of the stream is malformed.
     """
 
     def __init__(
@@ -86,6 +94,8 @@ class Connection:
         timeout_s: float | None,
         keys: ClientKeys | None,
     ) -> None:
+        if stream is not None:
+            check_stream(stream)
         self.endpoint = endpoint
         self._timeout_s = timeout_s
         self._asked = 0
@@ -264,10 +274,13 @@ def _open(kind: int, keys: ClientKeys | None) -> MonitoredSocket:
 
 
 def _connect(socket: zmq.Socket[bytes], endpoint: str, option: str) -> None:
+    todo = f"use {option} {DEFAULT_ENDPOINT}"
+    if not re.fullmatch(r"(tcp|ipc)://[^\ud800-\udfff]+", endpoint):  # libzmq would wait for ever at `inproc://X`
+        raise EdgeHalError(f"cannot connect to '{endpoint}'", "it is not an address", todo, exit_code=2)
     try:
+        allow_ipv6(socket, endpoint)
         socket.connect(endpoint)
     except zmq.ZMQError as error:
-        todo = f"use {option} {DEFAULT_ENDPOINT}"
         raise EdgeHalError(f"cannot connect to '{endpoint}'", str(error.strerror), todo) from error
 
 

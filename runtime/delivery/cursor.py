@@ -14,8 +14,8 @@ from edge_hal.files import write_file
 from edge_hal.files.untrusted import read_json
 
 SCHEMA = 2
-"""Of the file. A file about one stream has schema 1 and names its stream, so that earlier versions read it. 0.1.0 wrote
-the same fields without naming a schema."""
+"""Schema of the file. A file about one stream has schema 1 and names its stream, so that earlier versions read it.
+0.1.0 wrote the same fields without naming a schema."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from edge_hal.events import Event
 HELD_EVENTS = 1000
 """Events that may wait, for the journal or for the processor, before the run stops with an error."""
 HELD_FOR_REPORTS = HELD_EVENTS // 2
-"""If so many wait and the source cannot, reports are left out, so that they never stop a run."""
+"""If this many events wait, and the source cannot wait, reports are left out, so that they never stop a run."""
 PROGRESS_S = 1.0
-"""How often a wait for subscribers says that it goes on."""
+"""Time between two reports of progress during a wait for subscribers."""
 
 
 class HeldEvents:

@@ -28,7 +28,8 @@ from .retention import Retention
 
 APPLICATION = 0x6564_4861  # SQLite's application_id: tells our files from those of other programs
 VERSION = 1
-"""Of the tables, as PRAGMA user_version; 0.1.0 wrote 1. Who raises it migrates older files in place, in `_open`."""
+"""Version of the tables, as PRAGMA user_version; 0.1.0 wrote 1. Who raises it migrates older files in place, in
+`_open`."""
 BUSY_S = 1.0
 PRUNE_EVERY, PRUNE_ROWS = 256, 1024
 """A thousand old events are deleted for 256 new ones: faster than they come, and never a long stall."""

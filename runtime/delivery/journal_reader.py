@@ -54,6 +54,8 @@ class JournalReader:
             begin, size = max(begin, first), 0
             bodies: list[bytes] = []
             for seq, body in self._read(begin, after, limit):
+                if seq < begin + len(bodies):
+                    continue  # a damaged tree of the file gives a number again, or one that is before `begin`
                 if body is None or seq != begin + len(bodies):
                     if bodies:
                         break  # the next page begins after the hole

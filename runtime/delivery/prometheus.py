@@ -17,11 +17,11 @@ from edge_hal.runtime.network.descriptors import most_connections
 from edge_hal.runtime.network.endpoint import is_loopback
 
 CONNECTIONS, BACKLOG = 64, 64
-"""At once, and waiting. Prometheus needs one."""
+"""Connections at once, and connections that wait. Prometheus needs one."""
 THREADS = 2
 RESTARTS = 10
 SILENCE_S = 3
-"""A connection that has sent no whole request for so long is closed."""
+"""A connection that has sent no whole request for this long is closed."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class _Collector:
         frames = CounterMetricFamily("edge_hal_frames", "Frames by what became of them.", labels=["stream", "fate"])
         ticks = CounterMetricFamily("edge_hal_ticks", "Ticks by kind.", labels=["stream", "kind"])
         latency = GaugeMetricFamily(
-            "edge_hal_latency_seconds", "Of the last ticks.", labels=["stream", "stage", "quantile"]
+            "edge_hal_latency_seconds", "Latency of the last ticks, by stage.", labels=["stream", "stage", "quantile"]
         )
         events = CounterMetricFamily("edge_hal_events", "Durable events published.", labels=["stream"])
         for now in every:
@@ -215,8 +215,8 @@ class _Collector:
                 failures.add_metric([now.stream], now.state["failures"])
         yield failures
         gauges: tuple[tuple[str, str, Callable[[Vitals], int]], ...] = (
-            ("in_flight_frames", "Frames on their way.", lambda now: now.counters.get("in_flight", 0)),
-            ("held_events", "Durable events that wait to be kept.", lambda now: now.held),
+            ("in_flight_frames", "Frames that wait to be taken or used.", lambda now: now.counters.get("in_flight", 0)),
+            ("held_events", "Durable events that wait to be stored and published.", lambda now: now.held),
             ("healthy", "1 while nothing is wrong.", lambda now: int(not now.troubles)),
         )
         for title, text, value in gauges:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import Event
 from edge_hal.runtime.network.curve_keys import ServerKeys
-from edge_hal.runtime.network.endpoint import check_stream, default_replay
+from edge_hal.runtime.network.endpoint import check_stream, replay_address
 from edge_hal.runtime.stream.latency import Latency
 from edge_hal.runtime.stream.resumed import Noted
 
@@ -126,10 +126,16 @@ class Publisher:
         return self._address.sender.connections()
 
     def wait_subscribers(self, count: int, cancelled: Callable[[], bool] = lambda: False) -> bool:
-        """Until `count` subscriptions to this stream have arrived. False if `cancelled` (see `wake`)."""
-        subscriptions = self._address.sender.subscriptions
-        self._held.wait_for(lambda: subscriptions[self.stream] >= count or cancelled(), self._delivery.goes_on)
-        return subscriptions[self.stream] >= count
+        """Until `count` subscribers of this stream are connected. False if `cancelled` (see `wake`)."""
+        enough = False
+
+        def look() -> bool:
+            nonlocal enough
+            enough = self._address.sender.subscribers(self.stream) >= count
+            return enough or cancelled()
+
+        self._held.wait_for(look, self._delivery.goes_on)
+        return enough
 
     def wake(self) -> None:
         """Let `wait_subscribers` look at `cancelled` again."""
@@ -161,15 +167,3 @@ class Publisher:
         except EdgeHalError:
             if kind is None:  # else the same error is on its way already
                 raise
-
-
-def replay_address(endpoint: str, replay: str | None, *, kept: bool) -> str | None:
-    """Where past events of a publisher at `endpoint` are requested. `kept`: it keeps a journal.
-
-    Raises:
-        EdgeHalError: `replay` was given although nothing is kept, or no port follows `endpoint`.
-    """
-    if not kept and replay is not None:
-        todo = "add --journal FILE, or omit --replay"
-        raise EdgeHalError("past events cannot be requested", "this run keeps no journal", todo, exit_code=2)
-    return (replay or default_replay(endpoint)) if kept else None

@@ -9,7 +9,6 @@ import contextlib
 import math
 import threading
 import time
-from collections import Counter
 from typing import Any
 
 import zmq
@@ -25,9 +24,9 @@ from .systemd import Notifier
 HEARTBEAT_S = 1.0
 PRUNE_S = 60.0
 SILENCE_S = 5.0
-"""A loop that has not reported for so long is unhealthy."""
+"""A loop that has not reported for this long is unhealthy."""
 UNSENT_S = 3.0
-"""A publisher that has sent nothing for so long is unhealthy: it should send a heartbeat each second."""
+"""A publisher that has sent nothing for this long is unhealthy: it should send a heartbeat each second."""
 
 
 class Sender:
@@ -36,7 +35,6 @@ class Sender:
     Attributes:
         sent: messages sent.
         streams: the streams that are served. Any thread may ask.
-        subscriptions: those that have arrived, by stream.
     """
 
     def __init__(
@@ -47,7 +45,6 @@ class Sender:
     ) -> None:
         self.sent = 0
         self.streams: tuple[StreamDelivery, ...] = ()
-        self.subscriptions: Counter[str] = Counter()
         self._beat_s = -math.inf
         self._socket, self._replay = socket, replay
         self._sent_s = time.monotonic()
@@ -113,12 +110,16 @@ class Sender:
                 return
             if beating:
                 beat = time.monotonic() + HEARTBEAT_S
-                self._socket.connections.review()
+                self._socket.review()
                 self._beat()
             if time.monotonic() >= prune:
                 prune = time.monotonic() + PRUNE_S
                 for stream in self.streams:
                     stream.prune()
+
+    def subscribers(self, stream: str) -> int:
+        """How many subscribe to a stream now; any thread may ask."""
+        return self._socket.subscribers(stream)
 
     def connections(self) -> dict[str, dict[str, int]]:
         """How many are open and may be open, by address; any thread may ask."""
@@ -147,14 +148,13 @@ class Sender:
                 self.streams = tuple(each for each in self.streams if each is not stream)
         stream.left.set()
 
-    def _greet(self, subscriptions: Counter[str]) -> None:
+    def _greet(self, subscribed: set[str]) -> None:
         """Answer new subscriptions; one snapshot of a stream serves all."""
-        if not subscriptions:
-            return
-        self.subscriptions += subscriptions
         for stream in self.streams:
+            if stream.stream not in subscribed:
+                continue
             stream.held.wake()
-            snapshot = stream.snapshot() if subscriptions[stream.stream] else None
+            snapshot = stream.snapshot()
             if snapshot is not None:
                 self._send(snapshot)
 

@@ -116,7 +116,7 @@ class SharedAddress:
         self.sender.stop()
         ended = self._thread.finish(lambda: self.sender.sent)
         if self._replay is not None:
-            ended &= self._replay.close(grace=self.sender.subscriptions.total() > 0)
+            ended &= self._replay.close(grace=any(map(self.sender.subscribers, self._replay.journals)))
         ended &= self._admission.close()
         if ended:
             self.sender.close()

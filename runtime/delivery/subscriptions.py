@@ -9,6 +9,9 @@ Therefore:
 - Subscriptions reach this socket a few at a time (ZMQ_RCVHWM, ZMQ_RCVBUF), so that it sees them before more come.
 - Each message says which connection it came from (ZMQ_SRCFD). A connection with too many subscriptions that match no
   topic, or too many messages, is shut down.
+
+What each connection subscribes to is kept, so that a subscriber counts once for each stream that it gets something of,
+also for a stream that is added later, and no longer when it has left.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ READ_MESSAGES = 5000
 USELESS_BYTES, USELESS_TOTAL_BYTES = 512, 16_384
 """Bytes of subscriptions that match no topic: of one connection, and of all together."""
 CHANGES, CHANGES_S = 200, 10.0
-"""Messages of one connection within so many seconds."""
+"""Messages of one connection within so many seconds, and its subscriptions: all come when it connects again."""
 
 
 class SubscriptionSocket:
@@ -53,7 +56,6 @@ class SubscriptionSocket:
     Attributes:
         topics: of all streams, with the stream of each. Replace the whole of it to change the streams.
         address: where it is bound.
-        wanted: the prefixes that somebody subscribes to and that match a topic.
         connections: those to `address`. Call `read` when their monitor or `socket` is readable.
 
     Raises:
@@ -72,14 +74,14 @@ class SubscriptionSocket:
         chosen_by: str = "--pub",
     ) -> None:
         self.topics = topics_of(streams, types)
-        self.wanted: set[bytes] = set()
+        self._prefixes: dict[int, tuple[bytes, ...]] = {}  # that it subscribes to, by connection
         self._useless: Counter[int] = Counter()  # bytes, by connection
         self._changes: Counter[int] = Counter()  # messages, by connection
         self._counted_s = time.monotonic()
         limit = max(SHORTEST_LIMIT, *map(len, self.topics)) + COMMAND_BYTES
         self.socket = MonitoredSocket(context, zmq.XPUB)
         for option, value in (
-            (zmq.XPUB_VERBOSE, 1),
+            (zmq.XPUB_VERBOSER, 1),  # each message of each connection, not only the first and the last of a prefix
             (zmq.SNDHWM, queue),
             (zmq.LINGER, LINGER_MS),
             (zmq.MAXMSGSIZE, limit if keys is None else max(limit, CURVE_BYTES)),
@@ -98,14 +100,24 @@ class SubscriptionSocket:
             self.close()
             raise
 
-    def read(self) -> Counter[str]:
-        """Take what subscribers sent, a bounded part of it. Returns how many subscriptions match a topic, by stream."""
+    def read(self) -> set[str]:
+        """Take what subscribers sent, a bounded part of it. Returns the streams that somebody has subscribed to now."""
         frames: list[zmq.Frame] = []
         with contextlib.suppress(zmq.Again):
             while len(frames) < READ_MESSAGES:
                 frames.append(self.socket.recv(zmq.DONTWAIT, copy=False))
         self._forget_closed()
-        return sum((self._judge(frame) for frame in frames), Counter[str]())
+        return set[str]().union(*map(self._judge, frames))
+
+    def subscribers(self, stream: str) -> int:
+        """How many connections subscribe to a stream, to a part of it, or to everything; any thread may ask."""
+        topics = [topic for topic, of in self.topics.items() if of == stream]
+        return sum(any(topic.startswith(each) for topic in topics) for each in list(self._prefixes.values()))
+
+    def review(self) -> None:
+        """End the connections whose key is no longer allowed. Call it every `REVIEW_S`."""
+        self.connections.review()
+        self._forget_closed()
 
     def send(self, *parts: bytes) -> None:
         """A topic, and what follows it."""
@@ -114,31 +126,35 @@ class SubscriptionSocket:
     def close(self) -> None:
         self.socket.close()
 
-    def _judge(self, frame: zmq.Frame) -> Counter[str]:
+    def _judge(self, frame: zmq.Frame) -> set[str]:
         """The streams whose topics a message subscribes to."""
-        message = frame.bytes
-        matches = {stream for topic, stream in self.topics.items() if topic.startswith(message[1:])}
-        if matches:
-            (self.wanted.add if message[:1] == b"\x01" else self.wanted.discard)(message[1:])
         connection = self.connections.sender(frame)
         if connection is None:  # libzmq unsubscribes for a peer that has left
-            return Counter()
+            return set()
+        message = frame.bytes
+        prefix, subscribes = message[1:], message[:1] == b"\x01"
+        matches = {stream for topic, stream in self.topics.items() if topic.startswith(prefix)}
+        others = tuple(each for each in self._prefixes.get(connection, ()) if each != prefix)
+        self._prefixes[connection] = (*others, prefix) if subscribes else others
         self._changes[connection] += 1
         if not matches:
             self._useless[connection] += len(message)
-        many = self._useless[connection] > USELESS_BYTES or self._changes[connection] > CHANGES
-        if many or (not matches and self._useless.total() > USELESS_TOTAL_BYTES):
+        many = max(self._changes[connection], len(self._prefixes[connection])) > CHANGES
+        useless = self._useless[connection] > USELESS_BYTES
+        if many or useless or (not matches and self._useless.total() > USELESS_TOTAL_BYTES):
+            del self._prefixes[connection]
             if self.connections.end(connection):
                 self.connections.refused.add("useless subscriptions")
-            return Counter()
-        if not matches or message[:1] != b"\x01":
-            return Counter()
+            return set()
+        if not matches or not subscribes:
+            return set()
         self.connections.useful(connection)
-        return Counter(matches)
+        return matches
 
     def _forget_closed(self) -> None:
         """A descriptor that was closed, or accepted again, is another connection."""
         for descriptor in self.connections.read():
+            self._prefixes.pop(descriptor, None)
             self._useless.pop(descriptor, None)
             self._changes.pop(descriptor, None)
         if time.monotonic() - self._counted_s > CHANGES_S:

@@ -38,6 +38,6 @@ def bind_error(what: str, number: int | None, address: str, other: str) -> EdgeH
     if number in (errno.EACCES, errno.EPERM):
         why = f"permission denied: ports below {PRIVILEGED} are for root"
         return EdgeHalError(what, why, f"{choose}; in a service: AmbientCapabilities=CAP_NET_BIND_SERVICE")
-    if number == errno.EADDRNOTAVAIL:
+    if number in (errno.EADDRNOTAVAIL, errno.ENODEV):  # the second is libzmq's, for a name that it cannot resolve
         return EdgeHalError(what, f"this machine has no address {host}", f"see its addresses: ip addr; {choose}")
     return EdgeHalError(what, os.strerror(number or 0), choose)

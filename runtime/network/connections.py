@@ -27,10 +27,10 @@ from .handshakes import FAILED, RefusedSubscribers
 from .monitored_socket import MonitoredSocket
 
 CONNECTIONS = 256
-"""To one address. All of them are admitted within 5 s, which is less than the time for a handshake."""
+"""Connections to one address. All of them are admitted within 5 s, which is less than the time for a handshake."""
 HANDSHAKE_MS = 10_000
 REVIEW_S = 1.0
-"""A revoked key is noticed within so long."""
+"""Time between two reads of `allowed/`: a revoked key is noticed within it."""
 KEY = "X-Edge-Hal-Key"
 """The name under which a message tells the key of its connection."""
 
@@ -63,6 +63,7 @@ class Connections:
         self.ended = 0
         self._keys = keys
         self._peers: dict[int, _Peer] = {}  # by descriptor, the oldest first
+        self._changed: list[int] = []  # what `read` returns next
         self._allowed: dict[str, bytes] = {} if keys is None else keys.names()
         socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         socket.setsockopt_string(zmq.ZAP_DOMAIN, "edge-hal")  # every connection is admitted by `admission.py`
@@ -73,31 +74,23 @@ class Connections:
         self.refused = RefusedSubscribers(address.endpoint)
 
     def read(self) -> list[int]:
-        """Take what the monitor tells. Returns the descriptors that are another connection now, or none."""
-        changed = []
-        with contextlib.suppress(zmq.Again):
-            while True:
-                message = recv_monitor_message(self.monitor, zmq.DONTWAIT)
-                if message["event"] & FAILED:
-                    self.refused.note(message)
-                    continue
-                descriptor = int(message["value"])
-                changed.append(descriptor)
-                self._peers.pop(descriptor, None)
-                if message["event"] == zmq.EVENT_ACCEPTED:
-                    self._peers[descriptor] = _Peer()
-                    if len(self._peers) > self.limit:
-                        self._end_one()
+        """Take what the monitor tells. Returns the descriptors that have become another connection, or none, since the
+        last call."""
+        self._follow()
+        changed, self._changed = self._changed, []
         return changed
 
     def sender(self, frame: zmq.Frame) -> int | None:
-        """The descriptor of the connection that a message came from; None if it is gone."""
+        """The descriptor of the connection that a message came from; None if it is gone, or was ended here. Call `read`
+        after the message was received: else a new connection is not known yet."""
         try:
             descriptor = int(frame.get(zmq.SRCFD))
         except (zmq.ZMQError, ValueError):
             return None
         peer = self._peers.get(descriptor)
-        if peer is not None and self._keys is not None and peer.key is None:
+        if peer is None:
+            return None
+        if self._keys is not None and peer.key is None:
             peer.key = _key(frame)
         return descriptor
 
@@ -114,7 +107,7 @@ class Connections:
         before, self._allowed = self._allowed, self._keys.names()
         allowed = set(self._allowed.values())
         revoked = {key: name for name, key in before.items() if key not in allowed}
-        self.read()
+        self._follow()
         ended: Counter[str] = Counter()
         for descriptor, peer in list(self._peers.items()):
             if peer.key is None and revoked:  # whose it is, is not known yet; all but the revoked connect again
@@ -145,6 +138,21 @@ class Connections:
 
     def health(self) -> dict[str, int]:
         return {"open": len(self._peers), "limit": self.limit}
+
+    def _follow(self) -> None:
+        with contextlib.suppress(zmq.Again):
+            while True:
+                message = recv_monitor_message(self.monitor, zmq.DONTWAIT)
+                if message["event"] & FAILED:
+                    self.refused.note(message)
+                    continue
+                descriptor = int(message["value"])
+                self._changed.append(descriptor)
+                self._peers.pop(descriptor, None)
+                if message["event"] == zmq.EVENT_ACCEPTED:
+                    self._peers[descriptor] = _Peer()
+                    if len(self._peers) > self.limit:
+                        self._end_one()
 
     def _end_one(self) -> None:
         idle = next((descriptor for descriptor, peer in self._peers.items() if not peer.useful), None)

@@ -128,7 +128,7 @@ def revoke(folder: Path, name: str) -> None:
 
 def allowed_keys(folder: Path) -> dict[str, bytes]:
     """{name: public key as Z85}. A file that is no key, or that every user of the machine can write, allows nobody; nor
-    does a folder that they can write. The log tells of each once."""
+    does a folder that they can write. Each is logged once."""
     found: dict[str, bytes] = {}
     problems: dict[Path, str] = {}
     try:
@@ -152,7 +152,7 @@ def allowed_keys(folder: Path) -> dict[str, bytes]:
 
 
 _told: dict[Path, str] = {}
-"""The problems that the log has told of, by file."""
+"""The problems that were logged, by file."""
 _telling = threading.Lock()  # the threads of both addresses read the keys
 
 

@@ -18,14 +18,16 @@ from .bind_errors import bind_error
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
 LOCAL = f"use {DEFAULT_ENDPOINT} or ipc:///tmp/edge-hal"
+LONGEST_PATH_BYTES = 107
+"""Of `ipc://`. It is Linux's limit (`sun_path` in unix(7))."""
 EVENT_BYTES = 256_000
 """The largest event. A subscriber ends the connection to a publisher that sends more, and replay omits it."""
 
 
 def check_stream(stream: str) -> None:
     """Raises EdgeHalError unless `stream` can name topics."""
-    if not re.fullmatch(r"[^/\s\x00-\x1f]{1,100}", stream):
-        why = "it must be 1 to 100 characters without '/' and blanks"
+    if not re.fullmatch(r"[^/\s\x00-\x1f\ud800-\udfff]{1,100}", stream):  # the last: bytes that are no UTF-8
+        why = "it must be 1 to 100 characters of UTF-8 without '/' and blanks"
         raise EdgeHalError(f"'{stream}' cannot name a stream", why, "choose another --stream", exit_code=2)
 
 
@@ -47,12 +49,18 @@ def check_local(endpoint: str) -> None:
 
 def _reaches_this_machine_only(endpoint: str) -> bool:
     """Raises EdgeHalError if `endpoint` is malformed."""
-    if re.fullmatch(r"ipc://.+", endpoint):
-        return True
-    match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:\[\]]+):(\d{1,5}|\*)", endpoint)
+    host_port = _host_port(endpoint)
+    return host_port is None or is_loopback(host_port[0].strip("[]"))
+
+
+def _host_port(endpoint: str) -> tuple[str, str] | None:
+    """Of an address with a port; None for `ipc://`. Raises EdgeHalError if `endpoint` is malformed."""
+    if re.fullmatch(r"ipc://(?!\*$)[^\ud800-\udfff\n]+", endpoint):  # for `ipc://*` libzmq makes a folder of its own
+        return None
+    match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:\[\]]+):([0-9]{1,5}|\*)", endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
         raise EdgeHalError(f"cannot publish on '{endpoint}'", "it is not an address", LOCAL, exit_code=2)
-    return is_loopback(match[1].strip("[]"))
+    return match[1], match[2]
 
 
 def _open_to_others(endpoint: str, todo: str) -> EdgeHalError:
@@ -65,16 +73,29 @@ def default_replay(endpoint: str) -> str:
     """The default address for requests of past events: the next port, or `.replay` for ipc.
 
     Raises:
-        EdgeHalError: there is no next port.
+        EdgeHalError: `endpoint` is malformed, or there is no next port.
     """
-    if endpoint.startswith("ipc://"):
+    host_port = _host_port(endpoint)
+    if host_port is None:
         return f"{endpoint}.replay"
-    host, _, port = endpoint.rpartition(":")
-    if port == "*":
+    host, port = host_port
+    if port == "*" or int(port) == 0:  # both mean any free port
         return endpoint
-    if not port.isdigit() or int(port) >= 65535:
+    if int(port) == 65535:
         raise EdgeHalError(f"no port follows '{endpoint}'", "", "choose one with --replay", exit_code=2)
-    return f"{host}:{int(port) + 1}"
+    return f"tcp://{host}:{int(port) + 1}"
+
+
+def replay_address(endpoint: str, replay: str | None, *, kept: bool) -> str | None:
+    """Where past events of a publisher at `endpoint` are requested. `kept`: it keeps a journal.
+
+    Raises:
+        EdgeHalError: `replay` was given although nothing is kept, or no port follows `endpoint`.
+    """
+    if not kept and replay is not None:
+        todo = "add --journal FILE, or omit --replay"
+        raise EdgeHalError("past events cannot be requested", "this run keeps no journal", todo, exit_code=2)
+    return (replay or default_replay(endpoint)) if kept else None
 
 
 def is_loopback(host: str) -> bool:
@@ -84,6 +105,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def allow_ipv6(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """If this is an IPv6 address. Call it before the socket is bound or connected."""
+    if endpoint.startswith("tcp://["):
+        socket.setsockopt(zmq.IPV6, 1)
 
 
 def keep_alive(socket: zmq.Socket[bytes]) -> None:
@@ -132,6 +159,7 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, option: str) -> BoundAddress:
     if endpoint.startswith("ipc://") and not endpoint.startswith("ipc://@"):
         lock = _lock_path(endpoint.removeprefix("ipc://"), option)
     try:
+        allow_ipv6(socket, endpoint)
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         if lock is not None:
@@ -149,6 +177,9 @@ def _lock_path(path: str, option: str) -> int:
         EdgeHalError: the path is in use, or is no socket.
     """
     what, todo = f"cannot publish on ipc://{path}", f"choose another address: {option} ipc://PATH"
+    if len(os.fsencode(path)) > LONGEST_PATH_BYTES:  # else the lock would be left behind
+        why = f"the path of a socket has at most {LONGEST_PATH_BYTES} bytes, this one has {len(os.fsencode(path))}"
+        raise EdgeHalError(what, why, f"choose a shorter path: {option} ipc://PATH", exit_code=2)
     try:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:

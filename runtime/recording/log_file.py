@@ -17,14 +17,15 @@ from edge_hal import __version__
 from edge_hal.decoding.decoder_config import PATIENCE, THRESHOLDS
 from edge_hal.errors import EdgeHalError
 from edge_hal.files.untrusted import MB, parse_json
-from edge_hal.runtime.stream.clock import LONGEST_NS, LONGEST_PERIOD_NS
+from edge_hal.runtime.stream.clock import LONGEST_NS
 from edge_hal.runtime.stream.resumed import Resumed
+from edge_hal.runtime.stream.source_period import LONGEST_PERIOD_NS
 
 from .writer import REPEATED, WITH_PICTURES
 
 LARGEST_COUNT = 1 << 50
 LARGEST_ROW = 1 << 28
-"""Numbers of one frame."""
+"""Numbers in one frame."""
 
 LONGEST_LINE = 16 * MB
 """Bytes of one line. The file has no limit: that of a run of a week has more than a gigabyte."""

@@ -30,9 +30,9 @@ DOUBTFUL = "doubtful"
 UNCERTAIN = 0.6
 """A decision, or the most probable action, with a lower probability is uncertain."""
 UNCERTAIN_S = 1.0
-"""A belief is a doubt once it was uncertain for so long. At each transition it is for a moment."""
+"""A belief that is uncertain for this long is a doubt. At each transition it is uncertain for a moment."""
 WAITING = 8
-"""So many pictures may wait to be compressed. A further one is left out."""
+"""Pictures that may wait to be compressed. A further one is left out."""
 QUALITY = 90
 REST_S = 1.0
 

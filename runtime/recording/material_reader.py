@@ -26,7 +26,7 @@ from .writer import EVENTS, LOG, WITH_PICTURES
 LARGEST_PICTURE = 64 * MB
 WIDEST = 1 << 16
 MOST_PIXELS = 1 << 27
-"""Of a picture. FFmpeg takes no more than twice as many."""
+"""Pixels of a picture. FFmpeg takes no more than twice as many."""
 REMEDY = "record with: edge-hal run --record FOLDER --record-around 30s,20GB --record-pictures source"
 
 Row = TypeVar("Row")

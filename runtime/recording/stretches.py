@@ -15,7 +15,7 @@ from .material import UNCERTAIN_S
 from .material_reader import Believed, Material, Picture
 
 LONGEST_S = 60.0
-"""Of one stretch: a person looks at it as a whole."""
+"""Longest stretch: a person looks at it as a whole."""
 SHORTEST_S = 1.0
 HOLE_S = 1.0
 """Pictures further apart do not belong together; three times the usual distance, if that is longer."""

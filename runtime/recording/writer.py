@@ -44,8 +44,8 @@ from .material import BELIEF, INDEX, PICTURES, MaterialWriter
 from .state_file import State, save
 
 SCHEMA, WITH_PICTURES = 3, 4
-"""Of the folder. Schema 4 has the source's pictures as well, and the name of the session. Schema 2, of 0.2, has no
-entries `resumed`; schema 1, of 0.1, nor the version that wrote it."""
+"""Schema of the folder. Schema 4 has the source's pictures as well, and the name of the session. Schema 2, of 0.2, has
+no entries `resumed`. Schema 1, of 0.1, has neither these nor the version that wrote it."""
 LOG, FRAMES, EVENTS, STATE = "log.jsonl", "frames.bin", "events.jsonl", "state.npz"
 REPEATED = ("pace", "decoder", "decide", "decide_every", "max_hold_ms", "overload", "events")
 """The options that the recognition depends on. A replay takes no other option from a recording."""

@@ -35,7 +35,7 @@ LONGEST_WAIT_S = 0.5
 LONGEST_OPEN_S = 0.5
 """If the loop is later than this, the oldest instant is dropped, and counted as superseded."""
 AHEAD = 32
-"""So many instants may a view at full pace be ahead of the others."""
+"""Instants that a view at full pace may be ahead of the others."""
 STOP_POLL_S = 0.1
 
 

@@ -42,7 +42,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 HEALTHY_S = 60.0
 """After a run of this length, the pauses begin with the first one again."""
 END_S = 10.0
-"""A stream that has sent no event for so long after it was asked to end is left behind."""
+"""A stream that has sent no event for this long after it was asked to end is left behind."""
 
 log = logging.getLogger("edge_hal.run")
 

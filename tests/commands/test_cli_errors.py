@@ -348,7 +348,7 @@ CASES = {
         RUN, 1, ("f.npy",), both(bundle, lambda root: (root / "f.npy").write_bytes((root / "f.npy").read_bytes()[:-3]))
     ),
     "malformed address": Case(RUN.replace("tcp://127.0.0.1:*", "here"), 2, ("'here'", "tcp://"), bundle),
-    "nobody can be heard": Case("listen --connect nowhere", 1, ("nowhere", "--connect")),
+    "nobody can be heard": Case("listen --connect nowhere", 2, ("nowhere", "--connect")),
 }
 
 CHILD = """

@@ -99,6 +99,28 @@ def test_what_is_missing_or_damaged_is_lost(tmp_path: Path) -> None:
     assert kept == [event for event in whole if event.seq >= 5 and event.seq not in (20, 21, 30)]
 
 
+def test_what_cannot_be_read_at_the_end_is_lost(tmp_path: Path) -> None:
+    path = journal(tmp_path / "j", work("2026-05-01", 20))
+    whole = list(read_events(path))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE event SET body = zeroblob(1073741) WHERE seq >= 70")
+    assert list(read_events(path)) == [*whole[:70], Lost("bench", 0, 70, len(whole) - 1)]
+
+
+def test_a_cycle_whose_steps_have_no_name_is_counted(
+    called: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    bench = work("2026-05-01", 19)
+    bench.gap(3)
+    bench.cycle([("reach", 10), ("wait", 5), ("turn", 20)], before=())
+    path = journal(tmp_path / "j", bench)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE event SET body = replace(body, '\"action\"', '\"acton\"')")
+    code, text, err = called(path, "--json")
+    assert code == 0, err
+    assert json.loads(text)["streams"][0]["cycles"]["count"] == 20
+
+
 @pytest.mark.parametrize("name", ["clean", "killed"])
 def test_a_journal_of_0_1_0_is_read(called: Callable[..., tuple[int, str, str]], tmp_path: Path, name: str) -> None:
     """`killed` has events in its write-ahead log alone."""

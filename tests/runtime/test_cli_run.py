@@ -6,6 +6,8 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,15 @@ import zmq
 from edge_hal.commands.listen import describe
 from edge_hal.commands.options.parsing import parse_duration, parse_settings, parse_size
 from edge_hal.errors import EdgeHalError
-from edge_hal.events import End, Gap, Heartbeat, Moment, Transition, decode
+from edge_hal.events import End, Gap, Heartbeat, Moment, Snapshot, Transition, decode
+from edge_hal.runtime.delivery import sender
+from edge_hal.runtime.delivery.client import subscribe
+from edge_hal.runtime.delivery.publisher import Publisher
+from edge_hal.runtime.delivery.shared_address import SharedAddress
+from tests.helpers import sample_events
 from tests.helpers.bundles import LABELS, expected_transitions, known_bundle, vectors
 from tests.helpers.processes import REPOSITORY, TIMEOUT_S, call, call_each, start
+from tests.helpers.sample_events import STREAM
 
 LABELS_SEEN = [0] * 23 + [2] * 31 + [1] * 18 + [0] * 40
 
@@ -170,6 +178,48 @@ def test_listening_stops_after_count_and_on_interrupt(place: Path, endpoint: str
     waiting.send_signal(signal.SIGINT)
     _, err = waiting.communicate(timeout=TIMEOUT_S)
     assert waiting.returncode == 130 and "Traceback" not in err
+
+
+def test_listening_counts_events_and_no_reports(
+    endpoint: str, socket: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "HEARTBEAT_S", 0.05)
+    with Publisher(endpoint, STREAM) as publisher:
+        listener = start("listen", "--connect", endpoint, "--json", "--count", "2")
+        assert publisher.wait_subscribers(2)
+        publisher.publish(sample_events.start())
+        for _ in range(3):
+            until(socket, "heartbeat")
+        for seq in (1, 2):
+            publisher.publish(sample_events.transition(seq))
+        out, err = listener.communicate(timeout=TIMEOUT_S)
+    assert listener.returncode == 0, err
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [event["seq"] for event in told if "seq" in event] == [0, 1]
+    assert [event["type"] for event in told].count("heartbeat") >= 3
+
+
+def test_listening_until_the_end_is_not_held_up_by_a_snapshot_after_it(endpoint: str) -> None:
+    """One comes if somebody subscribes between the end of a stream and its removal from a station."""
+    with ExitStack() as opened:
+        address = opened.enter_context(SharedAddress(endpoint, ("left", "right")))
+        left, right = (opened.enter_context(Publisher(address, name)) for name in ("left", "right"))
+        events = opened.enter_context(subscribe(endpoint))
+        listener = start("listen", "--connect", endpoint, "--json", "--until-end")
+        assert left.wait_subscribers(2)
+        for publisher in (left, right):
+            publisher.publish(replace(sample_events.start(), stream=publisher.stream))
+            assert next(event for event in events if event.durable).stream == publisher.stream
+        run = sample_events.start().run
+        left.publish(End("left", 0, seq=1, reason="eof", last=Moment(0, 0, 0), counters={}, run=run))
+        assert isinstance(next(event for event in events if event.durable), End)
+        with subscribe(endpoint, "left") as newcomer:
+            assert any(isinstance(event, Snapshot) for event in newcomer)
+        right.publish(End("right", 0, seq=1, reason="eof", last=Moment(0, 0, 0), counters={}, run=run))
+        out, err = listener.communicate(timeout=TIMEOUT_S)
+    assert listener.returncode == 0, err
+    told = [json.loads(line) for line in out.splitlines()]
+    assert ("left", "snapshot", 1) in [(event["stream"], event["type"], event.get("last_seq")) for event in told]
 
 
 def test_bad_input_is_one_clear_error_without_a_traceback(place: Path, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_doubtful_boundaries_are_visited_set_at_the_playhead_and_accepted(
     videos = load_dataset(task, split=None, part="train", with_labels=set(own), own_labels=own).videos
     assert [video.name for video in videos if video.labels is not None] == [name]
     code, out, _ = call("check", str(task), "--json")
-    assert code == 0 and json.loads(out)["rows"]["with frame labels"].startswith("1")
+    assert code == 0 and json.loads(out)["rows"]["with labels"].startswith("1")
     page.click("#withdraw")
     page.until("document.querySelector('#editor').dataset.state === 'draft'")
     assert not list((task / "labels").iterdir()) and page.errors() == []

@@ -7,6 +7,7 @@ import http.client
 import itertools
 import json
 import shutil
+import socket as net
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ pytest.importorskip("av", reason="needs PyAV")
 
 from edge_hal.commands.progress import Stages
 from tests.helpers.correction_task import LENGTH, STEPS, write_task
+from tests.helpers.films import RED, write_film
 from tests.helpers.processes import call, called_here
 from tests.helpers.viewer import Corrector
 
@@ -141,6 +143,30 @@ def test_a_page_that_sends_is_dropped_and_many_frames_at_a_time_are_bounded(serv
         thread.join()
     assert len(codes) == 90 and set(codes) <= {200, 503} and codes.count(200) >= 32
     assert server.get("/data/frame?name=three&at=1", server.token)[0] == 200
+
+
+def test_what_the_page_sends_is_cut_in_the_answer_and_one_that_leaves_meanwhile_is_no_fault(task: Path) -> None:
+    with Corrector(task.parent, task) as server:
+        answer = server.post("/data/video", {"name": "one", "revision": "x", "do": "a" * 100_000})
+        assert answer[0] == 400 and len(answer[1]["error"]) == 400
+        with net.create_connection(("127.0.0.1", server.port)) as page:
+            head = f"POST /data/video HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.token}\r\n"
+            page.sendall(f"{head}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n".encode())
+            assert page.recv(4096).startswith(b"HTTP/1.1 100")  # it waits for the rest
+        assert server.get("/data/task", server.token)[0] == 200
+        assert server.stop() == 0
+        assert server.process.stderr is not None and server.process.stderr.read() == ""
+
+
+def test_pictures_of_a_video_that_was_replaced_are_not_those_of_the_old_one(tmp_path: Path) -> None:
+    root = write_task(tmp_path / "task", ("one",))
+    with Corrector(tmp_path, root) as server:
+        assert server.get("/data/frame?name=one&at=3", server.token)[0] == 200
+        (root / "videos" / "one.avi").unlink()
+        write_film(root / "videos" / "one.avi", [(RED, LENGTH)])
+        for at in (3, 4):
+            status, _, body = server.get(f"/data/frame?name=one&at={at}", server.token)
+            assert status == 500 and "start edge-hal correct again" in json.loads(body)["error"]
 
 
 @pytest.mark.parametrize(

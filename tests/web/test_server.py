@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import math
 import os
 import re
+import resource
 import socket as net
 import ssl
 import stat
+import subprocess
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +26,21 @@ import pytest
 pytest.importorskip("uvicorn", reason="needs the extra web")
 pytest.importorskip("wsproto", reason="needs the extra web")
 
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
 from edge_hal.bundle import load_bundle
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import encode
 from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.web import hub as hub_module
+from edge_hal.web import serving
 from edge_hal.web.access import kept_token
 from edge_hal.web.hub import Hub
+from edge_hal.web.serving import CONNECTIONS
 from edge_hal.web.view.history import History
 from edge_hal.web.view.pictures import address_of
 from edge_hal.web.view.steps import Procedures, in_order
@@ -406,6 +418,106 @@ def test_a_page_that_does_not_read_is_full_and_the_others_are_not(monkeypatch: p
         return slow.full.is_set(), good.full.is_set(), read
 
     assert asyncio.run(spread()) == (True, False, [str(number) for number in range(30)])
+
+
+UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n"
+
+
+@pytest.mark.parametrize("headers", ["Sec-WebSocket-Protocol: \xff", "Sec-WebSocket-Extensions: \xff", "Host: xn--a"])
+def test_a_websocket_with_headers_that_are_no_text_is_refused_and_forgotten(tmp_path: Path, headers: str) -> None:
+    host = "" if headers.startswith("Host") else "Host: localhost\r\n"
+    request = f"GET /live HTTP/1.1\r\n{host}{UPGRADE}{headers}\r\n\r\n".encode("latin-1")
+    with Viewer(tmp_path, "--connect", "tcp://127.0.0.1:1") as viewer:
+        for _ in range(CONNECTIONS + 1):
+            with net.create_connection(("127.0.0.1", viewer.port)) as page:
+                page.sendall(request)
+                assert page.recv(4096).startswith(b"HTTP/1.1 400")
+        assert viewer.get("/")[0] == 200
+        assert viewer.stop() == 0
+        assert viewer.process.stderr is not None and viewer.process.stderr.read() == ""
+
+
+def test_more_connections_than_descriptors_do_not_end_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is not served asks again, as browsers do."""
+    few = resource.RLIMIT_NOFILE, (100, 100)
+    popen = functools.partial(subprocess.Popen, preexec_fn=lambda: resource.setrlimit(*few))
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with Viewer(tmp_path, "--connect", "tcp://127.0.0.1:1") as viewer:
+        idle = [net.create_connection(("127.0.0.1", viewer.port)) for _ in range(150)]
+        for each in idle:
+            each.close()
+        assert viewer.get("/")[0] in (200, 503)
+        while viewer.get("/")[0] != 200:
+            pass
+        assert viewer.stop() == 0
+        assert viewer.process.stderr is not None and "system resource" not in viewer.process.stderr.read()
+
+
+def test_connections_far_beyond_the_limit_are_ended_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "REST_S", 1e6)  # none is ended because it waits
+
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("there is no request")
+
+    async def left_open() -> int:
+        config = uvicorn.Config(nothing, lifespan="off", log_config=None)
+        config.load()
+        state, loop = ServerState(), asyncio.get_running_loop()
+        server = await loop.create_server(lambda: serving.HttpProtocol(config, state, {}), "127.0.0.1", 0)
+        place = server.sockets[0].getsockname()
+        peers = [await asyncio.open_connection(*place) for _ in range(2 * CONNECTIONS + 20)]
+        for reader, writer in peers[2 * CONNECTIONS :]:
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 60) == b""
+            writer.close()
+        left = len(state.connections)
+        for _, writer in peers:
+            writer.transport.abort()
+        server.close()
+        return left
+
+    assert asyncio.run(left_open()) == 2 * CONNECTIONS
+
+
+def test_a_peer_that_reads_nothing_of_an_answer_is_ended_and_a_slow_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "REST_S", 1e6)  # the test looks by itself
+    made = list[serving.HttpProtocol]()
+
+    class Seen(serving.HttpProtocol):
+        def connection_made(self, transport: Any) -> None:
+            transport.get_extra_info("socket").setsockopt(net.SOL_SOCKET, net.SO_SNDBUF, 65536)
+            super().connection_made(transport)
+            made.append(self)
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(b"x" * 20_000_000)(scope, receive, send)
+
+    async def looked_at(reads: bool) -> bool:
+        config = uvicorn.Config(large, lifespan="off", log_config=None)
+        config.load()
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Seen(config, state, {}), "127.0.0.1", 0)
+        with net.create_connection(server.sockets[0].getsockname()) as peer:
+            peer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            peer.setblocking(False)
+            while not (made and made[-1].transport.get_write_buffer_size()):
+                await asyncio.sleep(0)
+            protocol = made.pop()
+            transport = protocol.transport
+            for _ in range(serving.UNREAD_LOOKS + 1):
+                protocol._look()
+                left = transport.get_write_buffer_size()
+                while reads and transport.get_write_buffer_size() == left and not transport.is_closing():
+                    await loop.sock_recv(peer, 100_000)
+            ended = transport.is_closing()
+            transport.abort()
+        server.close()
+        return ended
+
+    assert asyncio.run(looked_at(reads=False)) and not asyncio.run(looked_at(reads=True))
 
 
 @pytest.mark.slow

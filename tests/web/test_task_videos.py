@@ -22,6 +22,7 @@ from edge_hal.web.correct.found import Found, read_confidences, read_found
 from edge_hal.web.correct.shown import StaleRevision
 from edge_hal.web.correct.videos import TaskVideos
 from tests.helpers.correction_task import LENGTH, STEPS, write_task
+from tests.helpers.films import BLUE, write_film
 from tests.helpers.videos import write_video
 
 NAMES = ("one", "two")
@@ -201,6 +202,39 @@ def test_what_contradicts_the_step_list_is_told_as_train_tells_it(root: Path) ->
     assert videos.shown("one").note == told == saved.note
     fitting = videos.save("one", videos.shown("one").revision, NEW)
     assert fitting.note == ""
+
+
+def test_labels_of_some_frames_that_contradict_the_step_list_are_told_as_train_tells_them(root: Path) -> None:
+    videos = opened(root)
+    (root / "labels").mkdir()
+    (root / "labels" / "one.csv").write_text("begin_s,end_s,step\n3.5,4.0,close\n6.0,6.5,fill\n")
+    shown = videos.shown("one")
+    with pytest.raises(EdgeHalError) as refused:
+        load(root)
+    assert shown.note == f"{refused.value.what}: {refused.value.why}."
+    assert (
+        "one.csv, line 3: 'fill' at frame 60" in shown.note and len(shown.parts) == 2 and videos.shown("two").note == ""
+    )
+    (root / "labels" / "one.csv").write_text("begin_s,end_s,step\n3.5,4.0,fill\n6.0,6.5,close\n")
+    assert videos.shown("one").note == ""
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_video_that_was_replaced_or_removed_takes_no_change(root: Path, gone: bool) -> None:
+    videos = opened(root)
+    draft = videos.save("one", videos.shown("one").revision, NEW)
+    (root / "videos" / "one.avi").unlink()
+    if not gone:
+        write_film(root / "videos" / "one.avi", [(BLUE, 10)])
+    for change in (
+        lambda: videos.save("one", draft.revision, [("open", 0)]),
+        lambda: videos.accept("one", draft.revision),
+        lambda: videos.stamp("one", draft.revision, 50, "fill"),
+    ):
+        with pytest.raises(EdgeHalError, match="changed or removed since edge-hal correct was started"):
+            change()
+    assert videos.shown("one") == draft and not (root / "labels").exists()
+    assert videos.accept("two", videos.shown("two").revision).state == "accepted"
 
 
 def test_a_video_that_no_run_knows_and_files_that_cannot_be_used(root: Path) -> None:

@@ -27,9 +27,9 @@ from .work import Work
 PAGE = Path(__file__).parent / "page"
 BODY_BYTES = 1_000_000
 DOUBTS = 20
-"""So many of the least certain boundaries of a video are in the list of videos."""
+"""Least certain boundaries of each video that the list of videos holds."""
 WAITING = 32
-"""So many frames may be asked for at a time. More are refused."""
+"""Frames that may be requested at a time. More are refused."""
 
 
 class Correct:
@@ -87,6 +87,7 @@ class Correct:
             return JSONResponse({"error": "too many frames at a time"}, 503)
         self._waiting += 1
         try:
+            await run_in_threadpool(self._videos.check_file, name)
             rate = (await run_in_threadpool(self._videos.times, name)).rate
             picture = await run_in_threadpool(self._frames.jpeg, name, video.path, rate, video.rate_hz, int(at))
         except EdgeHalError as error:
@@ -126,7 +127,7 @@ class Correct:
         except EdgeHalError as error:
             return refused(error)
         except (ValueError, KeyError, TypeError) as error:
-            return JSONResponse({"error": f"this is no change of a video: {error}"}, 400)
+            return JSONResponse({"error": f"this is no change of a video: {error}"[:400]}, 400)
         row = self._row(shown)
         self._hub.tell(json.dumps({"type": "video", **row}))
         return JSONResponse(self._body(shown))
@@ -137,7 +138,7 @@ class Correct:
             if what not in ("start", "stop"):
                 raise ValueError("do is neither start nor stop")
         except (ValueError, KeyError, TypeError) as error:
-            return JSONResponse({"error": f"this is no request: {error}"}, 400)
+            return JSONResponse({"error": f"this is no request: {error}"[:400]}, 400)
         if what == "stop":
             await asyncio.to_thread(self._work.stop)
         elif not await asyncio.to_thread(self._work.train):

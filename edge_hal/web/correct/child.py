@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LINES = 60
-"""So many of the lines that were printed last are kept."""
+"""Lines that are kept, those that were printed last."""
 LINE = 2000
 TELL_HZ = 5.0
 END_S = 5.0

@@ -15,7 +15,7 @@ from edge_hal.learning.hmm.alignment_file import ALIGNMENT_FILE, read_alignment
 from edge_hal.learning.hmm.trust import Evidence, evidence_in
 
 WORTH = "labels.json"
-"""Of a run: what `train` estimates labels to be worth. Runs of earlier versions have none."""
+"""File of a run with what `train` estimates that labels would bring. Runs of earlier versions have none."""
 Boundary = tuple[int, str, str]
 """Frame, step before it, step after it."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +67,7 @@ class Stored:
         `read_label_folder`."""
         folder = self._root / LABELS
         files = list_folder(folder) if folder.is_dir() else []
-        state = []
-        for path in files:
-            with suppress(OSError):
-                found = path.stat()
-                state.append((path.name, found.st_mtime_ns, found.st_size, found.st_ino))
+        state = [(path.name, state_of(path)) for path in files]
         if state != self._labels[0]:
             self._labels = state, read_label_folder(folder) if files else {}
         return self._labels[1]
@@ -87,11 +82,10 @@ class Stored:
         known = self.accepted().get(video.name)
         if known is None:
             return None, []
-        try:
-            file = known.path.stat()
-        except OSError:  # it was deleted a moment ago
+        file = state_of(known.path)
+        if file is None:  # it was deleted a moment ago
             return None, []
-        key = (known, file.st_mtime_ns, file.st_size, file.st_ino)
+        key = known, file
         if video.name not in self._runs or self._runs[video.name][0] != key:
             labels, notes = self._read(video, known)
             if labels is None:
@@ -105,7 +99,7 @@ class Stored:
         try:
             labels = labels_in(known, video.name, self._ids, video.length, video.rate_hz, times)
         except EdgeHalError as error:
-            return None, [_told(error)]
+            return None, [told(error)]
         if times is not None and known.counts_file_frames:
             labels = times.at_rate(labels, video.transcript)
         if len(labels) < video.length:  # `train` cuts the video; here the last step goes on
@@ -143,7 +137,7 @@ class Stored:
             marks = read_csv(path).get(video.name, [])
             labels = frame_labels_of(marks, video.name, self._ids, video.length, video.rate_hz)
         except EdgeHalError as error:
-            return None, [_told(error)]
+            return None, [told(error)]
         if (labels < 0).any():
             return None, [f"{path} does not label all frames and is not shown."]
         return begins_of(labels, self._steps), []
@@ -193,5 +187,15 @@ def begins_of(labels: IntArray, steps: Sequence[str]) -> Begins:
     return [(each.step, each.first) for each in segments_of_labels(labels, steps)]
 
 
-def _told(error: EdgeHalError) -> str:
+def told(error: EdgeHalError) -> str:
+    """The error as a sentence of a note."""
     return f"{error.what}: {error.why}." if error.why else f"{error.what}."
+
+
+def state_of(file: Path) -> tuple[int, int, int] | None:
+    """Changes with the file; None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -25,7 +25,7 @@ from edge_hal.metrics import IntArray, runs_of
 
 from .found import Found
 from .shown import Shown, StaleRevision, check_begins, check_frame
-from .stored import Begins, Stored, begins_of
+from .stored import Begins, Stored, begins_of, state_of, told
 
 
 class TaskVideos:
@@ -52,6 +52,7 @@ class TaskVideos:
             for video in videos.videos
             if video.name in suggested and video.labels is not None and (video.labels >= 0).all()
         }
+        self._files = {name: state_of(video.path) for name, video in self._videos.items()}
         self._lock = threading.RLock()
         self._stored.accepted()
 
@@ -67,6 +68,14 @@ class TaskVideos:
     def times(self, name: str) -> VideoTimes:
         """Of a video file. Raises EdgeHalError if it cannot be read."""
         return self._stored.times(self._videos[name])
+
+    def check_file(self, name: str) -> None:
+        """Raises EdgeHalError if the file of a video was changed or removed since the start: what is shown of it may be
+        wrong."""
+        path = self._videos[name].path
+        if state_of(path) != self._files[name]:
+            what = f"{path} was changed or removed since edge-hal correct was started"
+            raise EdgeHalError(what, "its frames may be others", "start edge-hal correct again")
 
     def usual_order(self) -> list[str]:
         """The steps in the order of their mean place in the step lists, so that neighbours differ in their colours."""
@@ -106,9 +115,11 @@ class TaskVideos:
             elif draft is None:
                 state, begins = self._unchanged(video)
             assert begins is not None
-            notes += why + self._contradiction(video, begins)
+            page = FoundLabels(self._stored.label_file(name), ())
+            notes += why + self._contradiction(video, self._frames_of(video, begins), page)
             parts: tuple[tuple[int, int, str], ...] = ()
             if labels is not None and whole is None:
+                notes += self._contradiction(video, labels, self._stored.accepted().get(name, page))
                 values, starts, stops = runs_of(labels)
                 rows = zip(values.tolist(), starts.tolist(), stops.tolist(), strict=True)
                 parts = tuple((a, b, self.steps[value]) for value, a, b in rows if value >= 0)
@@ -128,11 +139,12 @@ class TaskVideos:
             before = step
         return rows
 
-    def _contradiction(self, video: Video, begins: Begins) -> list[str]:
-        """What `train` would say of these labels."""
-        labels = self._frames_of(video, begins)
-        written = FoundLabels(self._stored.label_file(video.name), ())
-        note = check_list(written, video.name, labels, video.transcript, self.steps, video.rate_hz)
+    def _contradiction(self, video: Video, labels: IntArray, written: FoundLabels) -> list[str]:
+        """What `train` would say of these labels. It refuses labels of some frames that contradict the step list."""
+        try:
+            note = check_list(written, video.name, labels, video.transcript, self.steps, video.rate_hz)
+        except EdgeHalError as error:
+            note = told(error)
         return [note] if note else []
 
     def _unchanged(self, video: Video) -> tuple[str, Begins]:
@@ -154,7 +166,7 @@ class TaskVideos:
         Raises:
             StaleRevision: the video has changed since `revision`.
             ValueError: these are no segments of the video.
-            EdgeHalError: the draft cannot be written.
+            EdgeHalError: the draft cannot be written; or as `check_file`.
         """
         with self._lock:
             self._check(name, revision)
@@ -261,6 +273,7 @@ class TaskVideos:
         shown = self.shown(name)
         if shown.revision != revision:
             raise StaleRevision(name)
+        self.check_file(name)
         return shown
 
     def _without_draft(self, video: Video) -> Begins:

@@ -28,7 +28,7 @@ from .steps import Procedures
 
 PAGE = Path(__file__).parent / "page"
 PICTURE_S = 10.0
-"""A page that does not take a picture for so long is dropped."""
+"""A page that does not take a picture for this long is dropped."""
 WATCHERS = 32
 
 

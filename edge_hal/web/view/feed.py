@@ -14,7 +14,7 @@ from .history import History
 from .troubles import Troubles
 
 PAST_S = 12 * 3600.0
-"""So much of the past is requested from the publisher, where it keeps a journal."""
+"""Length of the past that is requested from the publisher, if it keeps a journal."""
 RETRY_S = 2.0
 
 

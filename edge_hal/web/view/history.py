@@ -18,9 +18,9 @@ from edge_hal.runtime.delivery.journal_reader import JournalReader
 
 STREAMS = 64
 KEPT_EVENTS, KEPT_BYTES, KEPT_NOW = 4000, 8_000_000, 1000
-"""Of one stream, in memory."""
+"""What is kept of one stream in memory: events, their bytes, and reports `now`."""
 HELLO_EVENTS, HELLO_NOW = 200, 500
-"""Of one stream, in the first message to a page. It asks for more when it shows them."""
+"""What the first message to a page holds of one stream. The page asks for more when it shows them."""
 PAGE_EVENTS, PAGE_BYTES = 500, 4_000_000
 
 

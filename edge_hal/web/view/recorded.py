@@ -15,9 +15,9 @@ from edge_hal.runtime.recording.shown_pictures import ShownPicture, ShownPicture
 from edge_hal.runtime.recording.writer import LOG
 
 MOST = 2000
-"""So many pictures of one segment are listed; of more, every second or third one."""
+"""Pictures of one segment that are listed at most; of more, every second or third one is listed."""
 FOLDERS = 2000
-"""So many pieces are read at most, the newest ones."""
+"""Pieces that are read at most, the newest ones."""
 
 _Known = tuple[tuple[int, int], ShownReader, ShownPictures]
 """Of one folder: size and time of its log, and what it held then."""

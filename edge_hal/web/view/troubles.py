@@ -11,7 +11,7 @@ from collections.abc import Callable
 from edge_hal.runtime.threads import Worker
 
 QUIET_S = 10.0
-"""Messages that cannot be shown are a trouble until none has come for so long."""
+"""Messages that cannot be shown are a trouble until none has come for this long."""
 LOOK_S = 1.0
 MOST_MESSAGES = 20
 """More of them at a time are left out: a publisher may send a different one with each message."""

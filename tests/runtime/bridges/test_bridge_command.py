@@ -63,7 +63,7 @@ def test_wrong_use_is_one_error_that_shows_no_password(
         (*hook, str(word), "--key", str(word)): (2, "one key is missing"),
         ("webhook", "host/x", *common, "--secret-file", str(word)): (2, "must begin with"),
         ("webhook", "https://h/", "--secret-file", str(word), "--cursor", str(word)): (1, "cannot read the cursor"),
-        ("webhook", "https://h/", "--secret-file", str(word), "--connect", "nonsense", *common): (1, "cannot connect"),
+        ("webhook", "https://h/", "--secret-file", str(word), "--connect", "nonsense", *common): (2, "cannot connect"),
     }
     for case, (expected, told) in cases.items():
         code, _, err = called_here(monkeypatch, capsys, "bridge", *case, "--log", "human")

@@ -75,15 +75,21 @@ def test_every_event_arrives_or_is_reported_lost_once_and_in_order(
         assert not threads.troubles()
 
 
-def test_a_page_of_the_file_that_is_destroyed_costs_its_events_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["destroyed", "repeated"])
+def test_a_page_of_the_file_that_is_damaged_costs_its_events_only(tmp_path: Path, damage: str) -> None:
     count = 3000
     with Journal(tmp_path / "j", STREAM) as journal:
         for first in range(0, count, 250):
             journal.append([(seq, encode(transition(seq))) for seq in range(first, first + 250)])
-    size = os.path.getsize(tmp_path / "j")
-    with (tmp_path / "j").open("r+b") as file:
-        file.seek(size // 2 // 4096 * 4096)
-        file.write(b"\xaa" * 4096)
+    data = bytearray((tmp_path / "j").read_bytes())
+    leaves = [at for at in range(0, len(data), 4096) if data[at] == 0x0D and b"boundary" in data[at : at + 4096]]
+    middle = leaves[len(leaves) // 2 :]
+    if damage == "destroyed":
+        data[middle[0] : middle[0] + 4096] = b"\xaa" * 4096
+    else:  # the numbers of two pages come again in place of those of the next two
+        for at, other in zip(middle[2:4], middle[:2], strict=True):
+            data[at : at + 4096] = data[other : other + 4096]
+    (tmp_path / "j").write_bytes(data)
     reader = JournalReader(tmp_path / "j")
     begin, read = 0, 0
     while begin < count:

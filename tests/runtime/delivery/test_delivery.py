@@ -77,14 +77,19 @@ def test_wrong_use_is_said_in_a_line(place: Path, endpoint: str, tmp_path: Path)
         ((*run, "--replay", "tcp://0.0.0.0:5599"), 2, "unencrypted"),
         ((*run[:-5], "--stream", STREAM, "--replay", f"{endpoint}.r"), 2, "keeps no journal"),
         ((*run, "--key", str(tmp_path / "none")), 2, "cannot read the key"),
+        ((*run[:-5], "--stream", "a b", "--journal", str(tmp_path / "new")), 2, "cannot name a stream"),
+        ((*run, "--pub", "inproc://x", "--journal", str(tmp_path / "new")), 2, "it is not an address"),
+        ((*run, "--preview", "nonsense", "--journal", str(tmp_path / "new")), 2, "it is not an address"),
+        (("listen", "--stream", "a b"), 2, "cannot name a stream"),
         (("listen", "--from-start", "--from", "3"), 2, "more than one place"),
         (("listen", "--since", "yesterday"), 2, "not a time"),
-        (("listen", "--connect", "nonsense"), 1, "cannot connect"),
+        (("listen", "--connect", "nonsense"), 2, "cannot connect"),
     ]
     (tmp_path / "told").mkdir()
     told = call_each([arguments for arguments, _, _ in cases], tmp_path / "told")
     for (_, wanted, text), (code, out, err) in zip(cases, told, strict=True):
         assert (code, out) == (wanted, "") and text in err and "Traceback" not in err, err
+    assert not (tmp_path / "new").exists()  # nor a journal of a name that no run can have
 
 
 def test_cameras_are_kept_by_default_and_recordings_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

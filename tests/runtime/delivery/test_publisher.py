@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import zmq
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_hal.errors import EdgeHalError
@@ -17,10 +17,13 @@ from edge_hal.events import Event, Gap, Moment, Now, Start, Transition, decode
 from edge_hal.runtime import threads
 from edge_hal.runtime.delivery import held_events, sender
 from edge_hal.runtime.delivery.client import subscribe
+from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
 from edge_hal.runtime.delivery.report import Status
 from edge_hal.runtime.network.endpoint import check_endpoint, check_stream
 from tests.helpers.sample_events import ANY_PORT, start, transition
+
+TIMEOUT_S = 20.0
 
 
 @pytest.fixture
@@ -330,13 +333,66 @@ def test_a_place_that_cannot_be_bound_is_an_error(tmp_path: Path) -> None:
         Publisher("tcp://192.0.2.1:5570", "bench", insecure=True)  # no address of this machine
 
 
+def test_a_path_that_is_too_long_for_a_socket_leaves_nothing(tmp_path: Path) -> None:
+    longest = f"{tmp_path}/{'x' * (107 - len(str(tmp_path)) - 1)}"
+    Publisher(f"ipc://{longest}", "bench").close()
+    before = set(tmp_path.iterdir())
+    with pytest.raises(EdgeHalError, match="at most 107 bytes, this one has 108"):
+        Publisher(f"ipc://{longest}x", "bench")
+    with Journal(tmp_path / "j", "bench") as journal, pytest.raises(EdgeHalError, match=r"--replay ipc://PATH"):
+        Publisher(f"ipc://{longest}", "bench", journal=journal)
+    assert {path.name for path in set(tmp_path.iterdir()) - before} == {"j"}
+
+
+NO_ADDRESSES = ["", "5570", "tcp://", "udp://x:1", "inproc://x", "ipc://", "ipc://\udcff"]
+
+
 @pytest.mark.parametrize(
-    "endpoint", ["", "5570", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "udp://x:1", "ipc://"]
+    "endpoint", [*NO_ADDRESSES, "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "tcp://127.0.0.1:\u0665", "ipc://*"]
 )
-def test_malformed_endpoints_are_wrong_use(endpoint: str) -> None:
-    with pytest.raises(EdgeHalError) as error:
-        Publisher(endpoint, "bench")
-    assert error.value.exit_code == 2 and error.value.todo
+def test_malformed_endpoints_are_wrong_use(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Journal(tmp_path / "j", "bench") as journal:
+        for kept in (None, journal):
+            with pytest.raises(EdgeHalError, match="it is not an address") as error:
+                Publisher(endpoint, "bench", journal=kept)
+            assert error.value.exit_code == 2 and error.value.todo
+        assert {path.name for path in tmp_path.iterdir()} == {"j", "j-wal", "j-shm"}  # no lock of a path
+
+
+@pytest.mark.parametrize("endpoint", NO_ADDRESSES)
+def test_a_subscriber_is_told_that_an_address_is_malformed(endpoint: str) -> None:
+    with pytest.raises(EdgeHalError, match="it is not an address"):
+        subscribe(endpoint, timeout_s=TIMEOUT_S)
+
+
+def test_an_ipv6_address_serves_events_past_and_new(tmp_path: Path) -> None:
+    try:
+        tcp.create_server(("::1", 0), family=tcp.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with (
+        Journal(tmp_path / "j", "bench") as journal,
+        Publisher("tcp://[::1]:*", "bench", journal=journal) as publisher,
+    ):
+        publisher.publish(start())
+        with subscribe(publisher.endpoint, replay=publisher.replay, begin="oldest", timeout_s=TIMEOUT_S) as events:
+            assert next(event for event in events if event.durable).type == "start"
+
+
+def test_port_0_is_any_free_port_for_both_addresses(tmp_path: Path) -> None:
+    with (
+        Journal(tmp_path / "j", "bench") as journal,
+        Publisher("tcp://127.0.0.1:0", "bench", journal=journal) as publisher,
+    ):
+        assert publisher.replay is not None
+        ports = [int(address.rpartition(":")[2]) for address in (publisher.endpoint, publisher.replay)]
+        assert min(ports) > 1 and ports[0] != ports[1]
+
+
+def test_a_name_that_no_address_has_is_told() -> None:
+    with pytest.raises(EdgeHalError, match=r"no address no-host\.invalid"):
+        Publisher("tcp://no-host.invalid:5570", "bench", insecure=True)
 
 
 @pytest.mark.parametrize("host", ["*", "0.0.0.0", "192.168.1.7", "[::]", "example.org", "eth0"])
@@ -353,14 +409,15 @@ def test_loopback_needs_no_permission(host: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text(max_size=20))
+@given(st.text(st.characters(exclude_categories=()), max_size=20))
+@example("\udcff")
 def test_stream_names_never_break_topics(name: str) -> None:
     try:
         check_stream(name)
     except EdgeHalError as error:
         assert error.exit_code == 2
     else:
-        assert name and "/" not in name and not name[0].isspace() and len(name.split()) == 1
+        assert name and "/" not in name and not name[0].isspace() and len(name.split()) == 1 and name.encode()
 
 
 # --- the client ----------------------------------------------------------------------------------
