@@ -3,7 +3,8 @@
     python benchmarks/deviations.py CSV [--train CSV2] > deviations.json
 
 The CSV (UTF-8, commas) has one row a step: sequence, toy, start_s, end_s, verb, this, that, label (correct, mistake,
-correction) and remark. It learns from CSV2 if it is given, otherwise from CSV itself. Two protocols:
+correction) and remark. The verb `detach` takes a part off, any other joins two parts. It learns from CSV2 if it is
+given, otherwise from CSV itself. Two protocols:
 
 - `one_class`, as in PREGO (arXiv 2404.01933): it learns from sequences without a mistake. The others are cut after
   their first mistake. Precision is balanced: recall / (recall + false alarm rate), as if half of the steps were wrong.
@@ -94,9 +95,11 @@ def read(path: Path) -> list[Sequence_]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                why = f"it has no column '{missing[0]}', but {', '.join(reader.fieldnames or ()) or 'none'}"
+            found = list(reader.fieldnames or ())
+            wrong = next((name for name in COLUMNS if found.count(name) != 1), None)
+            if wrong is not None:
+                number = "no column" if wrong not in found else "more than one column"
+                why = f"it has {number} '{wrong}', but {', '.join(found) or 'none'}"
                 raise EdgeHalError(f"cannot read {path}", why, "separate columns by commas", exit_code=2)
             for row in reader:
                 _add(rows, row, f"{path}, line {reader.line_num}")
@@ -107,7 +110,10 @@ def read(path: Path) -> list[Sequence_]:
     return [Sequence_(name, toy, found) for (name, toy), found in rows.items()]
 
 
-def _add(rows: OrderedDict[tuple[str, str], list[Row]], row: dict[str, str | None], place: str) -> None:
+def _add(rows: OrderedDict[tuple[str, str], list[Row]], row: dict[str, Any], place: str) -> None:
+    if any(row.get(None, ())):  # type: ignore[call-overload]  # where the reader puts them
+        why = "it has more cells than there are columns"
+        raise EdgeHalError(f"{place}: {why}", "", "quote a cell that has a comma", exit_code=2)
     cells = {name: (row[name] or "").strip() for name in COLUMNS}
     label = cells["label"].lower()
     empty = next((name for name in ("sequence", "toy", "this") if not cells[name]), None)
@@ -228,7 +234,7 @@ def leave_one_out(tests: Sequence[Sequence_], training: Sequence[Sequence_]) -> 
         model = fit(fold_counts, kept)
         correct, _ = correct_and_wrong(model, fold_counts, kept)
         limit, order_limit = (
-            float(np.quantile([getattr(one, name) for one in correct] or [np.inf], 1 - FALSE_ALARMS))
+            float(np.quantile([getattr(one, name) for one in correct], 1 - FALSE_ALARMS)) if correct else np.inf
             for name in ("surprise", "order")
         )
         for number, sequence in enumerate(tests):

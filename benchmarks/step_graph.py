@@ -11,6 +11,7 @@ weighs them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -91,11 +92,17 @@ class StepCounts:
 
 
 def likeness(a: str, b: str) -> int:
-    """0 for the same product, 1 for one family, 2 for one series, 3 for none of these."""
-    family = [name.rstrip("abcdefghijklmnopqrstuvwxyz") for name in (a, b)]
+    """0 for the same product, 1 for one family, 2 for one series, 3 for none of these.
+
+    A name with a number is that of a series, the number of a family in it, and the letter of a variant. Names without
+    a number say nothing of what is alike.
+    """
     if a == b:
         return 0
-    return 1 if family[0] == family[1] else 2 if a[:1] == b[:1] else 3
+    named = [re.fullmatch(r"(\D*)(\d+)[A-Za-z]*", name) for name in (a, b)]
+    if named[0] is None or named[1] is None or named[0][1] != named[1][1]:
+        return 3
+    return 1 if named[0][2] == named[1][2] else 2
 
 
 class Candidates:

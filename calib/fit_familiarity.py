@@ -22,19 +22,20 @@ ROUNDING = 1e-6
 """Peaks that differ from the level by less are those of vectors that never change."""
 MOST_VECTORS = 20_000
 BLOCK = 4096
-"""Long videos of long vectors would fill the memory in float64."""
+"""Vectors that are scored at once: long videos of long vectors would fill the memory in float64."""
 CENTRES = 32
 DECIMALS = 5
-"""Of the components, whose entries are about 0.03 for long vectors. More would only make the file larger."""
+"""Decimals of the stored components. Their entries are about 0.03 for long vectors; more decimals would only make the
+file larger."""
 ROUNDS, ITERATIONS = 2, 25
 SHRINKAGE = 0.1
-"""The share of a round covariance in that of the vectors around their centres."""
+"""Weight of an isotropic covariance beside that of the vectors around their centres."""
 WINDOW_S = 3.0
 PER_H = 1.0
 """False alarms an hour, by default."""
 LEVEL_QUANTILE = 0.9
 LARGEST_SHAPE = 0.25
-"""Of the tail, in size: its estimate from few peaks is rough."""
+"""Limit of the absolute shape parameter of the tail, because its estimate from few peaks is rough."""
 
 
 def fit_familiarity(videos: Mapping[str, NDArray[np.floating]], model_hz: float) -> Familiarity | None:

@@ -23,7 +23,7 @@ from edge_hal.errors import EdgeHalError
 ROUNDS = 200
 CLOSE = 1e-6
 LONGEST_DIFFERENCE_S = 1.0
-"""Two views of a session may begin and end so far apart."""
+"""The lengths of two views of a session may differ by this much."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -35,7 +35,7 @@ COST = 0.03
 UNFITTED = {"fast": 0.7, "balanced": USUAL[1], "sure": 0.97}
 """The settings where no video was held out."""
 ORDERED = {"delay_s_median": 1, "false_per_min": -1}
-"""What rises (1) or falls (-1) from `fast` to `sure`."""
+"""Scores that must rise (1) or fall (-1) from `fast` to `sure`."""
 
 
 @dataclass(frozen=True)

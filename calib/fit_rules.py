@@ -32,9 +32,9 @@ DOUBT = (math.inf, 1.0, 0.5, 0.25, 0.12)
 LATER = (1.0, 1.3, 1.7, 2.2, 3.0)
 """Factors of `overdue_s`."""
 MOST_SPOILED = 24
-"""Mistakes are put into so many videos at most."""
+"""At most this many videos get mistakes."""
 EVERY_TICKS = 5
-"""The rules look at the time so often here."""
+"""Ticks over which the belief is averaged here. The rules look at the time once in them."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from edge_hal.files import check_writable, file_error
 CURRENT = "current"
 MANIFEST = "manifest.json"
 CHECK_S = 1.0
-"""How often a run looks where the link points."""
+"""Time between two looks of a run at the link."""
 
 
 @dataclass(frozen=True)

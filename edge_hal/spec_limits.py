@@ -22,7 +22,7 @@ MOST_LAGS = 8
 BACKGROUND = 8
 """Pictures that a stream keeps to know what rests (`pictures/moving.py`); the window of them is at least as long."""
 LARGEST_BYTES = 1 << 30
-"""Of the state and the buffers of one stream."""
+"""Bytes of the state and the buffers of one stream."""
 LONGEST_FIELD = 1 << 24
 """Ticks of the receptive field."""
 

@@ -44,7 +44,7 @@ from .quantise_convolutions import CONVOLUTIONS, has_many_convolutions, quantise
 ENCODER_PREFIX = "encoder"
 MAX_TICKS = 20_000
 SEARCH = 2
-"""Another number makes evaluations on the disk invalid."""
+"""Version of the search. A new number makes the evaluations on the disk invalid."""
 MAX_PICTURE_BYTES = 256 << 20
 
 

@@ -36,7 +36,7 @@ MIN_SNR_DB = 12.0
 quarter of the signal, so the range must belong to another tensor."""
 AGE_TICKS = 10_000
 HALF_ROUNDING = 2.0**-10
-"""For weights and their scale, if both were rounded to float16: 2**-11 each."""
+"""Relative error of weights and their scale if both were rounded to float16: 2**-11 each."""
 
 
 def check_state_moves(spec: PyramidSpec, engines: Sequence[StepEngine], x: NDArray[Any], chunk: int) -> Check:

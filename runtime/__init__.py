@@ -1,1 +1,1 @@
-"""The room that runs: source, clock, engines, stream, publisher. No torch, no onnx in here."""
+"""Runs a bundle: source, clock, engines, stream, publisher. It imports neither torch nor onnx."""

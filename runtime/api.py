@@ -29,13 +29,14 @@ from .stream.recognizer import Recognizer
 log = logging.getLogger("edge_hal.api")
 
 LEAST_INTERVAL_NS, MOST_INTERVAL_NS = 10**6, 3600 * 10**9
-"""Of two frames. No source is faster than 1000 frames per second, and none is as slow as one frame per hour."""
+"""Limits of the time between two frames. No source is faster than 1000 frames per second, and none is as slow as one
+frame per hour."""
 SHORT_INTERVALS, LONG_INTERVALS = 10, 3
-"""So many intervals in a row outside these limits draw a warning. Frames may come in bursts, so many short ones are
+"""Intervals in a row outside these limits that give a warning. Frames may come in bursts, so many short ones are
 needed. After five long ones the clock would hold each frame for hours of ticks."""
 LARGEST_NS = 2**62
 FIRST_VECTORS = 100
-"""So many vectors are kept to see whether their offset is too large."""
+"""Vectors that are kept to see whether their offset is too large."""
 
 __all__ = ["EventStream", "Model", "open_model", "open_stream"]
 

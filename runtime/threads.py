@@ -16,7 +16,7 @@ STOP_S = 2.0
 """How long a stop waits for a thread that makes no progress."""
 RETRY_S = 0.2
 HEALTHY_S = 60.0
-"""A thread that has run for so long since its last failure counts as well again."""
+"""A thread that has run for this long since its last failure counts as healthy again."""
 
 log = logging.getLogger("edge_hal.threads")
 

@@ -102,7 +102,7 @@ def print_figures(mine: dict[str, Any], other: dict[str, Any] | None) -> None:
     columns = ("mean", "p50", "p90", "p99", "p99.9")
     more = "" if other is None else f"{'p50 of other':>14s}{'ratio':>7s}"
     print(f"{'microseconds a step':20s}{'count':>6s}" + "".join(f"{column:>8s}" for column in columns) + more)
-    for kind, text in (("back_to_back_us", "flat out"), ("paced_us", "paced")):
+    for kind, text in (("back_to_back_us", "unpaced"), ("paced_us", "paced")):
         for part, values in mine[kind].items():
             row = "".join(f"{values[c]:8.0f}" if c in values else f"{'-':>8s}" for c in columns)
             if other is not None:
@@ -111,7 +111,7 @@ def print_figures(mine: dict[str, Any], other: dict[str, Any] | None) -> None:
             print(f"{part + ', ' + text:20s}{values['count']:6d}{row}")
     lines = [
         f"weights {mine['weight_bytes'] / 1024:.0f} KiB, state {mine['state_bytes'] / 1024:.1f} KiB",
-        f"{mine['streams_per_core']:g} streams at {mine['model_hz']:g} Hz on one core, going by the mean tick",
+        f"{mine['streams_per_core']:g} streams at {mine['model_hz']:g} Hz on one core, by the mean tick",
     ]
     if mine["multiply_adds"]:
         counts = [f"{part} {count / 1e6:.3g} M" for part, count in mine["multiply_adds"].items()]

@@ -33,7 +33,7 @@ def correct(
     format: Annotated[
         str,
         typer.Option(
-            help="Of the files that are written to labels/, as for `edge-hal label`: csv, frames, eaf or label-studio. "
+            help="Format of the files in labels/, as for `edge-hal label`: csv, frames, eaf or label-studio. "
             "A video that has labels keeps its file and format."
         ),
     ] = "csv",
@@ -44,7 +44,7 @@ def correct(
     token_file: Annotated[Path | None, token_option("correct")] = None,
     no_browser: NoBrowser = False,
 ) -> None:
-    """Correct on a page in the browser what training found in its videos, accept it, and train again.
+    """Correct and accept, on a page in the browser, the segments that training found in its videos, and train again.
 
     The first line of the output is the address of the page. It holds a secret token: who has it can see the videos,
     change labels and start trainings.

@@ -53,7 +53,7 @@ def label(
         ),
     ] = "csv",
     within: Annotated[
-        str, typer.Option(help="A confidence is that of a boundary which is right to within this time.")
+        str, typer.Option(help="A confidence is the probability that the boundary is right to within this time.")
     ] = "0.5s",
     labels: Annotated[
         Path | None,
@@ -64,12 +64,12 @@ def label(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that are there, with all corrections in them.")
+        bool, typer.Option("--overwrite", help="Replace existing files. Corrections in them are lost.")
     ] = False,
 ) -> None:
     """Write the segments that a run found in its training videos, and its boundaries, the least certain first.
 
-    Correct them and train with `--labels FOLDER`. Suggestions count for nothing before that.
+    Correct them and train with `--labels FOLDER`. Training does not read suggestions.
     """
     one_of("--format", format, FORMATS)
     within_s = parse_duration(within)

@@ -1,4 +1,4 @@
-"""`edge-hal models`: the bundles of a folder, which one is in use, and what another one would say."""
+"""`edge-hal models`: the bundles of a folder, which one is in use, and which events of another one differ."""
 
 from __future__ import annotations
 

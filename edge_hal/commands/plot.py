@@ -40,7 +40,7 @@ def plot(
         ),
     ] = None,
 ) -> None:
-    """Draw what a run streams on labelled videos: timelines, confusion, delays, curve of patience, reliability."""
+    """Draw what a run streams on labelled videos: timelines, confusion, delays, scores over the delay, reliability."""
     from edge_hal.commands.evaluate import PARTS, check_settings, run_config
 
     one_of("--part", part, PARTS)

@@ -21,7 +21,7 @@ from rich.progress import (
 
 LINES_HZ = 5.0
 WAIT_S = 60.0
-"""A log file shows at least so often how far a stage is."""
+"""Longest time between two lines of progress in a log file."""
 
 
 class Stages:

@@ -21,7 +21,7 @@ from edge_hal.spec import EncoderSpec
 
 FRAMES = 60
 BUDGET_MS = 10.0
-"""For a frame; a tenth of the time between two ticks of the presets."""
+"""Time for a frame: a tenth of the time between two ticks of the preset `tiny`."""
 PREFERRED = "efficientnet-lite0@160"
 """Of those that need no file of the user, the encoder with the best scores (docs/encoders.md)."""
 

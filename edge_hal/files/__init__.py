@@ -1,5 +1,6 @@
-"""Files as all rooms read and write them. `whole.py`: files that are whole or not there. `access.py`: what may be read
-and written, and errors of files. `untrusted.py`: files that anybody may have written. The others: one kind of file."""
+"""Files as all packages read and write them. `whole.py`: files that are whole or not there. `access.py`: what may be
+read and written, and errors of files. `untrusted.py`: files that anybody may have written. The others: one kind of file
+each."""
 
 from .access import (
     DENIED,

@@ -17,7 +17,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files import check_regular
 
 LEAST_BITS = 10
-"""Fewer significant bits of a deviation than this are told."""
+"""Features whose deviation keeps fewer significant bits than this are reported."""
 STILL = 1e-7
 """A deviation below this share of the mean is rounding in float32, whose spacing is 1.2e-7 at 1."""
 SMALLEST, LARGEST = 1e-30, 1e30

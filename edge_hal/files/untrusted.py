@@ -11,6 +11,8 @@ from typing import Any
 
 MB = 1 << 20
 LARGEST_INT = 1 << 63
+LONGEST_INT = len(str(-LARGEST_INT))
+"""Characters. Python refuses to read a number of thousands of digits, with an error of its own."""
 DEEPEST = 64
 """Levels of nesting in JSON. What edge-hal writes has fewer than ten."""
 
@@ -69,7 +71,7 @@ def read_json(path: Path, limit: int = 16 * MB, *, links: bool = True) -> dict[s
 
 
 def _int(text: str) -> int:
-    value = int(text)
+    value = int(text) if len(text) <= LONGEST_INT else LARGEST_INT
     if not -LARGEST_INT <= value < LARGEST_INT:
         raise ValueError(f"the number {text[:20]}... does not fit 64 bits")
     return value

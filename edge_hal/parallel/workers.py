@@ -22,7 +22,7 @@ Workers = int | Executor
 """A number of processes or threads on this machine, or what gives the work to others."""
 
 LOST_S = 1.0
-"""How often a wait for a result looks whether the workers are lost."""
+"""Time between two checks, during a wait for a result, whether the workers are lost."""
 ATTEMPTS = 3
 """How often processes may die in a row, before any item is done."""
 _inherited: Callable[[Any], Any] | None = None

@@ -11,7 +11,7 @@ from .cycle_rules import CycleRules
 from .running_cycle import BEGUN, GLIMPSED, RunningCycle, Segment
 
 RESTART = 2
-"""So many repeated steps in a row, beginning with a step that begins a cycle, are a new cycle."""
+"""This many repeated steps in a row, of which the first begins cycles, are a new cycle."""
 
 
 class Cycles:

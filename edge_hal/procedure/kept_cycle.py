@@ -17,7 +17,7 @@ from .running_cycle import BEFORE, BEGUN, LARGEST, MOST_STEPS, RunningCycle
 LONGEST_AGE_S = 1e6
 MOST_LABELS = 1 << 16
 NOT_KNOWN = -1
-"""Instead of the number of a deviation."""
+"""Stands for the number of a deviation that is not known."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.errors import EdgeHalError
+from edge_hal.files import file_error
 from edge_hal.files.untrusted import read_regular
 
 from .check import CHANCES, NEEDED, NUMBERS, check_data, check_text
@@ -198,9 +199,9 @@ class Procedure:
         """
         todo = f"correct {path.name}, delete it to decide without it, or export the checkpoint again"
         try:
-            data, problems = check_text(read_regular(path).decode(), labels)
+            data, problems = check_text(read_regular(path).decode("utf-8-sig"), labels)  # some editors write a BOM
         except (OSError, ValueError) as error:
-            raise EdgeHalError(f"cannot use {path}", str(error), todo) from error
+            raise file_error(f"cannot use {path}", error, todo, path=path) from error
         if problems:
             first, more = problems[0], len(problems) - 1
             line = "" if first.line is None else f", line {first.line}"

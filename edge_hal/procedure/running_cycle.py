@@ -15,9 +15,9 @@ MOST_STEPS = 256
 """Steps, and deviations, that a cycle lists. What comes after them is judged and counted, but not listed."""
 LARGEST = 1 << 60
 OPEN = -1
-"""Instead of a tick: not yet."""
+"""Stands for a tick that has not come yet."""
 BEFORE = -2
-"""Instead of a tick: before the epoch, whose clock does not reach there."""
+"""Stands for a tick before the epoch, whose clock does not reach there."""
 GLIMPSED, BEGUN = 2, 3
 """In `doubtful`: the step was seen, too short or too uncertain to count, since the last step that counted; or it begins
 cycles, and was seen so after this one had ended. If a cycle begins now, it may belong to that one."""

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 TINT, GAIN, GAMMA = (0.78, 1.22), (0.65, 1.2), (0.75, 1.35)
 SHADE = (0.55, 0.9)
-"""The light on the darkest side of the picture, of that on the brightest."""
+"""Light on the darkest side of the picture, as a share of that on the brightest side."""
 ZOOM, TURN_RAD, SHIFT, CORNER = (0.9, 1.1), 0.12, 0.05, 0.06
 """Shift and the displacement of each corner are parts of the picture's width and height."""
 

@@ -18,7 +18,9 @@ def readings() -> dict[str, float]:
     for clock in sorted(DEVFREQ.glob("*")):  # the GPU of a Jetson: 17000000.gpu
         _add(found, f"{clock.name}_mhz", clock / "cur_freq", 1e-6)
     for zone in sorted(THERMAL.glob("thermal_zone*")):
-        _add(found, f"{text_of(zone / 'type') or zone.name}_c", zone / "temp", 1e-3)
+        name = text_of(zone / "type") or zone.name
+        name = f"{name}_{zone.name}" if f"{name}_c" in found else name  # zones may have one type, as on PCs
+        _add(found, f"{name}_c", zone / "temp", 1e-3)
     for monitor in sorted(HWMON.glob("hwmon*")):  # ina3221 on a Jetson: volts and amperes of each rail
         for volts in sorted(monitor.glob("in[0-9]_input")):
             number = volts.name[2]

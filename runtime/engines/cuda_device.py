@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime import jetson
 
-from .tensorrt_engine import Launch
+from .device import Launch
 from .tensorrt_plans import DeviceId
 
 log = logging.getLogger("edge_hal.engine")

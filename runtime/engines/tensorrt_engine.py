@@ -5,16 +5,15 @@ one for each direction. A step is one stream of work, copies of inputs and outpu
 where the device allows it and enqueued plainly where it does not. One thread at a time uses an engine; which one does
 not matter.
 
-Memory and streams are behind `Device` (`cuda_device.py` on a GPU); nothing in here knows CUDA.
+Memory and streams are behind `Device` (`device.py`; `cuda_device.py` on a GPU). Nothing in here knows CUDA.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,57 +21,7 @@ from numpy.typing import NDArray
 from edge_hal.errors import EdgeHalError
 from edge_hal.spec import EncoderSpec, PyramidSpec, TensorSpec
 
-Buffers = dict[str, NDArray[Any]]
-Launch = Callable[[], None]
-
-
-class Device(Protocol):
-    """Memory and one stream of a GPU. Addresses are integers; everything but `synchronise` may return early.
-
-    `refusal`: why no graph is captured, empty where none was refused.
-    """
-
-    stream: int
-    refusal: str
-
-    def active(self) -> AbstractContextManager[None]:
-        """Everything below, and every call of TensorRT, happens inside.
-
-        Raises:
-            EdgeHalError: the device is closed.
-        """
-        ...
-
-    def alloc(self, size: int) -> int:
-        """`size` bytes on the device, until it is closed."""
-        ...
-
-    def pinned(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Host memory that copies run from and to without staging, until the device is closed."""
-        ...
-
-    def upload(self, address: int, array: NDArray[Any]) -> None:
-        """Queue a copy of pinned memory to the device."""
-        ...
-
-    def download(self, array: NDArray[Any], address: int) -> None:
-        """Queue a copy of device memory to pinned memory."""
-        ...
-
-    def synchronise(self) -> None:
-        """Wait for everything queued."""
-        ...
-
-    def capture(self, work: Callable[[], None]) -> Launch | None:
-        """Record what `work` queues, without running it, as something that launches at once; None if refused.
-
-        The record holds addresses and owns nothing: whoever launches it keeps alive what `work` uses.
-        """
-        ...
-
-    def close(self) -> None:
-        """Give everything back. Twice is no harm."""
-        ...
+from .device import Device
 
 
 @dataclass(frozen=True)

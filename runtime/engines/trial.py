@@ -29,11 +29,11 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files.user_folders import cache_folder
 
 LIMIT_S = 30.0
-"""Of processor time. A bundle of the demo takes 1 s."""
+"""Limit of the processor time. A bundle of the demo takes 1 s."""
 WALL_LIMIT_S = 180.0
-"""Longer than `LIMIT_S`, because other programs may keep the processor busy."""
+"""Limit of the wall time: longer than `LIMIT_S`, because other programs may keep the processor busy."""
 LIMIT_BYTES = 3 << 30
-"""Of private memory. The buffers of a stream have at most 1 GiB; see `spec_limits.LARGEST_BYTES`."""
+"""Limit of the private memory. The buffers of a stream have at most 1 GiB; see `spec_limits.LARGEST_BYTES`."""
 TRIED_STEPS = 4
 FAILED = 3
 CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {name} import child; child(sys.argv[2])"
@@ -67,11 +67,11 @@ def try_bundle(bundle: Bundle) -> None:
         raise EdgeHalError(what, f"its graphs were not done after {WALL_LIMIT_S:g} s", todo) from error
     except OSError as error:
         raise EdgeHalError(what, f"it cannot be tried: {error.strerror}", "free memory or processes") from error
+    last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]  # before it are messages of ONNX Runtime
     if done.returncode == FAILED:
-        raise EdgeHalError(what, done.stderr.decode(errors="replace").strip()[-1000:], todo)
+        raise EdgeHalError(what, last[-1000:], todo)
     if done.returncode != 0:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][-200:]
-        ended = f"it was ended by signal {-done.returncode}" if done.returncode < 0 else last
+        ended = f"it was ended by signal {-done.returncode}" if done.returncode < 0 else last[-200:]
         raise EdgeHalError(what, f"the process that ran its graphs died: {ended}", todo)
     if mark is not None:
         with suppress(OSError):

@@ -32,7 +32,7 @@ from .camera_backends import Camera, CameraRequest, FaultyCamera, open_camera
 from .file_readers import Undecodable
 
 BUFFERS = 3
-"""One that is written, one that is read, and one in between."""
+"""Picture buffers: one that is written, one that is read, and one that is ready."""
 COMPARE_STRIDE = 4097
 """Two pictures are compared in full only if every 4097th byte is the same."""
 FFMPEG_OPTIONS = "rtsp_transport;tcp|flags;low_delay"

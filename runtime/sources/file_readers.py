@@ -101,7 +101,7 @@ class FeatureReader:
         note = coarse_note_of(array)
         if note is not None:
             self.notes.append(note)
-        self._array, self._index = array, 0
+        self._array, self._index, self._unfit = array, 0, 0
 
     def read(self) -> tuple[int, NDArray[Any] | None] | None:
         if self._index >= len(self._array):
@@ -109,10 +109,13 @@ class FeatureReader:
         t_ns, row = instant_ns(self._index, self.rate), as_float32(self._array[self._index])
         self._index += 1
         # One NaN would stay in the model's state for its whole receptive field.
-        return t_ns, row if np.isfinite(row).all() else None
+        finite = bool(np.isfinite(row).all())
+        self._unfit += not finite
+        return t_ns, row if finite else None
 
     def loss(self) -> str | None:
-        return None
+        text = f"{self._unfit} of {self._index} vectors were left out: they hold numbers that are not finite"
+        return text if self._unfit else None
 
     def close(self) -> None:
         self._array = np.empty((0, 0), np.float32)  # releases the memory map

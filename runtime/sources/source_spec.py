@@ -34,6 +34,7 @@ class SourceKind(Enum):
 
 
 PREFIXES = {"gst:": SourceKind.GSTREAMER, "csi:": SourceKind.CSI, "replay:": SourceKind.RECORDING}
+EXAMPLES = {"gst:": "gst:v4l2src ! videoconvert ! appsink", "csi:": "csi:0", "replay:": "replay:FOLDER"}
 LIVE = (SourceKind.DEVICE, SourceKind.ADDRESS, SourceKind.GSTREAMER, SourceKind.CSI)
 
 
@@ -101,16 +102,27 @@ def _parse_plain(text: str) -> SourceSpec:
     shown = printable(redact(text))
     if ADDRESS.match(text):
         scheme, _, rest = text.partition("://")
+        _require(rest, shown, f"write for example {scheme.lower()}://camera/stream")
         return SourceSpec(SourceKind.ADDRESS, f"{scheme.lower()}://{rest}", shown)
     if text.startswith("features:"):
         return _parse_features(text)
     for prefix, kind in PREFIXES.items():
         if text.startswith(prefix):
-            return SourceSpec(kind, text.removeprefix(prefix), shown)
+            target = text.removeprefix(prefix)
+            _require(target, shown, f"write {EXAMPLES[prefix]}")
+            if kind is SourceKind.CSI and not re.fullmatch("[0-9]+", target):
+                raise EdgeHalError(f"'{shown}' names no source", "a sensor has a number", "write csi:0", exit_code=2)
+            return SourceSpec(kind, target, shown)
     if "://" in text or NEARLY.match(text):
         why = "unknown scheme" if "://" in text else "it is not an address"
         raise EdgeHalError(f"cannot open the source {shown}", why, f"use {KNOWN}", exit_code=2)
     return SourceSpec(SourceKind.PATH, text, shown)
+
+
+def _require(target: str, shown: str, todo: str) -> None:
+    """Raises EdgeHalError if nothing follows the prefix. A path that is empty would be the current folder."""
+    if not target.strip():
+        raise EdgeHalError(f"'{shown}' names no source", "nothing follows the prefix", todo, exit_code=2)
 
 
 def _parse_features(text: str) -> SourceSpec:
@@ -122,4 +134,9 @@ def _parse_features(text: str) -> SourceSpec:
         why = "the rate after @ is missing or not a number"
         raise EdgeHalError(f"cannot read '{redact(text)}'", why, todo, exit_code=2) from error
     shown = printable(redact(text))
-    return SourceSpec(SourceKind.FEATURES, path, shown, checked_rate(rate_hz, f"'{shown}'", todo))
+    _require(path, shown, todo)
+    try:
+        rate = checked_rate(rate_hz, f"'{shown}'", todo)
+    except EdgeHalError as error:
+        raise EdgeHalError(error.what, error.why, error.todo, exit_code=2) from error
+    return SourceSpec(SourceKind.FEATURES, path, shown, rate)

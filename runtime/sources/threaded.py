@@ -17,7 +17,7 @@ from .frame import Frame, Intake
 from .slot import LatestFrameSlot
 
 LONGEST_WAIT_S = 0.5
-"""`take` returns at least so often, so that the loop can do its other work."""
+"""`take` returns after this time at the latest, so that the loop can do its other work."""
 
 
 class ThreadedSource(Source):

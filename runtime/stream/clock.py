@@ -6,7 +6,6 @@ give the same ticks.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,15 +15,11 @@ from edge_hal.rate import exact_rate, instant_ns
 from edge_hal.runtime.sources.frame import Frame
 
 from .counters import Counters
-
-INTERVALS = 5
-"""The median of so many intervals between frames is the measured period of the source."""
+from .source_period import LONGEST_PERIOD_NS, SourcePeriod
 
 SPOILED_PAUSE_NS = 10**9
 LONGEST_NS = 1 << 60
 """36 years of stream time, in nanoseconds. Later times are not believed."""
-LONGEST_PERIOD_NS = 100 * 10**9
-"""Between two frames. A longer time is a break."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +83,8 @@ class FrameClock:
     ) -> None:
         self._rate = exact_rate(model_hz)
         self._max_hold_ns = round(max_hold_ms * 1e6)
-        self._announced_ns = source_period_ns
-        self._intervals: deque[int] = deque(maxlen=INTERVALS)
-        self._period_ns = -1
+        self._period = SourcePeriod(source_period_ns)
+        self._period_ns = -1  # the one that the limits were set for
         self._live, self._cut = live, cut
         self._frame: Frame | None = None
         self._start_ns = 0
@@ -102,7 +96,7 @@ class FrameClock:
         self.running = False
         self.epoch = -1
         self.counters = Counters()
-        self._learn()
+        self._set_limits()
 
     @property
     def next_ns(self) -> int | None:
@@ -111,9 +105,8 @@ class FrameClock:
 
     def announce(self, source_period_ns: int | None) -> None:
         """Set the period that the source reports; it may change when a camera reconnects."""
-        if source_period_ns != self._announced_ns:
-            self._announced_ns = source_period_ns
-            self._learn()
+        self._period.announced_ns = source_period_ns
+        self._set_limits()
 
     def push(self, frame: Frame, missed: int = 0) -> list[Tick | Break]:
         """Take a frame; `missed` frames before it were superseded. Frames are pushed in order of `t_ns`. Returns the
@@ -123,7 +116,8 @@ class FrameClock:
             self._stop("overload")
         done = self._run_until(before)
         if self._frame is not None:
-            self._learn((frame.t_ns - self._frame.t_ns) // (missed + 1))
+            self._period.measure((frame.t_ns - self._frame.t_ns) // (missed + 1))
+            self._set_limits()
         if not self.running:
             if frame.t_ns < self._pause_until_ns:
                 self._frame = frame
@@ -165,7 +159,7 @@ class FrameClock:
     def state(self) -> dict[str, Any]:
         """All that later ticks depend on, besides the arguments of the constructor and the pixels of the frame."""
         return {
-            "_announced_ns": self._announced_ns,
+            "_announced_ns": self._period.announced_ns,
             "_start_ns": self._start_ns,
             "_next": self._next,
             "_skipped": self._skipped,
@@ -173,7 +167,7 @@ class FrameClock:
             "_pause_until_ns": self._pause_until_ns,
             "running": self.running,
             "epoch": self.epoch,
-            "intervals": list(self._intervals),
+            "intervals": self._period.intervals,
             "begin": asdict(self._begin),
             "frame": None if self._frame is None else [self._frame.index, self._frame.t_ns],
             "counters": asdict(self.counters),
@@ -185,15 +179,15 @@ class FrameClock:
         Raises:
             ValueError: the times and numbers do not belong together. Such a state would cause any number of ticks.
         """
-        self._announced_ns, self._start_ns = state["_announced_ns"], state["_start_ns"]
+        self._period = SourcePeriod(state["_announced_ns"], state["intervals"])
+        self._start_ns = state["_start_ns"]
         self._next, self._skipped, self._broken = state["_next"], state["_skipped"], state["_broken"]
         self._pause_until_ns = state["_pause_until_ns"]
         self.running, self.epoch = state["running"], state["epoch"]
-        self._intervals.extend(state["intervals"])
         self._begin, self.counters, self._frame = Moment(**state["begin"]), Counters(**state["counters"]), frame
         times = (self._start_ns, self._begin.t_ns, now_ns, 0 if frame is None else frame.t_ns)
         numbers = (self._next, self._skipped, *asdict(self.counters).values())
-        longest = (*self._intervals, self._announced_ns or 0)
+        longest = (*self._period.intervals, self._period.announced_ns or 0)
         if not (
             all(type(value) is int and 0 <= value <= LONGEST_NS for value in (*times, *numbers, *longest))
             and all(value <= LONGEST_PERIOD_NS for value in longest)
@@ -202,24 +196,17 @@ class FrameClock:
             and (self.running == (self._broken is None) or (self.epoch < 0 and self._broken is None))
         ):
             raise ValueError("the state of the clock is out of range")
-        self._learn()
+        self._set_limits()
         if frame is not None and frame.t_ns > now_ns + LONGEST_PERIOD_NS:
             raise ValueError("the newest frame lies in the future")
         if self.running and (frame is None or abs(self._due_ns(self._next) - frame.t_ns) > 2 * self.limit_ns):
             raise ValueError("the next tick is not near the newest frame")
 
-    def _learn(self, interval_ns: int | None = None) -> None:
-        """Cameras may report 30 frames per second and deliver 15 in the dark, or report nothing: the median of the last
-        intervals is used if it is longer."""
-        if interval_ns is not None:
-            self._intervals.append(interval_ns)
-        period_ns = self._announced_ns or 0
-        if len(self._intervals) == INTERVALS:
-            period_ns = max(period_ns, sorted(self._intervals)[INTERVALS // 2])
-        period_ns = min(period_ns, LONGEST_PERIOD_NS)  # frames years apart must not cause the ticks of years
-        if period_ns == self._period_ns:
+    def _set_limits(self) -> None:
+        """Slack and hold limit follow the period of the source."""
+        if self._period.ns == self._period_ns:
             return
-        self._period_ns = period_ns
+        self._period_ns = self._period.ns
         self.slack_ns = min(self._period_ns, instant_ns(1, self._rate)) // 2 if self._live else 0
         self.limit_ns = max(self._max_hold_ns, 2 * self._period_ns)
         self.backlog = max(2, int(Fraction(self.limit_ns // 2, 10**9) * self._rate))

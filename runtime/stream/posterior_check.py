@@ -12,7 +12,7 @@ from edge_hal.errors import EdgeHalError
 LARGEST_LOG = 1e6
 """A log posterior beyond this is no probability. Divided by a small temperature it would overflow."""
 SPOILED_S = 10.0
-"""If the posteriors were not finite so often over so long, the run ends."""
+"""The run ends if the posteriors were not finite, again and again, for this long."""
 
 
 class PosteriorCheck:

@@ -19,7 +19,6 @@ from edge_hal.decoding.belief import Belief, BeliefTracker
 from edge_hal.decoding.decode import decide_every as default_decide_every
 from edge_hal.decoding.decode import memory_ticks, split_heads
 from edge_hal.decoding.decoder import Decision, Decoder
-from edge_hal.decoding.familiarity import check_unfamiliar
 from edge_hal.decoding.kept_belief import KeptBelief
 from edge_hal.errors import EdgeHalError
 from edge_hal.events import End, Event, Gap, Moment, Now, Start, Transition
@@ -27,15 +26,14 @@ from edge_hal.procedure.kept_cycle import KeptCycle
 from edge_hal.runtime.engines.engine import Engines
 
 from .clock import Break
+from .deviation_reports import DeviationReports
 from .durable_events import DurableEvents
-from .familiarity_reports import FamiliarityReports
 from .frame_input import FrameInput
 from .now import now_event
 from .posterior_check import PosteriorCheck
-from .procedure_reports import ProcedureReports, has_rules
 from .pyramid import PyramidStream
 from .recent_ticks import RecentTicks
-from .restored import check_decoder, restored_moment
+from .restored import check_belief, check_decoder, restored_moment
 
 
 class Recognizer:
@@ -67,11 +65,7 @@ class Recognizer:
         procedure_events: bool = True,
     ) -> None:
         if not stream or "/" in stream:
-            raise EdgeHalError(
-                f"'{stream}' cannot name a stream",
-                "a name is not empty and has no '/'",
-                exit_code=2,
-            )
+            raise EdgeHalError(f"'{stream}' cannot name a stream", "a name is not empty and has no '/'", exit_code=2)
         if decide_every is not None and decide_every < 1:
             raise EdgeHalError(f"decide_every = {decide_every}", "it must be at least 1 tick", exit_code=2)
         self.bundle, self.engines, self.stream = bundle, engines, stream
@@ -85,15 +79,7 @@ class Recognizer:
         self._events = DurableEvents(stream, spec.labels, spec.model_hz, bundle.fingerprint, thresholds, numbers)
         self._decide_every = decide_every or default_decide_every(decoder.config, spec)
         self._decided = 0  # ticks whose decision was taken, if one was due
-        procedure = decoder.config.procedure
-        self._procedure: ProcedureReports | None = None
-        if procedure_events and procedure is not None and has_rules(procedure):
-            self._procedure = ProcedureReports(procedure, spec.model_hz, stream, thresholds, numbers)
-        check_unfamiliar(decoder.config, bundle.familiarity)
-        self._familiarity: FamiliarityReports | None = None
-        per_h = decoder.config.unfamiliar_per_h
-        if procedure_events and bundle.familiarity is not None and per_h > 0:
-            self._familiarity = FamiliarityReports(bundle.familiarity, per_h, spec, stream, thresholds, numbers)
+        self._reports = DeviationReports(bundle, decoder.config, stream, numbers, wanted=procedure_events)
         self._recent = RecentTicks(self.pyramid.ring, memory_ticks(spec))
         self.since: Moment | None = None
         self._posteriors = PosteriorCheck(
@@ -162,8 +148,7 @@ class Recognizer:
         part = moments[:chunk]
         self.pyramid.step(vectors[:chunk], [moment.t_ns for moment in part])
         self._recent.add(part)
-        if self._familiarity is not None:
-            self._familiarity.add(vectors[:chunk])
+        self._reports.add(vectors[:chunk])
         self._posteriors.check(self.pyramid.heads(chunk), part[-1].t_ns)
         return chunk
 
@@ -183,11 +168,8 @@ class Recognizer:
             frames = self.pyramid.ring.rows(0, "frame", max(0, self.pyramid.ticks - len(self._recent)), tick + 1)
             decision = self._decoder.decide(tick, frames, steady)
             events: list[Event] = [] if decision is None else [self._transition(decision)]
-            if self._procedure is not None:
-                believed = None if steady is None else steady.probability
-                events += self._procedure.follow(self.epoch, tick, decision, believed, self._recent.nearest)
-            if self._familiarity is not None:
-                events += self._familiarity.follow(self.epoch, tick, self.action, self._recent.nearest)
+            believed, moment = None if steady is None else steady.probability, self._recent.nearest
+            events += self._reports.follow(self.epoch, tick, decision, believed, self.action, moment)
             yield events
 
     def follow(self, vectors: NDArray[np.float32], moments: Sequence[Moment]) -> list[Event]:
@@ -208,11 +190,7 @@ class Recognizer:
         """What is believed since the last decision was due; None before, and without a procedure."""
         if self.belief is None:
             return None
-        label, progress = self.belief.label, None
-        if self._procedure is not None:
-            progress = self._procedure.progress(label, self.belief.tick + 1 - self.belief.began(label))
-        spec = self.spec
-        at = self._believed_at
+        spec, at, progress = self.spec, self._believed_at, self._reports.progress(self.belief)
         return now_event(
             self.belief, self.stream, self.epoch, spec.labels, spec.model_hz, at, self._recent.find, progress
         )
@@ -223,14 +201,12 @@ class Recognizer:
 
     def close_cycle(self) -> list[Event]:
         """The epoch ends: what is to be said of the cycle that goes on. Before `gap` with `reset`, and before `end`."""
-        if self._procedure is None or not self.pyramid.ticks:
-            return []
-        return list(self._procedure.finish(self.epoch, self.pyramid.ticks - 1, self._recent.nearest))
+        last = self.pyramid.ticks - 1
+        return [] if last < 0 else self._reports.finish(self.epoch, last, self._recent.nearest)
 
     def begin_mid_cycle(self) -> None:
         """The stream may begin within a cycle, as that of a camera does."""
-        if self._procedure is not None:
-            self._procedure.reset(mid_cycle=True)
+        self._reports.begin_mid_cycle()
 
     def reset(self) -> None:
         """Begin a new epoch: the state is cleared, and the next transition is from None."""
@@ -238,10 +214,7 @@ class Recognizer:
         self._decoder.reset()
         if self._tracker is not None:
             self._tracker.reset()
-        if self._procedure is not None:
-            self._procedure.reset(mid_cycle=True)
-        if self._familiarity is not None:
-            self._familiarity.reset()
+        self._reports.reset()
         self._input.reset()
         self._recent.reset()
         self._posteriors.reset()
@@ -253,7 +226,7 @@ class Recognizer:
 
     def cycle(self) -> KeptCycle | None:
         """What is known of the running cycle; None if the procedure is not followed."""
-        return None if self._procedure is None else self._procedure.kept()
+        return self._reports.kept()
 
     def resume(self, belief: KeptBelief, cycle: KeptCycle | None, pause_s: float) -> None:
         """Begin the epoch with what was believed and known `pause_s` before its first tick. The first transition is
@@ -262,8 +235,7 @@ class Recognizer:
         assert self._tracker is not None and self.pyramid.ticks == 0
         pause_ticks = max(0, round(pause_s * self.spec.model_hz) - 1)
         self._tracker.resume(*belief.in_order(self.spec.labels, self.spec.model_hz), pause_ticks)
-        if cycle is not None and self._procedure is not None:
-            self._procedure.resume(cycle, pause_s)
+        self._reports.resume(cycle, pause_s)
 
     # --- state ----------------------------------------------------------------------------------
 
@@ -273,34 +245,25 @@ class Recognizer:
             "pyramid": self.pyramid.state(),
             "decoder": self._decoder.state(),
             "belief": None if self._tracker is None else self._tracker.state(),
-            "procedure": None if self._procedure is None else self._procedure.state(),
+            **self._reports.state(),
             **self._recent.state(),
             "since": None if self.since is None else asdict(self.since),
             "spoiled": self._posteriors.state(),
-            **({} if self._familiarity is None else {"familiarity": self._familiarity.state()}),
             **self._input.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken, with the same bundle and thresholds.
-
-        Raises:
-            ValueError: its numbers do not belong together.
-        """
+        """Continue where `state` was taken, with the same bundle and thresholds. Raises ValueError if its numbers do
+        not belong together."""
         ticks = state["pyramid"]["ring"]["written"][0]
         check_decoder(state["decoder"], len(self.spec.labels), ticks)
         self.pyramid.restore(state["pyramid"])
         self._decided = ticks
         self._decoder.restore(state["decoder"])
         if self._tracker is not None:
-            missing = ticks - 1 - state["belief"]["newest_tick"]
-            if not 0 <= missing < self._decide_every + self.spec.first_stride:  # a step that was spoiled has no belief
-                raise ValueError("the belief is not at the tick of the model")
+            check_belief(state["belief"], ticks, self._decide_every + self.spec.first_stride)
             self._tracker.restore(state["belief"])
-        if self._procedure is not None:
-            self._procedure.restore(state["procedure"])
-        if self._familiarity is not None:
-            self._familiarity.restore(state["familiarity"])
+        self._reports.restore(state)
         self._input.restore(state)
         self._recent.restore(state, ticks - ticks % self._decide_every)
         self.since = None if state["since"] is None else restored_moment(state["since"])

@@ -28,3 +28,10 @@ def check_decoder(state: Mapping[str, Any], labels: int, ticks: int) -> None:
     for name in ("since", "candidate_since", "newest_tick"):
         if not -LARGEST_TICK < state.get(name, 0) < LARGEST_TICK:
             raise ValueError(f"the decoder's {name} is out of range")
+
+
+def check_belief(state: Mapping[str, Any], ticks: int, most_missing: int) -> None:
+    """Raises ValueError if this cannot be the state of a belief after so many ticks of a model. It lacks less than
+    `most_missing` of them: those since the last decision that was due, and those of a step that was spoiled."""
+    if not 0 <= ticks - 1 - state["newest_tick"] < most_missing:
+        raise ValueError("the belief is not at the tick of the model")

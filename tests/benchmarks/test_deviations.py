@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from deviations import _measured, leave_one_out, one_class, read
+from step_graph import likeness
 
 from edge_hal.errors import EdgeHalError
 from tests.helpers.processes import REPOSITORY
@@ -91,6 +92,8 @@ FALSE = ("attach", "roof", "mistake", "wrong order")
         (HEADER + "\ns0,t\n", "line 2: 'this' is empty"),
         (HEADER + "\ns0,t,attach,a,b,fine,\n", "line 2: the label is 'fine'"),
         (HEADER + '\ns0,t,attach,"a,b,correct,', "cannot read"),
+        (HEADER + "\ns0,t,attach,a,b,mistake,early, and wrong\n", "line 2: it has more cells"),
+        (HEADER + ",label\ns0,t,attach,a,b,mistake,,correct\n", "more than one column 'label'"),
     ],
 )
 def test_another_file_is_one_error(tmp_path: Path, text: str, what: str) -> None:
@@ -127,6 +130,63 @@ def test_what_cannot_be_measured_is_said_and_json_has_no_nan(
     found = {protocol.__name__: _measured(protocol, given, given) for protocol in (one_class, leave_one_out)}
     json.dumps(found, allow_nan=False)
     assert [name for name, scores in found.items() if "not_measured" not in scores] == measured
+
+
+def test_the_baseline_gives_the_numbers_that_are_counted_by_hand(tmp_path: Path) -> None:
+    """Columns in another order, a quoted comma, other letters. a, b and c are parts that go on the body."""
+    given = {
+        "s0": ["a correct", "b correct", "c correct"],
+        "s1": ["a correct", "b correct", "c correct"],
+        "s2": ["a correct", "c mistake wrong order", "b correction"],
+        "s3": ["a correct", "b correct", "d mistake"],
+        "s4": ["b correct", "a correct", "c mistake"],
+    }
+    names = {"a": '"wheel, left"', "b": "Räder", "c": "車", "d": '"the ""d"""'}
+    lines = ["remark,label,that,this,verb,toy,sequence"]
+    for name, steps in given.items():
+        for part, label, remark in (f"{step} ".split(" ", 2) for step in steps):
+            lines.append(f"{remark.strip()},{label},body,{names[part]},attach,t1,{name}")
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    sequences = read(tmp_path / "x.csv")
+    assert [row.step.this for row in sequences[3].rows] == ["wheel, left", "Räder", 'the "d"']
+    # Learned from s0 and s1. Of s2, s3 and s4 up to the mistake it calls all 3 mistakes, and of 5 correct steps the
+    # first two of s4: precision 1 / (1 + 2/5).
+    one = one_class(sequences, sequences)["scores"]
+    assert one["bigram"] == {"precision": 71.4, "recall": 100.0, "f1": 83.3}
+    # 6 of 15 steps are called: (a, c), (c, b) in s2, (b, d) in s3, all of s4. All 3 mistakes are among them.
+    every = leave_one_out(sequences, sequences)["scores"]
+    assert every["bigram"]["all"] == {"precision": 50.0, "recall": 100.0, "f1": 66.7}
+    assert every["bigram"]["wrong_order"] == {"precision": 16.7, "recall": 100.0, "f1": 28.6}
+    assert every["always"]["all"] == {"precision": 20.0, "recall": 100.0, "f1": 33.3}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ("c09b", "c09b", 0),
+        ("c09b", "c09c", 1),
+        ("c09", "c09c", 1),
+        ("c09b", "c10b", 2),
+        ("c09b", "b09b", 3),
+        ("excavator", "crane", 3),  # no number: nothing says that they are variants
+        ("excavator", "excavators", 3),
+        ("crane 1", "crane 2", 2),
+        ("車1a", "車1b", 1),
+    ],
+)
+def test_products_are_alike_by_the_number_in_their_names(a: str, b: str, expected: int) -> None:
+    assert likeness(a, b) == likeness(b, a) == expected
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_fold_without_a_correct_step_is_judged(tmp_path: Path) -> None:
+    lines = ["sequence,toy,start_s,end_s,verb,this,that,label,remark"]
+    for number in range(6):  # without the fold of the first and the last, no list has a step
+        label = "correct" if number in (0, 5) else "mistake"
+        lines += rows(f"s{number}", "a1", [("attach", "roof", label, "")])
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    given = read(tmp_path / "x.csv")
+    json.dumps(leave_one_out(given, given), allow_nan=False)
 
 
 def test_lists_without_a_common_step_are_judged(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_hal.commands.options.station_file import OF_COMMAND, OF_STATION, command_of, read_station
+from edge_hal.commands.options.command_words import command_of
+from edge_hal.commands.options.station_file import OF_COMMAND, OF_STATION, read_station
 from edge_hal.commands.run import run
 from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.delivery.journal import Retention, default_path

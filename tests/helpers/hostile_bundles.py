@@ -111,6 +111,20 @@ def huge() -> Change:
     return change
 
 
+def out_of_bounds() -> Change:
+    """An index that no tensor has: ONNX Runtime finds it only when it steps."""
+
+    def change(graph: Any) -> None:
+        from onnx import helper, numpy_helper
+
+        _rename_output(graph, "frame", "frame.good")
+        graph.initializer.append(numpy_helper.from_array(np.array([1 << 40], np.int64), "bad.index"))
+        graph.node.append(helper.make_node("Gather", ["frame.good", "bad.index"], ["bad.value"], axis=1))
+        graph.node.append(helper.make_node("Add", ["frame.good", "bad.value"], ["frame"]))
+
+    return change
+
+
 def _rename_output(graph: Any, name: str, new: str) -> None:
     for node in graph.node:
         for index, output in enumerate(node.output):

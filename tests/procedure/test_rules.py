@@ -186,11 +186,22 @@ def test_a_broken_file_is_one_error_that_says_what_and_where(tmp_path: Path, cas
     assert "delete it" in error.todo
 
 
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain.json", tmp_path / "marked.json"
+    plain.write_text(edited(lambda d: None))
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    assert Procedure.from_file(marked, NAMES) == Procedure.from_file(plain, NAMES)
+
+
 def test_a_missing_or_unreadable_file_is_the_same_error(tmp_path: Path) -> None:
     with pytest.raises(EdgeHalError, match=r"cannot use .*procedure\.json"):
         Procedure.from_file(tmp_path / "procedure.json", NAMES)
     (tmp_path / "procedure.json").write_bytes(b"\xff\xfe{")
-    with pytest.raises(EdgeHalError, match=r"cannot use .*procedure\.json"):
+    with pytest.raises(EdgeHalError, match=r"cannot use .*procedure\.json: it is no text in UTF-8"):
+        Procedure.from_file(tmp_path / "procedure.json", NAMES)
+    (tmp_path / "procedure.json").unlink()
+    (tmp_path / "procedure.json").mkdir()
+    with pytest.raises(EdgeHalError, match=r"cannot use .*procedure\.json: Is a directory\n"):
         Procedure.from_file(tmp_path / "procedure.json", NAMES)
 
 

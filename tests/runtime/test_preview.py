@@ -87,7 +87,7 @@ def test_nothing_is_encoded_while_nobody_subscribes(preview: Preview, monkeypatc
     with subscriber(preview.endpoint) as socket:
         assert socket.poll(PATIENCE_MS)
     assert encoded[0] == 19 and len(encoded) == preview.sent
-    while preview._socket.wanted:
+    while preview._socket.subscribers("bench"):
         assert preview._thread.is_alive()
     sent = preview.sent
     preview.frame_taken(frame(50), 0, None)
@@ -101,7 +101,7 @@ def test_nothing_is_encoded_while_nobody_subscribes(preview: Preview, monkeypatc
 def test_vectors_are_no_pictures(preview: Preview) -> None:
     preview.frame_taken(Frame(0, 0, 0, np.zeros(6, np.float32)), 0, None)
     with subscriber(preview.endpoint) as socket:
-        while not preview._socket.wanted:
+        while not preview._socket.subscribers("bench"):
             assert preview._thread.is_alive()
         preview.frame_taken(frame(3), 0, None)
         assert socket.poll(PATIENCE_MS)

@@ -9,7 +9,6 @@ Each stream is read as the command line `edge-hal run --KEY VALUE ...` would be,
 from __future__ import annotations
 
 import difflib
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from edge_hal.commands.options.command_words import UsageError, blamed_key, command_of, words_of
 from edge_hal.commands.options.parsing import parse_duration
 from edge_hal.commands.options.run_values import address_options, run_options
 from edge_hal.errors import EdgeHalError
@@ -50,8 +50,6 @@ OF_VIEW = ("camera", "bundle", "pace", "allow-uncertified", "trusted")
 EXAMPLE = "streams: {left: {camera: 0, bundle: b}}"
 
 Values = Mapping[str, Any]
-UsageError: Any = typer.BadParameter.__base__
-"""What typer raises for every wrong command line; older versions take it from another package."""
 
 
 def read_station(path: Path, run: Any, given: Values) -> StationOptions:
@@ -189,9 +187,9 @@ class _StationFile:
     def _parsed(self, words: Values, place: tuple[str, ...]) -> dict[str, Any]:
         """The values of a command line with these words."""
         try:
-            return {**self.command.main(_arguments(self.command, words), prog_name="", standalone_mode=False)}
+            return {**self.command.main(words_of(self.command, words), prog_name="", standalone_mode=False)}
         except UsageError as error:
-            blamed = _blamed(error, words, place)
+            blamed = blamed_key(error, words, place)
             own = blamed if blamed in self.lines else blamed[-1:]  # a value may come from the top
             what = f"{self.at(*own)}: '{blamed[-1]}'"
             raise EdgeHalError(what, error.format_message(), exit_code=2) from error
@@ -238,47 +236,6 @@ def _weights(value: Any) -> dict[str, float] | None:
     except (AttributeError, TypeError, ValueError) as error:
         todo = "write weights: {left: 0.8, right: 0.6}"
         raise EdgeHalError("weights: it is a number for each view", "", todo, exit_code=2) from error
-
-
-def command_of(run: Any) -> Any:
-    """The command line of `run` as a command that returns the values of its parameters."""
-
-    @functools.wraps(run)
-    def values(**given: Any) -> dict[str, Any]:
-        return given
-
-    app = typer.Typer(add_completion=False)
-    app.command()(values)
-    return typer.main.get_command(app)
-
-
-def _arguments(command: Any, words: Values) -> list[str]:
-    """`{camera: 0, insecure: true}` -> `--camera=0 --insecure`. A key without a value is not given.
-
-    Raises:
-        typer.BadParameter: a value is of another kind.
-    """
-    options = {option.opts[0]: option for option in command.params}
-    found = []
-    for key, value in words.items():
-        option = options[f"--{key}"]
-        values = value if option.multiple and isinstance(value, list) else [value]
-        if value is None or (option.is_flag and value == "false"):
-            continue
-        if option.is_flag and value != "true":
-            raise typer.BadParameter("it is true or false", param=option)
-        if not all(isinstance(each, str) for each in values):
-            raise typer.BadParameter("it has one value, without keys below it", param=option)
-        found += [f"--{key}" if option.is_flag else f"--{key}={each}" for each in values]
-    return found
-
-
-def _blamed(error: Any, words: Values, place: tuple[str, ...]) -> tuple[str, ...]:
-    """The key that an error is about."""
-    option = getattr(error, "param", None)
-    name = getattr(error, "option_name", None) or (option.opts[0] if option is not None else "")
-    key = name.removeprefix("--")
-    return (*place, key) if key in words else place or ("",)
 
 
 def given_to_station(ctx: typer.Context) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from edge_hal.runtime.checks.finding import NOTHING, Finding, State
 FASTEST_CLOCKS = "sudo nvpmodel -m N (N: MAXN in /etc/nvpmodel.conf) && sudo jetson_clocks"
 """The number of a mode differs between modules."""
 HOT_C, POSSIBLE_C = 85.0, (-40.0, 150.0)
-"""A Jetson throttles from about 99 Celsius; a sensor that is off tells something impossible."""
+"""A Jetson throttles from about 99 Celsius; a sensor that is off reports an impossible value."""
 FULL_MB, TIGHT_MB = 100, 2000
 """The journal keeps up to 1 GB unless told otherwise."""
 UNSYNCHRONISED = 5
@@ -31,7 +31,7 @@ def check_power() -> Iterator[Finding]:
         done = subprocess.run([tool, "-q"], capture_output=True, text=True, timeout=20, errors="replace")
         modes = [line.partition(":")[2].strip() for line in done.stdout.splitlines() if "Power Mode" in line]
         if not modes:
-            found = f"nvpmodel tells none: {(done.stderr or done.stdout).strip()[:200] or 'it printed nothing'}"
+            found = f"nvpmodel reports no mode: {(done.stderr or done.stdout).strip()[:200] or 'it printed nothing'}"
             yield Finding("power mode", "warn", found, "sudo nvpmodel -q")
         elif modes[0].upper().startswith("MAXN"):
             yield Finding("power mode", "ok", modes[0])
@@ -52,7 +52,7 @@ def check_temperature() -> Iterator[Finding]:
     found = {name[:-2]: value for name, value in readings.readings().items() if name.endswith("_c")}
     possible = {name: value for name, value in found.items() if low < value < high}
     if not possible:
-        yield Finding("temperature", "ok", "no sensor tells it")
+        yield Finding("temperature", "ok", "no sensor reports it")
         return
     name = max(possible, key=lambda key: possible[key])
     text = f"{possible[name]:.0f} Celsius at the hottest, {name}"
@@ -70,7 +70,8 @@ def check_disk() -> Iterator[Finding]:
         ("disk for the journal", default_path("default").parent, "--journal FILE elsewhere"),
         ("disk for TensorRT plans", default_cache(), "EDGE_HAL_CACHE=FOLDER elsewhere"),
     ):
-        there = next(path for path in (folder, *folder.parents) if path.exists())
+        # `os.path.exists`: `Path.exists` raises an error for what lies in a folder that this user may not enter.
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             todo = f"sudo chown $USER {there}, or {option}"
             yield Finding(check, "fail", f"{folder}: cannot be written ({there})", todo)
@@ -90,7 +91,7 @@ def check_clock() -> Iterator[Finding]:
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(1024))
     if state < 0:
         why = os.strerror(ctypes.get_errno())
-        yield Finding("clock", "warn", f"{now}, synchronised or not cannot be told: {why}", "timedatectl status")
+        yield Finding("clock", "warn", f"{now}, not known whether it is synchronised: {why}", "timedatectl status")
     elif state == UNSYNCHRONISED:
         todo = "sudo timedatectl set-ntp true; times in events are wrong by as much as this clock is"
         yield Finding("clock", "warn", f"{now}, not synchronised", todo)
@@ -109,7 +110,7 @@ def check_ports() -> Iterator[Finding]:
             try:
                 probe.bind((host, int(port)))
             except OSError as error:
-                todo = f"a run that goes on? see: ss -ltnp 'sport = :{port}'; another one needs --pub tcp://{host}:PORT"
+                todo = f"does another run use it? see: ss -ltnp 'sport = :{port}'; another one needs --pub tcp://{host}:PORT"
                 yield Finding(check, "warn", f"taken: {error.strerror}", todo)
             else:
                 yield Finding(check, "ok", "free")

@@ -55,6 +55,10 @@ def test_a_jetsons_clocks_temperatures_and_rails_are_read(tmp_path: Path, monkey
         "thermal/thermal_zone0/type": "cpu-thermal\n",
         "thermal/thermal_zone0/temp": "48250\n",
         "thermal/thermal_zone1/temp": "",  # a sensor that is off
+        "thermal/thermal_zone2/type": "acpitz\n",
+        "thermal/thermal_zone2/temp": "91000\n",
+        "thermal/thermal_zone3/type": "acpitz\n",  # two of one type: the hotter one is not lost
+        "thermal/thermal_zone3/temp": "27800\n",
         "hwmon/hwmon3/in1_label": "VDD_GPU_SOC\n",
         "hwmon/hwmon3/in1_input": "5000\n",
         "hwmon/hwmon3/curr1_input": "600\n",
@@ -66,6 +70,7 @@ def test_a_jetsons_clocks_temperatures_and_rails_are_read(tmp_path: Path, monkey
     for name, folder in (("CPUS", "cpu"), ("DEVFREQ", "devfreq"), ("THERMAL", "thermal"), ("HWMON", "hwmon")):
         monkeypatch.setattr(readings, name, tmp_path / folder)
     expected = {"cpu0_mhz": 1984.0, "17000000.gpu_mhz": 918.0, "cpu-thermal_c": 48.25, "VDD_GPU_SOC_w": 3.0}
+    expected |= {"acpitz_c": 91.0, "acpitz_thermal_zone3_c": 27.8}
     assert readings.readings() == pytest.approx(expected)
 
 

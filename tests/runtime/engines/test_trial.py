@@ -17,7 +17,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.runtime.api import open_model
 from edge_hal.runtime.engines import trial
 from tests.helpers.bundles import known_bundle
-from tests.helpers.hostile_bundles import certify, endless, huge, poisoned, with_graph
+from tests.helpers.hostile_bundles import certify, endless, huge, out_of_bounds, poisoned, with_graph
 
 
 def test_a_good_bundle_passes_and_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +52,14 @@ def test_a_graph_that_needs_all_memory_is_refused(tmp_path: Path) -> None:
     bundle = with_graph(known_bundle(tmp_path / "bundle"), huge())
     with pytest.raises(EdgeHalError, match="failed its trial"):
         open_model(bundle.path)
+
+
+def test_a_graph_that_cannot_be_stepped_is_one_line(tmp_path: Path) -> None:
+    bundle = with_graph(known_bundle(tmp_path / "bundle"), out_of_bounds())
+    with pytest.raises(EdgeHalError, match="failed its trial") as caught:
+        open_model(bundle.path)
+    assert "out of data bounds" in caught.value.why
+    assert "\n" not in caught.value.why and "x1b" not in caught.value.why  # nor what ONNX Runtime wrote for terminals
 
 
 def test_the_child_imports_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

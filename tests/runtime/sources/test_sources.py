@@ -190,7 +190,9 @@ def test_square_features_are_read_as_time_by_size(tmp_path: Path) -> None:
         assert np.array_equal([frame.data for frame, _ in drain(source)], rows)
 
 
-def test_a_vector_that_is_not_finite_is_counted_and_left_out(tmp_path: Path) -> None:
+def test_a_vector_that_is_not_finite_is_counted_told_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = np.ones((10, 3), np.float32)
     rows[4, 1], rows[7, 0] = np.nan, np.inf
     np.save(tmp_path / "f.npy", rows)
@@ -202,6 +204,8 @@ def test_a_vector_that_is_not_finite_is_counted_and_left_out(tmp_path: Path) -> 
         assert len(frames) + intake.superseded == 8
         assert not {4, 7} & {frame.index for frame in frames}
         assert all(frame.t_ns == 2_000_000 * frame.index for frame in frames)
+        assert "2 of 10 vectors were left out: they hold numbers that are not finite" in caplog.text
+        caplog.clear()
 
 
 def test_features_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -385,11 +389,14 @@ def test_a_text_is_parsed_into_what_it_names(
     [
         *("ftp://h/x", "features:f.npy", "features:@", "fault:0", "fault:dup", "fault:dup:", "fault:party:0"),
         *("fault:dup:fault:dup:0", "fault:dup:replay:folder", "", " "),
+        *("replay:", "replay: ", "gst:", "csi:", "csi:x", "csi:-1", "csi:0 ! a", "rtsp://", "http:// ", "features:@10"),
+        *("features:f.npy@0", "features:f.npy@1e9", "features:f.npy@nan"),
     ],
 )
-def test_a_text_that_names_no_source_is_wrong_use(text: Any) -> None:
-    error = refused(text)
-    assert error.exit_code == 2 and error.what and error.todo
+def test_a_text_that_names_no_source_is_wrong_use(text: str) -> None:
+    with pytest.raises(EdgeHalError) as caught:
+        SourceSpec.parse(text)
+    assert caught.value.exit_code == 2 and caught.value.what and caught.value.todo
 
 
 def test_a_video_over_http_is_read_like_a_camera_until_it_is_over(tmp_path: Path) -> None:

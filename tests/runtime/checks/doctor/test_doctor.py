@@ -296,7 +296,7 @@ def test_no_gpu_is_well_and_a_jetson_without_a_driver_is_not(
         ("echo 'NV Power Mode: 15W'; echo 2", "ok", "15W: not the fastest"),
         ("echo 'Error: no permission' >&2; exit 1", "warn", "no permission"),
         ("true", "warn", "it printed nothing"),
-        ("printf '\\377'", "warn", "tells none"),
+        ("printf '\\377'", "warn", "reports no mode"),
     ],
 )
 def test_the_power_mode_is_told(
@@ -337,6 +337,31 @@ def test_a_full_or_closed_disk_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         assert findings["disk for the journal"].state == state
         assert findings["disk for TensorRT plans"].state == "fail"
         assert str(tmp_path / "file") in findings["disk for TensorRT plans"].found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_home_that_this_user_may_not_enter_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    (home / "state").mkdir(parents=True)
+    home.chmod(0o700)
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setenv("EDGE_HAL_CACHE", str(home / "cache"))
+    found(machine.check_disk)  # root imports what it needs: nobody may not be able to read this repository
+    answer, end = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            states = [one.state for one in examine._guarded("disk", machine.check_disk)]
+            os.write(end, json.dumps(states).encode())
+        finally:
+            os._exit(0)
+    os.close(end)
+    with os.fdopen(answer) as file:
+        assert json.load(file) == ["fail", "fail"]
+    os.waitpid(process, 0)
 
 
 def test_a_clock_that_was_never_set_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
