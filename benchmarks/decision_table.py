@@ -48,12 +48,13 @@ def main() -> None:
         for setting in ("fast", "balanced", "sure"):
             print(f"| | {len(runs['new'])} | {setting} | {cells([run['decide'][setting] for run in runs['new']])} |")
     print()
-    print("| set | reports `now`, % | their changes a minute | range over seeds, % |")
-    print("| --- | ---: | ---: | --- |")
+    print("| set | reports `now`, % | their changes a minute | range over seeds, % | calibration error, % |")
+    print("| --- | ---: | ---: | --- | ---: |")
     for name, runs in found.items():
         right = [run["mof_now"] for run in runs["new"]]
         changes = median(run["now_changes_per_min"] for run in runs["new"])
-        print(f"| {name} | {median(right):.1f} | {changes:.1f} | {min(right):.1f} to {max(right):.1f} |")
+        error = median(run["now_ece"] for run in runs["new"])
+        print(f"| {name} | {median(right):.1f} | {changes:.1f} | {min(right):.1f} to {max(right):.1f} | {error:.1f} |")
 
 
 if __name__ == "__main__":
