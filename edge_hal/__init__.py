@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from edge_hal.runtime.api import open_model, open_stream
     from edge_hal.runtime.delivery.client import subscribe
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 __all__ = [
     "Cycle",
     "Deviation",
