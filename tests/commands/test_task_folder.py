@@ -201,6 +201,7 @@ def test_an_unfinished_run_is_taken_again_only_by_the_same_training(tmp_path: Pa
     assert begin(root) == root / "runs" / "11"  # it was interrupted before it had begun
 
 
+@pytest.mark.slow
 def test_a_run_that_is_being_written_is_not_begun_by_another_process(tmp_path: Path) -> None:
     """Both would go on with each other's weights."""
     root, command = small_task(tmp_path / "task"), ("train", "task", "--config", str(CONFIG))

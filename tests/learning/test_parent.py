@@ -108,6 +108,7 @@ def test_other_steps_are_searched_and_begin_with_the_weights(first: Path, more: 
     assert rows.all(1).tolist() == [True, False, True, True]
 
 
+@pytest.mark.slow
 def test_decisions_are_fitted_on_students_that_know_none_of_the_videos(
     first: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_variant_that_breaks_the_gpu_ends_alone(
         assert "CUDA graphs" in one.check and told in one.found and one.todo != "nothing"
 
 
+@pytest.mark.slow
 def test_without_tensorrt_the_selftest_fails_and_says_so(bundle: Bundle) -> None:
     try:
         import tensorrt  # noqa: F401

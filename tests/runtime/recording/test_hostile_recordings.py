@@ -138,6 +138,7 @@ def test_only_regular_files_of_the_folder_are_read(rec: Path, name: str, kind: s
         read_recording(rec).events()
 
 
+@pytest.mark.slow
 def test_a_log_of_days_is_read_line_by_line(rec: Path, bundle: Path) -> None:
     log = rec / "log.jsonl"
     head, *lines = log.read_text().splitlines(keepends=True)
