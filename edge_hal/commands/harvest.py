@@ -37,7 +37,7 @@ def harvest(
     below: Annotated[
         float,
         typer.Option(min=0.0, max=1.0, help="A decision or belief with a lower probability is a doubt."),
-    ] = 0.6,
+    ] = 0.7,
     blur_faces: Annotated[
         bool,
         typer.Option(
