@@ -13,9 +13,15 @@ import tempfile
 from pathlib import Path
 
 from edge_hal.bundle import load_bundle
-from edge_hal.evaluation.live_scores import reported_scores
+from edge_hal.evaluation.live_scores import reported_error, reported_scores
 from edge_hal.evaluation.scores import floor_scores, frame_labels, scores_of
-from edge_hal.evaluation.subscribed_run import of_type, reported_labels, timeline_of_events, watch_run
+from edge_hal.evaluation.subscribed_run import (
+    of_type,
+    reported_labels,
+    reported_probability,
+    timeline_of_events,
+    watch_run,
+)
 from edge_hal.events import Now, Transition
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.video_set import VideoSet, with_labels_of
@@ -35,7 +41,7 @@ def main() -> None:
     some = VideoSet(found.labels, found.videos[: arguments.videos], found.rate_hz, found.background)
     labels = load_bundle(arguments.bundle).spec.labels
     videos = with_labels_of(some, labels, f"the bundle {arguments.bundle}")
-    timelines, rates_hz, shown = [], [], []
+    timelines, rates_hz, shown, probability = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for video, truth in zip(videos.videos, frame_labels(videos), strict=True):
             assert video.rate_hz is not None
@@ -44,10 +50,12 @@ def main() -> None:
             events = watch_run(arguments.bundle, camera, Path(folder) / "events.sock", "live")
             timelines.append(timeline_of_events(of_type(events, Transition), len(truth), labels))
             shown.append(reported_labels(of_type(events, Now), len(truth), labels))
+            probability.append(reported_probability(of_type(events, Now), len(truth)))
             rates_hz.append(video.rate_hz)
             print(f"{video.name}: {len(of_type(events, Transition))} transitions", flush=True)
     truths = frame_labels(videos)
     scores = {**scores_of(timelines, truths, rates_hz, videos.background), **reported_scores(shown, truths, rates_hz)}
+    scores["now_ece"] = reported_error(shown, probability, truths)
     print(json.dumps({"videos": len(timelines), "floor": floor_scores(videos), "live": scores}, indent=2))
 
 

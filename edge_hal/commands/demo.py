@@ -13,7 +13,13 @@ import typer
 from edge_hal.commands.extras import require
 from edge_hal.commands.options.parsing import LARGEST_SEED
 from edge_hal.errors import EdgeHalError
-from edge_hal.evaluation.subscribed_run import of_type, reported_labels, timeline_of_events, watch_run
+from edge_hal.evaluation.subscribed_run import (
+    of_type,
+    reported_labels,
+    reported_probability,
+    timeline_of_events,
+    watch_run,
+)
 from edge_hal.files import write_file
 
 if TYPE_CHECKING:
@@ -42,7 +48,7 @@ def demo(
     from edge_hal.commands.progress import Stages
     from edge_hal.config import load_config
     from edge_hal.evaluation.checkpoint_scores import checkpoint_scores
-    from edge_hal.evaluation.live_scores import reported_scores
+    from edge_hal.evaluation.live_scores import reported_error, reported_scores
     from edge_hal.evaluation.scores import floor_scores, frame_labels, frame_rates_hz, scores_of
     from edge_hal.events import Now, Transition
     from edge_hal.export.bundle import export_bundle
@@ -67,14 +73,16 @@ def demo(
     with Stages() as report:
         export_bundle(out / "run", out / "bundle", reference=None, progress=report)
     unseen = load_dataset(data, split=1, part="test", with_labels=True)
-    heard, timelines, told = [], [], []
+    heard, timelines, told, probability = [], [], [], []
     for number, video in enumerate(unseen.videos):
         assert video.labels is not None
         tell = partial(_tell, video=video, labels=unseen.labels) if number == 0 else None
         with tempfile.TemporaryDirectory() as short:  # the path of a socket has 107 bytes at most
             events = watch_run(out / "bundle", str(video.path), Path(short) / "events", STREAM, tell)
         heard.append(of_type(events, Transition))
-        told.append(reported_labels(of_type(events, Now), len(video.labels), unseen.labels))
+        reports = of_type(events, Now)
+        told.append(reported_labels(reports, len(video.labels), unseen.labels))
+        probability.append(reported_probability(reports, len(video.labels)))
         timelines.append(timeline_of_events(heard[-1], len(video.labels), unseen.labels))
     with Stages() as report:
         labelled = load_dataset(data, split=1, part="train", with_labels=True)
@@ -85,6 +93,7 @@ def demo(
         "ours": {
             **scores_of(timelines, frame_labels(unseen), frame_rates_hz(unseen), unseen.background),
             **reported_scores(told, frame_labels(unseen), frame_rates_hz(unseen)),
+            "now_ece": reported_error(told, probability, frame_labels(unseen)),
         },
         "full": full,
     }

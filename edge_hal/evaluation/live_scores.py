@@ -32,23 +32,21 @@ def live_scores(
     spec: PyramidSpec,
 ) -> dict[str, Any]:
     """`mof_now`: per cent of the frames right, each with the label of the newest report `now`; None without a
-    procedure. `now_changes_per_min`: how often that label changes. `now_ece`: the expected calibration error of the
-    probability in the newest report, over frames, in per cent. `decide`: the scores of each setting of `--decide`.
+    procedure. `now_changes_per_min`: how often that label changes. `now_ece`: see `reported_error`. `decide`: the
+    scores of each setting of `--decide`.
 
     Args:
         log_posteriors: (T, H K) per video. truth: (frames,) labels per video. rates_hz: of the frames.
     """
     found: dict[str, Any] = {"mof_now": None, "now_changes_per_min": None, "now_ece": None}
     if config.procedure is not None:
-        shown, probability, right = [], [], []
+        shown, probability = [], []
         for p, y, hz in zip(log_posteriors, truth, rates_hz, strict=True):
             labels, probabilities = now_reports(p, config, spec)
             newest = expand_labels(np.arange(len(labels)), len(y), hz, spec.model_hz)
             shown.append(labels[newest])
             probability.append(probabilities[newest])
-            right.append(shown[-1] == y)
-        found |= reported_scores(shown, truth, rates_hz)
-        found["now_ece"] = 100 * calibration_error(np.concatenate(probability), np.concatenate(right))
+        found |= {**reported_scores(shown, truth, rates_hz), "now_ece": reported_error(shown, probability, truth)}
     found["decide"] = {
         name: patience_scores(log_posteriors, truth, rates_hz, config.with_decide(name), spec)
         for name in config.patience
@@ -63,17 +61,26 @@ def reported_scores(shown: Sequence[IntArray], truth: Sequence[IntArray], rates_
     return {"mof_now": mof(shown, list(truth)), "now_changes_per_min": changes / minutes}
 
 
+def reported_error(
+    shown: Sequence[IntArray], probability: Sequence[NDArray[np.float64]], truth: Sequence[IntArray]
+) -> float:
+    """Expected calibration error, in per cent, of the probabilities (frames,) that reports gave to the labels (frames,)
+    that they showed."""
+    right = np.concatenate([labels == y for labels, y in zip(shown, truth, strict=True)])
+    return 100 * calibration_error(np.concatenate(probability), right)
+
+
 def now_reports(
     log_posterior: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec
 ) -> tuple[IntArray, NDArray[np.float64]]:
     """(T,) the label, and (T,) its probability, in the newest report at each tick. Nothing is known before the first
     report; there, what it says."""
     reporter = NowReporter(NOW_HZ)
-    labels, probability, length = np.zeros(len(log_posterior), np.int64), np.zeros(len(log_posterior)), 0
+    labels, probability, first = np.zeros(len(log_posterior), np.int64), np.zeros(len(log_posterior)), True
     for belief in beliefs_of(log_posterior, config, spec):
         now = belief.now
         if reporter.due(now, round(1e9 * now.tick / spec.model_hz)):
-            begin, length = (now.tick if length else 0), now.tick
+            begin, first = (0 if first else now.tick), False
             labels[begin:], probability[begin:] = now.label, now.probability[now.label]
     return labels, probability
 

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 from edge_hal.errors import EdgeHalError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edge_hal.decoding.timeline import Timeline
     from edge_hal.events import Event, Now, Transition
     from edge_hal.metrics import IntArray
@@ -87,6 +90,16 @@ def reported_labels(reports: Sequence[Now], frames: int, labels: Sequence[str]) 
 
     starts = [report.at.frame if number else 0 for number, report in enumerate(reports)]
     return labels_from(starts, [labels.index(report.action) for report in reports], frames)
+
+
+def reported_probability(reports: Sequence[Now], frames: int) -> NDArray[np.float64]:
+    """(frames,) the probability in the newest report at each frame. Before the first, that of the first."""
+    import numpy as np
+
+    found = np.zeros(frames)
+    for number, report in enumerate(reports):
+        found[report.at.frame if number else 0 :] = report.probability
+    return found
 
 
 def timeline_of_events(transitions: Sequence[Transition], frames: int, labels: Sequence[str]) -> Timeline:
