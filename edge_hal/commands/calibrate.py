@@ -85,7 +85,7 @@ def calibrate(
         bool,
         typer.Option(
             "--confidence",
-            help="Fit the temperatures that make the confidence of an event, and the probability in the reports now, "
+            help="Fit the temperatures that make the confidence of an event, and the probability in reports `now`, "
             "true probabilities, on labelled videos. Nothing is quantised.",
         ),
     ] = False,
@@ -198,7 +198,7 @@ def fit_run(data: Path, ckpt: Path, split: int | None, part: str, check: str | N
         text += f"on {checked['events']} events of the {check} part: {before:.3f} -> {after:.3f}\n"
     if now is not None:
         text += (
-            f"temperature {now.temperature:g} of the reports now, from one a second, {100 * now.right:.1f} % of them"
+            f"temperature {now.temperature:g} of the reports `now`, from one a second, {100 * now.right:.1f} % of them"
             f" right: expected calibration error {now.ece_before:.3f} -> {now.ece_after:.3f}\n"
         )
     if checked and now is not None:

@@ -19,7 +19,7 @@ from .bind_errors import bind_error
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
 LOCAL = f"use {DEFAULT_ENDPOINT} or ipc:///tmp/edge-hal"
 LONGEST_PATH_BYTES = 107
-"""Of `ipc://`. It is Linux's limit (`sun_path` in unix(7))."""
+"""The longest path in an address `ipc://PATH`: Linux's limit (`sun_path` in unix(7))."""
 EVENT_BYTES = 256_000
 """The largest event. A subscriber ends the connection to a publisher that sends more, and replay omits it."""
 
@@ -54,7 +54,7 @@ def _reaches_this_machine_only(endpoint: str) -> bool:
 
 
 def _host_port(endpoint: str) -> tuple[str, str] | None:
-    """Of an address with a port; None for `ipc://`. Raises EdgeHalError if `endpoint` is malformed."""
+    """The host and the port of an address; None for `ipc://`. Raises EdgeHalError if `endpoint` is malformed."""
     if re.fullmatch(r"ipc://(?!\*$)[^\ud800-\udfff\n]+", endpoint):  # for `ipc://*` libzmq makes a folder of its own
         return None
     match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:\[\]]+):([0-9]{1,5}|\*)", endpoint)
@@ -108,7 +108,7 @@ def is_loopback(host: str) -> bool:
 
 
 def allow_ipv6(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """If this is an IPv6 address. Call it before the socket is bound or connected."""
+    """Let the socket use IPv6 if the address is one of IPv6. Call it before the socket is bound or connected."""
     if endpoint.startswith("tcp://["):
         socket.setsockopt(zmq.IPV6, 1)
 

@@ -27,8 +27,9 @@ from edge_hal.runtime.threads import Worker
 PICTURES, INDEX, BELIEF = "pictures.mjpeg", "pictures.jsonl", "belief.jsonl"
 DOUBTFUL = "doubtful"
 """An empty file in a piece that a doubt is near to. Such pieces are deleted last."""
-UNCERTAIN = 0.6
-"""A decision, or the most probable action, with a lower probability is uncertain."""
+UNCERTAIN = 0.7
+"""A decision, or the most probable action, with a lower probability is uncertain. It is also the default of `edge-hal
+harvest --below`, so a run keeps what harvest takes."""
 UNCERTAIN_S = 1.0
 """A belief that is uncertain for this long is a doubt. At each transition it is uncertain for a moment."""
 WAITING = 8

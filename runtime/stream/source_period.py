@@ -9,16 +9,18 @@ from collections import deque
 from collections.abc import Iterable
 
 INTERVALS = 5
-"""The median of so many intervals between frames is the measured period."""
+"""The measured period is the median of this many intervals between frames."""
 
 LONGEST_PERIOD_NS = 100 * 10**9
-"""Between two frames. A longer time is a break."""
+"""The longest time between two frames. A longer one is a break."""
 
 
 class SourcePeriod:
-    """Args:
-    announced_ns: what the source reports, None if it reports nothing. It may change.
-    intervals: measured before; only the newest are kept.
+    """Measures the period of one source.
+
+    Args:
+        announced_ns: what the source reports, in nanoseconds; None if it reports nothing. It may change.
+        intervals: measured before, in nanoseconds; only the newest are kept.
     """
 
     def __init__(self, announced_ns: int | None, intervals: Iterable[int] = ()) -> None:

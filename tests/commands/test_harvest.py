@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_hal.commands.harvest import harvest
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.harvested import read_harvested
 from edge_hal.learning.data.labels.folder import read_label_folder, read_own_labels
@@ -22,6 +24,7 @@ from edge_hal.media.video_file import VideoFile
 from edge_hal.runtime.delivery.retention import Retention
 from edge_hal.runtime.options import RunOptions
 from edge_hal.runtime.recording.event_ring import pieces
+from edge_hal.runtime.recording.material import UNCERTAIN
 from tests.helpers.films import ALMOST_GREEN, BLUE, GREEN, RED, write_film
 from tests.helpers.loops import recorded
 from tests.helpers.processes import Command, call, contents, finish, start
@@ -54,6 +57,10 @@ def task(tmp_path: Path, tapes: Path) -> Path:
     (root / "transcripts" / "whole.txt").write_text("blue\ngreen\nred\ngreen\nblue\n")
     (root / "task.yaml").write_text("")
     return root
+
+
+def test_what_is_doubtful_by_default_is_what_a_run_keeps() -> None:
+    assert inspect.signature(harvest).parameters["below"].default == UNCERTAIN
 
 
 def test_stretches_are_videos_with_true_times_and_the_runs_own_segments(

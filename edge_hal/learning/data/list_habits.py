@@ -16,9 +16,9 @@ BEFORE = re.compile(r"(?:[(\[]?\d+\s*[.):\]]|[-*+•–☐☑☒✓✔]\s*(?:\[[
 NUMBER = re.compile(r"(?:step\s*)?[(\[]?(\d+)[.):\]_-]*\s*", re.IGNORECASE)
 """The number of a line in a list whose lines are counted."""
 COLUMNS = re.compile(r"[;\t|]|->|→|=>|(?:,\s*[\d.:]+){2}|^\d+:\d\d")
-"""Between columns, or a time."""
+"""What separates the columns of a table, or a time."""
 SIGNS = " \t.,;:!\"'`“”„‘’‚«»"
-"""Around a name."""
+"""Signs before and after a name that do not count."""
 SHOWN = 5
 
 
