@@ -108,6 +108,10 @@ def test_the_temperature_of_the_reports_undoes_a_belief_that_is_too_certain() ->
     posterior = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
     config = DecoderConfig(procedure=procedure_of([labels], SPEC), decide_at=0.9, belief_hz=hz)
     evidence = collect_now([posterior], [labels], config, SPEC)
+    hotter = collect_now(
+        [posterior], [labels], replace(config, now_temperature=2.0), SPEC
+    )  # as a run that is fitted again
+    assert [e.confidence(1.0) for e in hotter] == [e.confidence(1.0) for e in evidence]
     assert len(evidence) == len(labels) // round(hz)
     found = fit_confidence(evidence)
     assert found.temperature > 1.2 and found.ece_after < 0.6 * found.ece_before

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_hal.decoding.decoder_config import NEW_THRESHOLDS, PATIENCE, DecoderConfig
+from edge_hal.decoding.decoder_config import LATER_THRESHOLDS, NEW_THRESHOLDS, PATIENCE, DecoderConfig
 from edge_hal.errors import EdgeHalError
 from edge_hal.procedure.rules import Procedure, Step
 
@@ -93,6 +93,9 @@ def test_the_fingerprint_tells_what_decides() -> None:
     for name in NEW_THRESHOLDS:
         assert CONFIG.with_thresholds({name: 0.5}).fingerprint() != CONFIG.fingerprint()
     assert CONFIG.with_decide("fast").fingerprint() != CONFIG.with_decide("sure").fingerprint()
+    for name, unused in LATER_THRESHOLDS.items():
+        assert CONFIG.with_thresholds({name: 2.0}).fingerprint() != CONFIG.fingerprint()
+        assert CONFIG.with_thresholds({name: unused}).fingerprint() == CONFIG.fingerprint()
     assert DecoderConfig(decide_at=0.9, procedure=PROCEDURE).fingerprint() == CONFIG.fingerprint()
 
 

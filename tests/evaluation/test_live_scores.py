@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from edge_hal.decoding.decode import open_tracker
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.evaluation.live_scores import now_reports, reported_error
 from edge_hal.evaluation.subscribed_run import of_type, reported_labels, reported_probability, watch_run
 from edge_hal.events import Now
 from edge_hal.procedure.rules import Procedure, Step
 from tests.helpers.bundles import LABELS, SHARP, known_bundle
+from tests.helpers.small_models import small_spec
 
 
 def test_the_error_is_how_far_probabilities_are_from_the_share_that_is_right() -> None:
@@ -45,3 +47,18 @@ def test_a_subscriber_receives_what_is_scored(tmp_path: Path, temperature: float
     np.testing.assert_allclose(reported_probability(reports, 300), probability, atol=1e-3)
     hotter, _ = now_reports(log_p, replace(decoder, now_temperature=1.0), bundle.spec)
     assert (hotter == labels).mean() > 0.98  # a report may be sent a tick later, where the probability moves less
+    later = reports[1:]  # nothing is known before the first one
+    assert reported_probability(later, 300)[0] == later[0].probability
+
+
+def test_a_tracker_for_another_stream_is_as_certain() -> None:
+    steps = {name: Step(0.3, 0.3, 6.0, 1.5, {}) for name in LABELS}
+    config = DecoderConfig(decide_at=0.9, procedure=Procedure(steps), now_temperature=2.0)
+    tracker = open_tracker(config, replace(small_spec(), labels=LABELS))
+    assert tracker is not None
+    rows = {
+        lag: np.log(np.array([[0.6, *[0.4 / (len(LABELS) - 1)] * (len(LABELS) - 1)]])) for lag in tracker.lags_ticks
+    }
+    first, second = tracker.follow(0, rows), tracker.another().follow(0, rows)
+    np.testing.assert_array_equal(first.now.probability, second.now.probability)
+    assert first.now.probability.max() < first.steady.probability.max()
