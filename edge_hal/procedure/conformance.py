@@ -98,9 +98,10 @@ class Conformance:
         """Time has passed up to `tick`, and the label is the same. `probability`: (K,) what is believed since the last
         call."""
         if probability is not None:
-            self._cycles.running.believed += probability * max(0, tick - self._tick)
+            ticks = max(0, tick - self._tick)
+            self._cycles.running.believed += probability * ticks
             if self._candidate is not None:
-                self._candidate.believe(float(probability[self._candidate.label]))
+                self._candidate.believe(float(probability[self._candidate.label]), ticks)
         self._tick = max(tick, self._tick)
         return list(self._advance(self._tick))
 

@@ -41,9 +41,10 @@ class Segment:
     def __post_init__(self) -> None:
         self.watched_from = max(self.watched_from, self.begin_tick)
 
-    def believe(self, confidence: float) -> None:
-        self.samples += 1
-        self.confidence += (confidence - self.confidence) / self.samples
+    def believe(self, confidence: float, ticks: int) -> None:
+        """`confidence`: the mean of the next `ticks`."""
+        self.samples += ticks
+        self.confidence += (confidence - self.confidence) * ticks / self.samples
 
 
 @dataclass

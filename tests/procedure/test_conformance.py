@@ -117,6 +117,23 @@ def test_a_short_or_uncertain_segment_makes_no_deviation(flicker: Any) -> None:
     assert [s.label for s in stream.cycles[0].steps] == [TAKE, FOLD, PRESS]
 
 
+@pytest.mark.parametrize("ticks", [1, 2, 5])
+def test_what_is_believed_weighs_by_how_long(ticks: int) -> None:
+    """The fit of the limits looks once in some ticks, a stream at each: both must find the same confidence."""
+    believed = np.random.default_rng(ticks).dirichlet(np.ones(len(NAMES)), 20)
+    streams = [Conformance(procedure(fold=step(shortest_s=60.0)), HZ) for _ in range(2)]
+    for stream in streams:
+        stream.decided(FOLD, 0, 3, 0.6)
+    for tick, row in enumerate(believed, 4):
+        streams[0].passed(tick, row)
+    for last in range(ticks, len(believed) + 1, ticks):
+        streams[1].passed(3 + last, believed[last - ticks : last].mean(axis=0))
+    expected, found = (stream.state() for stream in streams)
+    np.testing.assert_allclose(found["confidence"], expected["confidence"])
+    np.testing.assert_allclose(expected["confidence"][1], np.append(believed[:, FOLD], 0.6).mean())
+    np.testing.assert_array_equal(found["segments"], expected["segments"])
+
+
 def test_a_step_that_was_doubtful_is_neither_missing_nor_late() -> None:
     assert Stream().play((TAKE, 2), (FOLD, 0.4), (PRESS, 2)).finish().kinds == []
     assert Stream().play((TAKE, 2), (FOLD, 0.4), (WIPE, 2), (FOLD, 2), (PRESS, 2)).finish().kinds == []
