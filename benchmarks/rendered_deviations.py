@@ -26,8 +26,7 @@ import cv2
 import numpy as np
 
 from edge_hal.bundle import Bundle, load_bundle
-from edge_hal.calib.fit_rules import EVERY_TICKS, Followed, deviations
-from edge_hal.decoding.decoder import Decision
+from edge_hal.calib.followed import deviations, follow_labels
 from edge_hal.evaluation.subscribed_run import of_type, watch_run
 from edge_hal.events import Cycle, Deviation
 from edge_hal.workbench.dataset import HEIGHT_PX, WIDTH_PX, render_video
@@ -134,16 +133,12 @@ def right(kind: str, expected: Iterable[str], seen: str | None, mistake: Mistake
 
 def found_by_rules(bundle: Bundle, mistake: Mistake) -> bool:
     """Whether the rules alone name the mistake: the true steps are the decisions, and nothing is uncertain."""
-    session, segments = mistake.session, mistake.session.segments
     names, hz, procedure = list(bundle.spec.labels), bundle.spec.model_hz, bundle.decoder.procedure
     assert procedure is not None
-    labels = [names.index(segment.step) for segment in segments]
-    decisions, probability = [], np.zeros((round(session.duration_s * hz) // EVERY_TICKS, len(names)))
-    for number, (segment, label) in enumerate(zip(segments, labels, strict=True)):
-        begin = round(segment.start_s * hz)
-        previous = labels[number - 1] if number else None
-        decisions.append(Decision(label, previous, begin, begin + round(DELAY_S * hz), 1.0))
-        probability[begin // EVERY_TICKS :] = np.eye(len(names))[label]
+    labels = np.empty(round(mistake.session.duration_s * hz), np.int64)
+    for segment in mistake.session.segments:
+        labels[round(segment.start_s * hz) :] = names.index(segment.step)
+    video = follow_labels(labels, len(names), round(DELAY_S * hz))
     return any(
         right(
             each.kind,
@@ -151,7 +146,7 @@ def found_by_rules(bundle: Bundle, mistake: Mistake) -> bool:
             None if each.seen is None else names[each.seen],
             mistake,
         )
-        for each in deviations(procedure, Followed(tuple(decisions), probability), hz)
+        for each in deviations(procedure, video, hz)
     )
 
 

@@ -23,7 +23,9 @@ from edge_hal.spec import PyramidSpec
 
 from .confidence import MIN_EVENTS, collect_now, fit_confidence
 from .fit_patience import UNFITTED, choose, fit_curve
-from .fit_rules import fit_rules, follow
+from .fit_rules import fit_rules
+from .followed import follow
+from .known_mistakes import KnownMistakes
 from .learn_procedure import learn_procedure
 
 SMOOTH_S = (0.3, 0.6, 1.0)
@@ -77,6 +79,7 @@ def fit_decoder(
     *,
     held_out: bool = True,
     normal: Sequence[NDArray[np.float32]] | None = None,
+    mistakes: Sequence[tuple[NDArray[np.float32], IntArray]] = (),
 ) -> DecoderConfig:
     """The thresholds and the procedure.
 
@@ -92,6 +95,7 @@ def fit_decoder(
             posteriors of its own videos are too good.
         normal: the posteriors of more videos, for the limits of deviations; by default `log_posteriors`. False
             deviations are rare, so few videos say little of them.
+        mistakes: posteriors and labels of videos in which the procedure was not followed.
     """
     check_given(given)
     if older_asked_for(given):
@@ -113,8 +117,10 @@ def fit_decoder(
     fitted = base.with_thresholds(given)
     if held_out and fitted.believes:
         assert fitted.procedure is not None
+        learned, hz = fitted.procedure, spec.model_hz
         followed = [follow(p, fitted, spec) for p in normal or log_posteriors]
-        fitted = replace(fitted, procedure=fit_rules(fitted.procedure, followed, spec.model_hz))
+        known = [KnownMistakes.of(follow(p, fitted, spec), y, learned, hz) for p, y in mistakes]
+        fitted = replace(fitted, procedure=fit_rules(learned, followed, hz, known))
     return fitted
 
 

@@ -1,7 +1,8 @@
 """How certain a segment must be before it can be a deviation, fitted on videos without mistakes that were held out.
 
-All deviations in these videos are false. Of the limits that keep them within `MOST_FALSE`, those are chosen that find
-most mistakes that are put into the decisions of the same videos: a step left out, done again or in the wrong order.
+All deviations in these videos are false. Of the limits that keep them within `MOST_FALSE`, those are chosen that do
+best on the videos of mistakes (`known_mistakes.py`). Of equal ones, those are chosen that find most mistakes that are
+put into the decisions of the normal videos: a step left out, done again or in the wrong order.
 """
 
 from __future__ import annotations
@@ -9,17 +10,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_hal.decoding.decode import follow_posteriors
 from edge_hal.decoding.decoder import Decision
-from edge_hal.decoding.decoder_config import DecoderConfig
-from edge_hal.procedure.conformance import Conformance, Deviation
 from edge_hal.procedure.rules import Procedure
-from edge_hal.spec import PyramidSpec
+
+from .followed import EVERY_TICKS, Followed, deviations
+from .known_mistakes import KnownMistakes
 
 MOST_FALSE = 0.7
 """False deviations in ten minutes, all kinds but `overdue` together. Those may add `MOST_OVERDUE`."""
@@ -33,32 +32,17 @@ LATER = (1.0, 1.3, 1.7, 2.2, 3.0)
 """Factors of `overdue_s`."""
 MOST_SPOILED = 24
 """At most this many videos get mistakes."""
-EVERY_TICKS = 5
-"""Ticks over which the belief is averaged here. The rules look at the time once in them."""
 
 
-@dataclass(frozen=True)
-class Followed:
-    """The decisions on one video, and what was believed: (ticks // EVERY_TICKS, K)."""
+def fit_rules(
+    procedure: Procedure, videos: Sequence[Followed], model_hz: float, known: Sequence[KnownMistakes] = ()
+) -> Procedure:
+    """The procedure with `least_confidence`, `shortest_s`, `doubt_s` and `overdue_s` fitted, alike for all steps.
 
-    decisions: tuple[Decision, ...]
-    probability: NDArray[np.float64]
-
-
-def follow(log_posteriors: NDArray[np.float32], config: DecoderConfig, spec: PyramidSpec) -> Followed:
-    """One video, as a stream decides it: log posteriors (T, H K)."""
-    assert config.believes
-    decisions, rows = [], []
-    for belief, decision in follow_posteriors(log_posteriors, config, spec):
-        decisions += [] if decision is None else [decision]
-        rows += [] if belief is None else [belief.probability]
-    whole = len(rows) - len(rows) % EVERY_TICKS
-    probability = np.reshape(rows[:whole], (-1, EVERY_TICKS, len(spec.labels))).mean(axis=1)
-    return Followed(tuple(decisions), probability)
-
-
-def fit_rules(procedure: Procedure, videos: Sequence[Followed], model_hz: float) -> Procedure:
-    """The procedure with `least_confidence`, `shortest_s`, `doubt_s` and `overdue_s` fitted, alike for all steps."""
+    Args:
+        videos: without mistakes.
+        known: videos with mistakes.
+    """
     minutes = sum(len(video.probability) for video in videos) * EVERY_TICKS / model_hz / 60
     if not minutes:
         return procedure
@@ -78,8 +62,9 @@ def fit_rules(procedure: Procedure, videos: Sequence[Followed], model_hz: float)
     some = [video for number, video in enumerate(videos) if number % -(-len(videos) // MOST_SPOILED) == 0]
     spoiled = [mistake for number, video in enumerate(some) for mistake in mistakes(procedure, video, number)]
 
-    def found(rules: Procedure) -> int:
-        return sum(
+    def found(rules: Procedure) -> tuple[int, int]:
+        named = sum(each.named(deviations(rules, each.video, model_hz)) for each in known)
+        return named, sum(
             any(
                 each.kind == kind and label in (each.expected, each.seen) for each in deviations(rules, video, model_hz)
             )
@@ -116,22 +101,6 @@ def later_overdue(procedure: Procedure, factor: float) -> Procedure:
             for name, step in procedure.steps.items()
         }
     )
-
-
-def deviations(procedure: Procedure, video: Followed, model_hz: float) -> list[Deviation]:
-    """Those that a stream reports."""
-    conformance, found = Conformance(procedure, model_hz), []
-    waiting = list(video.decisions)
-    for number, believed in enumerate(video.probability):
-        tick = (number + 1) * EVERY_TICKS - 1
-        while waiting and waiting[0].decision_tick <= tick:
-            decision = waiting.pop(0)
-            found += conformance.decided(
-                decision.label, decision.boundary_tick, decision.decision_tick, decision.confidence
-            )
-        found += conformance.passed(tick, believed)
-    found += conformance.finish(len(video.probability) * EVERY_TICKS)
-    return [each for each in found if isinstance(each, Deviation)]
 
 
 def mistakes(procedure: Procedure, video: Followed, seed: int) -> list[tuple[str, int, Followed]]:

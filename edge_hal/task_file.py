@@ -23,7 +23,12 @@ ODD = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """Characters that a line of a step list cannot have, or a file in UTF-8."""
 
 
-SETTINGS = {"background": "data.background", "rate_hz": "data.rate_hz", "encoder": "model.encoder.kind"}
+SETTINGS = {
+    "background": "data.background",
+    "rate_hz": "data.rate_hz",
+    "mistakes": "data.mistakes",
+    "encoder": "model.encoder.kind",
+}
 """Keys of the file that are keys of the configuration too."""
 
 
@@ -35,6 +40,7 @@ class TaskFile(BaseModel):
         background: the step that means no step.
         rate_hz: frames per second of feature files, and of video files without time stamps.
         test: videos that are not trained on; `edge-hal eval` scores them.
+        mistakes: videos in which the procedure was not followed; steps are learned from them, the procedure is not.
         encoder: what turns pictures into vectors, as in `edge-hal train --encoder`, but not `auto`. Not for features.
         config: a preset, or a YAML file in the task folder; None: the preset that fits the data.
         init: the run that a training begins with, or its task folder; relative to this one.
@@ -47,6 +53,7 @@ class TaskFile(BaseModel):
     background: str | None = None
     rate_hz: Positive | None = None
     test: tuple[str, ...] = ()
+    mistakes: tuple[str, ...] | None = None
     encoder: str | None = None
     config: str | None = None
     init: str | None = None
@@ -105,7 +112,7 @@ def read_task(root: Path) -> Task | None:
         key = ".".join(map(str, first["loc"]))
         raise EdgeHalError(f"{at}: '{key}'", in_words(first["msg"]), exit_code=2) from error
     task = Task(root, _checked_names(task.file, path, lines))
-    for key in ("steps", "test"):
+    for key in ("steps", "test", "mistakes"):
         listed: Sequence[str] = getattr(task.file, key) or ()
         for index, name in enumerate(listed):
             if name in listed[:index]:
@@ -121,7 +128,7 @@ def _checked_names(file: TaskFile, path: Path, lines: Lines) -> TaskFile:
     """The file with names in the Unicode form NFC. Raises EdgeHalError for a name that no line of a step list and no
     file can be."""
     changed: dict[str, Any] = {}
-    for key in ("steps", "test", "background", "encoder", "config", "init"):
+    for key in ("steps", "test", "mistakes", "background", "encoder", "config", "init"):
         value = getattr(file, key)
         if value is None:
             continue

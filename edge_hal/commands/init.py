@@ -30,6 +30,9 @@ TASK = """\
 # Videos that are not trained on, without suffix: `edge-hal eval` scores them.
 # test: [monday_3, tuesday_1]
 
+# Videos in which the procedure was not followed: their steps are learned, their order is not.
+# mistakes: [friday_2]
+
 # Frames per second of video files without time stamps.
 # rate_hz: 30
 

@@ -16,11 +16,13 @@ from .section import Positive, Section
 class Data(Section):
     """How the data are read. `rate_hz`: vectors per second of feature files (video files hold their own rate).
     `background`: the label that means no step. `layout`: axes of the feature arrays, DT or TD (features, time); None
-    finds it from the shapes."""
+    finds it from the shapes. `mistakes`: training videos in which the procedure was not followed. The steps are learned
+    from them, the procedure is not."""
 
     rate_hz: Positive | None = None
     background: str | None = None
     layout: Literal["DT", "TD"] | None = None
+    mistakes: tuple[str, ...] = ()
 
 
 class Decoder(Section):

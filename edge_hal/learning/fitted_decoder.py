@@ -15,7 +15,7 @@ from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.metrics import IntArray
 from edge_hal.spec import PyramidSpec
 
-from .data.video_set import VideoSet
+from .data.video_set import Shows, VideoSet
 from .outcome import NORMAL_VIDEOS, fitted_videos
 
 
@@ -38,23 +38,29 @@ def fitted_decoder(
         familiar: there is a model of familiar vectors.
     """
     some = fitted_videos(len(streamed))
-    # A piece of the procedure would break its rules by where it begins.
-    whole = [i for i, video in enumerate(videos.videos) if video.whole] or list(range(len(streamed)))
+    # A part of the procedure breaks its rules by where it begins.
+    normal = _showing("procedure", videos) or list(range(len(streamed)))
+    mistakes = _showing("mistakes", videos)
     decoder = fit_decoder(
         [streamed[i] for i in some],
         [labels[i] for i in some],
         spec,
         given,
-        procedure=labels_of_whole(labels, videos),
+        procedure=labels_of_procedure(labels, videos),
         held_out=held_out,
-        normal=[streamed[whole[i]] for i in fitted_videos(len(whole), NORMAL_VIDEOS)],
+        normal=[streamed[normal[i]] for i in fitted_videos(len(normal), NORMAL_VIDEOS)],
+        mistakes=[(streamed[i], labels[i]) for i in mistakes],
     )
     return replace(decoder, unfamiliar_per_h=given.get("unfamiliar_per_h", PER_H)) if familiar else decoder
 
 
-def labels_of_whole(labels: Sequence[IntArray], videos: VideoSet) -> list[IntArray]:
-    """The labels of the whole videos, from which the procedure is learned; all labels, if those lack a step."""
-    whole = [found for found, video in zip(labels, videos.videos, strict=True) if video.whole]
-    if not whole or set(np.unique(np.concatenate(list(labels)))) - set(np.unique(np.concatenate(whole))):
+def labels_of_procedure(labels: Sequence[IntArray], videos: VideoSet) -> list[IntArray]:
+    """The labels from which the procedure is learned: those of videos that follow it; all, if those lack a step."""
+    following = [labels[i] for i in _showing("procedure", videos)]
+    if not following or set(np.unique(np.concatenate(list(labels)))) - set(np.unique(np.concatenate(following))):
         return list(labels)
-    return whole
+    return following
+
+
+def _showing(what: Shows, videos: VideoSet) -> list[int]:
+    return [i for i, video in enumerate(videos.videos) if video.shows == what]

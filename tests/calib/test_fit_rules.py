@@ -7,7 +7,8 @@ import pytest
 
 from edge_hal.calib import fit_rules as limits_of_rules
 from edge_hal.calib.fit_decoder import fit_decoder
-from edge_hal.calib.fit_rules import EVERY_TICKS, MOST_FALSE, MOST_OVERDUE, Followed, deviations, fit_rules, mistakes
+from edge_hal.calib.fit_rules import MOST_FALSE, MOST_OVERDUE, fit_rules, mistakes
+from edge_hal.calib.followed import EVERY_TICKS, Followed, deviations
 from edge_hal.calib.learn_procedure import learn_procedure
 from edge_hal.decoding.decoder import Decision
 from edge_hal.procedure.rules import Procedure, Step

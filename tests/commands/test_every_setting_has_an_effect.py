@@ -366,6 +366,7 @@ VALUES: dict[str, str] = {
     "data.rate_hz": "25",
     "data.background": "turn",
     "data.layout": "TD",
+    "data.mistakes": "[video0]",
     "learning.supervision": "frames",
     "learning.lists": "sets",
     "learning.labelled": "2",

@@ -121,6 +121,23 @@ def test_every_key_that_task_yaml_shows_is_valid(tmp_path: Path) -> None:
     assert task is not None and task.file.model_fields_set == set(TaskFile.model_fields)
 
 
+def test_mistakes_of_task_yaml_are_read_and_checked(tmp_path: Path, command: Command) -> None:
+    root = small_task(tmp_path / "task")
+    with (root / "task.yaml").open("a") as file:
+        file.write("mistakes: [video1.npy]\n")
+    task = read_task(root)
+    assert task is not None and 'data.mistakes=["video1.npy"]' in task.overrides(pictures=False)
+    assert command("check", "task").returncode == 0
+    with (root / "task.yaml").open("a") as file:
+        file.write("settings: {data.mistakes: [video2]}\n")
+    done = command("check", "task")
+    assert done.returncode == 2 and "line 4: 'data.mistakes' twice" in done.stderr, done.stderr
+    lines = (root / "task.yaml").read_text().replace("video1.npy", "vidoe1").splitlines()[:-1]
+    (root / "task.yaml").write_text("\n".join(lines))
+    done = command("check", "task")
+    assert done.returncode == 1 and "there is no video 'vidoe1', which 'mistakes' lists" in done.stderr, done.stderr
+
+
 def test_the_parts_of_a_task_folder(tmp_path: Path) -> None:
     root = small_task(tmp_path / "task")
 

@@ -20,7 +20,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.evaluation.scores import frame_labels
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.video_set import Video, VideoSet
-from edge_hal.learning.fitted_decoder import labels_of_whole
+from edge_hal.learning.fitted_decoder import labels_of_procedure
 from edge_hal.learning.networks.world import World
 from edge_hal.learning.run_directory import RunDirectory
 from edge_hal.learning.train import train
@@ -368,7 +368,10 @@ def test_progress_goes_to_standard_error_and_results_can_be_piped(data: Path, pl
 
 def test_the_procedure_is_learned_from_whole_videos_that_show_all_steps() -> None:
     whole, part, other = np.array([0, 0, 1, 2]), np.array([1, 2]), np.array([2, 3])
-    videos = [Video(name, Path(name), "video", (), 4, whole=name == "whole") for name in ("whole", "part", "other")]
-    assert labels_of_whole([whole, part], VideoSet(("a", "b", "c", "d"), tuple(videos[:2]))) == [whole]
-    every = labels_of_whole([whole, part, other], VideoSet(("a", "b", "c", "d"), tuple(videos)))
+    videos = [
+        Video(name, Path(name), "video", (), 4, shows="procedure" if name == "whole" else "part")
+        for name in ("whole", "part", "other")
+    ]
+    assert labels_of_procedure([whole, part], VideoSet(("a", "b", "c", "d"), tuple(videos[:2]))) == [whole]
+    every = labels_of_procedure([whole, part, other], VideoSet(("a", "b", "c", "d"), tuple(videos)))
     assert every == [whole, part, other]  # only a part shows d

@@ -15,7 +15,7 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.learning import fitted_decoder
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.labels.folder import read_given_labels
-from edge_hal.learning.data.video_set import VideoSet
+from edge_hal.learning.data.video_set import Shows, VideoSet
 from edge_hal.learning.networks.held_out import FOLDS
 from edge_hal.learning.outcome import fitted_videos
 from edge_hal.learning.suggestions import suggest_labels
@@ -42,20 +42,20 @@ def test_a_training_that_diverges_ends_with_an_error_and_leaves_no_complete_run(
 
 
 def test_limits_of_deviations_are_fitted_on_whole_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A piece that begins in the middle lacks steps, and is no wrong session."""
+    """A part that begins in the middle lacks steps, and is no wrong session. A video of mistakes is one."""
     videos = load_dataset(write_small_data(tmp_path / "data"), split=1, part="train", rate_hz=20.0)
-    pieces = {"video1", "video4"}
-    marked = tuple(replace(video, whole=video.name not in pieces) for video in videos.videos)
+    shows: dict[str, Shows] = {"video1": "part", "video4": "mistakes"}
+    marked = tuple(replace(video, shows=shows.get(video.name, "procedure")) for video in videos.videos)
     seen: dict[str, int] = {}
 
     def fit_decoder(streamed: Any, labels: Any, *rest: Any, **more: Any) -> Any:
-        seen.update(fitted=len(streamed), normal=len(more["normal"]), procedure=len(more["procedure"]))
+        seen.update(fitted=len(streamed), **{key: len(more[key]) for key in ("normal", "procedure", "mistakes")})
         return real(streamed, labels, *rest, **more)
 
     real = fitted_decoder.fit_decoder
     monkeypatch.setattr(fitted_decoder, "fit_decoder", fit_decoder)
     learn(replace(videos, videos=marked), tmp_path / "run")
-    assert seen == {"fitted": 6, "normal": 4, "procedure": 4}
+    assert seen == {"fitted": 6, "normal": 4, "procedure": 4, "mistakes": 1}
 
 
 def test_a_step_that_is_listed_twice_in_a_row_is_one_step(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def load_videos(
         layout=config.data.layout,
         kind=config.model.reads,
         own_labels=own,
+        mistakes=config.data.mistakes,
     )
     if part == "train" and config.learning.lists == "sets":
         videos = without_order(videos)

@@ -18,7 +18,7 @@ from edge_hal.ticks import ticks_of
 from .aspects import other_shapes
 from .list_habits import doubtful
 from .media_files import ACCEPTED_SHARE, lacking_frames
-from .mstcn_files import read_split, test_videos
+from .mstcn_files import read_split, video_names
 from .rates import FIRST_ALIGN_HZ, choose_align_hz, with_model_rate
 from .step_texts import count_of
 from .video_cache import content_hash
@@ -156,7 +156,7 @@ def check_parts(root: Path, files: Mapping[str, Path], split: int | None, traini
             tested |= {name: f"{part} part of split {split}" for name in read_split(root, split, part)}
     task = read_task(root) if split is None else None
     if task is not None:
-        tested = {name: f"`test` of {TASK_FILE}" for name in test_videos(task)}
+        tested = {name: f"`test` of {TASK_FILE}" for name in video_names(task.file.test)}
     found = []
     both = sorted(set(training) & tested.keys())
     if both:

@@ -13,7 +13,7 @@ With `with_labels=False`, as for training from transcripts, no frame label is ke
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,7 @@ from .mstcn_files import (
     find_kind,
     index_media,
     label_paths,
+    listed_videos,
     names_in,
     only_suggested,
     read_mapping,
@@ -43,7 +44,7 @@ from .mstcn_files import (
 )
 from .needed_files import missing_error, missing_files
 from .step_texts import check_steps, count_of, nearest, read_names, read_step_list, read_timestamps
-from .video_set import Video, VideoSet
+from .video_set import Shows, Video, VideoSet
 
 FEW_LABELS = 0.1
 """Frame labels for less than this share of the frames are no frame labels, but a step list."""
@@ -62,6 +63,7 @@ def load_dataset(
     kind: Kind | None = None,
     only: Collection[str] | None = None,
     own_labels: Mapping[str, FoundLabels] | None = None,
+    mistakes: Collection[str] = (),
 ) -> VideoSet:
     """The videos of `part` of `split`; with `split=None` all videos there are, or the part of a task folder
     (`mstcn_files.names_in`).
@@ -76,6 +78,7 @@ def load_dataset(
         kind: what to read if both `features/` and `videos/` exist (default: features).
         only: leave out all other videos of the part.
         own_labels: what the user wrote, see `labels/folder.py`. For a video of `with_labels` it comes before all else.
+        mistakes: videos in which the procedure was not followed; a suffix is accepted.
 
     Raises:
         EdgeHalError: something is missing, damaged or contradictory; the message names it.
@@ -151,7 +154,8 @@ def load_dataset(
         notes.extend(note for found in times.values() for note in found.notes)
 
     videos, cut = [], {}
-    harvested = read_harvested(root)
+    shows: dict[str, Shows] = {name: "mistakes" for name in listed_videos(mistakes, files, "'mistakes'")}
+    shows |= {name: "part" for name in read_harvested(root)}
     for name in names:
         length, hz = media[name]
         if name in lengths:
@@ -200,7 +204,7 @@ def load_dataset(
                 layout=layout or "TD",
                 missing=times[name].missing if name in times else None,
                 aspect=times[name].aspect if name in times else None,
-                whole=name not in harvested,
+                shows=shows.get(name, "procedure"),
             )
         )
     if cut:
@@ -208,6 +212,7 @@ def load_dataset(
         notes.append(
             f"{count_of(list(cut), 'video')} and their labels differ by up to {most} frames: cut to the shorter"
         )
+    notes += _shown_by_mistakes(videos, labels)
     rates = {video.rate_hz for video in videos}
     return VideoSet(
         labels=labels,
@@ -216,6 +221,16 @@ def load_dataset(
         background=None if background is None else ids[background],
         notes=tuple(notes),
     )
+
+
+def _shown_by_mistakes(videos: Sequence[Video], labels: Sequence[str]) -> list[str]:
+    """A note if the procedure cannot be learned from the videos that follow it: they lack a step."""
+    shown = {step for video in videos if video.shows == "procedure" for step in video.transcript}
+    only = {step for video in videos if video.shows == "mistakes" for step in video.transcript} - shown
+    if not only:
+        return []
+    steps = ", ".join(labels[step] for step in sorted(only))
+    return [f"{steps}: only videos of 'mistakes' show this, so the procedure is learned from all videos"]
 
 
 def _listed_by(

@@ -129,6 +129,7 @@ def _readable(
             kind=kind,
             only=only,
             own_labels=own,
+            mistakes=config.data.mistakes,
         )
 
     def loadable(some: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Literal
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
 from edge_hal.media.names import VIDEO_SUFFIXES, composed, printable, with_suffix
-from edge_hal.task_file import Task, read_task
+from edge_hal.task_file import read_task
 from edge_hal.task_folder import SUGGESTIONS, TASK_FILE, is_task
 
 from .step_texts import count_of, nearest, read_lines, stamps_in
@@ -125,14 +125,10 @@ def names_in(root: Path, files: Collection[str], split: int | None, part: str, o
     task = read_task(root)
     if task is None:
         return sorted(files)
-    path, test = root / TASK_FILE, test_videos(task)
+    path = root / TASK_FILE
     if part == "valid":
         raise EdgeHalError(f"{root} has no valid part", "a task folder has a train and a test part", exit_code=2)
-    for name in test:
-        if name not in files:
-            raise EdgeHalError(
-                f"{path}: there is no video of the test video {name!r}", nearest(name, sorted(files), "video")
-            )
+    test = listed_videos(task.file.test, files, f"'test' of {path}")
     if part == "train":
         names = [name for name in sorted(files) if name not in test]
         if not names:
@@ -164,9 +160,19 @@ def only_suggested(root: Path, names: Iterable[str], own: Collection[str] = ()) 
     ]
 
 
-def test_videos(task: Task) -> list[str]:
-    """The videos that task.yaml keeps for a test; a suffix is accepted."""
-    return [composed(stem_of(name)) for name in task.file.test]
+def listed_videos(listed: Iterable[str], files: Collection[str], key: str) -> list[str]:
+    """The videos that `key` of a task or a configuration lists; a suffix is accepted. Raises EdgeHalError if one is not
+    among `files`."""
+    names = video_names(listed)
+    for name in names:
+        if name not in files:
+            raise EdgeHalError(f"there is no video {name!r}, which {key} lists", nearest(name, sorted(files), "video"))
+    return names
+
+
+def video_names(listed: Iterable[str]) -> list[str]:
+    """The names of listed videos, which may have a suffix."""
+    return [composed(stem_of(name)) for name in listed]
 
 
 def stem_of(line: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from .media_files import open_array
 from .mstcn_files import Kind, Layout
 from .step_texts import count_of
 
+Shows = Literal["procedure", "part", "mistakes"]
+
 
 @dataclass(frozen=True)
 class Video:
@@ -29,8 +32,8 @@ class Video:
         labels: (length,) -1 for a frame without a label; None unless labels were asked for.
         missing: what a video file lacks, by its stamps.
         aspect: of its pictures; None if it is not known.
-        whole: it shows the procedure from its begin to its end, as far as is known. The procedure is learned from such
-            videos.
+        shows: the procedure from its begin to its end, as far as is known, or a part of it, or the procedure with
+            mistakes. The procedure is learned from the first kind.
     """
 
     name: str
@@ -43,7 +46,7 @@ class Video:
     layout: Layout = "TD"
     missing: Missing | None = field(default=None, compare=False)
     aspect: Aspect | None = field(default=None, compare=False)
-    whole: bool = field(default=True, compare=False)
+    shows: Shows = field(default="procedure", compare=False)
 
     def read(self) -> NDArray[np.float32]:
         """Features (length, D). Raises EdgeHalError for a damaged file or a value that is not finite."""

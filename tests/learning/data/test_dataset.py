@@ -424,3 +424,16 @@ def test_stamps_that_are_doubled_or_missing_are_refused(root: Path, text: str, e
     with pytest.raises(EdgeHalError) as caught:
         load(root, with_labels=True, timestamps=True)
     assert [part for part in expected if part not in str(caught.value)] == [], str(caught.value)
+
+
+def test_videos_of_mistakes_are_marked_and_an_unknown_one_is_an_error(root: Path) -> None:
+    shown = {video.name: video.shows for video in load(root, mistakes=["v1.mp4", "v3"]).videos}
+    assert shown == {"v0": "procedure", "v1": "mistakes", "v2": "procedure"}  # v3 is a test video
+    with pytest.raises(EdgeHalError, match="there is no video 'v_1', which 'mistakes' lists") as error:
+        load(root, mistakes=["v_1"])
+    assert "nearest known video is 'v1'" in error.value.why
+    write_labels(root, "v2", [ACTIONS[0]] * len(true_names(root, "v2")))
+    write_labels(root, "v0", [ACTIONS[1]] * len(true_names(root, "v0")))
+    assert not load(root, mistakes=["v2"]).notes
+    (note,) = load(root, mistakes=["v1"]).notes
+    assert note.startswith("drive, inspect: only videos of 'mistakes' show this")
