@@ -13,12 +13,10 @@ of the demo.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,99 +28,14 @@ from edge_hal.calib.followed import deviations, follow_labels
 from edge_hal.evaluation.subscribed_run import of_type, watch_run
 from edge_hal.events import Cycle, Deviation
 from edge_hal.workbench.dataset import HEIGHT_PX, WIDTH_PX, render_video
+from edge_hal.workbench.mistakes import KINDS, Mistake, sample_mistake
 from edge_hal.workbench.place import HOME
 from edge_hal.workbench.render import iter_frames
-from edge_hal.workbench.schedule import Segment, Session, is_valid_order, sample_session
+from edge_hal.workbench.schedule import Session, sample_session
 from edge_hal.workbench.viewpoint import ABOVE
 
 SEED = 7_000
-REQUIRED = ("place_base", "insert_gear", "fit_cover")
-"""Their absence is shown by a later step. That of the last step is not: the video may end before it."""
-ONCE = ("place_base", "grease_gear", "fit_cover", "drive_screws", "tap_cover")
 DELAY_S = 0.5
-PROLONGED_S = (60.0, 75.0)
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A session with one mistake. `steps`: the steps that a right deviation may name."""
-
-    kind: str
-    steps: frozenset[str]
-    session: Session
-
-
-def in_order(segments: list[Segment], fps: float) -> Session:
-    """The segments one after the other."""
-    start_s, placed = 0.0, []
-    for segment in segments:
-        placed.append(replace(segment, start_s=start_s))
-        start_s = placed[-1].end_s
-    return Session(tuple(placed), fps)
-
-
-def skipped(session: Session, rng: np.random.Generator) -> Mistake | None:
-    step = str(rng.choice(REQUIRED))
-    kept = [segment for segment in session.segments if segment.step != step]
-    if any(a.step == b.step for a, b in itertools.pairwise(kept)):
-        return None
-    return Mistake("skipped", frozenset({step}), in_order(kept, session.fps))
-
-
-def out_of_order(session: Session, rng: np.random.Generator) -> Mistake | None:
-    """Two neighbours swapped, where the procedure forbids it."""
-    segments, places = list(session.segments), []
-    for i in range(1, len(segments) - 1):
-        order = [segment.step for segment in segments]
-        order[i], order[i + 1] = order[i + 1], order[i]
-        apart = all(a != b for a, b in itertools.pairwise(order))
-        if apart and not is_valid_order(tuple(order)):
-            places.append(i)
-    if not places:
-        return None
-    i = int(rng.choice(places))
-    pair = frozenset({segments[i].step, segments[i + 1].step})
-    segments[i], segments[i + 1] = segments[i + 1], segments[i]
-    return Mistake("out_of_order", pair, in_order(segments, session.fps))
-
-
-def repeated(session: Session, rng: np.random.Generator) -> Mistake | None:
-    segments = list(session.segments)
-    source = [segment for segment in segments if segment.step in ONCE]
-    again = source[int(rng.integers(len(source)))]
-    first = next(i for i, segment in enumerate(segments) if segment.step == again.step)
-    places = [
-        i
-        for i in range(first + 2, len(segments) + 1)
-        if segments[i - 1].step != again.step and (i == len(segments) or segments[i].step != again.step)
-    ]
-    if not places:
-        return None
-    segments.insert(int(rng.choice(places)), again)
-    return Mistake("repeated", frozenset({again.step}), in_order(segments, session.fps))
-
-
-def overdue(session: Session, rng: np.random.Generator) -> Mistake | None:
-    segments = list(session.segments)
-    i = int(rng.integers(len(segments)))
-    segments[i] = replace(segments[i], active_s=float(rng.uniform(*PROLONGED_S)))
-    return Mistake("overdue", frozenset({segments[i].step}), in_order(segments, session.fps))
-
-
-KINDS: dict[str, Callable[[Session, np.random.Generator], Mistake | None]] = {
-    "skipped": skipped,
-    "out_of_order": out_of_order,
-    "repeated": repeated,
-    "overdue": overdue,
-}
-
-
-def sample_mistake(kind: str, number: int) -> Mistake:
-    rng = np.random.default_rng([SEED, sorted(KINDS).index(kind), number])
-    while True:
-        found = KINDS[kind](sample_session(rng), rng)
-        if found is not None:
-            return found
 
 
 def right(kind: str, expected: Iterable[str], seen: str | None, mistake: Mistake) -> bool:
@@ -188,7 +101,7 @@ def main() -> None:
         for kind in KINDS:
             hits = corrected = false = by_rules = 0
             for number in range(arguments.each):
-                mistake = sample_mistake(kind, number)
+                mistake = sample_mistake(kind, SEED, number)
                 by_rules += found_by_rules(bundle, mistake)
                 heard, _ = hear(arguments.bundle, folder, [mistake.session], [SEED, hash_of(kind), number])
                 found = [each for each in heard if right(each.kind, each.expected, each.seen, mistake)]
