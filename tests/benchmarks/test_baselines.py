@@ -157,6 +157,7 @@ def test_the_forward_loss_is_the_share_of_the_paths_that_the_list_allows(data: s
 # Learning ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_full_labels_beat_the_floor_streamed(small: Path, tmp_path: Path) -> None:
     config = load_config(str(CONFIG), ["learning.student.epochs=12"])
     data = read_data(small, config, 1, with_labels=True)

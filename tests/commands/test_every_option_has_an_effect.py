@@ -800,6 +800,7 @@ def outcome(
     logging.captureWarnings(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "option"), ENTRIES, ids=[f"{c} {o}" for c, o in ENTRIES])
 def test_an_option_has_an_effect(outcome: Callable[[str, str], Outcome], command: str, option: str) -> None:
     plain_line, changed_line = COMMANDS[command][option]

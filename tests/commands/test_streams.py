@@ -56,9 +56,17 @@ def ends(folder: Path) -> list[str | None]:
     return [event["reason"] for event in events if event["type"] == "end"]
 
 
+def slow(streams: str) -> Any:
+    """All of them together take half a minute."""
+    return pytest.param(streams, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "streams",
-    [">/dev/full", ">&-", "2>&- >out", "2>/dev/full >out", ">/dev/full 2>&1", ">&- 2>&-", ">&- 2>&- <&-"],
+    [
+        *(">/dev/full", ">&- 2>&- <&-"),
+        *map(slow, (">&-", "2>&- >out", "2>/dev/full >out", ">/dev/full 2>&1", ">&- 2>&-")),
+    ],
 )
 def test_a_run_ends_well_whatever_its_streams_are(run: tuple[Path, str], streams: str) -> None:
     folder, command = run
@@ -148,7 +156,7 @@ def test_a_summary_that_cannot_be_printed_is_an_error(run: tuple[Path, str], str
         *("cameras", "cameras --json", "fuse left=l right=r", "fuse left=l right=r --json"),
     ],
 )
-@pytest.mark.parametrize("streams", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("streams", [">/dev/full", slow(">&-")])
 def test_a_command_whose_only_result_is_lost_fails(tmp_path: Path, bundle: Path, command: str, streams: str) -> None:
     shutil.copytree(bundle, tmp_path / "a")
     procedure = learn_procedure([np.repeat([0, 1, 2], 20)] * 8, LABELS, 10.0)
@@ -168,7 +176,7 @@ def recording(run: tuple[Path, str]) -> str:
     return "recording"
 
 
-@pytest.mark.parametrize("streams", [">/dev/full", ">&-", "2>&-", "2>/dev/full", "| true"])
+@pytest.mark.parametrize("streams", [">/dev/full", *map(slow, (">&-", "2>&-", "2>/dev/full", "| true"))])
 def test_a_replay_compares_all_events(run: tuple[Path, str], recording: str, streams: str) -> None:
     folder, command = run
     bundle = command.split("--bundle ")[1].split()[0]

@@ -61,6 +61,7 @@ def test_about_a_quarter_of_the_time_is_blocked() -> None:
     assert 0.2 < np.mean(shares) < 0.32
 
 
+@pytest.mark.slow
 def test_data_sets_of_two_viewpoints_have_the_same_labels(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("views")
     left, right = (

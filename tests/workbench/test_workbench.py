@@ -386,6 +386,7 @@ def test_video_shows_the_frames(rendered: Path) -> None:
         assert found and np.abs(seen.astype(int) - frame).mean() < 8
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_a_byte(rendered: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     again = render_dataset(tmp_path / "again", 7, 2, 1, workers=3, progress=lambda *counts: seen.append(counts))
@@ -402,6 +403,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(_PROGRAM)

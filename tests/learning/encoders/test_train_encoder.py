@@ -16,6 +16,7 @@ from edge_hal.spec import EncoderSpec
 from tests.helpers.moving_dot import HZ, SIZE, moving_dot
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_the_clip_head_learns_what_no_picture_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

@@ -39,7 +39,8 @@ def videos_of_sets(
     return features, lists, truth
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_steps_are_found_without_their_order(seed: int) -> None:
     features, lists, truth = videos_of_sets(seed)
     sets = [tuple(sorted(set(steps))) for steps in lists]

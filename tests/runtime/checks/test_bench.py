@@ -74,6 +74,7 @@ def test_a_jetsons_clocks_temperatures_and_rails_are_read(tmp_path: Path, monkey
     assert readings.readings() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_command_compares_with_a_bundle_and_with_an_earlier_bench(bundle: Any, tmp_path: Path) -> None:
     short = ("--ticks", "20", "--paced", "0.1")
     done = edge_hal("bench", str(bundle.path), *short, "--json")

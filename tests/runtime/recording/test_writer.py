@@ -157,6 +157,7 @@ def test_what_is_no_recording_and_where_none_can_be_written(tmp_path: Path, bund
             run(RunOptions(bundle, f"replay:{tmp_path}", ANY_PORT))
 
 
+@pytest.mark.slow
 def test_the_command_compares(tmp_path: Path, bundle: Path) -> None:
     np.save(tmp_path / "f.npy", np.repeat(vectors([0, 2, 1, 0, 2]), 12, axis=0))
     record = tmp_path / "rec"
