@@ -88,10 +88,9 @@ def _suggested(task: Path, config: Config, own: Mapping[str, FoundLabels]) -> di
     found: dict[str, FoundLabels] = {}
     if not names:
         return found
-    stored = read_label_folder(task / SUGGESTIONS)
     for name in names:
-        try:
-            only = {name: stored[name]}
+        try:  # `edge-hal label` may have written suggestions of the other videos there, in several formats
+            only = {name: read_label_folder(task / SUGGESTIONS, name)[name]}
             load_dataset(
                 task,
                 split=None,

@@ -167,10 +167,13 @@ def evaluate(
 def check_settings(settings: list[str], stage: str) -> None:
     """Refuse keys that cannot change a score: all but `data.*`, and `decoder.*` where nothing is decoded."""
     for setting in settings:
-        section = setting.partition("=")[0].partition(".")[0]
+        key = setting.partition("=")[0]
+        section = key.partition(".")[0]
         if section == "decoder" and stage == "alignment":
             raise EdgeHalError(f"--set {setting} with --stage alignment", "nothing is decoded", exit_code=2)
-        if section not in ("data", "decoder") or "." not in setting.partition("=")[0]:
+        if key == "data.mistakes":
+            raise EdgeHalError(f"--set {setting} with eval", "only a training looks at it", "leave it out", exit_code=2)
+        if section not in ("data", "decoder") or "." not in key:
             why = "training has fixed it; only data.* and decoder.* can be replaced"
             raise EdgeHalError(f"--set {setting} with eval", why, "leave it out, or train again", exit_code=2)
 
@@ -180,7 +183,8 @@ def _report(stages: Stages, name: str, done: int, total: int) -> None:
 
 
 def run_config(ckpt: Path, overrides: list[str]) -> Config:
-    """The configuration that a run was trained with, some keys replaced."""
+    """The configuration that a run was trained with, some keys replaced, without `data.mistakes`: only a training looks
+    at it, and the videos that it lists may be elsewhere, or deleted."""
     from edge_hal.config import load_config
 
     if not ckpt.exists():
@@ -188,7 +192,8 @@ def run_config(ckpt: Path, overrides: list[str]) -> Config:
     path = (ckpt if ckpt.is_dir() else ckpt.parent) / "config.yaml"
     if not path.is_file():
         raise EdgeHalError(f"{path} is missing", "it holds how the data were read", "give the run directory")
-    return load_config(str(path), overrides)
+    config = load_config(str(path), overrides)
+    return config.model_copy(update={"data": config.data.model_copy(update={"mistakes": ()})})
 
 
 def print_table(scores: dict[str, Scores], title: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,8 +54,9 @@ def harvest(
 
     around_s = parse_duration(around)
     if not is_task(into):
-        todo = f"make one: edge-hal init {shlex.quote(str(into))}"
+        todo = "give one; edge-hal init FOLDER makes a new one"
         raise EdgeHalError(f"--into {into} is no task folder", f"it has no {TASK_FILE}", todo, exit_code=2)
+    _check_reads_videos(into)
     blur = None
     if blur_faces:
         from edge_hal.media.blur_faces import FaceBlur
@@ -95,6 +95,15 @@ def harvest(
         )
         if blur is None:
             print("the videos show people as the camera saw them (--blur-faces)")
+
+
+def _check_reads_videos(task: Path) -> None:
+    """Raises EdgeHalError if training in the task folder would never look at a video."""
+    from edge_hal.commands.options.train_inputs import choose_config
+
+    if (task / "features").is_dir() and choose_config(task, None, []).model.reads == "features":
+        todo = "give a task folder without features/"
+        raise EdgeHalError(f"--into {task} learns from features", "recordings give videos", todo, exit_code=2)
 
 
 def _read(folders: Sequence[Path]) -> tuple[list[Material], list[str]]:

@@ -73,12 +73,13 @@ def label(
     """
     one_of("--format", format, FORMATS)
     within_s = parse_duration(within)
-    out = _folder(data, out)
+    out = _folder(data, out, labels)
     run = run_of(ckpt, data)
     require("torch", "safetensors")
     from edge_hal.commands.evaluate import run_config
-    from edge_hal.commands.options.train_inputs import load_videos, own_labels
+    from edge_hal.commands.options.train_inputs import load_videos, own_labels, print_notes
     from edge_hal.commands.progress import Stages
+    from edge_hal.learning.data.step_texts import count_of
     from edge_hal.learning.data.video_cache import cache_of
     from edge_hal.learning.suggestions import calibrated, least_certain_first, suggest_labels
 
@@ -89,6 +90,9 @@ def label(
     cache = None if config.model.encoder is None else cache_of(data)
     with Stages() as report:
         found = suggest_labels(run, videos, within_s, lambda n, of: report("label", n, of, ""), cache=cache)
+    unknown = sorted({video.name for video in videos.videos} - {video.name for video in found})
+    if unknown:
+        print_notes([f"{count_of(unknown, 'video')} left out: {run} was not trained on videos of this name"])
     found, calibration = calibrated(found, videos, within_s)
     boundaries = least_certain_first(found, within_s)
     _write(out, {**_files(found, format), BOUNDARIES: _table(boundaries)}, overwrite)
@@ -111,14 +115,15 @@ def label(
         print(f"or correct them in the browser, beside the pictures: edge-hal correct {folder}")
 
 
-def _folder(data: Path, out: Path | None) -> Path:
+def _folder(data: Path, out: Path | None, labels: Path | None) -> Path:
     """Where to write. Raises EdgeHalError for a folder that holds what the user wrote."""
     if out is None:
         if not is_task(data):
             why = f"{data} is no task folder, whose {SUGGESTIONS}/ would be taken"
             raise EdgeHalError("--out is missing", why, "give it: --out FOLDER", exit_code=2)
         return data / SUGGESTIONS
-    if os.path.realpath(out) in [os.path.realpath(data / name) for name in OF_THE_USER]:
+    of_the_user = [*(data / name for name in OF_THE_USER), *([] if labels is None else [labels])]
+    if os.path.realpath(out) in map(os.path.realpath, of_the_user):
         why = "it holds what you wrote, and suggestions are not accepted yet"
         raise EdgeHalError(f"--out {out}", why, "choose another folder", exit_code=2)
     return out

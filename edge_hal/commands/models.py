@@ -102,9 +102,9 @@ def diff(
     other = found[-1] if after is None else _named(folder, after)
     one = _earlier(folder, found, other) if before is None else _named(folder, before)
     if one.path == other.path:
-        raise EdgeHalError(
-            f"{one.name} and {other.name}", "they are the same bundle", "give --before or --after", exit_code=2
-        )
+        why = "it is in use, and the newest" if before is None and after is None else ""
+        todo = "give --before or --after" if len(found) > 1 else "export another bundle first"
+        raise EdgeHalError(f"{one.name} would be compared with itself", why, todo, exit_code=2)
     differences = []
     for source in sources:
         each = difference(source, one.path, other.path, within_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,18 +141,17 @@ class Parent:
 
     def check(self, spec: PyramidSpec) -> None:
         """Raises EdgeHalError if a model of this table cannot take over the weights."""
-        other = replace(spec, labels=self.spec.labels, background=self.spec.background)
-        differing = [f.name for f in fields(spec) if getattr(other, f.name) != getattr(self.spec, f.name)]
-        if not differing:
+        differing = _difference(self.spec, replace(spec, labels=self.spec.labels, background=self.spec.background))
+        if differing is None:
             return
         size, own = spec.front_end.size, self.spec.front_end.size
         if size != own and spec.encoder is None:
             why = f"it reads vectors of {own} numbers, and these have {size}"
             raise EdgeHalError(f"cannot begin with {self.name}", why, "give a run of the same input", exit_code=2)
-        name = differing[0]
+        name, there, here = differing
         raise EdgeHalError(
             f"cannot begin with {self.name}: it is another model",
-            f"{name} is {_told(getattr(self.spec, name))} there, and {_told(getattr(spec, name))} here",
+            f"{name} is {_told(there)} there, and {_told(here)} here",
             SAME,
             exit_code=2,
         )
@@ -220,6 +219,21 @@ def slower(learning: Learning) -> Learning:
 
 def _precise(kind: str, int8: bool) -> str:
     return f"{kind} in int8" if int8 else kind
+
+
+def _difference(one: Any, other: Any) -> tuple[str, Any, Any] | None:
+    """The first field in which two tables differ, with its value in both: of a table within a table, a field of that
+    one."""
+    for name in (field.name for field in fields(one)):
+        first, second = getattr(one, name), getattr(other, name)
+        if first == second:
+            continue
+        if is_dataclass(first) and type(first) is type(second):
+            inner = _difference(first, second)
+            assert inner is not None, "they differ"
+            return f"{name}.{inner[0]}", inner[1], inner[2]
+        return name, first, second
+    return None
 
 
 def _told(value: Any) -> str:

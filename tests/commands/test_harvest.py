@@ -184,7 +184,7 @@ def test_older_and_broken_recordings_are_told_and_the_others_are_used(
     assert missing.returncode == 1 and "is no recording that can be read: it has no log.jsonl" in missing.stderr
     assert "Error" not in missing.stderr
     no_task = command("harvest", "ring", "--into", "old")
-    assert no_task.returncode == 2 and "edge-hal init old" in no_task.stderr
+    assert no_task.returncode == 2 and "edge-hal init FOLDER" in no_task.stderr  # init refuses a full one
     assert contents(task) == before
     done = command("harvest", "old", "ring", "--into", "task")
     assert done.returncode == 0 and "2 stretches taken" in done.stdout
@@ -236,6 +236,19 @@ def test_training_reads_a_video_once_its_suggestions_are_accepted(task: Path, co
     text = (task / "suggestions" / f"{second}.csv").read_text()
     (task / "labels" / "corrected.csv").write_text(text)  # all videos in one table, as a tool may export them
     assert set(loaded()) == {"whole", first, second}
+    (task / "labels" / "corrected.csv").unlink()
+    (task / "task.yaml").write_text(f"test: [{first}, {second}]\n")  # nothing to accept: it is left out all the same
+    assert not load_dataset(task, split=None, part="train").notes
+
+
+def test_a_folder_that_would_never_use_the_videos_is_refused(task: Path, command: Command) -> None:
+    (task / "features").mkdir()
+    np.save(task / "features" / "whole.npy", np.zeros((4, 100), np.float32))
+    before = contents(task)
+    done = command("harvest", "tape", "--into", "task")
+    assert done.returncode == 2 and "learns from features" in done.stderr and contents(task) == before
+    (task / "task.yaml").write_text("config: tiny\n")  # reads the videos beside the features
+    assert "2 stretches taken" in command("harvest", "tape", "--into", "task").stdout
 
 
 def test_blur_faces_needs_a_detector(task: Path, command: Command) -> None:

@@ -87,9 +87,10 @@ def test_corrections_are_never_overwritten_unasked_and_the_folders_of_the_user_a
             (out / name).unlink()
     assert called_here(monkeypatch, capsys, *arguments, "--overwrite")[0] == 0
     assert (out / "video1.eaf").read_bytes() == first
-    for name in ("labels", "transcripts"):
+    (task / "corrected").mkdir()
+    for name, more in (("labels", ()), ("transcripts", ()), ("corrected", ("--labels", str(task / "corrected")))):
         before = contents(task)
-        code, _, errors = called_here(monkeypatch, capsys, "label", str(task), "--out", str(task / name))
+        code, _, errors = called_here(monkeypatch, capsys, "label", str(task), "--out", str(task / name), *more)
         assert code == 2 and "holds what you wrote" in errors and contents(task) == before
 
 
@@ -105,6 +106,16 @@ def test_a_video_whose_labels_are_known_has_certain_boundaries(
     assert {row["confidence"] for row in found if row["video"] == "video1"} == {"1.00"}
 
 
+def test_a_video_that_was_renamed_since_the_training_is_named(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (task / "features" / "video1.npy").rename(task / "features" / "monday.npy")
+    (task / "transcripts" / "video1.txt").rename(task / "transcripts" / "monday.txt")
+    code, printed, errors = called_here(monkeypatch, capsys, "label", str(task))
+    assert code == 0 and "2 videos" in printed and "note: 1 video (monday) left out" in errors
+    assert {row["video"] for row in rows(task / "suggestions" / "segments.csv")} == {"video0", "video2"}
+
+
 def test_a_run_of_other_videos_and_a_folder_without_place_are_refused(
     task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +127,23 @@ def test_a_run_of_other_videos_and_a_folder_without_place_are_refused(
     path.write_text(path.read_text().replace('"video', '"film'))
     code, _, errors = called_here(monkeypatch, capsys, "label", str(task))
     assert code == 1 and "knows none of the videos" in errors and not (task / "suggestions").exists()
+
+
+def test_a_run_whose_videos_of_mistakes_are_gone_can_be_read(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`mistakes` counts in a training only; later the videos may be renamed, and other data never had them."""
+    config = task / "runs" / "1" / "config.yaml"
+    config.write_text(config.read_text().replace("rate_hz: 20}", "rate_hz: 20, mistakes: [renamed]}"))
+    (task / "labels").mkdir()
+    frames = np.load(task / "features" / "video3.npy").shape[1]
+    steps = (task / "mapping.txt").read_text().split()[1::2]
+    (task / "labels" / "video3.txt").write_text(f"{steps[0]}\n" * frames)
+    for command in ("label", "eval"):
+        code, _, errors = called_here(monkeypatch, capsys, command, str(task))
+        assert code == 0 and "renamed" not in errors, errors
+    code, _, errors = called_here(monkeypatch, capsys, "eval", str(task), "--set", "data.mistakes=[video3]")
+    assert code == 2 and "only a training looks at it" in errors
 
 
 def test_check_names_broken_labels_and_takes_parts(

@@ -172,6 +172,17 @@ def test_diff_streams_videos_and_recordings(kept: Path, tmp_path: Path, command:
     assert camera.returncode == 2 and "edge-hal run --record" in camera.stderr and "secret" not in camera.stderr
 
 
+def test_a_bundle_is_not_compared_with_itself(kept: Path, command: Command) -> None:
+    command("models", "use", "models", "may")
+    refused = command("models", "diff", "models", "x.mp4")
+    assert refused.returncode == 2 and "--before" in refused.stderr
+    assert "may would be compared with itself: it is in use, and the newest" in refused.stderr
+    for name in ("march", "april"):
+        shutil.rmtree(kept / name)
+    alone = command("models", "diff", "models", "x.mp4")
+    assert alone.returncode == 2 and "export another bundle first" in alone.stderr and "--before" not in alone.stderr
+
+
 def test_a_run_on_the_folder_follows_the_link(kept: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", vectors(np.repeat(np.arange(500) % 3, 8).tolist()))
     use_model(kept, models_in(kept)[0])

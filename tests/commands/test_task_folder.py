@@ -136,6 +136,7 @@ def test_mistakes_of_task_yaml_are_read_and_checked(tmp_path: Path, command: Com
     (root / "task.yaml").write_text("\n".join(lines))
     done = command("check", "task")
     assert done.returncode == 1 and "there is no video 'vidoe1', which 'mistakes' lists" in done.stderr, done.stderr
+    assert "-> correct the name, or take it out of the list" in done.stderr
 
 
 def test_the_parts_of_a_task_folder(tmp_path: Path) -> None:
@@ -168,6 +169,24 @@ def test_a_missing_list_is_named_where_the_user_writes_it(tmp_path: Path) -> Non
     for labelled, expected in ((False, "transcripts"), ({"video1"}, "labels")):
         with pytest.raises(EdgeHalError, match=rf"1 file \({expected}/video1.txt\) missing"):
             load_dataset(root, split=None, part="train", with_labels=labelled)
+
+
+def test_a_file_in_labels_that_does_not_count_is_named_with_what_is_missing(tmp_path: Path, command: Command) -> None:
+    """Its labels were accepted, and it has no other list."""
+    root = small_task(tmp_path / "task")
+    for name in ("video1", "video3"):
+        for folder in ("transcripts", "groundTruth"):
+            (root / folder / f"{name}.txt").unlink()
+    (root / "labels").mkdir()
+    (tmp_path / "corrected").mkdir()
+    for path in (root / "labels" / "video1.csv", root / "labels" / "video3.csv", tmp_path / "corrected" / "video0.csv"):
+        path.write_text("begin_s,end_s,step\n0,1,turn\n")
+    done = command("train", "task", "--labels", "corrected")
+    assert done.returncode == 1 and "transcripts/video1.txt) missing" in done.stderr
+    assert "labels/video1.csv does not count" in done.stderr and "--labels replaces it" in done.stderr
+    with pytest.raises(EdgeHalError) as caught:
+        load_dataset(root, split=None, part="test", with_labels=True)
+    assert "labels/video3.csv does not count: it is no .txt with a step for each frame" in caught.value.why
 
 
 def test_steps_of_task_yaml_decide_the_numbers(tmp_path: Path) -> None:

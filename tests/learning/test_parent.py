@@ -165,6 +165,7 @@ OTHER_LEVELS = [
     [
         (f"model.levels={json.dumps(OTHER_LEVELS)}", "levels is"),
         ("model.model_hz=5", "model_hz is 10.0 there, and 5.0 here"),
+        ("model.baseline_s=8", "front_end.baseline is 0 there, and 80 here"),
         ("model.encoder={}", "it has no encoder, and the configuration the encoder own"),
     ],
 )

@@ -231,6 +231,9 @@ def test_a_video_that_has_suggestions_alone_is_shown_and_can_be_accepted(tmp_pat
         (root / "transcripts" / f"{name}.txt").unlink()
         rows = f"video,begin_s,end_s,step\n{name},0,2.5,open\n{name},2.5,{end_s},fill\n"
         (root / "suggestions" / f"{name}.csv").write_text(rows)
+    rows = "video,begin_s,end_s,step\none,0,10,open\n"  # `edge-hal label` wrote two formats
+    (root / "suggestions" / "segments.csv").write_text(rows)
+    (root / "suggestions" / "one.txt").write_text("open\n" * LENGTH)
     (root / "task.yaml").write_text("encoder: own\nsteps: [close, fill, open]\n")
     with Corrector(tmp_path, root) as server:
         seen = server.video("two")

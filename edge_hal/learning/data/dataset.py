@@ -22,7 +22,6 @@ import numpy as np
 from edge_hal.errors import EdgeHalError
 from edge_hal.metrics import IntArray, transcript_of
 from edge_hal.task_file import read_task
-from edge_hal.task_folder import is_task
 
 from .harvested import read_harvested
 from .labels.folder import check_list, labels_in
@@ -41,6 +40,7 @@ from .mstcn_files import (
     only_suggested,
     read_mapping,
     text_file,
+    video_names,
 )
 from .needed_files import missing_error, missing_files
 from .step_texts import check_steps, count_of, nearest, read_names, read_step_list, read_timestamps
@@ -88,10 +88,15 @@ def load_dataset(
     notes: list[str] = []
     files = index_media(root, kind, notes)
     names = names_in(root, files, split, part, own_labels or ())
-    if part == "train" and split is None and is_task(root):
-        waiting = only_suggested(root, sorted(files.keys() - set(names)), own_labels or ())
+    task = read_task(root)
+    if part == "train" and split is None and task is not None:
+        others = files.keys() - set(names) - set(video_names(task.file.test))
+        waiting = only_suggested(root, sorted(others), own_labels or ())
         if waiting:
             notes.append(f"{count_of(waiting, 'video')} left out, with suggestions only: {ACCEPT}")
+    harvested = read_harvested(root)
+    in_mistakes = listed_videos(mistakes, files, "'mistakes'")
+    notes += _without_effect(in_mistakes, names, harvested) if part == "train" else []
     names = [name for name in names if only is None or name in only]
 
     labelled = set(names if with_labels is True else with_labels or ())
@@ -100,7 +105,6 @@ def load_dataset(
     if missing:
         raise missing_error(root, missing, len(names))
     check_one_list_each(root)
-    task = read_task(root)
     if task is not None and split is None and part == "test" and not task.file.test:
         notes.append("task.yaml names no test videos: the model may have been trained on those that are scored")
     labels = read_mapping(root, notes) if task is None or task.file.steps is None else task.file.steps
@@ -154,8 +158,8 @@ def load_dataset(
         notes.extend(note for found in times.values() for note in found.notes)
 
     videos, cut = [], {}
-    shows: dict[str, Shows] = {name: "mistakes" for name in listed_videos(mistakes, files, "'mistakes'")}
-    shows |= {name: "part" for name in read_harvested(root)}
+    shows: dict[str, Shows] = {name: "mistakes" for name in in_mistakes}
+    shows |= {name: "part" for name in harvested}
     for name in names:
         length, hz = media[name]
         if name in lengths:
@@ -212,7 +216,7 @@ def load_dataset(
         notes.append(
             f"{count_of(list(cut), 'video')} and their labels differ by up to {most} frames: cut to the shorter"
         )
-    notes += _shown_by_mistakes(videos, labels)
+    notes += _learned_from_all(videos, labels) if part == "train" else []
     rates = {video.rate_hz for video in videos}
     return VideoSet(
         labels=labels,
@@ -223,14 +227,29 @@ def load_dataset(
     )
 
 
-def _shown_by_mistakes(videos: Sequence[Video], labels: Sequence[str]) -> list[str]:
+def _without_effect(mistakes: Sequence[str], training: Collection[str], harvested: Collection[str]) -> list[str]:
+    """A note for the videos of `mistakes` that count as if they were not listed there."""
+    untrained = [name for name in mistakes if name not in training]
+    parts = [name for name in mistakes if name in training and name in harvested]
+    notes = []
+    if untrained:
+        notes.append(f"'mistakes' lists {count_of(untrained, 'video')} without effect: not in the training part")
+    if parts:
+        why = "harvested videos count as parts of the procedure"
+        notes.append(f"'mistakes' lists {count_of(parts, 'video')} without effect: {why}")
+    return notes
+
+
+def _learned_from_all(videos: Sequence[Video], labels: Sequence[str]) -> list[str]:
     """A note if the procedure cannot be learned from the videos that follow it: they lack a step."""
     shown = {step for video in videos if video.shows == "procedure" for step in video.transcript}
-    only = {step for video in videos if video.shows == "mistakes" for step in video.transcript} - shown
-    if not only:
+    others = [video for video in videos if set(video.transcript) - shown]
+    if not others:
         return []
-    steps = ", ".join(labels[step] for step in sorted(only))
-    return [f"{steps}: only videos of 'mistakes' show this, so the procedure is learned from all videos"]
+    kinds = {"part": "harvested videos", "mistakes": "videos of 'mistakes'"}
+    which = " and ".join(text for kind, text in kinds.items() if any(video.shows == kind for video in others))
+    steps = [labels[step] for step in sorted({step for video in others for step in video.transcript} - shown)]
+    return [f"only {which} show {count_of(steps, 'step')}, so the procedure is learned from all videos"]
 
 
 def _listed_by(

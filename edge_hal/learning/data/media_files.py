@@ -68,7 +68,7 @@ def find_layout(root: Path, files: dict[str, Path], names: Sequence[str], length
         raise EdgeHalError(
             f"cannot tell time from features under {root}",
             f"all arrays are {next(iter(shapes.values()))}",
-            "say the layout: DT or TD",
+            "give the order of their axes, DT (features, time) or TD: --set data.layout=DT",
         )
     common = [Counter(shape[i] for shape in shapes.values()).most_common(1)[0] for i in (0, 1)]
     axis = 0 if common[0][1] >= common[1][1] else 1

@@ -97,7 +97,7 @@ def read_split(root: Path, split: int, part: str) -> list[str]:
         raise EdgeHalError(
             f"there is no {part} part of split {split}: {path} is missing",
             f"found {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}" if found else "found no splits at all",
-            "name one of those, or no split to take all videos",
+            "name one of those, or no split to take all videos" if found else "leave --split out to take all videos",
         )
     names = [stem_of(line) for line in read_lines(path, "surrogateescape") if line]
     odd = next((name for name in names if "\0" in name or len(os.fsencode(name)) > LONGEST_NAME), None)
@@ -166,7 +166,10 @@ def listed_videos(listed: Iterable[str], files: Collection[str], key: str) -> li
     names = video_names(listed)
     for name in names:
         if name not in files:
-            raise EdgeHalError(f"there is no video {name!r}, which {key} lists", nearest(name, sorted(files), "video"))
+            todo = "correct the name, or take it out of the list"
+            raise EdgeHalError(
+                f"there is no video {name!r}, which {key} lists", nearest(name, sorted(files), "video"), todo
+            )
     return names
 
 

@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from edge_hal.errors import EdgeHalError
-from edge_hal.media.names import printable
+from edge_hal.media.names import composed, printable, with_suffix
 from edge_hal.task_folder import is_task
 
-from .mstcn_files import Kind, label_paths, text_file
+from .labels.folder import READERS
+from .mstcn_files import Kind, label_paths, list_folder, text_file
 from .step_texts import count_of
 
 
@@ -53,8 +54,21 @@ def missing_error(root: Path, missing: Mapping[str, Sequence[str]], videos: int)
     }
     folder = every[0].partition("/")[0]
     write = f"write {folder}/VIDEO.txt: {contents[folder]}" if folder in contents else "add the files"
+    why = f"{len(missing)} of {videos} videos cannot be used without that"
+    other = next((path for path in _other_labels(root) if composed(path.stem) in missing), None)
+    if other is not None:
+        reason = "it is no .txt with a step for each frame"
+        if folder == "transcripts":
+            reason = "it holds no label, or --labels replaces it"
+        why += f"; labels/{printable(other.name)} does not count: {reason}"
     return EdgeHalError(
         f"{count_of([printable(file) for file in every], 'file')} missing under {root}",
-        f"{len(missing)} of {videos} videos cannot be used without that",
+        why,
         f"{write}; or leave these videos out",
     )
+
+
+def _other_labels(root: Path) -> list[Path]:
+    """The files of labels in labels/ but for those of frame labels."""
+    folder = root / "labels"
+    return with_suffix(list_folder(folder), READERS)[0] if folder.is_dir() else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -138,7 +139,7 @@ def test_a_square_set_needs_to_be_told(tmp_path: Path) -> None:
     square = np.arange(1600, dtype=np.float32).reshape(40, 40)
     np.save(root / "features" / "v0.npy", square)
     write_labels(root, "v0", ["drive"] * 20 + ["inspect"] * 20)
-    with pytest.raises(EdgeHalError, match="DT or TD"):
+    with pytest.raises(EdgeHalError, match=r"--set data\.layout=DT"):
         load(root, split=None, with_labels=True)
     got = load(root, split=None, layout="TD").videos[0]
     assert np.array_equal(got.read(), square)
@@ -436,4 +437,27 @@ def test_videos_of_mistakes_are_marked_and_an_unknown_one_is_an_error(root: Path
     write_labels(root, "v0", [ACTIONS[1]] * len(true_names(root, "v0")))
     assert not load(root, mistakes=["v2"]).notes
     (note,) = load(root, mistakes=["v1"]).notes
-    assert note.startswith("drive, inspect: only videos of 'mistakes' show this")
+    assert note.startswith("only videos of 'mistakes' show 2 steps (drive, inspect), so the procedure is learned")
+
+
+def mark_harvested(root: Path, name: str) -> None:
+    entry = {"session": "s", "begin_ns": 0, "end_ns": 1, "why": [], "bundle": "", "finished": True}
+    (root / "harvested.json").write_text(json.dumps({"schema": 1, "videos": {name: entry}}))
+
+
+def test_mistakes_that_have_no_effect_are_noted_when_training_reads_them(root: Path) -> None:
+    (note,) = load(root, mistakes=["v3", "v1"]).notes
+    assert note == "'mistakes' lists 1 video (v3) without effect: not in the training part"
+    assert not load(root, part="test", mistakes=["v3"]).notes
+    mark_harvested(root, "v1")
+    found = load(root, mistakes=["v1"])
+    assert [video.shows for video in found.videos] == ["procedure", "part", "procedure"]
+    assert "'mistakes' lists 1 video (v1) without effect: harvested" in found.notes[0]
+
+
+def test_it_is_noted_that_the_procedure_is_learned_from_parts_too(root: Path) -> None:
+    for name, step in (("v0", 0), ("v1", 1), ("v2", 0)):
+        write_labels(root, name, [ACTIONS[step]] * len(true_names(root, name)))
+    mark_harvested(root, "v1")
+    (note,) = load(root, mistakes=["v2"]).notes
+    assert note == f"only harvested videos show 1 step ({ACTIONS[1]}), so the procedure is learned from all videos"

@@ -31,8 +31,11 @@ from .segments import FoundLabels, Mark, frame_labels_of, place_of
 READERS = {".csv": read_csv, ".tsv": read_csv, ".eaf": read_eaf, ".json": read_label_studio}
 
 
-def read_label_folder(folder: Path) -> dict[str, FoundLabels]:
+def read_label_folder(folder: Path, named: str | None = None) -> dict[str, FoundLabels]:
     """What the folder holds, by the name of the video. Hidden files and files of other types are ignored.
+
+    Args:
+        named: read only the files that are called like this video.
 
     Raises:
         EdgeHalError: a file is broken, or two files hold labels of one video.
@@ -41,6 +44,8 @@ def read_label_folder(folder: Path) -> dict[str, FoundLabels]:
     for path in list_folder(folder):
         suffix = path.suffix.lower()
         if path.name.startswith(".") or suffix not in (".txt", *READERS):
+            continue
+        if named is not None and composed(path.stem) != named:
             continue
         if not path.is_file():
             why, todo = what_it_is(path), "take it out of the folder, or put the file there"
