@@ -221,7 +221,7 @@ class Session:
                 for event in events:
                     self._publish(event, spent_ns if isinstance(event, Transition) else None)
                 self._resumer.note(recognizer)
-                if self._now.due(recognizer.belief, recognizer.belief_t_ns):
+                if self._now.due(recognizer.belief, recognizer.belief_t_ns, events):
                     self._publish_now(recognizer)
             decided_ns = time.monotonic_ns()
             recognizer.settle()  # the upper levels, after the event was published

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 import sys
 import time
+import unicodedata
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -125,18 +127,31 @@ class StatusLine:
         if not sys.stdout.isatty():
             return
         self.clear()
-        self._shown = text[: max(1, shutil.get_terminal_size().columns - 1)]
+        self._shown = _cut(text, max(1, shutil.get_terminal_size().columns - 1))
         print(self._shown, end="", flush=True)
 
     def clear(self) -> None:
         if self._shown:
-            print("\r" + " " * len(self._shown) + "\r", end="", flush=True)
+            print("\r" + " " * sum(map(_cells, self._shown)) + "\r", end="", flush=True)
             self._shown = ""
 
     def close(self) -> None:
         """Leave the line as it is, and the next output below it."""
         if self._shown:
             print(flush=True)
+
+
+def _cut(text: str, most_cells: int) -> str:
+    """The begin of a text that fits into so many cells of a terminal."""
+    ends = itertools.accumulate(map(_cells, text))
+    return text[: sum(end <= most_cells for end in ends)]
+
+
+def _cells(character: str) -> int:
+    """How many cells of a terminal it takes: two in Chinese, Japanese and Korean, none for an accent of its own."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _begin(oldest: bool, from_start: bool, from_seq: int | None, since: str | None) -> Begin:

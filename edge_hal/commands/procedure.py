@@ -53,7 +53,7 @@ def show(
             (
                 one_line(name),
                 f"{step.median_s:.1f} s",
-                "-" if step.overdue_s is None else f"{step.overdue_s:.1f} s",
+                "-" if step.overdue_s is None or step.background else f"{step.overdue_s:.1f} s",
                 ", ".join(mark for mark, holds in marks.items() if holds) or "once",
                 ", ".join(map(one_line, reduced[name])) or "-",
                 ", ".join(f"{one_line(to)} {chance:.0%}" for to, chance in then) or "-",
@@ -71,8 +71,10 @@ def show(
 @procedure.command()
 def check(bundle: Source) -> None:
     """Report every fault of the file with its line. The exit code is 1 if there is one."""
+    from edge_hal.procedure.check import unused_fields
+
     path = file_of(bundle)
-    found, problems = _checked(path)
+    text, found, problems = _checked(path)
     for problem in problems:
         line = "" if problem.line is None else f":{problem.line}"
         print(f"{path}{line}: {one_line(f'{problem.where}: {problem.why}')}")
@@ -81,6 +83,8 @@ def check(bundle: Source) -> None:
         raise EdgeHalError(
             f"{path} has {len(problems)} fault{'s' * (len(problems) > 1)}", "", "correct each line above"
         )
+    for problem in unused_fields(text, found):
+        print(f"{path}:{problem.line}: {one_line(f'{problem.where}: {problem.why}')}")
     rules = sum(len(step.get("requires", {})) + len(step.get("not_after", {})) for step in found.values())
     print(f"{path}: {len(found)} steps, {rules} rules of order, no fault")
     require_written()
@@ -143,7 +147,7 @@ def read(bundle: Path) -> Procedure:
     from edge_hal.procedure.rules import Procedure
 
     path = file_of(bundle)
-    data, problems = _checked(path)
+    _, data, problems = _checked(path)
     if problems:
         first = problems[0]
         line = "" if first.line is None else f", line {first.line}"
@@ -177,7 +181,8 @@ def reduced_requires(procedure: Procedure) -> dict[str, list[str]]:
     return {name: [a for a in own if not any(a in needs[b] for b in own)] for name, own in needs.items()}
 
 
-def _checked(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+def _checked(path: Path) -> tuple[str, dict[str, Any], list[Problem]]:
+    """The text of the file, its data and the faults."""
     from edge_hal.files import file_error
     from edge_hal.files.untrusted import read_json, read_regular
     from edge_hal.procedure.check import check_text
@@ -188,7 +193,8 @@ def _checked(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise file_error(f"cannot read {manifest}", error, "export again", path=manifest) from error
     try:
-        return check_text(read_regular(path).decode("utf-8-sig"), labels)
+        text = read_regular(path).decode("utf-8-sig")
+        return text, *check_text(text, labels)
     except (OSError, ValueError) as error:
         raise file_error(f"cannot read {path}", error, f"correct {path.name}", path=path) from error
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from edge_hal.errors import EdgeHalError
 from edge_hal.files import file_error
-from edge_hal.files.untrusted import parse_json, read_regular
-from edge_hal.procedure.json_lines import lines_of
+from edge_hal.files.untrusted import read_regular
+from edge_hal.procedure.json_lines import lines_of, parse_edited
 from edge_hal.procedure.rules import Procedure
 
 PATIENCE = ("fast", "balanced", "sure")
@@ -211,7 +211,7 @@ class DecoderConfig:
         todo = f"correct {path.name}, or export the checkpoint again"
         try:
             text = read_regular(path).decode("utf-8-sig")  # some editors write a byte order mark
-            data = parse_json(text)
+            data = parse_edited(text)
             if not isinstance(data, dict):
                 raise ValueError("it is not a JSON object")
         except (OSError, ValueError) as error:

@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_hal.files.untrusted import parse_json
 from edge_hal.spec_limits import CONTROL, LARGEST_LABELS, LONGEST_LABEL
 
-from .json_lines import Path, lines_of
+from .json_lines import Path, lines_of, parse_edited
 
 NUMBERS = {
     "first": (0.0, 1.0),
@@ -49,9 +48,9 @@ def check_text(text: str, labels: Collection[str] | None = None) -> tuple[dict[s
         labels: the names that the steps must have; by default any that a step list may hold.
 
     Raises:
-        ValueError: it is no JSON; see `parse_json`.
+        ValueError: it is no JSON; see `parse_edited`.
     """
-    data = parse_json(text)
+    data = parse_edited(text)
     if not isinstance(data, dict):
         raise ValueError("it is not a JSON object")
     lines, twice = lines_of(text)
@@ -71,10 +70,20 @@ def check_data(data: Mapping[str, Any], labels: Collection[str] | None = None) -
         return [Problem((), "it has no step")]
     found = [problem for name, step in data.items() for problem in _check_step(name, step, data)]
     if labels is not None:
-        odd = sorted(set(data) ^ set(labels))
-        why = "'{}' is in one of the model's labels and its steps, not in both"
-        found += [Problem((name,) if name in data else (), why.format(name)) for name in odd]
+        found += [Problem((name,), f"'{name}' is no step of the model") for name in sorted(set(data) - set(labels))]
+        found += [Problem((), f"the model's step '{name}' is missing") for name in sorted(set(labels) - set(data))]
     return found or list(_check_order(data))
+
+
+def unused_fields(text: str, data: Mapping[str, Any]) -> list[Problem]:
+    """What a procedure without fault says in vain. The background is no step, so no rule of steps holds for it."""
+    lines, _ = lines_of(text)
+    return [
+        Problem((name, field), f"{field} has no effect on the background", lines.get((name, field)))
+        for name, step in data.items()
+        for field, says_nothing in (("overdue_s", None), ("optional", True), ("repeatable", True))
+        if step.get("background", False) and step.get(field, says_nothing) != says_nothing
+    ]
 
 
 def _check_names(names: Collection[str]) -> Iterator[Problem]:
@@ -116,8 +125,10 @@ def _check_step(name: str, step: Any, steps: Mapping[str, Any]) -> Iterator[Prob
             yield Problem(here, f"{field} of a step of the procedure is an object of names and chances")
         else:
             for to, chance in value.items():
-                if to not in steps or not _number(chance, 0, 1):
-                    yield Problem((*here, to), f"{field}: '{to}' is no step, or its chance lies outside 0..1")
+                if to not in steps:
+                    yield Problem((*here, to), f"{field}: '{to}' is no step of the procedure")
+                elif not _number(chance, 0, 1):
+                    yield Problem((*here, to), f"{field}: '{to}' has the chance {_short(chance)}, not one in 0..1")
                 elif field != "then" and to == name:
                     yield Problem((*here, to), f"{field}: '{to}' names itself")
 

@@ -117,6 +117,11 @@ class Conformance:
         done: NDArray[np.int64] = self._cycles.running.done.copy()
         return done
 
+    def came_before(self, label: int) -> bool:
+        """Whether the step has occurred in the cycle that goes on, besides the segment that counted last."""
+        going_on = self._current is not None and self._current.label == label
+        return bool(self._cycles.running.done[label] > going_on)
+
     # --- segments -------------------------------------------------------------------------------
 
     def _see_again(self, label: int, boundary_tick: int, decision_tick: int) -> None:

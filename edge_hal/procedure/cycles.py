@@ -64,13 +64,13 @@ class Cycles:
         yield self._deviation("overdue", follower, segment, tick, 1.0, evidence, boundary_tick=at_tick)
 
     def finish(self, tick: int) -> Iterator[Deviation | Cycle]:
-        """The epoch ends. The running cycle is closed, and stays as it was: it can be kept still."""
+        """The epoch ends. The running cycle is closed, and stays as it was: it can be kept still. What it lacks was
+        skipped only if its end was seen for certain: it may go on, and a doubt makes no deviation."""
         cycle = self.running
         if not cycle.shown:
             return
         steps = cycle.steps.copy(), cycle.count, cycle.open
-        sure = not cycle.before or self._rules.surely_ended(cycle)
-        yield from self._close(tick, tick, None, report=sure and self._rules.ended(cycle))
+        yield from self._close(tick, tick, None, report=self._rules.surely_ended(cycle))
         if self.running.shown:  # steps that may belong to the next cycle
             yield from self._close(tick, tick, None, report=False)
         self.running, (cycle.steps, cycle.count, cycle.open) = cycle, steps

@@ -1,14 +1,35 @@
-"""The line of each key and each entry of a JSON text, so that an error can name it, and keys that occur twice."""
+"""JSON that people edit: the line of each key and each entry, so that an error can name it, and keys that occur
+twice."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
+
+from edge_hal.files.untrusted import parse_json
 
 Path = tuple[str | int, ...]
 
+_MARKS = frozenset("[]{}:,")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^\s\[\]{}:,"]+')
+
+
+def parse_edited(text: str) -> Any:
+    """As `parse_json`. The error names the line also where the text is JSON, but a number or a text cannot be used."""
+    try:
+        return parse_json(text)
+    except json.JSONDecodeError:
+        raise  # it names the line
+    except ValueError:
+        for token, line in _tokens(text):
+            if token not in _MARKS:
+                try:
+                    parse_json(token)
+                except ValueError as error:
+                    raise ValueError(f"line {line}: {error}") from error
+        raise
 
 
 def lines_of(text: str) -> tuple[dict[Path, int], list[tuple[Path, int]]]:

@@ -205,7 +205,7 @@ class Procedure:
         if problems:
             first, more = problems[0], len(problems) - 1
             line = "" if first.line is None else f", line {first.line}"
-            why = f"{first.where}: {first.why}" + (f" (and {more} more faults)" if more else "")
+            why = f"{first.where}: {first.why}" + (f" (and {more} more fault{'s' * (more > 1)})" if more else "")
             raise EdgeHalError(f"cannot use {path}{line}", why, todo)
         procedure = cls.from_dict(data)
         return cls({label: procedure.steps[label] for label in labels})

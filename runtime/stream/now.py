@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from edge_hal.decoding.belief import Belief
-from edge_hal.events import Moment, Now
+from edge_hal.events import Cycle, Event, Moment, Now
 
 MOVED = 0.1
 """A report is due when the probability has moved by this much, or the action is another one."""
@@ -67,17 +67,21 @@ class NowReporter:
         self._label: int | None = None
         self._probability = 0.0
         self._sent_ns = 0
+        self._cycle_ended = False
 
-    def due(self, belief: Belief | None, t_ns: int) -> bool:
-        """Whether to send `belief`. If so, it counts as sent at `t_ns`."""
+    def due(self, belief: Belief | None, t_ns: int, events: Iterable[Event] = ()) -> bool:
+        """Whether to send `belief`. If so, it counts as sent at `t_ns`. `events`: what was published with it. After the
+        end of a cycle a report is due without another change, because the progress has begun anew."""
+        self._cycle_ended = self._cycle_ended or any(isinstance(event, Cycle) for event in events)
         if belief is None or self._pause_ns is None:
             return False
         label, probability = belief.label, float(belief.probability[belief.label])
-        if label == self._label and abs(probability - self._probability) < MOVED:
+        moved = label != self._label or abs(probability - self._probability) >= MOVED
+        if not moved and not self._cycle_ended:
             return False
         if self._label is not None and t_ns - self._sent_ns < self._pause_ns:
             return False
-        self._label, self._probability, self._sent_ns = label, probability, t_ns
+        self._label, self._probability, self._sent_ns, self._cycle_ended = label, probability, t_ns, False
         return True
 
     def reset(self) -> None:

@@ -119,11 +119,12 @@ class ProcedureReports:
 
     def progress(self, label: int, age_ticks: int) -> float | None:
         """The share of the usual duration of a cycle that is over, if `label` has lasted `age_ticks`; None if the
-        procedure does not say where a cycle ends."""
+        procedure does not say where a cycle ends. A step that comes again was over before, so nothing is taken back."""
         if not any(step.ends_cycle for step in self._steps):
             return None
-        done = self._conformance.done()
-        own_s = min(age_ticks / self._hz, self._steps[label].median_s)
+        done, own_s = self._conformance.done(), self._steps[label].median_s
+        if not self._conformance.came_before(label):
+            own_s = min(age_ticks / self._hz, own_s)
         over_s = own_s + sum(step.median_s for each, step in enumerate(self._steps) if done[each] and each != label)
         left_s = (
             self._steps[label].median_s

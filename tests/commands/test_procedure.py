@@ -52,6 +52,23 @@ def test_check_names_each_line_and_fails(bundle: Path) -> None:
     assert isinstance(shown, EdgeHalError) and f"line {lines[0]}" in shown.what
 
 
+def test_check_tells_what_the_background_says_in_vain_and_does_not_fail(bundle: Path) -> None:
+    path = bundle / "procedure.json"
+    data = json.loads(path.read_text())
+    for step in data.values():
+        for field in ("requires", "not_after", "begins_cycle", "ends_cycle", "optional", "repeatable"):
+            step.pop(field, None)
+    data["green"] |= {"background": True, "overdue_s": 5}
+    path.write_text(json.dumps(data, indent=1))
+    [line] = [number for number, text in enumerate(path.read_text().splitlines(), 1) if '"overdue_s": 5' in text]
+    result = call("check", bundle)
+    told, summary = result.output.splitlines()
+    assert result.exit_code == 0 and "no fault" in summary
+    assert told == f"{path}:{line}: step 'green': overdue_s has no effect on the background"
+    [row] = [row.split() for row in call("show", bundle).output.splitlines() if row.startswith("green")]
+    assert row[3] == "-"  # no limit
+
+
 def test_a_byte_order_mark_is_no_fault_as_for_a_run(bundle: Path) -> None:
     file = bundle / "procedure.json"
     before = call("show", bundle).output

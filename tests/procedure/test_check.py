@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_hal.decoding.decoder_config import DecoderConfig
 from edge_hal.errors import EdgeHalError
-from edge_hal.procedure.check import check_data, check_text, find_ring
+from edge_hal.procedure.check import check_data, check_text, find_ring, unused_fields
 from edge_hal.procedure.json_lines import lines_of
 from edge_hal.procedure.rules import Procedure, Step
 from edge_hal.spec_limits import LARGEST_LABELS, LONGEST_LABEL
@@ -30,7 +30,7 @@ FAULTS = {
     "ring": (text('"requires": {"b": 1}', '"requires": {"c": 1}', '"requires": {"a": 1}'), [(2, "'a' -> 'b' -> 'c'")]),
     "itself": (text(b='"requires": {"b": 1}'), [(3, "names itself")]),
     "unknown": (text(c='"requires": {"x": 1}'), [(4, "'x' is no step")]),
-    "chance": (text(c='"not_after": {"a": 1.5}'), [(4, "outside 0..1")]),
+    "chance": (text(c='"not_after": {"a": 1.5}'), [(4, "'a' has the chance 1.5, not one in 0..1")]),
     "flag": (text(b='"optional": 1'), [(3, "true or false")]),
     "number": (text(b='"overdue_s": "long"'), [(3, "overdue_s is 'long'")]),
     "limit": (text(c='"least_confidence": 2'), [(4, "0..1")]),
@@ -61,7 +61,34 @@ def test_a_file_without_fault_has_none_and_other_labels_are_one() -> None:
     good = text('"begins_cycle": true', '"requires": {"a": 0.9}, "overdue_s": null', '"not_after": {"b": 1}')
     assert check_text(good, ("c", "b", "a"))[1] == []
     _, problems = check_text(good, ("a", "b", "d"))
-    assert {problem.line for problem in problems} == {1, 4}
+    missing, other = problems
+    assert (missing.line, missing.why) == (1, "the model's step 'd' is missing")
+    assert (other.line, other.why) == (4, "'c' is no step of the model")
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "-Infinity", "1e999", "9" * 5000, '"\\ud800"', '{"a": NaN}', '"a\\"}\\u007b"\n, "first": NaN']
+)
+def test_a_number_or_a_text_that_cannot_be_used_has_its_line(value: str, tmp_path: Path) -> None:
+    content = text(a='"overdue_s": 5', b=f'"doubt_s": {value}')
+    line = 3 + value.count("\n")
+    with pytest.raises(ValueError, match=rf"^line {line}: "):
+        check_text(content)
+    path = tmp_path / "decoder.json"
+    path.write_text(content)
+    with pytest.raises(EdgeHalError, match=rf"line {line}: "):
+        DecoderConfig.from_file(path)
+
+
+def test_what_the_background_says_in_vain_is_told_with_its_line() -> None:
+    content = text('"background": true, "overdue_s": 5, "doubt_s": 1,\n"repeatable": false', '"overdue_s": 5')
+    data, problems = check_text(content)
+    assert problems == []
+    told = [(each.line, each.path, each.why) for each in unused_fields(content, data)]
+    assert told == [
+        (2, ("a", "overdue_s"), "overdue_s has no effect on the background"),
+        (3, ("a", "repeatable"), "repeatable has no effect on the background"),
+    ]
 
 
 def test_the_fields_survive_the_file_and_change_the_fingerprint() -> None:

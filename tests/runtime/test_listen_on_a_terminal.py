@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,17 @@ def test_reports_leave_nothing_behind(tmp_path: Path) -> None:
     assert shown == [line.rstrip() for line in durable]
     reports = [part for part in text.replace("\n", "\r").split("\r") if part.strip() and part not in durable]
     assert len(reports) > 20 and max(map(len, reports)) < COLUMNS
+
+
+def test_wide_characters_stay_on_one_line_and_leave_nothing_behind() -> None:
+    """Each of these takes two cells of a terminal, the accent none."""
+    ours, theirs = pty.openpty()
+    told = "e\u0301" + "組" * COLUMNS
+    code = f"from edge_hal.commands.listen import StatusLine; line = StatusLine(); line.show({told!a}); line.clear()"
+    environment = {**ENVIRONMENT, "COLUMNS": str(COLUMNS), "LINES": "24"}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=theirs, env=environment) as child:
+        os.close(theirs)
+        text = read_terminal(ours)
+        assert child.wait(timeout=60) == 0
+    wide = (COLUMNS - 1 - 1) // 2
+    assert re.fullmatch(f"e\u0301組{{{wide}}}\r {{{1 + 2 * wide}}}\r", text)

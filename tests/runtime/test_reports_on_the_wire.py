@@ -95,6 +95,21 @@ def test_no_more_reports_than_asked_for(options: RunOptions, heard: list[Event])
     assert [type(event) for event in silent] == [type(event) for event in heard if event.durable]
 
 
+def test_a_report_follows_the_end_of_a_cycle_at_once(options: RunOptions) -> None:
+    """A step counts when it has lasted `shortest_s`, three ticks. If a cycle begins with it, the one before it ends."""
+    begun: Transition | None = None
+    ended, late = 0, []
+    for event in received(replace(options, now_hz=1000.0)):
+        if isinstance(event, Transition):
+            begun, ended = event, 0
+        elif isinstance(event, Cycle) and begun is not None and event.end == begun.boundary:
+            ended = begun.decision.tick + 2
+        elif isinstance(event, Now) and ended:
+            late.append(event.at.tick - ended)
+            ended = 0
+    assert len(late) > 5 and set(late) == {0}
+
+
 def test_core_publishes_the_types_of_before_numbered_without_holes(options: RunOptions, heard: list[Event]) -> None:
     core = received(replace(options, events="core"))
     assert {type(event) for event in core} == {Start, Transition, End}

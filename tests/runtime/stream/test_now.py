@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_hal.decoding.belief import Belief
 from edge_hal.decoding.forward_filter import filter_tables
-from edge_hal.events import Moment
+from edge_hal.events import Cycle, Moment
 from edge_hal.runtime.stream.now import MOVED, NowReporter, now_event
 from tests.helpers.toy_procedure import HZ, PROCEDURE, SPEC
 
@@ -45,6 +45,15 @@ def test_what_comes_too_early_is_sent_later_if_it_still_holds() -> None:
     assert reporter.due(belief(0.3, 0.6, 0.1), 5 * TICK_NS)
     reporter.reset()  # a new epoch waits for nothing
     assert reporter.due(belief(0.3, 0.6, 0.1), 6 * TICK_NS)
+
+
+def test_the_end_of_a_cycle_is_told_by_the_next_report_that_may_be_sent() -> None:
+    """The progress begins anew then, so the report before it says too much."""
+    at, reporter = Moment(0, 0, 0), NowReporter(2.0)
+    ended = Cycle("bench", 0, seq=1, begin=at, end=at, steps=(), deviations=(), missing=(), complete=True, decoder="d")
+    assert reporter.due(belief(0.6, 0.3, 0.1), 0)
+    assert not reporter.due(belief(0.6, 0.3, 0.1), TICK_NS, [ended])  # too early
+    assert [reporter.due(belief(0.6, 0.3, 0.1), n * TICK_NS) for n in range(2, 12)] == [n == 5 for n in range(2, 12)]
 
 
 @settings(max_examples=100, deadline=None)

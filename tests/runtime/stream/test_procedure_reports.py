@@ -40,6 +40,17 @@ def follow(run: ProcedureReports, *labels: int) -> list[Event]:
     return found
 
 
+def test_a_step_that_comes_again_takes_no_progress_back() -> None:
+    run = reports(0)
+    follow(run, A, B)
+    assert run.progress(B, 5) == (2 + 0.5) / 6  # the steps last 2 s each
+    assert run.progress(A, 5) == (2 + 2) / 6  # `a` comes again: it was over, as `b` is now
+    assert run.progress(C, 5) == (2 + 2 + 0.5) / 6
+    run = reports(0)
+    follow(run, A, B, C, B)  # the last one counts
+    assert run.progress(B, 5) == 1.0
+
+
 def test_a_deviation_corrects_one_of_the_run_before() -> None:
     before, after = reports(57), reports(100)
     [skipped] = follow(before, A, C)
