@@ -12,6 +12,9 @@ from edge_hal.procedure.rules import Procedure, Step
 
 from .learn_rules import SURE, learn_rules
 
+RULES_FALSE = 0.5
+"""False deviations in ten minutes, by expectation, that the rules may make because the lists are few. The limits of
+recognised steps are fitted on the same videos (`fit_rules.py`), whose lists these rules keep."""
 PRIOR_SEGMENTS = 2.0
 """The durations of all steps together are a prior for each step, with the weight of this many segments. A step that
 occurs once says little about its own spread."""
@@ -38,7 +41,8 @@ def learn_procedure(
         sure: how sure a rule must be; see `learn_rules`.
     """
     count = len(names)
-    rules = learn_rules([runs_of(video)[0].tolist() for video in labels], count, background, sure)
+    most_false = RULES_FALSE * sum(map(len, labels)) / model_hz / 600
+    rules = learn_rules([runs_of(video)[0].tolist() for video in labels], count, background, sure, most_false)
     first, follows = np.zeros(count), np.zeros((count, count))
     log_s: list[list[float]] = [[] for _ in names]
     for video in labels:

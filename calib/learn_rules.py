@@ -1,24 +1,29 @@
 """The rules of a procedure, learned from lists of steps: cycles, and what each step requires, in all lists.
 
 A list may hold several cycles. A cycle begins with a step with which lists begin, right after one with which lists end.
-That step must mostly have occurred before in the list, or it only belongs to the end of the one cycle.
+That step must mostly have occurred before in the list, or it only belongs to the end of the one cycle. A list that ends
+with such steps ends the cycle with them, if they also come within cycles: nothing shows that another one began.
+
+Rules of few lists may hold by chance, and would be broken by work that is right. So each rule has an expectation of how
+often that happens, and only as many rules are stored as all of them together may be broken.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_hal.procedure.check import find_ring
-from edge_hal.procedure.precedence import Precedence, strictness
+from edge_hal.procedure.precedence import Precedence, expected_breaks, strictness
 
 SURE = 0.85
-"""A rule is stored if it is strict with at least this probability. In simulated sessions of the workbench's procedure
-rules of 8 to 60 lists then give under one false deviation of the order in ten minutes, and up to two with 0.8."""
+"""A rule is stored only if it is strict with at least this probability."""
 ENDS = 0.2
 """A step begins, or ends, cycles if at least this share of the lists begins, or ends, with it."""
 RETURNS = 0.8
@@ -37,13 +42,36 @@ class Rules:
     ends: set[int] = field(default_factory=set)
 
 
-def learn_rules(lists: Sequence[Sequence[int]], steps: int, background: int | None = None, sure: float = SURE) -> Rules:
+@dataclass(frozen=True, order=True)
+class Candidate:
+    """A rule that may be stored, strict with probability `chance`.
+
+    Attributes:
+        breaks: how often it would be broken by other work of the same amount that is right, by expectation.
+        field: the one of `Rules` that changes for `step`. `other`: the other step, of `requires` and `not_after`.
+    """
+
+    breaks: float
+    chance: float
+    field: Literal["optional", "repeatable", "requires", "not_after"]
+    step: int
+    other: int = -1
+
+
+def learn_rules(
+    lists: Sequence[Sequence[int]],
+    steps: int,
+    background: int | None = None,
+    sure: float = SURE,
+    most_false: float = math.inf,
+) -> Rules:
     """The rules that lists of steps keep.
 
     Args:
         lists: the steps of each recording in order, as labels 0 .. steps - 1.
         background: a label that is no step.
         sure: see `SURE`. A higher value gives fewer false deviations, and misses more.
+        most_false: how many false deviations the rules may make together in other work of the same amount.
     """
     rules = Rules([{} for _ in range(steps)], [{} for _ in range(steps)], [True] * steps, [True] * steps)
     kept = [_without(one, background) for one in lists]
@@ -53,30 +81,53 @@ def learn_rules(lists: Sequence[Sequence[int]], steps: int, background: int | No
     cycles, begins, rules.ends = split_cycles(kept)
     # A step that also occurs after the last one of a cycle does not show that another begins.
     rules.begins = {step for step in begins if not any(_after(cycle, rules.ends, step) for cycle in cycles)}
-    order = Precedence(cycles, steps)
     # A recording may begin or end within a cycle, if it holds several; otherwise it is one.
     split = len(cycles) > len(kept)
     whole = np.array([not split or (one[0] in begins and one[-1] in rules.ends) for one in cycles])
-    known = np.flatnonzero(order.present.any(axis=0))
 
-    held = order.present[whole][:, known].sum(axis=0).astype(np.float64)
-    always = strictness(held, np.full(len(known), float(whole.sum())))
-    for label, chance in zip(known.tolist(), always, strict=True):
-        rules.optional[label] = bool(chance < sure)
-
-    times = np.array([np.bincount(one, minlength=steps) for one in cycles])[:, known]
-    once = strictness((times == 1).sum(axis=0).astype(np.float64), (times > 0).sum(axis=0).astype(np.float64))
-    for label, chance in zip(known.tolist(), once, strict=True):
-        rules.repeatable[label] = bool(chance < sure)
-
-    for (a, b), chance in _orders(order).items():
-        if chance >= sure and not (b in rules.begins and not rules.optional[a]):
-            rules.requires[b][a] = round(chance, 4)
+    found = [rule for rule in _candidates(cycles, whole, steps) if rule.chance >= sure]
+    needed = {rule.step for rule in found if rule.field == "optional"}
+    once = {rule.step for rule in found if rule.field == "repeatable"}
+    for rule in sorted(found):
+        if rule.field == "requires" and rule.step in rules.begins and rule.other in needed:
+            continue
+        if rule.field == "not_after" and rule.step in once:  # `requires` says the same
+            continue
+        most_false -= rule.breaks
+        if most_false < 0:
+            break
+        if rule.field == "requires":
+            rules.requires[rule.step][rule.other] = round(rule.chance, 4)
+        elif rule.field == "not_after":
+            rules.not_after[rule.step][rule.other] = round(rule.chance, 4)
+        else:
+            (rules.optional if rule.field == "optional" else rules.repeatable)[rule.step] = False
     _break_rings(rules.requires)
-    for (a, b), chance in _closures(cycles, order).items():
-        if chance >= sure and rules.repeatable[a]:  # of a step that occurs once, `requires` says the same
-            rules.not_after[a][b] = round(chance, 4)
     return rules
+
+
+def _candidates(cycles: Sequence[Sequence[int]], whole: NDArray[np.bool_], steps: int) -> list[Candidate]:
+    """The rules of all steps and pairs of steps that occur. `whole`: (cycles,)"""
+    order = Precedence(cycles, steps)
+    known = np.flatnonzero(order.present.any(axis=0))
+    held = order.present[whole][:, known].sum(axis=0).astype(np.float64)
+    found = _of_steps("optional", known, held, np.full(len(known), float(whole.sum())))
+    times = np.array([np.bincount(one, minlength=steps) for one in cycles])[:, known]
+    counts = ((times == 1).sum(axis=0).astype(np.float64), (times > 0).sum(axis=0).astype(np.float64))
+    found += _of_steps("repeatable", known, *counts)
+    return [*found, *_orders(order), *_closures(cycles, order)]
+
+
+def _of_steps(
+    name: Literal["optional", "repeatable"],
+    known: NDArray[np.intp],
+    kept: NDArray[np.float64],
+    count: NDArray[np.float64],
+) -> list[Candidate]:
+    chance = strictness(kept, count)
+    breaks = expected_breaks(kept, count)
+    rows = zip(breaks.tolist(), chance.tolist(), known.tolist(), strict=True)
+    return [Candidate(often, sure, name, step) for often, sure, step in rows]
 
 
 def split_cycles(lists: Sequence[Sequence[int]]) -> tuple[list[list[int]], set[int], set[int]]:
@@ -89,6 +140,7 @@ def split_cycles(lists: Sequence[Sequence[int]]) -> tuple[list[list[int]], set[i
             if before in ends and step in begins:
                 returns.setdefault(step, []).append(step in one[:at])
     again = {step for step, found in returns.items() if sum(found) >= RETURNS * len(found)}
+    inside = {step for one in lists for before, step in itertools.pairwise(one) if before not in begins | ends}
     cycles: list[list[int]] = []
     for one in lists:
         cycles.append([one[0]])
@@ -96,6 +148,9 @@ def split_cycles(lists: Sequence[Sequence[int]]) -> tuple[list[list[int]], set[i
             if before in ends and step in again:
                 cycles.append([])
             cycles[-1].append(step)
+        if len(cycles[-1]) < len(one) and inside.issuperset(cycles[-1]) and begins.issuperset(cycles[-1]):
+            last = cycles.pop()
+            cycles[-1] += last
     return cycles, begins, ends
 
 
@@ -118,19 +173,21 @@ def _without(steps: Sequence[int], background: int | None) -> list[int]:
     return kept
 
 
-def _orders(order: Precedence) -> dict[tuple[int, int], float]:
-    """(a, b) -> how sure it is that a comes before b, for pairs that occur together."""
+def _orders(order: Precedence) -> list[Candidate]:
+    """Which step comes before which, of pairs that occur together."""
     together, before = order.together(), order.before()
     a, b = np.nonzero(np.triu(together, 1) > 0)
-    kept: NDArray[np.float64] = before[a, b]
-    forth = strictness(kept, together[a, b], directions=2)
-    back = strictness(together[a, b] - kept, together[a, b], directions=2)
-    pairs = zip(a.tolist(), b.tolist(), forth.tolist(), back.tolist(), strict=True)
-    return {pair: sure for x, y, f, r in pairs for pair, sure in (((x, y), f), ((y, x), r))}
+    found = []
+    for first, then, kept in ((a, b, before[a, b]), (b, a, together[a, b] - before[a, b])):
+        chance = strictness(kept, together[a, b], directions=2)
+        breaks = expected_breaks(kept, together[a, b], directions=2)
+        rows = zip(breaks.tolist(), chance.tolist(), then.tolist(), first.tolist(), strict=True)
+        found += [Candidate(often, sure, "requires", step, other) for often, sure, step, other in rows]
+    return found
 
 
-def _closures(cycles: Sequence[Sequence[int]], order: Precedence) -> dict[tuple[int, int], float]:
-    """(a, b) -> how sure it is that no a comes after the first b, for pairs that occur together."""
+def _closures(cycles: Sequence[Sequence[int]], order: Precedence) -> list[Candidate]:
+    """Which step does not come after the first of which, of pairs that occur together."""
     lengths = np.array([len(one) for one in cycles])
     last = lengths[:, None] - 1 - Precedence([one[::-1] for one in cycles], order.first.shape[1]).first
     together = order.together()
@@ -139,9 +196,12 @@ def _closures(cycles: Sequence[Sequence[int]], order: Precedence) -> dict[tuple[
     forth, back = (
         ((last[:, x] < order.first[:, y]) & both).sum(axis=0).astype(np.float64) for x, y in ((a, b), (b, a))
     )
-    sure = strictness(np.maximum(forth, back), together[a, b], directions=2)
+    kept, count = np.maximum(forth, back), together[a, b]
+    chance = strictness(kept, count, directions=2)
+    breaks = expected_breaks(kept, count, directions=2)
     pairs = np.where(forth >= back, (a, b), (b, a)).T
-    return {(x, y): chance for (x, y), chance in zip(pairs.tolist(), sure.tolist(), strict=True)}
+    rows = zip(breaks.tolist(), chance.tolist(), pairs.tolist(), strict=True)
+    return [Candidate(often, sure, "not_after", x, y) for often, sure, (x, y) in rows]
 
 
 def _break_rings(requires: list[dict[int, float]]) -> None:

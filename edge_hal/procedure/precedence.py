@@ -23,17 +23,19 @@ Array = NDArray[np.float64]
 ERRORS = 0.003
 OPEN = 0.75
 """Both parameters of the beta distribution of the rate of an open rule."""
+NO_PRIOR = 1e-3
 ROUNDS = 100
 """Iterations of EM; it converges in fewer."""
 
 
-def strictness(kept: Array, count: Array, *, directions: int = 1) -> Array:
+def strictness(kept: Array, count: Array, *, directions: int = 1, prior: float = 1.0) -> Array:
     """The probability that each of n rules is strict: (n,).
 
     Args:
         kept, count: (n,) in how many of the cases where it applies a rule was kept.
         directions: 2 if each case that breaks a rule keeps its opposite, as with the order of two steps. Then kept and
             count name each pair once, and the result is for the rule as given, not for its opposite.
+        prior: strict rules, and as many open ones, that are counted beside the given ones.
     """
     if not len(count):
         return np.zeros(0)
@@ -48,9 +50,18 @@ def strictness(kept: Array, count: Array, *, directions: int = 1) -> Array:
     share = 0.5
     for _ in range(ROUNDS):
         odds = np.log(share) - np.log1p(-share) + strict - open_
-        share = float((np.sum(np.exp(-np.logaddexp(0.0, -odds))) + 1) / (len(count) + 2))
+        share = float((np.sum(np.exp(-np.logaddexp(0.0, -odds))) + prior) / (len(count) + 2 * prior))
     total = np.logaddexp(np.log(share) + strict, np.log1p(-share) + open_)
     return np.asarray(np.exp(np.log(share) + as_given - total))
+
+
+def expected_breaks(kept: Array, count: Array, *, directions: int = 1) -> Array:
+    """How often n rules would be broken in other lists, drawn as these were: (n,). A strict rule is not broken.
+
+    Args: as for `strictness`. If all rules are kept, all are taken for strict: identical lists show no free order.
+    """
+    chance = strictness(kept, count, directions=directions, prior=NO_PRIOR)
+    return np.asarray((1 - chance) * count * (count - kept + OPEN) / (count + 2 * OPEN))
 
 
 class Precedence:

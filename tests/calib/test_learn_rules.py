@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_hal.calib.followed import deviations, follow_labels
 from edge_hal.calib.learn_procedure import learn_procedure
-from edge_hal.calib.learn_rules import learn_rules, split_cycles
+from edge_hal.calib.learn_rules import Rules, learn_rules, split_cycles
 from edge_hal.procedure.conformance import Conformance, Deviation
-from edge_hal.procedure.precedence import Precedence, strictness
+from edge_hal.procedure.precedence import Precedence, expected_breaks, strictness
 from edge_hal.procedure.rules import Procedure
 
 A, B, C, D, IDLE = range(5)
@@ -77,6 +78,63 @@ def test_a_step_at_the_begin_and_after_the_end_of_one_cycle_does_not_split_it() 
     cycles, _, _ = split_cycles(lists)
     assert cycles == lists
     assert learn_rules(lists, 4).begins == {A}
+
+
+def test_a_list_that_ends_with_a_step_that_also_comes_within_cycles_is_one_cycle() -> None:
+    """D begins a quarter of the lists, and comes within cycles. After the last step it shows no other cycle."""
+    lists = [*[[D, A, B, C], [A, D, B, C], [A, B, D, C], [A, B, C]] * 8, [D, A, B, C, D]]
+    cycles, begins, ends = split_cycles(lists)
+    assert cycles == lists and (begins, ends) == ({A, D}, {C})
+    assert learn_rules(lists, 4).begins == {A} and C not in learn_rules(lists, 4).not_after[D]
+    # A comes only at the begin: here another cycle has begun. So it has where more follows.
+    assert split_cycles([*lists, [A, B, C, A]])[0][-2:] == [[A, B, C], [A]]
+    assert split_cycles([*lists, [D, A, B, C, D, A, B]])[0][-2:] == [[D, A, B, C], [D, A, B]]
+
+
+def test_identical_lists_break_no_rule_and_lists_of_free_order_many() -> None:
+    kept, count = np.full(10, 6.0), np.full(10, 6.0)
+    assert expected_breaks(kept, count, directions=2).sum() < 0.01
+    half = np.array([6.0] * 5 + [3.0] * 5)  # half of the orders are free: two in 64 such are kept by chance
+    breaks = expected_breaks(half, count, directions=2)
+    assert breaks[:5].sum() > 0.2 and breaks[5:] == pytest.approx(3.0, abs=0.1)
+    more = expected_breaks(10 * half, 10 * count, directions=2)  # in ten times the work
+    assert more[:5].sum() / 10 < 0.2 * breaks[:5].sum()
+
+
+@pytest.mark.parametrize("most_false", [0.0, 0.2, 1.0, np.inf])
+def test_the_rules_that_are_stored_are_the_safest(most_false: float) -> None:
+    rng = np.random.default_rng(4)
+    lists = [[A, *rng.permutation([B, C]).tolist(), D, *([IDLE] if rng.random() < 0.6 else [])] for _ in range(6)]
+    every, stored = learn_rules(lists, 5), learn_rules(lists, 5, most_false=most_false)
+
+    def rules_of(found: Rules) -> set[tuple[str, int, int]]:
+        pairs = {("requires", b, a) for b, needs in enumerate(found.requires) for a in needs}
+        steps = {("optional", s, 0) for s in range(5) if not found.optional[s]}
+        return pairs | steps | {("repeatable", s, 0) for s in range(5) if not found.repeatable[s]}
+
+    assert rules_of(stored) <= rules_of(every)
+    assert (rules_of(stored) == rules_of(every)) == (most_false > 0.5) and bool(rules_of(stored)) == (most_false > 0)
+
+
+def test_rules_of_few_lists_rarely_call_right_work_wrong() -> None:
+    """Step lists of a procedure in which half of the orders are free. More lists allow more rules."""
+    rng = np.random.default_rng(7)
+    names, hz = tuple("abcdef"), 10.0
+
+    def draw() -> np.ndarray:
+        middle = rng.permutation([1, 2, 3]).tolist()
+        return np.repeat([0, *middle, 4, *([5] if rng.random() < 0.7 else [])], rng.integers(40, 60))
+
+    def false_in_ten_minutes(procedure: Procedure, videos: list[np.ndarray]) -> float:
+        found = [one for y in videos for one in deviations(procedure, follow_labels(y, len(names)), hz)]
+        return 600 * sum(one.kind != "overdue" for one in found) / (sum(map(len, videos)) / hz)
+
+    normal, false, count = [draw() for _ in range(100)], dict[int, list[float]](), dict[int, int]()
+    for lists in (4, 8, 24):
+        learned = [learn_procedure([draw() for _ in range(lists)], names, hz) for _ in range(12)]
+        false[lists] = [false_in_ten_minutes(one, normal) for one in learned]
+        count[lists] = sum(len(step.requires) for one in learned for step in one.steps.values())
+    assert max(np.mean(each) for each in false.values()) < 1.0 and count[4] < count[8] < count[24]
 
 
 def test_orders_of_different_lists_form_no_ring() -> None:
