@@ -27,7 +27,7 @@ BODY = f"""CASE WHEN typeof(body) IN ('blob', 'text') AND length(body) <= {EVENT
 @dataclass(frozen=True)
 class Page:
     """Events `begin`, `begin` + 1, ... as they were published. The journal holds `first` to `next` - 1. If `begin` is
-    later than was asked, those in between cannot be read."""
+    later than was asked, those in between cannot be read. It is `next` where more was asked."""
 
     first: int
     next: int
@@ -51,7 +51,7 @@ class JournalReader:
         """At most `limit` events from the first that can be read, at `begin` or later. They have at most `limit_bytes`
         together, or there is one."""
         with self._snapshot() as (first, after):
-            begin, size = max(begin, first), 0
+            begin, size = min(max(begin, first), after), 0
             bodies: list[bytes] = []
             for seq, body in self._read(begin, after, limit):
                 if seq < begin + len(bodies):

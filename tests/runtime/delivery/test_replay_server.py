@@ -131,7 +131,9 @@ def test_pages_from_any_number_reach_the_end(tmp_path: Path, context: zmq.Contex
                 seen += [event["seq"] for event in events]
                 begin += len(events)
             assert seen == list(range(COUNT))
-            assert ask(socket, **{"from": COUNT + 5})[1] == []
+            for beyond in (COUNT, COUNT + 5, 2**60):  # asking from `from` + `count` ends at once
+                header, events = ask(socket, **{"from": beyond})
+                assert (header["from"], header["count"], header["next"], events) == (COUNT, 0, COUNT, [])
             assert ask(socket, since=0, limit=1)[1][0]["type"] == "start"
             assert ask(socket, since=2**62)[0]["from"] == COUNT
             for wrong in ({}, {"from": -1}, {"from": 1, "since": 1}, {"from": 0, "stream": "other"}, {"from": "0"}):
