@@ -127,7 +127,8 @@ def test_mistakes_of_task_yaml_are_read_and_checked(tmp_path: Path, command: Com
         file.write("mistakes: [video1.npy]\n")
     task = read_task(root)
     assert task is not None and 'data.mistakes=["video1.npy"]' in task.overrides(pictures=False)
-    assert command("check", "task").returncode == 0
+    done = command("check", "task")
+    assert done.returncode == 0 and "1: the procedure is not learned from them" in done.stdout
     with (root / "task.yaml").open("a") as file:
         file.write("settings: {data.mistakes: [video2]}\n")
     done = command("check", "task")

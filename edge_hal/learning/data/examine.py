@@ -188,6 +188,9 @@ def _rows(videos: VideoSet) -> dict[str, str]:
         "step lists": f"{len({video.transcript for video in videos.videos})} different, of {_span(lists, 'd')} steps",
         "with labels": _labelled(videos),
     }
+    mistakes = sum(video.shows == "mistakes" for video in videos.videos)
+    if mistakes:
+        rows["with mistakes"] = f"{mistakes}: the procedure is not learned from them"
     seconds = [video.length / video.rate_hz for video in videos.videos if video.rate_hz]
     if seconds:
         rows["length"] = f"{_duration(sum(seconds))} in all, {_span(seconds, '.0f')} s a video"
