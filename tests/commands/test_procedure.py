@@ -155,7 +155,7 @@ def test_a_step_is_drawn_to_the_right_of_all_that_it_requires() -> None:
     rng = np.random.default_rng(0)
     order = [[0, *(1 + rng.permutation(3)).tolist(), 4] for _ in range(30)]
     names = tuple("abcde")
-    procedure = learn_procedure([np.repeat(steps, 20) for steps in order], names, 10.0)
+    procedure = learn_procedure([np.repeat(steps, 60) for steps in order], names, 10.0)
     requires = reduced_requires(procedure)
     assert sorted(requires["e"]) == ["b", "c", "d"] and requires["b"] == ["a"]
     at = layout(procedure, requires)
