@@ -2,9 +2,9 @@
 
     python benchmarks/rendered_mistakes.py DATA [--count 24] [--seed 8000]
 
-DATA is the folder `data` of `edge-hal demo`. Each video has one mistake: a third of
-them lack a step, in a third two steps are in the wrong order, in a third a step is done again. Prints the option of
-`edge-hal train` that says so. No video is one of `rendered_deviations.py`, if the seeds differ.
+DATA is the folder `data` of `edge-hal demo`. Each video has one mistake: a third of them lack a step, in a third two
+steps are in the wrong order, in a third a step is done again. Prints the option of `edge-hal train` that says so. The
+sessions are not those of `rendered_deviations.py`, because their seed differs.
 """
 
 from __future__ import annotations

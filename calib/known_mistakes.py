@@ -42,11 +42,10 @@ def same(a: Deviation, b: Deviation) -> bool:
     return a.kind == b.kind and bool(_steps(a) & _steps(b))
 
 
-def _steps(deviation: Deviation) -> set[int | None]:
+def _steps(deviation: Deviation) -> set[int]:
     """The steps that were done wrongly, or not at all."""
-    if deviation.kind == "out_of_order":
-        return {deviation.expected, deviation.seen}
-    return {deviation.expected if deviation.kind == "skipped" else deviation.seen}
+    named = {"skipped": (deviation.expected,), "out_of_order": (deviation.expected, deviation.seen)}
+    return {step for step in named.get(deviation.kind, (deviation.seen,)) if step is not None}
 
 
 def without_limits(procedure: Procedure) -> Procedure:

@@ -33,15 +33,16 @@ def learn_procedure(
     model_hz: float,
     background: int | None = None,
     sure: float = SURE,
+    rules_false: float = RULES_FALSE,
 ) -> Procedure:
     """The procedure of labels (T,) per video at the ticks of the model; `names` are those of the labels.
 
     Args:
         background: the label that is no step, if there is one.
-        sure: how sure a rule must be; see `learn_rules`.
+        sure: how sure a rule must be; see `learn_rules`. `rules_false`: see `RULES_FALSE`.
     """
     count = len(names)
-    most_false = RULES_FALSE * sum(map(len, labels)) / model_hz / 600
+    most_false = rules_false * sum(map(len, labels)) / model_hz / 600
     rules = learn_rules([runs_of(video)[0].tolist() for video in labels], count, background, sure, most_false)
     first, follows = np.zeros(count), np.zeros((count, count))
     log_s: list[list[float]] = [[] for _ in names]

@@ -47,8 +47,8 @@ class Candidate:
     """A rule that may be stored, strict with probability `chance`.
 
     Attributes:
-        breaks: how often it would be broken by other work of the same amount that is right, by expectation.
-        field: the one of `Rules` that changes for `step`. `other`: the other step, of `requires` and `not_after`.
+        breaks: how often right work of the same amount would break it, by expectation.
+        field: where `Rules` stores it, for `step`. `other`: the second step of `requires` and `not_after`.
     """
 
     breaks: float
@@ -71,7 +71,7 @@ def learn_rules(
         lists: the steps of each recording in order, as labels 0 .. steps - 1.
         background: a label that is no step.
         sure: see `SURE`. A higher value gives fewer false deviations, and misses more.
-        most_false: how many false deviations the rules may make together in other work of the same amount.
+        most_false: how often right work of the same amount may break the stored rules, all together, by expectation.
     """
     rules = Rules([{} for _ in range(steps)], [{} for _ in range(steps)], [True] * steps, [True] * steps)
     kept = [_without(one, background) for one in lists]
