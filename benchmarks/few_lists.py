@@ -30,10 +30,7 @@ HZ, DELAY_S = 10.0, 0.5
 
 
 def labels_of(session: Session, names: list[str]) -> IntArray:
-    labels = np.empty(round(session.duration_s * HZ), np.int64)
-    for segment in session.segments:
-        labels[round(segment.start_s * HZ) :] = names.index(segment.step)
-    return labels
+    return np.array([names.index(step) for step in session.labels(HZ)], np.int64)
 
 
 def found(procedure: Procedure, video: Followed) -> list[tuple[str, set[int | None]]]:

@@ -48,9 +48,7 @@ def found_by_rules(bundle: Bundle, mistake: Mistake) -> bool:
     """Whether the rules alone name the mistake: the true steps are the decisions, and nothing is uncertain."""
     names, hz, procedure = list(bundle.spec.labels), bundle.spec.model_hz, bundle.decoder.procedure
     assert procedure is not None
-    labels = np.empty(round(mistake.session.duration_s * hz), np.int64)
-    for segment in mistake.session.segments:
-        labels[round(segment.start_s * hz) :] = names.index(segment.step)
+    labels = np.array([names.index(step) for step in mistake.session.labels(hz)], np.int64)
     video = follow_labels(labels, len(names), round(DELAY_S * hz))
     return any(
         right(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_hal.workbench.dataset import render_video
+from edge_hal.workbench.dataset import add_recording
 from edge_hal.workbench.mistakes import sample_mistake
 
 ORDER = ("skipped", "out_of_order", "repeated")
@@ -33,9 +33,7 @@ def main() -> None:
             session = sample_mistake(kind, arguments.seed, number).session
             name = f"mistake_{kind}_{number:02d}"
             look = np.random.SeedSequence([arguments.seed, place, number])
-            render_video(root / "videos" / f"{name}.mp4", session, look)
-            for folder, lines in (("groundTruth", session.labels()), ("transcripts", list(session.transcript))):
-                (root / folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            add_recording(root, name, session, look)
             names.append(name)
     with (root / "splits" / "train.split1.bundle").open("a", encoding="utf-8") as file:
         file.writelines(f"{name}.txt\n" for name in names)

@@ -202,7 +202,13 @@ def render_video(
 
 def _render_video(root: Path, procedure: str, seed: int, index: int, viewpoint: Viewpoint) -> None:
     session, look = video_session(seed, index, procedure)
-    name = video_name(index)
+    add_recording(root, video_name(index), session, look, viewpoint)
+
+
+def add_recording(
+    root: Path, name: str, session: Session, look: np.random.SeedSequence, viewpoint: Viewpoint = ABOVE
+) -> None:
+    """Write a video, its labels and its step list into the folders of a data set. Errors as of `render_video`."""
     render_video(root / "videos" / f"{name}.mp4", session, look, viewpoint=viewpoint)
     _write(root / "groundTruth" / f"{name}.txt", session.labels())
     _write(root / "transcripts" / f"{name}.txt", list(session.transcript))

@@ -67,10 +67,10 @@ class Session:
         """The ordered step list: all that a trainer may see."""
         return tuple(segment.step for segment in self.segments)
 
-    def labels(self) -> list[str]:
-        """The step of each frame (`frames` names); frame k is taken at k / fps."""
+    def labels(self, hz: float | None = None) -> list[str]:
+        """The step of each frame (`frames` names); frame k is taken at k / fps. `hz`: another rate than fps."""
         starts = np.array([segment.start_s for segment in self.segments])
-        at_s = np.arange(self.frames) / self.fps
+        at_s = np.arange(self.frames if hz is None else round(self.duration_s * hz)) / (hz or self.fps)
         # The offset keeps a start that is a multiple of the frame period on its frame despite rounding.
         return [self.transcript[i] for i in np.searchsorted(starts, at_s + 1e-9, "right") - 1]
 
