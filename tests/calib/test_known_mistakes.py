@@ -61,6 +61,7 @@ def test_reports_count_for_the_mistake_they_name_and_against_others(kind: str) -
     others = [replace(each, kind="repeated" if kind == "skipped" else "skipped", expected=0, seen=0) for each in right]
     assert known.named(others) == -len(others)
     assert known.named([replace(each, kind="overdue") for each in right]) == 0
+    assert known.named([replace(each, kind="another") for each in right]) == -len(right)
 
 
 def test_steps_that_last_too_long_are_no_mistake_of_order() -> None:

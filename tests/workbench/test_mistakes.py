@@ -34,6 +34,16 @@ def test_a_session_has_the_mistake_that_it_names(kind: str, number: int) -> None
         assert PROLONGED_S[0] <= max(segment.active_s for segment in segments) <= PROLONGED_S[1]
 
 
+@pytest.mark.parametrize("hz", [3.0, 25.0])
+def test_labels_at_another_rate_are_those_of_the_same_moments(hz: float) -> None:
+    session = sample_mistake("repeated", 5, 3).session
+    labels = session.labels(hz)
+    assert len(labels) == round(session.duration_s * hz)
+    for segment in session.segments:
+        middle_s = (segment.start_s + segment.end_s) / 2
+        assert labels[round(middle_s * hz)] == segment.step
+
+
 def test_the_seed_and_the_number_decide_the_session() -> None:
     again, once = sample_mistake("skipped", 5, 1), sample_mistake("skipped", 5, 1)
     others = [sample_mistake("skipped", *which) for which in ((5, 2), (6, 1))]
