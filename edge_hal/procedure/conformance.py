@@ -6,8 +6,8 @@ corrected by a later one that names it.
 
 Recognition errs too. A segment that is shorter than `shortest_s` of its step, or less certain than its
 `least_confidence`, breaks no rule. The step it names may have occurred, so its absence breaks no rule either. If the
-step before goes on after it, nothing has happened. So doubt never makes a deviation. What counts is decided here;
-`cycles.py` judges it.
+step before goes on after it, nothing has happened. So doubt never makes a deviation. A step that was called skipped
+may be shorter. What counts is decided here; `cycles.py` judges it.
 
 A cycle may go on over a pause that nothing was seen of. Steps that fit into the pause may have occurred in it. If all
 that the cycle lacks and the begin of another fit, another cycle may have begun; then only what was seen since the pause
@@ -30,6 +30,10 @@ from .rules import Procedure
 from .running_cycle import GLIMPSED, LARGEST, RunningCycle, Segment
 
 __all__ = ["Conformance", "Cycle", "CycleStep", "Deviation"]
+
+
+AFTER_ALL = 0.5
+"""A step that was called skipped counts after this share of `shortest_s`: only the kind of the mistake may change."""
 
 
 class Conformance:
@@ -167,8 +171,11 @@ class Conformance:
             yield from self._cycles.check_duration(self._current, tick)
 
     def _counts(self, segment: Segment, end_tick: int) -> bool:
-        long = bool(end_tick - segment.begin_tick >= self._rules.shortest[segment.label])
-        return long and segment.confidence >= self._rules.steps[segment.label].least_confidence
+        label, shortest = segment.label, float(self._rules.shortest[segment.label])
+        if self._cycles.running.skipped[label] >= 0:
+            shortest *= AFTER_ALL
+        long = end_tick - segment.begin_tick >= shortest
+        return long and segment.confidence >= self._rules.steps[label].least_confidence
 
     def _confirm(self, segment: Segment, tick: int) -> Iterator[Deviation | Cycle]:
         self._current = segment

@@ -63,6 +63,10 @@ class CycleRules:
             late |= {step: needs[seen] for step, needs in enumerate(self.needs) if seen in needs and cycle.done[step]}
         return late
 
+    def repeated(self, cycle: RunningCycle, done: int) -> bool:
+        """Whether a step that has occurred has done so more often than it may."""
+        return cycle.done[done] > 1 and not self.steps[done].repeatable
+
     def contradicts(self, cycle: RunningCycle, seen: int) -> bool:
         """Whether the step breaks the rules of the cycle."""
         again = bool(cycle.done[seen]) and not self.steps[seen].repeatable
@@ -91,39 +95,46 @@ class CycleRules:
         return cycle.count <= len(cycle.steps) and bool(self._last[cycle.steps[cycle.count - 1, 0]])
 
     def may_begin_another(self, cycle: RunningCycle, label: int) -> bool:
-        """Whether the step may belong to this cycle or to the next one: this one may be complete, and the step begins
-        cycles, but is optional or repeatable. Only if it occurred before, or breaks a rule of this one."""
+        """Whether the step may belong to this cycle or to the next one. It begins cycles, and
+
+        - this one may be complete, and the step is optional or repeatable, and occurred before or breaks a rule of this
+          one; or
+        - the end of this one was not seen, and one step is missing: that one was left out, or this one is repeated."""
         step, done = self.steps[label], bool(cycle.done[label])
-        free = step.begins_cycle and (step.repeatable if done else step.optional)
-        listed = 0 < cycle.count < MOST_STEPS
-        complete = self.ended(cycle) and not self.missing(cycle)
-        return free and listed and complete and (done or self.contradicts(cycle, label))
+        if not (step.begins_cycle and 0 < cycle.count < MOST_STEPS):
+            return False
+        free, missing = step.repeatable if done else step.optional, len(self.missing(cycle))
+        if self.ended(cycle):
+            return free and not missing and (done or self.contradicts(cycle, label))
+        return cycle.open > 0 if free else done and cycle.from_begin and not cycle.open and missing == 1
 
     def begins_another(self, cycle: RunningCycle, label: int) -> bool:
         """Whether this step shows that another cycle has begun.
 
         After the end of a cycle, a step that begins cycles does, unless it can belong to this one too: it is optional
-        or repeatable. If the end was not seen, it does if that explains what was seen with fewer deviations than a
-        repeated step: at most one step is missing.
+        or repeatable. If the end was not seen, it does if nothing is missing, or if another begin was seen before it.
 
         Any other step does if a begin was seen before it, which may be that of the next cycle or did not count, and if
-        it breaks more rules of this cycle than of the next one."""
+        it breaks more rules of this cycle than of the next one. If the end was not seen, what this one lacks counts
+        as broken there, and as many broken rules are enough."""
         step, done, ended = self.steps[label], bool(cycle.done[label]), self.ended(cycle)
         if not step.begins_cycle:
-            begun = cycle.open > 0 or bool((cycle.doubtful == BEGUN).any())
-            return begun and ended and self._broken(cycle, label) > self._broken_in_next(cycle, label)
+            here, there = self._broken(cycle, label), self._broken_in_next(cycle, label)
+            if not ended:
+                return cycle.open > 0 and here >= there + len(self.missing(cycle))
+            return (cycle.open > 0 or bool((cycle.doubtful == BEGUN).any())) and here > there
         if not cycle.from_begin:
             return self.surely_begins[label]
         if ended:
             return not (step.repeatable if done else step.optional)
-        return done and not step.repeatable and len(self.missing(cycle)) <= 1
+        return done and not step.repeatable and (cycle.open > 0 or not self.missing(cycle))
 
     def _broken(self, cycle: RunningCycle, label: int) -> int:
         """How many rules of the cycle are broken if the step, and the open ones before it, belong to it. A step that
         may have occurred before those that need it is late, or comes again."""
         needed = any(cycle.done[n] and label in needs for n, needs in enumerate(self.needs))
-        late = [n for n in cycle.open_steps if self.late(cycle, n)]
-        return (needed or self.contradicts(cycle, label)) + len(late)
+        wrong = [n for n in cycle.open_steps if self.late(cycle, n) or self.repeated(cycle, n)]
+        return (needed or self.contradicts(cycle, label)) + len(wrong)
 
     def _broken_in_next(self, cycle: RunningCycle, label: int) -> int:
         """How many steps lack before it if it belongs to the next cycle."""

@@ -89,8 +89,7 @@ class Cycles:
             if closed is not None:
                 yield closed
                 return
-            evidence = {"times_before": float(cycle.done[seen])}
-            yield self._deviation("repeated", self._rules.follower[seen], segment, tick, 1.0, evidence)
+            yield self._repeated(segment, tick, times_before=int(cycle.done[seen]))
             return
         for before, sure in self._rules.needs[seen].items():
             if not again and self._rules.lacks(cycle, before) and cycle.skipped[before] < 0:
@@ -102,8 +101,16 @@ class Cycles:
         """The steps that might have belonged to the next cycle belong to this one."""
         cycle, confidence = self.running, self.open_confidence
         for label, begin, _ in cycle.steps[cycle.count - cycle.open : cycle.count].tolist():
-            yield from self._judge_late(Segment(label, max(0, begin), confidence), tick)
+            segment = Segment(label, max(0, begin), confidence)
+            if self._rules.repeated(cycle, label):
+                cycle.repeats += 1
+                yield self._repeated(segment, tick, times_before=int(cycle.done[label]) - 1)
+            yield from self._judge_late(segment, tick)
         cycle.open, self.open_confidence = 0, 1.0
+
+    def _repeated(self, segment: Segment, tick: int, times_before: int) -> Deviation:
+        evidence = {"times_before": float(times_before)}
+        return self._deviation("repeated", self._rules.follower[segment.label], segment, tick, 1.0, evidence)
 
     def _judge_late(self, segment: Segment, tick: int) -> Iterator[Deviation]:
         cycle, seen = self.running, segment.label
@@ -130,7 +137,9 @@ class Cycles:
         """The cycle ends, where its open steps begin if there are some. With `report`, what it lacks was skipped."""
         cycle, missing = self.running, self._rules.missing(self.running)
         if cycle.open:
-            end_tick = max(0, int(cycle.steps[cycle.count - cycle.open, 1]))
+            first, begin, _ = cycle.steps[cycle.count - cycle.open].tolist()
+            end_tick = max(0, begin)
+            seen = Segment(first, end_tick, self.open_confidence)
         following = cycle.next(cycle.open)
         for label in missing:
             if report and cycle.skipped[label] < 0:

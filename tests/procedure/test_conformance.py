@@ -93,6 +93,35 @@ def test_a_cycle_begins_again_where_the_end_of_the_last_was_left_out() -> None:
     assert [cycle.missing for cycle in stream.cycles] == [(PRESS,), ()]
 
 
+def test_the_next_step_shows_whether_a_begin_is_repeated_or_the_end_was_left_out() -> None:
+    open_still = Stream().steps(TAKE, FOLD, TAKE)
+    assert open_still.kinds == [] and open_still.cycles == []
+    repeated = Stream().steps(TAKE, FOLD, TAKE, PRESS, IDLE)
+    assert repeated.kinds == [("repeated", FOLD, TAKE)]
+    [told], [cycle] = repeated.deviations, repeated.cycles
+    assert (told.boundary_tick, told.decision_tick) == (40, 69) and told.evidence == {"times_before": 1.0}
+    assert cycle.complete and [s.label for s in cycle.steps] == [TAKE, FOLD, TAKE, PRESS]
+    left_out = Stream().steps(TAKE, FOLD, TAKE, FOLD)
+    assert left_out.kinds == [("skipped", PRESS, TAKE)]
+    assert (left_out.deviations[0].boundary_tick, left_out.deviations[0].decision_tick) == (40, 69)
+    both = Stream().steps(TAKE, FOLD, TAKE, WIPE)  # wipe may come at any time
+    assert both.kinds == [("skipped", PRESS, TAKE)]
+
+
+def test_a_begin_shows_a_new_cycle_at_once_if_nothing_is_missing() -> None:
+    rules = procedure(press=step(optional=True, requires={"fold": 0.9}, ends_cycle=True))
+    stream = Stream(rules).steps(TAKE, FOLD, TAKE)
+    assert stream.kinds == [] and [cycle.missing for cycle in stream.cycles] == [()]
+
+
+@pytest.mark.parametrize("length_s, after_all", [(0.2, False), (0.4, True)])
+def test_a_step_that_was_called_skipped_may_be_shorter(length_s: float, after_all: bool) -> None:
+    late = Stream().play((TAKE, 2), (PRESS, 2), (FOLD, length_s), (IDLE, 2))
+    assert late.kinds == [("skipped", FOLD, PRESS), ("out_of_order", PRESS, FOLD)][: 1 + after_all]
+    never = Stream().play((TAKE, 2), (FOLD, 2), (PRESS, 2), (WIPE, length_s), (IDLE, 2))
+    assert never.kinds == []
+
+
 def test_a_cycle_that_is_given_up_and_begun_again_is_two_cycles() -> None:
     rules = procedure(wipe=step(requires={"press": 0.9}), press=step(requires={"fold": 0.9}))
     steps = {**rules.steps, "wipe": replace(rules.steps["wipe"], ends_cycle=True)}
