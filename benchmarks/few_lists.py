@@ -1,11 +1,12 @@
 """How often rules that were learned from few step lists call right work wrong, and how many mistakes they name.
 
-    python benchmarks/few_lists.py [--draws 10] [--procedure gearbox] [--most-false 0.5]
+    python benchmarks/few_lists.py [--draws 10] [--procedure gearbox] [--most-false 0.5] [--mistakes 0]
 
 Simulated sessions of the workbench, with the true steps as decisions, half a second late: no error of recognition. For
 each number of lists, rules are learned from that many sessions, in several draws. False deviations are those in 240
 sessions without a mistake, without `overdue`. Mistakes (of the gearbox only) are 120 sessions with one each: a step
-left out, two in the wrong order, one done again. `--most-false inf` stores every rule that is sure. Prints a table.
+left out, two in the wrong order, one done again. `--most-false inf` stores every rule that is sure. `--mistakes N` adds
+N lists of sessions with one mistake each to the lists that rules are learned from. Prints a table.
 """
 
 from __future__ import annotations
@@ -47,8 +48,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--procedure", default=GEARBOX.name)
     parser.add_argument("--most-false", type=float, default=RULES_FALSE)
+    parser.add_argument("--mistakes", type=int, default=0)
     arguments = parser.parse_args()
     check_procedure(arguments.procedure)
+    if arguments.mistakes and arguments.procedure != GEARBOX.name:
+        parser.error(f"--mistakes knows those of {GEARBOX.name} only")
     workbench = PROCEDURES[arguments.procedure]
     names = list(workbench.steps)
 
@@ -68,7 +72,13 @@ def main() -> None:
         for draw in range(arguments.draws):
             rng = np.random.default_rng([3, lists, draw])
             shown = [labels_of(sample_session(rng, procedure=workbench), names) for _ in range(lists)]
-            procedure = learn_procedure(shown, names, HZ, rules_false=arguments.most_false)
+            seed = 1000 + 100 * lists + draw
+            wrong = [sample_mistake(KINDS[n % len(KINDS)], seed, n).session for n in range(arguments.mistakes)]
+            procedure = learn_procedure(
+                *(shown, names, HZ),
+                rules_false=arguments.most_false,
+                mistakes=[labels_of(session, names) for session in wrong],
+            )
             false.append(10 * sum(len(found(procedure, video)) for video in normal) / minutes)
             for kind, steps, video in mistakes:
                 named[kind] += any(kind == k and steps & told for k, told in found(procedure, video))

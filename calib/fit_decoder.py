@@ -98,10 +98,11 @@ def fit_decoder(
         mistakes: posteriors and labels of videos in which the procedure was not followed.
     """
     check_given(given)
+    wrong = [y for _, y in mistakes]
     if older_asked_for(given):
         main = [split_heads(p, spec)[spec.lag_ticks] for p in log_posteriors]
-        return fit_older_decoder(main, labels, spec, given, procedure)
-    learned = procedure_of(procedure or labels, spec)
+        return fit_older_decoder(main, labels, spec, given, procedure, wrong)
+    learned = procedure_of(procedure or labels, spec, wrong)
     base = DecoderConfig(
         min_duration_s=shortest_s(labels, spec.model_hz), procedure=learned, now_temperature=NOW_TEMPERATURE
     ).with_thresholds(given)
@@ -132,10 +133,10 @@ def fit_now_temperature(
     return NOW_TEMPERATURE if len(reports) < MIN_EVENTS else max(NOW_TEMPERATURE, fit_confidence(reports).temperature)
 
 
-def procedure_of(labels: Sequence[IntArray], spec: PyramidSpec) -> Procedure:
-    """The procedure of labels (T,) per video. The background of the model is no step of it."""
+def procedure_of(labels: Sequence[IntArray], spec: PyramidSpec, mistakes: Sequence[IntArray] = ()) -> Procedure:
+    """The procedure of labels (T,) per video; see `learn_procedure`. The background of the model is no step of it."""
     background = None if spec.background is None else spec.labels.index(spec.background)
-    return learn_procedure(labels, spec.labels, spec.model_hz, background)
+    return learn_procedure(labels, spec.labels, spec.model_hz, background, mistakes=mistakes)
 
 
 def shortest_s(labels: Sequence[IntArray], model_hz: float) -> float:
@@ -150,6 +151,7 @@ def fit_older_decoder(
     spec: PyramidSpec,
     given: Mapping[str, float],
     procedure: Sequence[IntArray] | None = None,
+    mistakes: Sequence[IntArray] = (),
 ) -> DecoderConfig:
     """Hysteresis or the Viterbi filter with the best mean of transition F1 and F1@50, found by grid search, and the
     procedure.
@@ -161,9 +163,10 @@ def fit_older_decoder(
         log_posteriors: (T, K) per video. labels: (T,) per video.
         given: thresholds that are fixed.
         procedure: labels (T,) of the videos that the procedure is learned from; by default `labels`.
+        mistakes: labels (T,) of videos in which the procedure was not followed.
     """
     semi_markov = given.get("evidence_hz", 1.0) > 0
-    learned = procedure_of(procedure or labels, spec) if semi_markov else None
+    learned = procedure_of(procedure or labels, spec, mistakes) if semi_markov else None
     base = DecoderConfig(
         min_duration_s=shortest_s(labels, spec.model_hz),
         procedure=learned,

@@ -34,16 +34,19 @@ def learn_procedure(
     background: int | None = None,
     sure: float = SURE,
     rules_false: float = RULES_FALSE,
+    mistakes: Sequence[IntArray] = (),
 ) -> Procedure:
     """The procedure of labels (T,) per video at the ticks of the model; `names` are those of the labels.
 
     Args:
         background: the label that is no step, if there is one.
         sure: how sure a rule must be; see `learn_rules`. `rules_false`: see `RULES_FALSE`.
+        mistakes: labels of videos in which the procedure was not followed. Only rules are learned from them.
     """
     count = len(names)
     most_false = rules_false * sum(map(len, labels)) / model_hz / 600
-    rules = learn_rules([runs_of(video)[0].tolist() for video in labels], count, background, sure, most_false)
+    lists, wrong = ([runs_of(video)[0].tolist() for video in some] for some in (labels, mistakes))
+    rules = learn_rules(lists, count, background, sure, most_false, wrong)
     first, follows = np.zeros(count), np.zeros((count, count))
     log_s: list[list[float]] = [[] for _ in names]
     for video in labels:

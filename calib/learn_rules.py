@@ -5,7 +5,8 @@ That step must mostly have occurred before in the list, or it only belongs to th
 with such steps ends the cycle with them, if they also come within cycles: nothing shows that another one began.
 
 Rules of few lists may hold by chance, and would be broken by work that is right. So each rule has an expectation of how
-often that happens, and only as many rules are stored as all of them together may be broken.
+often that happens, and only as many rules are stored as all of them together may be broken. Lists with mistakes say
+more of them (`rule_candidates.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 
 from edge_hal.procedure.check import find_ring
 from edge_hal.procedure.precedence import Precedence, expected_breaks, strictness
+
+from .rule_candidates import Candidate, judged_by_mistakes
 
 SURE = 0.85
 """A rule is stored only if it is strict with at least this probability."""
@@ -42,28 +45,13 @@ class Rules:
     ends: set[int] = field(default_factory=set)
 
 
-@dataclass(frozen=True, order=True)
-class Candidate:
-    """A rule that may be stored, strict with probability `chance`.
-
-    Attributes:
-        breaks: how often right work of the same amount would break it, by expectation.
-        field: where `Rules` stores it, for `step`. `other`: the second step of `requires` and `not_after`.
-    """
-
-    breaks: float
-    chance: float
-    field: Literal["optional", "repeatable", "requires", "not_after"]
-    step: int
-    other: int = -1
-
-
 def learn_rules(
     lists: Sequence[Sequence[int]],
     steps: int,
     background: int | None = None,
     sure: float = SURE,
     most_false: float = math.inf,
+    mistakes: Sequence[Sequence[int]] = (),
 ) -> Rules:
     """The rules that lists of steps keep.
 
@@ -72,6 +60,8 @@ def learn_rules(
         background: a label that is no step.
         sure: see `SURE`. A higher value gives fewer false deviations, and misses more.
         most_false: how often right work of the same amount may break the stored rules, all together, by expectation.
+        mistakes: the steps of recordings in which the procedure was not followed, with one mistake each. They are not
+            used if a list holds several cycles, because a mistake hides where one ends.
     """
     rules = Rules([{} for _ in range(steps)], [{} for _ in range(steps)], [True] * steps, [True] * steps)
     kept = [_without(one, background) for one in lists]
@@ -86,6 +76,8 @@ def learn_rules(
     whole = np.array([not split or (one[0] in begins and one[-1] in rules.ends) for one in cycles])
 
     found = [rule for rule in _candidates(cycles, whole, steps) if rule.chance >= sure]
+    if not split:
+        found = judged_by_mistakes(found, [_without(one, background) for one in mistakes])
     needed = {rule.step for rule in found if rule.field == "optional"}
     once = {rule.step for rule in found if rule.field == "repeatable"}
     for rule in sorted(found):
