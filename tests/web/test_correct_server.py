@@ -167,7 +167,7 @@ def test_pictures_of_a_video_that_was_replaced_are_not_those_of_the_old_one(tmp_
         write_film(root / "videos" / "one.avi", [(RED, LENGTH)])
         for at in (3, 4):
             status, _, body = server.get(f"/data/frame?name=one&at={at}", server.token)
-            assert status == 500 and "start edge-hal correct again" in json.loads(body)["error"]
+            assert status == 409 and "start edge-hal correct again" in json.loads(body)["error"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_video_that_has_suggestions_alone_is_shown_and_can_be_accepted(tmp_pat
         assert seen["state"] == "suggested" and [each[:2] for each in seen["segments"]] == [["open", 0], ["fill", 25]]
         assert server.get("/data/video?name=three", server.token)[0] == 404  # its second half has no suggestion
         status, refused = server.change("two", seen["revision"], "stamp", frame=3, step="open")
-        assert status == 500 and "takes no time stamps" in refused["error"] and not (root / "labels").exists()
+        assert status == 409 and "takes no time stamps" in refused["error"] and not (root / "labels").exists()
         assert server.change("two", seen["revision"], "accept")[1]["state"] == "accepted"
         assert (root / "labels" / "two.csv").is_file()
 

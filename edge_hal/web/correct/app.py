@@ -199,6 +199,6 @@ async def _object_of(request: Request) -> dict[str, Any]:
 
 
 def refused(error: EdgeHalError) -> Response:
-    """The error as a page shows it."""
+    """The error as a page shows it: 409 if the files or labels of a video do not allow it, 500 if the disk failed."""
     text = "; ".join(filter(None, (error.what, error.why, error.todo)))
-    return JSONResponse({"error": text}, 500)
+    return JSONResponse({"error": text}, 500 if isinstance(error.__cause__, OSError) else 409)
