@@ -116,12 +116,12 @@ class CycleRules:
 
         Any other step does if a begin was seen before it, which may be that of the next cycle or did not count, and if
         it breaks more rules of this cycle than of the next one. If the end was not seen, what this one lacks counts
-        as broken there, and as many broken rules are enough."""
+        as broken there, as many broken rules are enough, and background shows nothing."""
         step, done, ended = self.steps[label], bool(cycle.done[label]), self.ended(cycle)
         if not step.begins_cycle:
             here, there = self._broken(cycle, label), self._broken_in_next(cycle, label)
             if not ended:
-                return cycle.open > 0 and here >= there + len(self.missing(cycle))
+                return cycle.open > 0 and not step.background and here >= there + len(self.missing(cycle))
             return (cycle.open > 0 or bool((cycle.doubtful == BEGUN).any())) and here > there
         if not cycle.from_begin:
             return self.surely_begins[label]

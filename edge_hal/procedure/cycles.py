@@ -32,8 +32,9 @@ class Cycles:
         self.running.end_step(segment.begin_tick)
         step = self._rules.steps[segment.label]
         if self.running.count and self._rules.begins_another(self.running, segment.label):
+            begins = [*self.running.open_steps, segment.label]
             yield from self._close(segment.begin_tick, tick, segment, report=self.running.from_begin)
-            if not self._rules.surely_begins[segment.label]:  # its begin was not seen for certain
+            if not any(self._rules.surely_begins[label] for label in begins):  # its begin was not seen for certain
                 self.running.doubtful[:] = np.maximum(self.running.doubtful, 1)
         elif self.running.count and step.background and self._rules.over(self.running):
             yield from self._close(segment.begin_tick, tick, None, report=True)

@@ -106,6 +106,10 @@ def test_the_next_step_shows_whether_a_begin_is_repeated_or_the_end_was_left_out
     assert (left_out.deviations[0].boundary_tick, left_out.deviations[0].decision_tick) == (40, 69)
     both = Stream().steps(TAKE, FOLD, TAKE, WIPE)  # wipe may come at any time
     assert both.kinds == [("skipped", PRESS, TAKE)]
+    assert Stream().steps(TAKE, FOLD, TAKE, IDLE).cycles == []  # idle shows nothing
+    thrice = Stream().steps(TAKE, FOLD, TAKE, FOLD, TAKE, IDLE, FOLD, PRESS, IDLE)
+    assert thrice.kinds == [("skipped", PRESS, TAKE)] * 2
+    assert [cycle.complete for cycle in thrice.cycles] == [False, False, True]
 
 
 def test_a_begin_shows_a_new_cycle_at_once_if_nothing_is_missing() -> None:
