@@ -37,8 +37,8 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """The frame encoder: uint8 BGR (height, width, 3) in, one float vector of `size` out. `moving`: what has rested for
-    most of so many pictures is greyed before (`pictures/moving.py`); 0 for never."""
+    """The frame encoder: uint8 BGR (height, width, 3) in, one float vector of `size` out. `moving`: a number
+    of pictures; what has rested for most of them is greyed before (`pictures/moving.py`). 0 for never."""
 
     height: int
     width: int

@@ -47,8 +47,8 @@ class RunOptions:
         overload: `cut` or `lag`; None: cameras cut, files lag.
         selfcheck_s: seconds between checks of the state.
         fps, size, fourcc: asked of cameras.
-        record: a folder to write, all of the run or, with `record_around`, what lies so near to events, in no more than
-            so many bytes.
+        record: a folder to write: all of the run or, with `record_around`, what lies near to events, up to a number of
+            bytes.
         record_pictures: `encoder`: a recording has the pictures at the encoder's size. `source`: it has those of the
             source as well.
         journal: None keeps no events.

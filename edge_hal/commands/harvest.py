@@ -30,7 +30,7 @@ def harvest(
     ],
     into: Annotated[Path, typer.Option(readable=False, help="Task folder that the videos are added to.")],
     most: Annotated[
-        int, typer.Option(min=1, help="Take at most so many stretches: deviations first, then the least certain.")
+        int, typer.Option(min=1, help="Take at most this many stretches: deviations first, then the least certain.")
     ] = 20,
     around: Annotated[str, typer.Option(help="Take this much before and after each doubt.")] = "5s",
     below: Annotated[

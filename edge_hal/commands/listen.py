@@ -142,7 +142,7 @@ class StatusLine:
 
 
 def _cut(text: str, most_cells: int) -> str:
-    """The begin of a text that fits into so many cells of a terminal."""
+    """The begin of a text that fits into `most_cells` cells of a terminal."""
     ends = itertools.accumulate(map(_cells, text))
     return text[: sum(end <= most_cells for end in ends)]
 

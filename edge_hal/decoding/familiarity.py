@@ -45,8 +45,8 @@ class Familiarity:
         rest: mean square of what the components leave out; 0 if they leave nothing out.
         window_s: length of the average.
         usual: mean of the logarithm of the squared distance in normal videos.
-        level, peaks_per_h, tail, shape: averages in normal videos exceed `level` in so many runs an hour. What their
-            peaks exceed it by is distributed as a generalised Pareto with this scale and shape.
+        level, peaks_per_h, tail, shape: averages in normal videos exceed `level` in `peaks_per_h` runs an hour. The
+            excess of their peaks is distributed as a generalised Pareto with scale `tail` and this shape.
     """
 
     mean: Array

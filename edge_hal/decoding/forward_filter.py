@@ -49,7 +49,7 @@ class FilterTables:
     share: Array
 
     def lasting(self, label: int, ticks: NDArray[np.integer]) -> Array:
-        """Probability that a segment of `label` lasts at least so many ticks, each 1 or more; also beyond the table."""
+        """Probability that a segment of `label` lasts at least `ticks`, each 1 or more; also beyond the table."""
         longest = self.lasts.shape[1]
         beyond = np.maximum(ticks - longest, 0)
         return np.asarray(self.lasts[label, np.minimum(ticks, longest) - 1] * (1 - self.tail[label]) ** beyond)

@@ -114,7 +114,7 @@ def columns(selected: NDArray[np.bool_], shown: int = 8) -> str:
 
 
 def coarse_note_of(array: NDArray[Any], rows: int = 2000) -> str | None:
-    """`coarse_note` of a stored array (T, D), from about so many of its rows."""
+    """`coarse_note` of a stored array (T, D), from about `rows` of its rows."""
     some = array[:: max(1, len(array) // rows)]
     some = some[np.isfinite(as_float32(some)).all(axis=1)]
     return coarse_note(spread_of([some]), array.dtype) if len(some) else None

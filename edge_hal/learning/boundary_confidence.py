@@ -60,7 +60,7 @@ def boundary_posteriors(log_p: Array, transcript: Sequence[int], power: float) -
 
 
 def mass_within(posteriors: Array, boundaries: IntArray, ticks: float) -> Array:
-    """(M - 1,) the probability that each boundary lies within so many ticks of `boundaries` (M - 1,)."""
+    """(M - 1,) the probability that each boundary lies within `ticks` of `boundaries` (M - 1,)."""
     at = np.arange(posteriors.shape[1])
     near = np.abs(at - np.asarray(boundaries)[:, None]) <= ticks
     return np.asarray((posteriors * near).sum(axis=1))

@@ -1,4 +1,4 @@
-"""What labels are worth: how many more frames would be right if so many minutes of the training videos were labelled.
+"""What labels are worth: how many more frames would be right if some minutes of the training videos were labelled.
 
 The true labels are not available. So each kept restart of the alignment is treated as the truth in turn, and the named
 videos get its labels. At least these frames agree with it then. At most, the others are

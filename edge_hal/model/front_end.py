@@ -4,8 +4,8 @@ Long vectors may be projected on their principal components first, so that the s
 has state but nothing that is learned by gradients. Since it is in the graph, the device needs no code for it.
 
 With a *baseline*, z-scores are standardised once more by their own mean and deviation over some seconds before. What
-stays the same for so long then has no influence: the bench, the light, the clothes, the view, and the state that the
-earlier steps have left behind. What moves remains. A hand that rests for so long is lost too.
+stays the same during these seconds then has no influence: the bench, the light, the clothes, the view, and the state
+that the earlier steps have left behind. What moves remains. A hand that rests as long is lost too.
 """
 
 from __future__ import annotations

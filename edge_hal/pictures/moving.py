@@ -27,8 +27,8 @@ SHAKE, NOISE, MARGIN = 3, 2, 5
 """Sides of squares in those pictures: how far a camera may shake, what is too small to move, what is seen around a
 thing that moves."""
 COARSE, LIGHT = 16, 1.6
-"""The light is compared in so many rows and columns. A larger ratio is no lamp and no exposure: the lens is covered, or
-the camera was moved, and that is seen."""
+"""The light is compared in `COARSE` rows and columns. A ratio over `LIGHT` is no lamp and no exposure: the lens is
+covered, or the camera was moved, and that is seen."""
 WHOLE = GREY
 """The weight of a pixel that moves; the rest of it is grey."""
 
@@ -39,7 +39,8 @@ class MovingParts:
     A picture that equals the last one changes nothing, so a frame that is held counts once.
 
     Args:
-        window: the background is the median of `BACKGROUND` pictures, at equal distances over so many.
+        window: a number of pictures. The background is the median of `BACKGROUND` of the last `window`, at equal
+            distances.
     """
 
     def __init__(self, height: int, width: int, window: int) -> None:

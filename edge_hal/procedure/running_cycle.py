@@ -25,10 +25,10 @@ cycles, and was seen so after this one had ended. If a cycle begins now, it may 
 
 @dataclass
 class Segment:
-    """A segment of decided labels. `delay_ticks`: from its begin to its decision. The next segment will be decided so
-    late too: at a tick it is known to have lasted until so long before. `watched_from`: since when nothing else may
-    have occurred. `confidence`: the mean over `samples` of what was believed since the decision. `told`: it was called
-    overdue."""
+    """A segment of decided labels. `delay_ticks`: from its begin to its decision. The next segment will be decided with
+    the same delay, so at a tick this one is known to have lasted until `delay_ticks` before. `watched_from`: since when
+    nothing else may have occurred. `confidence`: the mean over `samples` of what was believed since the decision.
+    `told`: it was called overdue."""
 
     label: int
     begin_tick: int
@@ -63,7 +63,8 @@ class RunningCycle:
         from_begin: whether the stream saw it from its begin on.
         repeats: repeated steps in a row, up to now.
         another: in a pause, which nothing was seen of, this cycle may have ended and another begun.
-        open: so many of its last steps may belong to the next cycle. They are judged when the next step shows which.
+        open: the number of its last steps that may belong to the next cycle. They are judged when the next step shows
+            to which cycle they belong.
     """
 
     done: NDArray[np.int64]
@@ -87,7 +88,7 @@ class RunningCycle:
         return cls(zeros, zeros + (not from_begin), zeros - 1, from_begin=from_begin, believed=np.zeros(labels))
 
     def next(self, steps: int = 0) -> RunningCycle:
-        """The cycle that begins now, with so many of the last steps of this one, which loses them. What was seen since
+        """The cycle that begins now, with the last `steps` steps of this one, which loses them. What was seen since
         the last step that counted may belong to it."""
         other, first = RunningCycle.empty(len(self.done)), self.count - steps
         for label, begin, end in self.steps[first : self.count].tolist():

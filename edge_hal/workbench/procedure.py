@@ -35,7 +35,7 @@ class Tempo:
 @dataclass(frozen=True)
 class Use:
     """A tool is taken, used and put back. `motion` names its pattern. It takes `share` of the step. `parts`: the work
-    is divided where it changes the bench; each part leaves so many marks of one kind."""
+    is divided where it changes the bench; each part leaves a number of marks of one kind."""
 
     tool: str
     motion: str
@@ -87,7 +87,7 @@ class Procedure:
         same_tool: neighbours with one tool are separated by a rest.
         actions: what the hand does in each step.
         parts, tools: the items, in the order in which they are drawn. `spares`: see `Fit`.
-        pattern: the motion of that name at this tempo, for work of so many seconds.
+        pattern: the motion of that name at this tempo, for work of a given number of seconds.
         draw_item: one item around the origin of the pen; in one colour for its shadow.
         draw_work: what was made so far, around the fixture. `draw_device`: what stands on the bench.
     """

@@ -40,7 +40,7 @@ class World:
         return dict(self.marks).get(mark, 0)
 
     def marked(self, mark: str, number: int) -> World:
-        """With so many more of these marks."""
+        """With `number` more of these marks."""
         return replace(self, marks=tuple(sorted({**dict(self.marks), mark: self.count(mark) + number}.items())))
 
 

@@ -166,7 +166,7 @@ def bridge(source: Source, target: Target, stop: Stop | None = None, *, largest_
     """Carry events until SIGINT or SIGTERM. What was not confirmed by then comes again at the next call.
 
     Args:
-        largest_batch: so many events are acknowledged together at most, and so come again after a kill.
+        largest_batch: the most events that are acknowledged together, and that come again after a kill.
 
     Raises:
         EdgeHalError: the target or the publisher refuses; another bridge uses the cursor.

@@ -48,7 +48,7 @@ def call(
     Args:
         function: found there by its module and name.
         arguments: whatever JSON can carry.
-        silence_s: the process is killed when it has neither returned nor reported for so long.
+        silence_s: the process is killed when it has neither returned nor reported for this time.
         report: passed on as the argument `report` of the function, which then must take it.
     """
     name = f"{function.__module__}:{function.__qualname__}"

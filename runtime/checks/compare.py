@@ -71,7 +71,7 @@ def _newest(stream: PyramidStream, level: int, name: str, since: int) -> NDArray
 
 
 def _verdict(check: str, rms: dict[str, float], max_rms: float, told: int | None = None) -> Finding:
-    """The furthest off come first. All are told, or so many."""
+    """The furthest off come first. `told`: how many are named; all by default."""
     order = sorted(rms, key=lambda key: -rms[key])
     text = ", ".join(f"{key} {rms[key]:.1e}" for key in order[:told])
     right = rms[order[0]] <= max_rms

@@ -39,6 +39,8 @@ newest one until the clock has caught up."""
 OLDEST_NS = 1_735_689_600 * 10**9  # 2025: a clock that shows less was never set
 LARGEST_SEQ = 2**62
 BELIEF_BYTES = 1 << 20
+OF_DISK = ("database or disk is full", "disk I/O error")
+"""What SQLite says where there is no room: the journal itself is whole, and its events would be lost with it."""
 
 log = logging.getLogger("edge_hal.run")
 
@@ -84,7 +86,9 @@ class Journal:
         except BaseException as error:
             self._lock.close()
             if isinstance(error, (sqlite3.Error, OSError, TypeError, ValueError)):
-                todo = "move it away to begin a new one, or choose another --journal"
+                moved = "move it away to begin a new one, or choose another --journal"
+                disk = "free or check the disk, or choose another --journal"
+                todo = disk if str(error) in OF_DISK else moved
                 raise EdgeHalError(f"cannot open the journal {path}", str(error), todo) from error
             raise
 

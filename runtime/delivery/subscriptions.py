@@ -42,7 +42,8 @@ READ_MESSAGES = 5000
 USELESS_BYTES, USELESS_TOTAL_BYTES = 512, 16_384
 """Bytes of subscriptions that match no topic: of one connection, and of all together."""
 CHANGES, CHANGES_S = 200, 10.0
-"""Messages of one connection within so many seconds, and its subscriptions: all come when it connects again."""
+"""Most messages of one connection within `CHANGES_S`, and most of its subscriptions, which all come when it connects
+again."""
 
 
 class SubscriptionSocket:

@@ -23,7 +23,7 @@ class MonitoredSocket(zmq.Socket[bytes]):
     def watch(self, events: int) -> zmq.Socket[bytes]:
         """A PAIR socket that receives these events (`zmq.EVENT_...`). It is closed with this socket.
 
-        pyzmq's `get_monitor_socket` keeps 1000 events. When so many are unread, libzmq's I/O thread waits too. It also
+        pyzmq's `get_monitor_socket` keeps 1000 events. When 1000 are unread, libzmq's I/O thread waits too. It also
         names the address by the file descriptor, which a socket just dropped may still use.
         """
         address = f"inproc://edge-hal-monitor-{next(_names)}"

@@ -44,7 +44,7 @@ Message = dict[str, Any]
 - `memory_bytes`, `rate`, `mode`: the camera delivers; sent once, before the first picture,
 - `buffer`, `t_ns`, `grabbed_ns`, `shape`, `dtype`, `lost`, `unchanged_ns`: a picture, its timestamp, and the monotonic
   clock when it was grabbed; `lost` frames were dropped before it,
-- `undecodable`: so many frames could not be decoded,
+- `undecodable`: the number of frames that could not be decoded,
 - `finished`, `lost`: no more frames will come,
 - `failed`: an EdgeHalError.
 """

@@ -69,7 +69,7 @@ class FusedSource(Source):
         wait_s: how long an instant waits for a view that is late.
         live: capture times are those of the monotonic clock. Otherwise the views are files at full pace.
 
-    `most_open`: so many instants wait to be taken.
+    `most_open`: the most instants that wait to be taken.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ def restored_moment(state: dict[str, Any]) -> Moment:
 
 
 def check_decoder(state: Mapping[str, Any], labels: int, ticks: int) -> None:
-    """Raises ValueError if this cannot be the state of a decoder after so many ticks of a model with so many labels."""
+    """Raises ValueError if this cannot be the state of a decoder after `ticks` ticks, with `labels` labels."""
     if state.get("newest_tick", -1) >= ticks:
         raise ValueError("the decoder is ahead of the model")
     for name in ("label", "candidate"):
@@ -31,7 +31,7 @@ def check_decoder(state: Mapping[str, Any], labels: int, ticks: int) -> None:
 
 
 def check_belief(state: Mapping[str, Any], ticks: int, most_missing: int) -> None:
-    """Raises ValueError if this cannot be the state of a belief after so many ticks of a model. It lacks less than
+    """Raises ValueError if this cannot be the state of a belief after `ticks` ticks of a model. It lacks less than
     `most_missing` of them: those since the last decision that was due, and those of a step that was spoiled."""
     if not 0 <= ticks - 1 - state["newest_tick"] < most_missing:
         raise ValueError("the belief is not at the tick of the model")

@@ -44,7 +44,7 @@ def missing_files(
 
 
 def missing_error(root: Path, missing: Mapping[str, Sequence[str]], videos: int) -> EdgeHalError:
-    """The error for what `missing_files` found in so many `videos`: one for all of them."""
+    """One error for all that `missing_files` found. `videos`: how many there are."""
     every = [file for lacks in missing.values() for file in lacks]
     contents = {
         "transcripts": "one step a line, in the order in which they happen",

@@ -120,7 +120,7 @@ class Crop:
     order: NDArray[np.int64]
 
     def ticks(self, lag: int = 0, before: int = 0) -> NDArray[np.int64]:
-        """The ticks `lag` earlier, and so many before them. The first tick of the video is repeated."""
+        """The ticks `lag` earlier, and `before` ticks before them. The first tick of the video is repeated."""
         places = np.arange(self.part.start - before, min(self.part.stop, len(self.order))) - lag
         return cast("NDArray[np.int64]", self.order[np.maximum(places, 0)])
 
