@@ -39,4 +39,5 @@ def restore(
         return vector
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         what = f"the saved state of {source.name} cannot be used"
-        raise EdgeHalError(what, f"{type(error).__name__}: {error}", "replay another piece") from error
+        todo = "were decoder.json and procedure.json edited since? Put them back as they were; or replay another piece"
+        raise EdgeHalError(what, f"{type(error).__name__}: {error}", todo) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,6 +100,8 @@ def _replay(
             todo = (
                 f"edge-hal {recording.version} recorded it, and {__version__} may decide differently: see CHANGELOG.md"
             )
+        elif _edited(recording.events(), found):
+            todo = f"decoder.json or procedure.json of {bundle} was edited since: put it back as it was"
         raise EdgeHalError(
             f"event {number} of {folder} differs from the recording",
             f"recorded: {then}, now: {now}",
@@ -108,3 +112,9 @@ def _replay(
         why = f"its log has the end of the run, {EVENTS} has not; its first {count} events are as recorded"
         raise EdgeHalError(f"{folder} was cut off", why, "copy the whole recording again")
     return count, True
+
+
+def _edited(then: Sequence[bytes], now: Sequence[bytes]) -> bool:
+    """Whether the recorded events were decided by other thresholds, or by another procedure."""
+    before, after = ({json.loads(each).get("decoder") for each in events} - {None} for events in (then, now))
+    return bool(before) and not before & after

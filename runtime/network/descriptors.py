@@ -7,7 +7,11 @@ import resource
 import time
 from typing import Any
 
+from edge_hal.errors import EdgeHalError
+
 MOST = 65_536
+LEAST = 64
+"""One stream without connections opens about 40."""
 RESERVED = 128
 """Left to the run itself: sockets, journal, recordings, and the process that reads the camera."""
 SHARE = 3
@@ -16,11 +20,18 @@ COUNT_S = 1.0
 
 
 def raise_limit() -> None:
-    """Raise the soft limit to the hard one, at most to 65 536."""
+    """Raise the soft limit to the hard one, at most to 65 536.
+
+    Raises:
+        EdgeHalError: the hard one is too low. libzmq would end the process, or wait for ever.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(MOST, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if limit() < LEAST:
+        what, why = f"this process may open {limit()} files", f"it needs at least {LEAST}"
+        raise EdgeHalError(what, why, "raise the limit: `ulimit -n 1024`, or LimitNOFILE=1024 for systemd")
 
 
 def limit() -> int:

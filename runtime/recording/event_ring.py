@@ -117,6 +117,7 @@ class EventRing(Observer):
         self._kept = deque(
             _Piece(path, 0, True, 0, _size(path), material is not None and (path / DOUBTFUL).exists()) for path in found
         )
+        self._delete_pieces(0)  # runs that end before their first piece is full must not fill the disk
         self._piece = self._new_piece(0)
         self._recorder: Observer = Recorder(
             self._piece.folder, options, recognizer.bundle, source, material=material, session=self._run

@@ -130,14 +130,15 @@ class Station:
             if options.address != self._options.address:
                 why = "pub, replay, metrics, key, allowed and insecure cannot change while it runs"
                 raise EdgeHalError("the address of the station differs", why, "restart it: no event is lost")
-        except EdgeHalError as error:
-            log.error("the station goes on as it was: %s", error)
-            self._tell_reload(str(error))
+        except Exception as error:  # whatever is wrong with the file, the streams go on
+            why = str(error) if isinstance(error, EdgeHalError) else f"{type(error).__name__}: {error}"
+            log.error("the station goes on as it was: %s", why)
+            self._tell_reload(why)
             return
         before, after = ({**each.streams, **each.fused} for each in (self._options, options))
         ending = [name for name in before if after.get(name) != before[name]]
         for name in ending:
-            self.streams[name].stop()
+            self.streams[name].stop(replaced=name in after)
         for name in ending:
             self.streams[name].finish()
             if name not in after:
@@ -146,8 +147,11 @@ class Station:
         self._address.expect(after)
         begun = [name for name in after if before.get(name) != after[name]]
         for name, each in options.fused.items():
-            if name not in begun and self.streams[name].over and any(view in begun for view in each.views):
-                begun.append(name)  # it ended with its views
+            over = name not in begun and (self.streams[name].over or self._views[name].all_over)
+            if over and any(view in begun for view in each.views):  # it ended with its views, or is about to
+                self.streams[name].stop()
+                self.streams[name].finish()
+                begun.append(name)
             if name in begun:
                 self._views[name] = Views(each.views)
         self._views = {name: self._views[name] for name in options.fused}

@@ -81,7 +81,7 @@ class StreamThread(Observer):
         self._views = tuple(views)
         self._opening, self._address, self._turns = opening, address, turns
         self._on_event, self._ended = on_event, ended
-        self._stop, self._again = Stop(), threading.Event()
+        self._stop, self._again, self._replaced = Stop(), threading.Event(), False
         self._ending = threading.Lock()  # a view must not be told that it goes on after it was told that it is over
         self._publisher: Publisher | None = None
         self._state: dict[str, Any] = {"state": "starting", "failures": 0, "why": None}
@@ -94,8 +94,10 @@ class StreamThread(Observer):
     def over(self) -> bool:
         return bool(self._state["state"] == "ended")
 
-    def stop(self) -> None:
-        """Ask the run to end; `finish` waits for it."""
+    def stop(self, *, replaced: bool = False) -> None:
+        """Ask the run to end; `finish` waits for it. `replaced`: another thread goes on with the stream, so fused
+        streams go on too, even if all their views end."""
+        self._replaced = replaced
         self._stop.ask()
         self._again.set()
 
@@ -158,7 +160,7 @@ class StreamThread(Observer):
         finally:
             with self._ending:
                 self._tell("ended")
-                for view in self._views:
+                for view in () if self._replaced else self._views:
                     view.over(True)
             self._ended()
 

@@ -40,6 +40,11 @@ class Views:
                     source.miss(self.names.index(name), over=True)
             self._changed.notify_all()
 
+    @property
+    def all_over(self) -> bool:
+        """Whether no further run of any view follows: the fused stream ends, if it has not ended yet."""
+        return len(self.over) == len(self.names)
+
     def wait(self, stopped: Callable[[], bool]) -> None:
         with self._changed:
             while self.awaited and not stopped():

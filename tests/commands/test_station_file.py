@@ -153,6 +153,8 @@ WRONG = [
     ("streams:\n  a: {}\n  c: {}\n  b: {fuse: [a, c], wait: soon}", "stream 'b': 'soon' is no duration", ""),
     ("streams:\n  a: {}\n  c: {}\n  b: {fuse: [a, c], wait: {a: 1}}", "is no duration", ""),
     ("streams:\n  a: {camera: ''}", "line 2: stream 'a': the source is empty", "a video file"),
+    ('streams:\n  a:\n    camera: "b\\0c"', "line 3: 'camera'", ""),
+    ('bundle: "\\ud800"\nstreams: {a: {}}', "line 1: 'bundle'", ""),
     ("streams:\n  a: {weights: {a: 1}}", "line 2: unknown key 'weights'", ""),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ import typer
 Values = Mapping[str, Any]
 UsageError: Any = typer.BadParameter.__base__
 """What typer raises for every wrong command line; older versions take it from another package."""
+
+NO_WORD = re.compile(r"[\0\ud800-\udc7f\udd00-\udfff]")
+"""What no command line can hold. Bytes that are not UTF-8 are U+DC80 to U+DCFF."""
 
 
 def command_of(run: Any) -> Any:
@@ -29,7 +33,7 @@ def words_of(command: Any, values: Values) -> list[str]:
     """`{camera: 0, insecure: true}` -> `--camera=0 --insecure`. A key without a value is not given.
 
     Raises:
-        typer.BadParameter: a value is of another kind.
+        typer.BadParameter: a value is of another kind, or has a character that no command line can hold.
     """
     options = {option.opts[0]: option for option in command.params}
     found = []
@@ -42,6 +46,9 @@ def words_of(command: Any, values: Values) -> list[str]:
             raise typer.BadParameter("it is true or false", param=option)
         if not all(isinstance(each, str) for each in given):
             raise typer.BadParameter("it has one value, without keys below it", param=option)
+        for each in given:
+            if odd := NO_WORD.search(each):
+                raise typer.BadParameter(f"it has the character U+{ord(odd[0]):04X}", param=option)
         found += [f"--{key}" if option.is_flag else f"--{key}={each}" for each in given]
     return found
 

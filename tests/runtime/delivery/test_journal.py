@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sqlite3
 import stat
@@ -278,3 +279,19 @@ def test_the_default_lies_under_the_state_folder(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_path("b") == tmp_path / ".local" / "state" / "edge-hal" / "b.journal"
+
+
+def test_a_journal_that_finds_no_room_is_not_to_be_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with Journal(path, "s") as journal:
+        journal.append([(0, b"{}")])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, hard))
+    try:
+        with pytest.raises(EdgeHalError) as error:
+            Journal(path, "s")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.why == "disk I/O error" and error.value.todo.startswith("free or check the disk")
+    with Journal(path, "s") as journal:
+        assert journal.next_seq == 1

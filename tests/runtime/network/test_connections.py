@@ -24,7 +24,7 @@ from edge_hal.runtime.delivery.journal import Journal
 from edge_hal.runtime.delivery.publisher import Publisher
 from edge_hal.runtime.network.connections import CONNECTIONS
 from edge_hal.runtime.network.curve_keys import ClientKeys, allow, client_keys, new_pair, server_keys
-from edge_hal.runtime.network.descriptors import RESERVED
+from edge_hal.runtime.network.descriptors import LEAST, RESERVED
 from edge_hal.runtime.network.monitored_socket import MonitoredSocket
 from tests.helpers.bundles import vectors
 from tests.helpers.processes import completed
@@ -216,11 +216,11 @@ def test_idle_connections_keep_nobody_out(tmp_path: Path, caplog: pytest.LogCapt
 
 
 @contextmanager
-def limited_run(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """`edge-hal run` that may have `FEW` descriptors."""
+def limited_run(*arguments: str, limit: int = FEW) -> Iterator[subprocess.Popen[str]]:
+    """`edge-hal run` that may have so many descriptors."""
     code = (
         "import resource, sys\n"
-        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({FEW}, {FEW}))\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))\n"
         "from edge_hal.__main__ import main\n"
         "sys.exit(main())\n"
     )
@@ -230,6 +230,16 @@ def limited_run(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         run.kill()
         run.communicate()
+
+
+def test_a_run_that_may_open_too_few_files_says_so(tmp_path: Path, bundle: Path) -> None:
+    source = ("--camera", eventful(tmp_path), "--pace", "asap", "--pub", ANY_PORT)
+    with limited_run("--bundle", str(bundle), *source, limit=LEAST - 1) as run:
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 1 and f"needs at least {LEAST}" in said and "Traceback" not in said
+    with limited_run("--bundle", str(bundle), *source, limit=LEAST) as run:
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from edge_hal.runtime.runner import RunOptions, Stop, Summary, run
 from edge_hal.runtime.sources.watchdog import Limits
 from tests.helpers.bundles import LABELS, known_bundle, vectors
 from tests.helpers.camera_server import serving
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import REPOSITORY, called_here
 from tests.helpers.sample_events import ANY_PORT
 from tests.helpers.toy_pyramid import toy_bundle, toy_spec
 
@@ -231,6 +231,19 @@ def test_the_oldest_pieces_go_where_there_is_too_much_whichever_run_made_them(tm
     check_pieces(tmp_path / "rec", bundle)
 
 
+def test_runs_that_end_before_their_first_piece_is_full_do_not_fill_the_disk(tmp_path: Path, bundle: Path) -> None:
+    camera, rec = noise(tmp_path / "f.npy", 20, 10), tmp_path / "rec"
+    options = RunOptions(bundle, camera, pace="asap", record=rec, record_around=Retention(60.0))
+    played(options)
+    [first] = pieces(rec)
+    size = sum(file.stat().st_size for file in first.iterdir())
+    for number in range(2, 6):
+        played(replace(options, record_around=Retention(60.0, 2 * size + size // 2)))
+        found = pieces(rec)
+        assert len(found) == min(number, 3) and (first in found) == (number <= 3)  # two, and the one that was written
+    check_pieces(rec, bundle)
+
+
 def test_the_oldest_pieces_are_those_of_earlier_runs_whatever_the_clock_said(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +328,26 @@ def test_the_command_replays_all_pieces_or_one_and_a_killed_run_too(tmp_path: Pa
     (third / EVENTS).write_text(text.replace('"tick":', '"tick":1', 1))
     wrong = subprocess.run([*command, "replay", str(record), *arguments], **how)
     assert wrong.returncode == 1 and third.name in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize("values", [{"margin": 0.3}, {"decide_at": 0.0, "confirm_s": 0.4}])
+def test_a_replay_says_that_the_thresholds_were_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], values: dict[str, float]
+) -> None:
+    steps = {name: Step(0.3, 0.3, 2.0, 1.6, {other: 0.5 for other in LABELS if other != name}) for name in LABELS}
+    believing = DecoderConfig(decide_at=0.9, procedure=Procedure(steps))
+    bundle = known_bundle(tmp_path / "bundle", decoder=believing).path
+    options = RunOptions(bundle, noise(tmp_path / "f.npy", 300, 10), pace="asap", record=tmp_path / "rec")
+    played(replace(options, record_around=Retention(5.0)))
+    played(replace(options, record=tmp_path / "whole"))
+    thresholds = json.loads((bundle / "decoder.json").read_text())
+    (bundle / "decoder.json").write_text(json.dumps({**thresholds, **values}))
+    for recording in (pieces(tmp_path / "rec")[1], tmp_path / "whole"):
+        code, _, said = called_here(monkeypatch, capsys, "replay", str(recording), "--bundle", str(bundle))
+        assert code == 1 and "decoder.json" in said and "edited since" in said and "round" not in said
+    (bundle / "decoder.json").write_text(json.dumps(thresholds))
+    code, _, said = called_here(monkeypatch, capsys, "replay", str(tmp_path / "whole"), "--bundle", str(bundle))
+    assert code == 0 and "all as recorded" in said
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path, bundle: Path) -> None:

@@ -28,6 +28,7 @@ from edge_hal.runtime.station.fused_run import FusedSuccession, fitting, fused_b
 from edge_hal.runtime.station.fused_source import AHEAD, FusedSource
 from edge_hal.runtime.station.options import AddressOptions, FusedOptions, StationOptions
 from edge_hal.runtime.station.run import run_station
+from edge_hal.runtime.station.stream_thread import StreamThread
 from edge_hal.runtime.stop import Stop
 from edge_hal.runtime.stream.recognizer import Recognizer
 from tests.helpers.bundles import known_bundle, vectors
@@ -252,6 +253,52 @@ def test_a_reload_adds_and_removes_it_and_touches_no_view(tmp_path: Path, bundle
         assert heard.count(name, Start) == heard.count(name, End) == 1 and heard.count(name, Gap) == 0
     starts = [event for event in heard.events["bench"] if isinstance(event, Start)]
     assert starts[0].bundle != starts[1].bundle
+
+
+def test_it_goes_on_where_a_reload_begins_all_its_views_again(tmp_path: Path, bundle: Path) -> None:
+    left, right = (endless(tmp_path, bundle, name) for name in ("left", "right"))
+    heard, stop = Heard(), Stop()
+    bench = fused(left, right)
+    options = [with_fused(options_of(left, right), bench)]
+    with running(options, heard, stop):
+        for number in range(1, 5):
+            heard.until(lambda _, n=number: heard.count("left", Start) == heard.count("right", Start) == n)  # type: ignore[misc]
+            before = heard.count("bench", Transition)
+            heard.until(lambda _, n=before: heard.count("bench", Transition) > n + 1)  # type: ignore[misc]
+            again = [replace(each, now_hz=10.0 + number) for each in (left, right)]
+            options.append(with_fused(options_of(*again), bench))
+            stop.ask_reload()
+    assert heard.count("bench", Start) == heard.count("bench", End) == 1
+
+
+def test_it_begins_again_with_a_view_where_it_was_about_to_end_with_all_of_them(
+    tmp_path: Path, bundle: Path, turned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, ask, ending, released = Recognizer.end, StreamThread.stop, threading.Event(), threading.Event()
+
+    def late(self: Recognizer, reason: str, counters: Any) -> Any:
+        if self.stream == "bench":
+            ending.set()
+            assert released.wait(60)
+        return end(self, reason, counters)
+
+    def asked(self: StreamThread, **how: Any) -> None:
+        ask(self, **how)
+        if self.options.stream == "bench":
+            released.set()
+
+    monkeypatch.setattr(Recognizer, "end", late)
+    monkeypatch.setattr(StreamThread, "stop", asked)
+    (left, right), calm = two_views(tmp_path, bundle, turned), endless(tmp_path, bundle, "calm")
+    heard, stop, bench = Heard(), Stop(), fused(left, right)
+    options = [with_fused(options_of(left, right, calm), bench)]
+    with running(options, heard, stop):
+        assert ending.wait(60)
+        options.append(with_fused(options_of(replace(left, now_hz=9.0), right, calm), bench))
+        stop.ask_reload()
+        heard.until(lambda _: heard.count("left", Start) == 2)
+        released.set()  # without the guard nobody asks it to end
+        heard.until(lambda _: heard.count("bench", Start) == 2)
 
 
 def test_a_view_with_another_bundle_changes_that_of_the_fused_stream(tmp_path: Path) -> None:
