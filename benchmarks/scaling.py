@@ -4,7 +4,8 @@
 
 Each repetition runs one and two in turn, with one thread each; the medians of their ratios are printed as JSON. `wall`
 is what a user waits for. `processor` is the processor time of one process alone over that of the busiest of two: on a
-busy machine it says what free cores would give, without the time that the processes wait for each other.
+busy machine it says what free cores would give, without the time that the processes wait for each other. `optimiser` is
+the encoder and the student of one training together: with the epochs of the preset, and the same videos for both.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 VIDEOS, VIDEO_S = 8, 60.0
+ENCODER_VIDEOS = 2 * VIDEOS
 RESTARTS = 16
 FILMS = 4
 
@@ -74,7 +76,7 @@ def optimise(part: str, out: Path) -> None:
             picture = rng.integers(0, 256, (1, eye.height, eye.width, 3), np.uint8)
             pictures = np.broadcast_to(picture, (ticks, *picture.shape[1:]))
             frames = np.arange(ticks)
-            films = [SampledRecording(str(i), (), pictures, frames, None) for i in range(2 * VIDEOS)]
+            films = [SampledRecording(str(i), (), pictures, frames, None) for i in range(ENCODER_VIDEOS)]
             learn_encoder(
                 films, 2 * found, eye.spec(config.model.hz), len(labels), config.model.hz, config.learning, stage
             )
@@ -149,6 +151,20 @@ def compare(measure: Callable[[int], tuple[float, float]], repeats: int) -> dict
     return {"median": medians, "each": rows}
 
 
+def of_training(encoder: list[dict[str, Any]], student: list[dict[str, Any]]) -> float:
+    """The median ratio for the encoder and the student of one training."""
+    from edge_hal.config import load_config
+
+    learning = load_config("jetson").learning
+    share = learning.encoder.epochs * VIDEOS / ENCODER_VIDEOS
+
+    def total_s(key: str) -> list[float]:
+        pairs = zip(encoder, student, strict=True)
+        return [share * of_encoder[key] + learning.student.epochs * of_student[key] for of_encoder, of_student in pairs]
+
+    return statistics.median(one / two for one, two in zip(total_s("one_s"), total_s("two_s"), strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
@@ -171,7 +187,9 @@ def main() -> None:
         asked = arguments.parts.split(",")
         if "extraction" in asked:
             film(films)
-        report = {part: compare(measures[part], arguments.repeats) for part in asked}
+        report: dict[str, Any] = {part: compare(measures[part], arguments.repeats) for part in asked}
+    if {"encoder", "student"} <= report.keys():
+        report["optimiser"] = round(of_training(report["encoder"]["each"], report["student"]["each"]), 2)
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "load_before": os.getloadavg()[0]}
     print(json.dumps({"machine": machine, **report}, indent=1))
 
