@@ -69,8 +69,6 @@ def learn_rules(
     if not kept:
         return rules
     cycles, begins, rules.ends = split_cycles(kept)
-    # A step that also occurs after the last one of a cycle does not show that another begins.
-    rules.begins = {step for step in begins if not any(_after(cycle, rules.ends, step) for cycle in cycles)}
     # A recording may begin or end within a cycle, if it holds several; otherwise it is one.
     split = len(cycles) > len(kept)
     whole = np.array([not split or (one[0] in begins and one[-1] in rules.ends) for one in cycles])
@@ -80,8 +78,9 @@ def learn_rules(
         found = judged_by_mistakes(found, [_without(one, background) for one in mistakes])
     needed = {rule.step for rule in found if rule.field == "optional"}
     once = {rule.step for rule in found if rule.field == "repeatable"}
+    certain = {step for step in begins if not any(_after(cycle, rules.ends, step) for cycle in cycles)}
     for rule in sorted(found):
-        if rule.field == "requires" and rule.step in rules.begins and rule.other in needed:
+        if rule.field == "requires" and rule.step in certain and rule.other in needed:
             continue
         if rule.field == "not_after" and rule.step in once:  # `requires` says the same
             continue
@@ -94,6 +93,9 @@ def learn_rules(
             rules.not_after[rule.step][rule.other] = round(rule.chance, 4)
         else:
             (rules.optional if rule.field == "optional" else rules.repeatable)[rule.step] = False
+    # A step that also occurs after the last one of a cycle does not show that another begins. If it is optional or
+    # repeatable, the step that comes next shows to which cycle it belongs (`cycle_rules.py`).
+    rules.begins = {step for step in begins if step in certain or rules.optional[step] or rules.repeatable[step]}
     _break_rings(rules.requires)
     return rules
 
