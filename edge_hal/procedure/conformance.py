@@ -171,8 +171,8 @@ class Conformance:
             yield from self._cycles.check_duration(self._current, tick)
 
     def _counts(self, segment: Segment, end_tick: int) -> bool:
-        label, shortest = segment.label, float(self._rules.shortest[segment.label])
-        if self._cycles.running.skipped[label] >= 0:
+        label, cycle, shortest = segment.label, self._cycles.running, float(self._rules.shortest[segment.label])
+        if cycle.skipped[label] >= 0 and not self._rules.begins_another(cycle, label):
             shortest *= AFTER_ALL
         long = end_tick - segment.begin_tick >= shortest
         return long and segment.confidence >= self._rules.steps[label].least_confidence

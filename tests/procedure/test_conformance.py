@@ -124,6 +124,8 @@ def test_a_step_that_was_called_skipped_may_be_shorter(length_s: float, after_al
     assert late.kinds == [("skipped", FOLD, PRESS), ("out_of_order", PRESS, FOLD)][: 1 + after_all]
     never = Stream().play((TAKE, 2), (FOLD, 2), (PRESS, 2), (WIPE, length_s), (IDLE, 2))
     assert never.kinds == []
+    begin = Stream().play((FOLD, 2), (PRESS, 2), (TAKE, length_s), (PRESS, 2))  # it would begin another cycle
+    assert begin.kinds == [("skipped", TAKE, FOLD)] and begin.cycles == []
 
 
 def test_a_cycle_that_is_given_up_and_begun_again_is_two_cycles() -> None:
