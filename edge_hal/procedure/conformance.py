@@ -7,7 +7,7 @@ corrected by a later one that names it.
 Recognition errs too. A segment that is shorter than `shortest_s` of its step, or less certain than its
 `least_confidence`, breaks no rule. The step it names may have occurred, so its absence breaks no rule either. If the
 step before goes on after it, nothing has happened. So doubt never makes a deviation. A step that was called skipped
-may be shorter. What counts is decided here; `cycles.py` judges it.
+counts sooner. What counts is decided here; `cycles.py` judges it.
 
 A cycle may go on over a pause that nothing was seen of. Steps that fit into the pause may have occurred in it. If all
 that the cycle lacks and the begin of another fit, another cycle may have begun; then only what was seen since the pause

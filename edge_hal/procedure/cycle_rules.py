@@ -106,7 +106,7 @@ class CycleRules:
         free, missing = step.repeatable if done else step.optional, len(self.missing(cycle))
         if self.ended(cycle):
             return free and not missing and (done or self.contradicts(cycle, label))
-        return cycle.open > 0 if free else done and cycle.from_begin and not cycle.open and missing == 1
+        return cycle.open > 0 if free else done and missing == 1
 
     def begins_another(self, cycle: RunningCycle, label: int) -> bool:
         """Whether this step shows that another cycle has begun.

@@ -104,7 +104,6 @@ class Cycles:
         for label, begin, _ in cycle.steps[cycle.count - cycle.open : cycle.count].tolist():
             segment = Segment(label, max(0, begin), confidence)
             if self._rules.repeated(cycle, label):
-                cycle.repeats += 1
                 yield self._repeated(segment, tick, times_before=int(cycle.done[label]) - 1)
             yield from self._judge_late(segment, tick)
         cycle.open, self.open_confidence = 0, 1.0

@@ -43,7 +43,7 @@ class KeptCycle:
         from_begin, repeats, another, open: as in `RunningCycle`.
         going_on: the step that went on, also background; None before the first.
         begun: a step that had begun, but for too short a time to count.
-        unseen_s: the time before the pause of which the step was not decided yet.
+        unseen_s: the last time before the pause, whose step was not decided yet.
     """
 
     done: Mapping[str, int]

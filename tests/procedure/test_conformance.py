@@ -107,6 +107,10 @@ def test_the_next_step_shows_whether_a_begin_is_repeated_or_the_end_was_left_out
     both = Stream().steps(TAKE, FOLD, TAKE, WIPE)  # wipe may come at any time
     assert both.kinds == [("skipped", PRESS, TAKE)]
     assert Stream().steps(TAKE, FOLD, TAKE, IDLE).cycles == []  # idle shows nothing
+    third = Stream().steps(TAKE, FOLD, TAKE, IDLE, TAKE)  # a begin after a begin: the second one is that of a cycle
+    assert third.kinds == [("skipped", PRESS, TAKE), ("repeated", FOLD, TAKE)] and len(third.cycles) == 1
+    for last, kind in ((FOLD, ("skipped", PRESS, TAKE)), (PRESS, ("repeated", FOLD, TAKE))):
+        assert Stream(wiped_at_first()).steps(TAKE, FOLD, TAKE, WIPE, last).kinds == [kind]
     thrice = Stream().steps(TAKE, FOLD, TAKE, FOLD, TAKE, IDLE, FOLD, PRESS, IDLE)
     assert thrice.kinds == [("skipped", PRESS, TAKE)] * 2
     assert [cycle.complete for cycle in thrice.cycles] == [False, False, True]
