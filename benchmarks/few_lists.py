@@ -73,12 +73,9 @@ def main() -> None:
             rng = np.random.default_rng([3, lists, draw])
             shown = [labels_of(sample_session(rng, procedure=workbench), names) for _ in range(lists)]
             seed = 1000 + 100 * lists + draw
-            wrong = [sample_mistake(KINDS[n % len(KINDS)], seed, n).session for n in range(arguments.mistakes)]
-            procedure = learn_procedure(
-                *(shown, names, HZ),
-                rules_false=arguments.most_false,
-                mistakes=[labels_of(session, names) for session in wrong],
-            )
+            drawn = [sample_mistake(KINDS[n % len(KINDS)], seed, n).session for n in range(arguments.mistakes)]
+            wrong = [labels_of(session, names) for session in drawn]
+            procedure = learn_procedure(shown, names, HZ, rules_false=arguments.most_false, mistakes=wrong)
             false.append(10 * sum(len(found(procedure, video)) for video in normal) / minutes)
             for kind, steps, video in mistakes:
                 named[kind] += any(kind == k and steps & told for k, told in found(procedure, video))

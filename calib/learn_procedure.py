@@ -41,7 +41,7 @@ def learn_procedure(
     Args:
         background: the label that is no step, if there is one.
         sure: how sure a rule must be; see `learn_rules`. `rules_false`: see `RULES_FALSE`.
-        mistakes: labels of videos in which the procedure was not followed. Only rules are learned from them.
+        mistakes: labels of videos in which the procedure was not followed. They only say which rules are true.
     """
     count = len(names)
     most_false = rules_false * sum(map(len, labels)) / model_hz / 600

@@ -46,8 +46,8 @@ class Candidate:
 
 
 def judged_by_mistakes(rules: Sequence[Candidate], mistakes: Sequence[Sequence[int]]) -> list[Candidate]:
-    """The rules without those that probably hold by chance. Right work breaks none that a mistake breaks alone, or
-    with others of the same steps only.
+    """The rules without those that probably hold by chance. `breaks` is 0 for a rule that a mistake breaks alone, or
+    only with others of the same steps: right work does not break it.
 
     Of rules that a cycle breaks and that have no step in common, the surest are taken for its mistake: those that some
     cycle breaks alone, then those that are broken least often, by expectation. The others are left out.

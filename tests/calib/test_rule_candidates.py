@@ -92,6 +92,7 @@ def test_right_work_breaks_no_rule_that_a_mistake_breaks_alone() -> None:
     assert judged_by_mistakes(rules, [[B, C], [A, B, C]]) == [Candidate(0.0, 0.9, "optional", A), rules[1]]
     assert judged_by_mistakes(rules, [[C]]) == [rules[0]]  # the safest is taken for the mistake
     assert judged_by_mistakes(rules, [[C], [A]]) == [Candidate(0.0, 0.9, "optional", B)]
+    assert [rule.breaks for rule in judged_by_mistakes(rules, [[B], [A], [C]])] == [0, 0]  # the third has two mistakes
 
 
 def test_few_lists_store_more_rules_with_lists_of_mistakes() -> None:

@@ -21,6 +21,8 @@ pytest.importorskip("wsproto", reason="needs the extra web")
 pytest.importorskip("av", reason="needs PyAV")
 
 from edge_hal.commands.progress import Stages
+from edge_hal.errors import EdgeHalError
+from edge_hal.web.correct.app import refused as refused_answer
 from tests.helpers.correction_task import LENGTH, STEPS, write_task
 from tests.helpers.films import RED, write_film
 from tests.helpers.processes import call, called_here, contents
@@ -278,3 +280,12 @@ def save_again_and_again(server: Corrector, enough: int, saved: threading.Event)
                 saved.set()
     except (OSError, http.client.HTTPException):
         return
+
+
+def test_only_a_fault_of_the_disk_is_one_of_the_server() -> None:
+    for cause, status in ((None, 409), (ValueError("cut off"), 409), (OSError(28, "No space left on device"), 500)):
+        error = EdgeHalError("cannot write the labels", "why", "what to do")
+        error.__cause__ = cause
+        answer = refused_answer(error)
+        assert answer.status_code == status
+        assert json.loads(bytes(answer.body))["error"] == "cannot write the labels; why; what to do"

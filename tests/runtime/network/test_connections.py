@@ -217,7 +217,7 @@ def test_idle_connections_keep_nobody_out(tmp_path: Path, caplog: pytest.LogCapt
 
 @contextmanager
 def limited_run(*arguments: str, limit: int = FEW) -> Iterator[subprocess.Popen[str]]:
-    """`edge-hal run` that may have so many descriptors."""
+    """`edge-hal run` that may have `limit` descriptors."""
     code = (
         "import resource, sys\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))\n"
