@@ -120,6 +120,8 @@ def test_a_begin_shows_a_new_cycle_at_once_if_nothing_is_missing() -> None:
     rules = procedure(press=step(optional=True, requires={"fold": 0.9}, ends_cycle=True))
     stream = Stream(rules).steps(TAKE, FOLD, TAKE)
     assert stream.kinds == [] and [cycle.missing for cycle in stream.cycles] == [()]
+    late = Stream(rules).steps(FOLD, TAKE)  # it did not occur before: it is late, which is known at once
+    assert late.kinds == [("skipped", TAKE, FOLD), ("out_of_order", FOLD, TAKE)]
 
 
 @pytest.mark.parametrize("length_s, after_all", [(0.2, False), (0.4, True)])
