@@ -32,8 +32,7 @@ def random_bundle(
         assert config.model.encoder is not None
         given = open_pretrained(config.model.encoder)
         config = with_sizes(config, given)
-    size = config.model.encoder.size if config.model.encoder else 36
-    spec = config.model.spec(tuple(f"step{i}" for i in range(8)), None, size)
+    spec = config.model.spec(tuple(f"step{i}" for i in range(8)), None, 36)
     if not pictures and spec.encoder is not None:
         import dataclasses
 

@@ -218,8 +218,7 @@ def bundles(paths: list[Path], data: Path, split: int, rate_hz: float | None, ro
 
 def levels(preset: str, rounds: int) -> None:
     model = load_config(preset).model
-    size = model.encoder.size if model.encoder else 36
-    spec = model.spec(tuple(f"step{i}" for i in range(8)), None, size)
+    spec = model.spec(tuple(f"step{i}" for i in range(8)), None, 36)
     torch.manual_seed(0)
     pyramid, front_end = Pyramid(spec).eval(), FrontEnd(spec.front_end)
     print(f"{'level':6s} {'width':>5s} {'form':18s} {'KiB':>6s} {'of fp32':>8s} {'step p50 us':>11s} {'of fp32':>8s}")

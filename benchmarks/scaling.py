@@ -69,7 +69,7 @@ def optimise(part: str, out: Path) -> None:
     with world_of_torchrun() as world, tempfile.TemporaryDirectory() as folder:
         stage = Stage(part, Path(folder), 0, clock, torch.device("cpu"), world)
         if part == "student":
-            spec = config.model.spec(labels, None, eye.size)
+            spec = config.model.spec(labels, None)
             features = [torch.randn(ticks, spec.front_end.features) for _ in range(VIDEOS)]
             learn_student(features, found, None, spec, config.learning, stage)
         else:

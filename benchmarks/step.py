@@ -37,8 +37,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     config = load_config(arguments.preset, arguments.settings)
-    size = config.model.encoder.size if config.model.encoder else 36
-    spec = config.model.spec(tuple(f"step{i}" for i in range(8)), None, size)
+    spec = config.model.spec(tuple(f"step{i}" for i in range(8)), None, 36)
     pyramid, front_end = Pyramid(spec).eval(), FrontEnd(spec.front_end)
     levels = range(len(spec.levels))
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +48,7 @@ def main() -> None:
             [OnnxRuntimeEngine.open({1: Path(folder) / graph_name(i, 1, "fp32")}, spec, i) for i in levels],
         )
     eager = PyramidStream(spec, [TorchEngine(pyramid, front_end, level) for level in levels])
-    x = np.random.default_rng(0).standard_normal((spec.receptive_field, size)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((spec.receptive_field, spec.front_end.size)).astype(np.float32)
     window = torch.from_numpy(x)
 
     def step(stream: PyramidStream) -> None:

@@ -8,18 +8,21 @@ fit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_hal.decoding.familiarity import MOST_COMPONENTS, Array, Familiarity
+from edge_hal.decoding.familiarity import Familiarity
+from edge_hal.decoding.vector_mixture import MOST_COMPONENTS, Array, VectorMixture
 
 FOLDS = 4
 LEAST_VIDEOS = 4
 LEAST_PEAKS = 5
 ROUNDING = 1e-6
 """Peaks that differ from the level by less are those of vectors that never change."""
+LEAST_SPREAD = 1e-6
+"""Distances that differ by less are those of vectors that never change."""
 MOST_VECTORS = 20_000
 BLOCK = 4096
 """Vectors that are scored at once: long videos of long vectors would fill the memory in float64."""
@@ -38,23 +41,42 @@ LARGEST_SHAPE = 0.25
 """Limit of the absolute shape parameter of the tail, because its estimate from few peaks is rough."""
 
 
-def fit_familiarity(videos: Mapping[str, NDArray[np.floating]], model_hz: float) -> Familiarity | None:
+@dataclass(frozen=True)
+class Fit:
+    """A mixture of some numbers of the vectors.
+
+    Attributes:
+        held_out: the distances (T,) of each video, by mixtures of the other folds.
+        mean, spread: of these, all together.
+    """
+
+    mixture: VectorMixture
+    held_out: list[Array]
+    mean: float
+    spread: float
+
+
+def fit_familiarity(videos: Mapping[str, NDArray[np.floating]], model_hz: float, unread: int = 0) -> Familiarity | None:
     """The model of the vectors (T, D) of normal videos by name; None for fewer than `LEAST_VIDEOS`, or if they are too
     short for a tail. Names that are neighbours in the alphabet are mostly held out together: often they are of one
-    person, or of one day."""
+    person, or of one day.
+
+    Args:
+        unread: how many numbers at the end of a vector are a coarse copy of the picture.
+    """
     if len(videos) < LEAST_VIDEOS:
         return None
     in_order = [videos[name] for name in sorted(videos)]
-    folds = np.arange(len(in_order)) * FOLDS // len(in_order)
     window = max(1, round(WINDOW_S * model_hz))
-    averages: list[Array] = []
-    distances: list[Array] = []
-    for fold in range(FOLDS):
-        model = learn([video for video, own in zip(in_order, folds, strict=True) if own != fold])
-        for video in (video for video, own in zip(in_order, folds, strict=True) if own == fold):
-            blocks = [model.distances(video[first : first + BLOCK]) for first in range(0, len(video), BLOCK)]
-            distances.append(np.concatenate(blocks))
-            averages.append(trailing(distances[-1], window))
+    vector = fit([video[:, : video.shape[1] - unread] for video in in_order])
+    distances, coarse, offset, gain = vector.held_out, None, 0.0, 1.0
+    if unread:
+        coarse = fit([video[:, video.shape[1] - unread :] for video in in_order])
+        gain = max(vector.spread, LEAST_SPREAD) / max(coarse.spread, LEAST_SPREAD)
+        offset = vector.mean - gain * coarse.mean
+        pairs = zip(distances, coarse.held_out, strict=True)
+        distances = [np.maximum(near, offset + gain * also) for near, also in pairs]
+    averages = [trailing(each, window) for each in distances]
     hours = sum(map(len, distances)) / model_hz / 3600
     together = np.concatenate(averages)
     if not len(together):
@@ -64,19 +86,35 @@ def fit_familiarity(videos: Mapping[str, NDArray[np.floating]], model_hz: float)
     if len(peaks) < LEAST_PEAKS or peaks.mean() <= ROUNDING * max(1.0, abs(level)):
         return None
     tail, shape = fit_tail(peaks)
-    return replace(
-        learn(in_order),
+    return Familiarity(
+        vector=vector.mixture,
         window_s=WINDOW_S,
         usual=float(np.concatenate(distances).mean()),
         level=level,
         peaks_per_h=len(peaks) / hours,
         tail=tail,
         shape=shape,
+        coarse=None if coarse is None else coarse.mixture,
+        offset=offset,
+        gain=gain,
     )
 
 
-def learn(videos: Sequence[NDArray[np.floating]]) -> Familiarity:
-    """The mixture, with no tail yet: components, and k-means of the whitened vectors. It is fitted in `ROUNDS`, because
+def fit(videos: Sequence[NDArray[np.floating]]) -> Fit:
+    """The mixture of vectors (T, D), and the distances of videos that were held out."""
+    folds = np.arange(len(videos)) * FOLDS // len(videos)
+    held_out: list[Array] = []
+    for fold in range(FOLDS):
+        mixture = learn([video for video, own in zip(videos, folds, strict=True) if own != fold])
+        for video in (video for video, own in zip(videos, folds, strict=True) if own == fold):
+            blocks = [mixture.distances(video[first : first + BLOCK]) for first in range(0, len(video), BLOCK)]
+            held_out.append(np.concatenate(blocks) if blocks else np.zeros(0))
+    together = np.concatenate(held_out)
+    return Fit(learn(videos), held_out, float(together.mean()), float(together.std()))
+
+
+def learn(videos: Sequence[NDArray[np.floating]]) -> VectorMixture:
+    """Components, and k-means of the whitened vectors. It is fitted in `ROUNDS`, because
     which centre is nearest depends on the covariance around the centres."""
     every = -(-sum(map(len, videos)) // MOST_VECTORS)
     x = np.concatenate([np.asarray(video[::every], np.float64) for video in videos])
@@ -98,19 +136,13 @@ def learn(videos: Sequence[NDArray[np.floating]]) -> Familiarity:
         covariance = around.T @ around / len(around)
         even = max(float(np.trace(covariance)) / count, 1e-6) * np.eye(count)
         whiten = np.linalg.cholesky(np.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * even))
-    return Familiarity(
+    return VectorMixture(
         mean=mean,
         scale=scale,
         components=components,
         whiten=whiten,
         centres=centres @ whiten,
         rest=max(0.0, rest) if count < len(values) else 0.0,
-        window_s=WINDOW_S,
-        usual=0.0,
-        level=0.0,
-        peaks_per_h=1.0,
-        tail=1.0,
-        shape=0.0,
     )
 
 

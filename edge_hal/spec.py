@@ -37,13 +37,29 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """The frame encoder: uint8 BGR (height, width, 3) in, one float vector of `size` out. `moving`: a number
-    of pictures; what has rested for most of them is greyed before (`pictures/moving.py`). 0 for never."""
+    """The frame encoder: uint8 BGR (height, width, 3) in, one float vector out. The model reads its first `size`
+    numbers. `moving`: a number of pictures; what has rested for most of them is greyed before (`pictures/moving.py`). 0
+    for never. `coarse`: rows of a coarse copy of the picture at the end of the vector; 0 for none."""
 
     height: int
     width: int
     size: int
     moving: int = 0
+    coarse: int = 0
+
+    @property
+    def coarse_shape(self) -> tuple[int, int]:
+        """Rows and columns of the coarse copy."""
+        return self.coarse, max(1, round(self.coarse * self.width / self.height)) if self.coarse else 0
+
+    @property
+    def unread(self) -> int:
+        """Numbers of the coarse copy. The model does not read them (`decoding/familiarity.py` does)."""
+        return 3 * math.prod(self.coarse_shape)
+
+    @property
+    def vector_size(self) -> int:
+        return self.size + self.unread
 
     @property
     def image(self) -> TensorSpec:
@@ -51,7 +67,7 @@ class EncoderSpec:
 
     @property
     def vector(self) -> TensorSpec:
-        return TensorSpec("vector", (1, self.size))
+        return TensorSpec("vector", (1, self.vector_size))
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,8 @@ class FrontEndSpec:
     `size` is the length of the input vector, `window` the ticks of each trailing window, `clip` in
     standard deviations. `projected`: the number of principal components that replace the vector; 0 for no projection.
     `baseline`: the ticks of the trailing window whose mean and deviation standardise the z-scores once more, so that
-    what does not change in it has no influence; 0 for none.
+    what does not change in it has no influence; 0 for none. `unread`: numbers at the end of the vector that it leaves
+    out.
     """
 
     size: int
@@ -69,6 +86,12 @@ class FrontEndSpec:
     clip: float = 5.0
     projected: int = 0
     baseline: int = 0
+    unread: int = 0
+
+    @property
+    def read(self) -> int:
+        """Number of the first numbers of a vector, those that are read."""
+        return self.size - self.unread
 
     @property
     def history(self) -> int:
@@ -92,7 +115,7 @@ class FrontEndSpec:
     @property
     def width(self) -> int:
         """Number of z-scores of a tick."""
-        return self.projected or self.size
+        return self.projected or self.read
 
     @property
     def features(self) -> int:
@@ -283,17 +306,17 @@ class PyramidSpec:
     # --- files ----------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON holds them. Later ones (other lags, projection, baseline, moving parts) are left out if they
-        are unused, so that fingerprints stay."""
+        """Fields as JSON holds them. Later ones (other lags, projection, baseline, moving parts, coarse copies) are
+        left out if they are unused, so that fingerprints stay."""
         fields = dataclasses.asdict(self)
         fields["other_lags_s"] = list(self.other_lags_s)
         if not self.other_lags_s:
             del fields["other_lags_s"]
-        for name in ("projected", "baseline"):
-            if not fields["front_end"][name]:
-                del fields["front_end"][name]
-        if self.encoder is not None and not self.encoder.moving:
-            del fields["encoder"]["moving"]
+        later = [("front_end", name) for name in ("projected", "baseline", "unread")]
+        later += [("encoder", name) for name in ("moving", "coarse") if self.encoder is not None]
+        for part, name in later:
+            if not fields[part][name]:
+                del fields[part][name]
         return fields
 
     @classmethod

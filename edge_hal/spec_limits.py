@@ -74,11 +74,13 @@ def check_spec(spec: PyramidSpec) -> None:
     clip = spec.front_end.clip
     require(type(clip) in (int, float) and 0 < clip <= 1e6, "front_end.clip", f"{clip!r} is not in (0, 1e6]")
     require(1 <= spec.front_end.size <= limit, "front_end.size", str(spec.front_end.size))
+    unread = spec.front_end.unread
+    require(0 <= unread < spec.front_end.size, "front_end.unread", f"{unread} of {spec.front_end.size} numbers")
     projected = spec.front_end.projected
     require(
-        0 <= projected <= spec.front_end.size,
+        0 <= projected <= spec.front_end.read,
         "front_end.projected",
-        f"{projected} components of a vector of {spec.front_end.size} numbers",
+        f"{projected} components of a vector of {spec.front_end.read} numbers",
     )
     require(1 <= spec.front_end.window <= 4096, "front_end.window", str(spec.front_end.window))
     baseline = spec.front_end.baseline
@@ -99,14 +101,16 @@ def check_spec(spec: PyramidSpec) -> None:
         require(1 <= level.blocks <= 64, f"{name}.blocks", f"{level.blocks} is not in 1..64")
     if spec.encoder is not None:
         require(
-            spec.encoder.size == spec.front_end.size,
-            "encoder.size",
-            f"it gives {spec.encoder.size} numbers, the front end takes {spec.front_end.size}",
-        )
-        require(
             1 <= spec.encoder.height <= 4096 and 1 <= spec.encoder.width <= 4096,
             "encoder",
             f"images of {spec.encoder.width} x {spec.encoder.height}",
+        )
+        require(0 <= spec.encoder.coarse <= spec.encoder.height, "encoder.coarse", f"{spec.encoder.coarse} rows")
+        require(
+            (spec.encoder.size, spec.encoder.unread) == (spec.front_end.read, spec.front_end.unread),
+            "encoder.size",
+            f"it gives {spec.encoder.size} and {spec.encoder.unread} numbers, "
+            f"the front end takes {spec.front_end.read} and {spec.front_end.unread}",
         )
         moving = spec.encoder.moving
         allowed = moving == 0 or BACKGROUND <= moving <= 4096

@@ -155,8 +155,10 @@ def _familiarity(file: Path, digest: object, spec: PyramidSpec, todo: str) -> Fa
         if hashlib.sha256(content).hexdigest() != digest:
             raise ValueError("it is not the file that was exported: its SHA-256 differs from the manifest's")
         found = Familiarity.from_json(content)
-        if len(found.mean) != spec.front_end.size:
-            raise ValueError(f"it is of vectors of {len(found.mean)} numbers, the table says {spec.front_end.size}")
+        front_end = spec.front_end
+        if (found.size, found.vector.size) != (front_end.size, front_end.read):
+            why = f"{found.size} numbers, of which {found.vector.size} are read"
+            raise ValueError(f"it is of vectors of {why}; the table says {front_end.size} and {front_end.read}")
     except (OSError, ValueError) as error:
         raise EdgeHalError(f"cannot read {file}", str(error), todo) from error
     return found

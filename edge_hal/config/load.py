@@ -67,8 +67,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> Config:
         if encoder is not None and encoder.pretrained:  # its sizes are known when it is opened
             parse_kind(encoder.kind)
             model = model.model_copy(update={"encoder": None})
-        size = max(1, model.projected) if model.encoder is None else model.encoder.size
-        spec = model.spec(("any",), None, size)
+        spec = model.spec(("any",), None, max(1, model.projected))
         replace(spec, encoder=None, levels=tuple(level.spec() for level in config.learning.teacher.levels))
         DecoderConfig().with_thresholds(config.decoder.given())
     except EdgeHalError as error:

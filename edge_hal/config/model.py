@@ -27,17 +27,23 @@ class Level(Section):
         return LevelSpec(self.stride, self.window, self.width, self.heads, self.blocks)
 
 
+COARSE = 6
+"""Rows of a coarse copy of the picture: a foreign thing that covers a few of its cells is noticed."""
+
+
 class Encoder(Section):
     """The frame encoder (docs/encoders.md): pictures of `height` x `width` pixels in, vectors of `size` numbers out.
     `kind` is `own` or the name of a pretrained one, which has its own sizes. `weights`: the file of the weights, for a
     model of torchvision or timm. For an ONNX file that does not read uint8 BGR pictures: `layout` of its input (None
     finds it from the shape), `channels`, and `mean` and `std` of pixels in 0..255. `int8`: the convolutions of a
     pretrained one run in 8 bits, for CPUs. The student learns from their vectors, so export changes no event.
-    `moving_s`: what has rested for most of these seconds is greyed before (`pictures/moving.py`); 0 for never."""
+    `moving_s`: what has rested for most of these seconds is greyed before (`pictures/moving.py`); 0 for never.
+    `coarse`: rows of a coarse copy of the picture behind the numbers of the network, which only tells whether it is
+    familiar (`decoding/familiarity.py`). 0 for none; None for `COARSE`, and for none behind a graph of the user."""
 
     kind: str = OWN
-    height: int = 48
-    width: int = 64
+    height: int = 96
+    width: int = 128
     size: int = 64
     weights: Path | None = None
     layout: Literal["NCHW", "NHWC"] | None = None
@@ -46,6 +52,7 @@ class Encoder(Section):
     std: tuple[Positive, ...] = (1.0,)
     int8: bool = False
     moving_s: Weight = 0.0
+    coarse: Components | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -58,9 +65,11 @@ class Encoder(Section):
         return data if file in (None, "") else {**data, "kind": f"onnx:{file}"}
 
     @model_validator(mode="after")
-    def _int8_is_pretrained(self) -> Encoder:
+    def _fits_its_kind(self) -> Encoder:
         if self.int8 and not self.pretrained:
             raise ValueError("int8 is for a pretrained encoder; `edge-hal export --precision int8` quantises `own`")
+        if self.coarse and self._is_a_graph:
+            raise ValueError("coarse has no effect on an ONNX file: it gives its own numbers only")
         return self
 
     @property
@@ -69,7 +78,16 @@ class Encoder(Section):
 
     def spec(self, hz: float) -> EncoderSpec:
         moving = max(1, round(self.moving_s * hz)) if self.moving_s > 0 else 0
-        return EncoderSpec(self.height, self.width, self.size, moving)
+        return EncoderSpec(self.height, self.width, self.size, moving, min(self.coarse_rows, self.height))
+
+    @property
+    def coarse_rows(self) -> int:
+        """`coarse`, if it is given."""
+        return (0 if self._is_a_graph else COARSE) if self.coarse is None else self.coarse
+
+    @property
+    def _is_a_graph(self) -> bool:
+        return self.kind.startswith("onnx:")
 
 
 class Model(Section):
@@ -110,16 +128,18 @@ class Model(Section):
     def baseline_ticks(self) -> int:
         return max(2, round(self.baseline_s * self.hz)) if self.baseline_s > 0 else 0
 
-    def spec(self, labels: tuple[str, ...], background: str | None, size: int) -> PyramidSpec:
-        """The table of shapes for these labels and for input vectors of `size` numbers."""
-        hz, encoder = self.hz, self.encoder
+    def spec(self, labels: tuple[str, ...], background: str | None, features: int | None = None) -> PyramidSpec:
+        """The table of shapes for these labels. `features`: the numbers of a vector; not needed with an encoder."""
+        hz, encoder = self.hz, None if self.encoder is None else self.encoder.spec(self.hz)
+        size, unread = (features or 0, 0) if encoder is None else (encoder.vector_size, encoder.unread)
+        front_end = FrontEndSpec(size, self.front_end_ticks, self.clip, self.projected, self.baseline_ticks, unread)
         return PyramidSpec(
             model_hz=hz,
             labels=labels,
             background=background,
-            front_end=FrontEndSpec(size, self.front_end_ticks, self.clip, self.projected, self.baseline_ticks),
+            front_end=front_end,
             levels=tuple(level.spec() for level in self.levels),
-            encoder=None if encoder is None else encoder.spec(hz),
+            encoder=encoder,
             change_window_s=self.change_window_s,
             lookback_s=self.lookback_s,
             lag_s=self.lag_s,

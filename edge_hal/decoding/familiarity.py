@@ -1,11 +1,12 @@
-"""How far the input is from that of training: a mixture of Gaussians with one covariance, and how often its averages
-exceed a level.
+"""How far the input is from that of training, and how often averages of that distance exceed a level.
 
-The distance of a vector is that of Mahalanobis to the nearest of M centres (Lee et al., arXiv 1807.03888, there with
-one centre for each class). Of long vectors it looks at the first principal components and at what they leave out. The
-mean of its logarithm over a trailing window is judged: a hand that passes before the lens for a moment changes it
-little. The tail of these means in normal videos is a generalised Pareto distribution (Pickands 1975; Coles, *An
-Introduction to Statistical Modeling of Extreme Values*, chapter 4), so a rate of false alarms gives a limit.
+A vector is compared with a mixture of Gaussians (`vector_mixture.py`). The encoder learns what tells the steps apart,
+so a foreign thing may change its numbers little. A coarse copy of the picture may follow them, which has a mixture of
+its own. Its distances are brought to the mean and spread of the others, and the larger distance counts.
+
+The mean of the logarithm of the distance over a trailing window is judged: a hand that passes before the lens for a
+moment changes it little. The tail of these means in normal videos is a generalised Pareto distribution (Pickands 1975;
+Coles, *An Introduction to Statistical Modeling of Extreme Values*, chapter 4), so a rate of false alarms gives a limit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,85 +24,61 @@ from edge_hal.errors import EdgeHalError
 from edge_hal.files.untrusted import parse_json
 
 from .decoder_config import DecoderConfig
+from .vector_mixture import FIELDS, Array, VectorMixture
 
 FILE = "familiarity.json"
-MOST_COMPONENTS = 64
-LEAST_DISTANCE = 1e-9
+COARSE = "coarse."
+"""Before the names of what belongs to the coarse copy."""
 LARGEST_TICK = 1 << 60
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Familiarity:
-    """What input vectors (D,) of training look like, and the tail of their distances in normal videos.
+    """What input vectors of training look like, and the tail of their distances in normal videos.
 
     Attributes:
-        mean, scale: (D,) of each number.
-        components: (D, k) orthonormal: the principal components, k at most `MOST_COMPONENTS`.
-        whiten: (k, k) makes the distance to a centre Euclidean.
-        centres: (M, k), whitened.
-        rest: mean square of what the components leave out; 0 if they leave nothing out.
+        vector: of the numbers that the model reads.
         window_s: length of the average.
         usual: mean of the logarithm of the squared distance in normal videos.
         level, peaks_per_h, tail, shape: averages in normal videos exceed `level` in `peaks_per_h` runs an hour. The
             excess of their peaks is distributed as a generalised Pareto with scale `tail` and this shape.
+        coarse: of the numbers behind them; None if there are none.
+        offset, gain: bring the logarithms of its squared distances to the mean and spread of those of `vector`.
     """
 
-    mean: Array
-    scale: Array
-    components: Array
-    whiten: Array
-    centres: Array
-    rest: float
+    vector: VectorMixture
     window_s: float
     usual: float
     level: float
     peaks_per_h: float
     tail: float
     shape: float
+    coarse: VectorMixture | None = None
+    offset: float = 0.0
+    gain: float = 1.0
 
     def __post_init__(self) -> None:
-        size, count = self.components.shape if self.components.ndim == 2 else (0, 0)
-        shapes = {"mean": (size,), "scale": (size,), "whiten": (count, count), "centres": (len(self.centres), count)}
-        for name, shape in shapes.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}, not {shape}")
-        numbers = (*(getattr(self, name) for name in ARRAYS), *(getattr(self, name) for name in NUMBERS))
-        if not 0 < count <= MOST_COMPONENTS or not len(self.centres) or not all(np.isfinite(x).all() for x in numbers):
-            raise ValueError("it has no components or centres, or a number is not finite")
-        if self.scale.min() <= 0 or min(self.window_s, self.tail, self.peaks_per_h) <= 0 or self.rest < 0:
+        numbers = [getattr(self, name) for name in (*NUMBERS, *OF_COARSE)]
+        if not np.isfinite(numbers).all():
+            raise ValueError("a number is not finite")
+        if min(self.window_s, self.tail, self.peaks_per_h, self.gain) <= 0:
             raise ValueError("a number is not positive")
         if self.window_s > 600 or not -1 < self.shape < 1:
             raise ValueError("a number is out of range")
 
-    @cached_property
-    def _map(self) -> Array:
-        whitened: Array = self.components @ self.whiten / self.scale[:, None]
-        return whitened
-
-    @cached_property
-    def _pull(self) -> Array:
-        pull: Array = np.ascontiguousarray(-2 * self.centres.T)
-        return pull
-
-    @cached_property
-    def _squares(self) -> Array:
-        squares: Array = (self.centres**2).sum(axis=1)
-        return squares
+    @property
+    def size(self) -> int:
+        """D, the numbers of an input vector."""
+        return self.vector.size + (0 if self.coarse is None else self.coarse.size)
 
     def distances(self, x: NDArray[np.floating]) -> Array:
-        """(n, D) -> (n,): logarithm of the squared distance, per component."""
-        centred = x - self.mean
-        white = centred @ self._map
-        nearest = (white * white).sum(axis=1) + (self._squares + white @ self._pull).min(axis=1)
-        found = nearest / len(self.whiten)
-        if self.rest > 0:
-            scaled = centred / self.scale
-            outside = (scaled**2).sum(axis=1) - ((scaled @ self.components) ** 2).sum(axis=1)
-            found = (found + outside / self.rest) / 2
-        result: Array = np.log(np.maximum(found, LEAST_DISTANCE))
-        return result
+        """(n, D) -> (n,): logarithm of the squared distance."""
+        found = self.vector.distances(x[:, : self.vector.size])
+        if self.coarse is None:
+            return found
+        coarse = self.coarse.distances(x[:, self.vector.size :])
+        larger: Array = np.maximum(found, self.offset + self.gain * coarse)
+        return larger
 
     def rate_per_h(self, average: float) -> float:
         """How often an hour averages in normal videos exceed `average`, which is at least `level`."""
@@ -121,18 +97,33 @@ class Familiarity:
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """For a checkpoint: float32 arrays by name."""
-        return {name: np.asarray(getattr(self, name), np.float32) for name in (*ARRAYS, *NUMBERS)}
+        found = self.vector.tensors() | {name: np.float32(getattr(self, name)) for name in NUMBERS}
+        if self.coarse is not None:
+            found |= self.coarse.tensors(COARSE)
+            found |= {COARSE + name: np.float32(getattr(self, name)) for name in OF_COARSE}
+        return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Any]) -> Familiarity:
         """Inverse of `tensors`, from arrays or lists. Raises ValueError if they do not belong together."""
-        odd = sorted(tensors.keys() ^ {*ARRAYS, *NUMBERS})
+        coarse = any(name.startswith(COARSE) for name in tensors)
+        of_coarse = [COARSE + name for name in (*FIELDS, *OF_COARSE)] if coarse else []
+        odd = sorted(tensors.keys() ^ {*FIELDS, *NUMBERS, *of_coarse})
         if odd:
             raise ValueError(f"see '{odd[0]}'")
-        found = {name: np.asarray(tensors[name], np.float32).astype(np.float64) for name in tensors}
-        if any(found[name].ndim for name in NUMBERS):
-            raise ValueError("an array stands for a number")
-        return cls(**{name: float(found[name]) if name in NUMBERS else found[name] for name in found})  # type: ignore[arg-type]
+        found: dict[str, Any] = {}
+        for name, value in tensors.items():
+            array = np.asarray(value, np.float32).astype(np.float64)
+            number = name.removeprefix(COARSE) in (*NUMBERS, *OF_COARSE, "rest")
+            if number and array.ndim:
+                raise ValueError("an array stands for a number")
+            found[name] = float(array) if number else array
+        return cls(
+            vector=VectorMixture.from_arrays(found),
+            **{name: found[name] for name in NUMBERS},
+            coarse=VectorMixture.from_arrays(found, COARSE) if coarse else None,
+            **({name: found[COARSE + name] for name in OF_COARSE} if coarse else {}),
+        )
 
     def to_json(self) -> str:
         """The contents of `familiarity.json`: the tensors as lists."""
@@ -152,8 +143,8 @@ class Familiarity:
             raise ValueError(str(error)) from error
 
 
-ARRAYS = ("mean", "scale", "components", "whiten", "centres")
-NUMBERS = ("rest", "window_s", "usual", "level", "peaks_per_h", "tail", "shape")
+NUMBERS = ("window_s", "usual", "level", "peaks_per_h", "tail", "shape")
+OF_COARSE = ("offset", "gain")
 
 
 def _text(array: NDArray[np.float32]) -> str:

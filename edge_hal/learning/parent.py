@@ -158,8 +158,7 @@ class Parent:
 
     def check_config(self, config: Config, labels: tuple[str, ...]) -> None:
         """As `check`, for features too, whose length is not known yet. The rate of the model is in `config`."""
-        size = self.spec.front_end.size if config.model.encoder is None else config.model.encoder.size
-        self.check(config.model.spec(labels, None, size))
+        self.check(config.model.spec(labels, None, self.spec.front_end.size))
 
     def known(self, labels: tuple[str, ...]) -> dict[int, int]:
         """Number of each of `labels` that the run knows -> its number there."""

@@ -30,7 +30,7 @@ SMALLEST = 1e-12
 
 def fitted_front_end(spec: FrontEndSpec, vectors: Sequence[NDArray[np.float32]]) -> FrontEnd:
     """A front end for these vectors, (T, D) per recording."""
-    front_end = FrontEnd(spec)
+    front_end, vectors = FrontEnd(spec), [x[:, : spec.read] for x in vectors]
     if not spec.projected:
         front_end.fit(*statistics(vectors))
         return front_end

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_hal.calib.fit_familiarity import LEAST_VIDEOS, fit_familiarity
@@ -25,7 +24,7 @@ from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.parallel import Workers
 from edge_hal.progress import Progress
-from edge_hal.spec import FrontEndSpec, PyramidSpec
+from edge_hal.spec import EncoderSpec, FrontEndSpec, PyramidSpec
 
 from .data.check_features import check_features
 from .data.extraction import Sampling
@@ -35,13 +34,13 @@ from .data.video_cache import VideoCache
 from .data.video_set import VideoSet
 from .encoders.int8_encoder import quantise_encoder
 from .encoders.pretrained import PretrainedEncoder
+from .encoders.small_encoder import small_encoder_vectors
 from .encoders.train_encoder import learn_encoder
 from .fitted_decoder import fitted_decoder
+from .handed_on import Aligned, Seen, Vectors
 from .hmm.alignment_file import StoredAlignment, first_alignment_from
 from .hmm.first_alignment import thumbnail_vectors
-from .hmm.trust import Evidence
 from .inputs import copies_of, encode_together, read_together
-from .label_worth import LabelWorth
 from .networks.held_out import held_out_posteriors, streamed_posteriors
 from .networks.optimise import Stage
 from .networks.student import learn_student
@@ -49,7 +48,7 @@ from .networks.teacher import learn_alignment
 from .networks.world import World
 from .parent import Parent, slower
 from .projection import STARTER_COMPONENTS, discriminants, fitted_front_end, leading_components
-from .recalled import Recalled, Shown, recall
+from .recalled import Shown, recall
 from .run_directory import RunDirectory
 from .starter import Starter
 
@@ -57,47 +56,6 @@ log = logging.getLogger("edge_hal.data")
 
 LEAST_HELD_OUT = 4
 """With fewer videos none is held out, and the settings of `--decide` are not fitted."""
-
-Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the model sees of the training videos.
-
-    Attributes:
-        recordings: pictures, or vectors, at the ticks of the model.
-        starter: finds the first alignment of them.
-        vectors: (T, D) per video. features: (T, 3 D) of the front end per video.
-        familiarity: the model of these vectors; None if it could not be fitted.
-    """
-
-    recordings: Sequence[SampledRecording]
-    spec: PyramidSpec
-    starter: Starter
-    vectors: list[Vectors]
-    front_end: FrontEnd
-    features: list[Tensor]
-    familiarity: Familiarity | None
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """The steps of the training videos.
-
-    Attributes:
-        labels: (T,) per video.
-        log_posteriors: (T, K) per video, of the teacher or of `recalled`; None if all labels were given.
-        evidence: how well each video was aligned.
-        worth: what labels would add.
-        recalled: what the parent says of these videos, if it knows their steps.
-    """
-
-    labels: list[Labels]
-    log_posteriors: list[Vectors] | None
-    evidence: Sequence[Evidence]
-    worth: LabelWorth | None
-    recalled: Recalled | None
 
 
 @dataclass(frozen=True)
@@ -131,12 +89,12 @@ class Training:
         """Read the videos, begin the run, and compute the vectors. Our own encoder is trained for that, on the labels
         of a first alignment of thumbnails."""
         recordings, spec, starter = self._read(alignment, accept_damaged=accept_damaged)
-        vectors = self._vectors(recordings, starter)
-        familiarity = self._familiarity(recordings, vectors)
+        vectors, shown = self._vectors(recordings, starter)
+        familiarity = self._familiarity(recordings, vectors, spec.front_end.unread)
         parent = self.parent
         front_end = fitted_front_end(spec.front_end, vectors) if parent is None else parent.front_end
         features = [front_end(torch.from_numpy(x)) for x in vectors]
-        return Seen(recordings, spec, starter, vectors, front_end, features, familiarity)
+        return Seen(recordings, spec, starter, vectors, shown, front_end, features, familiarity)
 
     def _read(
         self, alignment: StoredAlignment | None, *, accept_damaged: bool
@@ -157,8 +115,7 @@ class Training:
                 for note in check_features(videos, recordings):
                     log.warning(note)
             background = None if videos.background is None else videos.labels[videos.background]
-            size = recordings[0].inputs.shape[1] if picture is None else picture.size
-            spec = config.model.spec(videos.labels, background, size)
+            spec = config.model.spec(videos.labels, background, recordings[0].inputs.shape[1])
             if self.parent is not None:
                 self.parent.check(spec)
             stored = None if alignment is None else first_alignment_from(alignment, recordings, videos.labels)
@@ -170,30 +127,52 @@ class Training:
                 shutil.copyfile(graph, self.run.path / ENCODER_FILE)
         return recordings, spec, starter
 
-    def _vectors(self, recordings: list[SampledRecording], starter: Starter) -> list[Vectors]:
+    def _vectors(self, recordings: list[SampledRecording], starter: Starter) -> tuple[list[Vectors], list[Vectors]]:
+        """The vectors of the recordings, and those that the alignment looks at."""
         encoder, world, graph = self.config.model.encoder, self.world, self.run.path / ENCODER_FILE
         if encoder is None or self.pretrained is not None:
-            return [np.asarray(recording.inputs, np.float32) for recording in recordings]
+            vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
+            return vectors, vectors if encoder is None else self._with_bench(vectors, starter)
+        picture, shown = encoder.spec(self.config.model.hz), None
         if self.parent is not None:
             own = self.parent.encoder(encoder.kind)
             world.from_first(lambda: own.write(graph))
         else:
             from edge_hal.export.graphs import export_encoder  # needs onnx, which features do not
 
-            picture, thumbnails = encoder.spec(self.config.model.hz), thumbnail_vectors(recordings)
-            rough = starter.align(thumbnails, self._unscaled(thumbnails), learned=False).labels
+            labels, shown = self._rough(recordings, starter, picture)
             rest = (starter.count, self.config.model.hz, self.config.learning, self.stage("encoder"))
-            module = learn_encoder(recordings, rough, picture, *rest)
+            module = learn_encoder(recordings, labels, picture, *rest)
             world.from_first(lambda: export_encoder(module, picture, graph))
-        return encode_together(recordings, graph, self.progress, world)
+        vectors = encode_together(recordings, graph, self.progress, world)
+        if shown is None or not picture.moving:
+            shown = [x[:, : picture.size] for x in vectors]
+        return vectors, shown
+
+    def _rough(
+        self, recordings: list[SampledRecording], starter: Starter, picture: EncoderSpec
+    ) -> tuple[list[Labels], list[Vectors] | None]:
+        """Labels for our own encoder: an alignment of thumbnails, then one of the vectors of a small encoder. And these
+        vectors; None if all labels are known."""
+        if not starter.searches:
+            return starter.align([], FrontEnd(FrontEndSpec(1, 1)), learned=False).labels, None
+        hz, learning = self.config.model.hz, self.config.learning
+        whole = self._whole(picture) if picture.moving else recordings
+        thumbnails = thumbnail_vectors(whole)
+        rough = starter.align(thumbnails, self._unscaled(thumbnails), learned=False).labels
+        rest = (picture, starter.count, hz, learning, self.stage("small-encoder"), self.world)
+        shown = small_encoder_vectors(whole, rough, *rest)
+        return starter.align(shown, self._unscaled(shown), learned=True).labels, shown
 
     def _unscaled(self, vectors: list[Vectors]) -> FrontEnd:
         return FrontEnd(FrontEndSpec(vectors[0].shape[1], self.config.model.front_end_ticks))
 
-    def _familiarity(self, recordings: Sequence[SampledRecording], vectors: Sequence[Vectors]) -> Familiarity | None:
+    def _familiarity(
+        self, recordings: Sequence[SampledRecording], vectors: Sequence[Vectors], unread: int
+    ) -> Familiarity | None:
         """Raises EdgeHalError if its rate is given and nothing can be fitted."""
         named = {r.name: x for r, x in zip(recordings, vectors, strict=True)}
-        found = fit_familiarity(named, self.config.model.hz)
+        found = fit_familiarity(named, self.config.model.hz, unread)
         if found is None:
             why = f"too little video for its limit; it needs {LEAST_VIDEOS} videos or more, several minutes together"
             if self.config.decoder.unfamiliar_per_h:
@@ -214,14 +193,13 @@ class Training:
         if recalled is not None:
             starter = replace(starter, stored=recalled.alignment)
         if self.pretrained is not None and starter.searches:
-            vectors = self._with_bench(seen)
-            components = leading_components(vectors, STARTER_COMPONENTS)
+            components = leading_components(seen.shown, STARTER_COMPONENTS)
             rough = starter.align(components, self._unscaled(components), learned=False).labels
-            shown = discriminants(vectors, rough)
+            shown = discriminants(seen.shown, rough)
             scaled, change = self._unscaled(shown), False
         else:
             # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
-            shown, change = seen.vectors, True
+            shown, change = seen.shown, True
             scaled = seen.front_end if self.config.model.encoder is None else self._unscaled(shown)
         found = starter.align(shown, scaled, learned=True, change=change)
         worth = starter.worth(self.videos.videos, found, shown, scaled, change=change)
@@ -234,17 +212,21 @@ class Training:
             labels, posteriors = starter.with_user_labels(taught.labels), taught.log_posteriors
         return Aligned(labels, posteriors, found.evidence, worth, recalled)
 
-    def _with_bench(self, seen: Seen) -> list[Vectors]:
-        """The vectors of the pictures as they are. The list says which step comes next, so here the state of the bench
-        does not mislead: it tells when a step was done."""
-        encoder, hz = self.config.model.encoder, self.config.model.hz
+    def _with_bench(self, vectors: list[Vectors], starter: Starter) -> list[Vectors]:
+        """The vectors of the pictures as they are, by the encoder that was given. The list says which step comes next,
+        so here the state of the bench does not mislead: it tells when a step was done."""
+        encoder = self.config.model.encoder
         assert encoder is not None
-        picture = encoder.spec(hz)
-        if not picture.moving:
-            return seen.vectors
-        rest = (self.run.path / ENCODER_FILE, self.cache, self.progress, self.world, self.workers)
-        recordings = read_together(self.videos, hz, replace(picture, moving=0), *rest, accept_damaged=True)
-        return [np.asarray(recording.inputs, np.float32) for recording in recordings]
+        picture = encoder.spec(self.config.model.hz)
+        if picture.moving and starter.searches:
+            whole = self._whole(picture, self.run.path / ENCODER_FILE)
+            vectors = [np.asarray(recording.inputs, np.float32) for recording in whole]
+        return [x[:, : picture.size] for x in vectors]
+
+    def _whole(self, picture: EncoderSpec, graph: Path | None = None) -> list[SampledRecording]:
+        """The recordings with nothing greyed."""
+        rest = (graph, self.cache, self.progress, self.world, self.workers)
+        return read_together(self.videos, self.config.model.hz, replace(picture, moving=0), *rest, accept_damaged=True)
 
     # --- the model ------------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 It is exported as a graph of its own, and the same file computes the training features and runs on the device. Positions
 in the picture matter at a workbench, so the last feature map is flattened and not averaged.
+
+It learns what tells the steps apart, and little else. So a coarse copy of the picture may follow its numbers: what is
+strange is seen there (`decoding/familiarity.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ WIDTHS = (16, 32, 64, 96)
 
 
 class FrameEncoder(nn.Module):
-    """uint8 (H, W, 3) or (B, H, W, 3) -> float (B, size). It includes the normalisation of pixels."""
+    """uint8 (H, W, 3) or (B, H, W, 3) -> float (B, size + unread). It includes the normalisation of pixels."""
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
@@ -31,13 +34,44 @@ class FrameEncoder(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.head = nn.Linear(before * height * width, spec.size)
         self.norm = nn.LayerNorm(spec.size)
+        self.coarse = CoarseCopy(spec)
 
     def forward(self, image: Tensor) -> Tensor:
         pictures = image.to(self.head.weight.dtype)  # first, because TensorRT cannot permute uint8
         pictures = pictures if image.dim() == 4 else pictures.unsqueeze(0)
         x = pictures.permute(0, 3, 1, 2) / 127.5 - 1.0
         vectors: Tensor = self.norm(self.head(self.convolutions(x).flatten(1)))
-        return vectors
+        return self.coarse.behind(vectors, x)
+
+
+class CoarseCopy(nn.Module):
+    """Pictures (B, 3, H, W) -> (B, unread): the means of their cells, channel by channel."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.exists = spec.coarse > 0
+        for name, length, count in zip(("rows", "columns"), (spec.height, spec.width), spec.coarse_shape, strict=True):
+            self.register_buffer(name, shares(length, count), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.rows.T @ x @ self.columns).flatten(1)
+
+    def behind(self, vectors: Tensor, x: Tensor) -> Tensor:
+        """(B, size) -> (B, size + unread)."""
+        return torch.cat([vectors, self(x)], 1) if self.exists else vectors
+
+
+def shares(length: int, count: int) -> Tensor:
+    """(length, count): the share of each place in each of `count` cells. A column sums to 1. Cells overlap where
+    `length` does not divide evenly, as in adaptive average pooling."""
+    found = torch.zeros(length, count)
+    for k in range(count):
+        cell = slice(k * length // count, -(-(k + 1) * length // count))
+        found[cell, k] = 1 / len(found[cell])
+    return found
 
 
 def augmentation(image: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:

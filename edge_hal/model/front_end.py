@@ -27,7 +27,8 @@ enlarged to that of a motion."""
 class FrontEnd(nn.Module):
     """Vectors (T, D) -> features (T, 3 Z): the mean over the last `window` ticks, its difference from the mean over the
     `window` ticks before, and the standard deviation in the window. At the start of an epoch, only existing ticks
-    count, here and in the baseline. Z is D, or the number of principal components."""
+    count, here and in the baseline. Z is the number of numbers that are read, or of
+    principal components."""
 
     mean: Tensor
     scale: Tensor
@@ -36,17 +37,18 @@ class FrontEnd(nn.Module):
     def __init__(self, spec: FrontEndSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.register_buffer("mean", torch.zeros(spec.size))
+        self.register_buffer("mean", torch.zeros(spec.read))
         self.register_buffer("scale", torch.ones(spec.width))
         if spec.projected:
-            self.register_buffer("directions", torch.eye(spec.size, spec.projected))
+            self.register_buffer("directions", torch.eye(spec.read, spec.projected))
 
     def fit(self, mean: Tensor, deviation: Tensor, directions: Tensor | None = None) -> None:
-        """Set mean (D,) and scale of the z-score. An input of deviation 0 is ignored: its z-score is always 0.
+        """Set mean (R,), of the numbers that are read, and scale of the z-score. An input of deviation 0 is ignored:
+        its z-score is always 0.
 
         Args:
             deviation: (Z,) standard deviations, of the components if there are `directions`.
-            directions: (D, Z) the principal components, for a front end that projects.
+            directions: (R, Z) the principal components, for a front end that projects.
         """
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 0.0))
@@ -55,7 +57,7 @@ class FrontEnd(nn.Module):
 
     def z_scores(self, x: Tensor) -> Tensor:
         """(T, D) -> (T, Z), clipped."""
-        centred = x - self.mean
+        centred = (x[:, : self.spec.read] if self.spec.unread else x) - self.mean
         if self.spec.projected:
             centred = centred @ self.directions
         return (centred * self.scale).clamp(-self.spec.clip, self.spec.clip)

@@ -110,7 +110,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             k.removeprefix(FAMILIARITY): tensors.pop(k).numpy() for k in list(tensors) if k.startswith(FAMILIARITY)
         }
         familiarity = Familiarity.from_tensors(learned) if learned else None
-        if familiarity is not None and len(familiarity.mean) != spec.front_end.size:
+        sizes = (spec.front_end.size, spec.front_end.read)
+        if familiarity is not None and (familiarity.size, familiarity.vector.size) != sizes:
             raise ValueError(f"its {FAMILIARITY}mean has another size than its vectors")
         _check_tensors(tensors, spec)
         pyramid, front_end = Pyramid(spec), FrontEnd(spec.front_end)

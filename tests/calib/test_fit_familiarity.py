@@ -43,6 +43,25 @@ def test_a_foreign_place_is_far_and_known_ones_are_near() -> None:
     assert np.mean(model.distances(signal(rng, 60)) > model.limit(1.0)) < 0.05
 
 
+def test_what_only_the_coarse_copy_shows_is_far() -> None:
+    """The copy has other units than the vector. It is judged beside it, and its distances have the same spread."""
+    rng = np.random.default_rng(0)
+
+    def seen(seconds: float) -> NDArray[np.float32]:
+        return np.concatenate([signal(rng, seconds), 900 + 70 * signal(rng, seconds, size=9)], axis=1)
+
+    model = fit_familiarity({str(n): seen(60) for n in range(8)}, HZ, unread=9)
+    assert model is not None and model.coarse is not None and (model.vector.size, model.coarse.size) == (6, 9)
+    usual = seen(60)
+    of_copy = model.offset + model.gain * model.coarse.distances(usual[:, 6:])
+    assert abs(of_copy.mean() - model.vector.distances(usual[:, :6]).mean()) < 0.3
+    for number in (2, 11):
+        foreign = seen(30)
+        foreign[:, number] += 12 * usual[:, number].std()
+        assert trailing(model.distances(foreign), 30).min() > model.limit(1.0)
+    assert np.mean(trailing(model.distances(seen(120)), 30) > model.limit(1.0)) < 0.05
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_more_numbers_than_components_and_constant_ones(dtype: type) -> None:
     """100 numbers that depend on six, and one that never changes."""
@@ -55,7 +74,7 @@ def test_more_numbers_than_components_and_constant_ones(dtype: type) -> None:
     for video in videos.values():
         video[:, 7] = 3.0
     model = fit_familiarity(videos, HZ)
-    assert model is not None and model.components.shape == (100, 64) and model.rest > 0
+    assert model is not None and model.vector.components.shape == (100, 64) and model.vector.rest > 0
     usual = videos["0"][:50].copy()
     for number in (7, 20):
         changed = usual.copy()

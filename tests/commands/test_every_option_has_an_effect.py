@@ -553,7 +553,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(root / source, root / name)
         (root / name / "task.yaml").write_text("encoder: own\n")
     (root / "eye.yaml").write_text(
-        (PRESETS / "tiny.yaml").read_text().replace("48, width: 64, size: 64", f"16, width: 16, size: {len(LABELS)}")
+        (PRESETS / "tiny.yaml")
+        .read_text()
+        .replace("96, width: 128, size: 64", f"16, width: 16, size: {len(LABELS)}, coarse: 0")
     )
     (root / "task").mkdir()
     (root / "task" / "task.yaml").write_text("")

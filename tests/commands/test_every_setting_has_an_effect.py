@@ -201,7 +201,9 @@ STEP: dict[str, Any] = {"first": 0.5, "share": 0.3, "median_s": 2.0, "spread": 1
 CHANGED = {"smooth_s": 2.0, "confirm_s": 1.5, "margin": 0.3, "min_duration_s": 5.0, "lead_s": 0.7, "temperature": 3.0}
 CHANGED |= {"evidence_hz": 1.0, "decide_at": 0.95, "decide_hz": 0.5, "belief_hz": 0.5, "free_order": 0.9}
 CHANGED |= {"unfamiliar_per_h": 900.0, "now_temperature": 4.0}
-FAMILIARITY = dataclasses.replace(familiar_input(np.zeros((1, len(LABELS)))), scale=np.full(len(LABELS), 0.05))
+INPUT = familiar_input(np.zeros((1, len(LABELS))))
+NARROW = dataclasses.replace(INPUT.vector, scale=np.full(len(LABELS), 0.05))
+FAMILIARITY = dataclasses.replace(INPUT, vector=NARROW)
 
 # {what decides: (its thresholds, those that change nothing)}
 DECIDERS: dict[str, tuple[DecoderConfig, set[str]]] = {
@@ -503,7 +505,7 @@ def test_each_key_of_the_frame_encoder_has_an_effect(tmp_path: Path) -> None:
     plain = learn("plain", None)
     assert learn("again", None) == plain
     assert [name for name, value in ENCODER.items() if learn(name, value) == plain] == []
-    for name in ("height", "width", "size", "moving_s"):  # `tests/test_moving.py`: what a run sees is greyed
+    for name in ("height", "width", "size", "moving_s", "coarse"):  # `tests/test_moving.py`: what a run sees is greyed
         plain_spec, changed_spec = (
             encoder.spec(HZ)
             for settings in ([], [f"model.encoder.{name}=32"])

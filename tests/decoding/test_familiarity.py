@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_hal.decoding.familiarity import Familiarity, FamiliarityTracker, Unfamiliar
+from edge_hal.decoding.vector_mixture import VectorMixture
 from tests.helpers.familiar import familiar_input
 
 HZ = 10.0
@@ -46,7 +47,7 @@ def test_a_distance_is_that_of_mahalanobis_to_the_nearest_centre() -> None:
     whiten = np.linalg.cholesky(np.linalg.inv(covariance))
     centres, mean, scale = rng.normal(size=(3, size)), rng.normal(size=size), rng.uniform(0.5, 2, size)
     components = np.linalg.qr(rng.normal(size=(size, size)))[0]
-    model = Familiarity(mean, scale, components, whiten, centres @ whiten, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0)
+    model = VectorMixture(mean, scale, components, whiten, centres @ whiten, 0.0)
     for x in rng.normal(size=(20, size)):
         inside = (x - mean) / scale @ components
         expected = min((inside - c) @ np.linalg.inv(covariance) @ (inside - c) for c in centres) / size
@@ -55,9 +56,18 @@ def test_a_distance_is_that_of_mahalanobis_to_the_nearest_centre() -> None:
 
 def test_what_the_components_leave_out_counts() -> None:
     """A vector that moves where training never did."""
-    kept = replace(MODEL, mean=np.zeros(3), scale=np.ones(3), components=np.eye(3)[:, :2], rest=0.1)
+    kept = replace(MODEL.vector, mean=np.zeros(3), scale=np.ones(3), components=np.eye(3)[:, :2], rest=0.1)
     inside, outside = kept.distances(np.array([[0.5, 0.0, 0.3], [0.5, 0.0, 5.0]]))
     assert outside > inside + 4
+
+
+def test_the_larger_distance_of_vector_and_coarse_copy_counts() -> None:
+    """The copy has one number; its distances are multiplied and shifted."""
+    model = replace(MODEL, coarse=familiar_input([[1.0]]).vector, offset=-1.0, gain=0.5)
+    near, seen, far = model.distances(np.array([[2.0, 0.0, 1.1], [2.0, 0.0, 81.0], [50.0, 50.0, 81.0]]))
+    assert model.size == 3
+    assert near == MODEL.distances(np.array([[2.0, 0.0]]))[0]
+    assert seen == pytest.approx(-1.0 + 0.5 * np.log(80.0**2)) and far > seen
 
 
 def test_an_episode_is_reported_once_where_it_began() -> None:
@@ -120,17 +130,20 @@ def test_the_limit_is_exceeded_at_the_rate_that_was_asked_for(per_h: float, shap
     assert model.limit(70.0) == model.level
 
 
-def test_a_model_survives_its_file() -> None:
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_model_survives_its_file(coarse: bool) -> None:
     rng = np.random.default_rng(2)
-    model = replace(MODEL, centres=rng.normal(size=(7, 2)), usual=0.1)
+    model = replace(MODEL, vector=replace(MODEL.vector, centres=rng.normal(size=(7, 2))), usual=0.1)
+    if coarse:
+        model = replace(model, coarse=familiar_input(rng.normal(size=(3, 4))).vector, offset=0.3, gain=2.5)
     again = Familiarity.from_json(model.to_json().encode())
     assert again.to_json() == model.to_json()
     stored = Familiarity.from_tensors(model.tensors())
-    x = rng.normal(size=(9, 2))
+    x = rng.normal(size=(9, model.size))
     assert (again.distances(x) == stored.distances(x)).all()
 
 
-BODY = json.loads(MODEL.to_json())
+BODY = json.loads(replace(MODEL, coarse=familiar_input([[1.0]]).vector).to_json())
 
 
 @pytest.mark.parametrize(
@@ -151,6 +164,10 @@ BODY = json.loads(MODEL.to_json())
         {**BODY, "shape": 2},
         {**BODY, "window_s": 1e9},
         {**BODY, "usual": {}},
+        {**BODY, "coarse.gain": 0},
+        {**BODY, "coarse.offset": [0.0]},
+        {**BODY, "coarse.rest": [0.0]},
+        {**BODY, "coarse.mean": [0.0, 1.0]},
         [],
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edge_hal.decoding.familiarity import Familiarity
+from edge_hal.decoding.vector_mixture import VectorMixture
 
 
 def familiar_input(centres: ArrayLike, limit_times: float = 3.0, window_s: float = 1.0) -> Familiarity:
@@ -16,12 +17,7 @@ def familiar_input(centres: ArrayLike, limit_times: float = 3.0, window_s: float
     rows = np.asarray(centres, float)
     size = rows.shape[1]
     return Familiarity(
-        mean=np.zeros(size),
-        scale=np.ones(size),
-        components=np.eye(size),
-        whiten=np.eye(size),
-        centres=rows,
-        rest=0.0,
+        VectorMixture(np.zeros(size), np.ones(size), np.eye(size), np.eye(size), rows, rest=0.0),
         window_s=window_s,
         usual=0.0,
         level=0.0,

@@ -72,9 +72,9 @@ def test_a_table_without_projection_is_that_of_earlier_versions() -> None:
     plain = small_spec(TWO)
     assert "projected" not in plain.to_dict()["front_end"]
     assert PyramidSpec.from_dict(plain.to_dict()) == plain
-    spec = load_config("tiny", ["model.projected=16"]).model.spec(("a", "b"), None, 64)
+    spec = load_config("tiny", ["model.projected=16"]).model.spec(("a", "b"), None)
     assert PyramidSpec.from_dict(spec.to_dict()) == spec and spec.front_end.features == 48
-    assert spec.fingerprint() != load_config("tiny").model.spec(("a", "b"), None, 64).fingerprint()
+    assert spec.fingerprint() != load_config("tiny").model.spec(("a", "b"), None).fingerprint()
 
 
 def test_more_components_than_numbers_are_refused() -> None:

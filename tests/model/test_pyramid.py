@@ -362,12 +362,50 @@ def test_the_encoder_gives_each_picture_its_vector_whatever_the_batch() -> None:
     assert (moved[0].float() - pictures.float()).abs().mean() > 1
 
 
+@pytest.mark.parametrize(("height", "width", "coarse", "cells"), [(21, 30, 4, (4, 6)), (48, 20, 6, (6, 2))])
+def test_a_coarse_copy_follows_what_the_encoder_learned(
+    height: int, width: int, coarse: int, cells: tuple[int, int]
+) -> None:
+    spec = EncoderSpec(height, width, 5, coarse=coarse)
+    torch.manual_seed(0)
+    encoder = FrameEncoder(spec).eval()
+    pictures = torch.randint(0, 256, (3, height, width, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        vectors = encoder(pictures)
+        pooled = torch.nn.functional.adaptive_avg_pool2d(pictures.permute(0, 3, 1, 2) / 127.5 - 1, cells)
+    assert vectors.shape == (3, spec.vector_size) == (3, 5 + 3 * cells[0] * cells[1])
+    torch.testing.assert_close(vectors[:, 5:], pooled.flatten(1))
+    plain = FrameEncoder(dataclasses.replace(spec, coarse=0))
+    plain.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(plain.eval()(pictures), vectors[:, :5])
+
+
+def test_the_model_leaves_out_the_numbers_that_it_does_not_read() -> None:
+    """They are not even scaled, so no number that the model computes depends on them."""
+    read = FrontEndSpec(4, 3)
+    spec = dataclasses.replace(read, size=7, unread=3)
+    assert spec.states == read.states and spec.features == read.features
+    rows = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32))
+    assert torch.equal(FrontEnd(spec)(rows), FrontEnd(read)(rows[:, :4]))
+
+
+def test_a_table_without_a_coarse_copy_is_that_of_earlier_versions() -> None:
+    plain = small_spec(size=4, encoder=EncoderSpec(8, 12, 4))
+    assert "coarse" not in plain.to_dict()["encoder"] and "unread" not in plain.to_dict()["front_end"]
+    seen = dataclasses.replace(plain.front_end, size=4 + 3 * 2 * 3, unread=3 * 2 * 3)
+    spec = dataclasses.replace(plain, front_end=seen, encoder=EncoderSpec(8, 12, 4, coarse=2))
+    assert PyramidSpec.from_dict(spec.to_dict()) == spec and spec.fingerprint() != plain.fingerprint()
+    for wrong in (dataclasses.replace(seen, size=4, unread=0), dataclasses.replace(seen, unread=21)):
+        with pytest.raises(EdgeHalError, match=r"size|unread"):
+            dataclasses.replace(plain, front_end=wrong, encoder=spec.encoder)
+
+
 def test_presets_fit_the_table_and_keep_their_promises() -> None:
     from edge_hal.config import load_config
 
     for preset, limit_s in (("tiny", 15), ("kinematics", 60), ("jetson", 60)):
         model = load_config(preset).model
-        spec = model.spec(("a", "b"), None, model.encoder.size if model.encoder else 8)
+        spec = model.spec(("a", "b"), None, 8)
         assert spec.warm_s < limit_s
         assert PyramidSpec.from_dict(spec.to_dict()) == spec
         assert dataclasses.replace(spec, lookback_s=2.0).fingerprint() != spec.fingerprint()

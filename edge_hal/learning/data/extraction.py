@@ -55,12 +55,12 @@ class Sampling:
         return cls(model_hz, encoder.height, encoder.width, graph, moving=encoder.moving)
 
     def looks(self, copies: int) -> list[Sampling]:
-        """All that a training reads of its videos: this first, augmented copies, and whole pictures for the alignment
-        if the model sees moving parts. Without a graph the encoder is trained on the pictures, and nothing is added."""
-        if self.graph is None:
-            return [self]
+        """All that a training reads of its videos: this first, whole pictures for the alignment if the model sees
+        moving parts, and augmented copies. Without a graph the encoder is trained on the pictures, and the copies are
+        read when it exists."""
         whole = [replace(self, moving=0)] if self.moving else []
-        return [self, *whole, *(replace(self, copy=copy) for copy in range(1, 1 + copies))]
+        numbers = range(1, 1 + copies) if self.graph is not None else ()
+        return [self, *whole, *(replace(self, copy=copy) for copy in numbers)]
 
     def key(self, video: Video) -> str:
         """The name of the cached file of `video`. Raises EdgeHalError if the video or the graph cannot be read."""

@@ -28,6 +28,8 @@ PIXELS, STEPS, WIDTH = 48 * 64, 8, 320
 """What the constants below were measured with: pixels of a picture, steps of a list, widths of all blocks together."""
 PICTURE_S, ENCODE_S = 6e-4, 7e-5
 """Training of the encoder on one picture; encoding of one tick."""
+SMALL_TOO = 1.25
+"""The small encoder of `encoders/small_encoder.py` sees a quarter of the pixels."""
 START_S, RESTART_S, TEACHER_S, STUDENT_S = 6.0, 1.8e-4, 2.4e-4, 5.2e-5
 """Start and export of the encoder; a restart of the alignment and an epoch of the teacher on a second of video; the
 student on a tick of a crop."""
@@ -103,12 +105,12 @@ def training_cost(
     own, row_bytes = encoder is not None and not encoder.pretrained, 0  # a picture, or a vector
     if encoder is not None:
         pixels = encoder.height * encoder.width
-        row_bytes = 3 * pixels if own else 4 * encoder.size
+        row_bytes = 3 * pixels if own else 4 * encoder.spec(hz).vector_size
         if own:
             pictures = learning.encoder.epochs * learning.encoder.hz * seconds
-            encoder_s = (PICTURE_S * pictures + ENCODE_S * ticks) * pixels / PIXELS
+            encoder_s = SMALL_TOO * (PICTURE_S * pictures + ENCODE_S * ticks) * pixels / PIXELS
     if not all(video.labels is not None for video in videos):
-        rounds = 1 if config.model.encoder is None else 2  # of thumbnails, then of vectors
+        rounds = 1 if encoder is None else 3 if own else 2  # of thumbnails or components, then of vectors
         mean_steps = steps / len(videos)
         align_s = (
             rounds * learning.restarts * seconds * (1 + mean_steps / STEPS) * RESTART_S / (learning.workers or cores())

@@ -18,7 +18,7 @@ def open_pretrained(settings: Encoder) -> PretrainedEncoder:
     if kind.family in LITE:
         from .efficientnet_lite import open_lite
 
-        return open_lite(settings.kind, kind)
+        return open_lite(settings, kind)
     if kind.family == "onnx":
         from .onnx_file import open_onnx
 

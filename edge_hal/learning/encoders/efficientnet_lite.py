@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edge_hal.config import Encoder
 from edge_hal.encoder_kind import EncoderKind
 from edge_hal.errors import EdgeHalError
 
@@ -41,7 +42,7 @@ class LastMap(nn.Module):
         return features
 
 
-def open_lite(name: str, kind: EncoderKind) -> PretrainedEncoder:
+def open_lite(settings: Encoder, kind: EncoderKind) -> PretrainedEncoder:
     """Raises EdgeHalError if a package is missing, or if its weights are not the known ones."""
     weights = weights_file(kind.family)
     if weights is None:
@@ -59,7 +60,7 @@ def open_lite(name: str, kind: EncoderKind) -> PretrainedEncoder:
     network = EfficientNet.from_name(kind.family, image_size=(kind.height, kind.width))
     network.load_state_dict(torch.load(weights, weights_only=True))
     network._fc = nn.Identity()
-    return encoder_of(name, kind, LastMap(network), MEAN, STD, LICENCE)
+    return encoder_of(settings, kind, LastMap(network), MEAN, STD, LICENCE)
 
 
 def weights_file(family: str) -> Path | None:

@@ -9,20 +9,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edge_hal.config import Encoder
 from edge_hal.encoder_kind import EncoderKind
 from edge_hal.errors import EdgeHalError
 from edge_hal.export.graphs import export_encoder
+from edge_hal.model.encoder import CoarseCopy, shares
 from edge_hal.spec import EncoderSpec
 
 from .pretrained import PretrainedEncoder
 
 
 class FeatureMapEncoder(nn.Module):
-    """uint8 BGR (H, W, 3) -> (1, C G G): the mean of each of C channels in the cells of a G x G grid.
+    """uint8 BGR (H, W, 3) -> (1, C G G + unread): the mean of each of C channels in the cells of a G x G grid, and a
+    coarse copy of the normalised picture.
 
     Args:
         network: normalised RGB (1, 3, H, W) -> feature map (1, C, h, w).
         mean, std: of each channel, RGB, for pixels in 0..255.
+        coarse: rows of the copy; 0 for none.
     """
 
     mean: Tensor
@@ -30,7 +34,14 @@ class FeatureMapEncoder(nn.Module):
     cells: Tensor
 
     def __init__(
-        self, network: nn.Module, mean: Sequence[float], std: Sequence[float], height: int, width: int, grid: int
+        self,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        height: int,
+        width: int,
+        grid: int,
+        coarse: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -52,36 +63,30 @@ class FeatureMapEncoder(nn.Module):
             raise EdgeHalError(
                 f"a grid of {grid}x{grid} cells", f"the last feature map has {rows} x {columns} places", exit_code=2
             )
-        self.size = found.shape[1] * grid * grid
+        self.spec = EncoderSpec(height, width, found.shape[1] * grid * grid, coarse=coarse)
         self.register_buffer("cells", grid_cells(rows, columns, grid))
+        self.coarse = CoarseCopy(self.spec)
 
     def forward(self, image: Tensor) -> Tensor:
         pictures = image.to(self.mean.dtype).unsqueeze(0).permute(0, 3, 1, 2)
         normalised = (pictures.index_select(1, self.get_buffer("order")) - self.mean) / self.std
         vector: Tensor = (self.network(normalised).flatten(2) @ self.cells).flatten(1)
-        return vector
+        return self.coarse.behind(vector, normalised)
 
 
 def grid_cells(rows: int, columns: int, grid: int) -> Tensor:
-    """(rows columns, grid grid): the share of each place in each cell. A column sums to 1. Cells overlap where the map
-    does not divide evenly, as in adaptive average pooling."""
-    cells = torch.zeros(rows, columns, grid, grid)
-    for i in range(grid):
-        for j in range(grid):
-            tall = slice(i * rows // grid, -(-(i + 1) * rows // grid))
-            wide = slice(j * columns // grid, -(-(j + 1) * columns // grid))
-            cells[tall, wide, i, j] = 1 / cells[tall, wide, i, j].numel()
-    return cells.reshape(rows * columns, grid * grid)
+    """(rows columns, grid grid): the share of each place in each cell, see `shares`."""
+    return torch.kron(shares(rows, grid), shares(columns, grid))
 
 
 def encoder_of(
-    name: str, kind: EncoderKind, network: nn.Module, mean: Sequence[float], std: Sequence[float], licence: str
+    settings: Encoder, kind: EncoderKind, network: nn.Module, mean: Sequence[float], std: Sequence[float], licence: str
 ) -> PretrainedEncoder:
     """The encoder of a network (see `FeatureMapEncoder`)."""
-    module = FeatureMapEncoder(network.eval(), mean, std, kind.height, kind.width, kind.grid).eval()
-    spec = EncoderSpec(kind.height, kind.width, module.size)
+    sizes = (kind.height, kind.width, kind.grid, settings.coarse_rows)
+    module = FeatureMapEncoder(network.eval(), mean, std, *sizes).eval()
 
     def write(path: Path) -> None:
-        export_encoder(module, spec, path)
+        export_encoder(module, module.spec, path)
 
-    return PretrainedEncoder(name, spec, licence, write)
+    return PretrainedEncoder(settings.kind, module.spec, licence, write)

@@ -97,7 +97,7 @@ def _encoder(
     settings: Encoder, kind: EncoderKind, maps: nn.Module, mean: Any, std: Any, licence: str
 ) -> PretrainedEncoder:
     try:
-        return encoder_of(settings.kind, kind, maps, _of_255(mean), _of_255(std), licence)
+        return encoder_of(settings, kind, maps, _of_255(mean), _of_255(std), licence)
     except EdgeHalError:
         raise
     except Exception as error:  # of the network, which reads other sizes or is no chain of maps

@@ -32,7 +32,7 @@ def with_sizes(config: Config, encoder: PretrainedEncoder) -> Config:
     """
     spec, model = encoder.spec, config.model
     assert model.encoder is not None
-    sizes = {"height": spec.height, "width": spec.width, "size": spec.size}
+    sizes = {"height": spec.height, "width": spec.width, "size": spec.size, "coarse": spec.coarse}
     model = model.model_copy(update={"encoder": model.encoder.model_copy(update=sizes)})
-    model.spec(("any",), None, spec.size)  # a contradiction is reported now, not after the pictures are encoded
+    model.spec(("any",), None)  # a contradiction is reported now, not after the pictures are encoded
     return config.model_copy(update={"model": model})

@@ -31,7 +31,7 @@ class ClipClassifier(nn.Module):
 
     def __init__(self, spec: EncoderSpec, count: int, dropout: float) -> None:
         super().__init__()
-        self.encoder = FrameEncoder(spec)
+        self.encoder, self.size = FrameEncoder(spec), spec.size
         self.picture = nn.Sequential(nn.Dropout(dropout), nn.Linear(spec.size, count))
         self.clip = nn.Sequential(
             nn.Dropout(dropout),
@@ -43,7 +43,7 @@ class ClipClassifier(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, CLIP_PICTURES, H, W, 3) -> logits of each picture (B, CLIP_PICTURES, K) and of the clip (B, K)."""
-        vectors: Tensor = self.encoder(pictures.flatten(0, 1)).unflatten(0, pictures.shape[:2])
+        vectors = self.encoder(pictures.flatten(0, 1))[:, : self.size].unflatten(0, pictures.shape[:2])
         return self.picture(vectors), self.clip(vectors.flatten(1))
 
 

@@ -109,6 +109,8 @@ def test_what_a_training_reads() -> None:
     greyed = [Sampling(10.0, 16, 16, graph, copy, moving) for copy, moving in ((0, 16), (0, 0), (1, 16))]
     assert greyed[0].looks(1) == greyed
     assert SEEN.looks(1) == [SEEN]  # our own encoder is trained on the pictures
+    mine = Sampling(10.0, 48, 64, moving=80)
+    assert mine.looks(1) == [mine, SEEN]  # the first alignments see the bench
 
 
 @pytest.mark.parametrize("copy", [0, 1])

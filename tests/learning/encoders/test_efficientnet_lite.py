@@ -61,11 +61,16 @@ def last_maps(pictures: np.ndarray) -> torch.Tensor:
 
 def test_the_vectors_are_the_mean_of_the_librarys_last_map(graph: Path, pictures: np.ndarray) -> None:
     expected = last_maps(pictures).mean((2, 3)).numpy()
-    np.testing.assert_allclose(encode_pictures(graph, pictures), expected, atol=1e-4)
+    found = encode_pictures(graph, pictures)
+    np.testing.assert_allclose(found[:, :1280], expected, atol=1e-4)
+    # A coarse copy of the picture follows, six by six cells of RGB.
+    rgb = (torch.from_numpy(pictures[..., ::-1].astype(np.float32)).permute(0, 3, 1, 2) - 127) / 128
+    copy = torch.nn.functional.adaptive_avg_pool2d(rgb, 6).flatten(1).numpy()
+    np.testing.assert_allclose(found[:, 1280:], copy, atol=1e-4)
 
 
 def test_the_graph_is_small_static_and_passes_the_lint(graph: Path) -> None:
-    lint_encoder(onnx.load(graph), EncoderSpec(PIXELS, PIXELS, 1280), "encoder.onnx")
+    lint_encoder(onnx.load(graph), EncoderSpec(PIXELS, PIXELS, 1280, coarse=6), "encoder.onnx")
     assert graph.stat().st_size < 14e6
     assert 20e6 < of_graph(graph) < 40e6  # 390 M at 224 pixels, by the paper
 
@@ -111,12 +116,12 @@ def test_a_missing_library_is_named(library: str, monkeypatch: pytest.MonkeyPatc
 
 def test_sizes_and_projection_follow_from_the_encoder(lite: None) -> None:
     encoder = open_pretrained(Encoder(kind=f"efficientnet-lite0@{PIXELS}x96/2x2"))
-    assert encoder.spec == EncoderSpec(PIXELS, 96, 4 * 1280) and encoder.licence == "Apache-2.0"
+    assert encoder.spec == EncoderSpec(PIXELS, 96, 4 * 1280, coarse=6) and encoder.licence == "Apache-2.0"
     config = with_sizes(load_config("tiny", [f"model.encoder.kind={encoder.kind}"]), encoder)
     assert config.model.encoder is not None and config.model.encoder.spec(10.0) == encoder.spec
-    assert config.model.spec(("a", "b"), None, encoder.spec.size).front_end.width == 4 * 1280
+    assert config.model.spec(("a", "b"), None).front_end.width == 4 * 1280
     chosen = with_sizes(load_config("tiny", ["model.projected=64"]), encoder)
-    assert chosen.model.spec(("a", "b"), None, encoder.spec.size).front_end.width == 64
+    assert chosen.model.spec(("a", "b"), None).front_end.width == 64
     with pytest.raises(EdgeHalError, match="5121 components"):
         with_sizes(load_config("tiny", [f"model.encoder.kind={encoder.kind}", "model.projected=5121"]), encoder)
 

@@ -36,7 +36,7 @@ def inputs() -> torch.Tensor:
 
 
 def vectors(kind: str, weights: Path, folder: Path) -> np.ndarray:
-    encoder = open_pretrained(Encoder(kind=kind, weights=weights))
+    encoder = open_pretrained(Encoder(kind=kind, weights=weights, coarse=0))
     encoder.write(folder / "encoder.onnx")
     lint_encoder(onnx.load(folder / "encoder.onnx"), encoder.spec, "encoder.onnx")
     return encode_pictures(folder / "encoder.onnx", PICTURES)

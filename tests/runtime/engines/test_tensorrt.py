@@ -66,8 +66,7 @@ def trt() -> Any:
 
 def preset(name: str) -> PyramidSpec:
     config = load_config(name)
-    size = config.model.encoder.size if config.model.encoder else 36
-    return config.model.spec(tuple(f"step{i}" for i in range(8)), None, size)
+    return config.model.spec(tuple(f"step{i}" for i in range(8)), None, 36)
 
 
 def write_graphs(spec: PyramidSpec, pyramid: Pyramid, front_end: FrontEnd, precision: str, folder: Path) -> list[Path]:
