@@ -145,15 +145,13 @@ class Training:
             module = learn_encoder(recordings, labels, picture, *rest)
             world.from_first(lambda: export_encoder(module, picture, graph))
         vectors = encode_together(recordings, graph, self.progress, world)
-        if shown is None or not picture.moving:
-            shown = [x[:, : picture.size] for x in vectors]
-        return vectors, shown
+        return vectors, [x[:, : picture.size] for x in vectors] if shown is None else shown
 
     def _rough(
         self, recordings: list[SampledRecording], starter: Starter, picture: EncoderSpec
     ) -> tuple[list[Labels], list[Vectors] | None]:
-        """Labels for our own encoder: an alignment of thumbnails, then one of the vectors of a small encoder. And these
-        vectors; None if all labels are known."""
+        """Labels for our own encoder: an alignment of thumbnails, then one of the discriminants of a small encoder's
+        vectors. And these discriminants; None if nothing is searched."""
         if not starter.searches:
             return starter.align([], FrontEnd(FrontEndSpec(1, 1)), learned=False).labels, None
         hz, learning = self.config.model.hz, self.config.learning
@@ -161,8 +159,8 @@ class Training:
         thumbnails = thumbnail_vectors(whole)
         rough = starter.align(thumbnails, self._unscaled(thumbnails), learned=False).labels
         rest = (picture, starter.count, hz, learning, self.stage("small-encoder"), self.world)
-        shown = small_encoder_vectors(whole, rough, *rest)
-        return starter.align(shown, self._unscaled(shown), learned=True).labels, shown
+        shown = discriminants(small_encoder_vectors(whole, rough, *rest), rough)
+        return starter.align(shown, self._unscaled(shown), learned=True, change=False).labels, shown
 
     def _unscaled(self, vectors: list[Vectors]) -> FrontEnd:
         return FrontEnd(FrontEndSpec(vectors[0].shape[1], self.config.model.front_end_ticks))
@@ -198,8 +196,9 @@ class Training:
             shown = discriminants(seen.shown, rough)
             scaled, change = self._unscaled(shown), False
         else:
-            # The last layer of our own encoder normalises its vectors. All others have the scale of their source.
-            shown, change = seen.shown, True
+            # Vectors of the user have the scale of their source; discriminants tell the steps apart as they are.
+            own = self.config.model.encoder is not None and self.parent is None
+            shown, change = seen.shown, not (own and starter.searches)
             scaled = seen.front_end if self.config.model.encoder is None else self._unscaled(shown)
         found = starter.align(shown, scaled, learned=True, change=change)
         worth = starter.worth(self.videos.videos, found, shown, scaled, change=change)

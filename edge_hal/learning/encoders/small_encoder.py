@@ -1,9 +1,10 @@
 """A small encoder of whole pictures, for the first alignments only.
 
 Thumbnails align 90 % of the frames of the rendered workbench right. An encoder that is trained on these labels gives
-vectors that align 94 to 96 % right. It sees pictures of half the size, so it is trained in a fraction of the time, and
-the encoder of the model then learns from better labels. If that one sees moving parts only, this one still sees the
-bench: the step list says which step comes next, so the state of the bench tells when a step was done.
+vectors whose discriminants align 94 to 96 % right (docs/negative-results.md). It sees pictures of half the size, so it
+is trained in a fraction of the time, and the encoder of the model then learns from better labels. If that one sees
+moving parts only, this one still sees the bench: the step list says which step comes next, so the state of the bench
+tells when a step was done.
 """
 
 from __future__ import annotations

@@ -9,12 +9,18 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_hal.config import load_config
-from edge_hal.learning.data.recordings import SampledRecording
+from edge_hal.learning import training
+from edge_hal.learning.data.dataset import load_dataset
+from edge_hal.learning.data.recordings import SampledRecording, read_recordings
 from edge_hal.learning.encoders import small_encoder
 from edge_hal.learning.encoders.small_encoder import small_encoder_vectors
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.world import ALONE
+from edge_hal.learning.train import train
+from edge_hal.progress import no_progress
 from edge_hal.spec import EncoderSpec
+from tests.helpers.films import BLUE, GREEN, RED, write_film
+from tests.helpers.short_training import BRIEF
 
 HZ = 10.0
 
@@ -57,3 +63,31 @@ def test_its_vectors_tell_what_it_was_trained_for(
     centres = np.stack([rows[side == k].mean(0) for k in (0, 1)])
     nearest = ((rows[:, None] - centres) ** 2).sum(2).argmin(1)
     assert (nearest == side).mean() > 0.95
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_it_sees_the_bench_though_the_model_sees_moving_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A colour that rests is grey for the model."""
+    for folder in ("videos", "transcripts", "splits"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "mapping.txt").write_text("0 blue\n1 green\n2 red\n")
+    (tmp_path / "splits" / "train.split1.bundle").write_text("v0.txt\nv1.txt\n")
+    for name in ("v0", "v1"):
+        write_film(tmp_path / "videos" / f"{name}.avi", [(BLUE, 30), (GREEN, 30), (RED, 30)])
+        (tmp_path / "transcripts" / f"{name}.txt").write_text("blue\ngreen\nred\n")
+    sizes = ("model.encoder.height=32", "model.encoder.width=48", "model.encoder.moving_s=1")
+    config = load_config("tiny", [*BRIEF, *sizes, "learning.workers=1"])
+    videos = load_dataset(tmp_path, split=1, part="train")
+    whole, greyed = (read_recordings(videos, HZ, EncoderSpec(32, 48, 8, moving)) for moving in (0, 10))
+
+    class Reached(Exception):
+        pass
+
+    def watched(recordings: list[SampledRecording], *rest: object) -> None:
+        for found, all_of_it, moving in zip(recordings, whole, greyed, strict=True):
+            assert np.array_equal(found.inputs, all_of_it.inputs) and not np.array_equal(found.inputs, moving.inputs)
+        raise Reached
+
+    monkeypatch.setattr(training, "small_encoder_vectors", watched)
+    with pytest.raises(Reached):
+        train(videos, config, tmp_path / "run", 0, no_progress)
