@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 STREAM = "demo"
 TRAIN_VIDEOS, TEST_VIDEOS = 64, 8
-SETTINGS = ("model.encoder.moving_s=8",)
-"""Beside those of the preset. A bench shows which steps were done before. The model must not take that for the step, or
-it does not notice a step that is left out (docs/encoders.md)."""
 
 
 def demo(
@@ -72,7 +69,7 @@ def demo(
             procedure=procedure,
         )
         lists = load_dataset(data, split=1, part="train")  # without frame labels
-        train(lists, load_config("tiny", SETTINGS), out / "run", seed, report)
+        train(lists, load_config("tiny"), out / "run", seed, report)
     with Stages() as report:
         export_bundle(out / "run", out / "bundle", reference=None, progress=report)
     unseen = load_dataset(data, split=1, part="test", with_labels=True)
@@ -89,7 +86,7 @@ def demo(
         timelines.append(timeline_of_events(heard[-1], len(video.labels), unseen.labels))
     with Stages() as report:
         labelled = load_dataset(data, split=1, part="train", with_labels=True)
-        train(labelled, load_config("tiny", [*SETTINGS, "learning.supervision=frames"]), out / "full", seed, report)
+        train(labelled, load_config("tiny", ["learning.supervision=frames"]), out / "full", seed, report)
         full = checkpoint_scores(out / "full", unseen, partial(_report, report))
     scores = {
         "floor": floor_scores(unseen),
