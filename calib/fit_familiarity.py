@@ -72,7 +72,8 @@ def fit_familiarity(videos: Mapping[str, NDArray[np.floating]], model_hz: float,
     distances, coarse, offset, gain = vector.held_out, None, 0.0, 1.0
     if unread:
         coarse = fit([video[:, video.shape[1] - unread :] for video in in_order])
-        gain = max(vector.spread, LEAST_SPREAD) / max(coarse.spread, LEAST_SPREAD)
+        # Without a spread nothing says what is far in the copy: it has next to no weight then.
+        gain = max(vector.spread, LEAST_SPREAD) / coarse.spread if coarse.spread > LEAST_SPREAD else LEAST_SPREAD
         offset = vector.mean - gain * coarse.mean
         pairs = zip(distances, coarse.held_out, strict=True)
         distances = [np.maximum(near, offset + gain * also) for near, also in pairs]
@@ -108,14 +109,14 @@ def fit(videos: Sequence[NDArray[np.floating]]) -> Fit:
         mixture = learn([video for video, own in zip(videos, folds, strict=True) if own != fold])
         for video in (video for video, own in zip(videos, folds, strict=True) if own == fold):
             blocks = [mixture.distances(video[first : first + BLOCK]) for first in range(0, len(video), BLOCK)]
-            held_out.append(np.concatenate(blocks) if blocks else np.zeros(0))
+            held_out.append(np.concatenate(blocks))
     together = np.concatenate(held_out)
     return Fit(learn(videos), held_out, float(together.mean()), float(together.std()))
 
 
 def learn(videos: Sequence[NDArray[np.floating]]) -> VectorMixture:
-    """Components, and k-means of the whitened vectors. It is fitted in `ROUNDS`, because
-    which centre is nearest depends on the covariance around the centres."""
+    """Components, and k-means of the whitened vectors. It is fitted in `ROUNDS`, because which centre is nearest
+    depends on the covariance around the centres."""
     every = -(-sum(map(len, videos)) // MOST_VECTORS)
     x = np.concatenate([np.asarray(video[::every], np.float64) for video in videos])
     mean, spread = x.mean(axis=0), x.std(axis=0)

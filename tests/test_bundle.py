@@ -114,6 +114,11 @@ def test_a_model_of_the_input_is_covered_by_the_certificate(tmp_path: Path) -> N
 def test_a_model_of_the_input_fits_the_vectors_of_the_bundle(tmp_path: Path) -> None:
     with pytest.raises(EdgeHalError, match=r"vectors of 5 numbers, of which 5 are read; the table says 3 and 3"):
         known_bundle(tmp_path / "bundle", familiarity=familiar_input(np.eye(5)))
+    split = replace(
+        familiar_input(np.eye(2)), coarse=familiar_input(np.eye(1)).vector
+    )  # three numbers, two of them read
+    with pytest.raises(EdgeHalError, match=r"of which 2 are read; the table says 3 and 3"):
+        known_bundle(tmp_path / "bundle", familiarity=split)
     assert not (tmp_path / "bundle").exists()
 
 

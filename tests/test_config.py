@@ -223,6 +223,15 @@ def test_words_that_yaml_takes_for_something_else_are_text(tmp_path: Path, word:
     assert load_config("kinematics", ["data.background=~"]).data.background is None
 
 
+def test_a_coarse_copy_is_offered_where_the_graph_is_made_here() -> None:
+    kinds = {"own": 6, "efficientnet-lite0": 6, "timm:resnet18": 6, "onnx:net.onnx": 0}
+    for kind, rows in kinds.items():
+        encoder = load_config("tiny", [f"model.encoder.kind={kind}"]).model.encoder
+        assert encoder is not None and encoder.spec(10.0).coarse == rows, kind
+    assert "coarse" in refused("tiny", "model.encoder.kind=onnx:net.onnx", "model.encoder.coarse=3").why
+    assert "coarse" in refused("tiny", "model.encoder.coarse=-1").what
+
+
 def test_a_baseline_is_asked_for_in_seconds() -> None:
     def ticks(preset: str, *given: str) -> int:
         return load_config(preset, given).model.baseline_ticks

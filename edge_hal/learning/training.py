@@ -132,7 +132,7 @@ class Training:
         encoder, world, graph = self.config.model.encoder, self.world, self.run.path / ENCODER_FILE
         if encoder is None or self.pretrained is not None:
             vectors = [np.asarray(recording.inputs, np.float32) for recording in recordings]
-            return vectors, vectors if encoder is None else self._with_bench(vectors, starter)
+            return vectors, vectors
         picture, shown = encoder.spec(self.config.model.hz), None
         if self.parent is not None:
             own = self.parent.encoder(encoder.kind)
@@ -191,9 +191,10 @@ class Training:
         if recalled is not None:
             starter = replace(starter, stored=recalled.alignment)
         if self.pretrained is not None and starter.searches:
-            components = leading_components(seen.shown, STARTER_COMPONENTS)
+            vectors = self._with_bench(seen.shown)
+            components = leading_components(vectors, STARTER_COMPONENTS)
             rough = starter.align(components, self._unscaled(components), learned=False).labels
-            shown = discriminants(seen.shown, rough)
+            shown = discriminants(vectors, rough)
             scaled, change = self._unscaled(shown), False
         else:
             # Vectors of the user have the scale of their source; discriminants tell the steps apart as they are.
@@ -211,13 +212,13 @@ class Training:
             labels, posteriors = starter.with_user_labels(taught.labels), taught.log_posteriors
         return Aligned(labels, posteriors, found.evidence, worth, recalled)
 
-    def _with_bench(self, vectors: list[Vectors], starter: Starter) -> list[Vectors]:
+    def _with_bench(self, vectors: list[Vectors]) -> list[Vectors]:
         """The vectors of the pictures as they are, by the encoder that was given. The list says which step comes next,
         so here the state of the bench does not mislead: it tells when a step was done."""
         encoder = self.config.model.encoder
         assert encoder is not None
         picture = encoder.spec(self.config.model.hz)
-        if picture.moving and starter.searches:
+        if picture.moving:
             whole = self._whole(picture, self.run.path / ENCODER_FILE)
             vectors = [np.asarray(recording.inputs, np.float32) for recording in whole]
         return [x[:, : picture.size] for x in vectors]

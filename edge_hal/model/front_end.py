@@ -27,8 +27,7 @@ enlarged to that of a motion."""
 class FrontEnd(nn.Module):
     """Vectors (T, D) -> features (T, 3 Z): the mean over the last `window` ticks, its difference from the mean over the
     `window` ticks before, and the standard deviation in the window. At the start of an epoch, only existing ticks
-    count, here and in the baseline. Z is the number of numbers that are read, or of
-    principal components."""
+    count, here and in the baseline. Z is the number of the numbers that are read, or of the principal components."""
 
     mean: Tensor
     scale: Tensor
