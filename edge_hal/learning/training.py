@@ -197,7 +197,7 @@ class Training:
             shown = discriminants(vectors, rough)
             scaled, change = self._unscaled(shown), False
         else:
-            # Vectors of the user have the scale of their source; discriminants tell the steps apart as they are.
+            # Our own encoder shows discriminants here, and those are aligned without their change, as above.
             own = self.config.model.encoder is not None and self.parent is None
             shown, change = seen.shown, not (own and starter.searches)
             scaled = seen.front_end if self.config.model.encoder is None else self._unscaled(shown)
