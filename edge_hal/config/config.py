@@ -60,6 +60,21 @@ class Config(Section):
         if self.model.encoder is None and self.learning.student.copies:
             why = "augmented copies are made of pictures, and these are features"
             raise EdgeHalError("learning.student.copies has no effect here", why, "leave it out", exit_code=2)
+        if self.learning.swap_backgrounds and not self._own_whole:
+            why = "it is for an encoder of kind `own` that sees whole pictures"
+            raise EdgeHalError("learning.swap_backgrounds has no effect here", why, "leave it out", exit_code=2)
+
+    @property
+    def _own_whole(self) -> bool:
+        """Whether an encoder is trained here, and sees whole pictures."""
+        encoder = self.model.encoder
+        return encoder is not None and not encoder.pretrained and not encoder.moving_s
+
+    @property
+    def swap_backgrounds(self) -> bool:
+        """Whether the model also learns from pictures with the background of another time."""
+        given = self.learning.swap_backgrounds
+        return self._own_whole if given is None else given
 
     @property
     def copies(self) -> int:
@@ -80,7 +95,8 @@ class Config(Section):
         moved = OFFSET * (whole and self.copies > 0 and videos >= LEAST_MOVED)
         found = {"copies": self.copies, "shuffled": self.shuffled, "offset": moved if given is None else given}
         student = self.learning.student.model_copy(update=found)
-        return self.model_copy(update={"learning": self.learning.model_copy(update={"student": student})})
+        learning = self.learning.model_copy(update={"student": student, "swap_backgrounds": self.swap_backgrounds})
+        return self.model_copy(update={"learning": learning})
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -85,7 +85,9 @@ class Learning(Section):
     `timestamps` one labelled frame per step. `align_hz`: rate of the teacher; None chooses it from the transcripts.
     `starter`: the method for the first labels; `hmm` searches from `restarts` initial guesses in `workers` processes
     (None: one per core). `lists`: `exact`; `noisy` if steps may be missing, additional or swapped; `sets` if order and
-    repeats carry no information."""
+    repeats carry no information. `swap_backgrounds`: half of the pictures that the frame encoder learns from have the
+    background of another time, and the student sees each video once more with such (`data/background_swap.py`); None is
+    yes for `own` that sees whole pictures."""
 
     supervision: Literal["transcripts", "frames"] = "transcripts"
     lists: Lists = "exact"
@@ -95,6 +97,7 @@ class Learning(Section):
     restarts: Count = 64
     workers: Count | None = None
     align_hz: Positive | None = None
+    swap_backgrounds: bool | None = None
     dropout: Share = 0.3
     weight_decay: Weight = 1e-2
     weights: Weights = Weights()

@@ -13,6 +13,7 @@ from edge_hal.decoding.familiarity import Familiarity
 from edge_hal.model.front_end import FrontEnd
 from edge_hal.spec import PyramidSpec
 
+from .data.background_swap import SwappedBackground
 from .data.recordings import Labels, SampledRecording
 from .hmm.trust import Evidence
 from .label_worth import LabelWorth
@@ -28,6 +29,7 @@ class Seen:
 
     Attributes:
         recordings: pictures, or vectors, at the ticks of the model.
+        swapped: the pictures with swapped backgrounds, per video; none if the model does not learn from such.
         starter: finds the first alignment of them.
         vectors: (T, D) per video. features: (T, 3 D) of the front end per video.
         shown: the vectors that the alignment looks at.
@@ -35,6 +37,7 @@ class Seen:
     """
 
     recordings: Sequence[SampledRecording]
+    swapped: Sequence[SwappedBackground]
     spec: PyramidSpec
     starter: Starter
     vectors: list[Vectors]

@@ -23,9 +23,11 @@ from edge_hal.model.front_end import FrontEnd
 from edge_hal.model.model_file import ENCODER_FILE
 from edge_hal.model.pyramid import Pyramid
 from edge_hal.parallel import Workers
+from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.progress import Progress
 from edge_hal.spec import EncoderSpec, FrontEndSpec, PyramidSpec
 
+from .data.background_swap import SwappedBackground
 from .data.check_features import check_features
 from .data.extraction import Sampling
 from .data.recordings import Labels, SampledRecording
@@ -89,12 +91,13 @@ class Training:
         """Read the videos, begin the run, and compute the vectors. Our own encoder is trained for that, on the labels
         of a first alignment of thumbnails."""
         recordings, spec, starter = self._read(alignment, accept_damaged=accept_damaged)
-        vectors, shown = self._vectors(recordings, starter)
+        swapped = self._swapped(recordings)
+        vectors, shown = self._vectors(recordings, swapped, starter)
         familiarity = self._familiarity(recordings, vectors, spec.front_end.unread)
         parent = self.parent
         front_end = fitted_front_end(spec.front_end, vectors) if parent is None else parent.front_end
         features = [front_end(torch.from_numpy(x)) for x in vectors]
-        return Seen(recordings, spec, starter, vectors, shown, front_end, features, familiarity)
+        return Seen(recordings, swapped, spec, starter, vectors, shown, front_end, features, familiarity)
 
     def _read(
         self, alignment: StoredAlignment | None, *, accept_damaged: bool
@@ -127,7 +130,19 @@ class Training:
                 shutil.copyfile(graph, self.run.path / ENCODER_FILE)
         return recordings, spec, starter
 
-    def _vectors(self, recordings: list[SampledRecording], starter: Starter) -> tuple[list[Vectors], list[Vectors]]:
+    def _swapped(self, recordings: list[SampledRecording]) -> list[SwappedBackground]:
+        if not self.config.swap_backgrounds:
+            return []
+        return [
+            SwappedBackground(np.asarray(recording.inputs, np.uint8), self.config.model.hz, np.random.default_rng(seed))
+            for recording, seed in zip(
+                recordings, np.random.SeedSequence(self.seed).spawn(len(recordings)), strict=True
+            )
+        ]
+
+    def _vectors(
+        self, recordings: list[SampledRecording], swapped: list[SwappedBackground], starter: Starter
+    ) -> tuple[list[Vectors], list[Vectors]]:
         """The vectors of the recordings, and those that the alignment looks at."""
         encoder, world, graph = self.config.model.encoder, self.world, self.run.path / ENCODER_FILE
         if encoder is None or self.pretrained is not None:
@@ -142,7 +157,7 @@ class Training:
 
             labels, shown = self._rough(recordings, starter, picture)
             rest = (starter.count, self.config.model.hz, self.config.learning, self.stage("encoder"))
-            module = learn_encoder(recordings, labels, picture, *rest)
+            module = learn_encoder(recordings, labels, picture, *rest, swapped)
             world.from_first(lambda: export_encoder(module, picture, graph))
         vectors = encode_together(recordings, graph, self.progress, world)
         return vectors, [x[:, : picture.size] for x in vectors] if shown is None else shown
@@ -231,13 +246,15 @@ class Training:
     # --- the model ------------------------------------------------------------------------------
 
     def copies(self, seen: Seen) -> list[list[Tensor]]:
-        """Features (T, 3 D) of each video in each of its augmented copies."""
-        encoder, config = self.config.model.encoder, self.config
+        """Features (T, 3 D) of each video in each augmented copy, and in one with swapped backgrounds."""
+        encoder, config, graph = self.config.model.encoder, self.config, self.run.path / ENCODER_FILE
         if encoder is None:
             return []
-        sampling = Sampling.of(config.model.hz, encoder.spec(config.model.hz), self.run.path / ENCODER_FILE)
+        sampling = Sampling.of(config.model.hz, encoder.spec(config.model.hz), graph)
         more = (self.cache, self.progress, self.world, self.workers)
         made = copies_of(self.videos, seen.recordings, sampling, config.copies, *more)
+        if seen.swapped:
+            made.append(self.world.each(lambda pictures: encode_pictures(graph, pictures), seen.swapped))
         return [[seen.front_end(torch.from_numpy(x)) for x in copy] for copy in made]
 
     def learn(self, seen: Seen, aligned: Aligned, copies: list[list[Tensor]]) -> Pyramid:

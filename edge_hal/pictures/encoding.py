@@ -4,7 +4,7 @@ and computes them."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,8 @@ def each_picture(
     return missing
 
 
-def encode_pictures(encoder: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, H, W, 3) uint8 -> (n, D) float32 by an encoder graph, one picture at a time as on the device."""
+def encode_pictures(encoder: Path, pictures: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """n pictures (H, W, 3) uint8 -> (n, D) float32 by an encoder graph, one picture at a time as on the device."""
     graph = EncoderGraph(encoder)
     return np.concatenate([graph(picture) for picture in pictures])
 

@@ -10,6 +10,7 @@ techniques: a review", 2004). Training, calibration and runtime use this module.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,60 @@ COARSE, LIGHT = 16, 1.6
 covered, or the camera was moved, and that is seen."""
 WHOLE = GREY
 """The weight of a pixel that moves; the rest of it is grey."""
+
+
+@dataclass(frozen=True)
+class Background:
+    """What rests in pictures of one size.
+
+    Attributes:
+        low, high: (h, w, 3) uint8, the least and the greatest neighbours of each pixel: a camera that shakes shows
+            these.
+        coarse: (COARSE, COARSE, 3) float32.
+    """
+
+    low: NDArray[np.uint8]
+    high: NDArray[np.uint8]
+    coarse: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, picture: NDArray[np.uint8]) -> Background:
+        """uint8 BGR (h, w, 3), with nothing that moves."""
+        import cv2
+
+        near = np.ones((SHAKE, SHAKE), np.uint8)
+        low, high = np.asarray(cv2.erode(picture, near)), np.asarray(cv2.dilate(picture, near))
+        return cls(low.astype(np.uint8), high.astype(np.uint8), _coarse(picture))
+
+    def light(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(3,) the light on the picture, as a ratio to that on the background, of each channel. A lamp, or the camera
+        itself, changes the whole picture."""
+        ratio = np.median((_coarse(picture) + 1) / (self.coarse + 1), axis=(0, 1))
+        return np.asarray(np.clip(ratio, 1 / LIGHT, LIGHT), np.float32)
+
+    def moving(self, picture: NDArray[np.uint8], margin: int = MARGIN) -> NDArray[np.uint8]:
+        """uint8 (h, w): `WHOLE` where something moves, 0 where everything rests. `margin`: the side of a square that is
+        added to what moves."""
+        import cv2
+
+        light: Any = (*self.light(picture).tolist(), 0.0)
+        low, high = cv2.multiply(self.low, light), cv2.multiply(self.high, light)
+        blue, green, red = cv2.split(cv2.max(cv2.subtract(picture, high), cv2.subtract(low, picture)))
+        differs = (np.asarray(cv2.max(cv2.max(blue, green), red)) > DIFFERENCE).astype(np.uint8) * WHOLE
+        large = cv2.morphologyEx(differs, cv2.MORPH_OPEN, np.ones((NOISE, NOISE), np.uint8))
+        return np.asarray(cv2.dilate(large, np.ones((margin, margin), np.uint8)), np.uint8)
+
+
+def _coarse(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    import cv2
+
+    return np.asarray(cv2.resize(picture, (COARSE, COARSE), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def median_picture(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(n, h, w, 3) -> (h, w, 3): the median of each pixel; of an even number the greater of the two in the middle."""
+    # A copy, because a view would keep all of them.
+    return np.array(np.sort(pictures, axis=0)[len(pictures) // 2])
 
 
 class MovingParts:
@@ -74,7 +129,7 @@ class MovingParts:
             if number % self._every == 0:
                 self._kept[number // self._every % BACKGROUND] = self._small
                 self._find_background()
-        moving = cv2.resize(self._moving(self._small), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        moving = cv2.resize(self._background.moving(self._small), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         weight = cv2.merge([moving, moving, moving])
         seen = cv2.multiply(picture, weight, scale=1 / WHOLE)
         return np.asarray(cv2.add(seen, cv2.subtract(np.full_like(picture, GREY), weight)), np.uint8)
@@ -86,28 +141,8 @@ class MovingParts:
         return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
     def _find_background(self) -> None:
-        """The median, and its least and greatest neighbours: a camera that shakes shows these."""
-        import cv2
-
         some = self._kept[: min(BACKGROUND, -(-self._count // self._every))] if self._count else self._kept[:1]
-        background = np.sort(some, axis=0)[len(some) // 2]
-        near = np.ones((SHAKE, SHAKE), np.uint8)
-        self._low, self._high = cv2.erode(background, near), cv2.dilate(background, near)
-        self._coarse = cv2.resize(background, (COARSE, COARSE), interpolation=cv2.INTER_AREA).astype(np.float32)
-
-    def _moving(self, small: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(height / 2, width / 2): `WHOLE` where something moves, 0 where everything rests."""
-        import cv2
-
-        coarse = cv2.resize(small, (COARSE, COARSE), interpolation=cv2.INTER_AREA).astype(np.float32)
-        # A lamp, or the camera itself, changes the whole picture.
-        ratio = np.median((coarse + 1) / (self._coarse + 1), axis=(0, 1))
-        light: Any = (*np.clip(ratio, 1 / LIGHT, LIGHT).tolist(), 0.0)
-        low, high = cv2.multiply(self._low, light), cv2.multiply(self._high, light)
-        blue, green, red = cv2.split(cv2.max(cv2.subtract(small, high), cv2.subtract(low, small)))
-        differs = (np.asarray(cv2.max(cv2.max(blue, green), red)) > DIFFERENCE).astype(np.uint8) * WHOLE
-        large = cv2.morphologyEx(differs, cv2.MORPH_OPEN, np.ones((NOISE, NOISE), np.uint8))
-        return np.asarray(cv2.dilate(large, np.ones((MARGIN, MARGIN), np.uint8)), np.uint8)
+        self._background = Background.of(median_picture(some))
 
     def state(self) -> dict[str, Any]:
         return {"kept": self._kept.copy(), "last": self._last.copy(), "count": self._count}

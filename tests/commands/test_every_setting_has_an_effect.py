@@ -412,7 +412,7 @@ VALUES: dict[str, str] = {
 }
 WITH = {"decoder.margin": ["decoder.evidence_hz=0"], "decoder.smooth_s": ["decoder.evidence_hz=0"]}
 PICTURES = {path for path in KEYS if path.startswith(("model.encoder.", "learning.encoder."))}
-PICTURES |= {"learning.student.copies"}
+PICTURES |= {"learning.student.copies", "learning.swap_backgrounds"}
 """Keys that only trainings on videos use; see the tests of encoders below."""
 READ_ONLY = {"learning.workers": "the number of processes changes the duration of the search, and never its result"}
 
@@ -516,7 +516,8 @@ def test_each_key_of_the_frame_encoder_has_an_effect(tmp_path: Path) -> None:
 
 def test_copies_of_features_are_refused(data: Path, tmp_path: Path) -> None:
     """`tests/learning/encoders` has the effect of copies of videos."""
-    assert "copies has no effect here" in learnt(data, tmp_path / "run", ["learning.student.copies=1"])
+    for setting in ("learning.student.copies=1", "learning.swap_backgrounds=true"):
+        assert "has no effect here" in learnt(data, tmp_path / "run", [setting])
     assert not (tmp_path / "run").exists()
 
 

@@ -428,6 +428,7 @@ def test_clearing_the_cache_of_a_folder_that_is_not_there_clears_nothing(tmp_pat
     [
         (("decoder.margin=0.1", "decoder.decide_hz=2"), 2, "decoder.decide_hz has no effect here"),
         (("learning.student.copies=1",), 2, "learning.student.copies has no effect here"),
+        (("learning.swap_backgrounds=true",), 2, "learning.swap_backgrounds has no effect here"),
         (("model.model_hz=5",), 1, "model_hz is 10.0 there, and 5.0 here"),
     ],
 )

@@ -116,17 +116,18 @@ def training_cost(
             rounds * learning.restarts * seconds * (1 + mean_steps / STEPS) * RESTART_S / (learning.workers or cores())
         )
         align_s += (learning.teacher.warm_epochs + learning.teacher.epochs) * seconds * TEACHER_S
-    crops = (1 + config.copies) * learning.student.epochs * seconds / learning.student.crop_s
+    copies = config.copies + config.swap_backgrounds
+    crops = (1 + copies) * learning.student.epochs * seconds / learning.student.crop_s
     crops = max(crops, learning.student.least_steps * min(learning.student.batch, len(videos)))
     width = sum(level.width * level.blocks for level in config.model.levels) / WIDTH
     student_s = 2 * crops * learning.student.crop_s * hz * width * STUDENT_S  # with two folds for the thresholds
     if own:
-        encoder_s += config.copies * ENCODE_S * ticks * pixels / PIXELS
+        encoder_s += copies * ENCODE_S * ticks * pixels / PIXELS
     at_once = max(1, min(cores(), len(uncached)))
     extract_s = max(sum(extraction_times) / at_once, max(extraction_times, default=0.0))
     size = 0 if encoder is None else encoder.size
     held = BASE_BYTES + ticks * (
-        12 * (1 + config.copies) * (size or FEATURES) + 16 * len({step for v in videos for step in v.transcript})
+        12 * (1 + copies) * (size or FEATURES) + 16 * len({step for v in videos for step in v.transcript})
     )
     if own:
         held += ticks * THUMBNAIL_BYTES

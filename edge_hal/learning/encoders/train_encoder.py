@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_hal.config import Learning
+from edge_hal.learning.data.background_swap import SwappedBackground
 from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.learning.networks.optimise import Stage, batches
 from edge_hal.learning.networks.share import Batch, Term
@@ -20,6 +21,8 @@ from edge_hal.spec import EncoderSpec
 LABEL_SMOOTHING = 0.1
 CLIP_PICTURES, CLIP_SPACING_S = 4, 0.5
 CLIP_WIDTH = 96
+SWAPPED = 0.5
+"""The share of clips whose background is swapped, if any is."""
 
 
 class ClipClassifier(nn.Module):
@@ -55,8 +58,13 @@ def learn_encoder(
     model_hz: float,
     config: Learning,
     stage: Stage,
+    swapped: Sequence[SwappedBackground] = (),
 ) -> FrameEncoder:
-    """Train on the pictures of `recordings` with `labels` (T,) per recording."""
+    """Train on the pictures of `recordings` with `labels` (T,) per recording.
+
+    Args:
+        swapped: the same pictures with swapped backgrounds, per recording; none: the encoder does not see such.
+    """
     settings = config.encoder
     torch.manual_seed(stage.seed)
     module = ClipClassifier(spec, count, settings.dropout)
@@ -72,12 +80,14 @@ def learn_encoder(
     def epoch(number: int, generator: torch.Generator) -> Iterator[Batch]:
         # A random tick of each bin, so that all frames are used over the epochs.
         offset = torch.randint(0, bin_ticks, (len(first),), generator=generator).numpy()
+        swap = torch.rand(len(first), generator=generator).numpy() < SWAPPED if swapped else np.zeros(len(first), bool)
         for batch in batches(len(first), size, generator):
             pictures, targets = [], []
             for i in batch:
                 last = min(first[i] + offset[i], len(labels[owner[i]]) - 1)
                 ticks = np.maximum(last - back, 0)
-                pictures.append(np.stack([recordings[owner[i]].inputs[tick] for tick in ticks]))
+                source = swapped[owner[i]] if swap[i] else recordings[owner[i]].inputs
+                pictures.append(np.stack([source[tick] for tick in ticks]))
                 targets.append(labels[owner[i]][ticks])
             clips, target = torch.from_numpy(np.stack(pictures)), torch.from_numpy(np.stack(targets))
             yield Batch(losses, (clips, target, *augmentation(clips.flatten(0, 1), generator)))
