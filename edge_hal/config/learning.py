@@ -32,7 +32,7 @@ class Weights(Section):
 class EncoderLearning(Section):
     """Training of the frame encoder on the labels of the starter, with `hz` frames per second."""
 
-    epochs: Epochs = 8
+    epochs: Epochs = 14
     dropout: Share = 0.3
     hz: Positive = 2.0
     batch: Count = 64

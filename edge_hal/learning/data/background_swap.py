@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from edge_hal.pictures.moving import WHOLE, Background, median_picture
 
+SWAPPED = 0.5
+"""The share of the pictures that the frame encoder learns from."""
 EVERY_S, AROUND_S, SAMPLES = 1.0, 10.0, 21
 """A background for each `EVERY_S` seconds: the median of `SAMPLES` pictures from `AROUND_S` before to as much after."""
 LEAST_S, MOST_S = 4.0, 12.0

@@ -15,6 +15,7 @@ from edge_hal.config import Config
 from edge_hal.parallel.cores import cores
 from edge_hal.pictures.encoding import EncoderGraph, each_picture
 
+from .background_swap import EVERY_S, SWAPPED
 from .extraction import Sampling
 from .video_set import Video
 
@@ -28,8 +29,10 @@ PIXELS, STEPS, WIDTH = 48 * 64, 8, 320
 """What the constants below were measured with: pixels of a picture, steps of a list, widths of all blocks together."""
 PICTURE_S, ENCODE_S = 6e-4, 7e-5
 """Training of the encoder on one picture; encoding of one tick."""
-SMALL_TOO = 1.25
-"""The small encoder of `encoders/small_encoder.py` sees a quarter of the pixels."""
+SMALL_TOO = 1.15
+"""The small encoder of `encoders/small_encoder.py` sees a quarter of the pixels, for half of the epochs."""
+SWAP_S = 2.5e-4
+"""One picture with a swapped background; the backgrounds take as long for each tick."""
 START_S, RESTART_S, TEACHER_S, STUDENT_S = 6.0, 1.8e-4, 2.4e-4, 5.2e-5
 """Start and export of the encoder; a restart of the alignment and an epoch of the teacher on a second of video; the
 student on a tick of a crop."""
@@ -109,6 +112,8 @@ def training_cost(
         if own:
             pictures = learning.encoder.epochs * learning.encoder.hz * seconds
             encoder_s = SMALL_TOO * (PICTURE_S * pictures + ENCODE_S * ticks) * pixels / PIXELS
+            if config.swap_backgrounds:
+                encoder_s += SWAP_S * (2 * ticks + SWAPPED * pictures) * pixels / PIXELS
     if not all(video.labels is not None for video in videos):
         rounds = 1 if encoder is None else 3 if own else 2  # of thumbnails or components, then of vectors
         mean_steps = steps / len(videos)
@@ -131,6 +136,8 @@ def training_cost(
     )
     if own:
         held += ticks * THUMBNAIL_BYTES
+    if encoder is not None and config.swap_backgrounds:
+        held += seconds / EVERY_S * 3 * encoder.height * encoder.width
     return Cost(
         extract_s,
         START_S + encoder_s + align_s + student_s,

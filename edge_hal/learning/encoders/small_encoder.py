@@ -29,6 +29,7 @@ from .train_encoder import learn_encoder
 
 SHRINK, SMALLEST = 2, 32
 """The factor of the sides, and a side that is kept."""
+MOST_EPOCHS = 8
 
 
 def small_encoder_vectors(
@@ -52,7 +53,9 @@ def small_encoder_vectors(
     height, width = (side // SHRINK if side // SHRINK >= SMALLEST else side for side in (spec.height, spec.width))
     small = EncoderSpec(height, width, spec.size)
     shrunk = [replace(recording, inputs=_resized(recording, small)) for recording in recordings]
-    module = learn_encoder(shrunk, labels, small, count, model_hz, config, stage)
+    brief = config.encoder.model_copy(update={"epochs": min(config.encoder.epochs, MOST_EPOCHS)})
+    rest = (small, count, model_hz, config.model_copy(update={"encoder": brief}), stage)
+    module = learn_encoder(shrunk, labels, *rest)
     with tempfile.TemporaryDirectory(prefix="edge-hal.") as folder:
         graph = Path(folder, "encoder.onnx")
         export_encoder(module, small, graph)

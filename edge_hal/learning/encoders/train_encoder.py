@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_hal.config import Learning
-from edge_hal.learning.data.background_swap import SwappedBackground
+from edge_hal.learning.data.background_swap import SWAPPED, SwappedBackground
 from edge_hal.learning.data.recordings import Labels, SampledRecording
 from edge_hal.learning.networks.optimise import Stage, batches
 from edge_hal.learning.networks.share import Batch, Term
@@ -21,8 +21,6 @@ from edge_hal.spec import EncoderSpec
 LABEL_SMOOTHING = 0.1
 CLIP_PICTURES, CLIP_SPACING_S = 4, 0.5
 CLIP_WIDTH = 96
-SWAPPED = 0.5
-"""The share of clips whose background is swapped, if any is."""
 
 
 class ClipClassifier(nn.Module):
