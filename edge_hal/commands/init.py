@@ -49,7 +49,7 @@ encoder: {encoder}
 # Keys of the configuration that are replaced, as with `edge-hal train --set`.
 # settings:
 #   model.baseline_s: 8          # the stream comes from another place or camera than these videos
-#   model.encoder.moving_s: 8    # mistakes in the order of steps must be noticed, and hands do not rest for long
+#   model.encoder.moving_s: 8    # a pretrained encoder must notice mistakes, and hands do not rest for long
 """
 
 README = """\
