@@ -27,7 +27,7 @@ from edge_hal.pictures.encoding import encode_pictures
 from edge_hal.progress import Progress
 from edge_hal.spec import EncoderSpec, FrontEndSpec, PyramidSpec
 
-from .data.background_swap import SwappedBackground
+from .data.background_swap import SwappedBackground, swapped_backgrounds
 from .data.check_features import check_features
 from .data.extraction import Sampling
 from .data.recordings import Labels, SampledRecording
@@ -36,7 +36,7 @@ from .data.video_cache import VideoCache
 from .data.video_set import VideoSet
 from .encoders.int8_encoder import quantise_encoder
 from .encoders.pretrained import PretrainedEncoder
-from .encoders.small_encoder import small_encoder_vectors
+from .encoders.small_encoder import LEAST_REFINED, small_encoder_vectors
 from .encoders.train_encoder import learn_encoder
 from .fitted_decoder import fitted_decoder
 from .handed_on import Aligned, Seen, Vectors
@@ -91,7 +91,7 @@ class Training:
         """Read the videos, begin the run, and compute the vectors. Our own encoder is trained for that, on the labels
         of a first alignment of thumbnails."""
         recordings, spec, starter = self._read(alignment, accept_damaged=accept_damaged)
-        swapped = self._swapped(recordings)
+        swapped = swapped_backgrounds(recordings, self.config, self.seed)
         vectors, shown = self._vectors(recordings, swapped, starter)
         familiarity = self._familiarity(recordings, vectors, spec.front_end.unread)
         parent = self.parent
@@ -130,16 +130,6 @@ class Training:
                 shutil.copyfile(graph, self.run.path / ENCODER_FILE)
         return recordings, spec, starter
 
-    def _swapped(self, recordings: list[SampledRecording]) -> list[SwappedBackground]:
-        if not self.config.swap_backgrounds:
-            return []
-        return [
-            SwappedBackground(np.asarray(recording.inputs, np.uint8), self.config.model.hz, np.random.default_rng(seed))
-            for recording, seed in zip(
-                recordings, np.random.SeedSequence(self.seed).spawn(len(recordings)), strict=True
-            )
-        ]
-
     def _vectors(
         self, recordings: list[SampledRecording], swapped: list[SwappedBackground], starter: Starter
     ) -> tuple[list[Vectors], list[Vectors]]:
@@ -165,17 +155,23 @@ class Training:
     def _rough(
         self, recordings: list[SampledRecording], starter: Starter, picture: EncoderSpec
     ) -> tuple[list[Labels], list[Vectors] | None]:
-        """Labels for our own encoder: an alignment of thumbnails, then one of the discriminants of a small encoder's
-        vectors. And these discriminants; None if nothing is searched."""
+        """Labels for our own encoder: an alignment of thumbnails, and with enough videos one of the discriminants of a
+        small encoder's vectors. And these discriminants; None if there are none."""
         if not starter.searches:
             return starter.align([], FrontEnd(FrontEndSpec(1, 1)), learned=False).labels, None
         hz, learning = self.config.model.hz, self.config.learning
         whole = self._whole(picture) if picture.moving else recordings
         thumbnails = thumbnail_vectors(whole)
         rough = starter.align(thumbnails, self._unscaled(thumbnails), learned=False).labels
+        if not self._refines:
+            return rough, None
         rest = (picture, starter.count, hz, learning, self.stage("small-encoder"), self.world)
         shown = discriminants(small_encoder_vectors(whole, rough, *rest), rough)
         return starter.align(shown, self._unscaled(shown), learned=True, change=False).labels, shown
+
+    @property
+    def _refines(self) -> bool:
+        return len(self.videos.videos) >= LEAST_REFINED
 
     def _unscaled(self, vectors: list[Vectors]) -> FrontEnd:
         return FrontEnd(FrontEndSpec(vectors[0].shape[1], self.config.model.front_end_ticks))
@@ -214,7 +210,7 @@ class Training:
         else:
             # Our own encoder shows discriminants here, and those are aligned without their change, as above.
             own = self.config.model.encoder is not None and self.parent is None
-            shown, change = seen.shown, not (own and starter.searches)
+            shown, change = seen.shown, not (own and starter.searches and self._refines)
             scaled = seen.front_end if self.config.model.encoder is None else self._unscaled(shown)
         found = starter.align(shown, scaled, learned=True, change=change)
         worth = starter.worth(self.videos.videos, found, shown, scaled, change=change)

@@ -15,7 +15,10 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_hal.config import Config
 from edge_hal.pictures.moving import WHOLE, Background, median_picture
+
+from .recordings import SampledRecording
 
 SWAPPED = 0.5
 """The share of the pictures that the frame encoder learns from."""
@@ -72,3 +75,14 @@ class SwappedBackground(Sequence[Picture]):
         # The light of the picture falls on the other background too.
         lit = np.minimum(other * Background.of(other).light(picture), 255)
         return np.asarray(np.rint(lit + (picture - lit) * weight), np.uint8)
+
+
+def swapped_backgrounds(recordings: Sequence[SampledRecording], config: Config, seed: int) -> list[SwappedBackground]:
+    """The pictures of each recording with swapped backgrounds; none if the model does not learn from such."""
+    if not config.swap_backgrounds:
+        return []
+    seeds = np.random.SeedSequence(seed).spawn(len(recordings))
+    return [
+        SwappedBackground(np.asarray(recording.inputs, np.uint8), config.model.hz, np.random.default_rng(own))
+        for recording, own in zip(recordings, seeds, strict=True)
+    ]

@@ -30,6 +30,8 @@ from .train_encoder import learn_encoder
 SHRINK, SMALLEST = 2, 32
 """The factor of the sides, and a side that is kept."""
 MOST_EPOCHS = 8
+LEAST_REFINED = 4
+"""With fewer videos there is no small encoder: it learns them by heart, with the errors of their labels."""
 
 
 def small_encoder_vectors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from edge_hal.config import load_config
 from edge_hal.learning import training
 from edge_hal.learning.data.dataset import load_dataset
 from edge_hal.learning.data.recordings import SampledRecording, read_recordings
+from edge_hal.learning.data.video_set import VideoSet
 from edge_hal.learning.encoders import small_encoder
-from edge_hal.learning.encoders.small_encoder import small_encoder_vectors
+from edge_hal.learning.encoders.small_encoder import LEAST_REFINED, small_encoder_vectors
 from edge_hal.learning.networks.optimise import Stage
 from edge_hal.learning.networks.world import ALONE
+from edge_hal.learning.starter import Starter
 from edge_hal.learning.train import train
 from edge_hal.progress import no_progress
 from edge_hal.spec import EncoderSpec
@@ -65,23 +68,32 @@ def test_its_vectors_tell_what_it_was_trained_for(
     assert (nearest == side).mean() > 0.95
 
 
+class Reached(Exception):
+    pass
+
+
+def films(root: Path, count: int) -> VideoSet:
+    """Videos of three colours, each a step."""
+    for folder in ("videos", "transcripts", "splits"):
+        (root / folder).mkdir()
+    (root / "mapping.txt").write_text("0 blue\n1 green\n2 red\n")
+    names = [f"v{number}" for number in range(count)]
+    (root / "splits" / "train.split1.bundle").write_text("".join(f"{name}.txt\n" for name in names))
+    for name in names:
+        write_film(root / "videos" / f"{name}.avi", [(BLUE, 30), (GREEN, 30), (RED, 30)])
+        (root / "transcripts" / f"{name}.txt").write_text("blue\ngreen\nred\n")
+    return load_dataset(root, split=1, part="train")
+
+
+SIZE = ("model.encoder.height=32", "model.encoder.width=48", "learning.workers=1")
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_it_sees_the_bench_though_the_model_sees_moving_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A colour that rests is grey for the model."""
-    for folder in ("videos", "transcripts", "splits"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "mapping.txt").write_text("0 blue\n1 green\n2 red\n")
-    (tmp_path / "splits" / "train.split1.bundle").write_text("v0.txt\nv1.txt\n")
-    for name in ("v0", "v1"):
-        write_film(tmp_path / "videos" / f"{name}.avi", [(BLUE, 30), (GREEN, 30), (RED, 30)])
-        (tmp_path / "transcripts" / f"{name}.txt").write_text("blue\ngreen\nred\n")
-    sizes = ("model.encoder.height=32", "model.encoder.width=48", "model.encoder.moving_s=1")
-    config = load_config("tiny", [*BRIEF, *sizes, "learning.workers=1"])
-    videos = load_dataset(tmp_path, split=1, part="train")
+    config = load_config("tiny", [*BRIEF, *SIZE, "model.encoder.moving_s=1"])
+    videos = films(tmp_path, LEAST_REFINED)
     whole, greyed = (read_recordings(videos, HZ, EncoderSpec(32, 48, 8, moving)) for moving in (0, 10))
-
-    class Reached(Exception):
-        pass
 
     def watched(recordings: list[SampledRecording], *rest: object) -> None:
         for found, all_of_it, moving in zip(recordings, whole, greyed, strict=True):
@@ -91,3 +103,22 @@ def test_it_sees_the_bench_though_the_model_sees_moving_parts(tmp_path: Path, mo
     monkeypatch.setattr(training, "small_encoder_vectors", watched)
     with pytest.raises(Reached):
         train(videos, config, tmp_path / "run", 0, no_progress)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_few_videos_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would learn the errors of their labels by heart. The vectors of the model are aligned, with their change."""
+
+    def aligned(self: Any, shown: Any, scaled: Any, **how: bool) -> Any:
+        found = align(self, shown, scaled, **how)
+        if how["learned"]:
+            assert how.get("change", True) and shown[0].shape[1] == 64
+            raise Reached
+        return found
+
+    align = Starter.align
+    monkeypatch.setattr(training, "small_encoder_vectors", lambda *rest: pytest.fail("a small encoder was trained"))
+    monkeypatch.setattr(Starter, "align", aligned)
+    config = load_config("tiny", [*BRIEF, *SIZE, "learning.encoder.epochs=1"])
+    with pytest.raises(Reached):
+        train(films(tmp_path, LEAST_REFINED - 1), config, tmp_path / "run", 0, no_progress)
