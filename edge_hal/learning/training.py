@@ -163,15 +163,11 @@ class Training:
         whole = self._whole(picture) if picture.moving else recordings
         thumbnails = thumbnail_vectors(whole)
         rough = starter.align(thumbnails, self._unscaled(thumbnails), learned=False).labels
-        if not self._refines:
+        if len(recordings) < LEAST_REFINED:
             return rough, None
         rest = (picture, starter.count, hz, learning, self.stage("small-encoder"), self.world)
         shown = discriminants(small_encoder_vectors(whole, rough, *rest), rough)
         return starter.align(shown, self._unscaled(shown), learned=True, change=False).labels, shown
-
-    @property
-    def _refines(self) -> bool:
-        return len(self.videos.videos) >= LEAST_REFINED
 
     def _unscaled(self, vectors: list[Vectors]) -> FrontEnd:
         return FrontEnd(FrontEndSpec(vectors[0].shape[1], self.config.model.front_end_ticks))
@@ -208,9 +204,9 @@ class Training:
             shown = discriminants(vectors, rough)
             scaled, change = self._unscaled(shown), False
         else:
-            # Our own encoder shows discriminants here, and those are aligned without their change, as above.
+            # What an encoder shows that was trained here tells the steps apart. It is aligned without its change, as above.
             own = self.config.model.encoder is not None and self.parent is None
-            shown, change = seen.shown, not (own and starter.searches and self._refines)
+            shown, change = seen.shown, not (own and starter.searches)
             scaled = seen.front_end if self.config.model.encoder is None else self._unscaled(shown)
         found = starter.align(shown, scaled, learned=True, change=change)
         worth = starter.worth(self.videos.videos, found, shown, scaled, change=change)

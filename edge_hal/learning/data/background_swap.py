@@ -22,8 +22,9 @@ from .recordings import SampledRecording
 
 SWAPPED = 0.5
 """The share of the pictures that the frame encoder learns from."""
-EVERY_S, AROUND_S, SAMPLES = 1.0, 10.0, 21
-"""A background for each `EVERY_S` seconds: the median of `SAMPLES` pictures from `AROUND_S` before to as much after."""
+EVERY_S, AROUND_S, LEAST_AROUND_S, SAMPLES = 1.0, 10.0, 0.5, 21
+"""A background for each `EVERY_S` seconds: the median of `SAMPLES` pictures from `AROUND_S` before to as much after.
+Near the ends of the video both are shorter, so that the bench is seen as it was before the first step."""
 LEAST_S, MOST_S = 4.0, 12.0
 """How long one other background stays."""
 
@@ -45,9 +46,10 @@ class SwappedBackground(Sequence[Picture]):
 
     def __init__(self, pictures: Picture, hz: float, rng: np.random.Generator) -> None:
         self._pictures, self._every, ticks = pictures, max(1, round(EVERY_S * hz)), len(pictures)
-        around = max(1, round(AROUND_S * hz))
         self._rest = []
         for tick in range(0, ticks, self._every):
+            to_end_s = min(tick, ticks - 1 - tick) / hz
+            around = max(1, round(min(AROUND_S, max(LEAST_AROUND_S, to_end_s)) * hz))
             window = np.linspace(max(0, tick - around), min(ticks, tick + around) - 1, SAMPLES)
             self._rest.append(median_picture(np.asarray(pictures[np.unique(window.astype(int))])))
         self._shown = np.zeros(ticks, np.int64)

@@ -40,7 +40,7 @@ def test_what_moves_stays_and_the_bench_is_one_of_another_time(seed: int) -> Non
     assert np.abs(seen[:, None] - np.unique(state)).min(1).max() < 4
     other = np.abs(seen - state) > 15
     assert 0.5 < other.mean() < 0.95, "four of five backgrounds are of another state"
-    for tick in np.flatnonzero(other)[::7]:
+    for tick in np.flatnonzero(other[10:-10])[::7] + 10:  # near the ends few pictures tell what moves
         inside = slice(column[tick] + 2, column[tick] + SIDE - 2)
         assert np.abs(swapped[tick][6:14, inside].astype(int) - (20, 20, 230)).max() < 4
     changes = np.flatnonzero(np.abs(np.diff(seen)) > 15) + 1
@@ -72,6 +72,14 @@ def test_the_random_numbers_decide_the_pictures() -> None:
     one, same, other = (SwappedBackground(pictures, HZ, np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert all(np.array_equal(one[tick], same[tick]) for tick in range(0, 400, 9))
     assert any(not np.array_equal(one[tick], other[tick]) for tick in range(0, 400, 9))
+
+
+def test_the_bench_before_the_first_step_is_a_background_too() -> None:
+    """It is seen for two seconds. Nothing is then out of place, so the first step is no mark of an empty bench."""
+    pictures, *_ = bench_video(4)
+    pictures[:10, TOP:, LEFT:] = 200
+    swapped = SwappedBackground(pictures, HZ, np.random.default_rng(0))
+    assert any(abs(field(swapped[tick]) - 200) < 4 for tick in range(100, 400))
 
 
 @pytest.mark.parametrize("ticks", [1, 2, 7])
