@@ -204,7 +204,7 @@ class Training:
             shown = discriminants(vectors, rough)
             scaled, change = self._unscaled(shown), False
         else:
-            # An encoder that was trained here shows what tells the steps apart. It is aligned without its change, as above.
+            # Our own encoder shows what tells the steps apart, and that is aligned without its change, as above.
             own = self.config.model.encoder is not None and self.parent is None
             shown, change = seen.shown, not (own and starter.searches)
             scaled = seen.front_end if self.config.model.encoder is None else self._unscaled(shown)
